@@ -1,0 +1,177 @@
+"""The nouns, as frozen values. msgspec's door: everything that becomes JSON passes here."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+ValidationError = msgspec.ValidationError
+
+
+class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A frozen value; equality by content, unknown fields refused when read from JSON."""
+
+
+def to_json(value: object) -> bytes:
+    """JSON without a line break; control characters are escaped (RFC 8259 §7)."""
+    return msgspec.json.encode(value)
+
+
+def from_json(kind: type[T], text: bytes | bytearray | memoryview) -> T:
+    """The inverse of `to_json`. Raises `ValidationError` for anything that is not a `kind`."""
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.DecodeError as error:
+        raise ValidationError(str(error)) from error
+
+
+def convert(kind: type[T], raw: Any) -> T:
+    """`raw` (dictionaries, lists, strings) as a `kind`; numbers and booleans may be strings.
+
+    Raises `ValidationError` with the path of the first value that does not fit.
+    """
+    return msgspec.convert(raw, type=kind, strict=False)
+
+
+class Format(enum.StrEnum):
+    """A rendition's encoding."""
+
+    JPEG = "jpeg"
+    WEBP = "webp"
+    AVIF = "avif"
+    PNG = "png"
+
+    @property
+    def media_type(self) -> str:
+        return f"image/{self.value}"
+
+    @property
+    def extension(self) -> str:
+        return "jpg" if self is Format.JPEG else self.value
+
+
+class Size(Value, frozen=True, order=True):
+    """A box in pixels; a rendition fits inside it."""
+
+    width_px: int
+    height_px: int
+
+    def __str__(self) -> str:
+        return f"{self.width_px}x{self.height_px}"
+
+    def fit(self, width_px: int, height_px: int) -> tuple[int, int]:
+        """Width and height of an upright original inside this box.
+
+        Aspect kept, never enlarged, sides rounded to nearest (halves up) and at least 1 px.
+        Integer arithmetic, so that every language and every path gets the same answer.
+        """
+        if width_px <= self.width_px and height_px <= self.height_px:
+            return width_px, height_px
+        if width_px * self.height_px >= height_px * self.width_px:
+            scaled = (2 * height_px * self.width_px + width_px) // (2 * width_px)
+            return self.width_px, max(1, scaled)
+        scaled = (2 * width_px * self.height_px + height_px) // (2 * height_px)
+        return max(1, scaled), self.height_px
+
+
+class Target(Value, frozen=True, order=True):
+    """What is asked of the renderer: a size, and a format or the original's *own* (None)."""
+
+    size: Size
+    format: Format | None = None
+
+    def __str__(self) -> str:
+        return f"{self.size}.{self.format}" if self.format else f"{self.size}"
+
+    def rendition_key(self, key: str) -> str:
+        """The rendition's key in the store, `resized/` excluded: `800x600.webp/gallery/a.jpg`."""
+        return f"{self}/{key}"
+
+
+class Head(Value, frozen=True):
+    """An original as its store tells it, without its bytes."""
+
+    version: str
+    length_bytes: int
+
+
+class Record(Value, frozen=True):
+    """What a rendition is and what it was made from; stored beside its bytes.
+
+    `md5` (hex, of the body) is also the ETag, as S3 itself answers it. `lost` names what the
+    original had and the rendition has not: see `render/`.
+    """
+
+    key: str
+    target: Target
+    version: str
+    recipe: str
+    format: Format
+    width_px: int
+    height_px: int
+    length_bytes: int
+    md5: str
+    lost: tuple[str, ...] = ()
+
+    def is_current(self, version: str, recipe: str) -> bool:
+        """Whether it was made from this version of the original by this recipe."""
+        return self.version == version and self.recipe == recipe
+
+
+class Rendition(Value, frozen=True):
+    """The bytes made from one original for one target."""
+
+    record: Record
+    body: bytes
+
+
+class Limits(Value, frozen=True):
+    """What an original may ask of the renderer; checked from its header, before any pixel."""
+
+    max_pixels: int
+    max_frames: int
+    max_coefficient_bytes: int
+
+
+class Job(Value, frozen=True):
+    """One render: a target, the quality of every format it may take, and what may be kept."""
+
+    target: Target
+    qualities: dict[Format, int]
+    limits: Limits
+    keep_copyright: bool = False
+
+
+class Rendered(Value, frozen=True):
+    """What the renderer says of the picture it made; the bytes travel beside it."""
+
+    format: Format
+    width_px: int
+    height_px: int
+    length_bytes: int
+    md5: str
+    lost: tuple[str, ...] = ()
+
+
+class Facts(Value, frozen=True):
+    """What an original's header says; sides are those of the upright picture."""
+
+    format: str
+    width_px: int
+    height_px: int
+    orientation: int
+    frames: int
+    bits: int
+    bands: int
+    has_alpha: bool
+    is_progressive: bool
+    profile: str | None
+    metadata: tuple[str, ...]
+    loses: tuple[str, ...]
+    """What every rendition of it loses, in the words of `Record.lost`."""
+    decode_bytes: int
+    """Estimated memory to decode it: the weight of its render."""
