@@ -1,0 +1,144 @@
+"""Which decoder may see an original? The door to libvips' loaders.
+
+The magic bytes choose, by our own allow-list: a name, a declared type or libvips' own sniffing never
+do (CVE-2026-66066 handed uploads to whichever loader felt called). Originals are bytes, never paths:
+some loaders choose by file suffix. Loaders outside the list are blocked in the whole process, and
+what libvips can *really* decode is found by decoding, because its HEIF reader opens headers of
+pictures whose codec was never built in.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import importlib.metadata
+from typing import Final
+
+import pyvips
+
+from galerly_cdn.errors import SettingsError, Undecodable, UnsupportedFormat
+from galerly_cdn.render.specimens import COLOR, SPECIMENS
+
+Image = pyvips.Image
+Error = pyvips.Error
+
+_CURE = (
+    "pyvips does not use the libvips of its pyvips-binary package ({found} instead of {wanted}); reinstall it with: "
+    "PKG_CONFIG_LIBDIR=/nonexistent pip install --no-binary pyvips --no-cache-dir --force-reinstall --no-deps pyvips"
+)
+_SPECIMEN_TOLERANCE = 12
+
+
+class Kind(enum.StrEnum):
+    """The format of an original."""
+
+    JPEG = "jpeg"
+    PNG = "png"
+    WEBP = "webp"
+    GIF = "gif"
+    TIFF = "tiff"
+    AVIF = "avif"
+    HEIC = "heic"
+
+
+_LOADERS: Final = {
+    Kind.JPEG: pyvips.Image.jpegload_buffer,
+    Kind.PNG: pyvips.Image.pngload_buffer,
+    Kind.WEBP: pyvips.Image.webpload_buffer,
+    Kind.GIF: pyvips.Image.gifload_buffer,
+    Kind.TIFF: pyvips.Image.tiffload_buffer,
+    Kind.AVIF: pyvips.Image.heifload_buffer,
+    Kind.HEIC: pyvips.Image.heifload_buffer,
+}
+ALLOWED_CLASSES: Final = ("Jpeg", "Png", "Webp", "Nsgif", "Tiff", "Heif")
+
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"})
+
+
+def sniff(original: bytes) -> Kind:
+    """The format by magic bytes. Raises `UnsupportedFormat` for everything outside the allow-list."""
+    if original.startswith(b"\xff\xd8\xff"):
+        return Kind.JPEG
+    if original.startswith(b"\x89PNG\r\n\x1a\n"):
+        return Kind.PNG
+    if original[:4] == b"RIFF" and original[8:12] == b"WEBP":
+        return Kind.WEBP
+    if original.startswith((b"GIF87a", b"GIF89a")):
+        return Kind.GIF
+    if original.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return Kind.TIFF
+    if original[4:8] == b"ftyp":
+        return _sniff_heif(original)
+    raise UnsupportedFormat(f"magic bytes {original[:12].hex(' ')}")
+
+
+def _sniff_heif(original: bytes) -> Kind:
+    """AVIF or HEIC by the brands of the file type box (ISO/IEC 14496-12 §4.3)."""
+    length = min(int.from_bytes(original[:4], "big"), 512)
+    brands = {original[8:12]} | {original[at : at + 4] for at in range(16, length, 4)}
+    if brands & _AVIF_BRANDS:
+        return Kind.AVIF
+    if brands & _HEIC_BRANDS:
+        return Kind.HEIC
+    raise UnsupportedFormat(f"file type brands {sorted(brands)}")
+
+
+def load(original: bytes, kind: Kind, **options: float) -> Image:
+    """A lazy picture, header read: strict, top to bottom once, its first frame only.
+
+    `options` are the loader's own (`shrink`, `scale`). Raises `Undecodable`; damage further down
+    comes as `loaders.Error` when the pixels are asked for.
+    """
+    try:
+        return _LOADERS[kind](original, access="sequential", fail_on="warning", **options)
+    except pyvips.Error as error:
+        raise Undecodable(text_of(error)) from error
+
+
+def text_of(error: pyvips.Error) -> str:
+    """libvips' own words on one line, for the log."""
+    return " ".join(f"{error.message} {error.detail}".split())
+
+
+def confine() -> None:
+    """Block every loader outside the allow-list in this process and switch libvips' cache off.
+
+    Blocking libvips' "untrusted" ones is not enough: matrix, rawload and the UltraHDR reader would
+    stay. The operation cache would keep finished originals in memory.
+    """
+    pyvips.cache_set_max(0)
+    pyvips.operation_block_set("VipsForeignLoad", True)
+    for name in ALLOWED_CLASSES:
+        pyvips.operation_block_set(f"VipsForeignLoad{name}", False)
+
+
+def version() -> str:
+    """The version of the libvips in use, e.g. `8.18.7`."""
+    return ".".join(str(pyvips.version(part)) for part in range(3))
+
+
+def check_version() -> None:
+    """Raise `SettingsError` naming the cure unless the libvips in use is the wheel's own.
+
+    pip compiles pyvips against any libvips headers it finds, and then loads the system's old library
+    although the wheel's is installed.
+    """
+    wanted = importlib.metadata.version("pyvips-binary")
+    if version() != ".".join(wanted.split(".")[:3]):
+        raise SettingsError([_CURE.format(found=version(), wanted=wanted)])
+
+
+@functools.cache
+def decodable() -> frozenset[Kind]:
+    """The formats this libvips really decodes, found by decoding a specimen of each."""
+    return frozenset(kind for kind in Kind if _decodes(kind))
+
+
+def _decodes(kind: Kind) -> bool:
+    try:
+        image = load(SPECIMENS[kind], kind)
+        pixel = image.colourspace("srgb").getpoint(8, 8)
+    except (Undecodable, pyvips.Error):
+        return False
+    return all(abs(a - b) <= _SPECIMEN_TOLERANCE for a, b in zip(pixel, COLOR, strict=False))

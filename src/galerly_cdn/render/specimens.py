@@ -1,0 +1,50 @@
+"""The smallest picture of each format, 16 x 16 pixels of one colour: what the self-test decodes."""
+
+from __future__ import annotations
+
+import base64
+
+COLOR = (200, 120, 60)
+"""What every pixel of every specimen shows, within a few steps."""
+
+_BASE85 = {
+    "jpeg": (
+        "|JeWA07C!}3k(hn3J?wr4iXU%6BsBO7#0>7F(V}%C^|DeJUKHsH$X^SPC!IgMK?H5ZBbWWVrOV)K233XaAbH~WoKjm+W<o"
+        "W5fTy@6&NoX8ZTo)I6`A%V`F1uV`F1uV`F1uV`F1uV`F1uV`F1uV`F1uV`F1uV`F1uV`F1uV`F1uV`F1u|G)qd2mlZO5CZ"
+        "`s00I#K0}%oL!~hil0RaF200000000000000000aNT02B}b00000000000000000000|HJ?k0RaF200000000000000000"
+        "sZV02C1c00000000000000000000|Jncy0|5X65d#qbKLDr#%D?~F"
+    ),
+    "png": (
+        "iBL{Q4GJ0x0000DNk~Le0000G0000G2m=5B04OaFQvd(}15iv<MaXzO@K1GH00009a7bBm000B%000B%0kwNlYXATM4oO5"
+        "oR2Y?GU>F4qNB{r<5C8#Dp=SgD0000<MNUMnLSTX"
+    ),
+    "webp": (
+        "Qb|TeGynhqS4BclR!}$~C;$KeFaZFa0V)sx5C8(eOeLTI18@NThu8n&-?V>wZy*2F-^bs!2|xe<"
+    ),
+    "gif": (
+        "M@dFFIbje05CDJx08D9d$ap*<{|in<R8vDiP(?B>FarSq001HR1O)&9001li0000G01yBG0uGFismtvTqnxzbi?coj06P"
+    ),
+    "tiff": (
+        "Nl7XIBme*ac$_;?VZ%TQI5DaoFE}w8K6t@k3m*W`D;L245C8xH0{{U4000mG000320{{U4000mG000630{{a6008;`0009"
+        "40{{U4000O8000I70{{U400062000pI1ONd5000O8000sJ0{{U400031000#M0{{U400093000&N0{{U4004jh000*O1ON"
+        "d5000{R000^R1pom6008O$000{S1pom6008m;000~T0{{U400031001Zf0{{U400093002D!0{{U400062002_~0{{a600"
+        "00100000000UA00031000UA00031000O82mlBG0RRC20RR"
+    ),
+    "avif": (
+        "0000SW^{RQVRmU|00000ZE0pPVRmU|ZE0a<0002iZDn*}000000000XXk=`10000000000aA{+70000000000000000000"
+        "0B57=IV*mgE07O6l0RRC200000`Tzj{00000001Ze001LtX>Mi!000000RR916=`l}WdZ;I000310AY48F#rGn01j|zbZr"
+        "0t0000100011X>f9I0000uX>en20000CVRkV?fdC8u0000KX>)L8000000000G0000G0000GaA|mH000000|*ER0000MX>"
+        "e^}0000000001009Gm0s{a505EN2VRRAz3JDkt|JooSpwNIa85u{1h9QTZdFFyZ0Ck3rPwMsV<gQc`LqG"
+    ),
+    "heic": (
+        "0000SW^{RQXk}?*00000ZE0pPXk}?*ZE0a<0004eZDn*}000000000XXk=`10000000000aA{+70000000000000000000"
+        "0B57=IV*mgE07O6l0RRC200001pa1~?00000001fg001LtX>Mi!000000RR916=`l}WdZ;I000310BCk&F#rGn01j|zbZr"
+        "0t000010002|X>f9I0002oX>en20001WXm(>m0RwOV0058x000009`FGC{rLC*01pFT0096PKmiN^|NjGU00093kN^M!00"
+        "0939=ZZRVE_RDDMA4O18@KU0|1Z!00RI30{|YNAb|yz>aLpR;31&EfB*mtfB*mk0EA)y0RRR>0l{;@i2wiq6Ju{|a&BX6c"
+        "mM$a4FCp!0000KX>)L8000000000$0000$0000eV{Bn?0000G000010000G00001|NsBc00002|NsBc000020000GaA|mH"
+        "000000|*ER0000OX>e^}0000000001009Mo0s{qv0000oZDe6|0000cC;_h-Azng2?_H(6r2#+YAYaAS-"
+        "zk!Srk4cQh?xrmfq;#Xoj3"
+    ),
+}
+
+SPECIMENS = {name: base64.b85decode(text) for name, text in _BASE85.items()}

@@ -1,0 +1,230 @@
+"""Test pictures, made on the spot: photograph-like, the same bytes every time.
+
+Made with Pillow, so that what the renderer reads was not written by the renderer's own library.
+`scene` has no symmetry: a picture turned or mirrored by mistake differs everywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CREATOR = "Ada Lovelace"
+COPYRIGHT = "(c) 2025 Ada Lovelace"
+LATITUDE_DEGREES = (51, 30, 26)
+CAMERA = "Babbage Difference No. 2"
+"""The camera's name in EXIF: a rendition that holds it kept what it should have dropped."""
+
+
+@functools.lru_cache(maxsize=32)
+def pixels(width: int, height: int) -> NDArray[np.uint8]:
+    """height x width x 3: a sky, a sun, a dark field, fine grain and hard edges."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    x, y = x / max(width - 1, 1), y / max(height - 1, 1)
+    sky = np.stack([90 + 120 * x, 120 + 70 * (1 - y), 230 - 110 * y], axis=-1)
+    field = np.stack([60 + 70 * y, 90 + 60 * x, 30 + 40 * x * y], axis=-1)
+    picture = np.where((y > 0.62 + 0.1 * np.sin(9 * x))[..., None], field, sky)
+    sun = (x - 0.22) ** 2 + (y - 0.28) ** 2 < 0.012  # noqa: PLR2004
+    picture[sun] = (250, 226, 120)
+    door = (x > 0.7) & (x < 0.86) & (y > 0.5) & (y < 0.9)  # noqa: PLR2004
+    picture[door] = (190, 40, 48)
+    grain = np.random.default_rng(7).normal(0, 5, (height, width, 1))
+    return np.clip(picture + grain, 0, 255).astype(np.uint8)
+
+
+def scene(width: int = 600, height: int = 400) -> Image.Image:
+    """The scene as a Pillow picture, RGB."""
+    return Image.fromarray(pixels(width, height))
+
+
+def scene_with_alpha(width: int = 600, height: int = 400) -> Image.Image:
+    """The scene fading out to the right; its transparent pixels are black underneath."""
+    alpha = np.tile(np.linspace(255, 0, width).astype(np.uint8), (height, 1))
+    colors = pixels(width, height).copy()
+    colors[alpha < 8] = 0  # noqa: PLR2004
+    return Image.fromarray(np.dstack([colors, alpha]))
+
+
+def turned(upright: Image.Image, orientation: int) -> Image.Image:
+    """The picture as a camera with this EXIF orientation stores it."""
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    return upright.transpose(undo[orientation]) if orientation in undo else upright
+
+
+def exif(*, orientation: int = 1, gps: bool = False, credit: bool = False) -> bytes:
+    """An EXIF block, `Exif\\0\\0` included."""
+    block = Image.Exif()
+    block[ExifTags.Base.Model] = CAMERA
+    block[ExifTags.Base.Orientation] = orientation
+    if credit:
+        block[ExifTags.Base.Copyright] = COPYRIGHT
+        block[ExifTags.Base.Artist] = CREATOR
+    if gps:
+        block.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: LATITUDE_DEGREES, 3: "W", 4: (0, 7, 39)})
+    return block.tobytes()
+
+
+def saved(picture: Image.Image, form: str, **options: Any) -> bytes:
+    """The picture's bytes in one of Pillow's formats."""
+    out = io.BytesIO()
+    picture.save(out, form, **options)
+    return out.getvalue()
+
+
+def jpeg(
+    width: int = 600,
+    height: int = 400,
+    *,
+    orientation: int = 1,
+    profile: bytes | None = None,
+    progressive: bool = False,
+    gps: bool = False,
+    credit: bool = False,
+    quality: int = 92,
+    subsampling: str = "4:2:0",
+) -> bytes:
+    """A camera's JPEG; `width` and `height` are those of the upright picture."""
+    options: dict[str, Any] = {"quality": quality, "progressive": progressive, "subsampling": subsampling}
+    options["exif"] = exif(orientation=orientation, gps=gps, credit=credit)
+    if profile:
+        options["icc_profile"] = profile
+    return saved(turned(scene(width, height), orientation), "JPEG", **options)
+
+
+def png(width: int = 600, height: int = 400, *, alpha: bool = True, orientation: int = 1) -> bytes:
+    """A PNG, with alpha unless told."""
+    picture = scene_with_alpha(width, height) if alpha else scene(width, height)
+    return saved(turned(picture, orientation), "PNG", exif=exif(orientation=orientation), compress_level=1)
+
+
+def interlaced_png(width: int = 64, height: int = 64) -> bytes:
+    """A header that promises Adam7 (PNG 3rd edition §8.1), without data."""
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 1))
+
+
+def webp(width: int = 600, height: int = 400, *, alpha: bool = False, orientation: int = 1) -> bytes:
+    """A lossy WebP."""
+    picture = scene_with_alpha(width, height) if alpha else scene(width, height)
+    return saved(turned(picture, orientation), "WEBP", quality=92, exif=exif(orientation=orientation))
+
+
+def avif(width: int = 600, height: int = 400, *, alpha: bool = False) -> bytes:
+    """An AVIF."""
+    picture = scene_with_alpha(width, height) if alpha else scene(width, height)
+    return saved(picture, "AVIF", quality=85, speed=10)
+
+
+def gif(width: int = 60, height: int = 40, *, frames: int = 1) -> bytes:
+    """A GIF; every further frame is a little brighter."""
+    shots = [scene(width, height).point(lambda value, by=n: min(255, value + by)) for n in range(frames)]
+    return saved(shots[0], "GIF", save_all=True, append_images=shots[1:], duration=50)
+
+
+def animated_webp(width: int = 60, height: int = 40, *, frames: int = 3) -> bytes:
+    """A WebP animation."""
+    shots = [scene(width, height).point(lambda value, by=n: min(255, value + 9 * by)) for n in range(frames)]
+    return saved(shots[0], "WEBP", save_all=True, append_images=shots[1:], duration=50)
+
+
+def tiff(width: int = 600, height: int = 400, *, orientation: int = 1, compression: str = "tiff_lzw") -> bytes:
+    """An 8-bit RGB TIFF."""
+    picture = turned(scene(width, height), orientation)
+    return saved(picture, "TIFF", compression=compression, tiffinfo={274: orientation})
+
+
+def grey(width: int = 600, height: int = 400) -> bytes:
+    """A one-band JPEG."""
+    return saved(scene(width, height).convert("L"), "JPEG", quality=92)
+
+
+def palette_png(width: int = 600, height: int = 400) -> bytes:
+    """A PNG of 256 colors."""
+    return saved(scene(width, height).quantize(256), "PNG")
+
+
+def deep_png(width: int = 600, height: int = 400) -> bytes:
+    """A 16-bit RGB PNG of the scene: each value is 257 times the 8-bit one."""
+    deep = pixels(width, height).astype(">u2") * 257
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    body = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows, 1)) + _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def cmyk_jpeg(width: int = 600, height: int = 400, *, profile: bytes | None = None) -> bytes:
+    """A four-ink JPEG, converted the plain way (no black)."""
+    options = {"icc_profile": profile} if profile else {}
+    return saved(scene(width, height).convert("CMYK"), "JPEG", quality=92, **options)
+
+
+def truncated(original: bytes, share: float = 0.6) -> bytes:
+    """The first `share` of the bytes, as a broken upload leaves them."""
+    return original[: int(len(original) * share)]
+
+
+def huge_header_png(width: int = 30_000, height: int = 30_000) -> bytes:
+    """Under 100 bytes that promise `width` x `height` pixels."""
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", zlib.compress(b"\0" * 64)) + _chunk(b"IEND", b"")
+
+
+def huge_header_jpeg(width: int = 60_000, height: int = 60_000, *, progressive: bool = False) -> bytes:
+    """A small JPEG whose frame header lies about its sides."""
+    small = bytearray(jpeg(64, 48, progressive=progressive))
+    marker = small.index(b"\xff\xc2" if progressive else b"\xff\xc0")
+    small[marker + 5 : marker + 9] = struct.pack(">HH", height, width)
+    return bytes(small)
+
+
+def disguises() -> dict[str, bytes]:
+    """Files that are no photograph, whatever their name says."""
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>'
+    return {
+        "svg": svg,
+        "svg-bom": b"\xef\xbb\xbf" + svg,
+        "svg-declared": b'<?xml version="1.0"?>' + svg,
+        "svgz": zlib.compress(svg),
+        "html": b"<!doctype html><script>alert(1)</script>",
+        "pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<<>>\nendobj\n",
+        "postscript": b"%!PS-Adobe-3.0\nshowpage\n",
+        "mvg": b"push graphic-context\nviewbox 0 0 640 480\nimage over 0,0 0,0 'https://127.0.0.1:9/x'\n",
+        "csv": b"1,2,3\n4,5,6\n7,8,9\n",
+        "matrix": b"3 3\n1 2 3\n4 5 6\n7 8 9\n",
+        "vips": b"\x08\xf2\xa6\xb6" + bytes(60),
+        "vips-swapped": b"\xb6\xa6\xf2\x08" + bytes(60),
+        "zip": b"PK\x03\x04" + bytes(60),
+        "bmp": saved(scene(8, 8), "BMP"),
+        "ico": saved(scene(16, 16), "ICO"),
+        "jxl": b"\xff\x0a" + bytes(60),
+        "jp2": b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(60),
+        "mp4": b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom" + bytes(60),
+        "text": b"a photograph, honestly\n",
+        "empty": b"",
+        "one-byte": b"\xff",
+    }
+
+
+def srgb_profile() -> bytes:
+    """An sRGB profile as editors embed it."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
