@@ -8,11 +8,15 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     ├── Forbidden            403   SizeNotAllowed · FormatNotAllowed · SignatureRequired
     ├── NotFound             404   UnknownPath · NoSuchOriginal
     ├── MethodNotAllowed     405
+    ├── HeadersTooSlow       408
+    ├── UrlTooLong           414
     ├── Unrenderable         415   UnsupportedFormat · Undecodable · TooManyPixels · TooManyBytes
     │                              · TooManyFrames · TooMuchMemory · Quarantined
     ├── RangeNotSatisfiable  416
+    ├── HeadersTooLarge      431
     ├── StoreRefused         502
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
+    │                              · TooManyConnections
     ├── RenderFailed         504   RenderTimeout · WorkerDied
     └── SettingsError        (never served: the command line prints it and exits with 2)
 """
@@ -94,6 +98,24 @@ class MethodNotAllowed(GalerlyError):
     public = "Only GET and HEAD are answered here."
 
 
+class HeadersTooSlow(GalerlyError):
+    status = 408
+    code = "headers-too-slow"
+    public = "The request did not arrive in time."
+
+
+class UrlTooLong(GalerlyError):
+    status = 414
+    code = "url-too-long"
+    public = "The address is too long."
+
+
+class HeadersTooLarge(GalerlyError):
+    status = 431
+    code = "headers-too-large"
+    public = "The request's headers are too large."
+
+
 class Unrenderable(GalerlyError):
     """The original itself is at fault. 415 because CloudFront caches 415 and never 413 or 422."""
 
@@ -145,6 +167,10 @@ class RangeNotSatisfiable(GalerlyError):
     code = "range-not-satisfiable"
     public = "The requested range lies outside the picture."
 
+    def __init__(self, length_bytes: int) -> None:
+        super().__init__()
+        self.length_bytes = length_bytes
+
 
 class StoreRefused(GalerlyError):
     status = 502
@@ -179,6 +205,11 @@ class Unsettled(Unavailable):
 class StoreUnreachable(Unavailable):
     code = "store-unreachable"
     public = "The store cannot be reached; try again in a moment."
+
+
+class TooManyConnections(Unavailable):
+    code = "too-many-connections"
+    public = "Too many connections are open; try again in a moment."
 
 
 class RenderFailed(GalerlyError):

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
+from msgspec import Meta, ValidationError
+
+__all__ = [
+    "Described",
+    "Facts",
+    "Format",
+    "Head",
+    "Job",
+    "Limits",
+    "Meta",
+    "Record",
+    "Rendered",
+    "Rendition",
+    "Size",
+    "SizeRule",
+    "Target",
+    "ValidationError",
+    "Value",
+    "convert",
+    "describe",
+    "from_json",
+    "to_json",
+]
 
 T = TypeVar("T")
-
-ValidationError = msgspec.ValidationError
 
 
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,6 +56,24 @@ def convert(kind: type[T], raw: Any) -> T:
     Raises `ValidationError` with the path of the first value that does not fit.
     """
     return msgspec.convert(raw, type=kind, strict=False)
+
+
+class Described(Value, frozen=True):
+    """A field of a `Value` as its `Meta` tells it: what a settings table shows."""
+
+    name: str
+    type: Any
+    default: Any
+    description: str
+
+
+def describe(kind: type[Value]) -> tuple[Described, ...]:
+    """The fields of `kind` in the order of their declaration; every one has a default."""
+    hints = get_type_hints(kind, include_extras=True)
+    return tuple(
+        Described(field.name, field.type, field.default, hints[field.name].__metadata__[0].description)
+        for field in msgspec.structs.fields(kind)
+    )
 
 
 class Format(enum.StrEnum):
@@ -90,6 +129,19 @@ class Target(Value, frozen=True, order=True):
     def rendition_key(self, key: str) -> str:
         """The rendition's key in the store, `resized/` excluded: `800x600.webp/gallery/a.jpg`."""
         return f"{self}/{key}"
+
+
+class SizeRule(Value, frozen=True):
+    """One line of the allow-list: a size, its names, and the quality of every format it offers."""
+
+    size: Size
+    name: str | None
+    qualities: dict[Format, int]
+
+    @property
+    def negotiable(self) -> tuple[Format, ...]:
+        """The formats an `Accept` header may choose."""
+        return tuple(one for one in (Format.AVIF, Format.WEBP) if one in self.qualities)
 
 
 class Head(Value, frozen=True):

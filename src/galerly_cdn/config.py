@@ -1,0 +1,302 @@
+"""Every setting once: name, type, unit, default, and why. The only reader of the environment.
+
+A setting comes from, in falling order: the command line, `GALERLY_{NAME}`, the TOML file, its default.
+The settings page of the docs is made from this table.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from typing import TYPE_CHECKING, Annotated, Any
+
+from galerly_cdn.errors import SettingsError
+from galerly_cdn.model import (
+    Format,
+    Limits,
+    Meta,
+    Size,
+    SizeRule,
+    Value,
+    convert,
+    describe,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+PREFIX = "GALERLY_"
+_MIB = 1024 * 1024
+_GIB = 1024 * _MIB
+_MAX_SIDE_PX = 16383
+"""WebP's largest side (RFC 9649 §2.6): no size may be larger, whatever the format."""
+
+Positive = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class Settings(Value, frozen=True, kw_only=True):
+    """The settings, flat. 0 means what its line says; times are seconds, sizes bytes."""
+
+    host: Annotated[str, Meta(description="Address to listen on. Any other than loopback is public.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on; 0 takes any free one.")] = (
+        8000
+    )
+    renditions: Annotated[
+        str,
+        Meta(
+            description="Folder for the renditions. Empty: one per originals root in the user's cache folder."
+        ),
+    ] = ""
+    renditions_bytes: Annotated[
+        Positive, Meta(description="Bytes the renditions may take on disk; the least recently used go first.")
+    ] = 10 * _GIB
+    memory_cache_bytes: Annotated[
+        Natural, Meta(description="Bytes of hot renditions kept in memory; 0 keeps none.")
+    ] = 64 * _MIB
+    sizes: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="The allow-list, one size a line: `name WxH format=quality …`. The name may be left "
+            "out; jpeg is always offered, png always to pictures with alpha."
+        ),
+    ] = (
+        "tiny 150x150 jpeg=85 webp=84 avif=72",
+        "small 400x400 jpeg=85 webp=84 avif=72",
+        "thumbnail 800x600 jpeg=85 webp=86 avif=72",
+        "medium 2000x2000 jpeg=85 webp=89 avif=76",
+    )
+    keep_copyright: Annotated[
+        bool, Meta(description="Keep copyright and creator in the renditions; all other metadata is dropped.")
+    ] = False
+    max_megapixels: Annotated[
+        Positive,
+        Meta(description="Largest original, width × height × frames, read before a pixel is decoded."),
+    ] = 100
+    max_original_bytes: Annotated[
+        Positive, Meta(description="Largest original's file on the render path.")
+    ] = 64 * _MIB
+    max_frames: Annotated[Positive, Meta(description="Most frames or pages of an original.")] = 256
+    max_coefficient_bytes: Annotated[
+        Positive,
+        Meta(
+            description="Most memory for a progressive JPEG's coefficients, which no shrink factor lessens."
+        ),
+    ] = 512 * _MIB
+    workers: Annotated[Natural, Meta(description="Render worker processes; 0 is one per core.")] = 0
+    worker_memory_bytes: Annotated[
+        Positive, Meta(description="Address space of one worker; over it the render fails, not the machine.")
+    ] = 2 * _GIB
+    worker_rss_bytes: Annotated[
+        Positive,
+        Meta(description="A worker resident above this after a render is replaced: allocators fragment."),
+    ] = 256 * _MIB
+    worker_renders: Annotated[
+        Positive, Meta(description="A worker is replaced after this many renders, whatever its size.")
+    ] = 2000
+    render_deadline_s: Annotated[
+        Seconds, Meta(description="Wall time of one render; over it the worker is killed, the answer is 504.")
+    ] = 10.0
+    render_memory_bytes: Annotated[
+        Positive,
+        Meta(description="Decoding memory of all renders at once; heavy originals wait for each other."),
+    ] = 768 * _MIB
+    queue_renders: Annotated[
+        Natural, Meta(description="Renders that may wait for a worker; one more is 503 at once.")
+    ] = 256
+    queue_bytes: Annotated[
+        Positive, Meta(description="Bytes of the originals whose renders may wait; over it 503 at once.")
+    ] = 4 * _GIB
+    quarantine_s: Annotated[
+        Seconds, Meta(description="How long an original that ended two workers is answered 415 untried.")
+    ] = 600.0
+    header_deadline_s: Annotated[
+        Seconds, Meta(description="Time for a request's headers to arrive; slowloris is cut off.")
+    ] = 10.0
+    idle_s: Annotated[Seconds, Meta(description="How long an idle keep-alive connection stays open.")] = 60.0
+    write_deadline_s: Annotated[
+        Seconds, Meta(description="How long a viewer may leave an answer unread before the connection ends.")
+    ] = 30.0
+    max_connections: Annotated[Positive, Meta(description="Open connections in all.")] = 4096
+    max_connections_per_client: Annotated[
+        Positive, Meta(description="Open connections of one address; loopback is exempt.")
+    ] = 256
+    drain_s: Annotated[
+        Seconds, Meta(description="After SIGTERM, how long answers under way may take to finish.")
+    ] = 30.0
+    browse: Annotated[
+        bool, Meta(description="Serve the browsing page on a public address too; on loopback it always is.")
+    ] = False
+    access_log: Annotated[bool, Meta(description="One JSON line per request on stdout.")] = True
+    lost_header: Annotated[
+        bool, Meta(description="Say in a `Galerly-Lost` header what a rendition has lost.")
+    ] = False
+    allow_origin: Annotated[
+        str, Meta(description="`Access-Control-Allow-Origin` of public answers; empty leaves it out.")
+    ] = "*"
+    timing_allow_origin: Annotated[
+        str, Meta(description="`Timing-Allow-Origin` of public answers; empty leaves it out.")
+    ] = "*"
+    resource_policy: Annotated[
+        str, Meta(description="`Cross-Origin-Resource-Policy` of public answers; empty leaves it out.")
+    ] = "cross-origin"
+
+    @property
+    def limits(self) -> Limits:
+        """What an original may ask of the renderer."""
+        return Limits(self.max_megapixels * 1_000_000, self.max_frames, self.max_coefficient_bytes)
+
+    @property
+    def size_rules(self) -> tuple[SizeRule, ...]:
+        """The allow-list's rules; `load` has checked them."""
+        return tuple(size_rule(line) for line in self.sizes)
+
+
+DESCRIBED = describe(Settings)
+
+
+class Loaded(Value, frozen=True):
+    """The settings, and where each came from: `default`, the file's name, a variable, `--option`."""
+
+    settings: Settings
+    origin: dict[str, str]
+
+
+def load(
+    options: Mapping[str, Any] | None = None,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Loaded:
+    """Settings from options (None: not given) over environment over file over defaults.
+
+    Raises `SettingsError` with one line for every unknown or impossible setting.
+    """
+    variables = os.environ if environment is None else environment
+    layers: list[tuple[str, dict[str, Any]]] = []
+    problems: list[str] = []
+    if file is not None:
+        layers.append((str(file), _read_file(file)))
+    layers.append((PREFIX, _read_variables(variables)))
+    layers.append(("--", {name: value for name, value in (options or {}).items() if value is not None}))
+    values: dict[str, Any] = {}
+    origin = {setting.name: "default" for setting in DESCRIBED}
+    for place, layer in layers:
+        for name, raw in layer.items():
+            shown = _spelt(place, name)
+            try:
+                values[name] = _checked(name, raw)
+                origin[name] = shown
+            except (KeyError, ValueError) as problem:
+                problems.append(_sentence(shown, name, raw, problem))
+    problems.extend(_contradictions(values))
+    if problems:
+        raise SettingsError(problems)
+    return Loaded(Settings(**values), origin)
+
+
+def size_rule(line: str) -> SizeRule:
+    """`name WxH format=quality …` as a rule: `thumbnail 800x600 jpeg=85 webp=86`.
+
+    Raises `ValueError` with what was expected and what was got.
+    """
+    words = line.split()
+    name = words.pop(0) if words and not _BOX.fullmatch(words[0]) else None
+    if not words or not (box := _BOX.fullmatch(words.pop(0))):
+        message = f"expected `name WxH format=quality …` such as `thumbnail 800x600 jpeg=85`, got `{line}`"
+        raise ValueError(message)
+    if name is not None and not _NAME.fullmatch(name):
+        message = f"a size's name is lower-case letters, digits and hyphens, got `{name}`"
+        raise ValueError(message)
+    size = Size(int(box[1]), int(box[2]))
+    if not (1 <= size.width_px <= _MAX_SIDE_PX and 1 <= size.height_px <= _MAX_SIDE_PX):
+        message = f"a side is 1 to {_MAX_SIDE_PX} px, got `{size}`"
+        raise ValueError(message)
+    qualities = {Format.JPEG: 85, Format.PNG: 100}
+    for word in words:
+        chosen, _, quality = word.partition("=")
+        if chosen not in set(Format) or not quality.isdecimal() or not 1 <= int(quality) <= 100:  # noqa: PLR2004 - a percentage
+            message = f"expected jpeg, webp or avif `=` a quality of 1 to 100, got `{word}`"
+            raise ValueError(message)
+        qualities[Format(chosen)] = int(quality)
+    return SizeRule(size, name, qualities)
+
+
+_BOX = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
+_NAME = re.compile(r"[a-z][a-z0-9-]*")
+_TYPES = {setting.name: setting.type for setting in DESCRIBED}
+
+
+def _checked(name: str, raw: Any) -> Any:
+    """`raw` as the setting's type. Raises `KeyError` (unknown) or `ValueError` (impossible)."""
+    kind = _TYPES[name]
+    if name == "sizes":
+        lines = [line for line in raw.split(";") if line.strip()] if isinstance(raw, str) else raw
+        sizes: tuple[str, ...] = convert(tuple[str, ...], lines)
+        _check_sizes(sizes)
+        return sizes
+    return convert(kind, raw)
+
+
+def _check_sizes(lines: tuple[str, ...]) -> None:
+    rules = [size_rule(line) for line in lines]
+    if not rules:
+        message = "at least one size is needed"
+        raise ValueError(message)
+    names = [str(rule.size) for rule in rules] + [rule.name for rule in rules if rule.name]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        message = f"listed twice: {', '.join(sorted(twice))}"
+        raise ValueError(message)
+
+
+def _contradictions(values: Mapping[str, Any]) -> list[str]:
+    """Settings that are possible alone and not together."""
+    defaults = {setting.name: setting.default for setting in DESCRIBED}
+    together = {**defaults, **values}
+    problems = []
+    if together["worker_rss_bytes"] >= together["worker_memory_bytes"]:
+        problems.append("worker_rss_bytes must be below worker_memory_bytes: no worker would ever be replaced")
+    if together["max_coefficient_bytes"] >= together["worker_memory_bytes"]:
+        problems.append("max_coefficient_bytes must be below worker_memory_bytes: allowed originals would fail")
+    return problems
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError([f"{file}: {error}"]) from error
+
+
+def _read_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in variables.items()
+        if name.startswith(PREFIX) and name not in _NOT_SETTINGS
+    }
+
+
+_NOT_SETTINGS = {"GALERLY_CONFIG", "GALERLY_EVERYTHING"}
+"""`GALERLY_CONFIG` names the TOML file; `GALERLY_EVERYTHING` is the test command's."""
+
+
+def _spelt(place: str, name: str) -> str:
+    if place == PREFIX:
+        return PREFIX + name.upper()
+    if place == "--":
+        return "--" + name.replace("_", "-")
+    return place
+
+
+def _sentence(shown: str, name: str, raw: Any, problem: Exception) -> str:
+    if isinstance(problem, KeyError):
+        return f"{shown}: there is no setting `{name}`; `galerly-cdn config` lists them all"
+    said = str(problem)
+    said = said[:1].lower() + said[1:]
+    label = shown if shown != name and name in shown.lower().replace("-", "_") else f"{shown}: {name}"
+    return f"{label}: {said}" if "got" in said else f"{label}: {said}, got `{raw}`"

@@ -1,0 +1,174 @@
+"""A rendition or an error as an HTTP response (RFC 9110): the one place that writes headers.
+
+Pure: what the viewer sent and what was found in, status, headers and body out.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from galerly_cdn.errors import GalerlyError, MethodNotAllowed, RangeNotSatisfiable
+from galerly_cdn.model import Rendition, Value, to_json
+
+if TYPE_CHECKING:
+    from galerly_cdn.config import Settings
+
+Headers = list[tuple[bytes, bytes]]
+
+IMMUTABLE = b"public, max-age=31536000, immutable"
+_MAX_RANGE_BYTES = 64
+"""A single range of two 64-bit numbers fits; longer lists are the Range attacks (CVE-2011-3192)."""
+_MAX_CONDITION_BYTES = 8192
+_RANGE = re.compile(rb"bytes=([0-9]*)-([0-9]*)", re.IGNORECASE)
+_ENTITY_TAG = re.compile(rb'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+NEGOTIATED = (b"vary", b"Accept")
+"""On every answer whose format `Accept` chose, or would have chosen (RFC 9110 §12.5.5)."""
+_SANDBOX: Headers = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; sandbox"),
+]
+
+
+class Response(Value, frozen=True):
+    """Status, headers and body; a HEAD is answered with the same but for the body."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+
+
+class Conditions(Value, frozen=True):
+    """The request's headers that decide between 200, 206, 304 and 416."""
+
+    if_none_match: bytes | None = None
+    range: bytes | None = None
+    if_range: bytes | None = None
+
+
+class Parcel(Value, frozen=True):
+    """A rendition with the headers all its answers share, ready to be handed out again."""
+
+    rendition: Rendition
+    shared: Headers
+    """On 200, 206 and 304 (RFC 9110 §15.4.5)."""
+    described: Headers
+    """Only where there is a body."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """What it weighs in memory: its body, and about 2 KiB of headers and record."""
+        return len(self.rendition.body) + 2048
+
+
+def parcel(rendition: Rendition, settings: Settings) -> Parcel:
+    """Prepare a rendition's headers once for all its answers."""
+    record = rendition.record
+    shared: Headers = [
+        (b"etag", b'"%s"' % record.md5.encode()),
+        (b"cache-control", IMMUTABLE),
+        *_SANDBOX,
+        *_embedding(settings),
+    ]
+    if settings.lost_header and record.lost:
+        shared.append((b"galerly-lost", ", ".join(record.lost).encode()))
+    described: Headers = [
+        (b"content-type", record.format.media_type.encode()),
+        (b"content-disposition", _inline(record.key, record.format.extension)),
+        (b"accept-ranges", b"bytes"),
+    ]
+    return Parcel(rendition, shared, described)
+
+
+def picture(found: Parcel, asked: Conditions) -> Response:
+    """200, 206 or 304. Raises `RangeNotSatisfiable`."""
+    body = found.rendition.body
+    etag = found.shared[0][1]
+    if asked.if_none_match is not None and _matches(asked.if_none_match, etag):
+        return Response(304, [*found.shared])
+    span = None
+    if asked.range is not None and (asked.if_range is None or asked.if_range.strip() == etag):
+        span = _span(asked.range, len(body))
+    if span is None:
+        length = (b"content-length", b"%d" % len(body))
+        return Response(200, [*found.shared, *found.described, length], body)
+    first, last = span
+    part = body[first : last + 1]
+    place = (b"content-range", b"bytes %d-%d/%d" % (first, last, len(body)))
+    length = (b"content-length", b"%d" % len(part))
+    return Response(206, [*found.shared, *found.described, place, length], part)
+
+
+def failure(error: GalerlyError, request_id: str, settings: Settings) -> Response:
+    """An error as JSON: a stable code, a public sentence, the request's id, and nothing else."""
+    told = {"code": error.code, "message": error.public, "request_id": request_id}
+    body = to_json({"error": told}) + b"\n"
+    lifetime = b"no-store" if error.max_age_s is None else b"public, max-age=%d" % error.max_age_s
+    headers: Headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", lifetime),
+        *_SANDBOX,
+        *_embedding(settings),
+    ]
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % error.retry_after_s))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", b"GET, HEAD"))
+    if isinstance(error, RangeNotSatisfiable):
+        headers.append((b"content-range", b"bytes */%d" % error.length_bytes))
+    return Response(error.status, headers, body)
+
+
+def _embedding(settings: Settings) -> Headers:
+    """What lets other sites' pages embed a public answer (CORS, CORP, Resource Timing)."""
+    chosen = [
+        (b"cross-origin-resource-policy", settings.resource_policy),
+        (b"access-control-allow-origin", settings.allow_origin),
+        (b"timing-allow-origin", settings.timing_allow_origin),
+    ]
+    return [(name, value.encode()) for name, value in chosen if value]
+
+
+def _inline(key: str, extension: str) -> bytes:
+    """`Content-Disposition` (RFC 6266): the key's last segment with the extension of the bytes.
+
+    The plain name is ASCII without quotes or backslashes, so that nothing can end it early.
+    """
+    stem = key.rpartition("/")[2].rpartition(".")[0] or key.rpartition("/")[2]
+    name = f"{stem}.{extension}"
+    plain = re.sub(r'[^ !#-\[\]-~]|%', "_", name)
+    told = f'inline; filename="{plain}"'
+    if plain != name:
+        told += f"; filename*=UTF-8''{quote(name, safe='')}"
+    return told.encode("ascii")
+
+
+def _matches(if_none_match: bytes, etag: bytes) -> bool:
+    """RFC 9110 §13.1.2, weak comparison: `*`, one tag, or a list of them."""
+    if if_none_match == etag or if_none_match.strip() == b"*":
+        return True
+    return len(if_none_match) <= _MAX_CONDITION_BYTES and etag in _ENTITY_TAG.findall(if_none_match)
+
+
+def _span(asked: bytes, length_bytes: int) -> tuple[int, int] | None:
+    """First and last byte of a single range (RFC 9110 §14.1.2); None: answer the whole.
+
+    A malformed range and a list of ranges are ignored, as the RFC allows.
+    """
+    if len(asked) > _MAX_RANGE_BYTES or not (matched := _RANGE.fullmatch(asked.strip())):
+        return None
+    first, last = matched.groups()
+    if first:
+        begin, end = int(first), int(last) if last else length_bytes - 1
+        if last and end < begin:
+            return None
+        if begin >= length_bytes:
+            raise RangeNotSatisfiable(length_bytes)
+        return begin, min(end, length_bytes - 1)
+    if not last:
+        return None
+    if int(last) == 0:
+        raise RangeNotSatisfiable(length_bytes)
+    return max(0, length_bytes - int(last)), length_bytes - 1

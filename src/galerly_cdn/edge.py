@@ -1,0 +1,114 @@
+"""One picture's request, from URL to bytes. Read `Edge.answer` first.
+
+    url.parse        path → size, format, key
+    negotiate        Accept → format
+    originals.head   the original's version
+    memory           there and current?            → deliver
+    renditions.get   stored and current?           → remember, deliver
+    origin.fill      original → render → store     → remember, deliver
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from galerly_cdn import deliver, url
+from galerly_cdn.cache import MemoryCache
+from galerly_cdn.errors import MethodNotAllowed
+from galerly_cdn.model import Target
+from galerly_cdn.negotiate import negotiate
+from galerly_cdn.origin import Wanted
+
+if TYPE_CHECKING:
+    from galerly_cdn.asgi import Visit
+    from galerly_cdn.config import Settings
+    from galerly_cdn.deliver import Parcel, Response
+    from galerly_cdn.model import Rendition
+    from galerly_cdn.origin import Origin
+    from galerly_cdn.store import Originals, Renditions
+    from galerly_cdn.url import AllowList, PictureRequest
+
+
+class Edge:
+    """Answers viewers: `/resize/…`, and 404 for everything that is nowhere."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        allowed: AllowList,
+        originals: Originals,
+        renditions: Renditions,
+        origin: Origin,
+    ) -> None:
+        self._settings = settings
+        self._allowed = allowed
+        self._originals = originals
+        self._renditions = renditions
+        self._origin = origin
+        self._memory: MemoryCache[Wanted, Parcel] = MemoryCache(
+            settings.memory_cache_bytes, lambda one: one.weight_bytes
+        )
+
+    async def answer(self, visit: Visit) -> Response:
+        """The response to one request. Raises the `GalerlyError` that answers it otherwise."""
+        if visit.method not in {"GET", "HEAD"}:
+            raise MethodNotAllowed
+        asked = url.parse(visit.raw_path, self._allowed)
+        wanted = self._chosen(asked, visit)
+        head = await self._originals.head(wanted.key)
+        found = (
+            self._remembered(wanted, head.version, visit)
+            or await self._stored(wanted, head.version, visit)
+            or await self._filled(wanted, head.version, visit)
+        )
+        return deliver.picture(found, visit.conditions)
+
+    def _chosen(self, asked: PictureRequest, visit: Visit) -> Wanted:
+        """What exactly is wanted: the URL's format, or the one the viewer's `Accept` takes."""
+        target = asked.target
+        if target.format is None:
+            visit.negotiated = True
+            chosen = negotiate(visit.headers.get(b"accept", b""), asked.rule.negotiable)
+            if chosen is not None:
+                target = Target(target.size, chosen)
+        visit.wanted = Wanted(asked.key, target)
+        return visit.wanted
+
+    def _remembered(self, wanted: Wanted, version: str, visit: Visit) -> Parcel | None:
+        found = self._memory.get(wanted)
+        if found is None or not self._is_current(found.rendition, wanted, version):
+            return None
+        visit.cache = "hit"
+        return found
+
+    async def _stored(self, wanted: Wanted, version: str, visit: Visit) -> Parcel | None:
+        rendition = await self._renditions.get(wanted.key, wanted.target)
+        if rendition is None:
+            visit.cache = "fwd=uri-miss"
+            return None
+        if not self._is_current(rendition, wanted, version):
+            visit.cache = "fwd=stale"
+            return None
+        visit.cache = "hit; detail=store"
+        return self._remember(wanted, rendition)
+
+    async def _filled(self, wanted: Wanted, version: str, visit: Visit) -> Parcel:
+        filled, collapsed = await self._origin.fill(wanted, version)
+        if filled.stored:
+            visit.cache += "; stored"
+        if collapsed:
+            visit.cache += "; collapsed"
+        else:
+            visit.stages_ms = filled.stages_ms
+        return self._remember(wanted, filled.rendition)
+
+    def _is_current(self, rendition: Rendition, wanted: Wanted, version: str) -> bool:
+        return rendition.record.is_current(version, self._origin.recipes[wanted.target].digest)
+
+    def _remember(self, wanted: Wanted, rendition: Rendition) -> Parcel:
+        """Keep it in memory; all who waited for one fill share one parcel."""
+        found = self._memory.get(wanted)
+        if found is None or found.rendition is not rendition:
+            found = deliver.parcel(rendition, self._settings)
+            self._memory.put(wanted, found)
+        return found

@@ -1,0 +1,63 @@
+"""What a gallery's developer puts into a page: `src`, `srcset`, `sizes`, width and height.
+
+    links = Links("https://cdn.example.com")
+    links.src("wedding/first dance.jpg", "thumbnail")
+    links.srcset("wedding/first dance.jpg", 6000, 4000)
+
+Everything comes from the allow-list, so a page can only ask for what is answered. Width and height
+are those of the upright original. Nothing of the server is imported.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from galerly_cdn.config import Settings, size_rule
+from galerly_cdn.model import Format, Target
+from galerly_cdn.url import AllowList, checked_key, format_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Links:
+    """Addresses of pictures below `base_url` (empty: addresses relative to the host).
+
+    `sizes` are lines of the allow-list, as in the settings; the default allow-list if left out.
+    """
+
+    def __init__(self, base_url: str = "", sizes: Iterable[str] | None = None) -> None:
+        lines = Settings().sizes if sizes is None else sizes
+        self._base_url = base_url.rstrip("/")
+        self._allowed = AllowList(size_rule(line) for line in lines)
+
+    def src(self, key: str, size: str, image_format: Format | None = None) -> str:
+        """The address of one picture; without a format, `Accept` chooses.
+
+        `size` is `800x600` or a size's name. Raises `SizeNotAllowed`, `FormatNotAllowed`,
+        `MalformedKey`.
+        """
+        segment = f"{size}.{image_format}" if image_format else size
+        _, target = self._allowed.find(segment.encode())
+        return self._base_url + format_path(target, checked_key(key))
+
+    def dimensions(self, width_px: int, height_px: int, size: str) -> tuple[int, int]:
+        """Width and height in pixels of an upright original's rendition at a size."""
+        return self._allowed.rule(size).size.fit(width_px, height_px)
+
+    def srcset(self, key: str, width_px: int, height_px: int, image_format: Format | None = None) -> str:
+        """One candidate for every width the allow-list can give this original, narrowest first.
+
+        An original smaller than several sizes is listed once: none of them enlarges it.
+        """
+        candidates: dict[int, str] = {}
+        for rule in sorted(self._allowed.rules, key=lambda one: one.size):
+            width = rule.size.fit(width_px, height_px)[0]
+            address = self._base_url + format_path(Target(rule.size, image_format), checked_key(key))
+            candidates.setdefault(width, f"{address} {width}w")
+        return ", ".join(candidates[width] for width in sorted(candidates))
+
+    def sizes(self, width_px: int, height_px: int, size: str) -> str:
+        """An `<img sizes>` for a picture as wide as the window, up to its rendition's width."""
+        width, _ = self.dimensions(width_px, height_px, size)
+        return f"(max-width: {width}px) 100vw, {width}px"
