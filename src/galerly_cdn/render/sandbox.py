@@ -1,0 +1,83 @@
+"""What a worker process may not do, once it has loaded its code and before it sees an original.
+
+Every limit is the kernel's. Those marked Linux hold where the kernel grants them; the worker says which
+ones do (`Hello.confined`), so that an operator sees what a container has taken away.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from galerly_cdn.render.wire import Bounds
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_CLONE_NEWUSER = 0x10000000
+_CLONE_NEWNET = 0x40000000
+_OPEN_FILES = 32
+
+
+def confine(bounds: Bounds) -> tuple[str, ...]:
+    """Give up memory, files, core dumps, privileges and the network; the names of what held.
+
+    Call it while the process has one thread: a user namespace is refused to more.
+    """
+    limits = {
+        "memory": (resource.RLIMIT_AS, bounds.memory_bytes),
+        "file-size": (resource.RLIMIT_FSIZE, 0),
+        "open-files": (resource.RLIMIT_NOFILE, _OPEN_FILES),
+        "core": (resource.RLIMIT_CORE, 0),
+    }
+    held = [name for name, (which, most) in limits.items() if _limit(which, most)]
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        steps: dict[str, Callable[[], int]] = {
+            "parent-death": lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
+            "no-new-privileges": lambda: libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
+            "no-network": lambda: _leave_network(libc),
+        }
+        held += [name for name, step in steps.items() if step() == 0]
+    return tuple(held)
+
+
+def allow_cpu(more_s: float) -> None:
+    """Let the process use `more_s` of CPU from now; the kernel ends it beyond.
+
+    The second line: the server kills by the wall clock, and this holds when the server is stopped.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + more_s) + 1, hard))
+
+
+def resident_bytes() -> int:
+    """Memory the process holds; on macOS the most it ever held, which recycles a little earlier."""
+    if sys.platform == "linux":
+        with open("/proc/self/statm", "rb", buffering=0) as statm:  # noqa: PTH123 - a Path costs more than the read
+            return int(statm.read(64).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _limit(which: int, most: int) -> bool:
+    _, hard = resource.getrlimit(which)
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    try:
+        resource.setrlimit(which, (most, most))
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def _leave_network(libc: ctypes.CDLL) -> int:
+    """An empty network namespace: root may take one, others within a user namespace of their own."""
+    failed: int = libc.unshare(_CLONE_NEWNET) and libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+    return failed

@@ -1,0 +1,123 @@
+"""What does a worker process do? Its main: confine itself, then render what the server sends, one at a time.
+
+It blocks on one socket, and ends when the server closes it. Nothing is written to stdout or to a file.
+The original is read from the descriptor that came with the order; the server never sees its bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+from galerly_cdn.errors import GalerlyError, TooMuchMemory, Unsettled
+from galerly_cdn.model import from_json
+from galerly_cdn.render import sandbox, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from galerly_cdn.model import Facts, Job, Rendered
+
+
+class Renderer(NamedTuple):
+    """The functions a worker runs; tests give others."""
+
+    check: Callable[[], tuple[str, tuple[str, ...]]]
+    """libvips' version, and the formats that really decode. Raises when the wrong libvips is loaded."""
+    weigh: Callable[[bytes, Job], int]
+    render: Callable[[bytes, Job], tuple[Rendered, bytes]]
+    inspect: Callable[[bytes], Facts]
+
+
+def libvips() -> Renderer:
+    """The renderer; importing it loads libvips."""
+    from galerly_cdn.render import header, loaders, pipeline  # noqa: PLC0415 - the server imports this file too
+
+    def check() -> tuple[str, tuple[str, ...]]:
+        loaders.check_version()
+        loaders.confine()
+        return loaders.version(), tuple(sorted(loaders.decodable()))
+
+    def weigh(original: bytes, job: Job) -> int:
+        found = header.read(original)
+        header.check(found, job.limits)
+        return found.decode_bytes
+
+    return Renderer(check, weigh, pipeline.render, header.inspect)
+
+
+def main(load: Callable[[], Renderer] = libvips) -> None:
+    """Arguments: the socket's descriptor, and `Bounds` as JSON."""
+    server = socket.socket(fileno=int(sys.argv[1]))
+    bounds = from_json(wire.Bounds, sys.argv[2].encode())
+    try:
+        renderer = load()
+        confined = sandbox.confine(bounds)
+        version, formats = renderer.check()
+        wire.say(server, wire.Hello(version, formats, confined))
+        serve(server, renderer, bounds.cpu_s)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass
+    except GalerlyError as error:
+        wire.say(server, wire.Failed(0, error.code, error.detail or str(error)))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the server must hear it before the process ends
+        wire.say(server, wire.Failed(0, GalerlyError.code, f"{type(error).__name__}: {error}"))
+    finally:
+        server.detach()  # stays open until the process is gone: the server takes its end for ours
+
+
+def serve(server: socket.socket, renderer: Renderer, cpu_s: float) -> None:
+    """Answer orders until the server closes. Raises `EOFError` then."""
+    while True:
+        order, fd = wire.hear(server)
+        if not isinstance(order, wire.Order) or fd is None:
+            raise wire.Garbage(repr(order))
+        sandbox.allow_cpu(cpu_s)
+        answer: wire.Done | wire.Failed
+        body = b""
+        try:
+            rendered, facts, body = _work(server, renderer, order, fd)
+            answer = wire.Done(sandbox.resident_bytes(), rendered, facts)
+        except GalerlyError as error:
+            answer = wire.Failed(sandbox.resident_bytes(), error.code, error.detail)
+        except MemoryError:
+            answer = wire.Failed(
+                sandbox.resident_bytes(), TooMuchMemory.code, "the worker's memory is used up"
+            )
+        wire.say(server, answer, body)
+
+
+def _work(
+    server: socket.socket, renderer: Renderer, order: wire.Order, fd: int
+) -> tuple[Rendered | None, Facts | None, bytes]:
+    try:
+        original = read(fd, order.length_bytes)
+    finally:
+        os.close(fd)
+    if order.job is None:
+        return None, renderer.inspect(original), b""
+    wire.say(server, wire.Weighed(renderer.weigh(original, order.job)))
+    wire.hear(server)
+    rendered, body = renderer.render(original, order.job)
+    return rendered, None, body
+
+
+def read(fd: int, length_bytes: int) -> bytes:
+    """The whole file. Raises `Unsettled` if it is shorter or longer: it is being written.
+
+    A copy and no map: a file that shrinks under a map ends the process.
+    """
+    chunks = []
+    done = 0
+    while chunk := os.pread(fd, length_bytes + 1 - done, done):
+        chunks.append(chunk)
+        done += len(chunk)
+    if done != length_bytes:
+        raise Unsettled(f"expected {length_bytes} bytes, read {done}")
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+if __name__ == "__main__":
+    main()
