@@ -36,16 +36,19 @@ class Visit:
     __slots__ = (
         "cache",
         "client",
+        "error",
         "headers",
         "method",
         "negotiated",
         "query",
         "raw_path",
+        "request_id",
         "stages_ms",
         "wanted",
     )
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, request_id: str) -> None:
+        self.request_id = request_id
         self.method: str = scope["method"]
         self.raw_path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
@@ -57,6 +60,7 @@ class Visit:
         self.wanted: Wanted | None = None
         self.negotiated = False
         self.cache = ""
+        self.error: GalerlyError | None = None
         self.stages_ms: dict[str, float] = {}
 
     @property
@@ -73,45 +77,57 @@ if TYPE_CHECKING:
 class Application:
     """The ASGI application: `route` names the handler of a path."""
 
-    def __init__(
-        self, route: Callable[[bytes], Handler], settings: Settings, telemetry: Telemetry
-    ) -> None:
+    def __init__(self, route: Callable[[bytes], Handler], settings: Settings, telemetry: Telemetry) -> None:
         self._route = route
         self._settings = settings
         self._telemetry = telemetry
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer, send, record."""
         started_s = self._telemetry.monotonic()
-        request_id = self._telemetry.next_request_id()
-        visit = Visit(scope)
-        error: GalerlyError | None = None
+        visit = Visit(scope, self._telemetry.next_request_id())
         try:
             response = await self._route(visit.raw_path)(visit)
-        except GalerlyError as raised:
-            error = raised
-            response = deliver.failure(raised, request_id, self._settings)
-        except Exception as unforeseen:
-            _log.exception("request %s", request_id)
-            error = GalerlyError(type(unforeseen).__name__)
-            response = deliver.failure(error, request_id, self._settings)
+        except GalerlyError as error:
+            response = self._failure(visit, error)
+        except Exception as unforeseen:  # noqa: BLE001 - the viewer gets an answer, the log the trace
+            _log.exception("request %s", visit.request_id)
+            response = self._failure(visit, GalerlyError(type(unforeseen).__name__))
         duration_ms = round((self._telemetry.monotonic() - started_s) * 1000, 3)
         await _send(send, visit, response, duration_ms)
+        self._record(visit, response, duration_ms)
+
+    def refuse(self, error: GalerlyError, client: str) -> Response:
+        """The answer to what never became a request, counted and logged as any other."""
+        nothing = {"method": "", "raw_path": b"", "query_string": b"", "client": (client, 0), "headers": []}
+        visit = Visit(nothing, self._telemetry.next_request_id())
+        response = self._failure(visit, error)
+        self._record(visit, response, 0.0)
+        return response
+
+    def _failure(self, visit: Visit, error: GalerlyError) -> Response:
+        visit.error = error
+        return deliver.failure(error, visit.request_id, self._settings)
+
+    def _record(self, visit: Visit, response: Response, duration_ms: float) -> None:
+        error, wanted = visit.error, visit.wanted
         self._telemetry.record(
             AccessRecord(
                 time_s=round(self._telemetry.wall(), 3),
-                request_id=request_id,
+                request_id=visit.request_id,
                 client=visit.client,
                 method=visit.method,
                 path=visit.raw_path[:_MAX_LOGGED_PATH].decode("ascii", "backslashreplace"),
                 status=response.status,
                 bytes=0 if visit.method == "HEAD" else len(response.body),
                 duration_ms=duration_ms,
+                key=wanted.key if wanted else "",
+                size=str(wanted.target.size) if wanted else "",
+                format=wanted.target.format or "own" if wanted else "",
                 cache=visit.cache,
-                stages_ms=visit.stages_ms,
+                stages_ms=visit.stages_ms or None,
                 reason=error.code if error else "",
                 detail=error.detail if error else "",
-                **_names(visit.wanted),
             )
         )
 
@@ -132,11 +148,3 @@ def _server_timing(stages_ms: dict[str, float], total_ms: float) -> bytes:
     """Server-Timing (W3C): the stages of a miss, and the total."""
     stages = "".join(f"{name};dur={spent}, " for name, spent in stages_ms.items())
     return f"{stages}total;dur={total_ms}".encode()
-
-
-def _names(wanted: Wanted | None) -> dict[str, str]:
-    """What was wanted, in the access record's words."""
-    if wanted is None:
-        return {}
-    target = wanted.target
-    return {"key": wanted.key, "size": str(target.size), "format": target.format or "own"}

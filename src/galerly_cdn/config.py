@@ -6,10 +6,14 @@ The settings page of the docs is made from this table.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+
+import platformdirs
 
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.model import (
@@ -25,8 +29,6 @@ from galerly_cdn.model import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
-
 PREFIX = "GALERLY_"
 _MIB = 1024 * 1024
 _GIB = 1024 * _MIB
@@ -199,6 +201,14 @@ def load(
     return Loaded(Settings(**values), origin)
 
 
+def renditions_folder(settings: Settings, photographs: Path) -> Path:
+    """Where the renditions of a folder of photographs live: one folder per originals root."""
+    if settings.renditions:
+        return Path(settings.renditions).absolute()
+    root = hashlib.sha256(os.fsencode(photographs.resolve())).hexdigest()[:16]
+    return Path(platformdirs.user_cache_path("galerly-cdn", appauthor=False)) / root
+
+
 def size_rule(line: str) -> SizeRule:
     """`name WxH format=quality …` as a rule: `thumbnail 800x600 jpeg=85 webp=86`.
 
@@ -219,7 +229,7 @@ def size_rule(line: str) -> SizeRule:
     qualities = {Format.JPEG: 85, Format.PNG: 100}
     for word in words:
         chosen, _, quality = word.partition("=")
-        if chosen not in set(Format) or not quality.isdecimal() or not 1 <= int(quality) <= 100:  # noqa: PLR2004 - a percentage
+        if chosen not in set(Format) or not quality.isdecimal() or not 1 <= int(quality) <= 100:
             message = f"expected jpeg, webp or avif `=` a quality of 1 to 100, got `{word}`"
             raise ValueError(message)
         qualities[Format(chosen)] = int(quality)
@@ -231,7 +241,7 @@ _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _TYPES = {setting.name: setting.type for setting in DESCRIBED}
 
 
-def _checked(name: str, raw: Any) -> Any:
+def _checked(name: str, raw: object) -> object:
     """`raw` as the setting's type. Raises `KeyError` (unknown) or `ValueError` (impossible)."""
     kind = _TYPES[name]
     if name == "sizes":
@@ -260,9 +270,13 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     together = {**defaults, **values}
     problems = []
     if together["worker_rss_bytes"] >= together["worker_memory_bytes"]:
-        problems.append("worker_rss_bytes must be below worker_memory_bytes: no worker would ever be replaced")
+        problems.append(
+            "worker_rss_bytes must be below worker_memory_bytes: no worker would ever be replaced"
+        )
     if together["max_coefficient_bytes"] >= together["worker_memory_bytes"]:
-        problems.append("max_coefficient_bytes must be below worker_memory_bytes: allowed originals would fail")
+        problems.append(
+            "max_coefficient_bytes must be below worker_memory_bytes: allowed originals would fail"
+        )
     return problems
 
 
@@ -293,7 +307,7 @@ def _spelt(place: str, name: str) -> str:
     return place
 
 
-def _sentence(shown: str, name: str, raw: Any, problem: Exception) -> str:
+def _sentence(shown: str, name: str, raw: object, problem: Exception) -> str:
     if isinstance(problem, KeyError):
         return f"{shown}: there is no setting `{name}`; `galerly-cdn config` lists them all"
     said = str(problem)

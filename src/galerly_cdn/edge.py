@@ -1,11 +1,11 @@
 """One picture's request, from URL to bytes. Read `Edge.answer` first.
 
-    url.parse        path → size, format, key
-    negotiate        Accept → format
-    originals.head   the original's version
-    memory           there and current?            → deliver
-    renditions.get   stored and current?           → remember, deliver
-    origin.fill      original → render → store     → remember, deliver
+url.parse        path → size, format, key
+negotiate        Accept → format
+originals.head   the original's version
+memory           there and current?            → deliver
+renditions.get   stored and current?           → remember, deliver
+origin.fill      original → render → store     → remember, deliver
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Edge:
 
     def __init__(
         self,
+        *,
         settings: Settings,
         allowed: AllowList,
         originals: Originals,

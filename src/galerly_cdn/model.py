@@ -50,7 +50,7 @@ def from_json(kind: type[T], text: bytes | bytearray | memoryview) -> T:
         raise ValidationError(str(error)) from error
 
 
-def convert(kind: type[T], raw: Any) -> T:
+def convert(kind: type[T], raw: object) -> T:
     """`raw` (dictionaries, lists, strings) as a `kind`; numbers and booleans may be strings.
 
     Raises `ValidationError` with the path of the first value that does not fit.

@@ -46,8 +46,8 @@ class Recipe(Value, frozen=True):
 class Renderer(Protocol):
     """Renders originals handed over as file descriptors."""
 
-    async def render(self, original: Original, key: str, job: Job) -> tuple[Rendered, bytes]:
-        """What was rendered, and its bytes."""
+    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
+        """What was rendered, and its bytes; `token` names the original and its version."""
         ...
 
 
@@ -56,6 +56,7 @@ class Origin:
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
+        *,
         originals: Originals,
         renditions: Renditions,
         renderer: Renderer,
@@ -107,7 +108,10 @@ class Origin:
 
     async def _render(self, wanted: Wanted, original: Original) -> Rendition:
         recipe = self.recipes[wanted.target]
-        rendered, body = await self._renderer.render(original, wanted.key, recipe.job)
+        token = f"{original.head.version} {wanted.key}"
+        rendered, body = await self._renderer.render(
+            original.fd, original.head.length_bytes, recipe.job, token
+        )
         self._count("render")
         record = Record(
             key=wanted.key,

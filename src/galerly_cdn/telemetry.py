@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
-import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
@@ -39,7 +38,7 @@ class AccessRecord(Value, frozen=True, omit_defaults=True):
     format: str = ""
     cache: str = ""
     """RFC 9211: `hit`, or `fwd=…` and what came of it."""
-    stages_ms: dict[str, float] = {}
+    stages_ms: dict[str, float] | None = None
     reason: str = ""
     """An error's code; empty for an answer."""
     detail: str = ""
@@ -92,9 +91,7 @@ class AccessLog:
         while self._wake.wait():
             closing = self._closing.wait(_BATCH_S)
             self._wake.clear()
-            lines = b"".join(
-                to_json(self._waiting.popleft()) + b"\n" for _ in range(len(self._waiting))
-            )
+            lines = b"".join(to_json(self._waiting.popleft()) + b"\n" for _ in range(len(self._waiting)))
             try:
                 self._stream.write(lines)
                 self._stream.flush()
@@ -111,8 +108,9 @@ class Telemetry:
         self,
         counters: Counters,
         log: AccessLog | None,
-        wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        wall: Callable[[], float],
+        monotonic: Callable[[], float],
     ) -> None:
         self.counters = counters
         self.wall = wall

@@ -7,7 +7,7 @@ a thread hop costs more than the `stat` or `read` it would hide (decision 0003).
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ class Original:
         self.fd = fd
         self.head = head
 
-    def __enter__(self) -> Original:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

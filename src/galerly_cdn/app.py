@@ -1,0 +1,219 @@
+"""The composition root: settings → a running CDN. The only file that builds things.
+
+telemetry → workers → originals, renditions → recipes → origin → edge, page → application → listener
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from galerly_cdn import listener
+from galerly_cdn.asgi import Application
+from galerly_cdn.config import renditions_folder
+from galerly_cdn.edge import Edge
+from galerly_cdn.errors import SettingsError
+from galerly_cdn.links import Links
+from galerly_cdn.model import Job, Target
+from galerly_cdn.origin import Origin, Recipe
+from galerly_cdn.render.codecs import recipe
+from galerly_cdn.render.workers import Workers
+from galerly_cdn.store.folder import FolderOriginals
+from galerly_cdn.store.shelf import FolderRenditions
+from galerly_cdn.telemetry import AccessLog, Counters, Telemetry
+from galerly_cdn.url import AllowList, checked_key
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
+
+    from galerly_cdn.asgi import Handler
+    from galerly_cdn.config import Settings
+    from galerly_cdn.model import Facts, Rendered, SizeRule
+    from galerly_cdn.render.wire import Hello
+    from galerly_cdn.store import Originals, Renditions
+
+
+class Cdn:
+    """The parts of a running CDN, built and wired; `compose` starts and ends them."""
+
+    def __init__(  # noqa: PLR0913 - its parts
+        self,
+        settings: Settings,
+        *,
+        telemetry: Telemetry,
+        workers: Workers,
+        libvips: str,
+        originals: Originals,
+        renditions: Renditions,
+    ) -> None:
+        self.telemetry = telemetry
+        self.workers = workers
+        self._settings = settings
+        self._originals = originals
+        allowed = AllowList(settings.size_rules)
+        self.origin = Origin(
+            originals=originals,
+            renditions=renditions,
+            renderer=workers,
+            recipes=recipes(settings, libvips),
+            clock=telemetry.monotonic,
+            count=telemetry.counters.count,
+        )
+        self._edge = Edge(
+            settings=settings,
+            allowed=allowed,
+            originals=originals,
+            renditions=renditions,
+            origin=self.origin,
+        )
+        self._page: Handler | None = None
+        if settings.browse or _is_loopback(settings.host):
+            from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time
+
+            links = Links(sizes=settings.sizes)
+            self._page = Browse(originals, renditions, self.inspect, links).answer
+        self.application = Application(self._route, settings, telemetry)
+
+    def _route(self, raw_path: bytes) -> Handler:
+        if self._page is not None and (raw_path == b"/" or raw_path.startswith(b"/-/")):
+            return self._page
+        return self._edge.answer
+
+    async def inspect(self, key: str) -> Facts:
+        """What an original's header says. Raises as opening and inspecting it do."""
+        with await self._originals.open(key) as original:
+            head = original.head
+            return await self.workers.inspect(original.fd, head.length_bytes, f"{head.version} {key}")
+
+
+def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:
+    """A render job and its digest for every target of the allow-list."""
+    made = {}
+    for rule in settings.size_rules:
+        for chosen in (None, *rule.qualities):
+            job = _job(rule, Target(rule.size, chosen), settings)
+            made[job.target] = Recipe(job, recipe(job, libvips))
+    return made
+
+
+def _job(rule: SizeRule, target: Target, settings: Settings) -> Job:
+    return Job(target, rule.qualities, settings.limits, settings.keep_copyright)
+
+
+@contextlib.asynccontextmanager
+async def compose(settings: Settings, photographs: Path) -> AsyncIterator[Cdn]:
+    """A CDN over a folder of photographs, its workers running. Raises `SettingsError`.
+
+    On leaving, fills under way are finished, the workers end, and the access log is written out.
+    """
+    shelf = renditions_folder(settings, photographs)
+    _refuse_nested(photographs, shelf)
+    counters = Counters()
+    log = AccessLog(sys.stdout.buffer, counters) if settings.access_log else None
+    telemetry = Telemetry(counters, log, wall=time.time, monotonic=time.monotonic)  # noqa: TID251 - the rim
+    workers = Workers(settings, counters.count)
+    try:
+        hello = await workers.start()
+        renditions = FolderRenditions(shelf, settings.renditions_bytes, counters.count)
+        try:
+            cdn = Cdn(
+                settings,
+                telemetry=telemetry,
+                workers=workers,
+                libvips=hello.libvips,
+                originals=FolderOriginals(photographs, checked_key),
+                renditions=renditions,
+            )
+            yield cdn
+            await cdn.origin.drain()
+        finally:
+            await renditions.close()
+    finally:
+        await workers.close(settings.drain_s)
+        telemetry.close()
+
+
+def serve(settings: Settings, photographs: Path, announce: Callable[[str], None]) -> bool:
+    """Serve until a signal; whether every answer under way was finished. Raises `SettingsError`."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
+
+    async def main() -> bool:
+        async with compose(settings, photographs) as cdn:
+            return await listener.serve(
+                cdn.application, settings, refuse=cdn.application.refuse, on_ready=announce
+            )
+
+    return listener.run(main())
+
+
+def render_file(
+    settings: Settings, file: Path, size: str, image_format: str | None
+) -> tuple[Rendered, bytes]:
+    """Render one file as the server would. Raises as a request for it would."""
+    segment = f"{size}.{image_format}" if image_format else size
+    rule, target = AllowList(settings.size_rules).find(segment.encode())
+    job = _job(rule, target, settings)
+
+    async def main() -> tuple[Rendered, bytes]:
+        async with _workers(settings) as (workers, _):
+            with file.open("rb") as original:
+                length_bytes = os.fstat(original.fileno()).st_size
+                return await workers.render(original.fileno(), length_bytes, job, str(file))
+
+    return listener.run(main())
+
+
+def inspect_file(settings: Settings, file: Path) -> Facts:
+    """What a file's header says. Raises as a request for it would."""
+
+    async def main() -> Facts:
+        async with _workers(settings) as (workers, _):
+            with file.open("rb") as original:
+                length_bytes = os.fstat(original.fileno()).st_size
+                return await workers.inspect(original.fileno(), length_bytes, str(file))
+
+    return listener.run(main())
+
+
+def renderer(settings: Settings) -> Hello:
+    """The renderer in use: libvips' version, and the formats it really decodes."""
+
+    async def main() -> Hello:
+        async with _workers(settings) as (_, hello):
+            return hello
+
+    return listener.run(main())
+
+
+@contextlib.asynccontextmanager
+async def _workers(settings: Settings) -> AsyncIterator[tuple[Workers, Hello]]:
+    workers = Workers(settings, Counters().count)
+    hello = await workers.start()
+    try:
+        yield workers, hello
+    finally:
+        await workers.close(settings.drain_s)
+
+
+def _refuse_nested(photographs: Path, renditions: Path) -> None:
+    """Renditions among the originals would be served as originals, and rendered again, for ever."""
+    outer, inner = photographs.resolve(), renditions.resolve()
+    if outer == inner or outer in inner.parents or inner in outer.parents:
+        raise SettingsError(
+            [f"renditions: {inner} and the photographs in {outer} must not lie in each other"]
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,177 @@
+"""The commands people type. Exit codes: 0 done, 1 it failed, 2 it was asked for wrongly."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from galerly_cdn import __version__
+
+if TYPE_CHECKING:
+    from galerly_cdn.config import Loaded
+    from galerly_cdn.model import Facts, Rendered
+
+_CONFIG = click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="GALERLY_CONFIG",
+    help="Read settings from this TOML file (or GALERLY_CONFIG).",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+
+
+class _Commands(click.Group):
+    """Prints an error as one line for every problem, never a traceback."""
+
+    def invoke(self, context: click.Context) -> object:
+        from galerly_cdn.errors import GalerlyError, SettingsError
+
+        try:
+            return super().invoke(context)
+        except SettingsError as error:
+            for problem in error.problems:
+                click.echo(f"galerly-cdn: {problem}", err=True)
+            sys.exit(2)
+        except GalerlyError as error:
+            told = f" ({error.detail})" if error.detail else ""
+            click.echo(f"galerly-cdn: {error.public}{told}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    r"""An image CDN: photographs in a folder, the right picture in every browser.
+
+    \b
+    Try it:
+      galerly-cdn serve ~/Pictures
+      galerly-cdn render photo.jpg --size 800x600 -o small.jpg
+      galerly-cdn inspect photo.jpg
+
+    Every setting is listed by `galerly-cdn config`.
+    """
+
+
+@main.command(epilog="Example: galerly-cdn serve ~/Pictures --port 8080")
+@click.argument("photographs", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--host", help="Address to listen on. [127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on, 0 for any free one. [8000]")
+@click.option("--renditions", help="Folder for the renditions. [one per folder, in your cache folder]")
+@click.option("--workers", type=int, help="Render processes. [one per core]")
+@click.option("--browse", is_flag=True, default=None, help="Serve the page on a public address too.")
+@_CONFIG
+def serve(photographs: Path, file: Path | None, **options: object) -> None:
+    """Serve the folder PHOTOGRAPHS: its pictures at /resize/…, a page to browse them at /.
+
+    The folder is only read. A photograph added, edited or replaced in it shows on the next request.
+    Stop with Ctrl-C or SIGTERM: answers under way are finished first.
+    """
+    from galerly_cdn import app
+
+    settings = _load(file, **options).settings
+    is_clean = app.serve(settings, photographs, lambda address: click.echo(f"galerly-cdn serves {address}"))
+    sys.exit(0 if is_clean else 1)
+
+
+@main.command(epilog="Example: galerly-cdn render photo.jpg --size thumbnail --format webp -o photo.webp")
+@click.argument("photograph", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--size", required=True, help="A size of the allow-list: 800x600, or its name.")
+@click.option("--format", "image_format", help="jpeg, webp, avif or png. [png with alpha, else jpeg]")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write.")
+@_CONFIG
+@_JSON
+def render(  # noqa: PLR0913 - its options
+    photograph: Path, size: str, image_format: str | None, output: Path, file: Path | None, *, as_json: bool
+) -> None:
+    """Render PHOTOGRAPH at a size into a file: exactly what the server would answer."""
+    from galerly_cdn import app
+
+    rendered, body = app.render_file(_load(file, workers=1).settings, photograph, size, image_format)
+    output.write_bytes(body)
+    _answer(rendered, _rendered_line(output, rendered), as_json=as_json)
+
+
+@main.command(epilog="Example: galerly-cdn inspect photo.jpg --json")
+@click.argument("photograph", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@_CONFIG
+@_JSON
+def inspect(photograph: Path, file: Path | None, *, as_json: bool) -> None:
+    """Tell what PHOTOGRAPH is, and what its renditions lose."""
+    from galerly_cdn import app
+
+    facts = app.inspect_file(_load(file, workers=1).settings, photograph)
+    _answer(facts, _facts_lines(facts), as_json=as_json)
+
+
+@main.command(epilog="Example: GALERLY_WORKERS=4 galerly-cdn config")
+@_CONFIG
+@_JSON
+def config(file: Path | None, *, as_json: bool) -> None:
+    """Show every setting, its value, and where the value comes from."""
+    from galerly_cdn.config import DESCRIBED
+
+    loaded = _load(file)
+    values = {setting.name: getattr(loaded.settings, setting.name) for setting in DESCRIBED}
+    if as_json:
+        shown = {name: {"value": value, "from": loaded.origin[name]} for name, value in values.items()}
+        click.echo(json.dumps(shown, indent=2))
+        return
+    for setting in DESCRIBED:
+        click.echo(f"\n# {setting.description}")
+        click.echo(f"{setting.name} = {_toml(values[setting.name])}  # {loaded.origin[setting.name]}")
+
+
+@main.command()
+@_JSON
+def version(*, as_json: bool) -> None:
+    """Tell the version of galerly-cdn, of its libvips, and the formats that really decode."""
+    from galerly_cdn import app
+
+    hello = app.renderer(_load(None, workers=1).settings)
+    versions = {"galerly-cdn": __version__, "libvips": hello.libvips, "decodes": " ".join(hello.formats)}
+    lines = "\n".join(f"{name} {told}" for name, told in versions.items())
+    click.echo(json.dumps(versions) if as_json else lines)
+
+
+def _load(file: Path | None, **options: object) -> Loaded:
+    from galerly_cdn.config import load
+
+    return load(options, file)
+
+
+def _answer(value: Facts | Rendered, text: str, *, as_json: bool) -> None:
+    from galerly_cdn.model import to_json
+
+    click.echo(to_json(value).decode() if as_json else text)
+
+
+def _rendered_line(output: Path, rendered: Rendered) -> str:
+    lost = f"; lost: {', '.join(rendered.lost)}" if rendered.lost else ""
+    sides = f"{rendered.width_px}×{rendered.height_px} px"
+    return f"{output}: {rendered.format}, {sides}, {rendered.length_bytes} bytes{lost}"
+
+
+def _facts_lines(facts: Facts) -> str:
+    rows = {
+        "format": facts.format,
+        "sides": f"{facts.width_px} × {facts.height_px} px upright (orientation {facts.orientation})",
+        "pixels": f"{facts.width_px * facts.height_px / 1e6:.1f} megapixels, {facts.frames} frame(s)",
+        "samples": f"{facts.bands} × {facts.bits} bit{', alpha' if facts.has_alpha else ''}",
+        "coding": "progressive" if facts.is_progressive else "sequential",
+        "profile": facts.profile or "none (taken as sRGB)",
+        "metadata": ", ".join(facts.metadata) or "none",
+        "renditions lose": ", ".join(facts.loses) or "nothing",
+        "memory to decode": f"about {facts.decode_bytes / 1e6:.0f} MB",
+    }
+    return "\n".join(f"{name:>16}  {value}" for name, value in rows.items())
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + "".join(f"\n    {json.dumps(one)}," for one in value) + "\n]"
+    return json.dumps(value)
