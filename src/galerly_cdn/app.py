@@ -120,7 +120,8 @@ async def compose(settings: Settings, photographs: Path) -> AsyncIterator[Cdn]:
     workers = Workers(settings, counters.count)
     try:
         hello = await workers.start()
-        renditions = FolderRenditions(shelf, settings.renditions_bytes, counters.count)
+        renditions = FolderRenditions(shelf, settings.renditions_bytes, counters.count, telemetry.wall)
+        renditions.start()
         try:
             cdn = Cdn(
                 settings,
