@@ -1,0 +1,126 @@
+"""Where are the originals of a folder of photographs, and which version is each? Writes nothing.
+
+- A key is served only if every name on its way is spelled, byte for byte, as in its folder, and
+  nothing on its way leads out of the root (`confined`).
+- A key seen once costs one `lstat` for each of its segments; only a change makes it walk again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from galerly_cdn.errors import NoSuchOriginal, SettingsError
+from galerly_cdn.model import Head
+from galerly_cdn.store import Original
+from galerly_cdn.store.confined import Names, walk
+from galerly_cdn.store.listing import Level, slab
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from galerly_cdn.store.confined import Place, Witness
+
+# O_NONBLOCK: a FIFO put in the file's place must not hold the server until somebody writes to it.
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MAX_SEEN = 20_000
+
+
+class FolderOriginals:
+    """Originals as plain files whose name is the key.
+
+    `checked_key` is the grammar of keys (`url.checked_key`): only what it lets pass is listed.
+    Raises `SettingsError` if `root` is no readable folder.
+    """
+
+    def __init__(self, root: Path, checked_key: Callable[[str], str]) -> None:
+        self._root = os.path.realpath(root)
+        self._checked_key = checked_key
+        self._names = Names()
+        self._seen: dict[str, _Seen] = {}
+        try:
+            os.scandir(self._root).close()
+        except OSError as error:
+            raise SettingsError([f"originals: cannot read the folder {root}: {error.strerror}"]) from error
+
+    async def head(self, key: str) -> Head:
+        """Version (inode, mtime, ctime, size) and length. Raises as the interface says."""
+        seen = self._seen.get(key)
+        if seen is not None:
+            if seen.is_unchanged():
+                return seen.head
+            del self._seen[key]
+        with walk(self._root, key, self._names.holds) as place:
+            head = _head(place.status)
+        self._remember(key, place, head)
+        return head
+
+    async def open(self, key: str) -> Original:
+        """The original's bytes; the head is that of the opened file. Raises as `head` does."""
+        with walk(self._root, key, self._names.holds) as place:
+            _head(place.status)  # before opening: opening a device may already do something
+            fd = os.open(place.name, _FILE, dir_fd=place.folder_fd)
+            try:
+                return Original(fd, _head(os.fstat(fd)))
+            except BaseException:
+                os.close(fd)
+                raise
+
+    async def list(self, prefix: str = "") -> AsyncIterator[str]:
+        """The keys under `prefix`, in the order of their UTF-8 bytes, read as they are asked for.
+
+        Leaves out hidden files and folders, names that are no keys, and what cannot be read.
+        """
+        levels = [Level("")]
+        while levels:
+            level = levels[-1]
+            if level.names:
+                key = level.folder + level.names.pop()
+                if key.endswith("/"):
+                    levels.append(Level(key))
+                else:
+                    yield key
+            elif level.is_read:
+                levels.pop()
+            else:
+                await asyncio.to_thread(slab, self._root, levels, prefix, self._checked_key)
+
+    def _remember(self, key: str, place: Place, head: Head) -> None:
+        if len(self._seen) >= _MAX_SEEN:
+            del self._seen[next(iter(self._seen))]
+        self._seen[key] = _Seen(place.path, place.status, place.witnesses, head)
+
+
+class _Seen(NamedTuple):
+    """A key once walked to: what it was, and what says that it still is."""
+
+    path: str
+    status: os.stat_result
+    witnesses: tuple[Witness, ...]
+    head: Head
+
+    def is_unchanged(self) -> bool:
+        try:
+            for witness in self.witnesses:
+                if not witness.is_unchanged():
+                    return False
+            now = os.lstat(self.path)
+        except OSError:
+            return False
+        was = self.status
+        return (
+            now.st_ctime_ns == was.st_ctime_ns
+            and now.st_mtime_ns == was.st_mtime_ns
+            and now.st_size == was.st_size
+            and now.st_ino == was.st_ino
+        )
+
+
+def _head(status: os.stat_result) -> Head:
+    if not stat.S_ISREG(status.st_mode):
+        raise NoSuchOriginal("not a regular file")
+    version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}-{status.st_size:x}"
+    return Head(version, status.st_size)

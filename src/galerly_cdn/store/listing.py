@@ -1,0 +1,95 @@
+"""What keys does a folder hold? Its tree in the order of keys, a bounded slab of names at a time.
+
+A folder's name sorts with its slash: `a-b` comes before `a/x`, though `a` comes before `a-b`. Code
+points sort as UTF-8 bytes do.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from galerly_cdn.errors import MalformedKey, NoSuchOriginal, StoreRefused
+from galerly_cdn.store.confined import walk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_SLAB = 10_000
+
+
+class Level:
+    """A folder being listed: the names read and not yet handed out, last first."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder  # its key and a slash; empty for the root
+        self.identity: tuple[int, int] | None = None
+        self.names: list[str] = []
+        self.is_read = False
+        self.last = ""
+
+
+def slab(root: str, levels: list[Level], prefix: str, checked_key: Callable[[str], str]) -> None:
+    """Read the next names of the innermost level. Raises `StoreRefused` for an unreadable root only."""
+    level = levels[-1]
+    try:
+        names = heapq.nsmallest(_SLAB, _names(root, levels, prefix, checked_key))
+    except (NoSuchOriginal, StoreRefused):
+        if not level.folder:
+            raise
+        names = []
+    level.is_read = len(names) < _SLAB
+    level.last = names[-1] if names else ""
+    level.names = names[::-1]
+
+
+def _names(root: str, levels: list[Level], prefix: str, checked_key: Callable[[str], str]) -> Iterator[str]:
+    level = levels[-1]
+    with walk(root, level.folder.rstrip("/"), _from_listing) as place:
+        level.identity = (place.status.st_dev, place.status.st_ino)
+        if any(level.identity == above.identity for above in levels[:-1]):
+            return  # a symlink to a folder it is in
+        for name in _spellings(root, level.folder, place.folder_fd):
+            key = level.folder + name
+            if name > level.last and _fits(key, prefix) and _is_key(key.rstrip("/"), checked_key):
+                yield name
+
+
+def _from_listing(_folder_fd: int, _name: str) -> bool:
+    return True
+
+
+def _spellings(root: str, folder: str, folder_fd: int) -> Iterator[str]:
+    """The names of regular files, and those of folders with a slash."""
+    with os.scandir(folder_fd) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_symlink():
+                yield from _followed(root, folder + entry.name, entry.name)
+            elif entry.is_dir(follow_symlinks=False):
+                yield entry.name + "/"
+            elif entry.is_file(follow_symlinks=False):
+                yield entry.name
+
+
+def _followed(root: str, key: str, name: str) -> Iterator[str]:
+    try:
+        with walk(root, key, _from_listing) as place:
+            yield name + "/" if stat.S_ISDIR(place.status.st_mode) else name
+    except (NoSuchOriginal, StoreRefused):
+        return
+
+
+def _fits(key: str, prefix: str) -> bool:
+    return key.startswith(prefix) or (key.endswith("/") and prefix.startswith(key))
+
+
+def _is_key(key: str, checked_key: Callable[[str], str]) -> bool:
+    try:
+        checked_key(key)
+    except MalformedKey:
+        return False
+    return True

@@ -1,0 +1,79 @@
+"""What is in a folder of renditions? Names its files, and sweeps what a killed writer left behind.
+
+    {root}/CACHEDIR.TAG
+    {root}/{first 2 digits}/{64 hexadecimal digits}    a rendition
+    {root}/{first 2 digits}/.put-{random}              one being written, locked by its writer
+
+Anything else in the folder is somebody else's, and left alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from galerly_cdn.store.ledger import Ledger, weight
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from galerly_cdn.model import Target
+
+TEMPORARY = ".put-"
+HOUR_S = 3600
+_NAME = re.compile(r"[0-9a-f]{64}")
+
+
+def name_of(key: str, target: Target) -> bytes:
+    """A rendition's name: the SHA-256 of its key in the store."""
+    return hashlib.sha256(target.rendition_key(key).encode()).digest()
+
+
+def path_of(root: Path, name: bytes) -> Path:
+    """Where a rendition lies."""
+    digits = name.hex()
+    return root / digits[:2] / digits
+
+
+def survey(root: Path, now_s: float, is_closing: Callable[[], bool]) -> Ledger:
+    """The renditions under `root`, the least recently used first, to the hour; for a thread.
+
+    Sorting hours rather than files keeps a folder of 200 000 from holding up the event loop.
+    """
+    hours: dict[int, list[tuple[bytes, int]]] = {}
+    for number in range(256):
+        if is_closing():
+            break
+        with suppress(OSError), os.scandir(root / f"{number:02x}") as entries:
+            for entry in entries:
+                if entry.name.startswith(TEMPORARY):
+                    _sweep(entry, now_s)
+                elif _NAME.fullmatch(entry.name):
+                    status = entry.stat(follow_symlinks=False)
+                    found = (bytes.fromhex(entry.name), weight(status.st_size))
+                    hours.setdefault(int(status.st_mtime // HOUR_S), []).append(found)
+    ledger = Ledger()
+    for hour in sorted(hours):
+        for name, weight_bytes in hours.pop(hour):
+            ledger.use(name, weight_bytes)
+    return ledger
+
+
+def _sweep(entry: os.DirEntry[str], now_s: float) -> None:
+    """Remove a temporary file whose writer is gone (its lock died with it), or that is an hour old.
+
+    Age decides where the file system has no locks. A writer robbed of its file has stored nothing.
+    """
+    with suppress(OSError):
+        fd = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if os.fstat(fd).st_mtime > now_s - HOUR_S:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            Path(entry.path).unlink()
+        finally:
+            os.close(fd)
