@@ -1,6 +1,6 @@
 """Which render may begin, and which may not be tried? No effects: futures and an injected clock.
 
-Memory is shared first come, first served; the originals that end workers are remembered.
+Workers and memory are given first come, first served; the originals that end workers are remembered.
 """
 
 from __future__ import annotations
@@ -8,13 +8,73 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from galerly_cdn.errors import QueueFull
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+W = TypeVar("W")
+
 _MAX_STRIKES = 1024
 """Originals remembered; an attacker who brings more of them meets the oldest again untried."""
+
+
+class Turns(Generic[W]):
+    """Workers that are free, and calls that wait for one: never both. Bounded by count and by bytes."""
+
+    def __init__(self, max_waiting: int, max_waiting_bytes: int) -> None:
+        self._max_waiting = max_waiting
+        self._max_waiting_bytes = max_waiting_bytes
+        self._free: list[W] = []
+        self._waiting: dict[asyncio.Future[W], int] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait."""
+        return len(self._waiting)
+
+    async def take(self, length_bytes: int) -> W:
+        """The worker used last, whose memory is warm, or the next to be free. Raises `QueueFull` at once."""
+        if self._free:
+            return self._free.pop()
+        waiting_bytes = sum(self._waiting.values()) + length_bytes
+        if len(self._waiting) >= self._max_waiting or waiting_bytes > self._max_waiting_bytes:
+            raise QueueFull(f"{len(self._waiting)} waiting, {waiting_bytes} bytes with this one")
+        turn: asyncio.Future[W] = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = length_bytes
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            self._waiting.pop(turn, None)
+            if not turn.cancelled() and not turn.exception():
+                self.give(turn.result())
+            raise
+
+    def give(self, worker: W) -> None:
+        """The worker is free: whoever waits longest has it."""
+        while self._waiting:
+            turn = next(iter(self._waiting))
+            del self._waiting[turn]
+            if not turn.done():
+                turn.set_result(worker)
+                return
+        self._free.append(worker)
+
+    def withdraw(self, worker: W) -> bool:
+        """No longer give the worker out; whether it was free."""
+        if worker in self._free:
+            self._free.remove(worker)
+            return True
+        return False
+
+    def refuse(self, error: Exception) -> None:
+        """Answer everyone who waits with `error`."""
+        for turn in self._waiting:
+            if not turn.done():
+                turn.set_exception(error)
+        self._waiting.clear()
 
 
 class Budget:
