@@ -1,3 +1,69 @@
-"""What every test may use."""
+"""What this machine cannot run is left out, and said; worker processes are measured like the rest."""
 
 from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from galerly_cdn.render import process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+EVERYTHING = os.environ.get("GALERLY_EVERYTHING") == "1"
+"""Whether a test left out is a failure."""
+_left_out: Counter[str] = Counter()
+
+
+def pytest_configure() -> None:
+    """Under coverage, measure worker processes too: they start without `site`, which would do it."""
+    if "COVERAGE_PROCESS_CONFIG" in os.environ:
+        pytest.MonkeyPatch().setattr(process, "command", _measured(process.command))
+
+
+def _measured(command: Callable[[str], tuple[str, ...]]) -> Callable[[str], tuple[str, ...]]:
+    def measured(module: str = "galerly_cdn.render.worker") -> tuple[str, ...]:
+        *interpreter, code = command(module)
+        start = f"from {module} import main"
+        assert start in code
+        return (*interpreter, code.replace(start, f"import tests.measure; {start}"))
+
+    return measured
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for need in _needs(item):
+            item.add_marker(pytest.mark.skip(reason=need))
+
+
+def _needs(item: pytest.Item) -> Iterator[str]:
+    """What the test needs and this machine lacks. `server` names its tools: `mark.server("slowhttptest")`."""
+    if item.get_closest_marker("browser") and not (shutil.which("chromium") and shutil.which("chromedriver")):
+        yield "needs Chromium and its driver: apt install chromium chromium-driver"
+    for mark in item.iter_markers("server"):
+        yield from (f"needs {tool}: apt install {tool}" for tool in mark.args if not shutil.which(tool))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and isinstance(report.longrepr, tuple):
+        _left_out[report.longrepr[2].removeprefix("Skipped: ")] += 1
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if EVERYTHING and _left_out and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.section("left out")
+    for reason, count in sorted(_left_out.items()):
+        terminalreporter.line(f"{count} test{'s'[: count > 1]}: {reason}")
+    if not _left_out:
+        terminalreporter.line("nothing")
+    elif EVERYTHING:
+        terminalreporter.line("That is a failure: everything was asked for.")
