@@ -29,7 +29,7 @@ class Links:
     def __init__(self, base_url: str = "", sizes: Iterable[str] | None = None) -> None:
         lines = Settings().sizes if sizes is None else sizes
         self._base_url = base_url.rstrip("/")
-        self._allowed = AllowList(size_rule(line) for line in lines)
+        self.allowed = AllowList(size_rule(line) for line in lines)
 
     def src(self, key: str, size: str, image_format: Format | None = None) -> str:
         """The address of one picture; without a format, `Accept` chooses.
@@ -38,12 +38,12 @@ class Links:
         `MalformedKey`.
         """
         segment = f"{size}.{image_format}" if image_format else size
-        _, target = self._allowed.find(segment.encode())
+        _, target = self.allowed.find(segment.encode())
         return self._base_url + format_path(target, checked_key(key))
 
     def dimensions(self, width_px: int, height_px: int, size: str) -> tuple[int, int]:
         """Width and height in pixels of an upright original's rendition at a size."""
-        return self._allowed.rule(size).size.fit(width_px, height_px)
+        return self.allowed.rule(size).size.fit(width_px, height_px)
 
     def srcset(self, key: str, width_px: int, height_px: int, image_format: Format | None = None) -> str:
         """One candidate for every width the allow-list can give this original, narrowest first.
@@ -51,7 +51,7 @@ class Links:
         An original smaller than several sizes is listed once: none of them enlarges it.
         """
         candidates: dict[int, str] = {}
-        for rule in sorted(self._allowed.rules, key=lambda one: one.size):
+        for rule in sorted(self.allowed.rules, key=lambda one: one.size):
             width = rule.size.fit(width_px, height_px)[0]
             address = self._base_url + format_path(Target(rule.size, image_format), checked_key(key))
             candidates.setdefault(width, f"{address} {width}w")

@@ -1,0 +1,115 @@
+"""The shapes a scenario runs on: each takes originals, answers requests, and can be restarted."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response as a viewer sees it; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Shape(Protocol):
+    """What every shape can do for a scenario."""
+
+    def put(self, key: str, original: bytes) -> None:
+        """Put or replace an original; when it returns, no old picture may be answered."""
+        ...
+
+    def remove(self, key: str) -> None:
+        """Delete an original."""
+        ...
+
+    def rot(self) -> None:
+        """Damage every stored rendition."""
+        ...
+
+    def restart(self) -> None:
+        """Stop and start again; only the store remembers."""
+        ...
+
+    def request(self, method: str, path: str, headers: dict[str, str]) -> Answer:
+        """One request."""
+        ...
+
+
+@dataclass
+class OneMachine:
+    """`galerly-cdn serve` over a folder, as a process of its own."""
+
+    folder: Path
+    renditions: Path
+    settings: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._start()
+
+    def _start(self) -> None:
+        settings = {"renditions": self.renditions, "workers": 1, **self.settings}
+        variables = {f"GALERLY_{name.upper()}": str(value) for name, value in settings.items()}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "galerly_cdn", "serve", self.folder, "--port", "0"],
+            stdout=subprocess.PIPE,
+            env={**os.environ, **variables},
+        )
+        assert self.process.stdout
+        line = self.process.stdout.readline().decode()
+        self.port = int(line.rpartition(":")[2].strip().strip("/"))
+
+    def put(self, key: str, original: bytes) -> None:
+        file = self.folder / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        waiting = file.with_name(f".{file.name}.new")
+        waiting.write_bytes(original)
+        waiting.replace(file)
+
+    def remove(self, key: str) -> None:
+        (self.folder / key).unlink()
+
+    def rot(self) -> None:
+        for file in self.stored():
+            damaged = bytearray(file.read_bytes())
+            damaged[-20] ^= 0x40
+            file.write_bytes(damaged)
+
+    def stored(self) -> list[Path]:
+        """The files of the stored renditions."""
+        return [file for file in self.renditions.rglob("*") if file.is_file() and file.name != "CACHEDIR.TAG"]
+
+    def restart(self) -> None:
+        self.stop()
+        self._start()
+
+    def stop(self) -> list[dict[str, object]]:
+        """Stop as an operator does; the access records of the run. Asserts that it ends with 0."""
+        self.process.send_signal(signal.SIGTERM)
+        output, _ = self.process.communicate(timeout=30)
+        assert self.process.returncode == 0
+        return [json.loads(line) for line in output.splitlines()]
+
+    def request(self, method: str, path: str, headers: dict[str, str]) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            for name, value in headers.items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            response = connection.getresponse()
+            told = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, told, response.read())
+        finally:
+            connection.close()

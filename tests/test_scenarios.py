@@ -1,0 +1,123 @@
+"""Runs `scenarios.toml` on every shape. The file's head says what a scenario may hold."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from tests import pictures
+from tests.shapes import Answer, OneMachine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.shapes import Shape
+
+SCENARIOS = tomllib.loads((Path(__file__).parent / "scenarios.toml").read_text("utf-8"))["scenario"]
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def one_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneMachine]:
+    root = tmp_path_factory.mktemp("one-machine")
+    shape = OneMachine(root / "photographs", root / "renditions")
+    yield shape
+    shape.stop()
+
+
+@pytest.fixture
+def shape(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shape]:
+    """A running shape; one of its own for a scenario with settings of its own."""
+    settings: dict[str, object] = request.param
+    if not settings:
+        yield request.getfixturevalue("one_machine")
+        return
+    shape = OneMachine(tmp_path / "photographs", tmp_path / "renditions", settings)
+    yield shape
+    shape.stop()
+
+
+@pytest.mark.parametrize(
+    ("shape", "scenario"),
+    [pytest.param(one.get("settings", {}), one, id=one["name"]) for one in SCENARIOS],
+    indirect=["shape"],
+)
+def test_scenario(shape: Shape, scenario: dict[str, Any]) -> None:
+    gallery = f"gallery-{next(_numbers)}"
+    for name, recipe in scenario.get("originals", {}).items():
+        shape.put(f"{gallery}/{name}", made(recipe))
+    before: Answer | None = None
+    for number, step in enumerate(scenario["steps"], 1):
+        answer = perform(shape, gallery, dict(step), before)
+        if answer is not None:
+            problems = list(disappointments(answer, before, step))
+            assert not problems, f"step {number}, {step}: {problems}; {answer.status} {answer.headers}"
+            before = answer
+
+
+def made(recipe: dict[str, Any]) -> bytes:
+    """A picture of `tests/pictures.py` by its function's name and arguments."""
+    arguments = dict(recipe)
+    share = arguments.pop("cut", None)
+    original: bytes = getattr(pictures, arguments.pop("make"))(**arguments)
+    return original if share is None else pictures.truncated(original, share)
+
+
+def perform(shape: Shape, gallery: str, step: dict[str, Any], before: Answer | None) -> Answer | None:
+    """Do what a step says; the answer, if it was a request."""
+    if "put" in step:
+        for name, recipe in step["put"].items():
+            shape.put(f"{gallery}/{name}", made(recipe))
+    elif "remove" in step:
+        shape.remove(f"{gallery}/{step['remove']}")
+    elif "restart" in step:
+        shape.restart()
+    elif "rot" in step:
+        shape.rot()
+        shape.restart()
+    else:
+        method = "HEAD" if "head" in step else step.get("method", "GET")
+        etag = before.headers.get("etag", "") if before else ""
+        sent = {name: value.replace("{etag}", etag) for name, value in step.get("send", {}).items()}
+        path = step.get("get") or step["head"]
+        return shape.request(method, path.replace("{g}", gallery), sent)
+    return None
+
+
+def disappointments(answer: Answer, before: Answer | None, step: dict[str, Any]) -> Iterator[str]:
+    """Every expectation of the step that the answer does not meet."""
+    got: dict[str, Any] = {
+        "status": answer.status,
+        "type": answer.headers.get("content-type"),
+        "cache": answer.headers.get("cache-status", "").removeprefix("galerly-cdn; "),
+        "length": len(answer.body),
+    }
+    if "code" in step:
+        got["code"] = json.loads(answer.body)["error"]["code"] if answer.body else None
+    if "sides" in step:
+        got["sides"] = list(Image.open(io.BytesIO(answer.body)).size)
+    expected = {"status": 200, **step}
+    for name, value in got.items():
+        if name in expected and value != expected[name]:
+            yield f"{name}: expected {expected[name]!r}, got {value!r}"
+    for name, value in step.get("headers", {}).items():
+        told = answer.headers.get(name)
+        if (told is not None) if value is False else told != value:
+            yield f"header {name}: expected {value!r}, got {told!r}"
+    for name in step.get("same", []):
+        if before is None or _aspect(answer, name) != _aspect(before, name):
+            yield f"{name} differs from the answer before"
+    for name in step.get("other", []):
+        if before is None or _aspect(answer, name) == _aspect(before, name):
+            yield f"{name} is that of the answer before"
+
+
+def _aspect(answer: Answer, name: str) -> object:
+    return answer.body if name == "body" else answer.headers.get(name)
