@@ -68,6 +68,9 @@ class OneMachine:
         )
         assert self.process.stdout
         line = self.process.stdout.readline().decode()
+        if not line:
+            self.process.communicate()
+            raise RuntimeError(f"it did not start; exit {self.process.returncode}")
         self.port = int(line.rpartition(":")[2].strip().strip("/"))
 
     def put(self, key: str, original: bytes) -> None:
