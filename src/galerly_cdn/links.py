@@ -54,6 +54,8 @@ class Links:
         for rule in sorted(self.allowed.rules, key=lambda one: one.size):
             width = rule.size.fit(width_px, height_px)[0]
             address = self._base_url + format_path(Target(rule.size, image_format), checked_key(key))
+            if address.endswith(","):  # HTML would read a candidate's end into it
+                address = address[:-1] + "%2C"
             candidates.setdefault(width, f"{address} {width}w")
         return ", ".join(candidates[width] for width in sorted(candidates))
 
