@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import os
+import resource
 import secrets
 import signal
 import socket
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SPARE_FILES = 256
+"""Files beside the connections: originals being read, renditions being written, workers' pipes."""
+
 
 def refuse(error: GalerlyError, client: str) -> Response:  # noqa: ARG001 - for those who record it
     """The answer to what never reached the application."""
@@ -59,6 +64,7 @@ async def serve(
     `refuse` makes (and may record) the answer to what never reaches the application: an error and the
     client's address. Raises `SettingsError` if host and port cannot be listened on.
     """
+    allow_files(settings.max_connections + SPARE_FILES)
     listening = _bind(settings.host, settings.port)
     clients: Counter[str] = Counter()
     protocol = functools.partial(Connection, settings=settings, refuse=refuse, clients=clients)
@@ -77,7 +83,10 @@ async def serve(
         timeout_graceful_shutdown=cast("int", settings.drain_s),
     )
     server = _Server(config, functools.partial(on_ready, _address(listening)), on_drain)
-    await server.serve(sockets=[listening])
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        server.abort()
     return server.is_clean
 
 
@@ -87,14 +96,24 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
+def allow_files(wanted: int) -> None:
+    """Raise the soft limit of open files to `wanted`, or as far as the hard one: a connection is a file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
 def _bind(host: str, port: int) -> socket.socket:
     try:
         family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
             0
         ]
         return socket.create_server(place[:2], family=family, backlog=2048)
-    except OSError as error:
-        raise SettingsError([f"host, port: cannot listen on {host}:{port}: {error.strerror}"]) from error
+    except (OSError, UnicodeError) as error:
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else "there is no such host"
+        raise SettingsError([f"host, port: cannot listen on {host}:{port}: {reason}"]) from error
 
 
 def _address(listening: socket.socket) -> str:
@@ -129,7 +148,7 @@ class _Server(Server):
     def _stop(self) -> None:
         if self._stopping.is_set():
             self.force_exit = True
-            self._abort()
+            self.abort()
         self.should_exit = True
         self._stopping.set()
 
@@ -147,11 +166,10 @@ class _Server(Server):
         if inspect.isawaitable(draining):
             await draining
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().shutdown(sockets)
-        self._abort()
-
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """Listen no more, and end what is left; nothing is, unless we were cancelled or out of time."""
+        for listening in getattr(self, "servers", []):
+            listening.close()
         for connection in list(self.server_state.connections):
             self.is_clean = False
-            cast("Connection", connection).abort()
+            cast("Connection", connection).outlet.abort()

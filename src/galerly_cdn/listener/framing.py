@@ -33,7 +33,7 @@ def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> bool:
             lengths += 1
             if not value.isdigit():
                 raise BadRequest("content-length")
-            has_body = has_body or int(value) > 0
+            has_body = has_body or value.strip(b"0") != b""
         elif name == b"transfer-encoding":
             codings += 1
             has_body = True
