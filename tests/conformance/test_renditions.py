@@ -1,0 +1,121 @@
+"""What every store of renditions promises. A new store joins by an entry in `WORLDS`."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from galerly_cdn.model import Format, Size, Target
+from tests.shelves import TARGET, file_of, made, opened
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from galerly_cdn.store import Renditions
+
+
+class World(Protocol):
+    """A store of renditions, and what rots in it."""
+
+    store: Renditions
+
+    def rot(self, key: str, change: Callable[[bytes], bytes]) -> None: ...
+
+
+class FolderWorld:
+    def __init__(self, root: Path, store: Renditions) -> None:
+        self.root = root
+        self.store = store
+
+    def rot(self, key: str, change: Callable[[bytes], bytes]) -> None:
+        path = file_of(self.root, key)
+        path.write_bytes(change(path.read_bytes()))
+
+
+@asynccontextmanager
+async def folder_world(root: Path) -> AsyncIterator[World]:
+    async with opened(root) as store:
+        yield FolderWorld(root, store)
+
+
+WORLDS: dict[str, Callable[[Path], AbstractAsyncContextManager[World]]] = {"folder": folder_world}
+
+
+@pytest.fixture(params=WORLDS)
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+    async with WORLDS[request.param](tmp_path) as made_world:
+        yield made_world
+
+
+@pytest.mark.parametrize("body", [b"", b"\0", b"the picture", bytes(range(256)) * 1000])
+@pytest.mark.parametrize("key", ["a", "gallery/a photo.jpg", "日本/写真.jpg", "x" * 900])
+async def test_what_is_put_is_got(world: World, key: str, body: bytes) -> None:
+    rendition = made(key, body)
+    await world.store.put(rendition)
+    assert await world.store.get(key, TARGET) == rendition
+
+
+async def test_what_was_never_put_is_a_miss(world: World) -> None:
+    assert await world.store.get("a", TARGET) is None
+
+
+async def test_renditions_of_one_original_do_not_mix(world: World) -> None:
+    targets = [Target(Size(width, 600), chosen) for width in (400, 800) for chosen in (None, *Format)]
+    for target in targets:
+        await world.store.put(made("a", str(target).encode(), target))
+    for target in targets:
+        found = await world.store.get("a", target)
+        assert found is not None
+        assert found.body == str(target).encode()
+
+
+async def test_the_last_put_wins(world: World) -> None:
+    await world.store.put(made("a", b"before"))
+    await world.store.put(made("a", b"after, and longer"))
+    found = await world.store.get("a", TARGET)
+    assert found is not None
+    assert found.body == b"after, and longer"
+
+
+async def test_puts_at_once_leave_one_of_them_whole(world: World) -> None:
+    bodies = [bytes([number]) * 5000 for number in range(8)]
+    await asyncio.gather(*(world.store.put(made("a", body)) for body in bodies))
+    found = await world.store.get("a", TARGET)
+    assert found is not None
+    assert found.body in bodies
+
+
+async def test_delete_says_whether_there_was_one(world: World) -> None:
+    await world.store.put(made("a"))
+    await world.store.put(made("b"))
+    assert await world.store.delete("a", TARGET)
+    assert not await world.store.delete("a", TARGET)
+    assert await world.store.get("a", TARGET) is None
+    assert await world.store.get("b", TARGET) == made("b")
+
+
+ROT: dict[str, Callable[[bytes], bytes]] = {
+    "one byte short": lambda content: content[:-1],
+    "half": lambda content: content[: len(content) // 2],
+    "emptied": lambda _content: b"",
+    "one byte long": lambda content: content + b"\0",
+    "zeros": lambda content: b"\0" * len(content),
+    "last bit": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    "first bit": lambda content: bytes([content[0] ^ 1]) + content[1:],
+}
+
+
+@pytest.mark.parametrize("change", ROT.values(), ids=ROT)
+async def test_what_rotted_is_a_miss_and_can_be_put_again(
+    world: World, change: Callable[[bytes], bytes]
+) -> None:
+    await world.store.put(made("a"))
+    world.rot("a", change)
+    assert await world.store.get("a", TARGET) is None
+    await world.store.put(made("a"))
+    assert await world.store.get("a", TARGET) == made("a")
