@@ -33,9 +33,9 @@ def pixels(width: int, height: int) -> NDArray[np.uint8]:
     sky = np.stack([90 + 120 * x, 120 + 70 * (1 - y), 230 - 110 * y], axis=-1)
     field = np.stack([60 + 70 * y, 90 + 60 * x, 30 + 40 * x * y], axis=-1)
     picture = np.where((y > 0.62 + 0.1 * np.sin(9 * x))[..., None], field, sky)
-    sun = (x - 0.22) ** 2 + (y - 0.28) ** 2 < 0.012  # noqa: PLR2004
+    sun = (x - 0.22) ** 2 + (y - 0.28) ** 2 < 0.012
     picture[sun] = (250, 226, 120)
-    door = (x > 0.7) & (x < 0.86) & (y > 0.5) & (y < 0.9)  # noqa: PLR2004
+    door = (x > 0.7) & (x < 0.86) & (y > 0.5) & (y < 0.9)
     picture[door] = (190, 40, 48)
     grain = np.random.default_rng(7).normal(0, 5, (height, width, 1))
     return np.clip(picture + grain, 0, 255).astype(np.uint8)
@@ -50,7 +50,7 @@ def scene_with_alpha(width: int = 600, height: int = 400) -> Image.Image:
     """The scene fading out to the right; its transparent pixels are black underneath."""
     alpha = np.tile(np.linspace(255, 0, width).astype(np.uint8), (height, 1))
     colors = pixels(width, height).copy()
-    colors[alpha < 8] = 0  # noqa: PLR2004
+    colors[alpha < 8] = 0
     return Image.fromarray(np.dstack([colors, alpha]))
 
 
@@ -69,7 +69,7 @@ def turned(upright: Image.Image, orientation: int) -> Image.Image:
 
 
 def exif(*, orientation: int = 1, gps: bool = False, credit: bool = False) -> bytes:
-    """An EXIF block, `Exif\\0\\0` included."""
+    """An EXIF block with its identifier."""
     block = Image.Exif()
     block[ExifTags.Base.Model] = CAMERA
     block[ExifTags.Base.Orientation] = orientation
@@ -116,7 +116,7 @@ def png(width: int = 600, height: int = 400, *, alpha: bool = True, orientation:
 
 def interlaced_png(width: int = 64, height: int = 64) -> bytes:
     """A header that promises Adam7 (PNG 3rd edition §8.1), without data."""
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 1))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 1))
 
 
 def webp(width: int = 600, height: int = 400, *, alpha: bool = False, orientation: int = 1) -> bytes:
@@ -143,7 +143,9 @@ def animated_webp(width: int = 60, height: int = 40, *, frames: int = 3) -> byte
     return saved(shots[0], "WEBP", save_all=True, append_images=shots[1:], duration=50)
 
 
-def tiff(width: int = 600, height: int = 400, *, orientation: int = 1, compression: str = "tiff_lzw") -> bytes:
+def tiff(
+    width: int = 600, height: int = 400, *, orientation: int = 1, compression: str = "tiff_lzw"
+) -> bytes:
     """An 8-bit RGB TIFF."""
     picture = turned(scene(width, height), orientation)
     return saved(picture, "TIFF", compression=compression, tiffinfo={274: orientation})
@@ -159,12 +161,12 @@ def palette_png(width: int = 600, height: int = 400) -> bytes:
     return saved(scene(width, height).quantize(256), "PNG")
 
 
-def deep_png(width: int = 600, height: int = 400) -> bytes:
-    """A 16-bit RGB PNG of the scene: each value is 257 times the 8-bit one."""
-    deep = pixels(width, height).astype(">u2") * 257
+def deep_png(width: int = 600, height: int = 400, values: NDArray[np.uint16] | None = None) -> bytes:
+    """A 16-bit RGB PNG of `values` (height x width x 3), else of the scene, each value 257 times itself."""
+    deep = pixels(width, height).astype(np.uint16) * 257 if values is None else values
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    body = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows, 1)) + _chunk(b"IEND", b"")
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 
 
@@ -181,8 +183,8 @@ def truncated(original: bytes, share: float = 0.6) -> bytes:
 
 def huge_header_png(width: int = 30_000, height: int = 30_000) -> bytes:
     """Under 100 bytes that promise `width` x `height` pixels."""
-    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", zlib.compress(b"\0" * 64)) + _chunk(b"IEND", b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
 
 
 def huge_header_jpeg(width: int = 60_000, height: int = 60_000, *, progressive: bool = False) -> bytes:
@@ -226,5 +228,6 @@ def srgb_profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A PNG chunk with its checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

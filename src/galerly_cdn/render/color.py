@@ -1,84 +1,100 @@
-"""Any colour to 8-bit sRGB (or grey): by the embedded profile where it says something else, exactly once."""
+"""Any colour to 8-bit sRGB (or grey): through a profile where it says something else, exactly once.
+
+Relative colorimetric, without black point compensation. Going through a profile costs as much as
+the resize, and most profiles met say sRGB: those are found by sending a cube of colours through.
+"""
 
 from __future__ import annotations
 
 import collections
 import hashlib
-import threading
 from typing import Final
 
 import pyvips
 
+from galerly_cdn.model import Value
 from galerly_cdn.render.loaders import Image
 
 PROFILE: Final = "icc-profile-data"
 _CUBE_SIDE = 18
-_SAME_STEPS = 2.0
+_SAME_STEPS = 2
+_WIDE_LIGHT = 0.02
 _REMEMBERED = 64
 _GREY_SPACES = frozenset({"b-w", "grey16"})
 
 
+class Verdict(Value, frozen=True):
+    """What a profile does to the colours of a picture with so many bands."""
+
+    converts: bool
+    """Usable, and not sRGB already."""
+    is_wide: bool
+    """Holds colours outside sRGB."""
+
+
+_NOTHING = Verdict(converts=False, is_wide=False)
+
+
 def profile_of(image: Image) -> bytes | None:
     """The embedded ICC profile's bytes."""
-    return bytes(image.get(PROFILE)) if image.get_typeof(PROFILE) else None
+    return image.get(PROFILE) if image.get_typeof(PROFILE) else None  # type: ignore[return-value]
+
+
+def with_profile(image: Image, profile: bytes) -> Image:
+    """The same picture, its colours named by `profile`."""
+    named = image.copy()
+    named.set_type(pyvips.GValue.blob_type, PROFILE, profile)  # type: ignore[arg-type]
+    return named
 
 
 def to_srgb(image: Image) -> Image:
-    """8 bits, sRGB or grey, alpha kept. Relative colorimetric; profiles which say sRGB are left alone."""
+    """8 bits, sRGB or grey, alpha kept."""
     profile = profile_of(image)
-    if profile is not None and converts(profile, image):
+    if profile and judge(profile, image.bands - image.hasalpha()).converts:
         return image.icc_transform("srgb", embedded=True, intent="relative", depth=8)
-    if image.interpretation in _GREY_SPACES:
-        return image.colourspace("b-w")
-    return image.colourspace("srgb")
+    return image.colourspace("b-w" if image.interpretation in _GREY_SPACES else "srgb")
 
 
-def converts(profile: bytes, image: Image) -> bool:
-    """Whether going through `profile` changes the picture: usable, and not sRGB already."""
-    bands = image.bands - image.hasalpha()
+def judge(profile: bytes, bands: int) -> Verdict:
+    """The verdict on a profile, remembered: the same camera sends the same one again."""
     key = (hashlib.sha256(profile).digest(), bands)
-    with _lock:
-        if key in _known:
-            _known.move_to_end(key)
-            return _known[key]
-    answer = _differs(profile, bands)
-    with _lock:
-        _known[key] = answer
-        if len(_known) > _REMEMBERED:
-            _known.popitem(last=False)
-    return answer
+    if key not in _verdicts:
+        _verdicts[key] = _examine(profile, bands)
+        if len(_verdicts) > _REMEMBERED:
+            _verdicts.popitem(last=False)
+    return _verdicts.get(key, _NOTHING)
 
 
-_known: collections.OrderedDict[tuple[bytes, int], bool] = collections.OrderedDict()
-_lock = threading.Lock()
+_verdicts: collections.OrderedDict[tuple[bytes, int], Verdict] = collections.OrderedDict()
 
 
-def _differs(profile: bytes, bands: int) -> bool:
-    """Sends a cube of colours through the profile; a profile that cannot be used changes nothing."""
+def _examine(profile: bytes, bands: int) -> Verdict:
+    """A profile that cannot be used (damaged, or for other bands) changes nothing."""
     cube = _cube(bands)
     if cube is None:
-        return False
+        return _NOTHING
+    probe = with_profile(cube, profile)
     try:
-        probe = cube.copy()
-        probe.set_type(pyvips.GValue.blob_type, PROFILE, profile)
-        seen = probe.icc_transform("srgb", embedded=True, intent="relative", depth=8)
-        if bands == 4:  # noqa: PLR2004 - inks are never sRGB
-            seen.avg()
-            return True
-        return (seen.cast("short") - cube.cast("short")).abs().max() > _SAME_STEPS
+        seen = probe.icc_transform("srgb", embedded=True, intent="relative", depth=8).copy_memory()
+        if bands == 4:
+            return Verdict(converts=True, is_wide=False)
+        differs = (seen.cast("short") - cube.cast("short")).abs().max() > _SAME_STEPS  # type: ignore[operator]
+        light = probe.icc_import(embedded=True, intent="relative", pcs="xyz").colourspace("scrgb")
+        is_wide = bands == 3 and (light.min() < -_WIDE_LIGHT or light.max() > 1 + _WIDE_LIGHT)  # type: ignore[operator]
     except pyvips.Error:
-        return False
+        return _NOTHING
+    return Verdict(converts=differs, is_wide=differs and is_wide)
 
 
 def _cube(bands: int) -> Image | None:
+    """Colours evenly spread: 256 greys, or 18 x 18 x 18 of three or four bands; else None."""
     if bands == 1:
-        return pyvips.Image.identity().copy(interpretation="b-w")
+        return Image.identity().copy(interpretation="b-w")
     if bands not in {3, 4}:
         return None
-    steps = pyvips.Image.xyz(_CUBE_SIDE, _CUBE_SIDE * _CUBE_SIDE)
-    x, y = steps[0], steps[1]
-    z = (y / _CUBE_SIDE).floor()
-    colours = x.bandjoin([y - z * _CUBE_SIDE, z]) * (255 / (_CUBE_SIDE - 1))
-    if bands == 4:  # noqa: PLR2004
-        return colours.bandjoin(0).rint().cast("uchar").copy(interpretation="cmyk")
-    return colours.rint().cast("uchar").copy(interpretation="srgb")
+    steps = Image.xyz(_CUBE_SIDE, _CUBE_SIDE * _CUBE_SIDE)
+    layer = (steps[1] / _CUBE_SIDE).floor()
+    cube = steps[0].bandjoin(steps[1] - layer * _CUBE_SIDE).bandjoin(layer) * (255 / (_CUBE_SIDE - 1))
+    if bands == 4:
+        return cube.bandjoin(0).rint().cast("uchar").copy(interpretation="cmyk")
+    return cube.rint().cast("uchar").copy(interpretation="srgb")

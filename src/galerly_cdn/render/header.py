@@ -1,27 +1,29 @@
-"""What is this original, and may it be decoded? Answered from its header, before any pixel."""
+"""What is this original, and may it be decoded? Answered from its header, before any pixel.
+
+A good header proves nothing: it may promise more than the file holds, so limits are checked on what
+it promises, and damage further down is found by decoding.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from galerly_cdn.errors import TooManyFrames, TooManyPixels, TooMuchMemory, UnsupportedFormat
+from galerly_cdn.errors import TooManyFrames, TooManyPixels, TooMuchMemory, Undecodable, UnsupportedFormat
 from galerly_cdn.model import Facts, Format, Limits, Value
-from galerly_cdn.render import color, jpeg, loaders, losses
+from galerly_cdn.render import color, jpeg, loaders, losses, png, profiles
 from galerly_cdn.render.loaders import Kind
 
 if TYPE_CHECKING:
     from galerly_cdn.render.loaders import Image
 
-MAX_SIDE_PX: Final = 65535
-_FULL_FRAME = frozenset({Kind.WEBP, Kind.AVIF, Kind.HEIC, Kind.GIF, Kind.TIFF})
-_STREAM_ROWS = 256
-_ORIENTATION = "orientation"
-_SIDEWAYS = 5
-_BITS_8 = 8
+_STREAMED_ROWS = 256
+_UNCALIBRATED_INTEROPERABILITY: Final = "R03"
+_ADOBE_COLOR_SPACE: Final = "2"
+_METADATA: Final = {"exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data", "icc": color.PROFILE}
 
 
 class Header(Value, frozen=True):
-    """An original's header. `width_px` and `height_px` as stored, before the orientation."""
+    """An original's header. `width_px` and `height_px` are as stored, before the orientation."""
 
     kind: Kind
     width_px: int
@@ -35,13 +37,10 @@ class Header(Value, frozen=True):
     coefficient_bytes: int
     decode_bytes: int
     profile: str | None
+    colors: profiles.Named | None
+    """The colours named without a profile, where they are not sRGB."""
     metadata: tuple[str, ...]
     loses: tuple[str, ...]
-
-    @property
-    def is_sideways(self) -> bool:
-        """Whether the upright picture has the stored one's sides exchanged."""
-        return self.orientation >= _SIDEWAYS
 
     @property
     def upright_px(self) -> tuple[int, int]:
@@ -49,7 +48,12 @@ class Header(Value, frozen=True):
         return (self.height_px, self.width_px) if self.is_sideways else (self.width_px, self.height_px)
 
     @property
-    def own(self) -> Format:
+    def is_sideways(self) -> bool:
+        """Whether the upright picture has the stored one's sides exchanged."""
+        return self.orientation >= 5
+
+    @property
+    def own_format(self) -> Format:
         """The format of a rendition for which none was asked."""
         return Format.PNG if self.has_alpha else Format.JPEG
 
@@ -58,12 +62,16 @@ def read(original: bytes) -> Header:
     """Raises `UnsupportedFormat` or `Undecodable`."""
     kind = loaders.sniff(original)
     if kind not in loaders.decodable():
-        raise UnsupportedFormat(f"{kind} cannot be decoded by libvips {loaders.version()}")
+        raise UnsupportedFormat(f"libvips {loaders.version()} cannot decode {kind}")
     image = loaders.load(original, kind)
-    frame = jpeg.frame(original) if kind is Kind.JPEG else None
-    coefficient_bytes = frame.coefficient_bytes if frame else 0
+    frame = _frame(original, image) if kind is Kind.JPEG else None
+    chunks = png.chunks(original) if kind is Kind.PNG else {}
     is_progressive = frame.is_progressive if frame else bool(image.get_typeof("interlaced"))
+    coefficient_bytes = frame.coefficient_bytes if frame else 0
+    profile = color.profile_of(image)
+    colors = None if profile else _named_colors(image, kind, original, chunks)
     metadata = _metadata(image)
+    lost = {*metadata, *_lost_colors(image, profile, colors), *_lost_pictures(image, kind, original, chunks)}
     return Header(
         kind=kind,
         width_px=image.width,
@@ -75,22 +83,26 @@ def read(original: bytes) -> Header:
         has_alpha=bool(image.hasalpha()),
         is_progressive=is_progressive,
         coefficient_bytes=coefficient_bytes,
-        decode_bytes=_decode_bytes(image, kind, coefficient_bytes, whole=is_progressive),
-        profile=_profile_name(image),
+        decode_bytes=coefficient_bytes + _decode_bytes(image, kind, whole=is_progressive),
+        profile=profiles.description(profile) if profile else str(colors) if colors else None,
+        colors=colors,
         metadata=metadata,
-        loses=losses.ordered({*metadata, *_losses(image, kind, original)}),
+        loses=losses.ordered(lost),
     )
 
 
 def check(header: Header, limits: Limits) -> None:
-    """Raises `TooManyPixels`, `TooManyFrames` or `TooMuchMemory`: what the header admits to is too much."""
-    pixels = header.width_px * header.height_px
-    if pixels * header.frames > limits.max_pixels:
-        raise TooManyPixels(f"{header.width_px}x{header.height_px}x{header.frames} over {limits.max_pixels}")
+    """Raises `TooManyPixels`, `TooManyFrames` or `TooMuchMemory` if the header promises too much."""
+    if header.width_px * header.height_px * header.frames > limits.max_pixels:
+        raise TooManyPixels(
+            f"{header.width_px}x{header.height_px}x{header.frames} over {limits.max_pixels} px"
+        )
     if header.frames > limits.max_frames:
         raise TooManyFrames(f"{header.frames} frames over {limits.max_frames}")
     if header.coefficient_bytes > limits.max_coefficient_bytes:
-        raise TooMuchMemory(f"{header.coefficient_bytes} B of coefficients over {limits.max_coefficient_bytes}")
+        raise TooMuchMemory(
+            f"{header.coefficient_bytes} B of coefficients over {limits.max_coefficient_bytes}"
+        )
 
 
 def inspect(original: bytes) -> Facts:
@@ -114,57 +126,100 @@ def inspect(original: bytes) -> Facts:
     )
 
 
-def _field(image: Image, name: str) -> int | None:
-    return int(image.get(name)) if image.get_typeof(name) else None
+def _frame(original: bytes, image: Image) -> jpeg.Frame:
+    """The frame header libvips opened; what only one of the two readers understands is refused."""
+    frame = jpeg.frame(original)
+    if frame is None or (frame.width_px, frame.height_px) != (image.width, image.height):
+        raise Undecodable("the frame header cannot be read")
+    return frame
+
+
+def _number(image: Image, field: str, otherwise: int) -> int:
+    return int(image.get(field)) if image.get_typeof(field) else otherwise  # type: ignore[arg-type]
 
 
 def _orientation(image: Image) -> int:
-    found = _field(image, _ORIENTATION) or 1
-    return found if 1 <= found <= 8 else 1  # noqa: PLR2004 - TIFF 6.0 names eight
+    """1 to 8; anything else a broken writer left there means upright (as `vips_autorot` reads it)."""
+    found = _number(image, "orientation", 1)
+    return found if 1 <= found <= 8 else 1
 
 
 def _frames(image: Image, kind: Kind) -> int:
-    """Frames that decoding must hold or skip; the further pages of a TIFF or HEIF are never touched."""
-    return (_field(image, "n-pages") or 1) if kind in {Kind.GIF, Kind.WEBP} else 1
+    """The further pages of a TIFF or HEIF are never touched, so they are no frames."""
+    return _number(image, "n-pages", 1) if kind in {Kind.GIF, Kind.WEBP} else 1
 
 
 def _bits(image: Image) -> int:
-    return _field(image, "bits-per-sample") or {"ushort": 16, "short": 16}.get(image.format, _BITS_8)
+    return _number(image, "bits-per-sample", 8 * _sample_bytes(image))
 
 
-def _decode_bytes(image: Image, kind: Kind, coefficient_bytes: int, *, whole: bool) -> int:
-    pixel_bytes = image.bands * {"uchar": 1, "ushort": 2}.get(image.format, 4)
-    if kind in _FULL_FRAME or (kind is Kind.PNG and whole):
-        return image.width * image.height * pixel_bytes
-    return coefficient_bytes + image.width * min(image.height, _STREAM_ROWS) * pixel_bytes
+def _sample_bytes(image: Image) -> int:
+    return {"uchar": 1, "char": 1, "ushort": 2, "short": 2}.get(str(image.format), 4)
 
 
-def _profile_name(image: Image) -> str | None:
-    profile = color.profile_of(image)
-    return None if profile is None else "icc"
+def _decode_bytes(image: Image, kind: Kind, *, whole: bool) -> int:
+    """Rows where the decoder streams, the picture where it does not; twice with planes beside."""
+    row_bytes = image.width * image.bands * _sample_bytes(image)
+    match kind:
+        case Kind.JPEG:
+            return row_bytes * min(image.height, _STREAMED_ROWS)
+        case Kind.PNG:
+            return row_bytes * (image.height if whole else min(image.height, _STREAMED_ROWS))
+        case Kind.TIFF:
+            return row_bytes * image.height
+        case _:
+            return 2 * row_bytes * image.height
+
+
+def _named_colors(
+    image: Image, kind: Kind, original: bytes, chunks: dict[bytes, bytes]
+) -> profiles.Named | None:
+    """Colours named without a profile: cICP, nclx, or a camera's Adobe RGB (EXIF 2.32 §4.6.5)."""
+    if kind is Kind.PNG:
+        return profiles.in_png(chunks)
+    if kind in {Kind.AVIF, Kind.HEIC}:
+        return profiles.in_heif(original)
+    space = _text(image, "exif-ifd2-ColorSpace")
+    interoperability = _text(image, "exif-ifd4-InteroperabilityIndex")
+    if interoperability.startswith(_UNCALIBRATED_INTEROPERABILITY) or space.startswith(
+        f"{_ADOBE_COLOR_SPACE} "
+    ):
+        return profiles.ADOBE_RGB if image.bands == 3 else None
+    return None
+
+
+def _text(image: Image, field: str) -> str:
+    return str(image.get(field)) if image.get_typeof(field) else ""
 
 
 def _metadata(image: Image) -> tuple[str, ...]:
-    fields = set(image.get_fields())
-    kinds = {"exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data", "icc": color.PROFILE}
-    found = {kind for kind, field in kinds.items() if field in fields}
+    fields = image.get_fields()
+    found = {kind for kind, field in _METADATA.items() if field in fields}
     if any(field.startswith("exif-ifd3-") for field in fields):
         found.add("gps")
     return tuple(sorted(found))
 
 
-def _losses(image: Image, kind: Kind, original: bytes) -> set[str]:
+def _lost_colors(image: Image, profile: bytes | None, colors: profiles.Named | None) -> set[str]:
     found = set()
-    if _bits(image) > _BITS_8:
+    if _bits(image) > 8:
         found.add("bit-depth")
-    pages = _field(image, "n-pages") or 1
-    if pages > 1:
-        found.add("animation" if kind in {Kind.GIF, Kind.WEBP} else "pages")
     if image.interpretation == "cmyk":
         found.add("cmyk")
-    profile = color.profile_of(image)
-    if profile and color.converts(profile, image):
+    if colors and colors.transfer in profiles.HDR_TRANSFERS:
+        found.add("hdr-transfer")
+    effective = profile or (profiles.made(colors) if colors else None)
+    if effective and color.judge(effective, image.bands - image.hasalpha()).is_wide:
         found.add("wide-gamut")
+    return found
+
+
+def _lost_pictures(image: Image, kind: Kind, original: bytes, chunks: dict[bytes, bytes]) -> set[str]:
+    found = set()
+    if _frames(image, kind) > 1 or b"acTL" in chunks or original[4:12] == b"ftypavis":
+        found.add("animation")
+    elif _number(image, "n-pages", 1) > 1:
+        found.add("pages")
     if kind is Kind.JPEG and jpeg.has_gain_map(original):
         found.add("hdr-gain-map")
     return found

@@ -1,4 +1,4 @@
-"""What does a JPEG's header say that libvips does not?
+"""What a JPEG's header says and libvips does not.
 
 Reads marker segments up to the first scan (ITU-T T.81 Annex B); never a pixel. A file that is not
 well formed reads as far as it goes: libvips refuses it later with the better reason.
@@ -47,9 +47,9 @@ class Frame(Value, frozen=True):
 def segments(original: bytes) -> Iterator[tuple[int, bytes]]:
     """Marker and payload of every segment up to and including the first scan header."""
     position = 2
-    while position + 4 <= len(original) and original[position] == 0xFF:  # noqa: PLR2004 - B.1.1.2
+    while position + 4 <= len(original) and original[position] == 0xFF:
         marker = original[position + 1]
-        if marker == 0xFF:  # noqa: PLR2004 - a fill byte (B.1.1.2)
+        if marker == 0xFF:  # a fill byte (B.1.1.2)
             position += 1
             continue
         end = position + 2 + int.from_bytes(original[position + 2 : position + 4], "big")
@@ -67,7 +67,7 @@ def frame(original: bytes) -> Frame | None:
             marker, found = kind, payload
         elif kind == _SCAN_MARKER and payload:
             components = payload[0]
-    if len(found) < 6 or len(found) < 6 + 3 * found[5]:  # noqa: PLR2004 - B.2.2
+    if len(found) < 6 or len(found) < 6 + 3 * found[5]:
         return None
     sampling = tuple((found[7 + 3 * i] >> 4, found[7 + 3 * i] & 15) for i in range(found[5]))
     is_progressive = marker in _PROGRESSIVE_MARKERS

@@ -1,4 +1,4 @@
-"""Which decoder may see an original? The door to libvips' loaders.
+"""Which decoder may see an original: the door to libvips' loaders.
 
 The magic bytes choose, by our own allow-list: a name, a declared type or libvips' own sniffing never
 do (CVE-2026-66066 handed uploads to whichever loader felt called). Originals are bytes, never paths:
@@ -12,19 +12,23 @@ from __future__ import annotations
 import enum
 import functools
 import importlib.metadata
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pyvips
 
 from galerly_cdn.errors import SettingsError, Undecodable, UnsupportedFormat
 from galerly_cdn.render.specimens import COLOR, SPECIMENS
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
 Image = pyvips.Image
 Error = pyvips.Error
 
 _CURE = (
-    "pyvips does not use the libvips of its pyvips-binary package ({found} instead of {wanted}); reinstall it with: "
-    "PKG_CONFIG_LIBDIR=/nonexistent pip install --no-binary pyvips --no-cache-dir --force-reinstall --no-deps pyvips"
+    "pyvips uses libvips {found} instead of {wanted} from its pyvips-binary package; reinstall it with: "
+    "PKG_CONFIG_LIBDIR=/nonexistent "
+    "pip install --no-binary pyvips --no-cache-dir --force-reinstall --no-deps pyvips"
 )
 _SPECIMEN_TOLERANCE = 12
 
@@ -41,7 +45,7 @@ class Kind(enum.StrEnum):
     HEIC = "heic"
 
 
-_LOADERS: Final = {
+_LOADERS: Final[Mapping[Kind, Callable[..., Image]]] = {
     Kind.JPEG: pyvips.Image.jpegload_buffer,
     Kind.PNG: pyvips.Image.pngload_buffer,
     Kind.WEBP: pyvips.Image.webpload_buffer,

@@ -1,4 +1,4 @@
-"""What may a rendition lose of its original? The whole vocabulary, one sentence each."""
+"""What a rendition may lose of its original: the whole vocabulary, one sentence each."""
 
 from __future__ import annotations
 

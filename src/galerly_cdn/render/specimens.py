@@ -18,12 +18,8 @@ _BASE85 = {
         "iBL{Q4GJ0x0000DNk~Le0000G0000G2m=5B04OaFQvd(}15iv<MaXzO@K1GH00009a7bBm000B%000B%0kwNlYXATM4oO5"
         "oR2Y?GU>F4qNB{r<5C8#Dp=SgD0000<MNUMnLSTX"
     ),
-    "webp": (
-        "Qb|TeGynhqS4BclR!}$~C;$KeFaZFa0V)sx5C8(eOeLTI18@NThu8n&-?V>wZy*2F-^bs!2|xe<"
-    ),
-    "gif": (
-        "M@dFFIbje05CDJx08D9d$ap*<{|in<R8vDiP(?B>FarSq001HR1O)&9001li0000G01yBG0uGFismtvTqnxzbi?coj06P"
-    ),
+    "webp": ("Qb|TeGynhqS4BclR!}$~C;$KeFaZFa0V)sx5C8(eOeLTI18@NThu8n&-?V>wZy*2F-^bs!2|xe<"),
+    "gif": ("M@dFFIbje05CDJx08D9d$ap*<{|in<R8vDiP(?B>FarSq001HR1O)&9001li0000G01yBG0uGFismtvTqnxzbi?coj06P"),
     "tiff": (
         "Nl7XIBme*ac$_;?VZ%TQI5DaoFE}w8K6t@k3m*W`D;L245C8xH0{{U4000mG000320{{U4000mG000630{{a6008;`0009"
         "40{{U4000O8000I70{{U400062000pI1ONd5000O8000sJ0{{U400031000#M0{{U400093000&N0{{U4004jh000*O1ON"
