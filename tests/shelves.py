@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn.model import Format, Record, Rendition, Size, Target
@@ -12,7 +13,6 @@ from galerly_cdn.store.survey import name_of, path_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
 TARGET = Target(Size(800, 600), Format.WEBP)
 MIB = 1 << 20
@@ -42,6 +42,11 @@ def file_of(root: Path, key: str, target: Target = TARGET) -> Path:
 def stored(root: Path) -> list[Path]:
     """The files of renditions, finished or not."""
     return [path for path in root.glob("??/*") if path.is_file()]
+
+
+def open_descriptors() -> int:
+    """How many files this process has open."""
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 class Counted:
