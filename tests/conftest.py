@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from galerly_cdn.render import process
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 EVERYTHING = os.environ.get("GALERLY_EVERYTHING") == "1"
 """Whether a test left out is a failure."""
 _left_out: Counter[str] = Counter()
+
+
+# A busy machine makes no test false: what must be quick is measured in CPU time.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure() -> None:

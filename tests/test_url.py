@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import unicodedata
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -20,6 +22,9 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.model import Format, Size, Target
 from galerly_cdn.url import AllowList, checked_key, format_key, format_path, parse, parse_key
+
+if TYPE_CHECKING:
+    from random import Random
 
 ALLOWED = AllowList(Settings().size_rules)
 THUMBNAIL = Size(800, 600)
@@ -225,14 +230,14 @@ def test_the_canonical_spelling_leaves_exactly_pchar_bare(key: str) -> None:
     assert rest == b""
 
 
-@given(keys, st.data())
-def test_every_spelling_of_a_key_is_that_key(key: str, data: st.DataObject) -> None:
+@given(keys, st.randoms(use_true_random=False))
+def test_every_spelling_of_a_key_is_that_key(key: str, random: Random) -> None:
     spelled = bytearray()
     for byte in key.encode():
         ways = [b"%%%02x" % byte, b"%%%02X" % byte] if byte != ord("/") else []
         if byte in PCHAR + b"/":
             ways.append(bytes([byte]))
-        spelled += data.draw(st.sampled_from(ways))
+        spelled += random.choice(ways)
     assert parse_key(bytes(spelled)) == key
     assert format_key(parse_key(bytes(spelled))) == format_key(key)
 

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 _PREFERENCE = (Format.AVIF, Format.WEBP)
 _MAX_ACCEPT_BYTES = 4096
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_MEDIA_RANGE = re.compile(_TOKEN + rb"/" + _TOKEN)
+# A quoted string counts as malformed: no browser sends one, and around a quoted comma parsers disagree.
+_PARAMETER = re.compile(_TOKEN + rb"=" + _TOKEN)
 _WEIGHT = re.compile(rb"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
@@ -31,16 +35,18 @@ def _taken(accept: bytes) -> frozenset[Format]:
     """The formats named with q > 0. A malformed header is `*/*`, which names none."""
     if len(accept) > _MAX_ACCEPT_BYTES:
         return frozenset()
-    weights: dict[bytes, bool] = {}
+    taken: dict[bytes, bool] = {}
     for element in accept.split(b","):
         if not element.strip(b" \t"):
             continue  # RFC 9110 §5.6.1.2: empty list elements are ignored
-        media_range, *parameters = (part.strip(b" \t") for part in element.split(b";"))
-        if b"/" not in media_range:
+        media_range, *parameters = (part.strip(b" \t").lower() for part in element.split(b";"))
+        weights = [parameter[2:] for parameter in parameters if parameter.startswith(b"q=")]
+        is_well_formed = (
+            _MEDIA_RANGE.fullmatch(media_range)
+            and all(_PARAMETER.fullmatch(parameter) for parameter in parameters if parameter)
+            and all(_WEIGHT.fullmatch(weight) for weight in weights)
+        )
+        if not is_well_formed:
             return frozenset()
-        weight = next((p[2:] for p in parameters if p[:2].lower() == b"q="), b"1")
-        if not _WEIGHT.fullmatch(weight):
-            return frozenset()
-        name = media_range.lower()
-        weights[name] = weights.get(name, True) and float(weight) > 0
-    return frozenset(one for one in _PREFERENCE if weights.get(one.media_type.encode()))
+        taken[media_range] = taken.get(media_range, True) and all(float(weight) > 0 for weight in weights)
+    return frozenset(one for one in _PREFERENCE if taken.get(one.media_type.encode()))
