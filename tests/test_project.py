@@ -1,0 +1,127 @@
+"""Does the project keep its own promises: locks, declared dependencies, words, budgets, front door?"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+SCRIPTS = sorted(path for path in (ROOT / "script").iterdir() if path.is_file())
+LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LONGEST = {"config.py": 350}
+"""Files that are mostly a table may be longer."""
+PINNED = re.compile(
+    r"^(?P<name>[a-z0-9.-]+)==\S+(?: ; [^\\]+)? \\(?P<hashes>(?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)+)"
+)
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    return [ROOT / name for name in listed.decode().split("\0") if name]
+
+
+@pytest.mark.server("git")
+def test_no_file_names_a_package_index_or_one_machine() -> None:
+    hosts = ["py" + "pi.org", "python" + "hosted", "registry." + "npmjs", "deb." + "debian"]
+    paths = [r"(?<![\w.*])/" + name + "/" for name in ("work", "root")]
+    forbidden = re.compile("|".join([*map(re.escape, hosts), *paths]).encode())
+    found = {relative(path): forbidden.findall(path.read_bytes()) for path in tracked() if path.is_file()}
+    assert {name: words for name, words in found.items() if words} == {}
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=relative)
+def test_every_requirement_is_pinned_by_version_and_hash(lock: Path) -> None:
+    entries = re.split(r"\n(?=\S)", re.sub(r"\n    #.*", "", lock.read_text()).strip())
+    assert entries
+    assert [entry for entry in entries if not PINNED.match(entry)] == []
+
+
+def test_the_locks_hold_what_the_project_asks_for() -> None:
+    groups = PROJECT["dependency-groups"]
+    asked = {"run": PROJECT["project"]["dependencies"], **groups}
+    for name, requirements in asked.items():
+        lock = (ROOT / "requirements" / f"{name}.txt").read_text()
+        pinned = set(re.findall(r"^([a-z0-9.-]+)==", lock, re.MULTILINE))
+        assert {distribution(each) for each in requirements} <= pinned, f"{name}: run script/lock"
+
+
+def distribution(requirement: str) -> str:
+    found = re.match(r"[a-z0-9-]+", requirement)
+    assert found
+    return found[0]
+
+
+def test_the_package_imports_only_what_it_declares() -> None:
+    declared = {distribution(each) for each in PROJECT["project"]["dependencies"]}
+    imported = {
+        name.partition(".")[0]
+        for source in SOURCES
+        for node in ast.walk(ast.parse(source.read_text()))
+        for name in imports(node)
+    }
+    assert imported - set(sys.stdlib_module_names) - {"galerly_cdn"} <= declared
+
+
+def imports(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        return [node.module]
+    return []
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=relative)
+def test_a_file_fits_on_a_few_screens_and_a_function_on_one(source: Path) -> None:
+    text = source.read_text()
+    assert len(text.splitlines()) <= LONGEST.get(source.name, 300)
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    long = {
+        node.name: (node.end_lineno or 0) - node.lineno + 1
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, functions)
+    }
+    assert {name: lines for name, lines in long.items() if lines > 40} == {}
+
+
+def test_files_are_named_by_nouns() -> None:
+    vague = {"base", "common", "core", "helpers", "misc", "utils"}
+    assert [relative(path) for path in SOURCES if path.stem in vague] == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=relative)
+def test_a_script_is_portable_sh_and_can_be_run(script: Path) -> None:
+    assert script.read_text().startswith("#!/bin/sh\n# ")
+    assert script.stat().st_mode & 0o111 == 0o111
+    assert subprocess.run(["sh", "-n", script], check=False, capture_output=True).stderr == b""
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_every_script_a_page_names_exists(page: str) -> None:
+    named = re.findall(r"\bscript/[a-z]+", (ROOT / page).read_text())
+    assert named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_the_changelog_is_kept() -> None:
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == "Unreleased"
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d{2}-\d{2}", each) for each in headings[1:])
+
+
+def test_the_license_is_the_one_declared() -> None:
+    assert PROJECT["project"]["license"] == "Apache-2.0"
+    text = " ".join((ROOT / "LICENSE").read_text().split())
+    assert text.startswith("Apache License Version 2.0, January 2004")
+    assert "END OF TERMS AND CONDITIONS" in text
