@@ -53,7 +53,7 @@ def survey(root: Path, now_s: float, is_closing: Callable[[], bool]) -> Ledger:
             for entry in entries:
                 if entry.name.startswith(TEMPORARY):
                     _sweep(entry, now_s)
-                elif _NAME.fullmatch(entry.name):
+                elif _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     status = entry.stat(follow_symlinks=False)
                     found = (bytes.fromhex(entry.name), weight(status.st_size))
                     hours.setdefault(int(status.st_mtime // HOUR_S), []).append(found)
