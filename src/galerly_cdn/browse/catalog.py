@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 from galerly_cdn.browse.collection import Collection, collect
 from galerly_cdn.cache import Coalescer, MemoryCache
 from galerly_cdn.errors import GalerlyError, Unrenderable
-from galerly_cdn.model import Value
+from galerly_cdn.model import Facts, Value
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from galerly_cdn.model import Facts
     from galerly_cdn.store import Originals
 
     Inspect = Callable[[str], Awaitable[Facts]]

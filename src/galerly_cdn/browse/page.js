@@ -6,13 +6,16 @@ const large = lightbox.querySelector("img");
 const details = document.querySelector("#details");
 const embed = document.querySelector("#embed");
 const SWIPE_PX = 40;
-let shown = 0;
+let shown = null;
 
 // ---------------------------------------------------------------------------------------- lightbox
 
-function show(index) {
-  shown = (index + photographs.length) % photographs.length;
-  const link = photographs[shown];
+function after(link, steps) {
+  return photographs.at((photographs.indexOf(link) + steps) % photographs.length);
+}
+
+function show(link) {
+  shown = link;
   const small = link.querySelector("img");
   const [width, height] = link.dataset.large.split("x").map(Number);
   Object.assign(large, { alt: small.alt, width, height });
@@ -21,32 +24,24 @@ function show(index) {
   large.src = small.currentSrc || link.href; // at hand; the large one takes its place once decoded
   const coming = new Image();
   coming.src = link.href;
-  const replace = () => { if (photographs[shown] === link) large.src = link.href; };
-  coming.decode().then(replace, replace).then(() => prefetch(link));
+  const replace = () => {
+    if (shown !== link || !lightbox.open) return;
+    large.src = link.href;
+    new Image().src = after(link, 1).href; // likely next
+  };
+  coming.decode().then(replace, replace);
   lightbox.querySelector(".name").textContent = small.alt;
-  lightbox.querySelector(".position").textContent = `${shown + 1} of ${photographs.length}`;
-}
-
-function prefetch(link) {
-  if (lightbox.open && photographs[shown] === link) {
-    new Image().src = photographs[(shown + 1) % photographs.length].href;
-  }
-}
-
-function open(link) {
-  show(photographs.indexOf(link));
-  lightbox.showModal();
+  lightbox.querySelector(".position").textContent = `${photographs.indexOf(link) + 1} of ${photographs.length}`;
 }
 
 lightbox.addEventListener("close", () => {
   large.removeAttribute("src");
-  photographs[shown].focus();
+  shown.focus();
 });
 
 lightbox.addEventListener("keydown", (event) => {
-  if (details.open) return;
-  if (event.key === "ArrowLeft") show(shown - 1);
-  if (event.key === "ArrowRight") show(shown + 1);
+  if (event.key === "ArrowLeft") show(after(shown, -1));
+  if (event.key === "ArrowRight") show(after(shown, 1));
 });
 
 let touched = null;
@@ -58,7 +53,7 @@ lightbox.addEventListener("touchend", (event) => {
   const { clientX, clientY } = event.changedTouches[0];
   const across = clientX - touched.clientX;
   if (Math.abs(across) > SWIPE_PX && Math.abs(across) > Math.abs(clientY - touched.clientY)) {
-    show(across < 0 ? shown + 1 : shown - 1);
+    show(after(shown, across < 0 ? 1 : -1));
   }
 });
 
@@ -169,16 +164,17 @@ document.addEventListener("click", (event) => {
   const link = event.target.closest("a.photograph");
   if (link && !(event.ctrlKey || event.metaKey || event.shiftKey || event.altKey)) {
     event.preventDefault();
-    open(link);
+    lightbox.showModal();
+    show(link);
     return;
   }
   const button = event.target.closest("button");
   if (!button) return;
   const tile = button.closest(".tile")?.querySelector("a.photograph");
   if (tile) tellOf(tile, tile.querySelector("img"));
-  else if (button.matches(".more")) tellOf(photographs[shown], large);
-  else if (button.matches(".previous")) show(shown - 1);
-  else if (button.matches(".next")) show(shown + 1);
+  else if (button.matches(".more")) tellOf(shown, large);
+  else if (button.matches(".previous")) show(after(shown, -1));
+  else if (button.matches(".next")) show(after(shown, 1));
   else if (button.matches(".copy")) copyEmbed();
   else if (button.matches(".close")) button.closest("dialog").close();
 });

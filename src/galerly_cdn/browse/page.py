@@ -190,7 +190,7 @@ def _aspect_styles() -> bytes:
 
 
 def _read(name: str) -> bytes:
-    return resources.files(__package__).joinpath(name).read_bytes()
+    return resources.files("galerly_cdn.browse").joinpath(name).read_bytes()
 
 
 def _response(media_type: bytes, body: bytes, lifetime: bytes) -> Response:
