@@ -6,11 +6,12 @@ behind an answer under way ends the connection after that answer. Request bodies
 
 from __future__ import annotations
 
-import functools
+import asyncio
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
 
-from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from galerly_cdn.errors import (
     BadRequest,
@@ -24,12 +25,10 @@ from galerly_cdn.listener.framing import check_head, is_loopback, origin_form
 from galerly_cdn.listener.outlet import LINGER_S, Outlet
 
 if TYPE_CHECKING:
-    import asyncio
     from collections import Counter
     from collections.abc import Callable
 
     from uvicorn import Config
-    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
     from uvicorn.server import ServerState
 
     from galerly_cdn.config import Settings
@@ -47,6 +46,7 @@ class Connection(HttpToolsProtocol):
     """One client's connection. The base parses, calls the application and writes its answers."""
 
     outlet: Outlet
+    parser: HttpRequestParser
 
     def __init__(  # noqa: PLR0913 - uvicorn's four and ours
         self,
@@ -115,7 +115,7 @@ class Connection(HttpToolsProtocol):
     # reading
 
     def data_received(self, data: bytes) -> None:
-        if self.outlet.is_closing():
+        if self.outlet.is_ended:
             return
         self._unset_keepalive_if_required()
         self._fed_bytes = len(data)
@@ -133,7 +133,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(BadRequest(str(error)))
         except GalerlyError as error:
             self._refuse(error)
-        if not self._is_answering and self._head_timer is None and not self.outlet.is_closing():
+        if not self._is_answering and self._head_timer is None and not self.outlet.is_ended:
             self._await_head(self._settings.header_deadline_s)
 
     def on_message_begin(self) -> None:
@@ -144,29 +144,47 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        super().on_url(url)
+        self.url += url
         if len(self.url) > MAX_URL_BYTES:
             raise UrlTooLong
 
     def on_headers_complete(self) -> None:
+        """Check the head, then have it answered; in place of the base's, which also finds a path in `*`."""
         self._in_head = False
         self._cancel_head_timer()
         if self._head_bytes + self._fed_bytes > MAX_HEADER_BYTES:  # at most; there may be more in it
             taken_bytes = sum(len(name) + len(value) + _FIELD_BYTES for name, value in self.headers)
             if taken_bytes > MAX_HEADER_BYTES:
                 raise HeadersTooLarge
-        has_body = check_head(self.parser.get_http_version(), self.headers)
-        self.url = origin_form(self.parser.get_method(), self.url)
-        self.expect_100_continue = False  # a body is never wanted, so never invited
-        super().on_headers_complete()
-        self.scope["raw_path"], _, self.scope["query_string"] = self.url.partition(b"?")
-        cycle = self.cycle
-        cycle.send_500_response = functools.partial(self._fail, cycle)  # type: ignore[method-assign]
-        if has_body or self._is_draining or self.parser.should_upgrade():
-            cycle.keep_alive = False
+        version = self.parser.get_http_version()
+        method = self.parser.get_method()
+        has_body = check_head(version, self.headers)
+        target = origin_form(method, self.url)
+        raw_path, _, query = target.partition(b"?")
+        path = raw_path.decode("ascii")
+        scope = self.scope
+        scope["http_version"] = version
+        scope["method"] = method.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = raw_path
+        scope["query_string"] = query
+        is_last = version == "1.0" or has_body or self._is_draining or self.parser.should_upgrade()
+        self._begin(
+            _Cycle(self, keep_alive=not is_last and self.parser.should_keep_alive()), has_body=has_body
+        )
+
+    def _begin(self, cycle: _Cycle, *, has_body: bool) -> None:
         if has_body:
             cycle.more_body = False
             cycle.message_event.set()
+        has_to_wait = self._is_answering
+        application = cast("Any", self.app)
+        self.cycle = cycle
+        if has_to_wait:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, application))
+        else:
+            self._start_asgi_task(cycle, application)
 
     def on_body(self, body: bytes) -> None:  # noqa: ARG002 - that is the point
         """Drop it and take no more: the application is told of an empty one."""
@@ -197,20 +215,44 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
         self.outlet.resume()
 
+    def refusal(self, error: GalerlyError) -> Response:
+        """The answer to what the application was not asked, or did not answer."""
+        return self._refusal(error, self._address)
+
     def _refuse(self, error: GalerlyError) -> None:
         self._cancel_head_timer()
         if self._is_answering:
             self.cycle.keep_alive = False
             return
-        response = self._refusal(error, self._address)
+        response = self.refusal(error)
         fields = [*self.server_state.default_headers, *response.headers, (b"connection", b"close")]
         head = b"".join(b"%s: %s\r\n" % field for field in fields)
         self.outlet.write(STATUS_LINE[response.status] + head + b"\r\n" + response.body)
         self.outlet.close()
 
-    async def _fail(self, cycle: RequestResponseCycle) -> None:
+
+class _Cycle(RequestResponseCycle):
+    """One request and its answer; the base speaks ASGI with the application."""
+
+    def __init__(self, connection: Connection, *, keep_alive: bool) -> None:
+        super().__init__(
+            scope=cast("Any", connection.scope),
+            transport=connection.transport,
+            flow=connection.flow,
+            logger=connection.logger,
+            access_logger=connection.access_logger,
+            access_log=False,
+            default_headers=connection.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,  # a body is never wanted, so never invited
+            keep_alive=keep_alive,
+            on_response=connection.on_response_complete,
+        )
+        self._connection = connection
+
+    async def send_500_response(self) -> None:
         """The application raised, or returned, before it answered."""
-        response = self._refusal(GalerlyError(), self._address)
+        response = self._connection.refusal(GalerlyError())
         headers = [*response.headers, (b"connection", b"close")]
-        await cycle.send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await cycle.send({"type": "http.response.body", "body": response.body, "more_body": False})
+        await self.send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": response.body, "more_body": False})

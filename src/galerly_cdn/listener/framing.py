@@ -12,6 +12,7 @@ from galerly_cdn.errors import BadRequest, MethodNotAllowed
 
 _HOSTS = {"1.0": (0, 1), "1.1": (1,)}
 """The versions we speak, and how many Host headers each may have (RFC 9112 §3.2)."""
+_FRAMING = frozenset({b"host", b"content-length", b"transfer-encoding"})
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:\[\]%-]*")
 _ABSOLUTE = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 _TARGET = re.compile(rb"/[!-\"$-~]*")
@@ -25,6 +26,8 @@ def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> bool:
     hosts = lengths = codings = 0
     has_body = False
     for name, value in headers:
+        if name not in _FRAMING:
+            continue
         if name == b"host":
             hosts += 1
             if not _HOST.fullmatch(value):
@@ -34,7 +37,7 @@ def check_head(version: str, headers: list[tuple[bytes, bytes]]) -> bool:
             if not value.isdigit():
                 raise BadRequest("content-length")
             has_body = has_body or value.strip(b"0") != b""
-        elif name == b"transfer-encoding":
+        else:
             codings += 1
             has_body = True
             if value.lower() != b"chunked":
@@ -53,7 +56,7 @@ def origin_form(method: bytes, target: bytes) -> bytes:
     """
     if method == b"CONNECT" or (method == b"OPTIONS" and target == b"*"):
         raise MethodNotAllowed
-    absolute = _ABSOLUTE.match(target)
+    absolute = None if target.startswith(b"/") else _ABSOLUTE.match(target)
     if absolute is not None:
         target = target[absolute.end() :]
         target = target if target.startswith(b"/") else b"/" + target

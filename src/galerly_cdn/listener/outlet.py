@@ -21,7 +21,7 @@ PROGRESS_BYTES = 64 * 1024
 class Outlet:
     """The writing side of a connection; uvicorn's request cycle takes it for the transport."""
 
-    __slots__ = ("_deadline_s", "_is_ended", "_loop", "_timer", "_transport", "_unsent_bytes", "write")
+    __slots__ = ("_deadline_s", "_loop", "_timer", "_transport", "_unsent_bytes", "is_ended", "write")
 
     def __init__(
         self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, write_deadline_s: float
@@ -32,16 +32,16 @@ class Outlet:
         self._deadline_s = write_deadline_s
         self._timer: asyncio.TimerHandle | None = None
         self._unsent_bytes = 0
-        self._is_ended = False
+        self.is_ended = False
 
     def is_closing(self) -> bool:
-        return self._is_ended or self._transport.is_closing()
+        return self.is_ended or self._transport.is_closing()
 
     def close(self) -> None:
         """Send what is written, then the end; then read on for `LINGER_S`."""
         if self.is_closing():
             return
-        self._is_ended = True
+        self.is_ended = True
         self._transport.write_eof()
         if not self._transport.is_reading():
             self._transport.resume_reading()
@@ -53,7 +53,7 @@ class Outlet:
 
     def lost(self) -> None:
         """There is no connection any more."""
-        self._is_ended = True
+        self.is_ended = True
         self._cancel()
 
     def pause(self) -> None:
@@ -62,12 +62,12 @@ class Outlet:
 
     def resume(self) -> None:
         """The client has taken nearly everything; what is left is watched once the connection is over."""
-        if not self._is_ended:
+        if not self.is_ended:
             self._cancel()
 
     def _watch(self) -> None:
         self._unsent_bytes = self._transport.get_write_buffer_size()
-        if self._is_ended and not self._unsent_bytes:
+        if self.is_ended and not self._unsent_bytes:
             self._transport.close()
         else:
             self._after(self._deadline_s, self._look)
