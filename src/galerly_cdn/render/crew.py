@@ -35,6 +35,8 @@ class Worker(process.Process):
     """A replacement was called for: its end calls for none."""
     is_relieved = False
     """The replacement is there: it ends as soon as it is free."""
+    fate: str | None = "worker-died"
+    """What to count when it ends; None once it was dismissed."""
     asked: asyncio.Future[Answer] | None = None
 
     def next_answer(self) -> asyncio.Future[Answer]:
@@ -82,6 +84,7 @@ class Crew:
         """End every process: the free ones by asking, the others by force."""
         self._is_closed = True
         for worker in self._processes:
+            worker.fate = None
             if self._turns.withdraw(worker):
                 worker.dismiss()
             else:
@@ -125,8 +128,8 @@ class Crew:
         except (EOFError, OSError, wire.Garbage) as error:
             end = error
         self._part(worker)
-        if worker.has_served and not worker.is_ending:
-            self._count("worker-died")
+        if worker.has_served and worker.fate:
+            self._count(worker.fate)
         if worker.has_served and not worker.is_retired:
             self._hire(None)
         how = await worker.reap()
@@ -166,6 +169,7 @@ class Crew:
 
     def _dismiss(self, worker: Worker) -> None:
         self._serving.discard(worker)
+        worker.fate = None
         worker.dismiss()
 
     def _part(self, worker: Worker) -> None:

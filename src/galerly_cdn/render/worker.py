@@ -55,9 +55,10 @@ def main(load: Callable[[], Renderer] = libvips) -> None:
     try:
         renderer = load()
         confined = sandbox.confine(bounds)
+        resident_bytes = sandbox.memory_meter()
         version, formats = renderer.check()
-        wire.say(server, wire.Hello(version, formats, confined))
-        serve(server, renderer, bounds.cpu_s)
+        wire.say(server, wire.Hello(version, formats, confined + sandbox.seal()))
+        serve(server, renderer, bounds.cpu_s, resident_bytes)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     except GalerlyError as error:
@@ -68,7 +69,7 @@ def main(load: Callable[[], Renderer] = libvips) -> None:
         server.detach()  # stays open until the process is gone: the server takes its end for ours
 
 
-def serve(server: socket.socket, renderer: Renderer, cpu_s: float) -> None:
+def serve(server: socket.socket, renderer: Renderer, cpu_s: float, resident_bytes: Callable[[], int]) -> None:
     """Answer orders until the server closes. Raises `EOFError` then."""
     while True:
         order, fd = wire.hear(server)
@@ -79,13 +80,11 @@ def serve(server: socket.socket, renderer: Renderer, cpu_s: float) -> None:
         body = b""
         try:
             rendered, facts, body = _work(server, renderer, order, fd)
-            answer = wire.Done(sandbox.resident_bytes(), rendered, facts)
+            answer = wire.Done(resident_bytes(), rendered, facts)
         except GalerlyError as error:
-            answer = wire.Failed(sandbox.resident_bytes(), error.code, error.detail)
+            answer = wire.Failed(resident_bytes(), error.code, error.detail)
         except MemoryError:
-            answer = wire.Failed(
-                sandbox.resident_bytes(), TooMuchMemory.code, "the worker's memory is used up"
-            )
+            answer = wire.Failed(resident_bytes(), TooMuchMemory.code, "the worker's memory is used up")
         wire.say(server, answer, body)
 
 

@@ -159,7 +159,7 @@ class Workers:
                         words, body = await answer
             return _judge(worker, order, words, body)
         except TimeoutError:
-            self._count("worker-killed")
+            worker.fate = "worker-killed"
             worker.kill()
             raise self._strike(token, RenderTimeout(f"over {deadline_s} s")) from None
         except (EOFError, OSError, wire.Garbage) as end:

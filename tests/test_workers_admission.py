@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galerly_cdn.errors import QueueFull
+from galerly_cdn.render.admission import Budget, Quarantine, Turns
+
+HOLD_S = 600.0
+
+
+@given(st.lists(st.integers(0, 150), max_size=12), st.randoms(use_true_random=False))
+def test_the_budget_is_never_exceeded_and_always_reached(weights: list[int], chance: object) -> None:
+    """Whatever the weights and whoever leaves, all get through in the order of asking."""
+
+    async def run() -> None:
+        budget = Budget(100)
+        held: dict[int, int] = {}
+        admitted: list[int] = []
+        ends = [asyncio.Event() for _ in weights]
+
+        async def call(place: int) -> None:
+            async with budget.share(weights[place]):
+                admitted.append(place)
+                held[place] = weights[place]
+                assert sum(held.values()) <= 100 or len([w for w in held.values() if w]) == 1
+                await ends[place].wait()
+                del held[place]
+
+        calls = [asyncio.create_task(call(place)) for place in range(len(weights))]
+        leaving = {place for place in range(len(weights)) if chance.random() < 0.2}  # type: ignore[attr-defined]
+        await ticks()
+        for place in range(len(weights)):
+            calls[place].cancel() if place in leaving else ends[place].set()
+            await ticks()
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert admitted == sorted(admitted)
+        assert set(range(len(weights))) - leaving <= set(admitted)
+        assert budget._free_bytes == 100
+
+    asyncio.run(run())
+
+
+async def test_who_leaves_the_budget_as_the_turn_comes_gives_it_back() -> None:
+    budget = Budget(10)
+    async with budget.share(10):
+        leaver = asyncio.create_task(enter(budget, 10))
+        await ticks()
+    leaver.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaver
+    await enter(budget, 10)
+
+
+async def test_who_leaves_the_front_of_the_queue_lets_a_lighter_one_pass() -> None:
+    budget = Budget(10)
+    async with budget.share(6):
+        heavy = asyncio.create_task(enter(budget, 10))
+        light = asyncio.create_task(enter(budget, 4))
+        await ticks()
+        assert not light.done()
+        heavy.cancel()
+        await light
+
+
+async def test_a_refused_turn_ends_the_waiting() -> None:
+    turns: Turns[str] = Turns(1, 10)
+    waits = asyncio.create_task(turns.take(10))
+    await ticks()
+    assert turns.waiting == 1
+    turns.refuse(QueueFull("no worker starts"))
+    with pytest.raises(QueueFull):
+        await waits
+    assert turns.waiting == 0
+    turns.give("worker")
+    assert await turns.take(10) == "worker"
+
+
+async def test_who_leaves_the_queue_as_the_turn_comes_passes_the_worker_on() -> None:
+    turns: Turns[str] = Turns(2, 10)
+    leaver, next_one = (asyncio.create_task(turns.take(1)) for _ in range(2))
+    await ticks()
+    turns.give("worker")
+    leaver.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaver
+    assert await next_one == "worker"
+
+
+async def test_the_worker_used_last_is_used_first() -> None:
+    turns: Turns[str] = Turns(1, 10)
+    turns.give("cold")
+    turns.give("warm")
+    assert await turns.take(0) == "warm"
+    assert turns.withdraw("cold")
+    assert not turns.withdraw("cold")
+
+
+def test_two_strikes_within_the_time_hold_an_original() -> None:
+    now_s = 0.0
+    quarantine = Quarantine(HOLD_S, lambda: now_s)
+    assert not quarantine.strike("a")
+    assert not quarantine.holds("a")
+    now_s = HOLD_S - 1
+    assert quarantine.strike("a")
+    assert quarantine.holds("a")
+    assert not quarantine.holds("b")
+    now_s += HOLD_S - 1
+    assert quarantine.holds("a")
+    now_s += 1
+    assert not quarantine.holds("a")
+    assert not quarantine.strike("a")
+
+
+def test_strikes_far_apart_are_chance() -> None:
+    now_s = 0.0
+    quarantine = Quarantine(HOLD_S, lambda: now_s)
+    assert not quarantine.strike("a")
+    now_s = HOLD_S
+    assert not quarantine.strike("a")
+
+
+def test_the_quarantine_forgets_the_oldest_of_very_many() -> None:
+    quarantine = Quarantine(HOLD_S, lambda: 0.0)
+    for token in range(2000):
+        quarantine.strike(str(token))
+    assert len(quarantine._strikes) == 1024
+    assert not quarantine.strike("0")
+    assert quarantine.strike("1999")
+
+
+async def enter(budget: Budget, weight_bytes: int) -> None:
+    async with budget.share(weight_bytes):
+        pass
+
+
+async def ticks() -> None:
+    """Let every task run up to what it waits for."""
+    for _ in range(5):
+        loop = asyncio.get_running_loop()
+        tick = loop.create_future()
+        loop.call_soon(tick.set_result, None)
+        await tick
