@@ -114,9 +114,10 @@ def png(width: int = 600, height: int = 400, *, alpha: bool = True, orientation:
     return saved(turned(picture, orientation), "PNG", exif=exif(orientation=orientation), compress_level=1)
 
 
-def interlaced_png(width: int = 64, height: int = 64) -> bytes:
-    """A header that promises Adam7 (PNG 3rd edition §8.1), without data."""
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 1))
+def adam7_png(width: int = 64, height: int = 64) -> bytes:
+    """A header that promises Adam7 interlacing (PNG 3rd edition §8.1) over too little data."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 1))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
 
 
 def webp(width: int = 600, height: int = 400, *, alpha: bool = False, orientation: int = 1) -> bytes:
@@ -141,6 +142,19 @@ def animated_webp(width: int = 60, height: int = 40, *, frames: int = 3) -> byte
     """A WebP animation."""
     shots = [scene(width, height).point(lambda value, by=n: min(255, value + 9 * by)) for n in range(frames)]
     return saved(shots[0], "WEBP", save_all=True, append_images=shots[1:], duration=50)
+
+
+def animated_png(width: int = 60, height: int = 40, *, frames: int = 2) -> bytes:
+    """A PNG animation."""
+    shots = [scene(width, height).point(lambda value, by=n: min(255, value + 9 * by)) for n in range(frames)]
+    return saved(shots[0], "PNG", save_all=True, append_images=shots[1:], duration=50)
+
+
+def pages_tiff(width: int = 60, height: int = 40, *, pages: int = 2) -> bytes:
+    """A TIFF of several pages."""
+    return saved(
+        scene(width, height), "TIFF", save_all=True, append_images=[scene(width, height)] * (pages - 1)
+    )
 
 
 def tiff(

@@ -75,7 +75,11 @@ def test_shrinking_in_the_decoder_shows_the_same_picture(box: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "profile"),
-    [("P3", profiles.made(P3)), ("BT.2020", profiles.made(BT2020)), ("Adobe", profiles.made(profiles.ADOBE_RGB))],
+    [
+        ("P3", profiles.made(P3)),
+        ("BT.2020", profiles.made(BT2020)),
+        ("Adobe", profiles.made(profiles.ADOBE_RGB)),
+    ],
 )
 def test_a_wide_gamut_is_converted_to_srgb(name: str, profile: bytes) -> None:
     original = pictures.jpeg(profile=profile)
@@ -88,12 +92,20 @@ def test_a_wide_gamut_is_converted_to_srgb(name: str, profile: bytes) -> None:
 def test_a_profile_that_says_srgb_is_not_gone_through() -> None:
     profile = pictures.srgb_profile()
     assert not color.judge(profile, 3).converts
-    assert pipeline.render(pictures.jpeg(profile=profile), job())[1] == pipeline.render(pictures.jpeg(), job())[1]
+    assert (
+        pipeline.render(pictures.jpeg(profile=profile), job())[1]
+        == pipeline.render(pictures.jpeg(), job())[1]
+    )
 
 
-@pytest.mark.parametrize("profile", [b"", b"nonsense", pictures.srgb_profile()[:200], profiles.made(P3)[:300]])
+@pytest.mark.parametrize(
+    "profile", [b"", b"nonsense", pictures.srgb_profile()[:200], profiles.made(P3)[:300]]
+)
 def test_a_damaged_profile_is_ignored(profile: bytes) -> None:
-    assert pipeline.render(pictures.jpeg(profile=profile), job())[1] == pipeline.render(pictures.jpeg(), job())[1]
+    assert (
+        pipeline.render(pictures.jpeg(profile=profile), job())[1]
+        == pipeline.render(pictures.jpeg(), job())[1]
+    )
 
 
 def test_a_profile_for_other_bands_is_ignored() -> None:
@@ -128,7 +140,10 @@ def test_p3_named_by_code_points_is_converted() -> None:
     png = pictures.png(alpha=False)
     original = with_chunk(png, b"cICP", bytes([12, 13, 0, 1]))
     assert header.inspect(original).profile == "Display P3"
-    assert difference(shown(original), expected(through_profile(pictures.scene(), profiles.made(P3)))) <= (0.8, 8)
+    assert difference(shown(original), expected(through_profile(pictures.scene(), profiles.made(P3)))) <= (
+        0.8,
+        8,
+    )
 
 
 def test_p3_named_in_an_avif_is_converted() -> None:
@@ -142,12 +157,22 @@ def test_p3_named_in_an_avif_is_converted() -> None:
 
 @pytest.mark.parametrize(
     ("transfer", "signal", "light"),
-    [(16, 0.0, 0.0), (16, 0.5081, 100 / 203), (18, 0.5, 1000 * (1 / 12) ** 1.2 / 203), (16, 1.0, 1.0), (18, 1.0, 1.0)],
+    [
+        (16, 0.0, 0.0),
+        (16, 0.5081, 100 / 203),
+        (18, 0.5, 1000 * (1 / 12) ** 1.2 / 203),
+        (16, 1.0, 1.0),
+        (18, 1.0, 1.0),
+    ],
 )
 def test_hdr_signals_become_the_light_their_standard_says(transfer: int, signal: float, light: float) -> None:
     deep = np.full((20, 20, 3), round(signal * 65535), np.uint16)
     original = with_chunk(pictures.deep_png(20, 20, deep), b"cICP", bytes([9, transfer, 0, 1]))
-    linear = np.interp(light, [0, 0.0031308, 1], [0, 0.04045, 1]) if light < 0.0031308 else 1.055 * light ** (1 / 2.4) - 0.055
+    linear = (
+        np.interp(light, [0, 0.0031308, 1], [0, 0.04045, 1])
+        if light < 0.0031308
+        else 1.055 * light ** (1 / 2.4) - 0.055
+    )
     value = shown(original).convert("RGB").getpixel((9, 9))
     assert value == pytest.approx((linear * 255,) * 3, abs=3)
     assert "hdr-transfer" in header.read(original).loses

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 RENDERER: Final = 1
 
-MARGINS: Final = ((400, 2.0), (800, 2.0), (1 << 30, 2.0))
+MARGINS: Final = ((400, 2.0), (1 << 30, 1.4))
 """Longest side of the box up to which a factor applies, and that factor."""
 
 KEEP_NOTHING: Final = int(pyvips.ForeignKeep.NONE)

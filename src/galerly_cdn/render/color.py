@@ -7,6 +7,7 @@ the resize, and most profiles met say sRGB: those are found by sending a cube of
 from __future__ import annotations
 
 import collections
+import functools
 import hashlib
 from typing import Final
 
@@ -86,6 +87,7 @@ def _examine(profile: bytes, bands: int) -> Verdict:
     return Verdict(converts=differs, is_wide=differs and is_wide)
 
 
+@functools.cache
 def _cube(bands: int) -> Image | None:
     """Colours evenly spread: 256 greys, or 18 x 18 x 18 of three or four bands; else None."""
     if bands == 1:
@@ -96,5 +98,5 @@ def _cube(bands: int) -> Image | None:
     layer = (steps[1] / _CUBE_SIDE).floor()
     cube = steps[0].bandjoin(steps[1] - layer * _CUBE_SIDE).bandjoin(layer) * (255 / (_CUBE_SIDE - 1))
     if bands == 4:
-        return cube.bandjoin(0).rint().cast("uchar").copy(interpretation="cmyk")
-    return cube.rint().cast("uchar").copy(interpretation="srgb")
+        return cube.bandjoin(0).rint().cast("uchar").copy(interpretation="cmyk").copy_memory()
+    return cube.rint().cast("uchar").copy(interpretation="srgb").copy_memory()

@@ -41,11 +41,10 @@ def read(image: Image) -> Credit:
 
 
 def only(image: Image, credit: Credit) -> Image:
-    """The same pixels with these two lines for metadata."""
-    bare = image.copy()
-    for field in bare.get_fields():
-        if field.startswith("exif-") or field in {"xmp-data", "iptc-data"}:
-            bare.remove(field)
+    """The same pixels with these two lines for metadata: nothing else can slip through."""
+    pixels = image.write_to_memory()
+    bare = pyvips.Image.new_from_memory(pixels, image.width, image.height, image.bands, image.format)
+    bare = bare.copy(interpretation=image.interpretation)
     for field, text in ((_ARTIST, credit.creator), (_COPYRIGHT, credit.copyright)):
         if text:
             bare.set_type(pyvips.GValue.gstr_type, field, text)

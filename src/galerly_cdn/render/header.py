@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 _STREAMED_ROWS = 256
 _UNCALIBRATED_INTEROPERABILITY: Final = "R03"
 _ADOBE_COLOR_SPACE: Final = "2"
+_GPS_FIELDS: Final = (
+    "VersionID",
+    "Latitude",
+    "Longitude",
+    "Altitude",
+    "TimeStamp",
+    "DateStamp",
+    "ImgDirection",
+    "DestLatitude",
+    "DestLongitude",
+    "ProcessingMethod",
+    "AreaInformation",
+)
 _METADATA: Final = {"exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data", "icc": color.PROFILE}
 
 
@@ -193,9 +206,9 @@ def _text(image: Image, field: str) -> str:
 
 
 def _metadata(image: Image) -> tuple[str, ...]:
-    fields = image.get_fields()
-    found = {kind for kind, field in _METADATA.items() if field in fields}
-    if any(field.startswith("exif-ifd3-") for field in fields):
+    """Asked by name: listing the fields fails on a PNG comment whose keyword is not UTF-8."""
+    found = {kind for kind, field in _METADATA.items() if image.get_typeof(field)}
+    if any(image.get_typeof(f"exif-ifd3-GPS{field}") for field in _GPS_FIELDS):
         found.add("gps")
     return tuple(sorted(found))
 
