@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from contextlib import chdir
 from typing import TYPE_CHECKING, Literal
 from unicodedata import normalize
 
@@ -252,13 +253,8 @@ def _folder(path: Path) -> None:
 
 
 def _socket(path: Path) -> None:
-    # A path in a socket's address is short; the place of a temporary folder may not be.
-    fd = os.open(path.parent, os.O_RDONLY)
-    try:
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(f"/proc/self/fd/{fd}/{path.name}")
-    finally:
-        os.close(fd)
+    with chdir(path.parent), socket.socket(socket.AF_UNIX) as listener:  # a socket's address is short
+        listener.bind(path.name)
 
 
 @pytest.mark.parametrize("make", [_fifo, _folder, _socket])

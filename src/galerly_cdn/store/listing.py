@@ -17,7 +17,7 @@ from galerly_cdn.store.confined import walk
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_SLAB = 10_000
+_SLAB = 50_000
 
 
 class Level:

@@ -43,9 +43,10 @@ def path_of(root: Path, name: bytes) -> Path:
 def survey(root: Path, now_s: float, is_closing: Callable[[], bool]) -> Ledger:
     """The renditions under `root`, the least recently used first, to the hour; for a thread.
 
-    Sorting hours rather than files keeps a folder of 200 000 from holding up the event loop.
+    Hours are sorted rather than files, and nothing is made for each file that the garbage collector
+    would have to visit: 200 000 of them would hold up the event loop.
     """
-    hours: dict[int, list[tuple[bytes, int]]] = {}
+    hours: dict[int, tuple[list[bytes], list[int]]] = {}
     for number in range(256):
         if is_closing():
             break
@@ -55,11 +56,12 @@ def survey(root: Path, now_s: float, is_closing: Callable[[], bool]) -> Ledger:
                     _sweep(entry, now_s)
                 elif _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     status = entry.stat(follow_symlinks=False)
-                    found = (bytes.fromhex(entry.name), weight(status.st_size))
-                    hours.setdefault(int(status.st_mtime // HOUR_S), []).append(found)
+                    names, weights = hours.setdefault(int(status.st_mtime // HOUR_S), ([], []))
+                    names.append(bytes.fromhex(entry.name))
+                    weights.append(weight(status.st_size))
     ledger = Ledger()
     for hour in sorted(hours):
-        for name, weight_bytes in hours.pop(hour):
+        for name, weight_bytes in zip(*hours.pop(hour), strict=True):
             ledger.use(name, weight_bytes)
     return ledger
 
