@@ -65,9 +65,10 @@ class Visit:
 
     @property
     def conditions(self) -> Conditions:
-        """What decides between 200, 206, 304 and 416."""
+        """What decides between 200, 206, 304 and 416; Range is GET's alone (RFC 9110 §14.2)."""
         read = self.headers.get
-        return Conditions(read(b"if-none-match"), read(b"range"), read(b"if-range"))
+        asked = read(b"range") if self.method == "GET" else None
+        return Conditions(read(b"if-none-match"), asked, read(b"if-range"))
 
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Application:
                 request_id=visit.request_id,
                 client=visit.client,
                 method=visit.method,
-                path=visit.raw_path[:_MAX_LOGGED_PATH].decode("ascii", "backslashreplace"),
+                path=_printable(visit.raw_path[:_MAX_LOGGED_PATH].decode("latin-1")),
                 status=response.status,
                 bytes=0 if visit.method == "HEAD" else len(response.body),
                 duration_ms=duration_ms,
@@ -127,9 +128,14 @@ class Application:
                 cache=visit.cache,
                 stages_ms=visit.stages_ms or None,
                 reason=error.code if error else "",
-                detail=error.detail if error else "",
+                detail=_printable(error.detail) if error else "",
             )
         )
+
+
+def _printable(text: str) -> str:
+    """Escaped to printable ASCII: a log read on a terminal must not command it."""
+    return text.encode("unicode_escape").decode("ascii")
 
 
 async def _send(send: Send, visit: Visit, response: Response, duration_ms: float) -> None:

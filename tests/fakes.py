@@ -1,0 +1,261 @@
+"""A CDN in memory: originals and renditions in dictionaries, a renderer that writes what it was told.
+
+A rendered body spells the original's version and the target, so that a test can see from the bytes
+what they were made from. Whoever passes a `Gate` is held until it is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from galerly_cdn.asgi import Application
+from galerly_cdn.config import Settings
+from galerly_cdn.edge import Edge
+from galerly_cdn.errors import NoSuchOriginal
+from galerly_cdn.model import Format, Head, Job, Record, Rendered, Rendition, Target
+from galerly_cdn.origin import Origin, Recipe
+from galerly_cdn.store import Original
+from galerly_cdn.telemetry import Counters, Telemetry
+from galerly_cdn.url import AllowList
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
+    from typing import Any
+
+    from galerly_cdn.errors import GalerlyError
+    from galerly_cdn.telemetry import AccessLog, AccessRecord
+
+
+class Gate:
+    """Holds all who come until it is opened; tells when somebody has come."""
+
+    def __init__(self, *, is_open: bool = True) -> None:
+        self._open = asyncio.Event()
+        self._arrivals = asyncio.Semaphore(0)
+        if is_open:
+            self._open.set()
+
+    async def passed(self) -> None:
+        """Come, and wait until it is open."""
+        self._arrivals.release()
+        await self._open.wait()
+
+    async def arrival(self) -> None:
+        """Wait until one more has come."""
+        await self._arrivals.acquire()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def close(self) -> None:
+        self._open.clear()
+
+
+class MemoryOriginals:
+    """Originals by key; `put` gives a new version every time."""
+
+    def __init__(self) -> None:
+        self._heads: dict[str, Head] = {}
+        self._versions = itertools.count(1)
+        self.error: GalerlyError | None = None
+        self.heads = 0
+        self.opened = 0
+
+    def put(self, key: str, length_bytes: int = 1000) -> str:
+        """Upload or replace; the new version."""
+        version = f"v{next(self._versions)}"
+        self._heads[key] = Head(version, length_bytes)
+        return version
+
+    def remove(self, key: str) -> None:
+        del self._heads[key]
+
+    async def head(self, key: str) -> Head:
+        self.heads += 1
+        return self._found(key)
+
+    async def open(self, key: str) -> Original:
+        self.opened += 1
+        return Original(os.open(os.devnull, os.O_RDONLY), self._found(key))
+
+    async def list(self, prefix: str = "") -> AsyncIterator[str]:
+        for key in sorted(self._heads):
+            if key.startswith(prefix):
+                yield key
+
+    def _found(self, key: str) -> Head:
+        if self.error is not None:
+            raise self.error
+        if key not in self._heads:
+            raise NoSuchOriginal
+        return self._heads[key]
+
+
+class MemoryRenditions:
+    """Renditions by their key in the store; `error` is raised by the next puts, `puts` holds them up."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Rendition] = {}
+        self.error: GalerlyError | None = None
+        self.puts = Gate()
+        self.gets = 0
+
+    async def get(self, key: str, target: Target) -> Rendition | None:
+        self.gets += 1
+        return self.kept.get(target.rendition_key(key))
+
+    async def put(self, rendition: Rendition) -> None:
+        await self.puts.passed()
+        if self.error is not None:
+            raise self.error
+        self.kept[rendition.record.target.rendition_key(rendition.record.key)] = rendition
+
+    async def delete(self, key: str, target: Target) -> bool:
+        return self.kept.pop(target.rendition_key(key), None) is not None
+
+
+class CountingRenderer:
+    """Counts renders; each passes `gate`, then raises `error` or answers its token and target."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+        self.error: Exception | None = None
+        self.renders = 0
+        self.tokens: list[str] = []
+        self.length_bytes = 0
+        """At least how long a body is."""
+        self.lost: tuple[str, ...] = ()
+
+    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
+        os.fstat(fd)  # still open
+        assert length_bytes > 0
+        self.renders += 1
+        self.tokens.append(token)
+        await self.gate.passed()
+        os.fstat(fd)
+        if self.error is not None:
+            raise self.error
+        body = f"{token} at {job.target}".encode().ljust(self.length_bytes, b".")
+        form = job.target.format or Format.JPEG
+        return Rendered(form, 8, 6, len(body), hashlib.md5(body).hexdigest(), self.lost), body
+
+
+def rendition(
+    key: str = "g/photo.jpg",
+    *,
+    body: bytes = b"0123456789",
+    form: Format = Format.JPEG,
+    lost: tuple[str, ...] = (),
+) -> Rendition:
+    """A rendition of `key`, made of `body`."""
+    target = Target(Settings().size_rules[0].size)
+    md5 = hashlib.md5(body).hexdigest()
+    return Rendition(Record(key, target, "v1", "r1", form, 8, 6, len(body), md5, lost), body)
+
+
+@dataclass
+class Answer:
+    """What a viewer got."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class SmallCdn:
+    """The edge, the origin and the application over the fakes."""
+
+    settings: Settings = field(default_factory=Settings)
+    log: AccessLog | None = None
+    originals: MemoryOriginals = field(default_factory=MemoryOriginals)
+    renditions: MemoryRenditions = field(default_factory=MemoryRenditions)
+    renderer: CountingRenderer = field(default_factory=CountingRenderer)
+    digest: str = "recipe-1"
+
+    def __post_init__(self) -> None:
+        self.records: list[AccessRecord] = []
+        self.counters = Counters()
+        ticks = itertools.count()
+        self.telemetry = _Recording(
+            self.counters, self.log, wall=lambda: 1_700_000_000.0, monotonic=lambda: float(next(ticks))
+        )
+        self.telemetry.records = self.records
+        self.origin = Origin(
+            originals=self.originals,
+            renditions=self.renditions,
+            renderer=self.renderer,
+            recipes=self._recipes(),
+            clock=self.telemetry.monotonic,
+            count=self.counters.count,
+        )
+        self.edge = Edge(
+            settings=self.settings,
+            allowed=AllowList(self.settings.size_rules),
+            originals=self.originals,
+            renditions=self.renditions,
+            origin=self.origin,
+        )
+        self.application = Application(lambda _path: self.edge.answer, self.settings, self.telemetry)
+
+    def _recipes(self) -> Mapping[Target, Recipe]:
+        targets = {
+            Target(rule.size, form): rule.qualities
+            for rule in self.settings.size_rules
+            for form in (None, *rule.qualities)
+        }
+        return {
+            target: Recipe(Job(target, qualities, self.settings.limits), self.digest)
+            for target, qualities in targets.items()
+        }
+
+    async def ask(
+        self,
+        path: str | bytes,
+        method: str = "GET",
+        *,
+        query: bytes = b"",
+        extra: Sequence[tuple[bytes, bytes]] = (),
+        **headers: str,
+    ) -> Answer:
+        """One request; `if_none_match="…"` is the header If-None-Match, `extra` may repeat headers."""
+        sent: list[MutableMapping[str, Any]] = []
+
+        async def receive() -> MutableMapping[str, Any]:
+            raise AssertionError("a picture's request has no body")
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": method,
+            "raw_path": path.encode("ascii") if isinstance(path, str) else path,
+            "query_string": query,
+            "client": ("192.0.2.1", 4711),
+            "headers": [
+                *extra,
+                *((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()),
+            ],
+        }
+        await self.application(scope, receive, send)
+        start, rest = sent
+        names = [name for name, _ in start["headers"]]
+        assert len(names) == len(set(names)), "a header is sent twice"
+        told = {name.decode("ascii"): value.decode("ascii") for name, value in start["headers"]}
+        return Answer(start["status"], told, rest["body"])
+
+
+class _Recording(Telemetry):
+    """Keeps the access records for the test to read."""
+
+    records: list[AccessRecord]
+
+    def record(self, record: AccessRecord) -> None:
+        self.records.append(record)
+        super().record(record)
