@@ -5,6 +5,7 @@ An original is JSON: {"do": NAME, …}. Only tests start it; nothing of it is in
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -139,7 +140,7 @@ def trespass(script: Script) -> bytes:
         "no-network": lambda: socket.create_connection(("127.0.0.1", script["port"]), timeout=5),
         "no-files": lambda: os.open(script["path"], os.O_RDONLY),
     }
-    met = {}
+    met = {"library": codecs.lookup("utf-16-be").name}
     for name, attempt in attempts.items():
         try:
             attempt()

@@ -467,6 +467,7 @@ async def test_the_sandbox_holds_what_the_worker_says_it_holds() -> None:
             confined = set(workers.hello.confined)
     assert {"memory", "file-size", "open-files", "core"} <= confined
     assert met.pop("core") == "(0, 0)"
+    assert met.pop("library") == "utf-16-be"
     assert met.pop("memory") == "MemoryError"
     assert set(met) == confined & {"file-size", "open-files", "no-network", "no-files"}
 

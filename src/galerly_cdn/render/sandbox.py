@@ -10,6 +10,7 @@ import ctypes
 import os
 import resource
 import signal
+import struct
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -25,7 +26,10 @@ _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _OPEN_FILES = 32
 _LANDLOCK_CREATE_RULESET = 444
+_LANDLOCK_ADD_RULE = 445
 _LANDLOCK_RESTRICT_SELF = 446
+_LANDLOCK_PATH_BENEATH = 1
+_LANDLOCK_READ = 0b1100
 _LANDLOCK_VERSION = 1
 _LANDLOCK_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 """How many rights over files a kernel's Landlock knows, by its version; later ones know 16."""
@@ -64,9 +68,10 @@ def allow_cpu(more_s: float) -> None:
 
 
 def seal() -> tuple[str, ...]:
-    """Give up opening files, for good: Landlock without a rule. Every module must be loaded by now.
+    """Give up opening files, for good, but for reading Python's own library (Landlock).
 
-    A decoder that is taken over then has the one original it was given, and no other file.
+    A decoder that is taken over then has the original it was given, and no other. The library stays,
+    because Python loads codecs when a text first asks for one.
     """
     if sys.platform != "linux":
         return ()
@@ -78,7 +83,12 @@ def seal() -> tuple[str, ...]:
     rules = libc.syscall(_LANDLOCK_CREATE_RULESET, ctypes.byref(rights), ctypes.c_size_t(8), 0)
     if rules < 0:
         return ()
-    failed = libc.syscall(_LANDLOCK_RESTRICT_SELF, rules, 0)
+    library = os.open(os.path.dirname(os.__file__), os.O_RDONLY)  # noqa: PTH120 - nothing imported for it
+    beneath = struct.pack("=Qi", _LANDLOCK_READ, library)
+    failed = libc.syscall(_LANDLOCK_ADD_RULE, rules, _LANDLOCK_PATH_BENEATH, beneath, 0) or libc.syscall(
+        _LANDLOCK_RESTRICT_SELF, rules, 0
+    )
+    os.close(library)
     os.close(rules)
     return () if failed else ("no-files",)
 
