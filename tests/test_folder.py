@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from contextlib import chdir
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal
 from unicodedata import normalize
 
@@ -275,8 +276,10 @@ async def test_a_fifo_swapped_in_does_not_hold_the_server(
             os.mkfifo(root / "g" / "a.jpg")
 
     before(swap)
+    descriptors = open_descriptors()
     with pytest.raises(NoSuchOriginal):
         await store.open("g/a.jpg")
+    assert open_descriptors() == descriptors
 
 
 @pytest.mark.parametrize("name", ["x" * 256, "é" * 128, "x" * 256 + "/a.jpg", "g/" + "x" * 899])
@@ -385,6 +388,38 @@ async def test_asking_again_costs_one_lstat_a_segment(
         again = await store.head("g/a.jpg")
     assert again == head
     assert asked == ["g", "a.jpg"]
+
+
+@pytest.mark.parametrize("field", ["st_ino", "st_mtime_ns", "st_ctime_ns", "st_size"])
+async def test_a_file_that_changed_in_anything_is_walked_to_again(
+    store: FolderOriginals, before: Hooking, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    await store.head("g/a.jpg")
+    opened: list[str] = []
+    real_lstat = os.lstat
+
+    def changed(path: str) -> object:
+        status = real_lstat(path)
+        if not path.endswith("a.jpg"):
+            return status
+        values = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
+        return SimpleNamespace(**values | {field: values[field] + 1})
+
+    before(opened.append)
+    monkeypatch.setattr(os, "lstat", changed)
+    await store.head("g/a.jpg")
+    assert opened[1:] == ["g"]
+
+
+async def test_a_file_that_came_in_the_clock_tick_of_the_last_listing_is_found(
+    root: Path, store: FolderOriginals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "g" / "late.jpg").write_bytes(b"photograph")
+    real_listdir = os.listdir
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", lambda fd: [name for name in real_listdir(fd) if name != "late.jpg"])
+        await store.head("g/a.jpg")
+    assert (await store.head("g/late.jpg")).length_bytes == 10
 
 
 async def test_a_folder_is_listed_once_for_all_its_originals(
