@@ -22,6 +22,7 @@ from galerly_cdn.model import (
     Meta,
     Size,
     SizeRule,
+    ValidationError,
     Value,
     convert,
     describe,
@@ -35,17 +36,22 @@ _GIB = 1024 * _MIB
 _MAX_SIDE_PX = 16383
 """WebP's largest side (RFC 9649 §2.6): no size may be larger, whatever the format."""
 
-Positive = Annotated[int, Meta(ge=1)]
-Natural = Annotated[int, Meta(ge=0)]
-Seconds = Annotated[float, Meta(gt=0)]
+_MAX_NUMBER = 2**53 - 1
+"""The largest integer that JSON, and every system call a setting reaches, takes as it is."""
+_WEEK_S = 7 * 24 * 3600
+
+Positive = Annotated[int, Meta(ge=1, le=_MAX_NUMBER)]
+Natural = Annotated[int, Meta(ge=0, le=_MAX_NUMBER)]
+Seconds = Annotated[float, Meta(gt=0, le=_WEEK_S)]
+HeaderValue = Annotated[str, Meta(pattern=r"^[ -~]*\Z")]
 
 
 class Settings(Value, frozen=True, kw_only=True):
     """The settings, flat. 0 means what its line says; times are seconds, sizes bytes."""
 
-    host: Annotated[str, Meta(description="Address to listen on. Any other than loopback is public.")] = (
-        "127.0.0.1"
-    )
+    host: Annotated[
+        str, Meta(min_length=1, description="Address to listen on. Any other than loopback is public.")
+    ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on; 0 takes any free one.")] = (
         8000
     )
@@ -90,7 +96,7 @@ class Settings(Value, frozen=True, kw_only=True):
             description="Most memory for a progressive JPEG's coefficients, which no shrink factor lessens."
         ),
     ] = 512 * _MIB
-    workers: Annotated[Natural, Meta(description="Render worker processes; 0 is one per core.")] = 0
+    workers: Annotated[int, Meta(ge=0, le=256, description="Render worker processes; 0 is one per core.")] = 0
     worker_memory_bytes: Annotated[
         Positive, Meta(description="Address space of one worker; over it the render fails, not the machine.")
     ] = 2 * _GIB
@@ -139,13 +145,17 @@ class Settings(Value, frozen=True, kw_only=True):
         bool, Meta(description="Say in a `Galerly-Lost` header what a rendition has lost.")
     ] = False
     allow_origin: Annotated[
-        str, Meta(description="`Access-Control-Allow-Origin` of public answers; empty leaves it out.")
+        HeaderValue, Meta(description="`Access-Control-Allow-Origin` of public answers; empty leaves it out.")
     ] = "*"
     timing_allow_origin: Annotated[
-        str, Meta(description="`Timing-Allow-Origin` of public answers; empty leaves it out.")
+        HeaderValue, Meta(description="`Timing-Allow-Origin` of public answers; empty leaves it out.")
     ] = "*"
     resource_policy: Annotated[
-        str, Meta(description="`Cross-Origin-Resource-Policy` of public answers; empty leaves it out.")
+        str,
+        Meta(
+            pattern=r"^(cross-origin|same-site|same-origin)?\Z",
+            description="`Cross-Origin-Resource-Policy` of public answers; empty leaves it out.",
+        ),
     ] = "cross-origin"
 
     @property
@@ -189,12 +199,11 @@ def load(
     origin = {setting.name: "default" for setting in DESCRIBED}
     for place, layer in layers:
         for name, raw in layer.items():
-            shown = _spelt(place, name)
             try:
                 values[name] = _checked(name, raw)
-                origin[name] = shown
+                origin[name] = _spelt(place, name)
             except (KeyError, ValueError) as problem:
-                problems.append(_sentence(shown, name, raw, problem))
+                problems.append(_sentence(place, name, raw, problem))
     problems.extend(_contradictions(values))
     if problems:
         raise SettingsError(problems)
@@ -216,28 +225,30 @@ def size_rule(line: str) -> SizeRule:
     """
     words = line.split()
     name = words.pop(0) if words and not _BOX.fullmatch(words[0]) else None
-    if not words or not (box := _BOX.fullmatch(words.pop(0))):
-        message = f"expected `name WxH format=quality …` such as `thumbnail 800x600 jpeg=85`, got `{line}`"
-        raise ValueError(message)
+    box = _BOX.fullmatch(words.pop(0)) if words else None
+    if box is None:
+        raise ValueError(
+            f"expected `name WxH format=quality …` such as `thumbnail 800x600 jpeg=85`, got {line!r}"
+        )
     if name is not None and not _NAME.fullmatch(name):
-        message = f"a size's name is lower-case letters, digits and hyphens, got `{name}`"
-        raise ValueError(message)
+        raise ValueError(f"a size's name is lower-case letters, digits and hyphens, got {name!r}")
     size = Size(int(box[1]), int(box[2]))
     if not (1 <= size.width_px <= _MAX_SIDE_PX and 1 <= size.height_px <= _MAX_SIDE_PX):
-        message = f"a side is 1 to {_MAX_SIDE_PX} px, got `{size}`"
-        raise ValueError(message)
-    qualities = {Format.JPEG: 85, Format.PNG: 100}
+        raise ValueError(f"a side is 1 to {_MAX_SIDE_PX} px, got {box[0]!r}")
+    chosen: dict[Format, int] = {}
     for word in words:
-        chosen, _, quality = word.partition("=")
-        if chosen not in set(Format) or not quality.isdecimal() or not 1 <= int(quality) <= 100:
-            message = f"expected jpeg, webp or avif `=` a quality of 1 to 100, got `{word}`"
-            raise ValueError(message)
-        qualities[Format(chosen)] = int(quality)
-    return SizeRule(size, name, qualities)
+        setting = _QUALITY.fullmatch(word)
+        if setting is None or not 1 <= int(setting[2]) <= 100:
+            raise ValueError(f"expected jpeg, webp or avif `=` a quality of 1 to 100, got {word!r}")
+        if Format(setting[1]) in chosen:
+            raise ValueError(f"{setting[1]} has two qualities, got {line!r}")
+        chosen[Format(setting[1])] = int(setting[2])
+    return SizeRule(size, name, {Format.JPEG: 85, Format.PNG: 100, **chosen})
 
 
 _BOX = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
+_QUALITY = re.compile(r"(jpeg|webp|avif)=([0-9]{1,3})")
 _TYPES = {setting.name: setting.type for setting in DESCRIBED}
 
 
@@ -255,13 +266,11 @@ def _checked(name: str, raw: object) -> object:
 def _check_sizes(lines: tuple[str, ...]) -> None:
     rules = [size_rule(line) for line in lines]
     if not rules:
-        message = "at least one size is needed"
-        raise ValueError(message)
+        raise ValueError("at least one size is needed")
     names = [str(rule.size) for rule in rules] + [rule.name for rule in rules if rule.name]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        message = f"listed twice: {', '.join(sorted(twice))}"
-        raise ValueError(message)
+        raise ValueError(f"listed twice: {', '.join(sorted(twice))}")
 
 
 def _contradictions(values: Mapping[str, Any]) -> list[str]:
@@ -277,13 +286,17 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
         problems.append(
             "max_coefficient_bytes must be below worker_memory_bytes: allowed originals would fail"
         )
+    if together["queue_bytes"] < together["max_original_bytes"]:
+        problems.append("queue_bytes must be at least max_original_bytes: allowed originals could never wait")
     return problems
 
 
 def _read_file(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise SettingsError([f"{file}: {error.strerror}"]) from error
+    except ValueError as error:  # not UTF-8, or not TOML
         raise SettingsError([f"{file}: {error}"]) from error
 
 
@@ -291,12 +304,12 @@ def _read_variables(variables: Mapping[str, str]) -> dict[str, str]:
     return {
         name.removeprefix(PREFIX).lower(): value
         for name, value in variables.items()
-        if name.startswith(PREFIX) and name not in _NOT_SETTINGS
+        if name.startswith(PREFIX) and name != _CONFIG
     }
 
 
-_NOT_SETTINGS = {"GALERLY_CONFIG", "GALERLY_EVERYTHING"}
-"""`GALERLY_CONFIG` names the TOML file; `GALERLY_EVERYTHING` is the test command's."""
+_CONFIG = PREFIX + "CONFIG"
+"""Names the TOML file, so it is no setting."""
 
 
 def _spelt(place: str, name: str) -> str:
@@ -307,10 +320,12 @@ def _spelt(place: str, name: str) -> str:
     return place
 
 
-def _sentence(shown: str, name: str, raw: object, problem: Exception) -> str:
+def _sentence(place: str, name: str, raw: object, problem: Exception) -> str:
+    """Where, what was expected, what was got: one line."""
+    where = _spelt(place, name) if place in {PREFIX, "--"} else f"{place}: {name}"
     if isinstance(problem, KeyError):
-        return f"{shown}: there is no setting `{name}`; `galerly-cdn config` lists them all"
-    said = str(problem)
-    said = said[:1].lower() + said[1:]
-    label = shown if shown != name and name in shown.lower().replace("-", "_") else f"{shown}: {name}"
-    return f"{label}: {said}" if "got" in said else f"{label}: {said}, got `{raw}`"
+        return f"{where}: there is no setting {name!r}; `galerly-cdn config` lists them all"
+    if isinstance(problem, ValidationError):
+        expected = str(problem).partition(", got ")[0]
+        return f"{where}: {expected[:1].lower()}{expected[1:]}, got {raw!r}"
+    return f"{where}: {problem}"

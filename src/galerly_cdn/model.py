@@ -68,12 +68,17 @@ class Described(Value, frozen=True):
 
 
 def describe(kind: type[Value]) -> tuple[Described, ...]:
-    """The fields of `kind` in the order of their declaration; every one has a default."""
+    """The fields of `kind` in the order of their declaration; every one has a default and a description."""
     hints = get_type_hints(kind, include_extras=True)
     return tuple(
-        Described(field.name, field.type, field.default, hints[field.name].__metadata__[0].description)
+        Described(field.name, field.type, field.default, _description(hints[field.name]))
         for field in msgspec.structs.fields(kind)
     )
+
+
+def _description(annotated: Any) -> str:
+    """Of several nested `Meta`, the one that describes: bounds have one of their own."""
+    return str(next(meta.description for meta in annotated.__metadata__ if meta.description))
 
 
 class Format(enum.StrEnum):

@@ -1,0 +1,275 @@
+"""Settings: where each comes from, and one clear line for everything unknown or impossible."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galerly_cdn import config
+from galerly_cdn.config import DESCRIBED, Settings, renditions_folder, size_rule
+from galerly_cdn.errors import SettingsError
+from galerly_cdn.model import Described, Format, Size, SizeRule
+
+NAMES = [setting.name for setting in DESCRIBED]
+
+
+def problems(
+    variables: dict[str, str], *, file: Path | None = None, options: dict[str, Any] | None = None
+) -> list[str]:
+    with pytest.raises(SettingsError) as raised:
+        config.load(options, file, variables)
+    return raised.value.problems
+
+
+def test_the_defaults_are_possible() -> None:
+    loaded = config.load(environment={})
+    assert loaded.settings == Settings()
+    assert set(loaded.origin.values()) == {"default"}
+    assert list(loaded.origin) == NAMES
+
+
+@pytest.mark.parametrize("setting", DESCRIBED, ids=lambda setting: setting.name)
+def test_every_setting_says_what_it_is(setting: Described) -> None:
+    assert setting.description.endswith(".")
+    assert setting.description[0].isupper() or setting.description[0] == "`"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_default_may_be_given_as_a_variable(name: str) -> None:
+    default = getattr(Settings(), name)
+    text = ";".join(default) if isinstance(default, tuple) else str(default)
+    variable = f"GALERLY_{name.upper()}"
+    loaded = config.load(environment={variable: text})
+    assert loaded.settings == Settings()
+    assert loaded.origin[name] == variable
+
+
+def test_options_go_before_variables_before_the_file_before_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "galerly.toml"
+    file.write_text('host = "file"\nport = 1\nworkers = 1\nsizes = ["10x10"]\n')
+    loaded = config.load(
+        {"host": "option", "port": None}, file, {"GALERLY_HOST": "variable", "GALERLY_PORT": "2", "HOST": "x"}
+    )
+    assert (loaded.settings.host, loaded.settings.port, loaded.settings.workers) == ("option", 2, 1)
+    assert loaded.settings.sizes == ("10x10",)
+    assert [loaded.origin[name] for name in ("host", "port", "workers", "sizes", "browse")] == [
+        "--host",
+        "GALERLY_PORT",
+        str(file),
+        str(file),
+        "default",
+    ]
+
+
+def test_the_environment_is_read_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GALERLY_PORT", "4711")
+    monkeypatch.setenv("GALERLY_CONFIG", "read by the command line")
+    assert config.load().settings.port == 4711
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("GALERLY_PORT", "x", "GALERLY_PORT: expected `int`, got 'x'"),
+        ("GALERLY_PORT", "", "GALERLY_PORT: expected `int`, got ''"),
+        ("GALERLY_PORT", "-1", "GALERLY_PORT: expected `int` >= 0, got '-1'"),
+        ("GALERLY_PORT", "65536", "GALERLY_PORT: expected `int` <= 65535, got '65536'"),
+        ("GALERLY_PORT", "80.5", "GALERLY_PORT: expected `int`, got '80.5'"),
+        ("GALERLY_HOST", "", "GALERLY_HOST: expected `str` of length >= 1, got ''"),
+        ("GALERLY_WORKERS", "257", "GALERLY_WORKERS: expected `int` <= 256, got '257'"),
+        ("GALERLY_MAX_MEGAPIXELS", "0", "GALERLY_MAX_MEGAPIXELS: expected `int` >= 1, got '0'"),
+        (
+            "GALERLY_MAX_FRAMES",
+            "9" * 20,
+            f"GALERLY_MAX_FRAMES: expected `int` <= {2**53 - 1}, got '{'9' * 20}'",
+        ),
+        ("GALERLY_IDLE_S", "0", "GALERLY_IDLE_S: expected `float` > 0.0, got '0'"),
+        ("GALERLY_IDLE_S", "nan", "GALERLY_IDLE_S: expected `float` > 0.0, got 'nan'"),
+        ("GALERLY_IDLE_S", "inf", "GALERLY_IDLE_S: expected `float` <= 604800.0, got 'inf'"),
+        ("GALERLY_BROWSE", "maybe", "GALERLY_BROWSE: expected `bool`, got 'maybe'"),
+        ("GALERLY_BROWSE", "a\nb", "GALERLY_BROWSE: expected `bool`, got 'a\\nb'"),
+        (
+            "GALERLY_ALLOW_ORIGIN",
+            "*\r\nSet-Cookie: a",
+            r"GALERLY_ALLOW_ORIGIN: expected `str` matching regex '^[ -~]*\\Z', got '*\r\nSet-Cookie: a'",
+        ),
+        (
+            "GALERLY_RESOURCE_POLICY",
+            "none",
+            (
+                "GALERLY_RESOURCE_POLICY: expected `str` matching regex "
+                r"'^(cross-origin|same-site|same-origin)?\\Z', got 'none'"
+            ),
+        ),
+        (
+            "GALERLY_NOPE",
+            "1",
+            "GALERLY_NOPE: there is no setting 'nope'; `galerly-cdn config` lists them all",
+        ),
+        ("GALERLY_", "1", "GALERLY_: there is no setting ''; `galerly-cdn config` lists them all"),
+        ("GALERLY_SIZES", "", "GALERLY_SIZES: at least one size is needed"),
+        ("GALERLY_SIZES", " ; ", "GALERLY_SIZES: at least one size is needed"),
+        ("GALERLY_SIZES", "1x1;1x1", "GALERLY_SIZES: listed twice: 1x1"),
+        ("GALERLY_SIZES", "a 1x1; a 2x2", "GALERLY_SIZES: listed twice: a"),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_an_unknown_or_impossible_setting_is_one_clear_line(variable: str, value: str, line: str) -> None:
+    assert problems({variable: value}) == [line]
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "port.toml"  # a file's name must not stand in for the setting's
+    file.write_text("port = -1\nidle = 3\nhost = 5\nsizes = 7\n[table]\na = 1\n")
+    assert problems({"GALERLY_PORT": "y"}, file=file, options={"workers": -1}) == [
+        f"{file}: port: expected `int` >= 0, got -1",
+        f"{file}: idle: there is no setting 'idle'; `galerly-cdn config` lists them all",
+        f"{file}: host: expected `str`, got 5",
+        f"{file}: sizes: expected `array`, got 7",
+        f"{file}: table: there is no setting 'table'; `galerly-cdn config` lists them all",
+        "GALERLY_PORT: expected `int`, got 'y'",
+        "--workers: expected `int` >= 0, got -1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file or directory"),
+        (b"port = ", "Invalid value"),
+        (b"port = 1\nport = 2\n", "overwrite"),
+        (b"\xff", "utf-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
+    file = tmp_path / "galerly.toml"
+    if content is not None:
+        file.write_bytes(content)
+    (line,) = problems({}, file=file)
+    assert line.startswith(f"{file}: ")
+    assert words in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"GALERLY_WORKER_RSS_BYTES": str(2**31)}, ("worker_rss_bytes", "worker_memory_bytes")),
+        ({"GALERLY_WORKER_MEMORY_BYTES": str(2**29)}, ("max_coefficient_bytes", "worker_memory_bytes")),
+        ({"GALERLY_QUEUE_BYTES": "1000"}, ("queue_bytes", "max_original_bytes")),
+    ],
+)
+def test_settings_that_contradict_each_other_are_both_named(
+    variables: dict[str, str], named: tuple[str, str]
+) -> None:
+    (line,) = problems(variables)
+    assert all(name in line for name in named)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "host": st.text(st.characters(codec="utf-8"), min_size=1),
+            "port": st.integers(0, 65535),
+            "renditions": st.text(st.characters(codec="utf-8")),
+            "memory_cache_bytes": st.integers(0, 2**53 - 1),
+            "idle_s": st.floats(0.001, 604_800),
+            "browse": st.booleans(),
+            "sizes": st.sets(st.integers(1, 16_383), min_size=1, max_size=5).map(
+                lambda sides: [f"{side}x{side} webp=80" for side in sorted(sides)]
+            ),
+        },
+    )
+)
+def test_what_is_given_is_what_is_had_from_a_file_or_from_variables(values: dict[str, Any]) -> None:
+    texts = {
+        f"GALERLY_{name.upper()}": ";".join(value) if isinstance(value, list) else str(value)
+        for name, value in values.items()
+    }
+    loaded = config.load(environment=texts)
+    for name, value in values.items():
+        given_value = tuple(value) if isinstance(value, list) else value
+        assert getattr(loaded.settings, name) == given_value
+    assert config.load(values, environment={}).settings == loaded.settings
+
+
+# the allow-list's lines
+
+
+@pytest.mark.parametrize(
+    ("line", "size", "name", "qualities"),
+    [
+        ("800x600", Size(800, 600), None, {}),
+        ("thumbnail 800x600", Size(800, 600), "thumbnail", {}),
+        ("800x600 jpeg=70 webp=60 avif=50", Size(800, 600), None, {"jpeg": 70, "webp": 60, "avif": 50}),
+        ("  a-1\t1x16383  avif=100 ", Size(1, 16383), "a-1", {"avif": 100}),
+    ],
+)
+def test_a_size_is_one_line(line: str, size: Size, name: str | None, qualities: dict[str, int]) -> None:
+    chosen = {Format(form): quality for form, quality in qualities.items()}
+    assert size_rule(line) == SizeRule(size, name, {Format.JPEG: 85, Format.PNG: 100} | chosen)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", "expected `name WxH"),
+        ("thumbnail", "expected `name WxH"),
+        ("a b 1x1", "expected `name WxH"),
+        ("a 1X1", "expected `name WxH"),
+        ("a 1x", "expected `name WxH"),
+        ("a -1x1", "expected `name WxH"),
+        ("a ٨x٨", "expected `name WxH"),
+        ("A 1x1", "lower-case"),
+        ("9 1x1", "lower-case"),
+        ("a/b 1x1", "lower-case"),
+        ("a.b 1x1", "lower-case"),
+        ("é 1x1", "lower-case"),
+        ("0x1", "1 to 16383 px"),
+        ("1x16384", "1 to 16383 px"),
+        ("1x1 webp", "1 to 100"),
+        ("1x1 webp=", "1 to 100"),
+        ("1x1 webp=0", "1 to 100"),
+        ("1x1 webp=101", "1 to 100"),
+        ("1x1 webp=8.5", "1 to 100"),
+        ("1x1 webp=٨٥", "1 to 100"),
+        ("1x1 webp=" + "9" * 5000, "1 to 100"),
+        ("1x1 png=50", "1 to 100"),
+        ("1x1 gif=50", "1 to 100"),
+        ("1x1 webp=80 webp=90", "two qualities"),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_a_line_that_is_no_size_says_what_was_expected(line: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as raised:
+        size_rule(line)
+    assert "got " in str(raised.value)
+
+
+def test_limits_are_in_pixels() -> None:
+    assert Settings(max_megapixels=3).limits.max_pixels == 3_000_000
+
+
+# where renditions live
+
+
+def test_every_folder_of_photographs_has_its_own_renditions(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    (tmp_path / "link").symlink_to(one)
+    homes = [renditions_folder(Settings(), folder) for folder in (one, two, tmp_path / "link")]
+    assert homes[0] != homes[1]
+    assert homes[0] == homes[2]
+    assert all(home.is_absolute() for home in homes)
+
+
+def test_renditions_may_live_elsewhere(tmp_path: Path) -> None:
+    chosen = Settings(renditions=str(tmp_path / "elsewhere"))
+    assert renditions_folder(chosen, Path("photographs")) == tmp_path / "elsewhere"
+    assert renditions_folder(Settings(renditions="here"), tmp_path) == Path.cwd() / "here"
