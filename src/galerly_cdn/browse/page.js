@@ -86,7 +86,7 @@ function cached(status) {
 }
 
 async function ask(image, timing) {
-  const address = new URL(image.currentSrc);
+  const address = new URL(image.currentSrc || image.src);
   // The format this browser was given; `fetch` by itself would ask for any.
   const accept = timing?.contentType || "image/avif,image/webp,image/*;q=0.8";
   const began = performance.now();

@@ -1,0 +1,155 @@
+"""A served folder of photographs, and Chromium to look at it with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests import pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from selenium.webdriver.chrome.webdriver import WebDriver
+
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+
+
+def photographs() -> dict[str, bytes]:
+    """Three galleries, in every orientation, in several formats."""
+    return {
+        **{f"upright/{turn}.jpg": pictures.jpeg(900, 600, orientation=turn) for turn in range(1, 9)},
+        "formats/wide.jpg": pictures.jpeg(2400, 1000, gps=True),
+        "formats/tall.webp": pictures.webp(600, 900),
+        "formats/clear.png": pictures.png(700, 700),
+        "formats/small.gif": pictures.gif(60, 40),
+        "cover \U0001f30a & 'it', \"quoted\",.jpg": pictures.jpeg(1200, 800),
+    }
+
+
+@contextmanager
+def serving(folder: Path, renditions: Path) -> Iterator[str]:
+    """The command a newcomer types, serving `folder`; the page's address."""
+    command = [sys.executable, "-c", "from galerly_cdn.cli import main; main()", "serve", str(folder)]
+    options = ["--port", "0", "--renditions", str(renditions)]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            address = server.stdout.readline().split()[-1]
+            # The access log goes on; somebody has to read it.
+            with subprocess.Popen(["cat"], stdin=server.stdout, stdout=subprocess.DEVNULL):
+                yield address
+                server.terminate()
+        finally:
+            server.terminate()
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page's address."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for key, body in photographs().items():
+        (folder / key).parent.mkdir(exist_ok=True)
+        (folder / key).write_bytes(body)
+    with serving(folder, tmp_path_factory.mktemp("renditions")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    driver.set_script_timeout(60)
+    yield driver
+    driver.quit()
+
+
+class Browser:
+    """One tab, as a desk's or a phone's; opens pages and looks at them."""
+
+    def __init__(self, driver: WebDriver) -> None:
+        self._driver = driver
+        self.errors()  # those of the test before
+
+    def become(self, width_px: int, height_px: int, ratio: float = 1, **more: object) -> None:
+        """A screen of so many CSS pixels and device pixels per CSS pixel."""
+        screen = {"width": width_px, "height": height_px, "deviceScaleFactor": ratio, "mobile": False}
+        self.command("Emulation.setDeviceMetricsOverride", **screen | more)
+
+    def command(self, name: str, **arguments: object) -> Any:  # noqa: ANN401 - what JavaScript answers
+        """A command of the DevTools protocol."""
+        return self._driver.execute_cdp_cmd(name, arguments)
+
+    def open(self, address: str) -> None:
+        self._driver.get(address)
+
+    def run(self, script: str, *arguments: object) -> Any:  # noqa: ANN401 - what JavaScript answers
+        """The value of the body of an async function; it may wait."""
+        code = "const done = arguments[arguments.length - 1], given = [...arguments].slice(0, -1);"
+        code += "(async () => {" + script + "})().then(done, (error) => done(`failed: ${error}`));"
+        found = self._driver.execute_async_script(code, *arguments)  # type: ignore[no-untyped-call]
+        assert not (isinstance(found, str) and found.startswith("failed: ")), found
+        return found
+
+    def until(self, condition: str, *arguments: object) -> Any:  # noqa: ANN401 - what JavaScript answers
+        """Wait, a frame at a time, until an expression is true; its value."""
+        frame = "await new Promise(requestAnimationFrame)"
+        return self.run(f"for (;;) {{ const so = ({condition}); if (so) return so; {frame}; }}", *arguments)
+
+    def settle(self) -> None:
+        """Bring every picture into view and wait until it is decoded."""
+        self.run(
+            """
+            for (const image of document.querySelectorAll("main img")) {
+              image.scrollIntoView();
+              await image.decode().catch(() => {});
+            }
+            scrollTo(0, 0);
+            """
+        )
+
+    def press(self, key: str) -> None:
+        """A key, as the keyboard sends it: `ArrowRight`, `Escape`."""
+        codes = {"ArrowLeft": 37, "ArrowRight": 39, "Escape": 27, "Enter": 13, "Tab": 9}
+        for kind in ("rawKeyDown", "keyUp"):
+            code = {"windowsVirtualKeyCode": codes[key]}
+            self.command("Input.dispatchKeyEvent", type=kind, key=key, code=key, **code)
+
+    def click(self, selector: str) -> None:
+        self._driver.find_element("css selector", selector).click()
+
+    def errors(self) -> list[str]:
+        """What the console has complained of since the last call."""
+        logged: list[dict[str, str]] = self._driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [line["message"] for line in logged if line["level"] in {"SEVERE", "WARNING"}]
+
+
+@pytest.fixture
+def browser(chromium: WebDriver) -> Iterator[Browser]:
+    one = Browser(chromium)
+    one.become(1440, 900)
+    yield one
+    one.command("Emulation.setScriptExecutionDisabled", value=False)
+    one.command("Emulation.setTouchEmulationEnabled", enabled=False)
+    one.open("about:blank")
