@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import hypothesis
+import hypothesis
 import pytest
 
 from galerly_cdn.render import process
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 EVERYTHING = os.environ.get("GALERLY_EVERYTHING") == "1"
 """Whether a test left out is a failure."""
 _left_out: Counter[str] = Counter()
+
+# A busy machine is no failure; pytest-timeout ends what hangs.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 # A busy machine makes no test false: what must be quick is measured in CPU time.
