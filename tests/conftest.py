@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
-import hypothesis
 import pytest
+from coverage import CoverageData
 
 from galerly_cdn.render import process
 
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 EVERYTHING = os.environ.get("GALERLY_EVERYTHING") == "1"
 """Whether a test left out is a failure."""
 _left_out: Counter[str] = Counter()
-
-# A busy machine is no failure; pytest-timeout ends what hangs.
-hypothesis.settings.register_profile("patient", deadline=None)
-hypothesis.settings.load_profile("patient")
-
 
 # A busy machine makes no test false: what must be quick is measured in CPU time.
 hypothesis.settings.register_profile(
@@ -48,6 +44,16 @@ def _measured(command: Callable[[str], tuple[str, ...]]) -> Callable[[str], tupl
     return measured
 
 
+def _keep_what_workers_did() -> None:
+    """Turn what `tests.measure` wrote into data files of coverage's own; a killed worker's is empty."""
+    for seen in Path(__file__).parents[1].glob(".pytest_cache/measured/*"):
+        if content := seen.read_bytes():
+            data = CoverageData(suffix=f"worker.{seen.name}")
+            data.loads(content)
+            data.write()
+        seen.unlink()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for need in _needs(item):
@@ -68,6 +74,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    _keep_what_workers_did()
     if EVERYTHING and _left_out and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
