@@ -138,7 +138,7 @@ def _inline(key: str, extension: str) -> bytes:
     """
     stem = key.rpartition("/")[2].rpartition(".")[0] or key.rpartition("/")[2]
     name = f"{stem}.{extension}"
-    plain = re.sub(r'[^ !#-\[\]-~]|%', "_", name)
+    plain = re.sub(r"[^ !#-\[\]-~]|%", "_", name)
     told = f'inline; filename="{plain}"'
     if plain != name:
         told += f"; filename*=UTF-8''{quote(name, safe='')}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from galerly_cdn.config import Settings, size_rule
+from galerly_cdn.errors import FormatNotAllowed
 from galerly_cdn.model import Format, Target
 from galerly_cdn.url import AllowList, checked_key, format_path
 
@@ -48,10 +49,14 @@ class Links:
     def srcset(self, key: str, width_px: int, height_px: int, image_format: Format | None = None) -> str:
         """One candidate for every width the allow-list can give this original, narrowest first.
 
-        An original smaller than several sizes is listed once: none of them enlarges it.
+        An original smaller than several sizes is listed once: none of them enlarges it. Sizes that
+        do not offer the format are left out. Raises `FormatNotAllowed` if none does, `MalformedKey`.
         """
         candidates: dict[int, str] = {}
-        for rule in sorted(self.allowed.rules, key=lambda one: one.size):
+        offering = [one for one in self.allowed.rules if image_format in {None, *one.qualities}]
+        if not offering:
+            raise FormatNotAllowed
+        for rule in sorted(offering, key=lambda one: one.size):
             width = rule.size.fit(width_px, height_px)[0]
             address = self._base_url + format_path(Target(rule.size, image_format), checked_key(key))
             if address.endswith(","):  # HTML would read a candidate's end into it

@@ -50,14 +50,17 @@ class Counters:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()  # the access log's thread counts too
 
-    def count(self, event: str) -> None:
-        """One more of `event`."""
-        self._counts[event] += 1
+    def count(self, event: str, times: int = 1) -> None:
+        """`event` has happened, once unless told."""
+        with self._lock:
+            self._counts[event] += times
 
     def snapshot(self) -> Mapping[str, int]:
         """The counts so far."""
-        return dict(self._counts)
+        with self._lock:
+            return dict(self._counts)
 
 
 class AccessLog:
@@ -91,12 +94,12 @@ class AccessLog:
         while self._wake.wait():
             closing = self._closing.wait(_BATCH_S)
             self._wake.clear()
-            lines = b"".join(to_json(self._waiting.popleft()) + b"\n" for _ in range(len(self._waiting)))
+            lines = [to_json(self._waiting.popleft()) + b"\n" for _ in range(len(self._waiting))]
             try:
-                self._stream.write(lines)
+                self._stream.write(b"".join(lines))
                 self._stream.flush()
             except (OSError, ValueError):  # the reader has gone; viewers must not notice
-                self._counters.count("access-record-dropped")
+                self._counters.count("access-record-dropped", len(lines))
             if closing:
                 return
 

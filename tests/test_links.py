@@ -1,0 +1,143 @@
+"""What a page is given to write: addresses the server understands, and sides it will answer."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galerly_cdn.config import Settings
+from galerly_cdn.errors import FormatNotAllowed, MalformedKey, SizeNotAllowed
+from galerly_cdn.links import Links
+from galerly_cdn.model import Format
+from galerly_cdn.url import AllowList, parse
+from tests.test_url import keys
+
+LINKS = Links("https://cdn.example.com")
+KEY = "wedding/first dance.jpg"
+ALLOWED = AllowList(Settings().size_rules)
+
+
+@pytest.mark.parametrize(
+    ("size", "form", "path"),
+    [
+        ("thumbnail", None, "/resize/800x600/wedding/first%20dance.jpg"),
+        ("800x600", None, "/resize/800x600/wedding/first%20dance.jpg"),
+        ("tiny", Format.AVIF, "/resize/150x150.avif/wedding/first%20dance.jpg"),
+        ("medium", Format.PNG, "/resize/2000x2000.png/wedding/first%20dance.jpg"),
+    ],
+)
+def test_src_is_the_canonical_address(size: str, form: Format | None, path: str) -> None:
+    assert LINKS.src(KEY, size, form) == "https://cdn.example.com" + path
+
+
+@pytest.mark.parametrize(
+    ("base_url", "start"),
+    [
+        ("", "/resize/"),
+        ("https://x.test/", "https://x.test/resize/"),
+        ("https://x.test/cdn", "https://x.test/cdn/resize/"),
+    ],
+)
+def test_addresses_start_where_they_are_told(base_url: str, start: str) -> None:
+    assert Links(base_url).src("a", "tiny").startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("key", "size", "form", "error"),
+    [
+        ("a", "huge", None, SizeNotAllowed),
+        ("a", "800x601", None, SizeNotAllowed),
+        ("../a", "tiny", None, MalformedKey),
+        ("", "tiny", None, MalformedKey),
+        ("a\\b", "tiny", None, MalformedKey),
+        ("a\udcff", "tiny", None, MalformedKey),
+    ],
+)
+def test_what_the_server_would_refuse_is_no_address(
+    key: str, size: str, form: Format | None, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        LINKS.src(key, size, form)
+
+
+def test_a_format_the_size_does_not_offer_is_no_address() -> None:
+    links = Links(sizes=["a 10x10 webp=80", "b 20x20"])
+    assert links.src("k", "a", Format.WEBP) == "/resize/10x10.webp/k"
+    with pytest.raises(FormatNotAllowed):
+        links.src("k", "b", Format.WEBP)
+
+
+def test_a_srcset_leaves_sizes_out_that_lack_the_format() -> None:
+    links = Links(sizes=["10x10 webp=80", "20x20"])
+    assert links.srcset("k", 100, 100, Format.WEBP) == "/resize/10x10.webp/k 10w"
+    with pytest.raises(FormatNotAllowed):
+        links.srcset("k", 100, 100, Format.AVIF)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "srcset"),
+    [
+        (6000, 4000, [("150x150", 150), ("400x400", 400), ("800x600", 800), ("2000x2000", 2000)]),
+        (4000, 6000, [("150x150", 100), ("400x400", 267), ("800x600", 400), ("2000x2000", 1333)]),
+        (300, 200, [("150x150", 150), ("400x400", 300)]),
+        (100, 100, [("150x150", 100)]),
+        (1, 6000, [("150x150", 1)]),
+    ],
+)
+def test_a_srcset_lists_every_width_once_narrowest_first(
+    width: int, height: int, srcset: list[tuple[str, int]]
+) -> None:
+    expected = ", ".join(f"https://cdn.example.com/resize/{size}/k {wide}w" for size, wide in srcset)
+    assert LINKS.srcset("k", width, height) == expected
+
+
+@given(keys, st.integers(1, 60_000), st.integers(1, 60_000), st.sampled_from([None, *Format]))
+def test_the_server_understands_every_address(key: str, width: int, height: int, form: Format | None) -> None:
+    candidates = Links().srcset(key, width, height, form).split(", ")
+    widths = []
+    for candidate in candidates:
+        matched = re.fullmatch(r"(\S+) ([0-9]+)w", candidate)
+        assert matched is not None
+        asked = parse(matched[1].encode("ascii"), ALLOWED)
+        assert (asked.key, asked.target.format) == (key, form)
+        assert asked.target.size.fit(width, height)[0] == int(matched[2])
+        widths.append(int(matched[2]))
+    assert widths == sorted(set(widths))
+    assert max(widths) <= width
+
+
+def test_dimensions_are_those_of_the_rendition() -> None:
+    assert LINKS.dimensions(6000, 4000, "thumbnail") == (800, 533)
+    assert LINKS.dimensions(60, 40, "800x600") == (60, 40)
+    with pytest.raises(SizeNotAllowed):
+        LINKS.dimensions(6000, 4000, "thumbnail.webp")
+
+
+def test_sizes_says_how_wide_the_picture_is_shown() -> None:
+    assert LINKS.sizes(6000, 4000, "thumbnail") == "(max-width: 800px) 100vw, 800px"
+
+
+@pytest.mark.parametrize(
+    "key", ["a,b", "a, b", "a b", "ab,", "a\N{NO-BREAK SPACE}b", 'a"b', "a'b", "a<b", "a&b"]
+)
+def test_an_address_ends_where_srcset_thinks_it_ends(key: str) -> None:
+    """HTML's srcset: an address ends at white space, and must neither begin nor end with a comma."""
+    (address, _) = Links(sizes=["10x10"]).srcset(key, 5, 5).split(" ")
+    assert address.isascii()
+    assert not address.endswith(",")
+    assert not set('"<> ') & set(address)
+
+
+def test_nothing_of_the_server_is_imported() -> None:
+    """A gallery's application makes links in a process of its own."""
+    script = (
+        "import sys, galerly_cdn.links; "
+        "print(*sorted({'asyncio', 'pyvips', 'uvicorn', 'galerly_cdn.edge', 'socket'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
