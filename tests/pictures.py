@@ -81,7 +81,7 @@ def exif(*, orientation: int = 1, gps: bool = False, credit: bool = False) -> by
     return block.tobytes()
 
 
-def saved(picture: Image.Image, form: str, **options: Any) -> bytes:
+def saved(picture: Image.Image, form: str, **options: Any) -> bytes:  # noqa: ANN401 - Pillow's own
     """The picture's bytes in one of Pillow's formats."""
     out = io.BytesIO()
     picture.save(out, form, **options)

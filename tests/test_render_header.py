@@ -134,6 +134,7 @@ def test_a_profile_without_a_name_is_called_icc(profile: bytes) -> None:
         (12, 13, "Display P3"),
         (9, 1, "BT.2020"),
         (9, 16, "BT.2020 PQ"),
+        (9, 8, "BT.2020 linear"),
     ],
 )
 def test_code_points_have_names(primaries: int, transfer: int, name: str) -> None:
@@ -147,7 +148,7 @@ def test_boxes_that_end_early_name_no_colours(body: bytes) -> None:
 
 def test_chunks_are_read_up_to_the_pixels_and_not_without_end() -> None:
     chunks = png.chunks(pictures.png(8, 8))
-    assert list(chunks)[0] == b"IHDR"
+    assert next(iter(chunks)) == b"IHDR"
     assert b"IDAT" not in chunks
     many = pictures.png(8, 8)[:8] + b"".join(pictures.chunk(b"aa%02x" % n, b"") for n in range(255)) * 9
     assert len(png.chunks(many)) == 255

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from galerly_cdn.render.loaders import Image
 
 _ARTIST, _COPYRIGHT = "exif-ifd0-Artist", "exif-ifd0-Copyright"
+_COLOR_SPACE, _SRGB = "exif-ifd2-ColorSpace", "1"
 _MAX_LETTERS = 500
 _MAX_XMP_BYTES = 1 << 18
 _IPTC_BYLINE, _IPTC_COPYRIGHT = 80, 116
@@ -28,6 +29,9 @@ class Credit(Value, frozen=True):
 
     creator: str = ""
     copyright: str = ""
+
+
+NOBODY: Final = Credit()
 
 
 def read(image: Image) -> Credit:
@@ -45,7 +49,8 @@ def only(image: Image, credit: Credit) -> Image:
     pixels = image.write_to_memory()
     bare = pyvips.Image.new_from_memory(pixels, image.width, image.height, image.bands, image.format)
     bare = bare.copy(interpretation=image.interpretation)
-    for field, text in ((_ARTIST, credit.creator), (_COPYRIGHT, credit.copyright)):
+    lines = {_ARTIST: credit.creator, _COPYRIGHT: credit.copyright, _COLOR_SPACE: _SRGB}
+    for field, text in lines.items():
         if text:
             bare.set_type(pyvips.GValue.gstr_type, field, text)
     return bare

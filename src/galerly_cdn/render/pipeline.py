@@ -51,8 +51,7 @@ def render(original: bytes, job: Job, read: Header | None = None) -> tuple[Rende
     try:
         for step in STEPS:
             image = step(image, plan)
-        keep = codecs.KEEP_EXIF if job.keep_copyright else codecs.KEEP_NOTHING
-        body = codecs.encode(image, plan.format, job.qualities, keep)
+        body = encoded(image, plan)
     except loaders.Error as error:
         raise Undecodable(loaders.text_of(error)) from error
     return _rendered(plan, body), body
@@ -71,7 +70,7 @@ def shrink_on_load(plan: Plan) -> dict[str, float]:
     Not for pictures with alpha: libwebp would mix the colours of transparent pixels in.
     """
     factor = max(plan.header.upright_px) / max(plan.width_px, plan.height_px)
-    largest = min(factor / codecs.margin(plan.job.target.size), min(plan.header.upright_px))
+    largest = min(factor / codecs.margin(plan.job.target.size), *plan.header.upright_px)
     if plan.header.kind is Kind.JPEG:
         return {"shrink": next((shrink for shrink in _JPEG_SHRINKS if shrink <= largest), 1)}
     if plan.header.kind is Kind.WEBP and not plan.header.has_alpha and largest > 1:
@@ -116,21 +115,22 @@ def flatten(image: Image, plan: Plan) -> Image:
     return image.flatten(background=[_WHITE] * (image.bands - 1))
 
 
-def keep_credit(image: Image, plan: Plan) -> Image:
-    """Creator and copyright, where the job allows them; everything else is dropped by the encoder."""
-    if not plan.job.keep_copyright:
-        return image
-    return credit.only(image, credit.read(image))
-
-
 STEPS: Final[tuple[Callable[[Image, Plan], Image], ...]] = (
     scale,
     orient,
     name_colors,
     convert,
     flatten,
-    keep_credit,
 )
+
+
+def encoded(image: Image, plan: Plan) -> bytes:
+    """The bytes; creator and copyright go with them where the job allows it, nothing else ever does."""
+    lines = credit.read(image) if plan.job.keep_copyright else credit.NOBODY
+    if lines == credit.NOBODY:
+        return codecs.encode(image, plan.format, plan.job.qualities)
+    signed = credit.only(image, lines)
+    return codecs.encode(signed, plan.format, plan.job.qualities, codecs.KEEP_EXIF)
 
 
 def _rendered(plan: Plan, body: bytes) -> Rendered:

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galerly_cdn.model import Format, Job, Limits, Size, Target
+from galerly_cdn.render import codecs, header, jpeg, pipeline
+from tests import pictures
+from tests.color_difference import opened
+from tests.jobs import ALL_FORMATS, LIMITS, job
+
+JOBS = st.builds(
+    Job,
+    target=st.builds(
+        Target,
+        st.builds(Size, st.sampled_from([150, 800]), st.sampled_from([150, 600])),
+        st.sampled_from([None, *Format]),
+    ),
+    qualities=st.fixed_dictionaries(
+        {form: st.integers(1, 3) for form in (Format.JPEG, Format.WEBP, Format.AVIF)}
+    ),
+    limits=st.just(LIMITS),
+    keep_copyright=st.booleans(),
+)
+
+
+def decisions(one: Job) -> tuple[object, ...]:
+    """What decides a rendition's bytes, spelled out a second time."""
+    form = one.target.format
+    quality = None if form is Format.PNG else one.qualities[form or Format.JPEG]
+    return (one.target, quality, one.keep_copyright)
+
+
+@given(JOBS, JOBS)
+def test_recipes_are_equal_exactly_when_everything_that_decides_the_bytes_is(one: Job, other: Job) -> None:
+    equal = codecs.recipe(one, "8.18.7") == codecs.recipe(other, "8.18.7")
+    assert equal == (decisions(one) == decisions(other))
+
+
+def test_a_recipe_is_sixteen_hexadecimal_digits() -> None:
+    recipe = codecs.recipe(job(), "8.18.7")
+    assert len(bytes.fromhex(recipe)) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("RENDERER", codecs.RENDERER + 1), ("MARGINS", ((400, 1.0), (1 << 30, 1.4)))]
+)
+def test_a_changed_renderer_changes_the_recipe(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: object
+) -> None:
+    before = codecs.recipe(job(), "8.18.7")
+    monkeypatch.setattr(codecs, name, value)
+    assert codecs.recipe(job(), "8.18.7") != before
+
+
+def test_another_libvips_changes_the_recipe() -> None:
+    assert codecs.recipe(job(), "8.18.7") != codecs.recipe(job(), "8.18.8")
+
+
+def test_limits_do_not_change_the_recipe() -> None:
+    narrow = job(limits=Limits(max_pixels=1, max_frames=1, max_coefficient_bytes=1))
+    assert codecs.recipe(narrow, "8.18.7") == codecs.recipe(job(), "8.18.7")
+
+
+def test_jpegs_are_progressive_at_half_color_resolution() -> None:
+    frame = jpeg.frame(pipeline.render(pictures.jpeg(), job("300x300", Format.JPEG))[1])
+    assert frame
+    assert frame.is_progressive
+    assert frame.bits == 8
+    assert frame.sampling == ((2, 2), (1, 1), (1, 1))
+
+
+@pytest.mark.parametrize("form", [Format.JPEG, Format.WEBP, Format.AVIF])
+def test_quality_decides_the_size(form: Format) -> None:
+    lengths = [
+        len(pipeline.render(pictures.jpeg(), job("300x300", form, qualities={form: quality}))[1])
+        for quality in (30, 60, 90)
+    ]
+    assert lengths == sorted(set(lengths))
+
+
+@pytest.mark.parametrize("form", ALL_FORMATS)
+def test_renditions_have_eight_bits(form: Format) -> None:
+    assert opened(pipeline.render(pictures.deep_png(60, 40), job(form=form))[1]).mode == "RGB"
+
+
+def test_a_png_loses_no_pixel() -> None:
+    original = pictures.png(60, 40)
+    body = pipeline.render(original, job(form=Format.PNG))[1]
+    assert opened(body).tobytes() == opened(original).tobytes()
+
+
+def test_the_digest_is_that_of_the_body() -> None:
+    rendered, body = pipeline.render(pictures.jpeg(), job())
+    assert rendered.md5 == hashlib.md5(body, usedforsecurity=False).hexdigest()
+    assert rendered.length_bytes == len(body)
+
+
+def test_a_header_read_before_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = pictures.jpeg()
+    read = header.read(original)
+    monkeypatch.setattr(header, "read", pytest.fail)
+    assert pipeline.render(original, job(), read)[0].width_px == 150
