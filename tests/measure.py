@@ -1,6 +1,7 @@
 """Imported first in a worker process under coverage: measures it from here to its end.
 
-A worker may write no file (`sandbox`): the limit stays a soft one here, and is lifted to save what was seen.
+A worker may write no file and open none (`sandbox`): the size limit stays a soft one here, lifted at the
+end, and the file for what was seen is opened now. `conftest` turns it into coverage's own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 import coverage
 
 ROOT = Path(__file__).parents[1]
+SEEN = ROOT / ".pytest_cache" / "measured"
 
 _set_limit = resource.setrlimit
 
@@ -25,14 +27,16 @@ def _leave_hard_file_size(which: int, limits: tuple[int, int]) -> None:
 
 def _save() -> None:
     _set_limit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    os.chdir(ROOT)
     _measured.stop()
-    _measured.save()
+    _seen.write(_measured.get_data().dumps())
+    _seen.flush()
 
 
 resource.setrlimit = _leave_hard_file_size
 os.chdir(ROOT)
-_measured = coverage.Coverage(config_file="pyproject.toml", data_suffix=True, messages=False)
+SEEN.mkdir(parents=True, exist_ok=True)
+_seen = (SEEN / str(os.getpid())).open("wb")
+_measured = coverage.Coverage(config_file="pyproject.toml", data_file=None, messages=False)
 _measured.start()
 os.chdir("/")
 atexit.register(_save)
