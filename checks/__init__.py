@@ -1,0 +1,1 @@
+"""Checks beside the tests: a whole server over a corpus of real photographs and hostile files."""

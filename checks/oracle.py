@@ -1,0 +1,66 @@
+"""What a picture should look like, by Pillow and lcms alone: full decode, upright, sRGB, on white."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Image.MAX_IMAGE_PIXELS = None
+
+
+def upright(path: Path) -> Image.Image:
+    """The original as RGB or RGBA in sRGB, 8 bits a sample. Raises what Pillow raises."""
+    with Image.open(path) as original:
+        original.load()
+        profile = original.info.get("icc_profile")
+        picture = ImageOps.exif_transpose(original)
+    return _srgb(_eight_bits(picture), profile)
+
+
+def fitted(picture: Image.Image, width_px: int, height_px: int) -> Image.Image:
+    """Inside the box by `thumbnail`, Lanczos, every pixel read."""
+    small = picture.copy()
+    small.thumbnail((width_px, height_px), Image.Resampling.LANCZOS, reducing_gap=None)
+    return small
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """Without alpha."""
+    if "A" not in picture.getbands():
+        return picture.convert("RGB")
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Pillow keeps 16-bit grey as integers, which `convert` would clip rather than scale."""
+    if picture.mode.startswith("I"):
+        deep = np.asarray(picture).astype(np.uint32)
+        return Image.fromarray((deep >> 8).astype(np.uint8))
+    if picture.mode in {"RGB", "RGBA", "CMYK", "L", "LA"}:
+        return picture
+    has_alpha = "A" in picture.getbands() or "transparency" in picture.info
+    return picture.convert("RGBA" if has_alpha else "RGB")
+
+
+def _srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """Through the embedded profile, relative colorimetric; alpha is carried around it."""
+    alpha = picture.getchannel("A") if "A" in picture.getbands() else None
+    ink = picture if picture.mode in {"CMYK", "L"} else picture.convert("RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else None
+        converted = source and ImageCms.profileToProfile(
+            ink, source, ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB"
+        )
+    except (ImageCms.PyCMSError, OSError):  # a profile for another kind of picture, or none at all
+        converted = None
+    shown = converted or ink.convert("RGB")
+    if alpha is not None:
+        shown.putalpha(alpha)
+    return shown
