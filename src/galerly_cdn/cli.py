@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,18 +31,29 @@ class _Commands(click.Group):
     """Prints an error as one line for every problem, never a traceback."""
 
     def invoke(self, context: click.Context) -> object:
-        from galerly_cdn.errors import GalerlyError, SettingsError
+        from galerly_cdn.errors import Forbidden, GalerlyError, SettingsError
 
         try:
             return super().invoke(context)
         except SettingsError as error:
-            for problem in error.problems:
-                click.echo(f"galerly-cdn: {problem}", err=True)
+            _complain(*error.problems)
+            sys.exit(2)
+        except Forbidden as error:
+            _complain(f"{error.public} `galerly-cdn config` shows the allow-list.")
             sys.exit(2)
         except GalerlyError as error:
-            told = f" ({error.detail})" if error.detail else ""
-            click.echo(f"galerly-cdn: {error.public}{told}", err=True)
+            _complain(error.public + (f" ({error.detail})" if error.detail else ""))
             sys.exit(1)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # `| head`: click ends quietly
+                raise
+            _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            sys.exit(1)
+
+
+def _complain(*lines: str) -> None:
+    for line in lines:
+        click.echo(f"galerly-cdn: {line}", err=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -82,7 +95,13 @@ def serve(photographs: Path, file: Path | None, **options: object) -> None:
 @click.argument("photograph", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--size", required=True, help="A size of the allow-list: 800x600, or its name.")
 @click.option("--format", "image_format", help="jpeg, webp, avif or png. [png with alpha, else jpeg]")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="File to write, - for stdout.",
+)
 @_CONFIG
 @_JSON
 def render(  # noqa: PLR0913 - its options
@@ -91,9 +110,13 @@ def render(  # noqa: PLR0913 - its options
     """Render PHOTOGRAPH at a size into a file: exactly what the server would answer."""
     from galerly_cdn import app
 
+    if output.exists() and output.samefile(photograph):
+        raise click.UsageError(f"{output} is the photograph itself: it would be lost.")
     rendered, body = app.render_file(_load(file, workers=1).settings, photograph, size, image_format)
-    output.write_bytes(body)
-    _answer(rendered, _rendered_line(output, rendered), as_json=as_json)
+    with click.open_file(os.fspath(output), "wb", atomic=True) as out:
+        out.write(body)
+    is_stdout_taken = output == Path("-")
+    _answer(rendered, _rendered_line(output, rendered), as_json=as_json, err=is_stdout_taken)
 
 
 @main.command(epilog="Example: galerly-cdn inspect photo.jpg --json")
@@ -144,10 +167,10 @@ def _load(file: Path | None, **options: object) -> Loaded:
     return load(options, file)
 
 
-def _answer(value: Facts | Rendered, text: str, *, as_json: bool) -> None:
+def _answer(value: Facts | Rendered, text: str, *, as_json: bool, err: bool = False) -> None:
     from galerly_cdn.model import to_json
 
-    click.echo(to_json(value).decode() if as_json else text)
+    click.echo(to_json(value).decode() if as_json else text, err=err)
 
 
 def _rendered_line(output: Path, rendered: Rendered) -> str:
@@ -173,5 +196,5 @@ def _facts_lines(facts: Facts) -> str:
 
 def _toml(value: object) -> str:
     if isinstance(value, tuple):
-        return "[" + "".join(f"\n    {json.dumps(one)}," for one in value) + "\n]"
-    return json.dumps(value)
+        return "[" + "".join(f"\n    {_toml(one)}," for one in value) + "\n]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML 1.0: no raw DEL
