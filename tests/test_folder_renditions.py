@@ -264,12 +264,16 @@ async def test_a_put_whose_caller_is_cancelled_is_finished(
         monkeypatch.setattr(os, "fsync", paused)
         put = asyncio.create_task(shelf.put(made("a")))
         await asyncio.to_thread(reached.wait, 10)
-        put.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await put
+        queued = asyncio.create_task(shelf.put(made("b")))
+        await asyncio.wait([queued], timeout=0)
+        for cancelled in (put, queued):
+            cancelled.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
         go_on.set()
     async with opened(tmp_path) as shelf:
         assert await shelf.get("a", TARGET) == made("a")
+        assert await shelf.get("b", TARGET) == made("b")
 
 
 @pytest.mark.parametrize("call", ["fsync", "mkstemp", "rename", "unlink"])
