@@ -171,6 +171,8 @@ async def drain():
     print("draining", flush=True)
     if "hold" in sys.argv:
         await gate.wait()
+    if "block" in sys.argv:
+        sys.stdin.readline()
 
 settings = Settings(port=0, drain_s=float(sys.argv[1]))
 serving = listener.serve(
@@ -204,7 +206,7 @@ async def _started(tmp_path: Path, *arguments: str) -> AsyncIterator[Process]:
     script = tmp_path / "server.py"
     script.write_text(SERVER)
     child = await asyncio.create_subprocess_exec(
-        sys.executable, script, *arguments, stdout=asyncio.subprocess.PIPE
+        sys.executable, script, *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert child.stdout is not None
@@ -280,6 +282,23 @@ def test_answers_after_a_stop_say_that_the_connection_ends(tmp_path: Path) -> No
                     status, headers, _ = await viewer.response()
                     assert (status, headers["connection"]) == (200, "close")
                     assert await viewer.rest() == b""
+            assert await process.line() == "True"
+            assert await process.child.wait() == 0
+
+    run(scenario())
+
+
+def test_who_has_connected_before_the_stop_is_answered_although_not_yet_accepted(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async for process in _started(tmp_path, "20", "block"):
+            process.child.send_signal(signal.SIGTERM)
+            assert await process.line() == "draining"  # and its event loop stands still
+            async with process.served.viewer() as viewer:
+                await viewer.send(get())
+                assert process.child.stdin is not None
+                process.child.stdin.write(b"go on\n")
+                status, headers, _ = await viewer.response()
+                assert (status, headers["connection"]) == (200, "close")
             assert await process.line() == "True"
             assert await process.child.wait() == 0
 

@@ -276,6 +276,17 @@ async def test_an_answer_still_unread_when_the_connection_is_over_gets_the_write
     assert line.wire.ended == "closed"
 
 
+async def test_a_connection_that_is_over_ends_also_when_its_last_answer_was_taken_late() -> None:
+    line = Line(Echo())
+    await line.feed(get("/", "Connection: close"))
+    line.wire.unsent_bytes = 400_000
+    line.connection.pause_writing()
+    line.wire.unsent_bytes = 0
+    line.connection.resume_writing()
+    line.clock.pass_s(SETTINGS.write_deadline_s)
+    assert line.wire.ended == "closed"
+
+
 async def test_connections_beyond_the_cap_are_refused_and_those_within_are_not() -> None:
     two = Settings(max_connections=2)
     first = Line(Echo(), settings=two)

@@ -166,6 +166,21 @@ class _Server(Server):
         if inspect.isawaitable(draining):
             await draining
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop; whoever has connected already is answered, also if the loop has not got round to them."""
+        protocol = functools.partial(
+            cast("Callable[..., Connection]", self.config.http_protocol_class),
+            config=self.config,
+            server_state=self.server_state,
+            app_state={},
+        )
+        for listening in sockets or []:
+            with contextlib.suppress(OSError):  # BlockingIOError: no one is left
+                while True:
+                    accepted, _ = listening.accept()
+                    await asyncio.get_running_loop().connect_accepted_socket(protocol, accepted)
+        await super().shutdown(sockets)
+
     def abort(self) -> None:
         """Listen no more, and end what is left; nothing is, unless we were cancelled or out of time."""
         for listening in getattr(self, "servers", []):
