@@ -116,7 +116,3 @@ def read(fd: int, length_bytes: int) -> bytes:
     if done != length_bytes:
         raise Unsettled(f"expected {length_bytes} bytes, read {done}")
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-if __name__ == "__main__":
-    main()
