@@ -58,7 +58,7 @@ def _complain(*lines: str) -> None:
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    r"""An image CDN: photographs in a folder, the right picture in every browser.
+    """An image CDN: photographs in a folder, the right picture in every browser.
 
     \b
     Try it:
@@ -67,7 +67,7 @@ def main() -> None:
       galerly-cdn inspect photo.jpg
 
     Every setting is listed by `galerly-cdn config`.
-    """
+    """  # noqa: D301 - click's mark of a paragraph that keeps its lines is the character itself
 
 
 @main.command(epilog="Example: galerly-cdn serve ~/Pictures --port 8080")
@@ -149,7 +149,7 @@ def config(file: Path | None, *, as_json: bool) -> None:
         click.echo(f"{setting.name} = {_toml(values[setting.name])}  # {loaded.origin[setting.name]}")
 
 
-@main.command()
+@main.command(epilog="Example: galerly-cdn version --json")
 @_JSON
 def version(*, as_json: bool) -> None:
     """Tell the version of galerly-cdn, of its libvips, and the formats that really decode."""

@@ -1,0 +1,58 @@
+"""What the types promise to those who build on them: checked by mypy and pyright, never run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_type
+
+from galerly_cdn import config, url
+from galerly_cdn.cache import Coalescer, MemoryCache
+from galerly_cdn.errors import GalerlyError, by_code
+from galerly_cdn.links import Links
+from galerly_cdn.model import Format, Rendition, Size, Target, from_json
+from galerly_cdn.negotiate import negotiate
+from tests.fakes import CountingRenderer, MemoryOriginals, MemoryRenditions
+
+if TYPE_CHECKING:
+    from galerly_cdn.origin import Renderer
+    from galerly_cdn.store import Originals, Renditions
+
+
+def links() -> None:
+    made = Links("https://cdn.example.com", sizes=["thumbnail 800x600 webp=80"])
+    assert_type(made.src("gallery/photo.jpg", "thumbnail"), str)
+    assert_type(made.src("gallery/photo.jpg", "thumbnail", Format.WEBP), str)
+    assert_type(made.srcset("gallery/photo.jpg", 6000, 4000), str)
+    assert_type(made.dimensions(6000, 4000, "thumbnail"), tuple[int, int])
+    made.src("gallery/photo.jpg", "thumbnail", "webp")  # type: ignore[arg-type]  # a Format, no text
+
+
+def values() -> None:
+    target = Target(Size(800, 600))
+    assert_type(target.format, Format | None)
+    assert_type(target.size.fit(6000, 4000), tuple[int, int])
+    assert_type(from_json(Target, b""), Target)
+    target.size = Size(1, 1)  # type: ignore[misc]  # frozen
+
+
+def decisions() -> None:
+    settings = config.load().settings
+    assert_type(settings.sizes, tuple[str, ...])
+    assert_type(settings.idle_s, float)
+    assert_type(url.parse(b"/", url.AllowList(settings.size_rules)), url.PictureRequest)
+    assert_type(negotiate(b"*/*", [Format.WEBP]), Format | None)
+    assert_type(by_code()["internal"], type[GalerlyError])
+
+
+async def memory() -> None:
+    hot: MemoryCache[str, Rendition] = MemoryCache(10, lambda one: len(one.body))
+    assert_type(hot.get("a"), Rendition | None)
+
+    async def work() -> bytes:
+        return b""
+
+    shared: Coalescer[str, bytes] = Coalescer()
+    assert_type(await shared.run("a", work), tuple[bytes, bool])
+
+
+def fakes_are_what_they_stand_for() -> tuple[Originals, Renditions, Renderer]:
+    return MemoryOriginals(), MemoryRenditions(), CountingRenderer()
