@@ -26,6 +26,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--hide-scrollbars",
+    "--blink-settings=primaryHoverType=2,availableHoverTypes=2",  # a mouse, which headless lacks
 )
 
 
@@ -96,6 +97,7 @@ class Browser:
         """A screen of so many CSS pixels and device pixels per CSS pixel."""
         screen = {"width": width_px, "height": height_px, "deviceScaleFactor": ratio, "mobile": False}
         self.command("Emulation.setDeviceMetricsOverride", **screen | more)
+        self.command("Emulation.setTouchEmulationEnabled", enabled="mobile" in more)
 
     def command(self, name: str, **arguments: object) -> Any:  # noqa: ANN401 - what JavaScript answers
         """A command of the DevTools protocol."""
@@ -108,7 +110,7 @@ class Browser:
         """The value of the body of an async function; it may wait."""
         code = "const done = arguments[arguments.length - 1], given = [...arguments].slice(0, -1);"
         code += "(async () => {" + script + "})().then(done, (error) => done(`failed: ${error}`));"
-        found = self._driver.execute_async_script(code, *arguments)  # type: ignore[no-untyped-call]
+        found = self._driver.execute_async_script(code, *arguments)
         assert not (isinstance(found, str) and found.startswith("failed: ")), found
         return found
 
