@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import json
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -165,6 +166,19 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+
+    @property
+    def code(self) -> str:
+        """An error's code."""
+        return str(json.loads(self.body)["error"]["code"])
+
+    @property
+    def lasting_headers(self) -> dict[str, str]:
+        """The headers but for those that may differ from one request to the next."""
+        passing = {"cache-status", "server-timing"}
+        if self.headers.get("content-type") == "application/json":
+            passing.add("content-length")  # the request's id grows
+        return {name: value for name, value in self.headers.items() if name not in passing}
 
 
 @dataclass

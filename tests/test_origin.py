@@ -14,9 +14,9 @@ from galerly_cdn.errors import (
     Undecodable,
     Unsettled,
 )
-from galerly_cdn.model import Format, Size, Target
+from galerly_cdn.model import Format, Head, Size, Target
 from galerly_cdn.origin import Filled, Wanted
-from tests.fakes import SmallCdn
+from tests.fakes import MemoryOriginals, SmallCdn
 
 KEY = "g/a.jpg"
 WANTED = Wanted(KEY, Target(Size(800, 600), Format.WEBP))
@@ -128,6 +128,38 @@ async def test_who_comes_after_the_replacement_is_never_given_the_old_one() -> N
     cdn.renderer.gate.open()
     (filled, _), (joined, collapsed) = await asyncio.gather(first, second)
     assert (filled.rendition.body, joined.rendition.body, collapsed) == (body(new), body(new), True)
+
+
+class Restless(MemoryOriginals):
+    """Originals replaced right after they were looked at, `times` times."""
+
+    times = 0
+
+    async def head(self, key: str) -> Head:
+        head = await super().head(key)
+        if self.times:
+            self.times -= 1
+            self.put(key)
+        return head
+
+
+async def test_an_original_replaced_after_the_last_look_is_filled_again() -> None:
+    """The viewer's version is another than the fill's, and the fill's is no longer the current one."""
+    originals = Restless()
+    cdn = SmallCdn(originals=originals)
+    originals.put(KEY)
+    originals.times = 1
+    filled, _ = await cdn.origin.fill(WANTED, "gone")
+    assert filled.rendition.body == body("v2")
+
+
+async def test_an_original_replaced_after_every_look_is_given_up() -> None:
+    originals = Restless()
+    cdn = SmallCdn(originals=originals)
+    originals.put(KEY)
+    originals.times = 1000
+    with pytest.raises(Unsettled):
+        await cdn.origin.fill(WANTED, "gone")
 
 
 async def test_an_original_that_never_settles_is_given_up() -> None:
