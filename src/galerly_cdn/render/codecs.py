@@ -49,7 +49,7 @@ def encode(image: Image, form: Format, qualities: Mapping[Format, int], keep: in
                 Q=qualities[form], compression="av1", effort=0, subsample_mode="on", bitdepth=8, keep=keep
             )
         case Format.PNG:
-            return image.pngsave_buffer(compression=6, filter=int(pyvips.ForeignPngFilter.ALL), keep=keep)
+            return image.pngsave_buffer(compression=6, filter=int(pyvips.ForeignPngFilter.SUB), keep=keep)
 
 
 def recipe(job: Job, libvips: str) -> str:
