@@ -21,6 +21,7 @@ from galerly_cdn.errors import (
     SettingsError,
     StoreRefused,
     StoreUnreachable,
+    Unsettled,
 )
 from galerly_cdn.store import confined, listing
 from galerly_cdn.store.folder import FolderOriginals
@@ -49,7 +50,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(root: Path) -> FolderOriginals:
-    return FolderOriginals(root, checked_key)
+    return FolderOriginals(root, checked_key, now=lambda: 0.0)
 
 
 @pytest.fixture
@@ -356,12 +357,15 @@ async def test_a_root_that_went_away_is_not_an_original_deleted(root: Path, stor
 @pytest.mark.parametrize("name", ["none", "photographs/g/a.jpg"])
 def test_a_root_that_is_no_folder_refuses_to_start(root: Path, name: str) -> None:
     with pytest.raises(SettingsError, match="originals: cannot read the folder"):
-        FolderOriginals(root.parent / name, checked_key)
+        FolderOriginals(root.parent / name, checked_key, now=lambda: 0.0)
 
 
 async def test_a_root_given_by_a_symlink_is_served(root: Path) -> None:
     (root.parent / "link").symlink_to(root)
-    assert await content_of(FolderOriginals(root.parent / "link", checked_key), "g/a.jpg") == b"a"
+    assert (
+        await content_of(FolderOriginals(root.parent / "link", checked_key, now=lambda: 0.0), "g/a.jpg")
+        == b"a"
+    )
 
 
 # --------------------------------------------------------------------------------------------- cost
@@ -542,7 +546,7 @@ async def test_any_folder_is_listed_in_order_whatever_the_slab(
             continue
         written.add(key)
     expected = sorted((key for key in written if key.startswith(prefix)), key=str.encode)
-    store = FolderOriginals(root, checked_key)
+    store = FolderOriginals(root, checked_key, now=lambda: 0.0)
     assert await keys_of(store, prefix) == expected
     for key in expected:
         await store.head(key)
@@ -554,3 +558,32 @@ def _is_key(key: str) -> bool:
     except MalformedKey:
         return False
     return True
+
+
+async def test_an_original_younger_than_a_clock_tick_is_opened_when_the_tick_is_over(root: Path) -> None:
+    """Two edits within a tick look alike: what was read between them must not be named by that version."""
+    file = root / "g" / "a.jpg"
+    now_s = file.stat().st_ctime + 0.001
+    waits: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        nonlocal now_s
+        waits.append(seconds)
+        file.write_bytes(b"edited")  # in the tick in which it was first looked at
+        now_s = file.stat().st_ctime + (0.001 if len(waits) == 1 else 1)
+
+    store = FolderOriginals(root, checked_key, now=lambda: now_s, wait=wait)
+    with await store.open("g/a.jpg") as original:
+        assert os.read(original.fd, 100) == b"edited"
+    assert len(waits) == 2
+
+
+async def test_an_original_written_to_all_the_time_is_given_up(root: Path) -> None:
+    file = root / "g" / "a.jpg"
+
+    async def wait(_: float) -> None:
+        file.touch()
+
+    store = FolderOriginals(root, checked_key, now=lambda: file.stat().st_ctime + 0.001, wait=wait)
+    with pytest.raises(Unsettled):
+        await store.open("g/a.jpg")

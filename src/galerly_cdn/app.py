@@ -128,7 +128,7 @@ async def compose(settings: Settings, photographs: Path) -> AsyncIterator[Cdn]:
                 telemetry=telemetry,
                 workers=workers,
                 libvips=hello.libvips,
-                originals=FolderOriginals(photographs, checked_key),
+                originals=FolderOriginals(photographs, checked_key, now=telemetry.wall),
                 renditions=renditions,
             )
             yield cdn

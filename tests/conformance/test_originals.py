@@ -33,7 +33,7 @@ class World(Protocol):
 class FolderWorld:
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.store: Originals = FolderOriginals(root, checked_key)
+        self.store: Originals = FolderOriginals(root, checked_key, now=lambda: 0.0)
 
     def write(self, key: str, content: bytes) -> None:
         path = self.root / key

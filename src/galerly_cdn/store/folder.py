@@ -3,6 +3,7 @@
 - A key is served only if every name on its way is spelled, byte for byte, as in its folder, and
   nothing on its way leads out of the root (`confined`).
 - A key seen once costs one `lstat` for each of its segments; only a change makes it walk again.
+- What is opened has kept its version for a tick of the file system's clock: see `_TICK_S`.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from galerly_cdn.errors import NoSuchOriginal, SettingsError
+from galerly_cdn.errors import NoSuchOriginal, SettingsError, Unsettled
 from galerly_cdn.model import Head
 from galerly_cdn.store import Original
 from galerly_cdn.store.confined import Names, walk
 from galerly_cdn.store.listing import Level, slab
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from galerly_cdn.store.confined import Place, Witness
@@ -27,16 +28,29 @@ if TYPE_CHECKING:
 # O_NONBLOCK: a FIFO put in the file's place must not hold the server until somebody writes to it.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAX_SEEN = 20_000
+_TICK_S = 0.012
+"""Changes within one tick of the kernel's clock (10 ms at 100 Hz) leave equal times. A rendition made
+between two of them would pass for current for ever, so a younger original is opened a tick later."""
+_MAX_TICKS = 100
 
 
 class FolderOriginals:
     """Originals as plain files whose name is the key.
 
-    `checked_key` is the grammar of keys (`url.checked_key`): only what it lets pass is listed.
-    Raises `SettingsError` if `root` is no readable folder.
+    `checked_key` is the grammar of keys (`url.checked_key`): only what it lets pass is listed. `now`
+    is the wall clock in seconds, `wait` sleeps. Raises `SettingsError` if `root` is no readable folder.
     """
 
-    def __init__(self, root: Path, checked_key: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        checked_key: Callable[[str], str],
+        *,
+        now: Callable[[], float],
+        wait: Callable[[float], Awaitable[None]] = asyncio.sleep,  # noqa: TID251 - a clock's tick passes
+    ) -> None:
+        self._now = now
+        self._wait = wait
         self._root = os.path.realpath(root)
         self._checked_key = checked_key
         self._names = Names()
@@ -59,15 +73,17 @@ class FolderOriginals:
         return head
 
     async def open(self, key: str) -> Original:
-        """The original's bytes; the head is that of the opened file. Raises as `head` does."""
-        with walk(self._root, key, self._names.holds) as place:
-            _head(place.status)  # before opening: opening a device may already do something
-            fd = os.open(place.name, _FILE, dir_fd=place.folder_fd)
-            try:
-                return Original(fd, _head(os.fstat(fd)))
-            except BaseException:
-                os.close(fd)
-                raise
+        """The original's bytes; the head is that of the opened file. Raises as `head` does.
+
+        Raises `Unsettled` for a file that is written to all the time.
+        """
+        for _ in range(_MAX_TICKS):
+            with walk(self._root, key, self._names.holds) as place:
+                _head(place.status)  # before opening: opening a device may already do something
+                if not 0 <= self._now() - place.status.st_ctime < _TICK_S:
+                    return _opened(place)
+            await self._wait(_TICK_S)
+        raise Unsettled("written to all the time")
 
     async def list(self, prefix: str = "") -> AsyncIterator[str]:
         """The keys under `prefix`, in the order of their UTF-8 bytes, read as they are asked for.
@@ -117,6 +133,15 @@ class _Seen(NamedTuple):
             and now.st_size == was.st_size
             and now.st_ino == was.st_ino
         )
+
+
+def _opened(place: Place) -> Original:
+    fd = os.open(place.name, _FILE, dir_fd=place.folder_fd)
+    try:
+        return Original(fd, _head(os.fstat(fd)))
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def _head(status: os.stat_result) -> Head:
