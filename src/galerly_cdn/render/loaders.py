@@ -95,9 +95,13 @@ def load(original: bytes, kind: Kind, **options: float) -> Image:
     comes as `loaders.Error` when the pixels are asked for.
     """
     try:
-        return _LOADERS[kind](original, access="sequential", fail_on="warning", **options)
+        return _loader(kind)(original, access="sequential", fail_on="warning", **options)
     except pyvips.Error as error:
         raise Undecodable(text_of(error)) from error
+
+
+def _loader(kind: Kind) -> Callable[..., Image]:
+    return _LOADERS[kind]
 
 
 def text_of(error: pyvips.Error) -> str:
