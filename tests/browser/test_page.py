@@ -4,9 +4,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.conftest import photographs
+from tests import pictures
+from tests.browser.conftest import photographs, serving
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.browser.conftest import Browser
 
 pytestmark = pytest.mark.browser
@@ -136,6 +139,21 @@ def test_a_photograph_is_upright_whatever_way_the_camera_was_held(
     sun, door = colors
     assert sun[:3] == pytest.approx([250, 226, 120], abs=24)
     assert door[:3] == pytest.approx([190, 40, 48], abs=24)
+
+
+def test_a_damaged_photograph_says_so_where_it_would_be(browser: Browser, tmp_path: Path) -> None:
+    """Its header is sound, so only the browser's request for its pixels finds out."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    (folder / "half.jpg").write_bytes(pictures.truncated(pictures.jpeg()))
+    (folder / "whole.jpg").write_bytes(pictures.jpeg())
+    with serving(folder, tmp_path / "renditions") as address:
+        browser.open(address)
+        told = browser.until("document.querySelector('.quiet')?.innerText")
+        browser.click("a.photograph")
+        position = browser.run("return document.querySelector('.position').textContent")
+    assert told.split("\n") == ["half", "The photograph is damaged or incomplete."]
+    assert position == "1 of 1"
 
 
 # ---------------------------------------------------------------------------------------- lightbox
