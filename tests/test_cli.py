@@ -31,12 +31,17 @@ def run(*arguments: str | Path, env: dict[str, str] | None = None) -> Result:
     return CliRunner().invoke(cli.main, [str(one) for one in arguments], env=env)
 
 
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("GALERLY_")]:
+        monkeypatch.delenv(name)
+
+
 def command(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
     """As a shell runs it."""
     line = [sys.executable, "-c", "from galerly_cdn.cli import main; main(prog_name='galerly-cdn')"]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GALERLY_")}
     return subprocess.run(
-        [*line, *map(str, arguments)], capture_output=True, check=False, cwd=cwd, env=clean, timeout=60
+        [*line, *map(str, arguments)], capture_output=True, check=False, cwd=cwd, timeout=60
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ def test_options_go_before_variables_before_the_file_before_defaults(tmp_path: P
 
 
 def test_the_environment_is_read_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("GALERLY_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("GALERLY_PORT", "4711")
     monkeypatch.setenv("GALERLY_CONFIG", "read by the command line")
     assert config.load().settings.port == 4711
