@@ -30,11 +30,11 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 class _Commands(click.Group):
     """Prints an error as one line for every problem, never a traceback."""
 
-    def invoke(self, context: click.Context) -> object:
+    def invoke(self, ctx: click.Context) -> object:
         from galerly_cdn.errors import Forbidden, GalerlyError, SettingsError
 
         try:
-            return super().invoke(context)
+            return super().invoke(ctx)
         except SettingsError as error:
             _complain(*error.problems)
             sys.exit(2)
