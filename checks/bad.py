@@ -52,9 +52,8 @@ def check(folder: Path, scratch: Path) -> list[str]:
             findings.append(f"{beacon.hits} connections to {BEACON}")
     records = shape.stop()
     deaths = sum(record.get("reason") in {"worker-died", "render-timeout"} for record in records)
-    print(
-        f"bad: {counts}; {deaths} renders ended their worker; RSS {before_bytes >> 20} → {after_bytes >> 20} MiB"
-    )
+    memory = f"RSS {before_bytes >> 20} → {after_bytes >> 20} MiB"
+    print(f"bad: {counts}; {deaths} renders ended their worker; {memory}")
     if after_bytes > before_bytes * 1.2:
         findings.append(f"resident memory grew from {before_bytes >> 20} to {after_bytes >> 20} MiB")
     return findings

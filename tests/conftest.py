@@ -17,7 +17,7 @@ from galerly_cdn.render import process
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-EVERYTHING = os.environ.get("GALERLY_EVERYTHING") == "1"
+EVERYTHING = os.environ.get("EVERYTHING") == "1"
 """Whether a test left out is a failure."""
 _left_out: Counter[str] = Counter()
 

@@ -6,6 +6,7 @@ An original is JSON: {"do": NAME, …}. Only tests start it; nothing of it is in
 from __future__ import annotations
 
 import codecs
+import functools
 import hashlib
 import json
 import os
@@ -28,7 +29,7 @@ Script = dict[str, Any]
 
 
 def main() -> None:
-    worker.main(lambda: worker.Renderer(check, weigh, render, inspect))
+    worker.main(lambda: worker.Renderer(check, prepare, inspect))
 
 
 def refuse() -> None:
@@ -37,19 +38,19 @@ def refuse() -> None:
     def wrong() -> tuple[str, tuple[str, ...]]:
         raise errors.SettingsError(["the wrong libvips is loaded; reinstall it"])
 
-    worker.main(lambda: worker.Renderer(wrong, weigh, render, inspect))
+    worker.main(lambda: worker.Renderer(wrong, prepare, inspect))
 
 
 def check() -> tuple[str, tuple[str, ...]]:
     return "0.0.0", ("script",)
 
 
-def weigh(original: bytes, job: Job) -> int:
+def prepare(original: bytes, job: Job) -> tuple[int, Callable[[], tuple[Rendered, bytes]]]:
     assert job.limits.max_pixels > 0
     script = json.loads(original)
     if "weigh_at" in script:
         meet(script["weigh_at"], script)
-    return int(script.get("weight_bytes", 0))
+    return int(script.get("weight_bytes", 0)), functools.partial(render, original, job)
 
 
 def render(original: bytes, job: Job) -> tuple[Rendered, bytes]:

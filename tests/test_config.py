@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn import config
-from galerly_cdn.config import DESCRIBED, Settings, renditions_folder, size_rule
+from galerly_cdn.config import DESCRIBED, Settings, renditions_folder
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.model import Described, Format, Size, SizeRule
+from galerly_cdn.sizes import size_rule
 
 NAMES = [setting.name for setting in DESCRIBED]
 

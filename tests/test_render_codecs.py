@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn.model import Format, Job, Limits, Size, Target
-from galerly_cdn.render import codecs, header, jpeg, pipeline
+from galerly_cdn.render import header, jpeg, pipeline, recipe
 from tests import pictures
 from tests.color_difference import opened
 from tests.jobs import ALL_FORMATS, LIMITS, job
@@ -36,33 +36,33 @@ def decisions(one: Job) -> tuple[object, ...]:
 
 @given(JOBS, JOBS)
 def test_recipes_are_equal_exactly_when_everything_that_decides_the_bytes_is(one: Job, other: Job) -> None:
-    equal = codecs.recipe(one, "8.18.7") == codecs.recipe(other, "8.18.7")
+    equal = recipe.digest(one, "8.18.7") == recipe.digest(other, "8.18.7")
     assert equal == (decisions(one) == decisions(other))
 
 
 def test_a_recipe_is_sixteen_hexadecimal_digits() -> None:
-    recipe = codecs.recipe(job(), "8.18.7")
-    assert len(bytes.fromhex(recipe)) == 8
+    found = recipe.digest(job(), "8.18.7")
+    assert len(bytes.fromhex(found)) == 8
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("RENDERER", codecs.RENDERER + 1), ("MARGINS", ((400, 1.0), (1 << 30, 1.4)))]
+    ("name", "value"), [("RENDERER", recipe.RENDERER + 1), ("MARGINS", ((400, 1.0), (1 << 30, 1.4)))]
 )
 def test_a_changed_renderer_changes_the_recipe(
     monkeypatch: pytest.MonkeyPatch, name: str, value: object
 ) -> None:
-    before = codecs.recipe(job(), "8.18.7")
-    monkeypatch.setattr(codecs, name, value)
-    assert codecs.recipe(job(), "8.18.7") != before
+    before = recipe.digest(job(), "8.18.7")
+    monkeypatch.setattr(recipe, name, value)
+    assert recipe.digest(job(), "8.18.7") != before
 
 
 def test_another_libvips_changes_the_recipe() -> None:
-    assert codecs.recipe(job(), "8.18.7") != codecs.recipe(job(), "8.18.8")
+    assert recipe.digest(job(), "8.18.7") != recipe.digest(job(), "8.18.8")
 
 
 def test_limits_do_not_change_the_recipe() -> None:
     narrow = job(limits=Limits(max_pixels=1, max_frames=1, max_coefficient_bytes=1))
-    assert codecs.recipe(narrow, "8.18.7") == codecs.recipe(job(), "8.18.7")
+    assert recipe.digest(narrow, "8.18.7") == recipe.digest(job(), "8.18.7")
 
 
 def test_jpegs_are_progressive_at_half_color_resolution() -> None:

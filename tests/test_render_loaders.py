@@ -8,7 +8,7 @@ import pytest
 import pyvips
 
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.render import loaders
+from galerly_cdn.render import loaders, wheel
 from galerly_cdn.render.specimens import SPECIMENS
 from tests import pictures
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # In a process of its own: what is blocked stays blocked for every other test.
 CONFINED = """
 import sys, pyvips
-from galerly_cdn.render import loaders
+from galerly_cdn.render import loaders, wheel
 loaders.confine()
 arguments = {"buffer": b"1,2", "source": pyvips.Source.new_from_memory(b"1,2")}
 for name in sys.argv[2:]:
@@ -80,15 +80,12 @@ def test_a_decoder_that_fails_the_self_test_is_left_out(
 
 
 def test_the_right_libvips_is_accepted() -> None:
-    loaders.check_version()
+    wheel.check(loaders.version())
 
 
-def test_another_libvips_than_the_packages_own_is_refused_with_the_cure(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(loaders, "version", lambda: "8.14.1")
+def test_another_libvips_than_the_packages_own_is_refused_with_the_cure() -> None:
     with pytest.raises(SettingsError) as refused:
-        loaders.check_version()
+        wheel.check("8.14.1")
     (problem,) = refused.value.problems
     assert "8.14.1" in problem
     assert "PKG_CONFIG_LIBDIR=/nonexistent pip install" in problem

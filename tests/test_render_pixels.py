@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from galerly_cdn.model import Format
-from galerly_cdn.render import codecs, color, header, pipeline, profiles
+from galerly_cdn.render import color, header, pipeline, profiles, recipe
 from tests import pictures
 from tests.color_difference import difference, opened
 from tests.jobs import ALL_FORMATS, job
@@ -244,4 +244,4 @@ def test_shrinking_leaves_the_margin_of_each_size() -> None:
         plan = pipeline.planned(read, job(box))
         shrink = pipeline.shrink_on_load(plan)["shrink"]
         left = 1600 / shrink / plan.width_px
-        assert shrink == 1 or left >= codecs.margin(plan.job.target.size)
+        assert shrink == 1 or left >= recipe.margin(plan.job.target.size)

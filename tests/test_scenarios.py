@@ -16,7 +16,7 @@ from tests import pictures
 from tests.shapes import Answer, OneMachine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.shapes import Shape
 
@@ -93,20 +93,10 @@ def perform(shape: Shape, gallery: str, step: dict[str, Any], before: Answer | N
 
 def disappointments(answer: Answer, before: Answer | None, step: dict[str, Any]) -> Iterator[str]:
     """Every expectation of the step that the answer does not meet."""
-    got: dict[str, Any] = {
-        "status": answer.status,
-        "type": answer.headers.get("content-type"),
-        "cache": answer.headers.get("cache-status", "").removeprefix("galerly-cdn; "),
-        "length": len(answer.body),
-    }
-    if "code" in step:
-        got["code"] = json.loads(answer.body)["error"]["code"] if answer.body else None
-    if "sides" in step:
-        got["sides"] = list(Image.open(io.BytesIO(answer.body)).size)
     expected = {"status": 200, **step}
-    for name, value in got.items():
-        if name in expected and value != expected[name]:
-            yield f"{name}: expected {expected[name]!r}, got {value!r}"
+    for name, look in LOOKS.items():
+        if name in expected and look(answer) != expected[name]:
+            yield f"{name}: expected {expected[name]!r}, got {look(answer)!r}"
     for name, value in step.get("headers", {}).items():
         told = answer.headers.get(name)
         if (told is not None) if value is False else told != value:
@@ -117,6 +107,17 @@ def disappointments(answer: Answer, before: Answer | None, step: dict[str, Any])
     for name in step.get("other", []):
         if before is None or _aspect(answer, name) == _aspect(before, name):
             yield f"{name} is that of the answer before"
+
+
+LOOKS: dict[str, Callable[[Answer], object]] = {
+    "status": lambda answer: answer.status,
+    "type": lambda answer: answer.headers.get("content-type"),
+    "cache": lambda answer: answer.headers.get("cache-status", "").removeprefix("galerly-cdn; "),
+    "length": lambda answer: len(answer.body),
+    "code": lambda answer: json.loads(answer.body)["error"]["code"],
+    "sides": lambda answer: list(Image.open(io.BytesIO(answer.body)).size),
+}
+"""What a step may expect, and how it is read from an answer."""
 
 
 def _aspect(answer: Answer, name: str) -> object:

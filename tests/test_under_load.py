@@ -10,7 +10,6 @@ import os
 import random
 from collections import Counter
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +20,7 @@ from tests.shapes import Answer, OneMachine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 HERD = 1000
 KILLS = 100
@@ -105,7 +105,7 @@ async def test_a_render_survives_the_viewer_who_asked_first(tmp_path: Path) -> N
 
 
 async def test_a_server_killed_at_any_moment_leaves_nothing_wrong(tmp_path: Path) -> None:
-    """kill -9 after a random number of answers, with others under way; then every rendition is asked for."""
+    """kill -9 after some answers, with others under way; then every rendition is asked for."""
     chance = random.Random(9)
     photographs = tmp_path / "photographs" / "g"
     photographs.mkdir(parents=True)
@@ -135,7 +135,7 @@ async def test_a_server_killed_at_any_moment_leaves_nothing_wrong(tmp_path: Path
 
 
 async def test_after_a_swap_the_old_picture_is_never_answered(tmp_path: Path) -> None:
-    """The file is replaced again and again under load; what is asked after a swap shows what was swapped in."""
+    """Replaced again and again under load; what is asked after a swap shows what was swapped in."""
     with running(tmp_path, access_log=False) as shape:
         red, blue = (solid(color) for color in ("red", "blue"))
         shape.put("g/a.jpg", red)

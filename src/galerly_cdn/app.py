@@ -21,7 +21,7 @@ from galerly_cdn.errors import SettingsError
 from galerly_cdn.links import Links
 from galerly_cdn.model import Job, Target
 from galerly_cdn.origin import Origin, Recipe
-from galerly_cdn.render.codecs import recipe
+from galerly_cdn.render import recipe, wheel
 from galerly_cdn.render.workers import Workers
 from galerly_cdn.store.folder import FolderOriginals
 from galerly_cdn.store.shelf import FolderRenditions
@@ -98,7 +98,7 @@ def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:
     for rule in settings.size_rules:
         for chosen in (None, *rule.qualities):
             job = _job(rule, Target(rule.size, chosen), settings)
-            made[job.target] = Recipe(job, recipe(job, libvips))
+            made[job.target] = Recipe(job, recipe.digest(job, libvips))
     return made
 
 
@@ -120,6 +120,7 @@ async def compose(settings: Settings, photographs: Path) -> AsyncIterator[Cdn]:
     workers = Workers(settings, counters.count)
     try:
         hello = await workers.start()
+        wheel.check(hello.libvips)
         renditions = FolderRenditions(shelf, settings.renditions_bytes, counters.count, telemetry.wall)
         renditions.start()
         try:
@@ -199,6 +200,7 @@ async def _workers(settings: Settings) -> AsyncIterator[tuple[Workers, Hello]]:
     workers = Workers(settings, Counters().count)
     hello = await workers.start()
     try:
+        wheel.check(hello.libvips)
         yield workers, hello
     finally:
         await workers.close(settings.drain_s)

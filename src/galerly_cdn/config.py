@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,24 +16,21 @@ import platformdirs
 
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.model import (
-    Format,
     Limits,
     Meta,
-    Size,
     SizeRule,
     ValidationError,
     Value,
     convert,
     describe,
 )
+from galerly_cdn.sizes import allow_list
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 PREFIX = "GALERLY_"
 _MIB = 1024 * 1024
 _GIB = 1024 * _MIB
-_MAX_SIDE_PX = 16383
-"""WebP's largest side (RFC 9649 §2.6): no size may be larger, whatever the format."""
 
 _MAX_NUMBER = 2**53 - 1
 """The largest integer that JSON, and every system call a setting reaches, takes as it is."""
@@ -74,10 +70,10 @@ class Settings(Value, frozen=True, kw_only=True):
             "out; jpeg is always offered, png always to pictures with alpha."
         ),
     ] = (
-        "tiny 150x150 jpeg=85 webp=84 avif=72",
-        "small 400x400 jpeg=85 webp=84 avif=72",
-        "thumbnail 800x600 jpeg=85 webp=86 avif=72",
-        "medium 2000x2000 jpeg=85 webp=89 avif=76",
+        "tiny 150x150 jpeg=85 webp=86 avif=74",
+        "small 400x400 jpeg=85 webp=86 avif=74",
+        "thumbnail 800x600 jpeg=85 webp=88 avif=74",
+        "medium 2000x2000 jpeg=85 webp=90 avif=76",
     )
     keep_copyright: Annotated[
         bool, Meta(description="Keep copyright and creator in the renditions; all other metadata is dropped.")
@@ -166,7 +162,7 @@ class Settings(Value, frozen=True, kw_only=True):
     @property
     def size_rules(self) -> tuple[SizeRule, ...]:
         """The allow-list's rules; `load` has checked them."""
-        return tuple(size_rule(line) for line in self.sizes)
+        return allow_list(self.sizes)
 
 
 DESCRIBED = describe(Settings)
@@ -218,37 +214,6 @@ def renditions_folder(settings: Settings, photographs: Path) -> Path:
     return Path(platformdirs.user_cache_path("galerly-cdn", appauthor=False)) / root
 
 
-def size_rule(line: str) -> SizeRule:
-    """`name WxH format=quality …` as a rule: `thumbnail 800x600 jpeg=85 webp=86`.
-
-    Raises `ValueError` with what was expected and what was got.
-    """
-    words = line.split()
-    name = words.pop(0) if words and not _BOX.fullmatch(words[0]) else None
-    box = _BOX.fullmatch(words.pop(0)) if words else None
-    if box is None:
-        raise ValueError(
-            f"expected `name WxH format=quality …` such as `thumbnail 800x600 jpeg=85`, got {line!r}"
-        )
-    if name is not None and not _NAME.fullmatch(name):
-        raise ValueError(f"a size's name is lower-case letters, digits and hyphens, got {name!r}")
-    size = Size(int(box[1]), int(box[2]))
-    if not (1 <= size.width_px <= _MAX_SIDE_PX and 1 <= size.height_px <= _MAX_SIDE_PX):
-        raise ValueError(f"a side is 1 to {_MAX_SIDE_PX} px, got {box[0]!r}")
-    chosen: dict[Format, int] = {}
-    for word in words:
-        setting = _QUALITY.fullmatch(word)
-        if setting is None or not 1 <= int(setting[2]) <= 100:
-            raise ValueError(f"expected jpeg, webp or avif `=` a quality of 1 to 100, got {word!r}")
-        if Format(setting[1]) in chosen:
-            raise ValueError(f"{setting[1]} has two qualities, got {line!r}")
-        chosen[Format(setting[1])] = int(setting[2])
-    return SizeRule(size, name, {Format.JPEG: 85, Format.PNG: 100, **chosen})
-
-
-_BOX = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
-_NAME = re.compile(r"[a-z][a-z0-9-]*")
-_QUALITY = re.compile(r"(jpeg|webp|avif)=([0-9]{1,3})")
 _TYPES = {setting.name: setting.type for setting in DESCRIBED}
 
 
@@ -258,19 +223,9 @@ def _checked(name: str, raw: object) -> object:
     if name == "sizes":
         lines = [line for line in raw.split(";") if line.strip()] if isinstance(raw, str) else raw
         sizes: tuple[str, ...] = convert(tuple[str, ...], lines)
-        _check_sizes(sizes)
+        allow_list(sizes)
         return sizes
     return convert(kind, raw)
-
-
-def _check_sizes(lines: tuple[str, ...]) -> None:
-    rules = [size_rule(line) for line in lines]
-    if not rules:
-        raise ValueError("at least one size is needed")
-    names = [str(rule.size) for rule in rules] + [rule.name for rule in rules if rule.name]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise ValueError(f"listed twice: {', '.join(sorted(twice))}")
 
 
 def _contradictions(values: Mapping[str, Any]) -> list[str]:

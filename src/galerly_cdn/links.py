@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from galerly_cdn.config import Settings, size_rule
+from galerly_cdn.config import Settings
 from galerly_cdn.errors import FormatNotAllowed
 from galerly_cdn.model import Format, Target
+from galerly_cdn.sizes import allow_list
 from galerly_cdn.url import AllowList, checked_key, format_path
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Links:
     def __init__(self, base_url: str = "", sizes: Iterable[str] | None = None) -> None:
         lines = Settings().sizes if sizes is None else sizes
         self._base_url = base_url.rstrip("/")
-        self.allowed = AllowList(size_rule(line) for line in lines)
+        self.allowed = AllowList(allow_list(lines))
 
     def src(self, key: str, size: str, image_format: Format | None = None) -> str:
         """The address of one picture; without a format, `Accept` chooses.

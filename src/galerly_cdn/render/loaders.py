@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import enum
 import functools
-import importlib.metadata
 from typing import TYPE_CHECKING, Final
 
 import pyvips
 
-from galerly_cdn.errors import SettingsError, Undecodable, UnsupportedFormat
+from galerly_cdn.errors import Undecodable, UnsupportedFormat
 from galerly_cdn.render.specimens import COLOR, SPECIMENS
 
 if TYPE_CHECKING:
@@ -25,11 +24,6 @@ if TYPE_CHECKING:
 Image = pyvips.Image
 Error = pyvips.Error
 
-_CURE = (
-    "pyvips uses libvips {found} instead of {wanted} from its pyvips-binary package; reinstall it with: "
-    "PKG_CONFIG_LIBDIR=/nonexistent "
-    "pip install --no-binary pyvips --no-cache-dir --force-reinstall --no-deps pyvips"
-)
 _SPECIMEN_TOLERANCE = 12
 
 
@@ -124,17 +118,6 @@ def confine() -> None:
 def version() -> str:
     """The version of the libvips in use, e.g. `8.18.7`."""
     return ".".join(str(pyvips.version(part)) for part in range(3))
-
-
-def check_version() -> None:
-    """Raise `SettingsError` naming the cure unless the libvips in use is the wheel's own.
-
-    pip compiles pyvips against any libvips headers it finds, and then loads the system's old library
-    although the wheel's is installed.
-    """
-    wanted = importlib.metadata.version("pyvips-binary")
-    if version() != ".".join(wanted.split(".")[:3]):
-        raise SettingsError([_CURE.format(found=version(), wanted=wanted)])
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from galerly_cdn.errors import Undecodable
 from galerly_cdn.model import Format, Job, Rendered, Value
-from galerly_cdn.render import codecs, color, credit, header, loaders, losses, profiles
+from galerly_cdn.render import codecs, color, credit, header, loaders, losses, profiles, recipe
 from galerly_cdn.render.header import Header
 from galerly_cdn.render.loaders import Kind
 
@@ -65,12 +65,12 @@ def planned(read: Header, job: Job) -> Plan:
 
 
 def shrink_on_load(plan: Plan) -> dict[str, float]:
-    """The decoder's own, cheaper shrinking; it leaves `codecs.margin` times the rendition for Lanczos.
+    """The decoder's own, cheaper shrinking; it leaves `recipe.margin` times the rendition for Lanczos.
 
     Not for pictures with alpha: libwebp would mix the colours of transparent pixels in.
     """
     factor = max(plan.header.upright_px) / max(plan.width_px, plan.height_px)
-    largest = min(factor / codecs.margin(plan.job.target.size), *plan.header.upright_px)
+    largest = min(factor / recipe.margin(plan.job.target.size), *plan.header.upright_px)
     if plan.header.kind is Kind.JPEG:
         return {"shrink": next((shrink for shrink in _JPEG_SHRINKS if shrink <= largest), 1)}
     if plan.header.kind is Kind.WEBP and not plan.header.has_alpha and largest > 1:

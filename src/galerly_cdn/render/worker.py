@@ -6,6 +6,7 @@ The original is read from the descriptor that came with the order; the server ne
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import sys
@@ -25,9 +26,9 @@ class Renderer(NamedTuple):
     """The functions a worker runs; tests give others."""
 
     check: Callable[[], tuple[str, tuple[str, ...]]]
-    """libvips' version, and the formats that really decode. Raises when the wrong libvips is loaded."""
-    weigh: Callable[[bytes, Job], int]
-    render: Callable[[bytes, Job], tuple[Rendered, bytes]]
+    """libvips' version, and the formats that really decode."""
+    prepare: Callable[[bytes, Job], tuple[int, Callable[[], tuple[Rendered, bytes]]]]
+    """The memory that decoding will take, known from the header; and the render itself."""
     inspect: Callable[[bytes], Facts]
 
 
@@ -36,16 +37,15 @@ def libvips() -> Renderer:
     from galerly_cdn.render import header, loaders, pipeline  # noqa: PLC0415 - the server imports this file too
 
     def check() -> tuple[str, tuple[str, ...]]:
-        loaders.check_version()
         loaders.confine()
         return loaders.version(), tuple(sorted(loaders.decodable()))
 
-    def weigh(original: bytes, job: Job) -> int:
-        found = header.read(original)
-        header.check(found, job.limits)
-        return found.decode_bytes
+    def prepare(original: bytes, job: Job) -> tuple[int, Callable[[], tuple[Rendered, bytes]]]:
+        read = header.read(original)
+        header.check(read, job.limits)
+        return read.decode_bytes, functools.partial(pipeline.render, original, job, read)
 
-    return Renderer(check, weigh, pipeline.render, header.inspect)
+    return Renderer(check, prepare, header.inspect)
 
 
 def main(load: Callable[[], Renderer] = libvips) -> None:
@@ -97,9 +97,10 @@ def _work(
         os.close(fd)
     if order.job is None:
         return None, renderer.inspect(original), b""
-    wire.say(server, wire.Weighed(renderer.weigh(original, order.job)))
+    weight_bytes, render = renderer.prepare(original, order.job)
+    wire.say(server, wire.Weighed(weight_bytes))
     wire.hear(server)
-    rendered, body = renderer.render(original, order.job)
+    rendered, body = render()
     return rendered, None, body
 
 

@@ -1,0 +1,57 @@
+"""How is the allow-list written? A size a line: `thumbnail 800x600 jpeg=85 webp=86 avif=72`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from galerly_cdn.model import Format, Size, SizeRule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_MAX_SIDE_PX = 16383
+"""WebP's largest side (RFC 9649 §2.6): no size may be larger, whatever the format."""
+_BOX = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
+_NAME = re.compile(r"[a-z][a-z0-9-]*")
+_QUALITY = re.compile(r"(jpeg|webp|avif)=([0-9]{1,3})")
+
+
+def allow_list(lines: Iterable[str]) -> tuple[SizeRule, ...]:
+    """Every line's rule. Raises `ValueError` as `size_rule` does, and for none or for one listed twice."""
+    rules = tuple(size_rule(line) for line in lines)
+    if not rules:
+        raise ValueError("at least one size is needed")
+    names = [str(rule.size) for rule in rules] + [rule.name for rule in rules if rule.name]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise ValueError(f"listed twice: {', '.join(sorted(twice))}")
+    return rules
+
+
+def size_rule(line: str) -> SizeRule:
+    """`name WxH format=quality …` as a rule: `thumbnail 800x600 jpeg=85 webp=86`.
+
+    Raises `ValueError` with what was expected and what was got.
+    """
+    words = line.split()
+    name = words.pop(0) if words and not _BOX.fullmatch(words[0]) else None
+    box = _BOX.fullmatch(words.pop(0)) if words else None
+    if box is None:
+        raise ValueError(
+            f"expected `name WxH format=quality …` such as `thumbnail 800x600 jpeg=85`, got {line!r}"
+        )
+    if name is not None and not _NAME.fullmatch(name):
+        raise ValueError(f"a size's name is lower-case letters, digits and hyphens, got {name!r}")
+    size = Size(int(box[1]), int(box[2]))
+    if not (1 <= size.width_px <= _MAX_SIDE_PX and 1 <= size.height_px <= _MAX_SIDE_PX):
+        raise ValueError(f"a side is 1 to {_MAX_SIDE_PX} px, got {box[0]!r}")
+    chosen: dict[Format, int] = {}
+    for word in words:
+        setting = _QUALITY.fullmatch(word)
+        if setting is None or not 1 <= int(setting[2]) <= 100:
+            raise ValueError(f"expected jpeg, webp or avif `=` a quality of 1 to 100, got {word!r}")
+        if Format(setting[1]) in chosen:
+            raise ValueError(f"{setting[1]} has two qualities, got {line!r}")
+        chosen[Format(setting[1])] = int(setting[2])
+    return SizeRule(size, name, {Format.JPEG: 85, Format.PNG: 100, **chosen})
