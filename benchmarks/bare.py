@@ -1,0 +1,49 @@
+"""The least an ASGI application can do under our listener: the same bytes to everyone, or 304.
+
+`python -m benchmarks.bare FILE` prints its address and serves until it is ended.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from galerly_cdn import listener
+from galerly_cdn.config import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    Message = MutableMapping[str, Any]
+
+
+def application(body: bytes) -> Callable[..., Awaitable[None]]:
+    """Answers 304 to whoever has an entity tag, else the bytes."""
+    headers = [(b"content-type", b"image/jpeg"), (b"content-length", b"%d" % len(body))]
+
+    async def answer(
+        scope: Message, _receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        if any(name == b"if-none-match" for name, _ in scope["headers"]):
+            await send({"type": "http.response.start", "status": 304, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return answer
+
+
+def main() -> None:
+    """The command line."""
+    body = Path(sys.argv[1]).read_bytes()
+
+    def announce(address: str) -> None:
+        print(address, flush=True)
+
+    listener.run(listener.serve(application(body), Settings(port=0), on_ready=announce))
+
+
+if __name__ == "__main__":
+    main()

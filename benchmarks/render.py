@@ -1,0 +1,138 @@
+"""CPU of one render: our pipeline against Pillow, used well and used naively, in one process.
+
+Both get the file's bytes and give a progressive, optimised JPEG of quality 85, upright, in sRGB, stripped.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import statistics
+import sys
+import time
+from argparse import ArgumentParser
+from functools import partial
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageCms, ImageOps
+
+from benchmarks import photographs
+from benchmarks.report import Report
+from benchmarks.sampling import interleave, ratios, spread
+from galerly_cdn.app import recipes
+from galerly_cdn.config import Settings
+from galerly_cdn.model import Format, Size, Target
+from galerly_cdn.render import process, worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from galerly_cdn.model import Job
+
+TARGETS = {
+    "150x150": {"well": 0.9, "naive": 4.5},
+    "400x400": {"well": 1.1, "naive": 3.5},
+    "800x600": {"well": 1.45, "naive": 3.0},
+    "2000x2000": {"well": 1.9, "naive": 1.9},
+}
+"""Pillow's CPU over ours, at least."""
+_TURNED = {5, 6, 7, 8}
+_ORIENTATION = 0x0112
+_SRGB = ImageCms.createProfile("sRGB")
+
+
+def pillow(original: bytes, size: Size, *, well: bool) -> bytes:
+    """Used well, `thumbnail` lets the decoder shrink and then reduces by whole factors; naively, neither."""
+    with Image.open(io.BytesIO(original)) as opened:
+        box = (size.width_px, size.height_px)
+        if opened.getexif().get(_ORIENTATION) in _TURNED:
+            box = (size.height_px, size.width_px)
+        profile = opened.info.get("icc_profile")
+        if not well:
+            opened.load()
+        opened.thumbnail(box, Image.Resampling.LANCZOS, reducing_gap=2.0 if well else None)
+        upright = ImageOps.exif_transpose(opened)
+    if profile:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(
+            upright, source, _SRGB, ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB"
+        )
+        assert converted
+        upright = converted
+    upright.info.clear()
+    body = io.BytesIO()
+    upright.convert("RGB").save(body, "JPEG", quality=85, progressive=True, optimize=True)
+    return body.getvalue()
+
+
+def cpu_ms(render: Callable[[], object]) -> float:
+    """CPU of this process for one call."""
+    before_s = time.process_time()
+    render()
+    return (time.process_time() - before_s) * 1000
+
+
+def compare(originals: Sequence[bytes], job: Job, rounds: int) -> dict[str, list[list[float]]]:
+    """CPU ms by contestant, photograph and round."""
+    from galerly_cdn.render import pipeline
+
+    seen: dict[str, list[list[float]]] = {"ours": [], "well": [], "naive": []}
+    for original in originals:
+        contestants = {
+            "ours": partial(cpu_ms, partial(pipeline.render, original, job)),
+            "well": partial(cpu_ms, partial(pillow, original, job.target.size, well=True)),
+            "naive": partial(cpu_ms, partial(pillow, original, job.target.size, well=False)),
+        }
+        for name, spent in interleave(contestants, rounds).items():
+            seen[name].append(spent)
+    return seen
+
+
+def by_round(theirs: Sequence[Sequence[float]], ours: Sequence[Sequence[float]]) -> list[float]:
+    """The geometric mean over the photographs of theirs over ours, for each round."""
+    each = [ratios(a, b) for a, b in zip(theirs, ours, strict=True)]
+    return [statistics.geometric_mean(of_round) for of_round in zip(*each, strict=True)]
+
+
+def measure(root: Path, rounds: int, limit: int | None) -> int:
+    """Measure every size and print the table; the exit code."""
+    version, _ = worker.libvips().check()
+    originals = [(root / key).read_bytes() for key in photographs.keys(root)[:limit]]
+    report = Report(f"CPU of one render, {len(originals)} photographs, {rounds} rounds")
+    jobs = {str(target): recipe.job for target, recipe in recipes(Settings(), version).items()}
+    rows = []
+    for name, targets in TARGETS.items():
+        width, height = map(int, name.split("x"))
+        job = jobs[str(Target(Size(width, height), Format.JPEG))]
+        seen = compare(originals, job, rounds)
+        means = {who: statistics.fmean(map(statistics.median, spent)) for who, spent in seen.items()}
+        row = [name, f"{means['ours']:.1f}"]
+        for who, least in targets.items():
+            ratio = spread(by_round(seen[who], seen["ours"]))
+            verdict = report.at_least(f"Pillow {who} at {name}", ratio.median, least)
+            row += [f"{means[who]:.1f}", ratio.show(), verdict]
+        rows.append(row)
+    report.table(
+        ["size", "ours, CPU ms", *("Pillow used well", "ratio", "target"), *("naively", "ratio", "target")],
+        rows,
+    )
+    return report.end()
+
+
+def main() -> int:
+    """The command line."""
+    parser = ArgumentParser(prog="python -m benchmarks.render", description=__doc__)
+    photographs.add_option(parser)
+    parser.add_argument("--rounds", type=int, default=7, help="renders of each photograph and size [7]")
+    parser.add_argument("--limit", type=int, help="only the first so many photographs")
+    options = parser.parse_args()
+    if any(os.environ.get(name) != value for name, value in process.ENVIRONMENT.items()):
+        # libvips and the allocator read their settings once, at the start: as a worker has them
+        command = [sys.executable, "-m", "benchmarks.render", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, **process.ENVIRONMENT})
+    return measure(photographs.folder(options.photographs), options.rounds, options.limit)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

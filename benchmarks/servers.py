@@ -1,0 +1,166 @@
+"""Who answers? Servers started for one measurement, and asked by keep-alive connections.
+
+The client's own cost does not matter: CPU is read from the server's processes.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, urlsplit
+
+from benchmarks import proc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+_STOP_S = 40.0
+_POLL_S = 0.01
+
+
+class Running(NamedTuple):
+    """A server: where it listens, and the process at the root of its tree."""
+
+    address: str
+    pid: int
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+    etag: str | None
+    took_s: float
+
+
+class Client:
+    """One keep-alive connection. `send` and `receive` apart let several requests be under way at once."""
+
+    def __init__(self, address: str) -> None:
+        self._connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=120)
+        self._sent_s = 0.0
+
+    def send(self, path: str, headers: Mapping[str, str] | None = None) -> None:
+        self._sent_s = time.perf_counter()
+        self._connection.request("GET", path, headers={"Accept": "*/*", **(headers or {})})
+
+    def receive(self) -> Answer:
+        response = self._connection.getresponse()
+        body = response.read()
+        took_s = time.perf_counter() - self._sent_s
+        return Answer(response.status, body, response.headers["etag"], took_s)
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+        self.send(path, headers)
+        return self.receive()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def ask_all(address: str, paths: Sequence[str], at_once: int) -> list[Answer]:
+    """Every path's answer, so many under way at a time. Raises `RuntimeError` for any that is no 200."""
+    here = threading.local()
+    opened: list[Client] = []
+
+    def ask(path: str) -> Answer:
+        if not hasattr(here, "client"):
+            here.client = Client(address)
+            opened.append(here.client)
+        answer: Answer = here.client.get(path)
+        if answer.status != 200:
+            raise RuntimeError(f"{address}: {path} is answered {answer.status}: {answer.body[:200]!r}")
+        return answer
+
+    try:
+        with ThreadPoolExecutor(at_once) as pool:
+            return list(pool.map(ask, paths))
+    finally:
+        for client in opened:
+            client.close()
+
+
+def picture(key: str, segment: str) -> str:
+    """The path of a rendition: `picture("a/b.jpg", "800x600.webp")`."""
+    return f"/resize/{segment}/{quote(key)}"
+
+
+@contextmanager
+def galerly(photographs: Path, renditions: Path, **settings: object) -> Iterator[Running]:
+    """Our server as an operator runs it, access log on and read; every worker is there.
+
+    `settings` are those of `galerly-cdn config`.
+    """
+    command = [sys.executable, "-m", "galerly_cdn", "serve", str(photographs)]
+    command += ["--port", "0", "--renditions", str(renditions)]
+    environment = {f"GALERLY_{name.upper()}": str(value) for name, value in settings.items()}
+    with _started(command, environment) as running:
+        yield running
+
+
+@contextmanager
+def application(module: str, *arguments: str) -> Iterator[Running]:
+    """A module that prints its address as the last word of a line, as our server does."""
+    with _started([sys.executable, "-m", module, *arguments], {}) as running:
+        yield running
+
+
+@contextmanager
+def _started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Running]:
+    whole = {**os.environ, **environment}
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, env=whole) as process,
+        ThreadPoolExecutor(1) as drain,
+    ):
+        assert process.stdout
+        try:
+            words = process.stdout.readline().decode().split()
+            if not words:
+                raise RuntimeError(f"{' '.join(command)} did not start")
+            drain.submit(_drop, process.stdout.fileno())
+            proc.settle(process.pid)
+            yield Running(words[-1], process.pid)
+        finally:
+            process.terminate()
+            process.wait(_STOP_S)
+
+
+def _drop(fd: int) -> None:
+    """Read the access log to its end: nobody's pipe is usually full."""
+    while os.read(fd, 1 << 16):
+        pass
+
+
+@contextmanager
+def started_group(command: Sequence[str], address: str, environment: Mapping[str, str]) -> Iterator[Running]:
+    """A server that prints nothing, in a process group of its own, answering something at `address`."""
+    process = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
+    try:
+        while not _is_listening(address):
+            if process.poll() is not None:
+                raise RuntimeError(f"{' '.join(command)} did not start")
+            time.sleep(_POLL_S)
+        proc.settle(process.pid)
+        yield Running(address, process.pid)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(_STOP_S)
+
+
+def _is_listening(address: str) -> bool:
+    client = Client(address)
+    try:
+        client.get("/")
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        client.close()
+    return True
