@@ -15,7 +15,7 @@ from checks import bad, good
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m checks", description="Check a whole server against a corpus.")
+    parser = argparse.ArgumentParser(prog="python -m checks", description="Check a server against a corpus.")
     parser.add_argument("corpus", type=Path, help="folder with good/ and bad/, each with a SOURCES.tsv")
     parser.add_argument("--only", choices=["good", "bad"], help="check one half")
     arguments = parser.parse_args()

@@ -75,12 +75,12 @@ class Headers:
 class BrowsedCdn(SmallCdn):
     """The page over the fakes, holding `keys`."""
 
-    def __init__(self, *keys: str) -> None:
+    def __init__(self, *keys: str, is_public: bool = True) -> None:
         super().__init__()
         self.headers = Headers()
         for key in keys:
             self.originals.put(key)
-        browse = Browse(self.originals, self.renditions, self.headers.inspect, Links())
+        browse = Browse(self.originals, self.renditions, self.headers.inspect, Links(), is_public=is_public)
         self.application = Application(lambda _path: browse.answer, self.settings, self.telemetry)
 
     async def page(self, query: str = "") -> Document:
@@ -557,3 +557,34 @@ async def test_a_record_of_an_original_replaced_since_is_404() -> None:
 async def test_a_record_is_asked_for_as_its_picture_is(asked: str, code: str) -> None:
     answer = await BrowsedCdn("g/photo.jpg").ask(f"/-/record/{asked}")
     assert json.loads(answer.body)["error"]["code"] == code
+
+
+@pytest.mark.parametrize("path", ["/", "/-/record/800x600/g/a.jpg"])
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8000", 200),
+        ("localhost", 200),
+        ("LOCALHOST:8000", 200),
+        ("[::1]:8000", 200),
+        ("127.9.9.9", 200),
+        ("photographs.example", 404),
+        ("photographs.example:8000", 404),
+        ("localhost.example", 404),
+        ("192.0.2.1", 404),
+        ("[2001:db8::1]:8000", 404),
+        ("", 404),
+        ("[", 404),
+    ],
+)
+async def test_on_loopback_a_website_cannot_read_the_page_under_a_name_of_its_own(
+    path: str, host: str, status: int
+) -> None:
+    """DNS rebinding: the browser takes `photographs.example`, now at 127.0.0.1, for the website's origin."""
+    cdn = BrowsedCdn("g/a.jpg", is_public=False)
+    answer = await cdn.ask(path, host=host)
+    if path == "/":
+        assert answer.status == status
+    else:
+        assert answer.status == 404
+        assert (b"unknown-path" in answer.body) == (status == 404)

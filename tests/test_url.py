@@ -316,3 +316,26 @@ def test_a_hostile_address_costs_less_than_ten_milliseconds(path: bytes) -> None
             parse(path, ALLOWED)
         spent_s.append(time.process_time() - started_s)
     assert min(spent_s) < 0.010
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("localhost", True),
+        ("LocalHost:8000", True),
+        ("127.0.0.1", True),
+        ("127.1.2.3:80", True),
+        ("::1", True),
+        ("[::1]:8000", True),
+        ("::ffff:127.0.0.1", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.0.2.1:80", False),
+        ("localhost.example", False),
+        ("127.0.0.1.example", False),
+        ("", False),
+        ("[", False),
+    ],
+)
+def test_only_this_machine_is_loopback(host: str, loopback: bool) -> None:  # noqa: FBT001 - a table's column
+    assert url.is_loopback(host) == loopback

@@ -6,7 +6,6 @@ telemetry → workers → originals, renditions → recipes → origin → edge,
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import os
 import sys
@@ -26,7 +25,7 @@ from galerly_cdn.render.workers import Workers
 from galerly_cdn.store.folder import FolderOriginals
 from galerly_cdn.store.shelf import FolderRenditions
 from galerly_cdn.telemetry import AccessLog, Counters, Telemetry
-from galerly_cdn.url import AllowList, checked_key
+from galerly_cdn.url import AllowList, checked_key, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -73,11 +72,11 @@ class Cdn:
             origin=self.origin,
         )
         self._page: Handler | None = None
-        if settings.browse or _is_loopback(settings.host):
+        if settings.browse or is_loopback(settings.host):
             from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time
 
             links = Links(sizes=settings.sizes)
-            self._page = Browse(originals, renditions, self.inspect, links).answer
+            self._page = Browse(originals, renditions, self.inspect, links, is_public=settings.browse).answer
         self.application = Application(self._route, settings, telemetry)
 
     def _route(self, raw_path: bytes) -> Handler:
@@ -213,10 +212,3 @@ def _refuse_nested(photographs: Path, renditions: Path) -> None:
         raise SettingsError(
             [f"renditions: {inner} and the photographs in {outer} must not lie in each other"]
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

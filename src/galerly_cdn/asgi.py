@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_READ = frozenset({b"accept", b"if-none-match", b"range", b"if-range"})
+_READ = frozenset({b"accept", b"host", b"if-none-match", b"range", b"if-range"})
 _MAX_LOGGED_PATH = 1024
 _log = logging.getLogger(__name__)
 

@@ -6,10 +6,11 @@ interpreted. Nothing but the path reaches a key: no query, no header.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import unicodedata
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from galerly_cdn.errors import (
     FormatNotAllowed,
@@ -142,3 +143,15 @@ def _is_short_text(key: str) -> bool:
 def format_key(key: str) -> str:
     """The canonical percent-encoding of a key: RFC 3986 pchar stay bare."""
     return quote(key, safe="/" + _PCHAR_PUNCTUATION)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine: `localhost`, 127.0.0.0/8, `::1`; with or without a port."""
+    has_port = host.startswith("[") or host.count(":") == 1
+    try:
+        name = urlsplit(f"//{host}").hostname or "" if has_port else host.lower()
+        address = ipaddress.ip_address("127.0.0.1" if name == "localhost" else name)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback

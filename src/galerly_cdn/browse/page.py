@@ -20,7 +20,7 @@ from galerly_cdn.deliver import IMMUTABLE, Response
 from galerly_cdn.errors import MethodNotAllowed, NotFound, UnknownPath
 from galerly_cdn.model import to_json
 from galerly_cdn.render.losses import LOSSES
-from galerly_cdn.url import parse_key
+from galerly_cdn.url import is_loopback, parse_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,11 +74,23 @@ class Picture(NamedTuple):
 
 
 class Browse:
-    """Answers `/` and `/-/…`."""
+    """Answers `/` and `/-/…`; unless `is_public`, only to who names this machine in `Host`.
 
-    def __init__(self, originals: Originals, renditions: Renditions, inspect: Inspect, links: Links) -> None:
+    Otherwise a website could list the folder by pointing a name of its own at 127.0.0.1 (DNS rebinding).
+    """
+
+    def __init__(
+        self,
+        originals: Originals,
+        renditions: Renditions,
+        inspect: Inspect,
+        links: Links,
+        *,
+        is_public: bool = False,
+    ) -> None:
         from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - 30 ms that `--help` need not wait for
 
+        self._is_public = is_public
         self._originals = originals
         self._renditions = renditions
         self._links = links
@@ -95,6 +107,8 @@ class Browse:
 
     async def answer(self, visit: Visit) -> Response:
         """The response to one request. Raises the `GalerlyError` that answers it otherwise."""
+        if not (self._is_public or is_loopback(visit.headers.get(b"host", b"").decode("latin-1"))):
+            raise UnknownPath
         if visit.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed
         if visit.raw_path == b"/":

@@ -21,8 +21,9 @@ from galerly_cdn.errors import (
     TooManyConnections,
     UrlTooLong,
 )
-from galerly_cdn.listener.framing import check_head, is_loopback, origin_form
+from galerly_cdn.listener.framing import check_head, origin_form
 from galerly_cdn.listener.outlet import LINGER_S, Outlet
+from galerly_cdn.url import is_loopback
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -63,7 +63,3 @@ def origin_form(method: bytes, target: bytes) -> bytes:
     if not _TARGET.fullmatch(target):
         raise BadRequest("target")
     return target
-
-
-def is_loopback(address: str) -> bool:
-    return address.startswith("127.") or address in {"::1", "::ffff:127.0.0.1"}
