@@ -20,7 +20,15 @@ from galerly_cdn.errors import (
     UnknownPath,
 )
 from galerly_cdn.model import Format, Size, Target
-from galerly_cdn.url import AllowList, checked_key, format_key, format_path, parse, parse_key
+from galerly_cdn.url import (
+    AllowList,
+    checked_key,
+    format_key,
+    format_path,
+    is_loopback,
+    parse,
+    parse_key,
+)
 
 if TYPE_CHECKING:
     from random import Random
@@ -338,4 +346,4 @@ def test_a_hostile_address_costs_less_than_ten_milliseconds(path: bytes) -> None
     ],
 )
 def test_only_this_machine_is_loopback(host: str, loopback: bool) -> None:  # noqa: FBT001 - a table's column
-    assert url.is_loopback(host) == loopback
+    assert is_loopback(host) == loopback
