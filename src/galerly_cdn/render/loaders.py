@@ -40,13 +40,13 @@ class Kind(enum.StrEnum):
 
 
 _LOADERS: Final[Mapping[Kind, Callable[..., Image]]] = {
-    Kind.JPEG: pyvips.Image.jpegload_buffer,
-    Kind.PNG: pyvips.Image.pngload_buffer,
-    Kind.WEBP: pyvips.Image.webpload_buffer,
-    Kind.GIF: pyvips.Image.gifload_buffer,
-    Kind.TIFF: pyvips.Image.tiffload_buffer,
-    Kind.AVIF: pyvips.Image.heifload_buffer,
-    Kind.HEIC: pyvips.Image.heifload_buffer,
+    Kind.JPEG: pyvips.Image.jpegload_source,
+    Kind.PNG: pyvips.Image.pngload_source,
+    Kind.WEBP: pyvips.Image.webpload_source,
+    Kind.GIF: pyvips.Image.gifload_source,
+    Kind.TIFF: pyvips.Image.tiffload_source,
+    Kind.AVIF: pyvips.Image.heifload_source,
+    Kind.HEIC: pyvips.Image.heifload_source,
 }
 ALLOWED_CLASSES: Final = ("Jpeg", "Png", "Webp", "Nsgif", "Tiff", "Heif")
 
@@ -88,10 +88,13 @@ def load(original: bytes, kind: Kind, **options: float) -> Image:
     `options` are the loader's own (`shrink`, `scale`). Raises `Undecodable`; damage further down
     comes as `loaders.Error` when the pixels are asked for.
     """
+    source = pyvips.Source.new_from_memory(original)  # a buffer would be copied at every opening
     try:
-        return _loader(kind)(original, access="sequential", fail_on="warning", **options)
+        image = _loader(kind)(source, access="sequential", fail_on="warning", **options)
     except pyvips.Error as error:
         raise Undecodable(text_of(error)) from error
+    image._references.append(source)  # noqa: SLF001 - pyvips keeps buffers alive with a lazy picture, not sources
+    return image
 
 
 def _loader(kind: Kind) -> Callable[..., Image]:
