@@ -139,7 +139,7 @@ def _printable(text: str) -> str:
 
 
 async def _send(send: Send, visit: Visit, response: Response, duration_ms: float) -> None:
-    headers = response.headers
+    headers = [*response.headers]
     if visit.negotiated:
         headers.append(deliver.NEGOTIATED)
     if visit.cache:
