@@ -390,6 +390,53 @@ async def test_a_client_that_has_gone_is_told_to_the_application_and_holds_nothi
     line.clock.pass_s(1000)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"etag", b"a\r\nsmuggled: b"),
+        (b"etag", b"a\nsmuggled"),
+        (b"etag", b"a\rsmuggled"),
+        (b"a: b\r\nsmuggled", b"c"),
+    ],
+)
+@pytest.mark.parametrize("sized", [True, False], ids=["length", "chunked"])
+async def test_a_line_break_in_a_header_never_reaches_the_wire(
+    header: tuple[bytes, bytes], *, sized: bool
+) -> None:
+    async def split(_: Scope, __: Receive, send: Send) -> None:
+        length = [(b"content-length", b"0")] if sized else []
+        await send({"type": "http.response.start", "status": 200, "headers": [*length, header]})
+        await send({"type": "http.response.body", "body": b""})
+
+    line = Line(split)
+    await line.feed(get())
+    assert line.statuses() == ([500] if sized else [])
+    assert b"smuggled" not in line.wire.sent
+    assert line.wire.has_sent_end
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ([(b"content-length", b"2")], b"content-length: 2\r\n\r\nok"),
+        ([], b"transfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        (
+            [(b"content-length", b"2"), (b"connection", b"close")],
+            b"content-length: 2\r\nconnection: close\r\n\r\nok",
+        ),
+    ],
+)
+async def test_an_answer_is_written_as_it_was_given(headers: list[tuple[bytes, bytes]], told: bytes) -> None:
+    async def told_so(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    line = Line(told_so)
+    await line.feed(get())
+    assert line.wire.sent == b"HTTP/1.1 200 OK\r\n" + told
+    assert line.wire.has_sent_end == (b"close" in told)
+
+
 @pytest.mark.parametrize("started", [False, True], ids=["before", "within"])
 async def test_an_error_of_the_application_is_a_500_without_its_text(
     caplog: pytest.LogCaptureFixture, *, started: bool

@@ -152,5 +152,5 @@ async def _send(send: Send, visit: Visit, response: Response, duration_ms: float
 
 def _server_timing(stages_ms: dict[str, float], total_ms: float) -> bytes:
     """Server-Timing (W3C): the stages of a miss, and the total."""
-    stages = "".join(f"{name};dur={spent}, " for name, spent in stages_ms.items())
-    return f"{stages}total;dur={total_ms}".encode()
+    stages = [b"%b;dur=%.3f, " % (name.encode(), spent) for name, spent in stages_ms.items()]
+    return b"".join([*stages, b"total;dur=%.3f" % total_ms])

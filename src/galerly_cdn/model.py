@@ -98,7 +98,7 @@ class Format(enum.StrEnum):
         return "jpg" if self is Format.JPEG else self.value
 
 
-class Size(Value, frozen=True, order=True):
+class Size(Value, frozen=True, order=True, cache_hash=True):
     """A box in pixels; a rendition fits inside it."""
 
     width_px: int
@@ -122,7 +122,7 @@ class Size(Value, frozen=True, order=True):
         return max(1, scaled), self.height_px
 
 
-class Target(Value, frozen=True, order=True):
+class Target(Value, frozen=True, order=True, cache_hash=True):
     """What is asked of the renderer: a size, and a format or the original's *own* (None)."""
 
     size: Size

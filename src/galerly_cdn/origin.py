@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ATTEMPTS = 5
 
 
-class Wanted(Value, frozen=True):
+class Wanted(Value, frozen=True, cache_hash=True):
     """A rendition, by what it is to be made from."""
 
     key: str

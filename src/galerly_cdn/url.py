@@ -6,6 +6,7 @@ interpreted. Nothing but the path reaches a key: no query, no header.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 import unicodedata
@@ -80,6 +81,7 @@ def _spellings(rule: SizeRule, chosen: Format | None) -> tuple[str, ...]:
     return tuple(name + suffix for name in names)
 
 
+@functools.lru_cache(maxsize=2048)  # the hot ones; reading a path costs more than finding its picture
 def parse(raw_path: bytes, allowed: AllowList) -> PictureRequest:
     """A picture's URL path, still percent-encoded and without its query, as a request.
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from uvicorn import Config
+    from uvicorn._types import ASGISendEvent
     from uvicorn.server import ServerState
 
     from galerly_cdn.config import Settings
@@ -250,6 +251,28 @@ class _Cycle(RequestResponseCycle):
             on_response=connection.on_response_complete,
         )
         self._connection = connection
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """The base's; but a head of known length is written and checked in one piece, not field by field."""
+        if message["type"] != "http.response.start" or self.response_started or self.flow.write_paused:
+            await super().send(message)
+            return
+        fields = [*self.default_headers, *message.get("headers", ())]
+        named = dict(fields)
+        length = b"0" if message["status"] == 304 else named.get(b"content-length")
+        if length is None or b"connection" in named:
+            await super().send(message)
+            return
+        if not self.keep_alive:
+            fields.append((b"connection", b"close"))
+        head = b"".join([b"%b: %b\r\n" % field for field in fields])
+        if head.count(b"\n") != len(fields) or head.count(b"\r") != len(fields):
+            raise RuntimeError("a header's value holds a line break")  # it would be a header of its own
+        self.response_started = True
+        self.chunked_encoding = False
+        self.expected_content_length = int(length)
+        if not self.disconnected:
+            self.transport.write(STATUS_LINE[message["status"]] + head + b"\r\n")
 
     async def send_500_response(self) -> None:
         """The application raised, or returned, before it answered."""
