@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import time
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
+from galerly_cdn.grant import Grant, gallery_resource
+from galerly_cdn.signing import Signer, new_pair
 from tests import pictures
 from tests.shapes import Answer, OneMachine
 
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
 SCENARIOS = tomllib.loads((Path(__file__).parent / "scenarios.toml").read_text("utf-8"))["scenario"]
 _numbers = itertools.count(1)
+PUBLIC_URL = "https://cdn.test"
+_PUBLIC_PEM, _PRIVATE_PEM = new_pair(ecdsa=True)
+_SIGNER = Signer("K1", _PRIVATE_PEM)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +45,11 @@ def shape(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shape]:
     if not settings:
         yield request.getfixturevalue("one_machine")
         return
+    if "private_prefixes" in settings:
+        keys = tmp_path / "keys"
+        keys.mkdir()
+        (keys / "K1.pem").write_bytes(_PUBLIC_PEM)
+        settings = {**settings, "public_keys": keys, "public_urls": PUBLIC_URL}
     shape = OneMachine(tmp_path / "photographs", tmp_path / "renditions", settings)
     yield shape
     shape.stop()
@@ -86,9 +97,19 @@ def perform(shape: Shape, gallery: str, step: dict[str, Any], before: Answer | N
         method = "HEAD" if "head" in step else step.get("method", "GET")
         etag = before.headers.get("etag", "") if before else ""
         sent = {name: value.replace("{etag}", etag) for name, value in step.get("send", {}).items()}
-        path = step.get("get") or step["head"]
-        return shape.request(method, path.replace("{g}", gallery), sent)
+        path = (step.get("get") or step["head"]).replace("{g}", gallery)
+        if "signed" in step:
+            path = signed(path, gallery, **step["signed"])
+        return shape.request(method, path, sent)
     return None
+
+
+def signed(path: str, gallery: str, *, lasts_s: int = 600, whole: str | None = None) -> str:
+    """The path with a signature: of itself, or of a `whole` gallery."""
+    address = PUBLIC_URL + path
+    resource = address if whole is None else gallery_resource(address, whole.replace("{g}", gallery))
+    grant = Grant(resource=resource, expires_s=int(time.time()) + lasts_s)
+    return _SIGNER.url(address, grant).removeprefix(PUBLIC_URL)
 
 
 def disappointments(answer: Answer, before: Answer | None, step: dict[str, Any]) -> Iterator[str]:

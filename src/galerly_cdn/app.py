@@ -10,9 +10,10 @@ import logging
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galerly_cdn import listener
+from galerly_cdn import keyring, listener
 from galerly_cdn.asgi import Application
 from galerly_cdn.config import renditions_folder
 from galerly_cdn.edge import Edge
@@ -20,8 +21,10 @@ from galerly_cdn.errors import SettingsError
 from galerly_cdn.links import Links
 from galerly_cdn.model import Job, Target
 from galerly_cdn.origin import Origin, Recipe
+from galerly_cdn.private import Guard
 from galerly_cdn.render import recipe, wheel
 from galerly_cdn.render.workers import Workers
+from galerly_cdn.signing import Verifier
 from galerly_cdn.store.folder import FolderOriginals
 from galerly_cdn.store.shelf import FolderRenditions
 from galerly_cdn.telemetry import AccessLog, Counters, Telemetry
@@ -29,7 +32,6 @@ from galerly_cdn.url import AllowList, checked_key, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
-    from pathlib import Path
 
     from galerly_cdn.asgi import Handler
     from galerly_cdn.config import Settings
@@ -70,9 +72,10 @@ class Cdn:
             originals=originals,
             renditions=renditions,
             origin=self.origin,
+            guard=_guard(settings, telemetry.wall),
         )
         self._page: Handler | None = None
-        if settings.browse or is_loopback(settings.host):
+        if settings.browse or (is_loopback(settings.host) and not settings.private_prefixes):
             from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time
 
             links = Links(sizes=settings.sizes)
@@ -89,6 +92,14 @@ class Cdn:
         with await self._originals.open(key) as original:
             head = original.head
             return await self.workers.inspect(original.fd, head.length_bytes, f"{head.version} {key}")
+
+
+def _guard(settings: Settings, now: Callable[[], float]) -> Guard | None:
+    """None where nothing is private. Raises `SettingsError` for keys that are unfit."""
+    if not settings.private_prefixes:
+        return None
+    keys = keyring.load(Path(settings.public_keys))
+    return Guard(settings.private_prefixes, Verifier(keys, settings.public_urls), now)
 
 
 def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:

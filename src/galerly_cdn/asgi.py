@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from galerly_cdn import deliver
 from galerly_cdn.deliver import Conditions
 from galerly_cdn.errors import GalerlyError
+from galerly_cdn.forwarded import networks, viewer
 from galerly_cdn.telemetry import AccessRecord
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_READ = frozenset({b"accept", b"host", b"if-none-match", b"range", b"if-range"})
+_READ = frozenset(
+    {b"accept", b"cookie", b"host", b"if-none-match", b"if-range", b"range", b"x-forwarded-for"}
+)
 _MAX_LOGGED_PATH = 1024
 _log = logging.getLogger(__name__)
 
@@ -38,6 +41,7 @@ class Visit:
         "client",
         "error",
         "headers",
+        "is_private",
         "method",
         "negotiated",
         "query",
@@ -58,6 +62,7 @@ class Visit:
             if name in _READ:  # a repeated header is one list (RFC 9110 §5.3)
                 self.headers[name] = self.headers[name] + b", " + value if name in self.headers else value
         self.wanted: Wanted | None = None
+        self.is_private = False
         self.negotiated = False
         self.cache = ""
         self.error: GalerlyError | None = None
@@ -82,11 +87,15 @@ class Application:
         self._route = route
         self._settings = settings
         self._telemetry = telemetry
+        self._trusted = networks(settings.trusted_proxies)
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer, send, record."""
         started_s = self._telemetry.monotonic()
         visit = Visit(scope, self._telemetry.next_request_id())
+        if self._trusted:
+            forwarded = visit.headers.get(b"x-forwarded-for", b"")
+            visit.client = viewer(visit.client, forwarded, self._trusted)
         try:
             response = await self._route(visit.raw_path)(visit)
         except GalerlyError as error:
@@ -108,7 +117,7 @@ class Application:
 
     def _failure(self, visit: Visit, error: GalerlyError) -> Response:
         visit.error = error
-        return deliver.failure(error, visit.request_id, self._settings)
+        return deliver.failure(error, visit.request_id, self._settings, is_private=visit.is_private)
 
     def _record(self, visit: Visit, response: Response, duration_ms: float) -> None:
         error, wanted = visit.error, visit.wanted

@@ -7,7 +7,9 @@ The settings page of the docs is made from this table.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +29,7 @@ from galerly_cdn.model import (
 from galerly_cdn.sizes import allow_list
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 PREFIX = "GALERLY_"
 _MIB = 1024 * 1024
 _GIB = 1024 * _MIB
@@ -136,6 +138,26 @@ class Settings(Value, frozen=True, kw_only=True):
     browse: Annotated[
         bool, Meta(description="Serve the browsing page on a public address too; on loopback it always is.")
     ] = False
+    private_prefixes: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Folders whose pictures only signed requests get: `prefix/gallery/photo`, "
+            "exactly two segments under it; `/` is every folder. The page is off then."
+        ),
+    ] = ()
+    public_keys: Annotated[
+        str, Meta(description="Folder of the public keys, `{id}.pem` each, that signatures are verified by.")
+    ] = ""
+    public_urls: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Scheme and host that addresses are signed for; a request's Host is never believed."
+        ),
+    ] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(description="Networks (CIDR) of proxies whose `X-Forwarded-For` names the viewer."),
+    ] = ()
     access_log: Annotated[bool, Meta(description="One JSON line per request on stdout.")] = True
     lost_header: Annotated[
         bool, Meta(description="Say in a `Galerly-Lost` header what a rendition has lost.")
@@ -214,17 +236,45 @@ def renditions_folder(settings: Settings, photographs: Path) -> Path:
     return Path(platformdirs.user_cache_path("galerly-cdn", appauthor=False)) / root
 
 
+def _check_prefixes(prefixes: tuple[str, ...]) -> None:
+    """Raises `ValueError`; `*/a/smith/*` would match in `b/a/smith/…` too, were `b/a` private as `a` is."""
+    for one in prefixes:
+        if one != "/" and (not one.strip("/") or one != one.strip("/") or "//" in one):
+            raise ValueError(f"{one!r} is no folder: write `clients` or `clients/2026`, `/` for all")
+        if any(other != one and (other == "/" or f"/{other}/" in f"/{one}/") for other in prefixes):
+            raise ValueError(f"{one!r} holds another prefix: a policy of one would open the other")
+
+
+def _check_public_urls(public_urls: tuple[str, ...]) -> None:
+    for one in public_urls:
+        if not _PUBLIC_URL.fullmatch(one):
+            raise ValueError(f"{one!r} is no scheme and host in lower case: write `https://cdn.example.com`")
+
+
+def _check_networks(networks: tuple[str, ...]) -> None:
+    for one in networks:
+        ipaddress.ip_network(one)
+
+
+_PUBLIC_URL = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
+_LISTS: dict[str, Callable[[tuple[str, ...]], object]] = {
+    "sizes": allow_list,
+    "private_prefixes": _check_prefixes,
+    "public_urls": _check_public_urls,
+    "trusted_proxies": _check_networks,
+}
 _TYPES = {setting.name: setting.type for setting in DESCRIBED}
 
 
 def _checked(name: str, raw: object) -> object:
     """`raw` as the setting's type. Raises `KeyError` (unknown) or `ValueError` (impossible)."""
     kind = _TYPES[name]
-    if name == "sizes":
+    check = _LISTS.get(name)
+    if check is not None:
         lines = [line for line in raw.split(";") if line.strip()] if isinstance(raw, str) else raw
-        sizes: tuple[str, ...] = convert(tuple[str, ...], lines)
-        allow_list(sizes)
-        return sizes
+        listed: tuple[str, ...] = convert(tuple[str, ...], lines)
+        check(listed)
+        return listed
     return convert(kind, raw)
 
 
@@ -243,6 +293,14 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
         )
     if together["queue_bytes"] < together["max_original_bytes"]:
         problems.append("queue_bytes must be at least max_original_bytes: allowed originals could never wait")
+    if together["private_prefixes"]:
+        problems += [
+            f"private_prefixes needs {name}: no signature could be verified"
+            for name in ("public_keys", "public_urls")
+            if not together[name]
+        ]
+        if together["browse"]:
+            problems.append("browse and private_prefixes: the page would show what is private")
     return problems
 
 

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 Headers = list[tuple[bytes, bytes]]
 
 IMMUTABLE = b"public, max-age=31536000, immutable"
+PRIVATE = b"private, max-age=3600"
+"""To the viewer of a signed answer: no shared cache may keep it."""
+_PUBLIC_ONLY = frozenset(
+    {b"cross-origin-resource-policy", b"access-control-allow-origin", b"timing-allow-origin"}
+)
 _MAX_RANGE_BYTES = 64
 """A single range of two 64-bit numbers fits; longer lists are the Range attacks (CVE-2011-3192)."""
 _MAX_CONDITION_BYTES = 8192
@@ -81,26 +86,38 @@ def parcel(rendition: Rendition, settings: Settings) -> Parcel:
     return Parcel(rendition, shared, described)
 
 
-def picture(found: Parcel, asked: Conditions) -> Response:
+def picture(found: Parcel, asked: Conditions, *, is_private: bool = False) -> Response:
     """200, 206 or 304. Raises `RangeNotSatisfiable`."""
     body = found.rendition.body
     etag = found.shared[0][1]
+    shared = _private(found.shared, PRIVATE) if is_private else found.shared
     if asked.if_none_match is not None and _matches(asked.if_none_match, etag):
-        return Response(304, [*found.shared])
+        return Response(304, [*shared])
     span = None
     if asked.range is not None and (asked.if_range is None or asked.if_range.strip() == etag):
         span = _span(asked.range, len(body))
     if span is None:
         length = (b"content-length", b"%d" % len(body))
-        return Response(200, [*found.shared, *found.described, length], body)
+        return Response(200, [*shared, *found.described, length], body)
     first, last = span
     part = body[first : last + 1]
     place = (b"content-range", b"bytes %d-%d/%d" % (first, last, len(body)))
     length = (b"content-length", b"%d" % len(part))
-    return Response(206, [*found.shared, *found.described, place, length], part)
+    return Response(206, [*shared, *found.described, place, length], part)
 
 
-def failure(error: GalerlyError, request_id: str, settings: Settings) -> Response:
+def _private(headers: Headers, lifetime: bytes) -> Headers:
+    """The headers without what lets other sites read an answer, and with another lifetime."""
+    return [
+        (name, lifetime if name == b"cache-control" else value)
+        for name, value in headers
+        if name not in _PUBLIC_ONLY
+    ]
+
+
+def failure(
+    error: GalerlyError, request_id: str, settings: Settings, *, is_private: bool = False
+) -> Response:
     """An error as JSON: a stable code, a public sentence, the request's id, and nothing else."""
     told = {"code": error.code, "message": error.public, "request_id": request_id}
     body = to_json({"error": told}) + b"\n"
@@ -118,7 +135,7 @@ def failure(error: GalerlyError, request_id: str, settings: Settings) -> Respons
         headers.append((b"allow", b"GET, HEAD"))
     if isinstance(error, RangeNotSatisfiable):
         headers.append((b"content-range", b"bytes */%d" % error.length_bytes))
-    return Response(error.status, headers, body)
+    return Response(error.status, _private(headers, b"no-store") if is_private else headers, body)
 
 
 def _embedding(settings: Settings) -> Headers:

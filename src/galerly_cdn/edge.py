@@ -1,6 +1,7 @@
 """One picture's request, from URL to bytes. Read `Edge.answer` first.
 
 url.parse        path → size, format, key
+guard            where the key is private: a signature, or 403
 negotiate        Accept → format
 originals.head   the original's version
 memory           there and current?            → deliver
@@ -25,14 +26,18 @@ if TYPE_CHECKING:
     from galerly_cdn.deliver import Parcel, Response
     from galerly_cdn.model import Rendition
     from galerly_cdn.origin import Origin
+    from galerly_cdn.private import Guard
     from galerly_cdn.store import Originals, Renditions
     from galerly_cdn.url import AllowList, PictureRequest
 
 
 class Edge:
-    """Answers viewers: `/resize/…`, and 404 for everything that is nowhere."""
+    """Answers viewers: `/resize/…`, and 404 for everything that is nowhere.
 
-    def __init__(
+    Without a guard every picture is public.
+    """
+
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         *,
         settings: Settings,
@@ -40,12 +45,14 @@ class Edge:
         originals: Originals,
         renditions: Renditions,
         origin: Origin,
+        guard: Guard | None = None,
     ) -> None:
         self._settings = settings
         self._allowed = allowed
         self._originals = originals
         self._renditions = renditions
         self._origin = origin
+        self._guard = guard
         self._memory: MemoryCache[Wanted, Parcel] = MemoryCache(
             settings.memory_cache_bytes, lambda one: one.weight_bytes
         )
@@ -55,6 +62,8 @@ class Edge:
         if visit.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed
         asked = url.parse(visit.raw_path, self._allowed)
+        if self._guard is not None:
+            self._guard.admit(asked.key, visit)
         wanted = self._chosen(asked, visit)
         head = await self._originals.head(wanted.key)
         found = (
@@ -62,7 +71,7 @@ class Edge:
             or await self._stored(wanted, head.version, visit)
             or await self._filled(wanted, head.version, visit)
         )
-        return deliver.picture(found, visit.conditions)
+        return deliver.picture(found, visit.conditions, is_private=visit.is_private)
 
     def _chosen(self, asked: PictureRequest, visit: Visit) -> Wanted:
         """What exactly is wanted: the URL's format, or the one the viewer's `Accept` takes."""

@@ -6,6 +6,8 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     GalerlyError
     ├── BadRequest           400   MalformedKey
     ├── Forbidden            403   SizeNotAllowed · FormatNotAllowed · SignatureRequired
+    │                              · SignatureInvalid · SignatureExpired · SignatureTooEarly
+    │                              · SignatureWrongClient
     ├── NotFound             404   UnknownPath · NoSuchOriginal
     ├── MethodNotAllowed     405
     ├── HeadersTooSlow       408
@@ -71,6 +73,26 @@ class FormatNotAllowed(Forbidden):
 class SignatureRequired(Forbidden):
     code = "signature-required"
     public = "This address must be signed."
+
+
+class SignatureInvalid(Forbidden):
+    code = "signature-invalid"
+    public = "The signature does not hold for this address."
+
+
+class SignatureExpired(Forbidden):
+    code = "signature-expired"
+    public = "The signature has expired."
+
+
+class SignatureTooEarly(Forbidden):
+    code = "signature-too-early"
+    public = "The signature does not hold yet."
+
+
+class SignatureWrongClient(Forbidden):
+    code = "signature-wrong-client"
+    public = "The signature does not hold for your network."
 
 
 class NotFound(GalerlyError):

@@ -6,6 +6,10 @@
 
 Everything comes from the allow-list, so a page can only ask for what is answered. Width and height
 are those of the upright original. Nothing of the server is imported.
+
+    signer = Signer(key_id, private_pem)  # of galerly_cdn.signing
+    private = Links("https://cdn.example.com", signer=signer)
+    private.src("clients/smith/1.jpg", "small", expires_s=1_800_000_000)
 """
 
 from __future__ import annotations
@@ -21,19 +25,29 @@ from galerly_cdn.url import AllowList, checked_key, format_path
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from galerly_cdn.signing import Signer
+
 
 class Links:
     """Addresses of pictures below `base_url` (empty: addresses relative to the host).
 
     `sizes` are lines of the allow-list, as in the settings; the default allow-list if left out.
+    With a `signer`, an address is signed where `expires_s` (seconds of the epoch) is given.
     """
 
-    def __init__(self, base_url: str = "", sizes: Iterable[str] | None = None) -> None:
+    def __init__(
+        self, base_url: str = "", sizes: Iterable[str] | None = None, signer: Signer | None = None
+    ) -> None:
+        if signer is not None and not base_url:
+            raise ValueError("a signature is for a scheme and host: base_url is missing")
         lines = Settings().sizes if sizes is None else sizes
         self._base_url = base_url.rstrip("/")
+        self._signer = signer
         self.allowed = AllowList(allow_list(lines))
 
-    def src(self, key: str, size: str, image_format: Format | None = None) -> str:
+    def src(
+        self, key: str, size: str, image_format: Format | None = None, expires_s: int | None = None
+    ) -> str:
         """The address of one picture; without a format, `Accept` chooses.
 
         `size` is `800x600` or a size's name. Raises `SizeNotAllowed`, `FormatNotAllowed`,
@@ -41,13 +55,29 @@ class Links:
         """
         segment = f"{size}.{image_format}" if image_format else size
         _, target = self.allowed.find(segment.encode())
-        return self._base_url + format_path(target, checked_key(key))
+        return self._address(target, key, expires_s)
+
+    def _address(self, target: Target, key: str, expires_s: int | None) -> str:
+        address = self._base_url + format_path(target, checked_key(key))
+        if expires_s is None:
+            return address
+        if self._signer is None:
+            raise ValueError("expires_s needs a signer")
+        # In a signed address `*` would be a wildcard.
+        return self._signer.url(address.replace("*", "%2A"), expires_s=expires_s)
 
     def dimensions(self, width_px: int, height_px: int, size: str) -> tuple[int, int]:
         """Width and height in pixels of an upright original's rendition at a size."""
         return self.allowed.rule(size).size.fit(width_px, height_px)
 
-    def srcset(self, key: str, width_px: int, height_px: int, image_format: Format | None = None) -> str:
+    def srcset(
+        self,
+        key: str,
+        width_px: int,
+        height_px: int,
+        image_format: Format | None = None,
+        expires_s: int | None = None,
+    ) -> str:
         """One candidate for every width the allow-list can give this original, narrowest first.
 
         An original smaller than several sizes is listed once: none of them enlarges it. Sizes that
@@ -59,7 +89,7 @@ class Links:
             raise FormatNotAllowed
         for rule in sorted(offering, key=lambda one: one.size):
             width = rule.size.fit(width_px, height_px)[0]
-            address = self._base_url + format_path(Target(rule.size, image_format), checked_key(key))
+            address = self._address(Target(rule.size, image_format), key, expires_s)
             if address.endswith(","):  # HTML would read a candidate's end into it
                 address = address[:-1] + "%2C"
             candidates.setdefault(width, f"{address} {width}w")

@@ -1,0 +1,48 @@
+"""Who is the viewer behind the proxies in front? Whoever is not trusted is believed nothing. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def networks(cidrs: Iterable[str]) -> tuple[Network, ...]:
+    """Networks from their CIDR spellings. Raises `ValueError`."""
+    return tuple(map(ipaddress.ip_network, cidrs))
+
+
+def viewer(peer: str, forwarded: bytes, trusted: tuple[Network, ...]) -> str:
+    """The viewer's address: the peer's, unless it is trusted; then the right-most that is not.
+
+    `forwarded` is `X-Forwarded-For`, to which every proxy appends the peer that it saw. What stands left
+    of an address that is not trusted, or is no address, was written by anybody.
+    """
+    found = peer
+    for told in reversed(forwarded.decode("latin-1").split(",")):
+        if not _is_trusted(found, trusted):
+            break
+        address = _address(told.strip(" \t"))
+        if address is None:
+            break
+        found = str(address)
+    return found
+
+
+def _is_trusted(told: str, trusted: tuple[Network, ...]) -> bool:
+    address = _address(told)
+    return address is not None and any(address in network for network in trusted)
+
+
+def _address(told: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(told)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

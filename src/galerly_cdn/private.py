@@ -1,0 +1,48 @@
+"""Which keys are private, and may this visit have one? Pure, but for the clock it is handed.
+
+Asked before the store, on every answer: whoever has no signature cannot tell what exists.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from galerly_cdn.errors import MalformedKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from galerly_cdn.asgi import Visit
+    from galerly_cdn.signing import Verifier
+
+_SEGMENTS = 2
+"""Gallery and photograph: a policy's `*` crosses `/`, so deeper keys could pass for another gallery's."""
+
+
+class Guard:
+    """Lets pass what is public, and what is signed. `now` is the wall clock in seconds."""
+
+    def __init__(self, prefixes: Iterable[str], verifier: Verifier, now: Callable[[], float]) -> None:
+        self._folders = tuple("" if one == "/" else f"{one}/" for one in prefixes)
+        self._verifier = verifier
+        self._now = now
+
+    def admit(self, key: str, visit: Visit) -> None:
+        """Return if the visit may have the key, marked as private where it is.
+
+        Raises `MalformedKey` under a private prefix unless exactly two segments follow, and as
+        `Verifier.verify` does.
+        """
+        folder = next((one for one in self._folders if f"{key}/".startswith(one)), None)
+        if folder is None:
+            return
+        visit.is_private = True
+        if key[len(folder) :].count("/") != _SEGMENTS - 1:
+            raise MalformedKey
+        self._verifier.verify(
+            visit.raw_path,
+            visit.query,
+            visit.headers.get(b"cookie", b""),
+            client=visit.client,
+            now_s=self._now(),
+        )
