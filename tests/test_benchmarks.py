@@ -111,14 +111,21 @@ def test_the_cpu_of_children_and_grandchildren_at_work_is_counted() -> None:
 @linux
 def test_a_peak_of_memory_is_seen_while_it_lasts_and_after() -> None:
     size = 64 << 20
-    with proc.watched(os.getpid()) as seen:
-        block = bytearray(b"x") * size
-        during = proc.memory(os.getpid())
-        assert len(block) == size
-        del block
-    assert during.rss_bytes - seen[0].rss_bytes > size * 0.9
-    assert proc.peak_bytes(os.getpid()) >= during.rss_bytes - (1 << 20)
-    assert 0 < during.pss_bytes <= during.rss_bytes
+    script = f"print(flush=True); input(); block = bytearray(b'x') * {size}; print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdout.readline()
+        with proc.watched(process.pid) as seen:
+            print(file=process.stdin, flush=True)
+            process.stdout.readline()
+            during = proc.memory(process.pid)
+        assert during.rss_bytes - seen[0].rss_bytes > size * 0.9
+        assert proc.peak_bytes(process.pid) >= during.rss_bytes - (1 << 20)
+        assert 0 < during.pss_bytes <= during.rss_bytes
+        process.communicate("\n")
 
 
 @linux

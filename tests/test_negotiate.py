@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from itertools import combinations
 
@@ -188,4 +189,5 @@ def test_a_hostile_header_costs_less_than_ten_milliseconds(unit: bytes) -> None:
         negotiate(accept, BOTH)
         negotiate(shorter, BOTH)
         spent_s.append(time.process_time() - started_s)
-    assert min(spent_s) < 0.010
+    limit_s = 0.010 if sys.gettrace() is None else 0.100  # a tracer counts every line
+    assert min(spent_s) < limit_s

@@ -39,6 +39,9 @@ def test_every_picture_is_shown_without_complaint(
     assert browser.errors() == []
 
 
+WIDE = """document.querySelector('[data-key="formats/wide.jpg"] img')"""
+
+
 def test_the_browser_takes_every_picture_as_avif(browser: Browser, page: str) -> None:
     browser.open(page)
     browser.settle()
@@ -232,14 +235,16 @@ TOLD = """
 
 def test_details_tell_format_bytes_sides_hit_and_what_was_lost(browser: Browser, page: str) -> None:
     browser.open(page)
-    browser.run("await document.querySelector('[data-key=\"formats/wide.jpg\"] img').decode()")
+    browser.run(f"await {WIDE}.decode()")
     browser.click('[aria-label="Details of wide"]')
     told = browser.until(TOLD)
+    size = browser.run(f"return {WIDE}.currentSrc").split("/")[4]  # whichever this window takes
     length = browser.run(
-        "return (await (await fetch('/resize/800x600.avif/formats/wide.jpg')).arrayBuffer()).byteLength"
+        f"return (await (await fetch('/resize/{size}.avif/formats/wide.jpg')).arrayBuffer()).byteLength"
     )
+    sides = {"400x400": "400 × 167", "800x600": "800 × 333", "2000x2000": "2000 × 833"}[size]
     assert told["name"] == "formats/wide.jpg"
-    assert told["shown"] == f"AVIF, 800 × 333 px, {length / 1e3:.1f} kB"
+    assert told["shown"] == f"AVIF, {sides} px, {length / 1e3:.1f} kB"
     assert told["original"].startswith("JPEG, 2400 × 1000 px, ")
     assert told["asked"].startswith("hit, from memory, ")
     assert "The place it was taken (EXIF GPS)." in told["lost"]

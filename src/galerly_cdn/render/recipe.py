@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RENDERER: Final = 1
 
-MARGINS: Final = ((400, 2.0), (1 << 30, 1.4))
+MARGINS: Final = ((400, 2.0), (800, 1.4), (1 << 30, 1.2))
 """Longest side of the box up to which a factor applies, and that factor."""
 
 
