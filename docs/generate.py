@@ -14,6 +14,8 @@ from galerly_cdn.errors import NoSuchOriginal, SettingsError, by_code
 from galerly_cdn.render.losses import LOSSES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from galerly_cdn.errors import GalerlyError
     from galerly_cdn.model import Described
 
@@ -106,8 +108,15 @@ def commands() -> str:
     main = click.Context(
         cli.main, info_name="galerly-cdn", terminal_width=COLUMNS, **cli.main.context_settings
     )
-    told = [main, *(click.Context(one, main, name) for name, one in cli.main.commands.items())]
-    return CLI + "".join(map(_help, told))
+    return CLI + "".join(map(_help, _contexts(main)))
+
+
+def _contexts(context: click.Context) -> Iterator[click.Context]:
+    """A command, and the commands below it."""
+    yield context
+    if isinstance(context.command, click.Group):
+        for name, one in context.command.commands.items():
+            yield from _contexts(click.Context(one, context, name))
 
 
 def _help(context: click.Context) -> str:

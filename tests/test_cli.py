@@ -24,7 +24,7 @@ from tests import pictures
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ["serve", "render", "inspect", "config", "version"]
+COMMANDS = ["serve", "render", "inspect", "config", "version", "keys", "sign"]
 
 
 def run(*arguments: str | Path, env: dict[str, str] | None = None) -> Result:

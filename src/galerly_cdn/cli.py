@@ -133,7 +133,7 @@ def inspect(photograph: Path, file: Path | None, *, as_json: bool) -> None:
     _answer(facts, _facts_lines(facts), as_json=as_json)
 
 
-@main.group()
+@main.group(epilog="Example: galerly-cdn keys new --out keys")
 def keys() -> None:
     """Make the keys that addresses are signed with."""
 
