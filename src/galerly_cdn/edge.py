@@ -78,7 +78,7 @@ class Edge:
         target = asked.target
         if target.format is None:
             visit.negotiated = True
-            chosen = negotiate(visit.headers.get(b"accept", b""), asked.rule.negotiable)
+            chosen = negotiate(visit.headers.get(b"accept", b""), asked.offered)
             if chosen is not None:
                 target = Target(target.size, chosen)
         visit.wanted = Wanted(asked.key, target)

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import TYPE_CHECKING
 
 from galerly_cdn.model import Format
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
 
 _PREFERENCE = (Format.AVIF, Format.WEBP)
 _MAX_ACCEPT_BYTES = 4096
@@ -24,13 +20,13 @@ _PARAMETER = re.compile(_TOKEN + rb"=" + _TOKEN)
 _WEIGHT = re.compile(rb"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
-def negotiate(accept: bytes, offered: Collection[Format]) -> Format | None:
+@functools.lru_cache(maxsize=1024)
+def negotiate(accept: bytes, offered: tuple[Format, ...]) -> Format | None:
     """The format to answer with; None is the original's *own* (PNG if it has alpha, else JPEG)."""
     taken = _taken(accept)
     return next((one for one in _PREFERENCE if one in taken and one in offered), None)
 
 
-@functools.lru_cache(maxsize=1024)
 def _taken(accept: bytes) -> frozenset[Format]:
     """The formats named with q > 0. A malformed header is `*/*`, which names none."""
     if len(accept) > _MAX_ACCEPT_BYTES:

@@ -35,11 +35,11 @@ _ORIGINAL = b"/original/"
 
 
 class PictureRequest(Value, frozen=True):
-    """What a picture's URL asks for. `target.format` None: negotiate."""
+    """What a picture's URL asks for. `target.format` None: negotiate one of `offered`."""
 
-    rule: SizeRule
     target: Target
     key: str
+    offered: tuple[Format, ...]
 
 
 class AllowList:
@@ -92,7 +92,7 @@ def parse(raw_path: bytes, allowed: AllowList) -> PictureRequest:
         rule, target = allowed.find(segment)
         if not slash:
             raise MalformedKey
-        return PictureRequest(rule, target, parse_key(encoded))
+        return PictureRequest(target, parse_key(encoded), rule.negotiable)
     if raw_path.startswith(_ORIGINAL):
         parse_key(raw_path[len(_ORIGINAL) :])
         raise SignatureRequired

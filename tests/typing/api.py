@@ -39,7 +39,7 @@ def decisions() -> None:
     assert_type(settings.sizes, tuple[str, ...])
     assert_type(settings.idle_s, float)
     assert_type(url.parse(b"/", url.AllowList(settings.size_rules)), url.PictureRequest)
-    assert_type(negotiate(b"*/*", [Format.WEBP]), Format | None)
+    assert_type(negotiate(b"*/*", (Format.WEBP,)), Format | None)
     assert_type(by_code()["internal"], type[GalerlyError])
 
 
