@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galerly_cdn import keyring, listener
+from galerly_cdn import listener
 from galerly_cdn.asgi import Application
 from galerly_cdn.config import renditions_folder
 from galerly_cdn.edge import Edge
@@ -24,7 +24,6 @@ from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.private import Guard
 from galerly_cdn.render import recipe, wheel
 from galerly_cdn.render.workers import Workers
-from galerly_cdn.signing import Verifier
 from galerly_cdn.store.folder import FolderOriginals
 from galerly_cdn.store.shelf import FolderRenditions
 from galerly_cdn.telemetry import AccessLog, Counters, Telemetry
@@ -98,6 +97,9 @@ def _guard(settings: Settings, now: Callable[[], float]) -> Guard | None:
     """None where nothing is private. Raises `SettingsError` for keys that are unfit."""
     if not settings.private_prefixes:
         return None
+    from galerly_cdn import keyring  # noqa: PLC0415 - cryptography's start-up time is for those who sign
+    from galerly_cdn.signing import Verifier  # noqa: PLC0415 - likewise
+
     keys = keyring.load(Path(settings.public_keys))
     return Guard(settings.private_prefixes, Verifier(keys, settings.public_urls), now)
 
