@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
+from galerly_cdn import address
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def networks(cidrs: Iterable[str]) -> tuple[Network, ...]:
@@ -27,22 +28,20 @@ def viewer(peer: str, forwarded: bytes, trusted: tuple[Network, ...]) -> str:
     for told in reversed(forwarded.decode("latin-1").split(",")):
         if not _is_trusted(found, trusted):
             break
-        address = _address(told.strip(" \t"))
-        if address is None:
+        named = _address(told.strip(" \t"))
+        if named is None:
             break
-        found = str(address)
+        found = str(named)
     return found
 
 
 def _is_trusted(told: str, trusted: tuple[Network, ...]) -> bool:
-    address = _address(told)
-    return address is not None and any(address in network for network in trusted)
+    named = _address(told)
+    return named is not None and any(named in network for network in trusted)
 
 
-def _address(told: str) -> Address | None:
+def _address(told: str) -> address.Address | None:
     try:
-        address = ipaddress.ip_address(told)
+        return address.read(told)
     except ValueError:
         return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address

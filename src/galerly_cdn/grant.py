@@ -8,6 +8,7 @@ import re
 from typing import Self
 from urllib.parse import urlsplit
 
+from galerly_cdn import address
 from galerly_cdn.errors import SignatureInvalid
 from galerly_cdn.model import ValidationError, Value, from_json
 from galerly_cdn.url import checked_key, format_key
@@ -91,12 +92,9 @@ class Grant(Value, frozen=True, kw_only=True):
         if self.network is None or self.network == "0.0.0.0/0":
             return True
         try:
-            address = ipaddress.ip_address(client)
-            allowed = ipaddress.ip_network(self.network, strict=False)
+            return address.read(client) in ipaddress.ip_network(self.network, strict=False)
         except ValueError:
             return False
-        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        return (mapped or address) in allowed
 
 
 def _path(resource: str) -> str:

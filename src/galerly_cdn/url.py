@@ -7,12 +7,12 @@ interpreted. Nothing but the path reaches a key: no query, no header.
 from __future__ import annotations
 
 import functools
-import ipaddress
 import re
 import unicodedata
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
+from galerly_cdn import address
 from galerly_cdn.errors import (
     FormatNotAllowed,
     MalformedKey,
@@ -152,8 +152,6 @@ def is_loopback(host: str) -> bool:
     has_port = host.startswith("[") or host.count(":") == 1
     try:
         name = urlsplit(f"//{host}").hostname or "" if has_port else host.lower()
-        address = ipaddress.ip_address("127.0.0.1" if name == "localhost" else name)
+        return name == "localhost" or address.read(name).is_loopback
     except ValueError:
         return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
