@@ -104,12 +104,20 @@ async def serving(
     application: Application,
     settings: Settings = Settings(port=0),  # noqa: B008 - frozen
     refuse: Callable[[GalerlyError, str], Response] = listener.refuse,
+    *,
+    takes_bodies: bool = False,
 ) -> AsyncIterator[Served]:
     """The application behind the listener on a free port of loopback."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    running = asyncio.ensure_future(
-        listener.serve(application, settings, refuse=refuse, on_ready=ready.set_result)
+    one = listener.Listener(
+        application=application,
+        host=settings.host,
+        port=settings.port,
+        takes_bodies=takes_bodies,
+        refuse=refuse,
+        on_ready=ready.set_result,
     )
+    running = asyncio.ensure_future(listener.serve(one, settings=settings))
     try:
         yield Served(await ready)
     finally:

@@ -161,9 +161,14 @@ def serve(settings: Settings, photographs: Path, announce: Callable[[str], None]
 
     async def main() -> bool:
         async with compose(settings, photographs) as cdn:
-            return await listener.serve(
-                cdn.application, settings, refuse=cdn.application.refuse, on_ready=announce
+            viewers = listener.Listener(
+                application=cdn.application,
+                host=settings.host,
+                port=settings.port,
+                refuse=cdn.application.refuse,
+                on_ready=announce,
             )
+            return await listener.serve(viewers, settings=settings)
 
     return listener.run(main())
 

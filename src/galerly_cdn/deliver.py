@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from galerly_cdn.errors import GalerlyError, MethodNotAllowed, RangeNotSatisfiable
 from galerly_cdn.model import Rendition, Value, to_json
+from galerly_cdn.stream import Stream
 
 if TYPE_CHECKING:
     from galerly_cdn.config import Settings
@@ -42,6 +43,8 @@ class Response(Value, frozen=True):
     status: int
     headers: Headers
     body: bytes = b""
+    stream: Stream | None = None
+    """In place of `body`, whatever is not held in memory. Whoever sends the response closes it."""
 
 
 class Conditions(Value, frozen=True):

@@ -10,7 +10,7 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     │                              · SignatureWrongClient
     ├── NotFound             404   UnknownPath · NoSuchOriginal
     ├── MethodNotAllowed     405
-    ├── HeadersTooSlow       408
+    ├── TooSlow              408   HeadersTooSlow · BodyTooSlow
     ├── UrlTooLong           414
     ├── Unrenderable         415   UnsupportedFormat · Undecodable · TooManyPixels · TooManyBytes
     │                              · TooManyFrames · TooMuchMemory · Quarantined
@@ -20,6 +20,7 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
     │                              · TooManyConnections
     ├── RenderFailed         504   RenderTimeout · WorkerDied
+    ├── Disconnected         (never served: whoever asked has left, and only the log is told)
     └── SettingsError        (never served: the command line prints it and exits with 2)
 """
 
@@ -120,10 +121,18 @@ class MethodNotAllowed(GalerlyError):
     public = "Only GET and HEAD are answered here."
 
 
-class HeadersTooSlow(GalerlyError):
+class TooSlow(GalerlyError):
     status = 408
-    code = "headers-too-slow"
+    code = "too-slow"
     public = "The request did not arrive in time."
+
+
+class HeadersTooSlow(TooSlow):
+    code = "headers-too-slow"
+
+
+class BodyTooSlow(TooSlow):
+    code = "body-too-slow"
 
 
 class UrlTooLong(GalerlyError):
@@ -247,6 +256,12 @@ class RenderTimeout(RenderFailed):
 class WorkerDied(RenderFailed):
     code = "worker-died"
     public = "The picture could not be made."
+
+
+class Disconnected(GalerlyError):
+    """Whoever asked has left: nothing more of the answer can be sent, nothing more of a body will come."""
+
+    code = "disconnected"
 
 
 class SettingsError(GalerlyError):

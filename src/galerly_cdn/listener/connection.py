@@ -1,17 +1,17 @@
 """What may one connection ask and hold? uvicorn's HTTP protocol, bounded and strict.
 
 Every refusal carries our JSON error and ends the connection; nothing after it is ever answered. An error
-behind an answer under way ends the connection after that answer. Request bodies are dropped unread.
+behind an answer under way ends the connection after that answer. A body is its connection's last request,
+and dropped unread unless the listener takes bodies.
 """
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from galerly_cdn.errors import (
     BadRequest,
@@ -21,16 +21,17 @@ from galerly_cdn.errors import (
     TooManyConnections,
     UrlTooLong,
 )
+from galerly_cdn.listener.cycle import Cycle
 from galerly_cdn.listener.framing import check_head, origin_form
 from galerly_cdn.listener.outlet import LINGER_S, Outlet
 from galerly_cdn.url import is_loopback
 
 if TYPE_CHECKING:
+    import asyncio
     from collections import Counter
     from collections.abc import Callable
 
     from uvicorn import Config
-    from uvicorn._types import ASGISendEvent
     from uvicorn.server import ServerState
 
     from galerly_cdn.config import Settings
@@ -47,6 +48,7 @@ _FIELD_BYTES = 4
 class Connection(HttpToolsProtocol):
     """One client's connection. The base parses, calls the application and writes its answers."""
 
+    cycle: Cycle
     outlet: Outlet
     parser: HttpRequestParser
 
@@ -60,11 +62,13 @@ class Connection(HttpToolsProtocol):
         settings: Settings,
         refuse: Callable[[GalerlyError, str], Response],
         clients: Counter[str],
+        takes_bodies: bool = False,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._settings = settings
         self._refusal = refuse
         self._clients = clients
+        self._takes_bodies = takes_bodies
         self._address = ""
         self._in_head = False
         self._head_bytes = 0
@@ -105,7 +109,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _is_answering(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle
+        cycle: Cycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
     def _is_one_too_many(self) -> bool:
@@ -171,14 +175,19 @@ class Connection(HttpToolsProtocol):
         scope["raw_path"] = raw_path
         scope["query_string"] = query
         is_last = version == "1.0" or has_body or self._is_draining or self.parser.should_upgrade()
-        self._begin(
-            _Cycle(self, keep_alive=not is_last and self.parser.should_keep_alive()), has_body=has_body
+        takes_body = has_body and self._takes_bodies
+        cycle = Cycle(
+            self,
+            keep_alive=not is_last and self.parser.should_keep_alive(),
+            has_body=takes_body,
+            awaits_100=takes_body and self.expect_100_continue and version == "1.1",
         )
-
-    def _begin(self, cycle: _Cycle, *, has_body: bool) -> None:
-        if has_body:
+        if has_body and not takes_body:
             cycle.more_body = False
             cycle.message_event.set()
+        self._begin(cycle)
+
+    def _begin(self, cycle: Cycle) -> None:
         has_to_wait = self._is_answering
         application = cast("Any", self.app)
         self.cycle = cycle
@@ -188,9 +197,13 @@ class Connection(HttpToolsProtocol):
         else:
             self._start_asgi_task(cycle, application)
 
-    def on_body(self, body: bytes) -> None:  # noqa: ARG002 - that is the point
-        """Drop it and take no more: the application is told of an empty one."""
-        self.flow.pause_reading()
+    def on_body(self, body: bytes) -> None:
+        """Keep it until that is enough for now; where no bodies are taken, drop it and read no more."""
+        if self._takes_bodies:
+            super().on_body(body)
+            self.cycle.took(len(body))
+        else:
+            self.flow.pause_reading()
 
     def _await_head(self, deadline_s: float) -> None:
         self._cancel_head_timer()
@@ -224,59 +237,10 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, error: GalerlyError) -> None:
         self._cancel_head_timer()
         if self._is_answering:
-            self.cycle.keep_alive = False
+            self.cycle.fail(error)
             return
         response = self.refusal(error)
         fields = [*self.server_state.default_headers, *response.headers, (b"connection", b"close")]
         head = b"".join(b"%s: %s\r\n" % field for field in fields)
         self.outlet.write(STATUS_LINE[response.status] + head + b"\r\n" + response.body)
         self.outlet.close()
-
-
-class _Cycle(RequestResponseCycle):
-    """One request and its answer; the base speaks ASGI with the application."""
-
-    def __init__(self, connection: Connection, *, keep_alive: bool) -> None:
-        super().__init__(
-            scope=cast("Any", connection.scope),
-            transport=connection.transport,
-            flow=connection.flow,
-            logger=connection.logger,
-            access_logger=connection.access_logger,
-            access_log=False,
-            default_headers=connection.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=False,  # a body is never wanted, so never invited
-            keep_alive=keep_alive,
-            on_response=connection.on_response_complete,
-        )
-        self._connection = connection
-
-    async def send(self, message: ASGISendEvent) -> None:
-        """The base's; but a head of known length is written and checked in one piece, not field by field."""
-        if message["type"] != "http.response.start" or self.response_started or self.flow.write_paused:
-            await super().send(message)
-            return
-        fields = [*self.default_headers, *message.get("headers", ())]
-        named = dict(fields)
-        length = b"0" if message["status"] == 304 else named.get(b"content-length")
-        if length is None or b"connection" in named:
-            await super().send(message)
-            return
-        if not self.keep_alive:
-            fields.append((b"connection", b"close"))
-        head = b"".join([b"%b: %b\r\n" % field for field in fields])
-        if head.count(b"\n") != len(fields) or head.count(b"\r") != len(fields):
-            raise RuntimeError("a header's value holds a line break")  # it would be a header of its own
-        self.response_started = True
-        self.chunked_encoding = False
-        self.expected_content_length = int(length)
-        if not self.disconnected:
-            self.transport.write(STATUS_LINE[message["status"]] + head + b"\r\n")
-
-    async def send_500_response(self) -> None:
-        """The application raised, or returned, before it answered."""
-        response = self._connection.refusal(GalerlyError())
-        headers = [*response.headers, (b"connection", b"close")]
-        await self.send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": response.body, "more_body": False})
