@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from tests.listening import Echo, answer, get, run, serving
+from tests.listening import answer, get, run, serving
 
 if TYPE_CHECKING:
     from galerly_cdn.listener import Receive, Scope, Send
@@ -17,7 +16,7 @@ async def read_all(receive: Receive) -> bytes:
     while True:
         message = await receive()
         assert message["type"] == "http.request"
-        body += message["body"]
+        body += bytes(message["body"])
         if not message["more_body"]:
             return body
 

@@ -6,6 +6,7 @@ telemetry → workers → originals, renditions → recipes → origin → edge,
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -21,6 +22,7 @@ from galerly_cdn.errors import SettingsError
 from galerly_cdn.links import Links
 from galerly_cdn.model import Job, Target
 from galerly_cdn.origin import Origin, Recipe
+from galerly_cdn.original import Downloads
 from galerly_cdn.private import Guard
 from galerly_cdn.render import recipe, wheel
 from galerly_cdn.render.workers import Workers
@@ -65,13 +67,15 @@ class Cdn:
             clock=telemetry.monotonic,
             count=telemetry.counters.count,
         )
+        guard = _guard(settings, telemetry.wall)
         self._edge = Edge(
             settings=settings,
             allowed=allowed,
             originals=originals,
             renditions=renditions,
             origin=self.origin,
-            guard=_guard(settings, telemetry.wall),
+            guard=guard,
+            downloads=Downloads(settings, originals, guard),
         )
         self._page: Handler | None = None
         if settings.browse or (is_loopback(settings.host) and not settings.private_prefixes):
@@ -93,15 +97,18 @@ class Cdn:
             return await self.workers.inspect(original.fd, head.length_bytes, f"{head.version} {key}")
 
 
-def _guard(settings: Settings, now: Callable[[], float]) -> Guard | None:
-    """None where nothing is private. Raises `SettingsError` for keys that are unfit."""
-    if not settings.private_prefixes:
-        return None
+def _guard(settings: Settings, now: Callable[[], float]) -> Guard:
+    """Raises `SettingsError` for keys that are unfit."""
+    guard = functools.partial(
+        Guard, settings.private_prefixes, now=now, signs_originals=settings.sign_originals
+    )
+    if not settings.public_keys:
+        return guard(verifier=None)
     from galerly_cdn import keyring  # noqa: PLC0415 - cryptography's start-up time is for those who sign
     from galerly_cdn.signing import Verifier  # noqa: PLC0415 - likewise
 
     keys = keyring.load(Path(settings.public_keys))
-    return Guard(settings.private_prefixes, Verifier(keys, settings.public_urls), now)
+    return guard(verifier=Verifier(keys, settings.public_urls))
 
 
 def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:

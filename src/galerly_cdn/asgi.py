@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.config import Settings
     from galerly_cdn.deliver import Response
-    from galerly_cdn.origin import Wanted
+    from galerly_cdn.model import Target
     from galerly_cdn.stream import Stream
     from galerly_cdn.telemetry import Telemetry
 
@@ -43,6 +43,7 @@ class Visit:
         "error",
         "headers",
         "is_private",
+        "key",
         "method",
         "negotiated",
         "query",
@@ -50,7 +51,7 @@ class Visit:
         "request_id",
         "sent_bytes",
         "stages_ms",
-        "wanted",
+        "target",
     )
 
     def __init__(self, scope: Scope, request_id: str) -> None:
@@ -63,7 +64,8 @@ class Visit:
         for name, value in scope["headers"]:
             if name in _READ:  # a repeated header is one list (RFC 9110 §5.3)
                 self.headers[name] = self.headers[name] + b", " + value if name in self.headers else value
-        self.wanted: Wanted | None = None
+        self.key = ""
+        self.target: Target | None = None
         self.is_private = False
         self.negotiated = False
         self.cache = ""
@@ -130,7 +132,7 @@ class Application:
         return deliver.failure(error, visit.request_id, self._settings, is_private=visit.is_private)
 
     def _record(self, visit: Visit, response: Response, duration_ms: float) -> None:
-        error, wanted = visit.error, visit.wanted
+        error, target = visit.error, visit.target
         self._telemetry.record(
             AccessRecord(
                 time_s=round(self._telemetry.wall(), 3),
@@ -141,9 +143,9 @@ class Application:
                 status=response.status,
                 bytes=visit.sent_bytes,
                 duration_ms=duration_ms,
-                key=wanted.key if wanted else "",
-                size=str(wanted.target.size) if wanted else "",
-                format=wanted.target.format or "own" if wanted else "",
+                key=visit.key,
+                size=str(target.size) if target else "",
+                format=target.format or "own" if target else "",
                 cache=visit.cache,
                 stages_ms=visit.stages_ms or None,
                 reason=error.code if error else "",

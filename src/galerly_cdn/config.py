@@ -145,6 +145,13 @@ class Settings(Value, frozen=True, kw_only=True):
             "exactly two segments under it; `/` is every folder. The page is off then."
         ),
     ] = ()
+    sign_originals: Annotated[
+        bool,
+        Meta(
+            description="Originals (`/original/…`) are for signed requests alone, in public folders too; "
+            "without `public_keys` for nobody."
+        ),
+    ] = True
     public_keys: Annotated[
         str, Meta(description="Folder of the public keys, `{id}.pem` each, that signatures are verified by.")
     ] = ""
@@ -301,6 +308,8 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
         ]
         if together["browse"]:
             problems.append("browse and private_prefixes: the page would show what is private")
+    elif together["public_keys"] and not together["public_urls"]:
+        problems.append("public_keys needs public_urls: no signature could be verified")
     return problems
 
 

@@ -14,7 +14,7 @@ from galerly_cdn.errors import Undecodable
 from galerly_cdn.model import Format, Job, Rendered, Value
 from galerly_cdn.render import codecs, color, credit, header, loaders, losses, profiles, recipe
 from galerly_cdn.render.header import Header
-from galerly_cdn.render.loaders import Kind
+from galerly_cdn.render.kind import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
