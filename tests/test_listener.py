@@ -80,6 +80,39 @@ def _has_ipv6() -> bool:
     return True
 
 
+def test_several_listeners_are_told_in_order_and_each_has_its_own_application_and_caps() -> None:
+    async def scenario() -> None:
+        told: asyncio.Queue[str] = asyncio.Queue()
+        one_client = Settings(max_connections=1)
+        listeners = [
+            Listener(application=application, host="127.0.0.1", port=0, on_ready=told.put_nowait)
+            for application in (Echo(), lambda _, __, send: answer(send, b"the other"))
+        ]
+        running = asyncio.ensure_future(listener.serve(*listeners, settings=one_client))
+        first, second = Served(await told.get()), Served(await told.get())
+        async with first.viewer() as viewer, second.viewer() as other:
+            await viewer.send(get("/a"))
+            assert json.loads((await viewer.response())[2])["raw_path"] == "/a"
+            await other.send(get("/a"))
+            assert (await other.response())[2] == b"the other"
+            async with first.viewer() as third:
+                assert (await third.response())[0] == 503
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    run(scenario())
+
+
+def test_if_one_address_cannot_be_listened_on_none_is_and_nobody_is_told() -> None:
+    told: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        first = Listener(application=Echo(), host="127.0.0.1", port=0, on_ready=told.append)
+        with pytest.raises(SettingsError, match="Address already in use"):
+            listener.run(listener.serve(first, _listener(port=taken.getsockname()[1]), settings=Settings()))
+    assert told == []
+
+
 def test_a_large_body_is_answered_without_a_reset() -> None:
     async def refused(_: Scope, __: Receive, send: Send) -> None:
         await answer(send, b"no" * 50_000, 405)

@@ -43,7 +43,7 @@ class Slow(Line):
     """A line whose viewer takes nothing until told."""
 
     async def begin(self) -> None:
-        def full(data: bytes) -> None:
+        def full(data: bytes | bytearray | memoryview) -> None:
             self.wire.sent += data
             self.wire.unsent_bytes += len(data)
             if self.wire.unsent_bytes > 64 * 1024:

@@ -174,8 +174,11 @@ class Connection(HttpToolsProtocol):
         scope["path"] = unquote(path) if "%" in path else path
         scope["raw_path"] = raw_path
         scope["query_string"] = query
-        is_last = version == "1.0" or has_body or self._is_draining or self.parser.should_upgrade()
+        is_upgrade = self.parser.should_upgrade()
+        is_last = version == "1.0" or has_body or self._is_draining or is_upgrade
         takes_body = has_body and self._takes_bodies
+        if takes_body and is_upgrade:
+            raise BadRequest("a body and an upgrade")  # llhttp takes the body for the other protocol
         cycle = Cycle(
             self,
             keep_alive=not is_last and self.parser.should_keep_alive(),
