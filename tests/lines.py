@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn import Config
@@ -13,7 +12,8 @@ from uvicorn.server import ServerState
 
 from galerly_cdn import listener
 from galerly_cdn.config import Settings
-from galerly_cdn.listener.connection import Connection
+from galerly_cdn.listener.connection import Connection, Terms
+from galerly_cdn.listener.crowd import Crowd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -123,17 +123,14 @@ class Line:
         config.load()
         self.clock: Clock = beside.clock if beside else Clock()
         self.state: ServerState = beside.state if beside else ServerState()
-        self.clients: Counter[str] = beside.clients if beside else Counter()
+        self.crowd: Crowd = beside.crowd if beside else Crowd(settings)
         self.refused: list[tuple[str, str]] = []
         self.connection = Connection(
             config,
             self.state,
             {},
             cast("Any", self.clock),
-            settings=settings,
-            refuse=self._refuse,
-            clients=self.clients,
-            takes_bodies=takes_bodies,
+            terms=Terms(settings, self._refuse, self.crowd, takes_bodies),
         )
         self.wire = Wire(address)
         self.connection.connection_made(cast("Any", self.wire))

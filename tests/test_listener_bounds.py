@@ -183,7 +183,7 @@ async def test_one_address_has_its_own_cap_and_loopback_none() -> None:
         assert Line(Echo(), first, one, address=address).refused == []
     first.connection.connection_lost(None)
     second.connection.connection_lost(ConnectionResetError())
-    assert "192.0.2.1" not in first.clients
+    assert "192.0.2.1" not in first.crowd._by_address
     assert Line(Echo(), first, one).refused == []
 
 
@@ -256,7 +256,7 @@ async def test_a_client_that_has_gone_is_told_to_the_application_and_holds_nothi
     await asyncio.gather(*line.state.tasks)
     assert told == ["http.disconnect"]
     assert line.wire.sent == b""
-    assert (len(line.state.connections), len(line.clients)) == (0, 0)
+    assert (len(line.state.connections), len(line.crowd)) == (0, 0)
     line.clock.pass_s(1000)
 
 
@@ -393,3 +393,17 @@ async def test_a_head_is_bounded_however_it_is_cut(
         sent_bytes += cut
     assert line.statuses() == [status]
     assert bound_bytes - len(start) <= sent_bytes <= bound_bytes + MAX_URL_BYTES + max(cuts)
+
+
+@given(
+    size=st.integers(1, 40_000), length_bytes=st.integers(MAX_HEADER_BYTES - 2000, MAX_HEADER_BYTES + 2000)
+)
+async def test_a_whole_head_over_the_bound_is_refused_however_it_is_cut(size: int, length_bytes: int) -> None:
+    application = Echo()
+    line = Line(application)
+    headers = b"Host: a\r\nX: \r\n"
+    raw = b"GET /a HTTP/1.1\r\n" + headers[:-2] + b"a" * (length_bytes - len(headers)) + b"\r\n\r\n"
+    for at in range(0, len(raw), size):
+        line.connection.data_received(raw[at : at + size])
+    await line.feed(b"")
+    assert line.statuses() == [200 if length_bytes <= MAX_HEADER_BYTES else 431]

@@ -165,6 +165,14 @@ class Settings(Value, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="Networks (CIDR) of proxies whose `X-Forwarded-For` names the viewer."),
     ] = ()
+    tls_certificate: Annotated[
+        str,
+        Meta(
+            description="File of the certificate and its chain, in PEM: HTTPS instead of HTTP. A renewed "
+            "file is used without a restart."
+        ),
+    ] = ""
+    tls_key: Annotated[str, Meta(description="File of the certificate's key, in PEM, unencrypted.")] = ""
     access_log: Annotated[bool, Meta(description="One JSON line per request on stdout.")] = True
     lost_header: Annotated[
         bool, Meta(description="Say in a `Galerly-Lost` header what a rendition has lost.")
@@ -298,6 +306,8 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
         problems.append(
             "max_coefficient_bytes must be below worker_memory_bytes: allowed originals would fail"
         )
+    if bool(together["tls_certificate"]) != bool(together["tls_key"]):
+        problems.append("tls_certificate and tls_key: one is of no use without the other")
     if together["queue_bytes"] < together["max_original_bytes"]:
         problems.append("queue_bytes must be at least max_original_bytes: allowed originals could never wait")
     if together["private_prefixes"]:

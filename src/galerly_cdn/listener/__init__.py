@@ -15,8 +15,8 @@ import resource
 import secrets
 import signal
 import socket
-from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import uvloop
@@ -26,11 +26,15 @@ from galerly_cdn import deliver
 from galerly_cdn.config import Settings
 from galerly_cdn.deliver import Response
 from galerly_cdn.errors import GalerlyError, SettingsError
-from galerly_cdn.listener.connection import Connection
+from galerly_cdn.listener.connection import Connection, Terms
+from galerly_cdn.listener.crowd import Crowd
+from galerly_cdn.listener.tunnel import Tunnel
 from galerly_cdn.model import Value
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator, MutableMapping
+
+    from galerly_cdn.listener.certificate import Certificate
 
     Scope = MutableMapping[str, Any]
     Message = MutableMapping[str, Any]
@@ -60,7 +64,7 @@ class Listener(Value, frozen=True, kw_only=True):
     refuse: Callable[[GalerlyError, str], Response] = refuse
     """Makes (and may record) the answer to what never reaches the application: an error, the client."""
     on_ready: Callable[[str], None] = lambda _: None
-    """Gets the address, `http://127.0.0.1:8000/`, once connections are accepted."""
+    """Gets the address, `http://127.0.0.1:8000/` (or https), once connections are accepted."""
 
 
 async def serve(
@@ -73,19 +77,24 @@ async def serve(
     `on_ready` of each is called in order, once all of them listen. On a signal `on_drain` is called (new
     requests are answered until it is done), then nothing new is accepted, idle connections are closed and
     answers under way finished within `drain_s`. A second signal ends at once. Each listener has the caps
-    of the settings to itself. Raises `SettingsError` if one of the addresses cannot be listened on.
+    of the settings to itself, and all of them show its certificate, if there is one.
+
+    Raises `SettingsError` if one of the addresses cannot be listened on, or for a certificate that is unfit.
     """
+    certificate = _certificate(settings)
     allow_files(len(listeners) * settings.max_connections + SPARE_FILES)
     with contextlib.ExitStack() as opened:
         sockets = [opened.enter_context(_bind(one.host, one.port)) for one in listeners]
-        servers = [_Server(one, bound, settings) for one, bound in zip(listeners, sockets, strict=True)]
+        servers = [
+            _Server(one, bound, settings, certificate) for one, bound in zip(listeners, sockets, strict=True)
+        ]
         try:
             with _stopping(servers) as stopping:
                 for server in servers:
                     await server.startup()
                 for one, bound in zip(listeners, sockets, strict=True):
-                    one.on_ready(_address(bound))
-                await _tick(servers, stopping)
+                    one.on_ready(_address(bound, "http" if certificate is None else "https"))
+                await _tick(servers, certificate, stopping)
                 draining = on_drain()
                 if inspect.isawaitable(draining):
                     await draining
@@ -124,9 +133,9 @@ def _bind(host: str, port: int) -> socket.socket:
         raise SettingsError([f"host, port: cannot listen on {host}:{port}: {reason}"]) from error
 
 
-def _address(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+def _address(bound: socket.socket, scheme: str) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
 
 
 @contextlib.contextmanager
@@ -154,31 +163,56 @@ def _stopping(servers: list[_Server]) -> Generator[asyncio.Event, None, None]:
             loop.remove_signal_handler(number)
 
 
-async def _tick(servers: list[_Server], stopping: asyncio.Event) -> None:
-    """Keep the Date headers current, once per second, until a stop."""
+async def _tick(servers: list[_Server], certificate: Certificate | None, stopping: asyncio.Event) -> None:
+    """Keep the Date headers and the certificate current, once per second, until a stop."""
     while not stopping.is_set():
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
                 await stopping.wait()
         for server in servers:
             await server.on_tick(0)
+        if certificate is not None:
+            certificate.refresh()
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    """None where the settings name none. Raises `SettingsError`."""
+    if not settings.tls_certificate:
+        return None
+    from galerly_cdn.listener.certificate import Certificate  # noqa: PLC0415 - cryptography's start-up time
+
+    return Certificate(Path(settings.tls_certificate), Path(settings.tls_key))
+
+
+def _protocol(
+    listener: Listener, settings: Settings, certificate: Certificate | None
+) -> Callable[..., asyncio.Protocol]:
+    """Makes what speaks with one client; its arguments are uvicorn's four."""
+    terms = Terms(settings, listener.refuse, Crowd(settings), listener.takes_bodies)
+    connection = functools.partial(Connection, terms=terms)
+    if certificate is None:
+        return connection
+
+    def tunnel(**given: Any) -> Tunnel:  # noqa: ANN401 - uvicorn's
+        return Tunnel(functools.partial(connection, **given), certificate, given["server_state"], terms)
+
+    return tunnel
 
 
 class _Server(Server):
     """uvicorn's server of one listener: it accepts, and its stop is made ours."""
 
-    def __init__(self, listener: Listener, bound: socket.socket, settings: Settings) -> None:
-        protocol = functools.partial(
-            Connection,
-            settings=settings,
-            refuse=listener.refuse,
-            clients=Counter(),
-            takes_bodies=listener.takes_bodies,
-        )
+    def __init__(
+        self,
+        listener: Listener,
+        bound: socket.socket,
+        settings: Settings,
+        certificate: Certificate | None,
+    ) -> None:
         super().__init__(
             Config(
                 cast("Any", listener.application),
-                http=cast("type[asyncio.Protocol]", protocol),
+                http=cast("type[asyncio.Protocol]", _protocol(listener, settings, certificate)),
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -223,4 +257,4 @@ class _Server(Server):
             listening.close()
         for connection in list(self.server_state.connections):
             self.is_clean = False
-            cast("Connection", connection).outlet.abort()
+            cast("Connection | Tunnel", connection).abort()

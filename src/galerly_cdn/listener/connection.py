@@ -7,7 +7,7 @@ and dropped unread unless the listener takes bodies.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import unquote
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -24,11 +24,9 @@ from galerly_cdn.errors import (
 from galerly_cdn.listener.cycle import Cycle
 from galerly_cdn.listener.framing import check_head, origin_form
 from galerly_cdn.listener.outlet import LINGER_S, Outlet
-from galerly_cdn.url import is_loopback
 
 if TYPE_CHECKING:
     import asyncio
-    from collections import Counter
     from collections.abc import Callable
 
     from uvicorn import Config
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.config import Settings
     from galerly_cdn.deliver import Response
+    from galerly_cdn.listener.crowd import Crowd
 
 MAX_URL_BYTES = 4 * 1024
 MAX_HEADER_BYTES = 32 * 1024
@@ -45,6 +44,15 @@ _FIELD_BYTES = 4
 """`: ` and the line's end: what a header takes beside its name and value."""
 
 
+class Terms(NamedTuple):
+    """What all connections of one listener share."""
+
+    settings: Settings
+    refuse: Callable[[GalerlyError, str], Response]
+    crowd: Crowd
+    takes_bodies: bool = False
+
+
 class Connection(HttpToolsProtocol):
     """One client's connection. The base parses, calls the application and writes its answers."""
 
@@ -52,27 +60,23 @@ class Connection(HttpToolsProtocol):
     outlet: Outlet
     parser: HttpRequestParser
 
-    def __init__(  # noqa: PLR0913 - uvicorn's four and ours
+    def __init__(
         self,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        settings: Settings,
-        refuse: Callable[[GalerlyError, str], Response],
-        clients: Counter[str],
-        takes_bodies: bool = False,
+        terms: Terms,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._settings = settings
-        self._refusal = refuse
-        self._clients = clients
-        self._takes_bodies = takes_bodies
+        self._settings = terms.settings
+        self._terms = terms
         self._address = ""
         self._in_head = False
-        self._head_bytes = 0
         self._fed_bytes = 0
+        self._first_bytes = 0
+        self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._is_draining = False
 
@@ -83,18 +87,15 @@ class Connection(HttpToolsProtocol):
         self.outlet = Outlet(transport, self.loop, self._settings.write_deadline_s)
         self.transport = cast("asyncio.Transport", self.outlet)
         self._address = self.client[0] if self.client else ""
-        self._clients[self._address] += 1
         self._await_head(self._settings.header_deadline_s)
-        if self._is_one_too_many():
+        if not self._terms.crowd.join(self._address):
             self._refuse(TooManyConnections())
             transport.close()  # no lingering: that is for clients within bounds
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.outlet.lost()
         self._cancel_head_timer()
-        self._clients[self._address] -= 1
-        if not self._clients[self._address]:
-            del self._clients[self._address]
+        self._terms.crowd.leave(self._address)
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -107,16 +108,14 @@ class Connection(HttpToolsProtocol):
         else:
             self._await_head(LINGER_S)
 
+    def abort(self) -> None:
+        """End now, whatever is unsent."""
+        self.outlet.abort()
+
     @property
     def _is_answering(self) -> bool:
         cycle: Cycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
-
-    def _is_one_too_many(self) -> bool:
-        if len(self.connections) > self._settings.max_connections:
-            return True
-        opened = self._clients[self._address]
-        return opened > self._settings.max_connections_per_client and not is_loopback(self._address)
 
     # reading
 
@@ -148,6 +147,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = True
         self._head_bytes = 0
+        self._first_bytes = self._fed_bytes
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -158,7 +158,7 @@ class Connection(HttpToolsProtocol):
         """Check the head, then have it answered; in place of the base's, which also finds a path in `*`."""
         self._in_head = False
         self._cancel_head_timer()
-        if self._head_bytes + self._fed_bytes > MAX_HEADER_BYTES:  # at most; there may be more in it
+        if self._first_bytes + self._head_bytes > MAX_HEADER_BYTES:  # at most; there may be more in it
             taken_bytes = sum(len(name) + len(value) + _FIELD_BYTES for name, value in self.headers)
             if taken_bytes > MAX_HEADER_BYTES:
                 raise HeadersTooLarge
@@ -176,7 +176,7 @@ class Connection(HttpToolsProtocol):
         scope["query_string"] = query
         is_upgrade = self.parser.should_upgrade()
         is_last = version == "1.0" or has_body or self._is_draining or is_upgrade
-        takes_body = has_body and self._takes_bodies
+        takes_body = has_body and self._terms.takes_bodies
         if takes_body and is_upgrade:
             raise BadRequest("a body and an upgrade")  # llhttp takes the body for the other protocol
         cycle = Cycle(
@@ -202,7 +202,7 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep it until that is enough for now; where no bodies are taken, drop it and read no more."""
-        if self._takes_bodies:
+        if self._terms.takes_bodies:
             super().on_body(body)
             self.cycle.took(len(body))
         else:
@@ -235,7 +235,7 @@ class Connection(HttpToolsProtocol):
 
     def refusal(self, error: GalerlyError) -> Response:
         """The answer to what the application was not asked, or did not answer."""
-        return self._refusal(error, self._address)
+        return self._terms.refuse(error, self._address)
 
     def _refuse(self, error: GalerlyError) -> None:
         self._cancel_head_timer()
