@@ -18,7 +18,7 @@ from galerly_cdn.asgi import Application
 from galerly_cdn.config import Settings
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import NoSuchOriginal, Unsettled
-from galerly_cdn.model import Format, Head, Job, Record, Rendered, Rendition, Target
+from galerly_cdn.model import Format, Head, Job, Listed, Record, Rendered, Rendition, Target
 from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.original import Downloads
 from galerly_cdn.private import Guard
@@ -88,7 +88,7 @@ class MemoryOriginals:
     def remove(self, key: str) -> None:
         del self._heads[key]
 
-    async def head(self, key: str) -> Head:
+    async def head(self, key: str, *, remembered: bool = True) -> Head:  # noqa: ARG002
         self.heads += 1
         return self._found(key)
 
@@ -109,10 +109,10 @@ class MemoryOriginals:
         finally:
             self.reading -= 1
 
-    async def list(self, prefix: str = "") -> AsyncIterator[str]:
+    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
         for key in sorted(self._heads):
-            if key.startswith(prefix):
-                yield key
+            if key.startswith(prefix) and key > after:
+                yield Listed(key, self._heads[key].length_bytes, 0.0)
 
     def _found(self, key: str) -> Head:
         if self.error is not None:
@@ -135,11 +135,12 @@ class MemoryRenditions:
         self.gets += 1
         return self.kept.get(target.rendition_key(key))
 
-    async def put(self, rendition: Rendition) -> None:
+    async def put(self, rendition: Rendition) -> Rendition:
         await self.puts.passed()
         if self.error is not None:
             raise self.error
         self.kept[rendition.record.target.rendition_key(rendition.record.key)] = rendition
+        return rendition
 
     async def delete(self, key: str, target: Target) -> bool:
         return self.kept.pop(target.rendition_key(key), None) is not None

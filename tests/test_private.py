@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from galerly_cdn import cli, config, keyring
+from galerly_cdn import cli, keyring, layers
 from galerly_cdn.asgi import Application
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import SettingsError
@@ -159,7 +159,7 @@ async def test_a_network_is_that_of_the_viewer_behind_the_proxy() -> None:
 )
 def test_impossible_settings_refuse_to_start(values: dict[str, object], problem: str) -> None:
     with pytest.raises(SettingsError) as raised:
-        config.load(values, environment={})
+        layers.load(values, environment={})
     assert any(problem in line for line in raised.value.problems)
 
 

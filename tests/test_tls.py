@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography import x509
 
-from galerly_cdn import config, listener
+from galerly_cdn import layers, listener
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.listener.certificate import Certificate
 from tests.certificates import Files, believing, make
@@ -39,7 +39,7 @@ def files(tmp_path: Path) -> Files:
 
 def https(files: Files, **more: object) -> Settings:
     named = {"tls_certificate": str(files.certificate), "tls_key": str(files.key)}
-    return config.load({"port": 0, **named, **more}, environment={}).settings
+    return layers.load({"port": 0, **named, **more}, environment={}).settings
 
 
 # the tunnel
@@ -352,4 +352,4 @@ def test_an_expired_certificate_is_shown_all_the_same_and_said(
 @pytest.mark.parametrize("name", ["tls_certificate", "tls_key"])
 def test_one_of_the_two_files_is_of_no_use(name: str) -> None:
     with pytest.raises(SettingsError, match="one is of no use without the other"):
-        config.load({name: "a.pem"}, environment={})
+        layers.load({name: "a.pem"}, environment={})

@@ -142,7 +142,7 @@ async def test_keys_are_listed_in_the_order_of_their_bytes(
 ) -> None:
     for key in KEYS:
         world.write(key, b"photograph")
-    assert [key async for key in world.store.list(prefix)] == expected
+    assert [one.key async for one in world.store.list(prefix)] == expected
 
 
 async def _read(store: Originals, key: str, version: str, first: int, length_bytes: int) -> bytes:
