@@ -17,6 +17,7 @@ from galerly_cdn import listener, roots
 from galerly_cdn.asgi import Application
 from galerly_cdn.edge import Edge
 from galerly_cdn.links import Links
+from galerly_cdn.misses import Misses
 from galerly_cdn.model import Job, Target
 from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.private import Guard
@@ -67,7 +68,7 @@ class Cdn:
         self._edge = Edge(
             settings=settings,
             allowed=allowed,
-            originals=originals,
+            misses=Misses(originals, settings, telemetry.monotonic),
             renditions=renditions,
             origin=self.origin,
             guard=_guard(settings, telemetry.wall),

@@ -21,7 +21,7 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     ├── HeadersTooLarge      431
     ├── StoreRefused         502
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
-    │                              · TooManyConnections
+    │                              · TooManyConnections · TooManyMisses
     ├── RenderFailed         504   RenderTimeout · WorkerDied
     └── SettingsError        (never served: the command line prints it and exits with 2)
 """
@@ -77,6 +77,7 @@ from galerly_cdn.errors.server import (
     StoreRefused,
     StoreUnreachable,
     TooManyConnections,
+    TooManyMisses,
     Unavailable,
     Unsettled,
     WorkerDied,
@@ -116,6 +117,7 @@ __all__ = [
     "TooManyBytes",
     "TooManyConnections",
     "TooManyFrames",
+    "TooManyMisses",
     "TooManyPixels",
     "TooMuchMemory",
     "Unavailable",
