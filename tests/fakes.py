@@ -18,6 +18,7 @@ from galerly_cdn.asgi import Application
 from galerly_cdn.config import Settings
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import NoSuchOriginal, Unsettled
+from galerly_cdn.misses import Misses
 from galerly_cdn.model import Format, Head, Job, Listed, Record, Rendered, Rendition, Target
 from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.original import Downloads
@@ -217,6 +218,8 @@ class SmallCdn:
     renditions: MemoryRenditions = field(default_factory=MemoryRenditions)
     renderer: CountingRenderer = field(default_factory=CountingRenderer)
     digest: str = "recipe-1"
+    now_s: float = 1000.0
+    """Of the misses' clock."""
 
     def __post_init__(self) -> None:
         self.records: list[AccessRecord] = []
@@ -234,6 +237,7 @@ class SmallCdn:
             clock=self.telemetry.monotonic,
             count=self.counters.count,
         )
+        self.misses = Misses(self.originals, self.settings, lambda: self.now_s)
         self.edge = self.guarded(None)
         self.application = Application(lambda _path: self.edge.answer, self.settings, self.telemetry)
 
@@ -249,11 +253,11 @@ class SmallCdn:
         return Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
-            originals=self.originals,
+            misses=self.misses,
             renditions=self.renditions,
             origin=self.origin,
             guard=guard,
-            downloads=Downloads(settings, self.originals, guard),
+            downloads=Downloads(settings, self.misses, self.originals, guard),
         )
 
     def _recipes(self) -> Mapping[Target, Recipe]:
@@ -274,6 +278,7 @@ class SmallCdn:
         *,
         query: bytes = b"",
         extra: Sequence[tuple[bytes, bytes]] = (),
+        client: str = "192.0.2.1",
         **headers: str,
     ) -> Answer:
         """One request; `if_none_match="…"` is the header If-None-Match, `extra` may repeat headers."""
@@ -290,7 +295,7 @@ class SmallCdn:
             "method": method,
             "raw_path": path.encode("ascii") if isinstance(path, str) else path,
             "query_string": query,
-            "client": ("192.0.2.1", 4711),
+            "client": (client, 4711),
             "headers": [
                 *extra,
                 *((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()),

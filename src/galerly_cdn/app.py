@@ -18,6 +18,7 @@ from galerly_cdn import listener, roots
 from galerly_cdn.asgi import Application
 from galerly_cdn.edge import Edge
 from galerly_cdn.links import Links
+from galerly_cdn.misses import Misses
 from galerly_cdn.model import Job, Target
 from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.original import Downloads
@@ -57,7 +58,6 @@ class Cdn:
         self.workers = workers
         self._settings = settings
         self._originals = originals
-        allowed = AllowList(settings.size_rules)
         self.origin = Origin(
             originals=originals,
             renditions=renditions,
@@ -66,15 +66,16 @@ class Cdn:
             clock=telemetry.monotonic,
             count=telemetry.counters.count,
         )
+        misses = Misses(originals, settings, telemetry.monotonic)
         guard = _guard(settings, telemetry.wall)
         self._edge = Edge(
             settings=settings,
-            allowed=allowed,
-            originals=originals,
+            allowed=AllowList(settings.size_rules),
+            misses=misses,
             renditions=renditions,
             origin=self.origin,
             guard=guard,
-            downloads=Downloads(settings, originals, guard),
+            downloads=Downloads(settings, misses, originals, guard),
         )
         self._page: Handler | None = None
         if settings.browse or (is_loopback(settings.host) and not settings.private_prefixes):

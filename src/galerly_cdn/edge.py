@@ -3,10 +3,10 @@
 url.parse        path → size, format, key; an original's goes to `original.py`
 guard            where the key is private: a signature, or 403
 negotiate        Accept → format
-originals.head   the original's version
+misses.head      the original's version
 memory           there and current?            → deliver
 renditions.get   stored and current?           → remember, deliver
-origin.fill      original → render → store     → remember, deliver
+origin.fill      original → render → store     → remember, deliver; a fill that starts costs an allowance
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     from galerly_cdn.asgi import Visit
     from galerly_cdn.config import Settings
     from galerly_cdn.deliver import Parcel, Response
+    from galerly_cdn.misses import Misses
     from galerly_cdn.model import Head, Rendition
     from galerly_cdn.origin import Origin
     from galerly_cdn.original import Downloads
     from galerly_cdn.private import Guard
-    from galerly_cdn.store import Originals, Renditions
+    from galerly_cdn.store import Renditions
     from galerly_cdn.url import AllowList, PictureRequest
 
 
@@ -41,7 +42,7 @@ class Edge:
         *,
         settings: Settings,
         allowed: AllowList,
-        originals: Originals,
+        misses: Misses,
         renditions: Renditions,
         origin: Origin,
         guard: Guard,
@@ -49,7 +50,7 @@ class Edge:
     ) -> None:
         self._settings = settings
         self._allowed = allowed
-        self._originals = originals
+        self._misses = misses
         self._renditions = renditions
         self._origin = origin
         self._guard = guard
@@ -67,7 +68,7 @@ class Edge:
             return await self._downloads.answer(asked, visit)
         self._guard.admit(asked.key, visit)
         wanted = self._chosen(asked, visit)
-        head = await self._originals.head(wanted.key)
+        head = await self._misses.head(wanted.key, visit.client, is_hot=wanted in self._memory)
         found = self._remembered(wanted, head.version, visit) or await self._stored(
             wanted, head.version, visit
         )
@@ -107,6 +108,8 @@ class Edge:
         return self._remember(wanted, rendition)
 
     async def _filled(self, wanted: Wanted, version: str, visit: Visit) -> Parcel:
+        if not self._origin.is_filling(wanted):
+            self._misses.start_fill(visit.client)
         filled, collapsed = await self._origin.fill(wanted, version)
         if filled.stored:
             visit.cache += "; stored"

@@ -88,6 +88,10 @@ class Origin:
                 return filled, collapsed
         raise Unsettled
 
+    def is_filling(self, wanted: Wanted) -> bool:
+        """Whether it is being made already: asking for it now would start nothing."""
+        return wanted in self._fills
+
     async def drain(self) -> None:
         """Wait for the fills under way."""
         await self._fills.drain()

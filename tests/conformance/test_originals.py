@@ -155,7 +155,7 @@ LARGE = bytes(range(256)) * 4096 + b"and a bit"
 
 @pytest.mark.parametrize(
     ("first", "length_bytes"),
-    [(0, len(LARGE)), (0, 1), (255, 2), (len(LARGE) - 1, 1), (300_000, 600_000), (1, len(LARGE) - 1), (5, 0)],
+    [(0, len(LARGE)), (0, 1), (255, 2), (len(LARGE) - 1, 1), (300_000, 600_000), (1, len(LARGE) - 1)],
 )
 async def test_the_bytes_that_are_asked_for_are_read(world: World, first: int, length_bytes: int) -> None:
     world.write("a/日", LARGE)

@@ -21,7 +21,7 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     ├── HeadersTooLarge      431
     ├── StoreRefused         502
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
-    │                              · TooManyConnections
+    │                              · TooManyConnections · TooManyMisses
     ├── RenderFailed         504   RenderTimeout · WorkerDied
     ├── Disconnected         (never served: whoever asked has left, and only the log is told)
     └── SettingsError        (never served: the command line prints it and exits with 2)
@@ -81,6 +81,7 @@ from galerly_cdn.errors.server import (
     StoreRefused,
     StoreUnreachable,
     TooManyConnections,
+    TooManyMisses,
     Unavailable,
     Unsettled,
     WorkerDied,
@@ -122,6 +123,7 @@ __all__ = [
     "TooManyBytes",
     "TooManyConnections",
     "TooManyFrames",
+    "TooManyMisses",
     "TooManyPixels",
     "TooMuchMemory",
     "TooSlow",

@@ -40,6 +40,13 @@ class StoreUnreachable(Unavailable):
     public = "The store cannot be reached; try again in a moment."
 
 
+class TooManyMisses(Unavailable):
+    """One address, or all together, asked for more new pictures than `misses_per_minute…` allows."""
+
+    code = "too-many-misses"
+    public = "Too many new pictures are being asked for; try again in a moment."
+
+
 class TooManyConnections(Unavailable):
     code = "too-many-connections"
     public = "Too many connections are open; try again in a moment."
