@@ -36,6 +36,10 @@ class MemoryCache(Generic[K, V]):
         """Whether there is a value; it is no more recently used for that."""
         return key in self._values
 
+    def drop(self, key: K) -> None:
+        """Keep it no longer."""
+        self._values.pop(key, None)
+
     @property
     def weight_bytes(self) -> int:
         """What is kept, in all."""
