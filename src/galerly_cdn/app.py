@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from galerly_cdn import listener, roots
 from galerly_cdn.asgi import Application
 from galerly_cdn.edge import Edge
+from galerly_cdn.errors import StoreUnreachable
 from galerly_cdn.links import Links
 from galerly_cdn.model import Job, Target
 from galerly_cdn.origin import Origin, Recipe
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from galerly_cdn.render.wire import Hello
     from galerly_cdn.roots import Roots
     from galerly_cdn.store import Originals, Renditions
+    from galerly_cdn.store.remote.bucket import Bucket
+
+_log = logging.getLogger(__name__)
 
 
 class Cdn:
@@ -136,7 +140,7 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
                 telemetry=telemetry,
                 workers=workers,
                 libvips=hello.libvips,
-                originals=_originals(settings, places, telemetry),
+                originals=await _originals(settings, places, telemetry),
                 renditions=renditions,
             )
             yield cdn
@@ -146,18 +150,20 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
         telemetry.close()
 
 
-def _originals(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:
+async def _originals(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:
     """The store of originals at their root. Raises `SettingsError`."""
     root = places.originals
     if not roots.is_remote(root):
-        if settings.store:
-            Path(root).mkdir(parents=True, exist_ok=True)
-        return FolderOriginals(Path(root), checked_key, now=telemetry.wall)
-    from galerly_cdn.store import remote  # noqa: PLC0415 - obstore's start-up time is for those who need it
-    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - likewise
+        return _folder(Path(root), settings, telemetry)
+    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - obstore's start-up time
 
-    store = remote.connect(root, settings)
-    return RemoteOriginals(store, settings, telemetry.monotonic)
+    return RemoteOriginals(await _bucket(root, settings, telemetry), settings, telemetry.monotonic)
+
+
+def _folder(root: Path, settings: Settings, telemetry: Telemetry) -> FolderOriginals:
+    if settings.store:
+        root.mkdir(parents=True, exist_ok=True)
+    return FolderOriginals(root, checked_key, now=telemetry.wall)
 
 
 @contextlib.asynccontextmanager
@@ -172,10 +178,21 @@ async def _renditions(settings: Settings, root: str, telemetry: Telemetry) -> As
         finally:
             await shelf.close()
         return
-    from galerly_cdn.store import remote  # noqa: PLC0415 - as above
     from galerly_cdn.store.remote.renditions import RemoteRenditions  # noqa: PLC0415 - as above
 
-    yield RemoteRenditions(remote.connect(root, settings), count)
+    yield RemoteRenditions(await _bucket(root, settings, telemetry), count)
+
+
+async def _bucket(root: str, settings: Settings, telemetry: Telemetry) -> Bucket:
+    """A remote root, which may be away for now. Raises `SettingsError`."""
+    from galerly_cdn.store.remote.bucket import Bucket  # noqa: PLC0415 - as above
+
+    bucket = Bucket(root, settings, telemetry.monotonic, telemetry.counters.count)
+    try:
+        await bucket.check()
+    except StoreUnreachable as error:
+        _log.warning("%s cannot be reached now: %s", root, error.detail)
+    return bucket
 
 
 def serve(settings: Settings, photographs: str | None, announce: Callable[[str], None]) -> bool:

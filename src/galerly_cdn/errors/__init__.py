@@ -19,7 +19,7 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     │                              · TooManyFrames · TooMuchMemory · Quarantined
     ├── RangeNotSatisfiable  416
     ├── HeadersTooLarge      431
-    ├── StoreRefused         502
+    ├── StoreRefused         502   StoreCorrupt
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
     │                              · TooManyConnections
     ├── RenderFailed         504   RenderTimeout · WorkerDied
@@ -74,6 +74,7 @@ from galerly_cdn.errors.server import (
     QueueFull,
     RenderFailed,
     RenderTimeout,
+    StoreCorrupt,
     StoreRefused,
     StoreUnreachable,
     TooManyConnections,
@@ -111,6 +112,7 @@ __all__ = [
     "SignatureTooEarly",
     "SignatureWrongClient",
     "SizeNotAllowed",
+    "StoreCorrupt",
     "StoreRefused",
     "StoreUnreachable",
     "TooManyBytes",
