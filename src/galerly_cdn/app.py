@@ -19,6 +19,7 @@ from galerly_cdn import listener, roots
 from galerly_cdn.archive import Archive
 from galerly_cdn.asgi import Application
 from galerly_cdn.edge import Edge
+from galerly_cdn.errors import StoreUnreachable
 from galerly_cdn.links import Links
 from galerly_cdn.misses import Misses
 from galerly_cdn.model import Job, Target
@@ -42,7 +43,10 @@ if TYPE_CHECKING:
     from galerly_cdn.render.wire import Hello
     from galerly_cdn.roots import Roots
     from galerly_cdn.store import Originals, Renditions, WritableOriginals
+    from galerly_cdn.store.remote.bucket import Bucket
     from galerly_cdn.store.remote.originals import RemoteOriginals
+
+_log = logging.getLogger(__name__)
 
 
 class Cdn:
@@ -154,8 +158,8 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
     try:
         hello = await workers.start()
         wheel.check(hello.libvips)
-        writable = _writable(settings, places, telemetry) if places.is_writable else None
-        originals = writable or _readable(settings, places, telemetry)
+        writable = await _writable(settings, places, telemetry) if places.is_writable else None
+        originals = writable or await _readable(settings, places, telemetry)
         async with _renditions(settings, places.renditions, telemetry) as renditions:
             cdn = Cdn(
                 settings,
@@ -173,28 +177,31 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
         telemetry.close()
 
 
-def _readable(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:
+async def _readable(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:
     """The store of originals at their root. Raises `SettingsError`."""
     if roots.is_remote(places.originals):
-        return _remote_originals(settings, places, telemetry)
+        return await _remote_originals(settings, places, telemetry)
     return FolderOriginals(Path(places.originals), checked_key, now=telemetry.wall)
 
 
-def _writable(settings: Settings, places: Roots, telemetry: Telemetry) -> WritableOriginals:
+async def _writable(settings: Settings, places: Roots, telemetry: Telemetry) -> WritableOriginals:
     """The same, taking uploads. Raises `SettingsError`."""
     if roots.is_remote(places.originals):
-        return _remote_originals(settings, places, telemetry)
-    root = Path(places.originals)
+        return await _remote_originals(settings, places, telemetry)
+    return _deposit(Path(places.originals), settings, telemetry)
+
+
+def _deposit(root: Path, settings: Settings, telemetry: Telemetry) -> FolderDeposit:
     if settings.store:
         root.mkdir(parents=True, exist_ok=True)
     return FolderDeposit(root, checked_key, now=telemetry.wall)
 
 
-def _remote_originals(settings: Settings, places: Roots, telemetry: Telemetry) -> RemoteOriginals:
-    from galerly_cdn.store import remote  # noqa: PLC0415 - obstore's start-up time is for those who need it
-    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - likewise
+async def _remote_originals(settings: Settings, places: Roots, telemetry: Telemetry) -> RemoteOriginals:
+    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - obstore's start-up time
 
-    return RemoteOriginals(remote.connect(places.originals, settings), settings, telemetry.monotonic)
+    bucket = await _bucket(places.originals, settings, telemetry)
+    return RemoteOriginals(bucket, settings, telemetry.monotonic)
 
 
 @contextlib.asynccontextmanager
@@ -209,10 +216,21 @@ async def _renditions(settings: Settings, root: str, telemetry: Telemetry) -> As
         finally:
             await shelf.close()
         return
-    from galerly_cdn.store import remote  # noqa: PLC0415 - as above
     from galerly_cdn.store.remote.renditions import RemoteRenditions  # noqa: PLC0415 - as above
 
-    yield RemoteRenditions(remote.connect(root, settings), count)
+    yield RemoteRenditions(await _bucket(root, settings, telemetry), count)
+
+
+async def _bucket(root: str, settings: Settings, telemetry: Telemetry) -> Bucket:
+    """A remote root, which may be away for now. Raises `SettingsError`."""
+    from galerly_cdn.store.remote.bucket import Bucket  # noqa: PLC0415 - as above
+
+    bucket = Bucket(root, settings, telemetry.monotonic, telemetry.counters.count)
+    try:
+        await bucket.check()
+    except StoreUnreachable as error:
+        _log.warning("%s cannot be reached now: %s", root, error.detail)
+    return bucket
 
 
 def serve(settings: Settings, photographs: str | None, announce: Callable[[str], None]) -> bool:

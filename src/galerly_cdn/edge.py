@@ -3,7 +3,7 @@
 url.parse        path → size, format, key; an original's goes to `original.py`
 guard            where the key is private: a signature, or 403
 negotiate        Accept → format
-misses.head      the original's version
+misses.head      the original's version; old, where the store cannot be asked (RFC 9211: a negative `ttl`)
 memory           there and current?            → deliver
 renditions.get   stored and current?           → remember, deliver
 origin.fill      original → render → store     → remember, deliver; a fill that starts costs an allowance
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn import deliver, url
 from galerly_cdn.cache import MemoryCache
-from galerly_cdn.errors import MethodNotAllowed, StoreUnreachable
+from galerly_cdn.errors import MethodNotAllowed
 from galerly_cdn.model import Target
 from galerly_cdn.negotiate import negotiate
 from galerly_cdn.origin import Wanted
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from galerly_cdn.config import Settings
     from galerly_cdn.deliver import Parcel, Response
     from galerly_cdn.misses import Misses
-    from galerly_cdn.model import Head, Rendition
+    from galerly_cdn.model import Rendition
     from galerly_cdn.origin import Origin
     from galerly_cdn.original import Downloads
     from galerly_cdn.private import Guard
@@ -72,10 +72,12 @@ class Edge:
         found = self._remembered(wanted, head.version, visit) or await self._stored(
             wanted, head.version, visit
         )
-        if head.stale_s:
-            found = _stale(found, head, visit)
-        elif found is None:
+        if found is None:
+            if head.stale_s:
+                head = await self._misses.head(wanted.key, visit.client, is_hot=False, remembered=False)
             found = await self._filled(wanted, head.version, visit)
+        elif head.stale_s:
+            visit.cache = f"hit; ttl=-{int(head.stale_s)}; detail=store-unreachable"
         return deliver.picture(found, visit.conditions, is_private=visit.is_private)
 
     def forget(self, key: str, target: Target) -> None:
@@ -133,15 +135,3 @@ class Edge:
             found = deliver.parcel(rendition, self._settings)
             self._memory.put(wanted, found)
         return found
-
-
-def _stale(found: Parcel | None, head: Head, visit: Visit) -> Parcel:
-    """What was current when the store could last be asked (RFC 9211: a negative `ttl`).
-
-    Raises `StoreUnreachable` if that is not at hand: nothing can be filled now.
-    """
-    if found is None:
-        visit.cache = ""
-        raise StoreUnreachable("the original's version is not known")
-    visit.cache = f"hit; ttl=-{int(head.stale_s)}; detail=store-unreachable"
-    return found

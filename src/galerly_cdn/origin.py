@@ -98,15 +98,17 @@ class Origin:
 
     async def _fill(self, wanted: Wanted) -> Filled:
         for _ in range(_ATTEMPTS):
-            started_s = self._clock()
+            took = _Stages(self._clock)
             with await self._originals.open(wanted.key) as original:
+                took.ended("open")
                 rendition = await self._render(wanted, original)
-            rendered_s = self._clock()
+            took.ended("render")
             rendition, stored = await self._put(rendition)
-            stages_ms = {"render": _ms(rendered_s - started_s), "put": _ms(self._clock() - rendered_s)}
+            took.ended("put")
             head = await self._originals.head(wanted.key, remembered=False)
+            took.ended("head")
             if head.version == rendition.record.version:
-                return Filled(rendition, stored, stages_ms)
+                return Filled(rendition, stored, took.stages_ms)
             self._count("original-changed")
         raise Unsettled
 
@@ -143,5 +145,15 @@ class Origin:
             return rendition, False
 
 
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+class _Stages:
+    """How long each stage took, from the end of the one before."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began_s = clock()
+        self.stages_ms: dict[str, float] = {}
+
+    def ended(self, stage: str) -> None:
+        now_s = self._clock()
+        self.stages_ms[stage] = round((now_s - self._began_s) * 1000, 3)
+        self._began_s = now_s

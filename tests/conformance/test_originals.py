@@ -12,11 +12,11 @@ import pytest
 from galerly_cdn.errors import NoSuchOriginal, Unsettled
 from galerly_cdn.store.folder import FolderOriginals
 from galerly_cdn.url import checked_key
+from tests.s3 import SERVERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from galerly_cdn.store import Originals
+    from tests.s3 import Objects
 
 KEYS = ["a/x", "a-b", "a/é", "a/z/1", "Ünïcode folder/ein Bild.jpg", "b", "a/y%41", "日本/写真.jpg"]
 
@@ -47,12 +47,28 @@ class FolderWorld:
         (self.root / key).unlink()
 
 
-WORLDS: dict[str, Callable[[Path], World]] = {"folder": FolderWorld}
+class S3World:
+    """What other clients write shows at once: nothing is remembered."""
+
+    def __init__(self, bucket: Objects) -> None:
+        self.bucket = bucket
+        self.store: Originals = bucket.originals()
+
+    def write(self, key: str, content: bytes) -> None:
+        self.bucket.put(f"originals/{key}", content)
+
+    def remove(self, key: str) -> None:
+        self.bucket.remove(f"originals/{key}")
+
+
+WORLDS = [pytest.param("folder"), *SERVERS]
 
 
 @pytest.fixture(params=WORLDS)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    return WORLDS[request.param](tmp_path)
+    if request.param == "folder":
+        return FolderWorld(tmp_path)
+    return S3World(request.getfixturevalue(request.param).bucket())
 
 
 async def _bytes(store: Originals, key: str) -> bytes:

@@ -19,7 +19,7 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     │                              · TooManyFrames · TooMuchMemory · Quarantined
     ├── RangeNotSatisfiable  416
     ├── HeadersTooLarge      431
-    ├── StoreRefused         502
+    ├── StoreRefused         502   StoreCorrupt
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
     │                              · TooManyConnections · TooManyMisses
     ├── RenderFailed         504   RenderTimeout · WorkerDied
@@ -78,6 +78,7 @@ from galerly_cdn.errors.server import (
     QueueFull,
     RenderFailed,
     RenderTimeout,
+    StoreCorrupt,
     StoreRefused,
     StoreUnreachable,
     TooManyConnections,
@@ -118,6 +119,7 @@ __all__ = [
     "SignatureTooEarly",
     "SignatureWrongClient",
     "SizeNotAllowed",
+    "StoreCorrupt",
     "StoreRefused",
     "StoreUnreachable",
     "TooManyBytes",

@@ -11,6 +11,13 @@ class StoreRefused(GalerlyError):
     public = "The store refused access to the photograph."
 
 
+class StoreCorrupt(StoreRefused):
+    """What came is short, or not what was stored, at the second try too."""
+
+    code = "store-corrupt"
+    public = "The store handed out a damaged photograph."
+
+
 class Unavailable(GalerlyError):
     status = 503
     code = "unavailable"

@@ -97,10 +97,10 @@ class Renditions(Protocol):
         """Store durably and atomically, over what was made from another version or recipe.
 
         What is stored now: it, or what somebody else made of the same version by the same recipe first.
-        Raises `StoreUnreachable`.
+        Raises `StoreRefused`, `StoreUnreachable`.
         """
         ...
 
     async def delete(self, key: str, target: Target) -> bool:
-        """Remove; whether there was one. Raises `StoreUnreachable`."""
+        """Remove; whether there was one. Raises `StoreRefused`, `StoreUnreachable`."""
         ...
