@@ -407,6 +407,13 @@ async def test_closing_twice_or_before_the_start_is_no_error() -> None:
         await workers.close(1)
 
 
+async def test_a_replacement_called_for_as_the_pool_closes_is_not_started() -> None:
+    async with pool(workers=1) as workers:
+        workers._crew._serving.copy().pop().kill()
+        await workers.reach("worker-died", 1)
+    assert not workers._crew._processes
+
+
 async def test_nothing_is_left_behind() -> None:
     async with pool(workers=2, worker_renders=20) as workers:
         await asyncio.gather(*(workers.do("work") for _ in range(20)))
