@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING
 from galerly_cdn.asgi import Application
 from galerly_cdn.config import Settings
 from galerly_cdn.edge import Edge
-from galerly_cdn.errors import NoSuchOriginal
-from galerly_cdn.model import Format, Head, Job, Picture, Record, Rendered, Rendition, Target
+from galerly_cdn.errors import NoSuchOriginal, Unsettled
+from galerly_cdn.misses import Misses
+from galerly_cdn.model import Format, Head, Job, Listed, Picture, Record, Rendered, Rendition, Target
 from galerly_cdn.origin import Origin, Recipe
+from galerly_cdn.original import Downloads
+from galerly_cdn.private import Guard
 from galerly_cdn.store import Original
 from galerly_cdn.telemetry import Counters, Telemetry
 from galerly_cdn.url import AllowList
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from galerly_cdn.errors import GalerlyError
+    from galerly_cdn.signing import Verifier
     from galerly_cdn.telemetry import AccessLog, AccessRecord
 
 
@@ -58,25 +62,34 @@ class Gate:
 
 
 class MemoryOriginals:
-    """Originals by key; `put` gives a new version every time."""
+    """Originals by key; `put` gives a new version every time.
+
+    Reading one passes `chunks` before each chunk; `reading` counts the reads that are not closed.
+    """
+
+    chunk_bytes = 1000
 
     def __init__(self) -> None:
         self._heads: dict[str, Head] = {}
+        self._contents: dict[str, bytes] = {}
+        self.chunks = Gate()
+        self.reading = 0
         self._versions = itertools.count(1)
         self.error: GalerlyError | None = None
         self.heads = 0
         self.opened = 0
 
-    def put(self, key: str, length_bytes: int = 1000) -> str:
+    def put(self, key: str, length_bytes: int = 1000, content: bytes | None = None) -> str:
         """Upload or replace; the new version."""
         version = f"v{next(self._versions)}"
-        self._heads[key] = Head(version, length_bytes)
+        self._contents[key] = version.encode().ljust(length_bytes, b".") if content is None else content
+        self._heads[key] = Head(version, len(self._contents[key]))
         return version
 
     def remove(self, key: str) -> None:
         del self._heads[key]
 
-    async def head(self, key: str) -> Head:
+    async def head(self, key: str, *, remembered: bool = True) -> Head:  # noqa: ARG002
         self.heads += 1
         return self._found(key)
 
@@ -84,10 +97,23 @@ class MemoryOriginals:
         self.opened += 1
         return Original(os.open(os.devnull, os.O_RDONLY), self._found(key))
 
-    async def list(self, prefix: str = "") -> AsyncIterator[str]:
+    async def read(
+        self, key: str, version: str, first: int, length_bytes: int
+    ) -> AsyncGenerator[bytes, None]:
+        self.reading += 1
+        try:
+            for at in range(first, first + length_bytes, self.chunk_bytes):
+                await self.chunks.passed()
+                if self._found(key).version != version:
+                    raise Unsettled
+                yield self._contents[key][at : min(at + self.chunk_bytes, first + length_bytes)]
+        finally:
+            self.reading -= 1
+
+    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
         for key in sorted(self._heads):
-            if key.startswith(prefix):
-                yield key
+            if key.startswith(prefix) and key > after:
+                yield Listed(key, self._heads[key].length_bytes, 0.0)
 
     def _found(self, key: str) -> Head:
         if self.error is not None:
@@ -110,11 +136,12 @@ class MemoryRenditions:
         self.gets += 1
         return self.kept.get(target.rendition_key(key))
 
-    async def put(self, rendition: Rendition) -> None:
+    async def put(self, rendition: Rendition) -> Rendition:
         await self.puts.passed()
         if self.error is not None:
             raise self.error
         self.kept[rendition.record.target.rendition_key(rendition.record.key)] = rendition
+        return rendition
 
     async def delete(self, key: str, target: Target) -> bool:
         return self.kept.pop(target.rendition_key(key), None) is not None
@@ -209,6 +236,8 @@ class SmallCdn:
     renditions: MemoryRenditions = field(default_factory=MemoryRenditions)
     renderer: CountingRenderer = field(default_factory=CountingRenderer)
     digest: str = "recipe-1"
+    now_s: float = 1000.0
+    """Of the misses' clock."""
 
     def __post_init__(self) -> None:
         self.records: list[AccessRecord] = []
@@ -226,14 +255,28 @@ class SmallCdn:
             clock=self.telemetry.monotonic,
             count=self.counters.count,
         )
-        self.edge = Edge(
-            settings=self.settings,
-            allowed=AllowList(self.settings.size_rules),
-            originals=self.originals,
+        self.misses = Misses(self.originals, self.settings, lambda: self.now_s)
+        self.edge = self.guarded(None)
+        self.application = Application(lambda _path: self.edge.answer, self.settings, self.telemetry)
+
+    def guarded(self, verifier: Verifier | None) -> Edge:
+        """An edge whose guard believes the verifier."""
+        settings = self.settings
+        guard = Guard(
+            settings.private_prefixes,
+            verifier,
+            self.telemetry.wall,
+            signs_originals=settings.sign_originals,
+        )
+        return Edge(
+            settings=settings,
+            allowed=AllowList(settings.size_rules),
+            misses=self.misses,
             renditions=self.renditions,
             origin=self.origin,
+            guard=guard,
+            downloads=Downloads(settings, self.misses, self.originals, guard),
         )
-        self.application = Application(lambda _path: self.edge.answer, self.settings, self.telemetry)
 
     def _recipes(self) -> Mapping[Target, Recipe]:
         targets = {
@@ -253,6 +296,7 @@ class SmallCdn:
         *,
         query: bytes = b"",
         extra: Sequence[tuple[bytes, bytes]] = (),
+        client: str = "192.0.2.1",
         **headers: str,
     ) -> Answer:
         """One request; `if_none_match="…"` is the header If-None-Match, `extra` may repeat headers."""
@@ -269,18 +313,19 @@ class SmallCdn:
             "method": method,
             "raw_path": path.encode("ascii") if isinstance(path, str) else path,
             "query_string": query,
-            "client": ("192.0.2.1", 4711),
+            "client": (client, 4711),
             "headers": [
                 *extra,
                 *((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()),
             ],
         }
         await self.application(scope, receive, send)
-        start, rest = sent
+        start, *rest = sent
+        assert [one.get("more_body", False) for one in rest] == [True] * (len(rest) - 1) + [False]
         names = [name for name, _ in start["headers"]]
         assert len(names) == len(set(names)), "a header is sent twice"
         told = {name.decode("ascii"): value.decode("ascii") for name, value in start["headers"]}
-        return Answer(start["status"], told, rest["body"])
+        return Answer(start["status"], told, b"".join(one["body"] for one in rest))
 
 
 class _Recording(Telemetry):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from galerly_cdn import roots
 from galerly_cdn.app import compose
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import (
@@ -124,7 +125,7 @@ async def test_a_folder_is_warmed_by_real_workers(tmp_path: Path) -> None:
     (folder / "a.jpg").write_bytes(pictures.jpeg(900, 600))
     settings = Settings(workers=1, renditions=str(tmp_path / "renditions"), access_log=False)
     targets = [one for rule in settings.size_rules for one in rule.targets]
-    async with compose(settings, folder) as cdn:
+    async with compose(settings, roots.resolve(settings, str(folder))) as cdn:
         version = (await cdn._originals.head("a.jpg")).version
         viewers = [asyncio.create_task(cdn.origin.fill(Wanted("a.jpg", one), version)) for one in targets]
         told = [one async for one in cdn.origin.warm("a.jpg", targets)]
@@ -249,8 +250,8 @@ class Replaced(MemoryOriginals):
 
     times = 1
 
-    async def head(self, key: str) -> Head:
-        head = await super().head(key)
+    async def head(self, key: str, *, remembered: bool = True) -> Head:
+        head = await super().head(key, remembered=remembered)
         if self.times and not self.opened:
             self.times -= 1
             self.put(key)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from galerly_cdn.model import Rendered
+    from galerly_cdn.render.kind import Kind
 
 BOXES = ("40x40", "75x75", "150x150", "400x300")
 FORMATS = (None, Format.WEBP, Format.AVIF)
@@ -104,10 +105,10 @@ def test_an_original_is_decoded_once_for_all(
     name: str, boxes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A picture that has every pixel there is will do, too, for one not much smaller."""
-    loads: list[loaders.Kind] = []
+    loads: list[Kind] = []
     read, load = header.read(ORIGINALS[name]), loaders.load
 
-    def count(original: bytes, kind: loaders.Kind, **options: float) -> loaders.Image:
+    def count(original: bytes, kind: Kind, **options: float) -> loaders.Image:
         loads.append(kind)
         return load(original, kind, **options)
 

@@ -6,6 +6,7 @@ telemetry → workers → originals, renditions → recipes → origin → edge,
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -13,14 +14,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galerly_cdn import listener
+from galerly_cdn import listener, roots
 from galerly_cdn.asgi import Application
-from galerly_cdn.config import renditions_folder
 from galerly_cdn.edge import Edge
-from galerly_cdn.errors import SettingsError
 from galerly_cdn.links import Links
+from galerly_cdn.misses import Misses
 from galerly_cdn.model import Job, Picture, Target
 from galerly_cdn.origin import Origin, Recipe
+from galerly_cdn.original import Downloads
 from galerly_cdn.private import Guard
 from galerly_cdn.render import recipe, wheel
 from galerly_cdn.render.workers import Workers
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from galerly_cdn.config import Settings
     from galerly_cdn.model import Facts, Rendered, SizeRule
     from galerly_cdn.render.wire import Hello
+    from galerly_cdn.roots import Roots
     from galerly_cdn.store import Originals, Renditions
 
 
@@ -56,7 +58,6 @@ class Cdn:
         self.workers = workers
         self._settings = settings
         self._originals = originals
-        allowed = AllowList(settings.size_rules)
         self.origin = Origin(
             originals=originals,
             renditions=renditions,
@@ -65,13 +66,16 @@ class Cdn:
             clock=telemetry.monotonic,
             count=telemetry.counters.count,
         )
+        misses = Misses(originals, settings, telemetry.monotonic)
+        guard = _guard(settings, telemetry.wall)
         self._edge = Edge(
             settings=settings,
-            allowed=allowed,
-            originals=originals,
+            allowed=AllowList(settings.size_rules),
+            misses=misses,
             renditions=renditions,
             origin=self.origin,
-            guard=_guard(settings, telemetry.wall),
+            guard=guard,
+            downloads=Downloads(settings, misses, originals, guard),
         )
         self._page: Handler | None = None
         if settings.browse or (is_loopback(settings.host) and not settings.private_prefixes):
@@ -93,15 +97,18 @@ class Cdn:
             return await self.workers.inspect(original.fd, head.length_bytes, f"{head.version} {key}")
 
 
-def _guard(settings: Settings, now: Callable[[], float]) -> Guard | None:
-    """None where nothing is private. Raises `SettingsError` for keys that are unfit."""
-    if not settings.private_prefixes:
-        return None
+def _guard(settings: Settings, now: Callable[[], float]) -> Guard:
+    """Raises `SettingsError` for keys that are unfit."""
+    guard = functools.partial(
+        Guard, settings.private_prefixes, now=now, signs_originals=settings.sign_originals
+    )
+    if not settings.public_keys:
+        return guard(verifier=None)
     from galerly_cdn import keyring  # noqa: PLC0415 - cryptography's start-up time is for those who sign
     from galerly_cdn.signing import Verifier  # noqa: PLC0415 - likewise
 
     keys = keyring.load(Path(settings.public_keys))
-    return Guard(settings.private_prefixes, Verifier(keys, settings.public_urls), now)
+    return guard(verifier=Verifier(keys, settings.public_urls))
 
 
 def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:
@@ -120,13 +127,11 @@ def _job(rule: SizeRule, target: Target, settings: Settings) -> Job:
 
 
 @contextlib.asynccontextmanager
-async def compose(settings: Settings, photographs: Path) -> AsyncIterator[Cdn]:
-    """A CDN over a folder of photographs, its workers running. Raises `SettingsError`.
+async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
+    """A CDN over its two roots, its workers running. Raises `SettingsError`.
 
     On leaving, fills under way are finished, the workers end, and the access log is written out.
     """
-    shelf = renditions_folder(settings, photographs)
-    _refuse_nested(photographs, shelf)
     counters = Counters()
     log = AccessLog(sys.stdout.buffer, counters) if settings.access_log else None
     telemetry = Telemetry(counters, log, wall=time.time, monotonic=time.monotonic)  # noqa: TID251 - the rim
@@ -134,37 +139,71 @@ async def compose(settings: Settings, photographs: Path) -> AsyncIterator[Cdn]:
     try:
         hello = await workers.start()
         wheel.check(hello.libvips)
-        renditions = FolderRenditions(shelf, settings.renditions_bytes, counters.count, telemetry.wall)
-        renditions.start()
-        try:
+        async with _renditions(settings, places.renditions, telemetry) as renditions:
             cdn = Cdn(
                 settings,
                 telemetry=telemetry,
                 workers=workers,
                 libvips=hello.libvips,
-                originals=FolderOriginals(photographs, checked_key, now=telemetry.wall),
+                originals=_originals(settings, places, telemetry),
                 renditions=renditions,
             )
             yield cdn
             await cdn.origin.drain()
-        finally:
-            await renditions.close()
     finally:
         await workers.close(settings.drain_s)
         telemetry.close()
 
 
-def serve(settings: Settings, photographs: Path, announce: Callable[[str], None]) -> bool:
+def _originals(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:
+    """The store of originals at their root. Raises `SettingsError`."""
+    root = places.originals
+    if not roots.is_remote(root):
+        if settings.store:
+            Path(root).mkdir(parents=True, exist_ok=True)
+        return FolderOriginals(Path(root), checked_key, now=telemetry.wall)
+    from galerly_cdn.store import remote  # noqa: PLC0415 - obstore's start-up time is for those who need it
+    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - likewise
+
+    store = remote.connect(root, settings)
+    return RemoteOriginals(store, settings, telemetry.monotonic)
+
+
+@contextlib.asynccontextmanager
+async def _renditions(settings: Settings, root: str, telemetry: Telemetry) -> AsyncIterator[Renditions]:
+    """The store of renditions at their root, closed on leaving. Raises `SettingsError`."""
+    count = telemetry.counters.count
+    if not roots.is_remote(root):
+        shelf = FolderRenditions(Path(root), settings.renditions_bytes, count, telemetry.wall)
+        shelf.start()
+        try:
+            yield shelf
+        finally:
+            await shelf.close()
+        return
+    from galerly_cdn.store import remote  # noqa: PLC0415 - as above
+    from galerly_cdn.store.remote.renditions import RemoteRenditions  # noqa: PLC0415 - as above
+
+    yield RemoteRenditions(remote.connect(root, settings), count)
+
+
+def serve(settings: Settings, photographs: str | None, announce: Callable[[str], None]) -> bool:
     """Serve until a signal; whether every answer under way was finished. Raises `SettingsError`."""
+    places = roots.resolve(settings, photographs)
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
 
     async def main() -> bool:
-        async with compose(settings, photographs) as cdn:
-            return await listener.serve(
-                cdn.application, settings, refuse=cdn.application.refuse, on_ready=announce
+        async with compose(settings, places) as cdn:
+            viewers = listener.Listener(
+                application=cdn.application,
+                host=settings.host,
+                port=settings.port,
+                refuse=cdn.application.refuse,
+                on_ready=announce,
             )
+            return await listener.serve(viewers, settings=settings)
 
     return listener.run(main())
 
@@ -217,12 +256,3 @@ async def _workers(settings: Settings) -> AsyncIterator[tuple[Workers, Hello]]:
         yield workers, hello
     finally:
         await workers.close(settings.drain_s)
-
-
-def _refuse_nested(photographs: Path, renditions: Path) -> None:
-    """Renditions among the originals would be served as originals, and rendered again, for ever."""
-    outer, inner = photographs.resolve(), renditions.resolve()
-    if outer == inner or outer in inner.parents or inner in outer.parents:
-        raise SettingsError(
-            [f"renditions: {inner} and the photographs in {outer} must not lie in each other"]
-        )

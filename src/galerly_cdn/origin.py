@@ -11,7 +11,7 @@ import functools
 from typing import TYPE_CHECKING, Protocol
 
 from galerly_cdn.cache import Coalescer
-from galerly_cdn.errors import StoreUnreachable, Unsettled
+from galerly_cdn.errors import StoreRefused, StoreUnreachable, Unsettled
 from galerly_cdn.model import Job, Record, Rendition, Target, Value
 
 if TYPE_CHECKING:
@@ -132,6 +132,10 @@ class Origin:
                     return
         raise Unsettled
 
+    def is_filling(self, wanted: Wanted) -> bool:
+        """Whether it is being made already: asking for it now would start nothing."""
+        return wanted in self._fills
+
     async def drain(self) -> None:
         """Wait for the fills under way."""
         await self._fills.drain()
@@ -171,7 +175,7 @@ class Origin:
             started_s = self._clock()
             rendition = rendition or await self._render(wanted)
             rendered_s = self._clock()
-            stored = await self._put(rendition)
+            rendition, stored = await self._put(rendition)
             stages_ms = {"render": _ms(rendered_s - started_s), "put": _ms(self._clock() - rendered_s)}
             if await self._version(wanted.key) == rendition.record.version:
                 return Filled(rendition, stored, stages_ms)
@@ -204,8 +208,8 @@ class Origin:
         return Rendition(record, body)
 
     async def _version(self, key: str) -> str:
-        """The original's version now."""
-        return (await self._originals.head(key)).version
+        """The original's version now, asked of the store itself."""
+        return (await self._originals.head(key, remembered=False)).version
 
     async def _stored(self, wanted: Wanted, version: str) -> Rendition | None:
         """The rendition the store has, if it is current."""
@@ -218,14 +222,16 @@ class Origin:
         duration_ms = _ms(self._clock() - started_s)
         return Warmed(record.key, record.target, record.length_bytes, was_there, duration_ms)
 
-    async def _put(self, rendition: Rendition) -> bool:
-        """Store it; a store that cannot take it costs the next viewer a render, this one nothing."""
+    async def _put(self, rendition: Rendition) -> tuple[Rendition, bool]:
+        """Store it: what is stored now, and whether it is.
+
+        A store that cannot take it costs the next viewer a render, this one nothing.
+        """
         try:
-            await self._renditions.put(rendition)
-        except StoreUnreachable:
+            return await self._renditions.put(rendition), True
+        except (StoreRefused, StoreUnreachable):
             self._count("rendition-not-stored")
-            return False
-        return True
+            return rendition, False
 
 
 def _token(key: str, original: Original) -> str:
