@@ -18,7 +18,7 @@ from galerly_cdn.asgi import Application
 from galerly_cdn.config import Settings
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import NoSuchOriginal
-from galerly_cdn.model import Format, Head, Job, Listed, Record, Rendered, Rendition, Target
+from galerly_cdn.model import Format, Head, Job, Listed, Record, Rendered, Rendition, Target, replaced
 from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.store import Original
 from galerly_cdn.telemetry import Counters, Telemetry
@@ -64,6 +64,8 @@ class MemoryOriginals:
         self._heads: dict[str, Head] = {}
         self._versions = itertools.count(1)
         self.error: GalerlyError | None = None
+        self.stale_s = 0.0
+        """How old what is remembered is; then `error` is told only to who will not have that."""
         self.heads = 0
         self.opened = 0
 
@@ -76,8 +78,10 @@ class MemoryOriginals:
     def remove(self, key: str) -> None:
         del self._heads[key]
 
-    async def head(self, key: str, *, remembered: bool = True) -> Head:  # noqa: ARG002
+    async def head(self, key: str, *, remembered: bool = True) -> Head:
         self.heads += 1
+        if remembered and self.stale_s:
+            return replaced(self._heads[key], stale_s=self.stale_s)
         return self._found(key)
 
     async def open(self, key: str) -> Original:
