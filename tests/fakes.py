@@ -19,7 +19,18 @@ from galerly_cdn.config import Settings
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import NoSuchOriginal, Unsettled
 from galerly_cdn.misses import Misses
-from galerly_cdn.model import Format, Head, Job, Listed, Picture, Record, Rendered, Rendition, Target
+from galerly_cdn.model import (
+    Format,
+    Head,
+    Job,
+    Listed,
+    Picture,
+    Record,
+    Rendered,
+    Rendition,
+    Target,
+    replaced,
+)
 from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.original import Downloads
 from galerly_cdn.private import Guard
@@ -76,6 +87,8 @@ class MemoryOriginals:
         self.reading = 0
         self._versions = itertools.count(1)
         self.error: GalerlyError | None = None
+        self.stale_s = 0.0
+        """How old what is remembered is; then `error` is told only to who will not have that."""
         self.heads = 0
         self.opened = 0
 
@@ -89,8 +102,10 @@ class MemoryOriginals:
     def remove(self, key: str) -> None:
         del self._heads[key]
 
-    async def head(self, key: str, *, remembered: bool = True) -> Head:  # noqa: ARG002
+    async def head(self, key: str, *, remembered: bool = True) -> Head:
         self.heads += 1
+        if remembered and self.stale_s:
+            return replaced(self._heads[key], stale_s=self.stale_s)
         return self._found(key)
 
     async def open(self, key: str) -> Original:

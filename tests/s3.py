@@ -91,7 +91,7 @@ class Objects:
     def remove(self, key: str) -> None:
         self.server.client.delete_object(Bucket=self.name, Key=key)
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
         found = self.server.client.list_objects_v2(Bucket=self.name).get("Contents", [])
         return [one["Key"] for one in found]
 

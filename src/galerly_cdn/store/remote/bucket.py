@@ -49,9 +49,12 @@ _CONNECT_S = 2
 _SILENCE_S = 3
 """How long a store may say nothing to a question; then it is asked again, on another connection."""
 _RETRIES = 3
+_BACKOFF_S = 0.1
+"""Before the first retry; then longer at random, up to 2 s."""
 _SLOWEST_BYTES_PER_S = 256 * 1024
 """A transfer slower than this, beyond the deadline, is given up: a drip would hold its place for days."""
-_REFUSED = re.compile(r"status code: (?!408|429)[34]\d\d|without LOCATION")
+_MAX_SAID = 500
+_REFUSED = re.compile(r"status code: (?!408|429)[34]\d\d|redirect|URL scheme is not allowed")
 _NOT_HELD = re.compile(r"<Code>(KeyTooLong\w*|ObjectParentIsFile|ExistingObjectIsDirectory)</Code>")
 
 
@@ -196,7 +199,7 @@ def _connect(address: str, settings: Settings, client: ClientConfig) -> ObjectSt
     retries: RetryConfig = {
         "max_retries": _RETRIES,
         "retry_timeout": _span(settings.store_deadline_s),
-        "backoff": {"init_backoff": _span(0.1), "max_backoff": _span(2), "base": 2},
+        "backoff": {"init_backoff": _span(_BACKOFF_S), "max_backoff": _span(2), "base": 2},
     }
     options: dict[str, Any] = {}
     if address.startswith("s3://"):
@@ -206,7 +209,7 @@ def _connect(address: str, settings: Settings, client: ClientConfig) -> ObjectSt
     try:
         return from_url(address, client_options=client, retry_config=retries, **options)
     except (BaseError, ValueError) as error:
-        raise SettingsError([f"{address}: {_first_line(error)}"]) from error
+        raise SettingsError([f"{address}: {_said(error)}"]) from error
 
 
 @contextlib.contextmanager
@@ -215,16 +218,16 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise NoSuchOriginal(_first_line(error)) from error
+        raise NoSuchOriginal(_said(error)) from error
     except AlreadyExistsError as error:
-        raise OriginalExists(_first_line(error)) from error
+        raise OriginalExists(_said(error)) from error
     except PreconditionError as error:
-        raise Unsettled(_first_line(error)) from error
+        raise Unsettled(_said(error)) from error
     except (PermissionDeniedError, UnauthenticatedError, InvalidPathError) as error:
-        raise StoreRefused(_first_line(error)) from error
+        raise StoreRefused(_said(error)) from error
     except (BaseError, OSError) as error:
         kind = StoreRefused if _REFUSED.search(str(error)) else StoreUnreachable
-        raise kind(_first_line(error)) from error
+        raise kind(_said(error)) from error
 
 
 def _extend(limit: asyncio.Timeout, length_bytes: int) -> None:
@@ -236,6 +239,6 @@ def _span(seconds: float) -> dt.timedelta:
     return dt.timedelta(seconds=seconds)
 
 
-def _first_line(error: Exception) -> str:
-    """obstore tells the request's whole inside below it."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _said(error: Exception) -> str:
+    """What obstore says, and what the store said, on one line; obstore tells its own insides below that."""
+    return " ".join(str(error).partition("\n\nDebug source")[0].split())[:_MAX_SAID]

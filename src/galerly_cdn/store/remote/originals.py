@@ -54,6 +54,10 @@ class _Fetched(NamedTuple):
         promised = self.stored_md5 or self.original.head.version
         return self.md5 == promised or not _MD5.fullmatch(promised)
 
+    def is_like(self, other: _Fetched) -> bool:
+        """Whether the same bytes came twice, and nobody promised others."""
+        return self.md5 == other.md5 and not self.stored_md5
+
 
 class RemoteOriginals:
     """Originals in a remote store. `clock` is monotonic, in seconds."""
@@ -73,16 +77,15 @@ class RemoteOriginals:
     async def open(self, key: str) -> Original:
         """The whole original in a nameless file: a worker reads files, and has no network.
 
-        What is not proven by its MD5 is fetched again; if nobody promised one, the same bytes twice will do.
-        Raises `StoreCorrupt` as well.
+        What is not proven by its MD5 is fetched again. If nobody promised one, the same bytes twice will do,
+        in the length that a head tells, too. Raises `StoreCorrupt` as well.
         """
         first = await self._fetch(key)
         if first.is_proven:
             return first.original
         os.close(first.original.fd)
         second = await self._fetch(key)
-        is_same = not second.stored_md5 and second.md5 == first.md5
-        if second.is_proven or is_same:
+        if second.is_proven or (second.is_like(first) and await self._ask(key) == second.original.head):
             return second.original
         os.close(second.original.fd)
         raise StoreCorrupt(f"MD5 {second.md5}, before {first.md5}")
