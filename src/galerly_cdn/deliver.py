@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from galerly_cdn.errors import GalerlyError, MethodNotAllowed, RangeNotSatisfiable
+from galerly_cdn.errors import GalerlyError, MethodNotAllowed, RangeNotSatisfiable, Unauthorized
 from galerly_cdn.model import Rendition, Value, to_json
 
 if TYPE_CHECKING:
@@ -132,7 +132,9 @@ def failure(
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
     if isinstance(error, MethodNotAllowed):
-        headers.append((b"allow", b"GET, HEAD"))
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
+    if isinstance(error, Unauthorized):
+        headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, RangeNotSatisfiable):
         headers.append((b"content-range", b"bytes */%d" % error.length_bytes))
     return Response(error.status, _private(headers, b"no-store") if is_private else headers, body)

@@ -4,20 +4,24 @@ Every error knows its own answer: status, stable code, public sentence, how long
 What went wrong inside (`detail`) is for the log and never leaves the machine.
 
     GalerlyError
-    ├── BadRequest           400   MalformedKey · EmptyUpload · ChecksumMismatch
-    ├── Forbidden            403   SizeNotAllowed · FormatNotAllowed · SignatureRequired
-    │                              · SignatureInvalid · SignatureExpired · SignatureTooEarly
-    │                              · SignatureWrongClient
-    ├── NotFound             404   UnknownPath · NoSuchOriginal
+    ├── BadRequest           400   MalformedKey · MalformedQuery · MalformedBody · EmptyUpload
+    │                              · MalformedChecksum · ChecksumMismatch
+    ├── Unauthorized         401
+    ├── Forbidden            403   SizeNotAllowed · FormatNotAllowed · CrossSite
+    │                              · SignatureRequired · SignatureInvalid · SignatureExpired
+    │                              · SignatureTooEarly · SignatureWrongClient
+    ├── NotFound             404   UnknownPath · NoSuchOriginal · NoSuchUpload
     ├── MethodNotAllowed     405   ReadOnlyStore
     ├── HeadersTooSlow       408
     ├── KeyNotHeld           409
+    ├── NoDirectUploads      409
     ├── OriginalExists       412
     ├── UploadTooLarge       413
     ├── UrlTooLong           414
     ├── Unrenderable         415   UnsupportedFormat · Undecodable · TooManyPixels · TooManyBytes
     │                              · TooManyFrames · TooMuchMemory · Quarantined
     ├── RangeNotSatisfiable  416
+    ├── Misdirected          421
     ├── HeadersTooLarge      431
     ├── StoreRefused         502
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
@@ -41,15 +45,22 @@ from galerly_cdn.errors.photograph import (
 from galerly_cdn.errors.request import (
     BadRequest,
     ChecksumMismatch,
+    CrossSite,
     EmptyUpload,
     Forbidden,
     FormatNotAllowed,
     HeadersTooLarge,
     HeadersTooSlow,
     KeyNotHeld,
+    MalformedBody,
+    MalformedChecksum,
     MalformedKey,
+    MalformedQuery,
     MethodNotAllowed,
+    Misdirected,
+    NoDirectUploads,
     NoSuchOriginal,
+    NoSuchUpload,
     NotFound,
     OriginalExists,
     RangeNotSatisfiable,
@@ -60,6 +71,7 @@ from galerly_cdn.errors.request import (
     SignatureTooEarly,
     SignatureWrongClient,
     SizeNotAllowed,
+    Unauthorized,
     UnknownPath,
     UploadTooLarge,
     UrlTooLong,
@@ -85,6 +97,7 @@ from galerly_cdn.errors.server import (
 __all__ = [
     "BadRequest",
     "ChecksumMismatch",
+    "CrossSite",
     "Draining",
     "EmptyUpload",
     "Forbidden",
@@ -93,9 +106,15 @@ __all__ = [
     "HeadersTooLarge",
     "HeadersTooSlow",
     "KeyNotHeld",
+    "MalformedBody",
+    "MalformedChecksum",
     "MalformedKey",
+    "MalformedQuery",
     "MethodNotAllowed",
+    "Misdirected",
+    "NoDirectUploads",
     "NoSuchOriginal",
+    "NoSuchUpload",
     "NotFound",
     "OriginalExists",
     "Quarantined",
@@ -118,6 +137,7 @@ __all__ = [
     "TooManyFrames",
     "TooManyPixels",
     "TooMuchMemory",
+    "Unauthorized",
     "Unavailable",
     "Undecodable",
     "UnknownPath",
