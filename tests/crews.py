@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
 from galerly_cdn.config import Settings
-from galerly_cdn.model import Format, Job, Limits, Size, Target
+from galerly_cdn.model import Format, Job, Limits, Picture, Size, Target
 from galerly_cdn.render import process
 from galerly_cdn.render.workers import Workers
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Facts
     from galerly_cdn.render.wire import Hello
 
-JOB = Job(Target(Size(800, 600)), {Format.JPEG: 85}, Limits(10**8, 256, 10**9))
+LIMITS = Limits(10**8, 256, 10**9)
+JOB = Job((Picture(Target(Size(800, 600)), {Format.JPEG: 85}),), LIMITS)
 
 
 @contextlib.contextmanager

@@ -67,7 +67,7 @@ async def test_who_leaves_the_front_of_the_queue_lets_a_lighter_one_pass() -> No
 
 
 async def test_a_refused_turn_ends_the_waiting() -> None:
-    turns: Turns[str] = Turns(1, 10)
+    turns: Turns[str] = Turns(1, 10, 1, kept=0)
     waits = asyncio.create_task(turns.take(10))
     await ticks()
     assert turns.waiting == 1
@@ -80,7 +80,7 @@ async def test_a_refused_turn_ends_the_waiting() -> None:
 
 
 async def test_who_leaves_the_queue_as_the_turn_comes_passes_the_worker_on() -> None:
-    turns: Turns[str] = Turns(2, 10)
+    turns: Turns[str] = Turns(2, 10, 1, kept=0)
     leaver, next_one = (asyncio.create_task(turns.take(1)) for _ in range(2))
     await ticks()
     turns.give("worker")
@@ -91,7 +91,7 @@ async def test_who_leaves_the_queue_as_the_turn_comes_passes_the_worker_on() -> 
 
 
 async def test_the_worker_used_last_is_used_first() -> None:
-    turns: Turns[str] = Turns(1, 10)
+    turns: Turns[str] = Turns(1, 10, 1, kept=0)
     turns.give("cold")
     turns.give("warm")
     assert await turns.take(0) == "warm"
