@@ -1,114 +1,122 @@
-"""CPU of one warm, from one decode, against a render of its own for every picture; through a worker.
+"""CPU of warming a photograph, from one decode, over a render of its own for every picture.
 
-One photograph of 24 megapixels, every size of the allow-list, the CPU of server and worker together.
+Every size of the allow-list, through a worker; the CPU is that of server and worker together. A
+viewer who takes the worker between two pictures costs a decode: the worst case has one each time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import statistics
 import sys
 from argparse import ArgumentParser
 from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks import photographs, proc
+from benchmarks.render import by_round
 from benchmarks.report import Report
-from benchmarks.sampling import interleave, ratios, spread
+from benchmarks.sampling import interleave, spread
 from galerly_cdn.app import recipes
 from galerly_cdn.config import Settings
 from galerly_cdn.model import Format, Target
 from galerly_cdn.render.workers import Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
+    from typing import Any
 
     from galerly_cdn.model import Job
+
+    Warm = Callable[["Bench", Path, Sequence[Job]], Coroutine[Any, Any, None]]
 
 FORMATS: dict[str, tuple[tuple[Format | None, ...], float]] = {
     "JPEG": ((None,), 0.6),
     "JPEG, WebP": ((None, Format.WEBP), 0.6),
     "JPEG, WebP, AVIF": ((None, Format.WEBP, Format.AVIF), 0.7),
 }
-"""What is made of every size, and the warm's CPU over that of separate renders, at most."""
+"""What is made of every size, and the CPU of warming over that of separate renders, at most."""
 
 
 class Bench:
-    """A worker, an original, and an event loop to ask them in."""
+    """One worker, and an event loop to ask it in."""
 
-    def __init__(self, original: Path, runner: asyncio.Runner) -> None:
-        self._file = original.open("rb")
-        self._length_bytes = original.stat().st_size
+    def __init__(self, runner: asyncio.Runner) -> None:
         self._runner = runner
-        self._workers = Workers(Settings(workers=1), lambda _: None)
-        self.libvips = runner.run(self._workers.start()).libvips
+        self.workers = Workers(Settings(workers=1), lambda _: None)
+        self.libvips = runner.run(self.workers.start()).libvips
 
-    def close(self) -> None:
-        """End the worker."""
-        self._runner.run(self._workers.close(5))
-        self._file.close()
-
-    def cpu_ms(self, work: Callable[[], Awaitable[None]]) -> float:
+    def cpu_ms(self, warm: Warm, original: Path, jobs: Sequence[Job]) -> float:
         """CPU of this process and its worker for one call."""
+        before_s = proc.cpu_s(os.getpid())
+        self._runner.run(warm(self, original, jobs))
+        return (proc.cpu_s(os.getpid()) - before_s) * 1000
 
-        async def main() -> float:
-            before_s = proc.cpu_s(os.getpid())
-            await work()
-            return (proc.cpu_s(os.getpid()) - before_s) * 1000
 
-        return self._runner.run(main())
-
-    async def separate(self, jobs: Sequence[Job]) -> None:
-        """As viewers would have it: every picture is a job."""
+async def separately(bench: Bench, original: Path, jobs: Sequence[Job]) -> None:
+    """As viewers have it: every picture is a job of its own."""
+    with original.open("rb") as file:
+        length_bytes = os.fstat(file.fileno()).st_size
         for job in jobs:
-            await self._workers.render(self._file.fileno(), self._length_bytes, job, "")
-
-    async def warm(self, jobs: Sequence[Job]) -> None:
-        """All pictures are one job."""
-        job = jobs[0].of(picture for one in jobs for picture in one.pictures)
-        async for _ in self._workers.warm(self._file.fileno(), self._length_bytes, job, ""):
-            pass
-
-    async def interrupted(self, jobs: Sequence[Job]) -> None:
-        """The worst case: a viewer takes the worker after every picture."""
-        ...
+            await bench.workers.render(file.fileno(), length_bytes, job, "")
 
 
-def measure(original: Path, rounds: int, runner: asyncio.Runner) -> int:
+async def at_once(bench: Bench, original: Path, jobs: Sequence[Job], *, disturbed: bool = False) -> None:
+    """All pictures are one job."""
+    job = jobs[0].of(picture for one in jobs for picture in one.pictures)
+    with original.open("rb") as file:
+        length_bytes = os.fstat(file.fileno()).st_size
+        async for _ in bench.workers.warm(file.fileno(), length_bytes, job, ""):
+            if disturbed:
+                await bench.workers.inspect(file.fileno(), length_bytes, "")
+
+
+CONTESTANTS: dict[str, Warm] = {
+    "separate": separately,
+    "warm": at_once,
+    "disturbed": partial(at_once, disturbed=True),
+}
+
+
+def measure(originals: Sequence[Path], rounds: int, runner: asyncio.Runner) -> int:
     """Measure every set of formats and print the table; the exit code."""
-    bench = Bench(original, runner)
+    bench = Bench(runner)
     made = recipes(Settings(), bench.libvips)
     sizes = [rule.size for rule in Settings().size_rules]
-    report = Report(f"CPU of one warm, {len(sizes)} sizes, {rounds} rounds")
+    report = Report(f"CPU of warming, {len(sizes)} sizes of {len(originals)} photograph(s), {rounds} rounds")
     rows = []
     for name, (formats, most) in FORMATS.items():
         jobs = [made[Target(size, form)].job for size in sizes for form in formats]
-        contestants = {
-            "separate": partial(bench.cpu_ms, partial(bench.separate, jobs)),
-            "warm": partial(bench.cpu_ms, partial(bench.warm, jobs)),
-        }
-        for contestant in contestants.values():
-            contestant()
-        spent = interleave(contestants, rounds)
-        ratio = spread(ratios(spent["warm"], spent["separate"]))
-        verdict = report.at_most(f"warm of {name}", ratio.median, most)
-        rows.append(
-            [name, spread(spent["separate"]).show(0), spread(spent["warm"]).show(0), ratio.show(), verdict]
-        )
-    report.table(["formats", "separate renders, CPU ms", "warm, CPU ms", "ratio", "target"], rows)
-    bench.close()
+        seen: dict[str, list[list[float]]] = {who: [] for who in CONTESTANTS}
+        for original in originals:
+            runs = {who: partial(bench.cpu_ms, warm, original, jobs) for who, warm in CONTESTANTS.items()}
+            for who, spent in interleave(runs, rounds).items():
+                seen[who].append(spent)
+        means = {who: statistics.fmean(map(statistics.median, spent)) for who, spent in seen.items()}
+        ratio, worst = (spread(by_round(seen[who], seen["separate"])) for who in ("warm", "disturbed"))
+        verdict = report.at_most(f"warming {name}", ratio.median, most)
+        row = [name, f"{means['separate']:.0f}", f"{means['warm']:.0f}", ratio.show(), verdict, worst.show()]
+        rows.append(row)
+    heads = ["formats", "separately, CPU ms", "warming", "ratio", "target", "disturbed after every picture"]
+    report.table(heads, rows)
+    runner.run(bench.workers.close(5))
     return report.end()
 
 
 def main() -> int:
     """The command line."""
     parser = ArgumentParser(prog="python -m benchmarks.warm", description=__doc__)
-    parser.add_argument("--photographs", help="")
-    parser.add_argument("--rounds", type=int, default=7, help="warms of each set of formats [7]")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="warms of each photograph and set of formats [7]"
+    )
+    photographs.add_option(parser)
     options = parser.parse_args()
+    root = options.photographs
+    originals = [root / key for key in photographs.keys(root)] if root else [photographs.large()]
     with asyncio.Runner() as runner:
-        return measure(photographs.large(), options.rounds, runner)
+        return measure(originals, options.rounds, runner)
 
 
 if __name__ == "__main__":

@@ -53,17 +53,15 @@ def prepare(original: bytes, job: Job) -> tuple[int, Iterator[tuple[Rendered, by
 
 
 def pictures(script: Script, job: Job) -> Iterator[tuple[Rendered, bytes]]:
-    """`do` says what is done for every picture, a list what for each; a number is the place in the job."""
-    for place, picture in enumerate(job.pictures):
-        do = script["do"] if isinstance(script["do"], str) else script["do"][picture.target.size.width_px]
-        body = HOOKS[do](script | {"place": place}) or str(os.getpid()).encode()
+    """`do` is done for every picture, or is one for each by its width; `lie_target` tells the first again."""
+    for picture in job.pictures:
         size = picture.target.size
+        do = script["do"] if isinstance(script["do"], str) else script["do"][str(size.width_px)]
+        body = HOOKS[do](script | {"do": do, "picture": size.width_px}) or str(os.getpid()).encode()
+        target = job.pictures[0].target if "lie_target" in script else picture.target
         length_bytes = len(body) + script.get("lie_bytes", 0)
         md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
-        yield (
-            Rendered(picture.target, Format.JPEG, size.width_px, size.height_px, length_bytes, md5),
-            body,
-        )
+        yield Rendered(target, Format.JPEG, size.width_px, size.height_px, length_bytes, md5), body
 
 
 def inspect(original: bytes) -> Facts:

@@ -22,7 +22,7 @@ from galerly_cdn.render.crew import Worker
 from galerly_cdn.render.wire import Bounds
 from galerly_cdn.render.workers import Workers
 from tests import pictures
-from tests.crews import JOB, Meeting, Pool, open_descriptors, opened, pool
+from tests.crews import JOB, Meeting, Pool, open_descriptors, opened, pool, ticks
 
 DEADLINE_S = 2.0
 
@@ -482,12 +482,3 @@ async def test_the_sandbox_holds_what_the_worker_says_it_holds() -> None:
 
 def pids(workers: Workers) -> list[int]:
     return [worker.pid for worker in workers._crew._serving]
-
-
-async def ticks() -> None:
-    """Let every task run up to what it waits for."""
-    for _ in range(5):
-        loop = asyncio.get_running_loop()
-        tick = loop.create_future()
-        loop.call_soon(tick.set_result, None)
-        await tick

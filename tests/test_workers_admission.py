@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from galerly_cdn.errors import QueueFull
 from galerly_cdn.render.admission import Budget, Quarantine, Turns
+from tests.crews import ticks
 
 HOLD_S = 600.0
 
@@ -135,12 +136,3 @@ def test_the_quarantine_forgets_the_oldest_of_very_many() -> None:
 async def enter(budget: Budget, weight_bytes: int) -> None:
     async with budget.share(weight_bytes):
         pass
-
-
-async def ticks() -> None:
-    """Let every task run up to what it waits for."""
-    for _ in range(5):
-        loop = asyncio.get_running_loop()
-        tick = loop.create_future()
-        loop.call_soon(tick.set_result, None)
-        await tick

@@ -15,7 +15,7 @@ from galerly_cdn.errors import StoreUnreachable, Unsettled
 from galerly_cdn.model import Job, Record, Rendition, Target, Value
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
     from galerly_cdn.model import Rendered
     from galerly_cdn.store import Original, Originals, Renditions
@@ -106,7 +106,7 @@ class Origin:
                 return filled, collapsed
         raise Unsettled
 
-    async def warm(self, key: str, targets: Sequence[Target]) -> AsyncIterator[Warmed]:
+    async def warm(self, key: str, targets: Sequence[Target]) -> AsyncGenerator[Warmed, None]:
         """Store what is not stored and current yet, from one decode; each picture as it is there.
 
         Every target is in `recipes`. Begun again it goes on where it ended. One told twice was replaced

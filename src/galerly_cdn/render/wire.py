@@ -1,7 +1,7 @@
 """What passes between the server and a worker process: messages, and how they are framed.
 
 A frame is a kind (one byte), the lengths of its two parts, a message as JSON, and bytes beside it. The
-server says `Order` (an original's file descriptor travels with it), `Go` and `Stop`; the worker says the rest:
+server says `Order` (an original's file descriptor travels with it), `Go` and `Stop`, the worker the rest:
 
     Hello                                     once, when it is ready (or Failed, and it ends)
     Order → Weighed → Go → Done … Go → Done   a job: a picture for each Go, said when the memory is there
