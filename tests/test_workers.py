@@ -290,6 +290,22 @@ async def test_waiting_for_memory_is_not_held_against_an_original(monkeypatch: p
         assert await call == b"late"
 
 
+async def test_reading_the_header_is_part_of_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead_s = 0.0
+    loop = asyncio.get_running_loop()
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + ahead_s)
+    async with Meeting() as meeting, pool(workers=1, render_deadline_s=1000) as workers:
+        call = asyncio.create_task(workers.do("meet", at=meeting.at, weigh_at=meeting.at))
+        await meeting.arrival()
+        ahead_s += 600
+        meeting.let_go()
+        await meeting.arrival()
+        ahead_s += 600
+        with pytest.raises(errors.RenderTimeout):
+            await call
+
+
 async def test_a_caller_who_leaves_frees_the_worker() -> None:
     async with Meeting() as meeting, pool(workers=1) as workers:
         before = await workers.do("work")
@@ -405,6 +421,13 @@ async def test_closing_twice_or_before_the_start_is_no_error() -> None:
     await Workers(Settings(), print).close(1)
     async with pool(workers=1) as workers:
         await workers.close(1)
+
+
+async def test_a_replacement_called_for_as_the_pool_closes_is_not_started() -> None:
+    async with pool(workers=1) as workers:
+        workers._crew._serving.copy().pop().kill()
+        await workers.reach("worker-died", 1)
+    assert not workers._crew._processes
 
 
 async def test_nothing_is_left_behind() -> None:

@@ -100,6 +100,88 @@ async def test_the_worker_used_last_is_used_first() -> None:
     assert not turns.withdraw("cold")
 
 
+async def test_who_warms_waits_behind_every_viewer() -> None:
+    turns: Turns[str] = Turns(9, 9, 9, kept=0)
+    calls = {"warm": asyncio.create_task(turns.take_to_warm())}
+    await ticks()
+    calls |= {name: asyncio.create_task(turns.take(1)) for name in ("first", "second")}
+    await ticks()
+    assert (turns.waiting, turns.warming) == (2, 1)
+    for name in ("first", "second", "warm"):
+        turns.give("worker")
+        assert await calls.pop(name) == "worker"
+        assert not any(call.done() for call in calls.values())
+    assert (turns.waiting, turns.warming) == (0, 0)
+
+
+async def test_a_warm_begins_only_while_so_many_others_are_free() -> None:
+    turns: Turns[str] = Turns(9, 9, 9, kept=1)
+    turns.give("a")
+    warm = asyncio.create_task(turns.take_to_warm())
+    await ticks()
+    assert not warm.done()
+    assert await turns.take(1) == "a"
+    turns.give("b")
+    await ticks()
+    assert not warm.done()
+    turns.give("a")
+    assert await warm == "a"
+    assert await turns.take(1) == "b"
+
+
+async def test_those_who_warm_are_served_in_the_order_of_asking() -> None:
+    """Nobody overtakes who was handed a worker and has not run yet."""
+    turns: Turns[str] = Turns(9, 9, 9, kept=1)
+    turns.give("a")
+    first = asyncio.create_task(turns.take_to_warm())
+    await ticks()
+    turns.give("b")
+    turns.give("c")
+    assert await turns.take_to_warm() == "c"
+    assert await first == "b"
+
+
+async def test_what_is_lent_can_be_claimed_back_until_somebody_takes_it() -> None:
+    turns: Turns[str] = Turns(9, 9, 9, kept=0)
+    me, other = object(), object()
+    turns.lend("worker", me)
+    assert not turns.claim("worker", other)
+    assert turns.claim("worker", me)
+    assert not turns.claim("worker", me)
+    turns.lend("worker", me)
+    turns.give("free")
+    assert await turns.take(1) == "free"
+    assert await turns.take(1) == "worker"
+    assert not turns.claim("worker", me)
+
+
+async def test_what_is_lent_goes_to_a_viewer_who_waits_and_never_to_a_warm() -> None:
+    turns: Turns[str] = Turns(9, 9, 9, kept=0)
+    warm, viewer = asyncio.create_task(turns.take_to_warm()), asyncio.create_task(turns.take(1))
+    await ticks()
+    turns.lend("worker", "me")
+    assert await viewer == "worker"
+    turns.lend("worker", "me")
+    await ticks()
+    assert not warm.done()
+    assert turns.withdraw("worker")
+    assert not turns.claim("worker", "me")
+    turns.give("worker")
+    assert await warm == "worker"
+
+
+async def test_those_who_wait_to_warm_are_bounded_and_can_be_refused() -> None:
+    turns: Turns[str] = Turns(0, 0, 1, kept=0)
+    waits = asyncio.create_task(turns.take_to_warm())
+    await ticks()
+    with pytest.raises(QueueFull):
+        await turns.take_to_warm()
+    turns.refuse(QueueFull("no worker starts"))
+    with pytest.raises(QueueFull, match="no worker starts"):
+        await waits
+    assert turns.warming == 0
+
+
 def test_two_strikes_within_the_time_hold_an_original() -> None:
     now_s = 0.0
     quarantine = Quarantine(HOLD_S, lambda: now_s)

@@ -225,6 +225,15 @@ async def test_a_worker_that_dies_between_two_pictures_costs_a_decode() -> None:
         assert [rendered.width_px async for rendered, _ in warm] == [2, 3]
 
 
+async def test_a_worker_that_ended_as_it_answered_is_not_lent() -> None:
+    async with pool(workers=1) as workers:
+        (only,) = workers._crew._serving
+        only.kill()
+        await workers.reach("worker-died", 1)
+        workers._crew.lend(only, "a call")
+        assert not workers._turns.claim(only, "a call")
+
+
 async def test_every_picture_has_the_whole_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     ahead_s = 0.0
     loop = asyncio.get_running_loop()
@@ -273,6 +282,9 @@ async def test_who_leaves_between_two_pictures_frees_the_worker() -> None:
     async with pool(workers=1) as workers:
         async with warming(workers) as warm:
             _, before = await anext(warm)
+        await ticks()
+        (only,) = workers._crew._serving
+        assert not only.is_paused, "it was told to forget the job"
         assert [body for _, body in await all_of(workers, sizes=(4, 5))] == [before, before]
         assert not workers.counted
 
@@ -321,6 +333,20 @@ async def test_a_drain_ends_a_warm_after_the_picture_being_made() -> None:
         with pytest.raises(errors.Draining):
             await anext(warm)
         await closing
+
+
+async def test_during_a_drain_no_further_picture_is_begun() -> None:
+    async with Meeting() as meeting, pool(workers=2) as workers, warming(workers) as warm:
+        await anext(warm)
+        viewer = asyncio.create_task(workers.do("meet", at=meeting.at))
+        await meeting.arrival()
+        closing = asyncio.create_task(workers.close(60))
+        await ticks()
+        with pytest.raises(errors.Draining):
+            await anext(warm)
+        assert not closing.done()
+        meeting.let_go()
+        await asyncio.gather(viewer, closing)
 
 
 async def test_a_warm_that_waits_when_the_drain_is_over_is_refused() -> None:

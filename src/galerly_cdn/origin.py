@@ -150,9 +150,8 @@ class Origin:
                 async for rendered, body in pictures:
                     wanted = Wanted(key, rendered.target)
                     rendition = self._rendition(wanted, original, rendered, body)
-                    filled, _ = await self._fills.run(
-                        wanted, functools.partial(self._keep, wanted, rendition)
-                    )
+                    keep = functools.partial(self._keep, wanted, rendition)
+                    filled, _ = await self._fills.run(wanted, keep)
                     if not filled.stored:
                         raise StoreUnreachable
                     record = filled.rendition.record
@@ -162,9 +161,9 @@ class Origin:
     async def _keep(self, wanted: Wanted, rendition: Rendition) -> Filled:
         """Store what warming made, unless a viewer's fill was first: the others read the winner."""
         first = await self._stored(wanted, rendition.record.version)
-        return (
-            await self._fill(wanted, rendition) if first is None else Filled(first, stored=True, stages_ms={})
-        )
+        if first is not None:
+            return Filled(first, stored=True, stages_ms={})
+        return await self._fill(wanted, rendition)
 
     async def _fill(self, wanted: Wanted, rendition: Rendition | None = None) -> Filled:
         """Render, unless the rendition is there already, and store until the original stays the same."""

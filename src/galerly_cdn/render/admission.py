@@ -64,7 +64,7 @@ class Turns(Generic[W]):
 
     async def take_to_warm(self) -> W:
         """A worker that viewers leave idle. Raises `QueueFull` at once."""
-        if not self._warming and len(self._free) > self._kept:
+        if len(self._free) > self._kept:
             return self._free.pop()
         if len(self._warming) >= self._max_warming:
             raise QueueFull(f"{len(self._warming)} wait to warm")

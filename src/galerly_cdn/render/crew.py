@@ -145,6 +145,8 @@ class Crew:
 
     async def _employ(self, relieves: Worker | None) -> None:
         """The life of one process, from its start until it is reaped."""
+        if self._is_closed:  # since it was hired
+            return
         try:
             worker = self._begin()
         except OSError as error:

@@ -84,7 +84,7 @@ def pictures(original: bytes, job: Job, read: Header | None = None) -> Iterator[
 
 
 def planned(read: Header, job: Job) -> tuple[Plan, ...]:
-    """Every decision, before a pixel is decoded, the largest size first.
+    """Every decision, before a pixel is decoded, the largest size first, and of one size the widest margin.
 
     Sides are computed from the original's, whatever a picture is made from. Raises `TooManyPixels`,
     `TooManyFrames`, `TooMuchMemory`.
@@ -100,7 +100,7 @@ def planned(read: Header, job: Job) -> tuple[Plan, ...]:
         )
         for picture in job.pictures
     )
-    return tuple(sorted(plans, key=lambda plan: plan.sides_px, reverse=True))
+    return tuple(sorted(plans, key=lambda plan: (plan.sides_px, plan.margin), reverse=True))
 
 
 def pixels(original: bytes, plan: Plan, made: Sequence[Made]) -> Image:
