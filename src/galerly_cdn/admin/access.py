@@ -92,10 +92,6 @@ def _read_tokens(file: Path) -> tuple[str, ...]:
     if not tokens:
         raise SettingsError([f"admin_token_file: {file} holds no token"])
     if not all(len(one) >= MIN_TOKEN_BYTES and _TOKEN.fullmatch(one) for one in tokens):
-        raise SettingsError(
-            [
-                f"admin_token_file: a token in {file} is shorter than {MIN_TOKEN_BYTES} characters, or holds "
-                "others than letters, digits and ._~+/-; `openssl rand -hex 32` makes one"
-            ]
-        )
+        problem = f"a token is shorter than {MIN_TOKEN_BYTES} characters, or holds others than A-Za-z0-9._~+/-"
+        raise SettingsError([f"admin_token_file: {file}: {problem}; `openssl rand -hex 32` makes one"])
     return tokens

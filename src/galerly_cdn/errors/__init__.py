@@ -12,7 +12,7 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     │                              · SignatureTooEarly · SignatureWrongClient
     ├── NotFound             404   UnknownPath · NoSuchOriginal · NoSuchUpload
     ├── MethodNotAllowed     405   ReadOnlyStore
-    ├── HeadersTooSlow       408
+    ├── TooSlow              408   HeadersTooSlow · BodyTooSlow
     ├── KeyNotHeld           409
     ├── NoDirectUploads      409
     ├── OriginalExists       412
@@ -27,6 +27,7 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
     │                              · TooManyConnections
     ├── RenderFailed         504   RenderTimeout · WorkerDied
+    ├── Disconnected         (never served: whoever asked has left, and only the log is told)
     └── SettingsError        (never served: the command line prints it and exits with 2)
 """
 
@@ -44,8 +45,10 @@ from galerly_cdn.errors.photograph import (
 )
 from galerly_cdn.errors.request import (
     BadRequest,
+    BodyTooSlow,
     ChecksumMismatch,
     CrossSite,
+    Disconnected,
     EmptyUpload,
     Forbidden,
     FormatNotAllowed,
@@ -71,6 +74,7 @@ from galerly_cdn.errors.request import (
     SignatureTooEarly,
     SignatureWrongClient,
     SizeNotAllowed,
+    TooSlow,
     Unauthorized,
     UnknownPath,
     UploadTooLarge,
@@ -96,8 +100,10 @@ from galerly_cdn.errors.server import (
 
 __all__ = [
     "BadRequest",
+    "BodyTooSlow",
     "ChecksumMismatch",
     "CrossSite",
+    "Disconnected",
     "Draining",
     "EmptyUpload",
     "Forbidden",
@@ -137,6 +143,7 @@ __all__ = [
     "TooManyFrames",
     "TooManyPixels",
     "TooMuchMemory",
+    "TooSlow",
     "Unauthorized",
     "Unavailable",
     "Undecodable",
