@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from galerly_cdn import __version__
 from galerly_cdn.admin.answers import JSON, JSON_LINES, Failed
-from galerly_cdn.admin.service import Key
+from galerly_cdn.admin.service import NUMBER_PATTERN, SEGMENT_PATTERN
 from galerly_cdn.deliver import Failure
-from galerly_cdn.errors import CrossSite, Misdirected, Unauthorized
+from galerly_cdn.errors import BadRequest, CrossSite, HeadersTooLarge, Misdirected, Unauthorized, UrlTooLong
 from galerly_cdn.model import schemas
 
 if TYPE_CHECKING:
@@ -25,26 +25,38 @@ if TYPE_CHECKING:
     Schemas = dict[Any, dict[str, Any]]
 
 _REFERENCE = "#/components/schemas/{name}"
-_ALWAYS: tuple[type[GalerlyError], ...] = (Unauthorized, CrossSite, Misdirected)
-_KEY = (
-    "The photograph's key, `gallery/photo`. Its slashes stay slashes, all else is percent-encoded UTF-8; at "
-    "most 900 bytes, no empty, `.` or `..` segment, no control character, no backslash."
+_ALWAYS: tuple[type[GalerlyError], ...] = (
+    Unauthorized,
+    CrossSite,
+    Misdirected,
+    BadRequest,
+    UrlTooLong,
+    HeadersTooLarge,
+)
+_KEY = "/{gallery}/{photo}"
+"""How a key is described: a parameter's slash is always encoded (OpenAPI 3.1 §4.8.12), a key's never is."""
+_SEGMENT = {"type": "string", "pattern": f"^{SEGMENT_PATTERN}$"}
+_NAMED = {
+    "gallery": (_SEGMENT, "The key up to its slash. Keys of other depths are addressed likewise."),
+    "photo": (_SEGMENT, "The rest of the key, which has at most 900 bytes of UTF-8."),
+    "id": ({"type": "string", "pattern": f"^{NUMBER_PATTERN}$"}, "The upload, as it was numbered."),
+}
+_PICTURE = (
+    "The body is the file itself, whatever its Content-Type says. Content-MD5, Digest, Content-Digest, "
+    "Repr-Digest and x-amz-checksum-{md5,sha1,sha256,sha512} are verified."
 )
 _LINES = " One JSON value a line; one with an `error` tells what went wrong."
-_CHECKSUMS = {
-    "Content-MD5": "The bytes' MD5 in base64 (RFC 1864).",
-    "Content-Digest": "Their SHA-256 or SHA-512 (RFC 9530). Repr-Digest and x-amz-checksum-sha256 do too.",
-}
 
 
 def describe(routes: Sequence[Route]) -> dict[str, Any]:
     """The OpenAPI document."""
-    kinds = list(dict.fromkeys([Key, Failure, Failed, *(kind for route in routes for kind in _kinds(route))]))
+    kinds = list(dict.fromkeys([Failure, Failed, *(kind for route in routes for kind in _kinds(route))]))
     told, components = schemas(kinds, _REFERENCE)
     known: Schemas = dict(zip(kinds, told, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, known, components)
+        path = route.path.replace("/{key}", _KEY)
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, known, components)
     for route in routes:  # parameters are told one by one, so their structs are nobody's component
         if route.query is not None:
             components.pop(route.query.__name__, None)
@@ -76,11 +88,12 @@ def _operation(route: Route, known: Schemas, components: dict[str, Any]) -> dict
         "summary": route.summary + ".",
         "responses": {**_answers(route, known), **_refusals(route, known)},
     }
-    parameters = [*_named(route, known), *_asked(route, components)]
+    parameters = [*_named(route), *_asked(route, components)]
     if parameters:
         operation["parameters"] = parameters
     if route.takes_picture:
         picture = {"type": "string", "format": "binary"}
+        operation["description"] = _PICTURE
         operation["requestBody"] = {"required": True, "content": {"image/*": {"schema": picture}}}
     if route.body is not None:
         operation["requestBody"] = {
@@ -125,20 +138,13 @@ def _below(kind: type[GalerlyError]) -> list[type[GalerlyError]]:
     return [] if kind.__name__ == "BadRequest" else kind.__subclasses__()
 
 
-def _named(route: Route, known: Schemas) -> list[dict[str, Any]]:
+def _named(route: Route) -> list[dict[str, Any]]:
     """The parameters of the path."""
-    schema = {"key": known[Key], "id": {"type": "string", "pattern": "^[0-9a-f]{32}$"}}
-    meaning = {"key": _KEY, "id": "The upload, as `POST /uploads` numbered it."}
-    parameters: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "description": meaning[name], "schema": schema[name]}
-        for name in re.findall(r"\{(\w+)\}", route.path)
+    return [
+        {"name": name, "in": "path", "required": True, "description": meaning, "schema": schema}
+        for name in re.findall(r"\{(\w+)\}", route.path.replace("/{key}", _KEY))
+        for schema, meaning in [_NAMED[name]]
     ]
-    if route.takes_picture:
-        parameters += [
-            {"name": name, "in": "header", "description": one, "schema": {"type": "string"}}
-            for name, one in _CHECKSUMS.items()
-        ]
-    return parameters
 
 
 def _asked(route: Route, components: dict[str, Any]) -> list[dict[str, Any]]:

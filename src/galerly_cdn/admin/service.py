@@ -26,7 +26,7 @@ from galerly_cdn.errors import (
     UploadTooLarge,
 )
 from galerly_cdn.model import Meta, Value
-from galerly_cdn.url import MAX_KEY_BYTES, checked_key, parse_key
+from galerly_cdn.url import checked_key, parse_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -41,14 +41,16 @@ if TYPE_CHECKING:
 _NO_CONTROL = r"\x00-\x1f\x7f-\x9f"
 _INNER = rf"[^/\\{_NO_CONTROL}]"
 _FIRST = rf"[^./\\{_NO_CONTROL}]"
-_SEGMENT = rf"({_FIRST}{_INNER}*|\.{_FIRST}{_INNER}*|\.\.{_INNER}+)"
-KEY_PATTERN = rf"^{_SEGMENT}(/{_SEGMENT})*$"
+SEGMENT_PATTERN = rf"({_FIRST}{_INNER}*|\.{_FIRST}{_INNER}*|\.\.{_INNER}+)"
+KEY_PATTERN = rf"^{SEGMENT_PATTERN}(/{SEGMENT_PATTERN})*$"
 """`url.checked_key` as JSON Schema can say it, but for the length in bytes; a test compares the two."""
-PREFIX_PATTERN = rf"^({_SEGMENT}/)*{_INNER}*$"
-_NUMBER = re.compile(r"[0-9a-f]{32}")
+PREFIX_PATTERN = rf"^({SEGMENT_PATTERN}/)*{_INNER}*$"
+NUMBER_PATTERN = "[0-9a-f]{32}"
 _PAGE = 1000
 
-Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY_BYTES, extra_json_schema={"pattern": KEY_PATTERN})]
+Key = Annotated[str, Meta(extra_json_schema={"pattern": KEY_PATTERN})]
+NoKey = Annotated[str, Meta(extra_json_schema={"pattern": f"^$|{KEY_PATTERN}"})]
+Prefix = Annotated[str, Meta(extra_json_schema={"pattern": PREFIX_PATTERN})]
 
 
 class Replace(Value, frozen=True):
@@ -60,12 +62,8 @@ class Replace(Value, frozen=True):
 class Part(Value, frozen=True):
     """Which part of the listing: keys with this prefix, after this one, at most so many."""
 
-    prefix: Annotated[
-        str, Meta(max_length=MAX_KEY_BYTES - 1, extra_json_schema={"pattern": PREFIX_PATTERN})
-    ] = ""
-    after: Annotated[
-        str, Meta(max_length=MAX_KEY_BYTES, extra_json_schema={"pattern": f"^$|{KEY_PATTERN}"})
-    ] = ""
+    prefix: Prefix = ""
+    after: NoKey = ""
     limit: Annotated[int, Meta(ge=1, le=_PAGE)] = _PAGE
 
 
@@ -79,9 +77,7 @@ class GalleryAfter(Value, frozen=True):
     """A gallery's originals; those after a key, to go on where lines ended."""
 
     gallery: Key
-    after: Annotated[
-        str, Meta(max_length=MAX_KEY_BYTES, extra_json_schema={"pattern": f"^$|{KEY_PATTERN}"})
-    ] = ""
+    after: NoKey = ""
 
 
 class Completion(Value, frozen=True):
@@ -135,12 +131,8 @@ class Service:
     async def list(self, call: Call) -> Response:
         """A part of the originals."""
         asked = call.asked(Part)
-        try:
-            checked_key(asked.prefix + "x")  # a prefix is what a key may begin with
-            if asked.after:
-                checked_key(asked.after)
-        except MalformedKey as error:
-            raise MalformedQuery("prefix or after") from error
+        _check(asked.prefix + "x")  # a prefix is what a key may begin with
+        _check(asked.after or "x")
         return told(await self._archive.list(asked.prefix, asked.after, asked.limit))
 
     async def inspect(self, call: Call) -> Response:
@@ -161,7 +153,7 @@ class Service:
 
     async def purge_gallery(self, call: Call) -> Lines:
         """Remove what was made of a gallery."""
-        call.subject = checked_key(call.asked(Gallery).gallery)
+        call.subject = _check(call.asked(Gallery).gallery)
         return _lines(call, self._archive.purge_gallery(call.subject), "purged")
 
     async def warm(self, call: Call) -> Lines:
@@ -171,7 +163,8 @@ class Service:
     async def warm_gallery(self, call: Call) -> Lines:
         """Make what is lacking of a gallery."""
         asked = call.asked(GalleryAfter)
-        call.subject = checked_key(asked.gallery)
+        call.subject = _check(asked.gallery)
+        _check(asked.after or "x")
         made = self._warming.gallery(call.subject, asked.after, call.request_id)
         return _lines(call, made, "warmed")
 
@@ -194,7 +187,7 @@ class Service:
         if self._incoming is None:
             raise NoDirectUploads
         number = call.named.decode("latin-1")
-        if not _NUMBER.fullmatch(number):
+        if not re.fullmatch(NUMBER_PATTERN, number):
             raise NoSuchUpload
         asked = await call.json(Completion)
         call.subject = f"{number} as {checked_key(asked.key)}"
@@ -219,6 +212,14 @@ def _key(call: Call) -> str:
     """The key in the path. Raises `MalformedKey`."""
     call.subject = parse_key(call.named)
     return call.subject
+
+
+def _check(key: str) -> str:
+    """A key in the query. Raises `MalformedQuery`."""
+    try:
+        return checked_key(key)
+    except MalformedKey as error:
+        raise MalformedQuery(repr(key)) from error
 
 
 def _check_conditions(call: Call, replaces: bool) -> None:  # noqa: FBT001 - the query's word
