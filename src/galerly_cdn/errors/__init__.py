@@ -4,20 +4,24 @@ Every error knows its own answer: status, stable code, public sentence, how long
 What went wrong inside (`detail`) is for the log and never leaves the machine.
 
     GalerlyError
-    ├── BadRequest           400   MalformedKey · EmptyUpload · ChecksumMismatch
-    ├── Forbidden            403   SizeNotAllowed · FormatNotAllowed · SignatureRequired
-    │                              · SignatureInvalid · SignatureExpired · SignatureTooEarly
-    │                              · SignatureWrongClient
-    ├── NotFound             404   UnknownPath · NoSuchOriginal
+    ├── BadRequest           400   MalformedKey · MalformedQuery · MalformedBody · EmptyUpload
+    │                              · MalformedChecksum · ChecksumMismatch
+    ├── Unauthorized         401
+    ├── Forbidden            403   SizeNotAllowed · FormatNotAllowed · CrossSite
+    │                              · SignatureRequired · SignatureInvalid · SignatureExpired
+    │                              · SignatureTooEarly · SignatureWrongClient
+    ├── NotFound             404   UnknownPath · NoSuchOriginal · NoSuchUpload
     ├── MethodNotAllowed     405   ReadOnlyStore
     ├── TooSlow              408   HeadersTooSlow · BodyTooSlow
     ├── KeyNotHeld           409
+    ├── NoDirectUploads      409
     ├── OriginalExists       412
     ├── UploadTooLarge       413
     ├── UrlTooLong           414
     ├── Unrenderable         415   UnsupportedFormat · Undecodable · TooManyPixels · TooManyBytes
     │                              · TooManyFrames · TooMuchMemory · Quarantined
     ├── RangeNotSatisfiable  416
+    ├── Misdirected          421
     ├── HeadersTooLarge      431
     ├── StoreRefused         502   StoreCorrupt
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
@@ -43,6 +47,7 @@ from galerly_cdn.errors.request import (
     BadRequest,
     BodyTooSlow,
     ChecksumMismatch,
+    CrossSite,
     Disconnected,
     EmptyUpload,
     Forbidden,
@@ -50,9 +55,15 @@ from galerly_cdn.errors.request import (
     HeadersTooLarge,
     HeadersTooSlow,
     KeyNotHeld,
+    MalformedBody,
+    MalformedChecksum,
     MalformedKey,
+    MalformedQuery,
     MethodNotAllowed,
+    Misdirected,
+    NoDirectUploads,
     NoSuchOriginal,
+    NoSuchUpload,
     NotFound,
     OriginalExists,
     RangeNotSatisfiable,
@@ -64,6 +75,7 @@ from galerly_cdn.errors.request import (
     SignatureWrongClient,
     SizeNotAllowed,
     TooSlow,
+    Unauthorized,
     UnknownPath,
     UploadTooLarge,
     UrlTooLong,
@@ -92,6 +104,7 @@ __all__ = [
     "BadRequest",
     "BodyTooSlow",
     "ChecksumMismatch",
+    "CrossSite",
     "Disconnected",
     "Draining",
     "EmptyUpload",
@@ -101,9 +114,15 @@ __all__ = [
     "HeadersTooLarge",
     "HeadersTooSlow",
     "KeyNotHeld",
+    "MalformedBody",
+    "MalformedChecksum",
     "MalformedKey",
+    "MalformedQuery",
     "MethodNotAllowed",
+    "Misdirected",
+    "NoDirectUploads",
     "NoSuchOriginal",
+    "NoSuchUpload",
     "NotFound",
     "OriginalExists",
     "Quarantined",
@@ -129,6 +148,7 @@ __all__ = [
     "TooManyPixels",
     "TooMuchMemory",
     "TooSlow",
+    "Unauthorized",
     "Unavailable",
     "Undecodable",
     "UnknownPath",
