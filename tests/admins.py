@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from galerly_cdn.config import Settings
     from galerly_cdn.model import Head
     from galerly_cdn.store import Incoming
-    from galerly_cdn.telemetry import AuditRecord
 
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -144,8 +143,7 @@ class SmallAdmin:
     def __post_init__(self) -> None:
         self.cdn = SmallCdn(self.settings, renderer=self.decoder)
         self.telemetry = self.cdn.telemetry
-        self.audits: list[AuditRecord] = []
-        self.telemetry.audit = self.audits.append  # type: ignore[method-assign]
+        self.audits = self.cdn.audits
         self.deposit = MemoryDeposit(self.cdn.originals)
         guard = Guard(self.settings.private_prefixes, None, lambda: 0.0, signs_originals=False)
         self.archive = Archive(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +14,7 @@ from tests.admins import TOKEN, SmallAdmin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 OTHER = "fedcba9876543210fedcba9876543210"
 HERE = {"host": "127.0.0.1:9000"}
