@@ -18,7 +18,19 @@ from galerly_cdn.asgi import Application
 from galerly_cdn.config import Settings
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import NoSuchOriginal, Unsettled
-from galerly_cdn.model import Format, Head, Job, Listed, Picture, Record, Rendered, Rendition, Target
+from galerly_cdn.misses import Misses
+from galerly_cdn.model import (
+    Format,
+    Head,
+    Job,
+    Listed,
+    Picture,
+    Record,
+    Rendered,
+    Rendition,
+    Target,
+    replaced,
+)
 from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.original import Downloads
 from galerly_cdn.private import Guard
@@ -75,6 +87,8 @@ class MemoryOriginals:
         self.reading = 0
         self._versions = itertools.count(1)
         self.error: GalerlyError | None = None
+        self.stale_s = 0.0
+        """How old what is remembered is; then `error` is told only to who will not have that."""
         self.heads = 0
         self.opened = 0
 
@@ -88,8 +102,10 @@ class MemoryOriginals:
     def remove(self, key: str) -> None:
         del self._heads[key]
 
-    async def head(self, key: str, *, remembered: bool = True) -> Head:  # noqa: ARG002
+    async def head(self, key: str, *, remembered: bool = True) -> Head:
         self.heads += 1
+        if remembered and self.stale_s:
+            return replaced(self._heads[key], stale_s=self.stale_s)
         return self._found(key)
 
     async def open(self, key: str) -> Original:
@@ -235,6 +251,8 @@ class SmallCdn:
     renditions: MemoryRenditions = field(default_factory=MemoryRenditions)
     renderer: CountingRenderer = field(default_factory=CountingRenderer)
     digest: str = "recipe-1"
+    now_s: float = 1000.0
+    """Of the misses' clock."""
 
     def __post_init__(self) -> None:
         self.records: list[AccessRecord] = []
@@ -254,6 +272,7 @@ class SmallCdn:
             clock=self.telemetry.monotonic,
             count=self.counters.count,
         )
+        self.misses = Misses(self.originals, self.settings, lambda: self.now_s)
         self.edge = self.guarded(None)
         self.application = Application(lambda _path: self.edge.answer, self.settings, self.telemetry)
 
@@ -269,11 +288,11 @@ class SmallCdn:
         return Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
-            originals=self.originals,
+            misses=self.misses,
             renditions=self.renditions,
             origin=self.origin,
             guard=guard,
-            downloads=Downloads(settings, self.originals, guard),
+            downloads=Downloads(settings, self.misses, self.originals, guard),
         )
 
     def _recipes(self) -> Mapping[Target, Recipe]:
@@ -294,6 +313,7 @@ class SmallCdn:
         *,
         query: bytes = b"",
         extra: Sequence[tuple[bytes, bytes]] = (),
+        client: str = "192.0.2.1",
         **headers: str,
     ) -> Answer:
         """One request; `if_none_match="…"` is the header If-None-Match, `extra` may repeat headers."""
@@ -310,7 +330,7 @@ class SmallCdn:
             "method": method,
             "raw_path": path.encode("ascii") if isinstance(path, str) else path,
             "query_string": query,
-            "client": ("192.0.2.1", 4711),
+            "client": (client, 4711),
             "headers": [
                 *extra,
                 *((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()),

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from galerly_cdn import roots
+from galerly_cdn.app import compose
+from galerly_cdn.config import Settings
 from galerly_cdn.errors import (
     GalerlyError,
     NoSuchOriginal,
@@ -19,10 +22,13 @@ from galerly_cdn.errors import (
     Unsettled,
 )
 from galerly_cdn.origin import Wanted, Warmed
+from tests import pictures
 from tests.crews import ticks
 from tests.fakes import MemoryOriginals, SmallCdn
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from galerly_cdn.model import Head, Rendition, Target
 
 KEY = "g/a.jpg"
@@ -110,6 +116,25 @@ async def test_nothing_to_warm_is_no_error() -> None:
     cdn.originals.put(KEY)
     assert await warm(cdn, ()) == []
     assert cdn.originals.opened == 0
+
+
+async def test_a_folder_is_warmed_by_real_workers(tmp_path: Path) -> None:
+    """Beside viewers who ask for the same, for whom there is but one picture of each target."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(pictures.jpeg(900, 600))
+    settings = Settings(workers=1, renditions=str(tmp_path / "renditions"), access_log=False)
+    targets = [one for rule in settings.size_rules for one in rule.targets]
+    async with compose(settings, roots.resolve(settings, str(folder))) as cdn:
+        version = (await cdn.originals.head("a.jpg")).version
+        viewers = [asyncio.create_task(cdn.origin.fill(Wanted("a.jpg", one), version)) for one in targets]
+        told = [one async for one in cdn.origin.warm("a.jpg", targets)]
+        seen = [(await viewer)[0].rendition for viewer in viewers]
+        again = [one async for one in cdn.origin.warm("a.jpg", targets)]
+    assert {one.target for one in told} == set(targets)
+    assert all(one.was_there for one in again)
+    assert [one.target for one in again] == targets
+    assert [one.length_bytes for one in again] == [len(one.body) for one in seen]
 
 
 # ------------------------------------------------------------------------------------- it ends in the middle

@@ -70,6 +70,40 @@ async def test_an_unsigned_request_never_reaches_the_store() -> None:
     assert cdn.renditions.gets == cdn.renderer.renders == 0
 
 
+EVERY_ANSWER = {
+    "a miss": ("GET", b"accept", b"*/*", 200),
+    "a hit": ("GET", b"accept", b"*/*", 200),
+    "a 304": ("GET", b"if-none-match", b"*", 304),
+    "a range": ("GET", b"range", b"bytes=0-0", 206),
+    "a range outside": ("GET", b"range", b"bytes=99999-", 416),
+    "a head": ("HEAD", b"accept", b"*/*", 200),
+    "another format": ("GET", b"accept", b"image/avif", 200),
+}
+REFUSED = {
+    "none": (b"", "signature-required"),
+    "over": (query(Grant(resource=HOST + PATH, expires_s=NOW_S)), "signature-expired"),
+    "altered": (query().replace(b"Expires=1", b"Expires=2"), "signature-invalid"),
+    "of another": (query(Grant(resource=HOST + PATH + "x", expires_s=NOW_S + 60)), "signature-invalid"),
+}
+
+
+async def test_every_answer_is_for_signed_requests_alone() -> None:
+    """What memory and the store hold is told to nobody else, and one signature opens GET and HEAD."""
+    cdn = private_cdn()
+    for name, (method, header, value, status) in EVERY_ANSWER.items():
+        sent = [(header, value)]
+        for unsigned, code in REFUSED.values():
+            answer = await cdn.ask(PATH, method, query=unsigned, extra=sent)
+            assert answer.status == 403, name
+            assert answer.headers["cache-control"] == "no-store"
+            assert "etag" not in answer.headers
+            assert cdn.records[-1].reason == code
+        answer = await cdn.ask(PATH, method, query=query(), extra=sent)
+        assert answer.status == status, name
+        assert answer.headers["cache-control"] == ("no-store" if status == 416 else "private, max-age=3600")
+        assert "access-control-allow-origin" not in answer.headers
+
+
 async def test_a_signature_that_ends_while_its_picture_is_hot_ends_the_hits() -> None:
     cdn = private_cdn()
     assert (await cdn.ask(PATH, query=query())).status == 200

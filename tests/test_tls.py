@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from cryptography import x509
@@ -17,7 +17,7 @@ from galerly_cdn import layers, listener
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.listener.certificate import Certificate
 from tests.certificates import Files, believing, make
-from tests.listening import Echo, Served, answer, get, run, serving
+from tests.listening import Echo, Served, Viewer, answer, get, run, serving
 from tests.shapes import OneMachine
 from tests.test_bodies import Taking
 from tests.test_smuggling import REFUSED, SECOND
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from galerly_cdn.deliver import Response
     from galerly_cdn.errors import GalerlyError
     from galerly_cdn.listener import Receive, Scope, Send
+
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -202,6 +205,73 @@ def test_a_viewer_who_ends_tls_is_gone(files: Files) -> None:
 
     run(scenario())
     assert told == ["http.disconnect"]
+
+
+class ByHand:
+    """A viewer whose TLS is done here, record by record, so that it can stop in the midst of it."""
+
+    def __init__(self, viewer: Viewer, tls: ssl.SSLContext) -> None:
+        self.viewer = viewer
+        self.came, self.leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = tls.wrap_bio(self.came, self.leaving, server_hostname="localhost")
+
+    async def until(self, step: Callable[[], T]) -> T:
+        """What the step gives, once enough has come for it."""
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                await self.viewer.send(self.leaving.read())
+                self.came.write(await self.viewer.reader.read(1 << 16))
+
+    async def send(self, raw: bytes) -> None:
+        self.tls.write(raw)
+        await self.viewer.send(self.leaving.read())
+
+
+def test_who_is_shaking_hands_at_the_stop_is_answered_and_who_does_not_go_on_is_not_waited_for(
+    files: Files,
+) -> None:
+    async def scenario() -> None:
+        ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        draining = asyncio.Event()
+        one = listener.Listener(application=Echo(), host="127.0.0.1", port=0, on_ready=ready.set_result)
+        serving = asyncio.ensure_future(listener.serve(one, settings=https(files), on_drain=draining.set))
+        served = Served(await ready)
+        async with served.viewer() as silent, served.viewer() as viewer:
+            await silent.send(b"\x16")
+            hand = ByHand(viewer, believing(files.certificate))
+            with pytest.raises(ssl.SSLWantReadError):
+                hand.tls.do_handshake()
+            greeting = hand.leaving.read()
+            await viewer.send(greeting[:50])
+            os.kill(os.getpid(), signal.SIGTERM)
+            await draining.wait()
+            await viewer.send(greeting[50:])
+            await hand.until(hand.tls.do_handshake)
+            await hand.send(get("/a"))
+            answered = await hand.until(lambda: hand.tls.read(1 << 16))
+            assert answered.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close\r\n" in answered
+            assert await silent.rest() == b""
+        assert await serving
+
+    run(scenario())
+
+
+def test_what_was_tampered_with_ends_the_connection(files: Files) -> None:
+    async def scenario() -> None:
+        application = Echo()
+        async with serving(application, https(files)) as served, served.viewer() as viewer:
+            hand = ByHand(viewer, believing(files.certificate))
+            await hand.until(hand.tls.do_handshake)
+            hand.tls.write(get("/a"))
+            sealed = hand.leaving.read()
+            await viewer.send(sealed[:-1] + bytes([sealed[-1] ^ 1]))
+            assert b"HTTP" not in await _rest(viewer.reader)
+        assert application.asked == []
+
+    run(scenario())
 
 
 def test_a_stop_truncates_no_download_through_tls(tmp_path: Path, files: Files) -> None:

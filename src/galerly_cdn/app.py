@@ -20,6 +20,7 @@ from galerly_cdn.archive import Archive
 from galerly_cdn.asgi import Application
 from galerly_cdn.edge import Edge
 from galerly_cdn.links import Links
+from galerly_cdn.misses import Misses
 from galerly_cdn.model import Job, Picture, Target
 from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.original import Downloads
@@ -60,7 +61,6 @@ class Cdn:
         self.workers = workers
         self._settings = settings
         self.originals = originals
-        allowed = AllowList(settings.size_rules)
         self.origin = Origin(
             originals=originals,
             renditions=renditions,
@@ -69,15 +69,16 @@ class Cdn:
             clock=telemetry.monotonic,
             count=telemetry.counters.count,
         )
+        misses = Misses(originals, settings, telemetry.monotonic)
         guard = _guard(settings, telemetry.wall)
         self.edge = Edge(
             settings=settings,
-            allowed=allowed,
-            originals=originals,
+            allowed=AllowList(settings.size_rules),
+            misses=misses,
             renditions=renditions,
             origin=self.origin,
             guard=guard,
-            downloads=Downloads(settings, originals, guard),
+            downloads=Downloads(settings, misses, originals, guard),
         )
         self.archive = Archive(
             originals=writable or ReadOnlyOriginals(originals),
@@ -158,8 +159,8 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
     try:
         hello = await workers.start()
         wheel.check(hello.libvips)
-        writable = stores.writable(settings, places, telemetry) if places.is_writable else None
-        originals = writable or stores.readable(settings, places, telemetry)
+        writable = await stores.writable(settings, places, telemetry) if places.is_writable else None
+        originals = writable or await stores.readable(settings, places, telemetry)
         async with stores.renditions(settings, places.renditions, telemetry) as renditions:
             cdn = Cdn(
                 settings,
@@ -170,7 +171,7 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
                 writable=writable,
                 renditions=renditions,
             )
-            cdn.admin = _admin(cdn, settings, places, hello.libvips)
+            cdn.admin = await _admin(cdn, settings, places, hello.libvips)
             yield cdn
             if cdn.admin is not None:
                 await cdn.admin.close()
@@ -180,7 +181,7 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
         telemetry.close()
 
 
-def _admin(cdn: Cdn, settings: Settings, places: Roots, libvips: str) -> Side | None:
+async def _admin(cdn: Cdn, settings: Settings, places: Roots, libvips: str) -> Side | None:
     """The admin side, if the settings ask for one. Raises `SettingsError`."""
     if settings.admin_port < 0:
         return None
@@ -191,7 +192,7 @@ def _admin(cdn: Cdn, settings: Settings, places: Roots, libvips: str) -> Side | 
         telemetry=cdn.telemetry,
         archive=cdn.archive,
         originals=cdn.originals,
-        incoming=stores.incoming(settings, places),
+        incoming=await stores.incoming(settings, places, cdn.telemetry),
         workers=cdn.workers,
         libvips=libvips,
         memory_cache_bytes=lambda: cdn.edge.memory_bytes,

@@ -146,6 +146,17 @@ class Settings(Value, frozen=True, kw_only=True):
     max_connections_per_client: Annotated[
         Positive, Meta(description="Open connections of one address; loopback is exempt.")
     ] = 256
+    misses_per_minute_per_client: Annotated[
+        Natural,
+        Meta(
+            description="New pictures one address (in IPv6 one /64) may have made in a minute, and originals "
+            "it may ask for that are not there: so many of each, then 503. 0 is no limit; loopback has none."
+        ),
+    ] = 3000
+    misses_per_minute: Annotated[
+        Natural,
+        Meta(description="New pictures all addresses together may have made in a minute; 0 is no limit."),
+    ] = 60_000
     drain_s: Annotated[
         Seconds, Meta(description="After SIGTERM, how long answers under way may take to finish.")
     ] = 30.0

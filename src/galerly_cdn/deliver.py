@@ -142,8 +142,11 @@ def original(found: Download, asked: Conditions, settings: Settings, *, is_priva
         (b"accept-ranges", b"bytes"),
     ]
     extent = _extent(asked, etag, found.head.length_bytes)
+    headers = [*shared, *described, *extent.headers]
+    if not extent.length_bytes:  # an empty file: there is nothing to read
+        return Response(extent.status, headers)
     stream = Stream(found.read(extent.first, extent.length_bytes), extent.length_bytes)
-    return Response(extent.status, [*shared, *described, *extent.headers], stream=stream)
+    return Response(extent.status, headers, stream=stream)
 
 
 def _private(headers: Headers, lifetime: bytes) -> Headers:

@@ -132,6 +132,10 @@ class Origin:
                     return
         raise Unsettled
 
+    def is_filling(self, wanted: Wanted) -> bool:
+        """Whether it is being made already: asking for it now would start nothing."""
+        return wanted in self._fills
+
     async def drain(self) -> None:
         """Wait for the fills under way."""
         await self._fills.drain()
@@ -168,23 +172,26 @@ class Origin:
     async def _fill(self, wanted: Wanted, rendition: Rendition | None = None) -> Filled:
         """Render, unless the rendition is there already, and store until the original stays the same."""
         for _ in range(_ATTEMPTS):
-            started_s = self._clock()
-            rendition = rendition or await self._render(wanted)
-            rendered_s = self._clock()
+            took = _Stages(self._clock)
+            rendition = rendition or await self._render(wanted, took)
             rendition, stored = await self._put(rendition)
-            stages_ms = {"render": _ms(rendered_s - started_s), "put": _ms(self._clock() - rendered_s)}
-            if await self._version(wanted.key) == rendition.record.version:
-                return Filled(rendition, stored, stages_ms)
+            took.ended("put")
+            version = await self._version(wanted.key)
+            took.ended("head")
+            if version == rendition.record.version:
+                return Filled(rendition, stored, took.stages_ms)
             self._count("original-changed")
             rendition = None
         raise Unsettled
 
-    async def _render(self, wanted: Wanted) -> Rendition:
+    async def _render(self, wanted: Wanted, took: _Stages) -> Rendition:
         with await self._originals.open(wanted.key) as original:
+            took.ended("open")
             job = self.recipes[wanted.target].job
             rendered, body = await self._renderer.render(
                 original.fd, original.head.length_bytes, job, _token(wanted.key, original)
             )
+            took.ended("render")
             return self._rendition(wanted, original, rendered, body)
 
     def _rendition(self, wanted: Wanted, original: Original, rendered: Rendered, body: bytes) -> Rendition:
@@ -204,7 +211,7 @@ class Origin:
         return Rendition(record, body)
 
     async def _version(self, key: str) -> str:
-        """The original's version now."""
+        """The original's version now, asked of the store itself."""
         return (await self._originals.head(key, remembered=False)).version
 
     async def _stored(self, wanted: Wanted, version: str) -> Rendition | None:
@@ -215,7 +222,7 @@ class Origin:
 
     def _warmed(self, rendition: Rendition, started_s: float, *, was_there: bool) -> Warmed:
         record = rendition.record
-        duration_ms = _ms(self._clock() - started_s)
+        duration_ms = _ms(started_s, self._clock())
         return Warmed(record.key, record.target, record.length_bytes, was_there, duration_ms)
 
     async def _put(self, rendition: Rendition) -> tuple[Rendition, bool]:
@@ -230,9 +237,23 @@ class Origin:
             return rendition, False
 
 
+class _Stages:
+    """How long each stage took, from the end of the one before."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began_s = clock()
+        self.stages_ms: dict[str, float] = {}
+
+    def ended(self, stage: str) -> None:
+        now_s = self._clock()
+        self.stages_ms[stage] = _ms(self._began_s, now_s)
+        self._began_s = now_s
+
+
 def _token(key: str, original: Original) -> str:
     return f"{original.head.version} {key}"
 
 
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+def _ms(began_s: float, ended_s: float) -> float:
+    return round((ended_s - began_s) * 1000, 3)

@@ -1,7 +1,7 @@
 """One original's download, from key to bytes. Read `Downloads.answer` first.
 
 guard            a signature, or 403
-originals.head   the original's version and length
+misses.head      the original's version and length
 media type       from its first bytes
 deliver          200, 206, 304 or 416
 originals.read   exactly that version, as the viewer takes it; one that changes midway ends the connection
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from galerly_cdn.asgi import Visit
     from galerly_cdn.config import Settings
     from galerly_cdn.deliver import Response
+    from galerly_cdn.misses import Misses
     from galerly_cdn.model import Head
     from galerly_cdn.private import Guard
     from galerly_cdn.store import Originals
@@ -35,8 +36,9 @@ _WEIGHT_BYTES = 256
 class Downloads:
     """Answers `/original/…`: the untouched file, whole or a part of it."""
 
-    def __init__(self, settings: Settings, originals: Originals, guard: Guard) -> None:
+    def __init__(self, settings: Settings, misses: Misses, originals: Originals, guard: Guard) -> None:
         self._settings = settings
+        self._misses = misses
         self._originals = originals
         self._guard = guard
         self._media_types: MemoryCache[tuple[str, str], str] = MemoryCache(
@@ -47,7 +49,7 @@ class Downloads:
         """The response to one request. Raises the `GalerlyError` that answers it otherwise."""
         visit.key = asked.key
         self._guard.admit(asked.key, visit, is_original=True)
-        head = await self._originals.head(asked.key)
+        head = await self._misses.head(asked.key, visit.client, is_hot=False)
         found = Download(
             asked.key,
             head,
@@ -64,10 +66,12 @@ class Downloads:
         known = self._media_types.get((key, head.version))
         if known is not None:
             return known
-        length_bytes = min(head.length_bytes, MAGIC_BYTES)
-        beginning = [one async for one in self._originals.read(key, head.version, 0, length_bytes)]
+        beginning = b""
+        if length_bytes := min(head.length_bytes, MAGIC_BYTES):
+            async for chunk in self._originals.read(key, head.version, 0, length_bytes):
+                beginning += chunk
         try:
-            found = sniff(b"".join(beginning)).media_type
+            found = sniff(beginning).media_type
         except UnsupportedFormat:
             found = _UNKNOWN
         self._media_types.put((key, head.version), found)

@@ -6,10 +6,12 @@ Part of the composition root (`app`).
 from __future__ import annotations
 
 import contextlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn import roots
+from galerly_cdn.errors import StoreUnreachable
 from galerly_cdn.store.deposit import FolderDeposit
 from galerly_cdn.store.folder import FolderOriginals
 from galerly_cdn.store.shelf import FolderRenditions
@@ -21,32 +23,38 @@ if TYPE_CHECKING:
     from galerly_cdn.config import Settings
     from galerly_cdn.roots import Roots
     from galerly_cdn.store import Incoming, Originals, Renditions, WritableOriginals
+    from galerly_cdn.store.remote.bucket import Bucket
     from galerly_cdn.store.remote.originals import RemoteOriginals
     from galerly_cdn.telemetry import Telemetry
 
+_log = logging.getLogger(__name__)
 
-def readable(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:
+
+async def readable(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:
     """The store of originals at their root. Raises `SettingsError`."""
     if roots.is_remote(places.originals):
-        return _remote_originals(settings, places, telemetry)
+        return await _remote_originals(settings, places, telemetry)
     return FolderOriginals(Path(places.originals), checked_key, now=telemetry.wall)
 
 
-def writable(settings: Settings, places: Roots, telemetry: Telemetry) -> WritableOriginals:
+async def writable(settings: Settings, places: Roots, telemetry: Telemetry) -> WritableOriginals:
     """The same, taking uploads. Raises `SettingsError`."""
     if roots.is_remote(places.originals):
-        return _remote_originals(settings, places, telemetry)
-    root = Path(places.originals)
+        return await _remote_originals(settings, places, telemetry)
+    return _deposit(Path(places.originals), settings, telemetry)
+
+
+def _deposit(root: Path, settings: Settings, telemetry: Telemetry) -> FolderDeposit:
     if settings.store:
         root.mkdir(parents=True, exist_ok=True)
     return FolderDeposit(root, checked_key, now=telemetry.wall)
 
 
-def _remote_originals(settings: Settings, places: Roots, telemetry: Telemetry) -> RemoteOriginals:
-    from galerly_cdn.store import remote  # noqa: PLC0415 - obstore's start-up time is for those who need it
-    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - likewise
+async def _remote_originals(settings: Settings, places: Roots, telemetry: Telemetry) -> RemoteOriginals:
+    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - obstore's start-up time
 
-    return RemoteOriginals(remote.connect(places.originals, settings), settings, telemetry.monotonic)
+    bucket = await _bucket(places.originals, settings, telemetry)
+    return RemoteOriginals(bucket, settings, telemetry.monotonic)
 
 
 @contextlib.asynccontextmanager
@@ -61,17 +69,29 @@ async def renditions(settings: Settings, root: str, telemetry: Telemetry) -> Asy
         finally:
             await shelf.close()
         return
-    from galerly_cdn.store import remote  # noqa: PLC0415 - likewise
     from galerly_cdn.store.remote.renditions import RemoteRenditions  # noqa: PLC0415 - likewise
 
-    yield RemoteRenditions(remote.connect(root, settings), count)
+    yield RemoteRenditions(await _bucket(root, settings, telemetry), count)
 
 
-def incoming(settings: Settings, places: Roots) -> Incoming | None:
-    """Where uploads come that are sent straight to the store; None for a folder."""
+async def _bucket(root: str, settings: Settings, telemetry: Telemetry) -> Bucket:
+    """A remote root, which may be away for now. Raises `SettingsError`."""
+    from galerly_cdn.store.remote.bucket import Bucket  # noqa: PLC0415 - likewise
+
+    bucket = Bucket(root, settings, telemetry.monotonic, telemetry.counters.count)
+    try:
+        await bucket.check()
+    except StoreUnreachable as error:
+        _log.warning("%s cannot be reached now: %s", root, error.detail)
+    return bucket
+
+
+async def incoming(settings: Settings, places: Roots, telemetry: Telemetry) -> Incoming | None:
+    """Where uploads come that are sent straight to the store; None for a folder. Raises `SettingsError`."""
     if not (places.incoming and roots.is_remote(places.incoming)):
         return None
-    from galerly_cdn.store import remote  # noqa: PLC0415 - likewise
     from galerly_cdn.store.remote.incoming import RemoteIncoming  # noqa: PLC0415 - likewise
+    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - likewise
 
-    return RemoteIncoming(remote.connect(places.incoming, settings))
+    bucket = await _bucket(places.incoming, settings, telemetry)
+    return RemoteIncoming(bucket, RemoteOriginals(bucket, settings, telemetry.monotonic))

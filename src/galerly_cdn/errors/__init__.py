@@ -23,9 +23,9 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     ├── RangeNotSatisfiable  416
     ├── Misdirected          421
     ├── HeadersTooLarge      431
-    ├── StoreRefused         502
+    ├── StoreRefused         502   StoreCorrupt
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
-    │                              · TooManyConnections
+    │                              · TooManyConnections · TooManyMisses
     ├── RenderFailed         504   RenderTimeout · WorkerDied
     ├── Disconnected         (never served: whoever asked has left, and only the log is told)
     └── SettingsError        (never served: the command line prints it and exits with 2)
@@ -90,9 +90,11 @@ from galerly_cdn.errors.server import (
     QueueFull,
     RenderFailed,
     RenderTimeout,
+    StoreCorrupt,
     StoreRefused,
     StoreUnreachable,
     TooManyConnections,
+    TooManyMisses,
     Unavailable,
     Unsettled,
     WorkerDied,
@@ -136,11 +138,13 @@ __all__ = [
     "SignatureTooEarly",
     "SignatureWrongClient",
     "SizeNotAllowed",
+    "StoreCorrupt",
     "StoreRefused",
     "StoreUnreachable",
     "TooManyBytes",
     "TooManyConnections",
     "TooManyFrames",
+    "TooManyMisses",
     "TooManyPixels",
     "TooMuchMemory",
     "TooSlow",

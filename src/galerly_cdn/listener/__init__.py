@@ -44,8 +44,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+FILES_EACH = 2
+"""A connection is a file, and what it downloads another."""
 SPARE_FILES = 256
-"""Files beside the connections: originals being read, renditions being written, workers' pipes."""
+"""Files beside those: originals being rendered, renditions being written, workers' pipes."""
 
 
 def refuse(error: GalerlyError, client: str) -> Response:  # noqa: ARG001 - for those who record it
@@ -82,7 +84,7 @@ async def serve(
     Raises `SettingsError` if one of the addresses cannot be listened on, or for a certificate that is unfit.
     """
     certificate = _certificate(settings)
-    allow_files(len(listeners) * settings.max_connections + SPARE_FILES)
+    allow_files(len(listeners) * settings.max_connections * FILES_EACH + SPARE_FILES)
     with contextlib.ExitStack() as opened:
         sockets = [opened.enter_context(_bind(one.host, one.port)) for one in listeners]
         servers = [
@@ -114,7 +116,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 def allow_files(wanted: int) -> None:
-    """Raise the soft limit of open files to `wanted`, or as far as the hard one: a connection is a file."""
+    """Raise the soft limit of open files to `wanted`, or as far as the hard one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < limit:

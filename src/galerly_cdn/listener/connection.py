@@ -193,7 +193,7 @@ class Connection(HttpToolsProtocol):
     def _begin(self, cycle: Cycle) -> None:
         has_to_wait = self._is_answering
         application = cast("Any", self.app)
-        self.cycle = cycle
+        self.cycle = cycle  # pyright: ignore[reportIncompatibleVariableOverride] - a `Cycle` is one
         if has_to_wait:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, application))

@@ -59,9 +59,7 @@ class Tunnel(asyncio.Protocol):
         self._waiting.add(self)
         self._timer = self._loop.call_later(self._terms.settings.header_deadline_s, self.abort)
         if not self._terms.crowd.join(self._address):
-            self._terms.refuse(
-                TooManyConnections(), self._address
-            )  # for the record: there is no telling it yet
+            self._terms.refuse(TooManyConnections(), self._address)  # for the record: it cannot be told yet
             self.abort()
 
     def shutdown(self) -> None:

@@ -53,7 +53,7 @@ class Originals(Protocol):
         ...
 
     def read(self, key: str, version: str, first: int, length_bytes: int) -> AsyncGenerator[bytes, None]:
-        """`length_bytes` bytes from `first` on, of exactly this version, a chunk at a time.
+        """`length_bytes` bytes (at least one) from `first` on, of exactly this version, in chunks.
 
         Raises `Unsettled` as soon as the original is found to be of another version: what was handed
         out before is of this one. Else raises as `head` does. Close it, if it is not read to its end.
@@ -124,10 +124,10 @@ class Renditions(Protocol):
         """Store durably and atomically, over what was made from another version or recipe.
 
         What is stored now: it, or what somebody else made of the same version by the same recipe first.
-        Raises `StoreUnreachable`.
+        Raises `StoreRefused`, `StoreUnreachable`.
         """
         ...
 
     async def delete(self, key: str, target: Target) -> bool:
-        """Remove; whether there was one. Raises `StoreUnreachable`."""
+        """Remove; whether there was one. Raises `StoreRefused`, `StoreUnreachable`."""
         ...

@@ -1,58 +1,50 @@
-"""How does an upload reach a remote store without passing through us? By an address signed for one PUT."""
+"""How does an upload reach a remote store without passing through us? By an address signed for one PUT.
+
+It lies beside the originals then, under a number that no key leads to, and is read as an original is.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from datetime import timedelta
-from typing import TYPE_CHECKING, cast
+import os
+from typing import TYPE_CHECKING
 
-import obstore
-from obstore.store import AzureStore
-
-from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, StoreUnreachable
+from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, TooManyBytes, UploadTooLarge
 from galerly_cdn.store import Invitation
-from galerly_cdn.store.remote import translated
+from galerly_cdn.store.remote.bucket import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from obstore import SignCapableStore
-    from obstore.store import ObjectStore
+    from galerly_cdn.store import Originals
+    from galerly_cdn.store.remote.bucket import Bucket
 
-_EXPIRES_S = 3600
-_CHUNK_BYTES = 1024 * 1024
+_LASTS_S = 3600
 
 
 class RemoteIncoming:
-    """Uploads in a remote store, beside its originals."""
+    """Uploads in a remote store: `bucket` at their root, and `originals` over it."""
 
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
-        self._headers = {"x-ms-blob-type": "BlockBlob"} if isinstance(store, AzureStore) else {}
-        """Azure takes no PUT without (REST reference, Put Blob)."""
+    def __init__(self, bucket: Bucket, originals: Originals) -> None:
+        self._bucket = bucket
+        self._originals = originals
 
     async def invite(self, number: str) -> Invitation:
         """Sign an address. Raises as the interface says."""
-        lasts = timedelta(seconds=_EXPIRES_S)
-        with translated():
-            signed = await obstore.sign_async(cast("SignCapableStore", self._store), "PUT", number, lasts)
-        return Invitation(method="PUT", url=signed, headers=self._headers, expires_s=_EXPIRES_S)
+        url, headers = await self._bucket.sign_put(number, _LASTS_S)
+        return Invitation(method="PUT", url=url, headers=headers, expires_s=_LASTS_S)
 
     async def read(self, number: str) -> AsyncGenerator[bytes, None]:
-        """What was sent. Raises as the interface says."""
+        """What was sent, once all of it is here. Raises as the interface says, and `UploadTooLarge`."""
         try:
-            with translated():
-                found = await obstore.get_async(self._store, number)
-                left_bytes = found.meta["size"]
-                async for chunk in found.stream(_CHUNK_BYTES):
-                    left_bytes -= len(chunk)
-                    yield bytes(chunk)
+            sent = await self._originals.open(number)
         except NoSuchOriginal as error:
             raise NoSuchUpload(error.detail) from error
-        if left_bytes:
-            raise StoreUnreachable(f"{left_bytes} bytes did not come")
+        except TooManyBytes as error:
+            raise UploadTooLarge(error.detail) from error
+        with sent:
+            for first in range(0, sent.head.length_bytes, CHUNK_BYTES):
+                yield os.pread(sent.fd, CHUNK_BYTES, first)
 
     async def remove(self, number: str) -> None:
         """Remove. Raises as the interface says."""
-        with contextlib.suppress(NoSuchOriginal), translated():
-            await obstore.delete_async(self._store, number)
+        await self._bucket.delete(number)
