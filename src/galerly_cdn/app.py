@@ -171,7 +171,7 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
                 writable=writable,
                 renditions=renditions,
             )
-            cdn.admin = _admin(cdn, settings, places, hello.libvips)
+            cdn.admin = await _admin(cdn, settings, places, hello.libvips)
             yield cdn
             if cdn.admin is not None:
                 await cdn.admin.close()
@@ -181,7 +181,7 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
         telemetry.close()
 
 
-def _admin(cdn: Cdn, settings: Settings, places: Roots, libvips: str) -> Side | None:
+async def _admin(cdn: Cdn, settings: Settings, places: Roots, libvips: str) -> Side | None:
     """The admin side, if the settings ask for one. Raises `SettingsError`."""
     if settings.admin_port < 0:
         return None
@@ -192,7 +192,7 @@ def _admin(cdn: Cdn, settings: Settings, places: Roots, libvips: str) -> Side | 
         telemetry=cdn.telemetry,
         archive=cdn.archive,
         originals=cdn.originals,
-        incoming=stores.incoming(settings, places, cdn.telemetry),
+        incoming=await stores.incoming(settings, places, cdn.telemetry),
         workers=cdn.workers,
         libvips=libvips,
         memory_cache_bytes=lambda: cdn.edge.memory_bytes,

@@ -86,11 +86,12 @@ async def _bucket(root: str, settings: Settings, telemetry: Telemetry) -> Bucket
     return bucket
 
 
-def incoming(settings: Settings, places: Roots, telemetry: Telemetry) -> Incoming | None:
-    """Where uploads come that are sent straight to the store; None for a folder."""
+async def incoming(settings: Settings, places: Roots, telemetry: Telemetry) -> Incoming | None:
+    """Where uploads come that are sent straight to the store; None for a folder. Raises `SettingsError`."""
     if not (places.incoming and roots.is_remote(places.incoming)):
         return None
-    from galerly_cdn.store.remote.bucket import Bucket  # noqa: PLC0415 - likewise
     from galerly_cdn.store.remote.incoming import RemoteIncoming  # noqa: PLC0415 - likewise
+    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - likewise
 
-    return RemoteIncoming(Bucket(places.incoming, settings, telemetry.monotonic, telemetry.counters.count))
+    bucket = await _bucket(places.incoming, settings, telemetry)
+    return RemoteIncoming(bucket, RemoteOriginals(bucket, settings, telemetry.monotonic))

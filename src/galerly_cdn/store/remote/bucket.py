@@ -21,7 +21,7 @@ from obstore.exceptions import (
     PreconditionError,
     UnauthenticatedError,
 )
-from obstore.store import from_url
+from obstore.store import AzureStore, from_url
 
 from galerly_cdn.errors import (
     GalerlyError,
@@ -157,19 +157,18 @@ class Bucket:
             raise
         return stored["e_tag"] or ""
 
+    async def sign_put(self, key: str, lasts_s: int) -> tuple[str, dict[str, str]]:
+        """An address that takes one object of whoever has it, and the headers to send with it."""
+        async with self._asking():
+            store = cast("SignCapableStore", self._store)
+            signed = await obstore.sign_async(store, "PUT", key, _span(lasts_s))
+        # Azure takes no object without (REST reference, Put Blob)
+        return signed, {"x-ms-blob-type": "BlockBlob"} if isinstance(store, AzureStore) else {}
+
     async def delete(self, key: str) -> None:
         """Remove an object, if there is one."""
         async with self._asking():
             await obstore.delete_async(self._store, key)
-
-    async def sign_put(self, key: str, expires_s: int) -> tuple[str, dict[str, str]]:
-        """An address that takes one object by PUT without credentials, and the headers to send with it."""
-        async with self._asking():
-            url = await obstore.sign_async(
-                cast("SignCapableStore", self._store), "PUT", key, _span(expires_s)
-            )
-        # Azure takes no PUT without (REST reference, Put Blob)
-        return url, {"x-ms-blob-type": "BlockBlob"} if self._address.startswith("az://") else {}
 
     async def list(self, folder: str, after: str) -> AsyncIterator[ObjectMeta]:
         """The objects under a folder after a key, in the store's order."""
