@@ -80,14 +80,16 @@ class Cdn:
             origin=self.origin,
             guard=_guard(settings, telemetry.wall),
         )
-        self.archive = writable and Archive(
-            originals=writable,
-            renditions=renditions,
-            decoder=workers,
-            recipes=self.origin.recipes,
-            max_bytes=settings.max_original_bytes,
-            forget=self._edge.forget,
-        )
+        self.archive: Archive | None = None
+        if writable is not None:
+            self.archive = Archive(
+                originals=writable,
+                renditions=renditions,
+                decoder=workers,
+                recipes=self.origin.recipes,
+                max_bytes=settings.max_original_bytes,
+                forget=self._edge.forget,
+            )
         self._page: Handler | None = None
         if settings.browse or (is_loopback(settings.host) and not settings.private_prefixes):
             from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time

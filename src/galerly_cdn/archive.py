@@ -9,9 +9,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from galerly_cdn.errors import ChecksumMismatch, EmptyUpload, NoSuchOriginal, UploadTooLarge
+from galerly_cdn.errors import (
+    ChecksumMismatch,
+    EmptyUpload,
+    NoSuchOriginal,
+    StoreRefused,
+    StoreUnreachable,
+    UploadTooLarge,
+)
 from galerly_cdn.model import Facts, Job, Listed, Target, Value
 from galerly_cdn.url import checked_key
 
@@ -142,7 +150,8 @@ class Archive:
                 key, spool, media_type=f"image/{facts.format}", md5=md5, replaces=replaces
             )
         if is_there:
-            await self.purge(key)
+            with suppress(StoreRefused, StoreUnreachable):  # replaced it is: what stays only takes space
+                await self.purge(key)
         outcome: Outcome = "replaced" if is_there else "created" if is_new else "unchanged"
         return Accepted(
             key, outcome, head.version, head.length_bytes, facts.format, facts.width_px, facts.height_px
