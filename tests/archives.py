@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,9 +19,11 @@ from tests.fakes import CountingRenderer
 from tests.shelves import opened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, MutableMapping
     from pathlib import Path
+    from typing import Any
 
+    from galerly_cdn.app import Cdn
     from galerly_cdn.archive import Accepted
     from galerly_cdn.errors import GalerlyError
     from galerly_cdn.store import Renditions
@@ -32,9 +36,13 @@ class Decoder(CountingRenderer):
     """Finds a JPEG of 60 x 40 in everything; each look passes `gate`, then raises `unlike` if it is set."""
 
     unlike: GalerlyError | None = None
+    seen = b""
+    may_write = True
 
     async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
-        del fd, length_bytes
+        self.seen = os.pread(fd, MAX_BYTES, 0)
+        self.may_write = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+        assert len(self.seen) == length_bytes
         self.tokens.append(token)
         if self.unlike is not None:
             raise self.unlike
@@ -108,3 +116,18 @@ async def stream(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
     """As a request's body arrives."""
     for chunk in chunks:
         yield chunk
+
+
+async def ask(cdn: Cdn, path: str) -> tuple[int, bytes]:
+    """Status and body of one GET."""
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> MutableMapping[str, Any]:
+        raise AssertionError("a picture's request has no body")
+
+    scope = {"type": "http", "method": "GET", "raw_path": path.encode(), "query_string": b"", "headers": []}
+    await cdn.application(scope | {"client": ("192.0.2.1", 4711)}, receive, send)
+    return sent[0]["status"], sent[1]["body"]

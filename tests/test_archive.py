@@ -98,6 +98,12 @@ async def test_the_smallest_picture_is_rendered_for_proof(it: Scratch) -> None:
     assert it.decoder.tokens[0] == it.decoder.tokens[1]
 
 
+async def test_a_decoder_sees_every_byte_and_can_change_none(it: Scratch) -> None:
+    await it.upload(KEY)
+    assert it.decoder.seen == PHOTOGRAPH
+    assert not it.decoder.may_write
+
+
 async def test_uploads_of_one_key_are_told_apart_by_the_workers(it: Scratch) -> None:
     """Or a photograph that ends workers would have its successor of the same name quarantined."""
     await it.upload(KEY)

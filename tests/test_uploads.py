@@ -25,12 +25,11 @@ from galerly_cdn.errors import (
     UploadTooLarge,
 )
 from tests import pictures
-from tests.archives import stream
+from tests.archives import ask, stream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, MutableMapping
+    from collections.abc import AsyncIterator
     from pathlib import Path
-    from typing import Any
 
     from galerly_cdn.archive import Accepted, Archive
 
@@ -59,21 +58,6 @@ def archive_of(cdn: Cdn) -> Archive:
 async def upload(cdn: Cdn, key: str, content: bytes, *, replaces: bool = False) -> Accepted:
     chunks = (content[at : at + 65_536] for at in range(0, len(content), 65_536))
     return await archive_of(cdn).upload(key, stream(chunks), replaces=replaces)
-
-
-async def ask(cdn: Cdn, path: str) -> tuple[int, bytes]:
-    """Status and body of one GET."""
-    sent: list[MutableMapping[str, Any]] = []
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        sent.append(message)
-
-    async def receive() -> MutableMapping[str, Any]:
-        raise AssertionError("a picture's request has no body")
-
-    scope = {"type": "http", "method": "GET", "raw_path": path.encode(), "query_string": b"", "headers": []}
-    await cdn.application(scope | {"client": ("192.0.2.1", 4711)}, receive, send)
-    return sent[0]["status"], sent[1]["body"]
 
 
 ACCEPTED = {

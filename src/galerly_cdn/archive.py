@@ -211,9 +211,10 @@ class Archive:
     async def _try(self, spool: Spool, key: str) -> Facts:
         """Decode it: a good header proves nothing. The smallest picture reads every byte of the original."""
         token = f"upload {spool.path.name} {key}"
-        facts = await self._decoder.inspect(spool.fd, spool.length_bytes, token)
         smallest = min(self._recipes, key=lambda target: target.size)
-        await self._decoder.render(spool.fd, spool.length_bytes, self._recipes[smallest].job, token)
+        with spool.reader() as fd:
+            facts = await self._decoder.inspect(fd, spool.length_bytes, token)
+            await self._decoder.render(fd, spool.length_bytes, self._recipes[smallest].job, token)
         return facts
 
     async def _is_there(self, key: str) -> bool:
