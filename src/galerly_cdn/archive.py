@@ -9,9 +9,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from galerly_cdn.errors import ChecksumMismatch, EmptyUpload, NoSuchOriginal, UploadTooLarge
+from galerly_cdn.errors import (
+    ChecksumMismatch,
+    EmptyUpload,
+    NoSuchOriginal,
+    StoreRefused,
+    StoreUnreachable,
+    UploadTooLarge,
+)
 from galerly_cdn.model import Facts, Format, Job, Listed, Target, Value
 from galerly_cdn.url import checked_key
 
@@ -158,7 +166,8 @@ class Archive:
                 key, spool, media_type=f"image/{facts.format}", md5=md5, replaces=replaces
             )
         if is_there:
-            await self.purge(key)
+            with suppress(StoreRefused, StoreUnreachable):  # replaced it is: what stays only takes space
+                await self.purge(key)
         outcome: Outcome = "replaced" if is_there else "created" if is_new else "unchanged"
         return Accepted(
             key, outcome, head.version, head.length_bytes, facts.format, facts.width_px, facts.height_px
@@ -231,9 +240,10 @@ class Archive:
     async def _try(self, spool: Spool, key: str) -> Facts:
         """Decode it: a good header proves nothing. The smallest picture reads every byte of the original."""
         token = f"upload {spool.path.name} {key}"
-        facts = await self._decoder.inspect(spool.fd, spool.length_bytes, token)
         smallest = min(self._recipes, key=lambda one: (one.size, str(one)))
-        await self._decoder.render(spool.fd, spool.length_bytes, self._recipes[smallest].job, token)
+        with spool.reader() as fd:
+            facts = await self._decoder.inspect(fd, spool.length_bytes, token)
+            await self._decoder.render(fd, spool.length_bytes, self._recipes[smallest].job, token)
         return facts
 
     async def _is_there(self, key: str) -> bool:
