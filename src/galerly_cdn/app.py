@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
 import sys
 import time
 from pathlib import Path
@@ -37,8 +36,7 @@ if TYPE_CHECKING:
     from galerly_cdn.admin.side import Side
     from galerly_cdn.asgi import Handler
     from galerly_cdn.config import Settings
-    from galerly_cdn.model import Facts, Rendered, SizeRule
-    from galerly_cdn.render.wire import Hello
+    from galerly_cdn.model import Facts, SizeRule
     from galerly_cdn.roots import Roots
     from galerly_cdn.store import Originals, Renditions, WritableOriginals
 
@@ -80,24 +78,32 @@ class Cdn:
             guard=guard,
             downloads=Downloads(settings, misses, originals, guard),
         )
-        self.archive = Archive(
-            originals=writable or ReadOnlyOriginals(originals),
+        self.archive = self._archive(writable or ReadOnlyOriginals(originals), renditions, guard)
+        self._page = self._browse(renditions)
+        self.application = Application(self._route, settings, telemetry)
+        self.admin: Side | None = None
+
+    def _archive(self, originals: WritableOriginals, renditions: Renditions, guard: Guard) -> Archive:
+        return Archive(
+            originals=originals,
             renditions=renditions,
-            decoder=workers,
+            decoder=self.workers,
             recipes=self.origin.recipes,
-            max_bytes=settings.max_original_bytes,
+            max_bytes=self._settings.max_original_bytes,
             warm=self.origin.warm,
             check=lambda key: guard.checked(checked_key(key)),
             forget=self.edge.forget,
         )
-        self._page: Handler | None = None
-        if settings.browse or (is_loopback(settings.host) and not settings.private_prefixes):
-            from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time
 
-            links = Links(sizes=settings.sizes)
-            self._page = Browse(originals, renditions, self.inspect, links, is_public=settings.browse).answer
-        self.application = Application(self._route, settings, telemetry)
-        self.admin: Side | None = None
+    def _browse(self, renditions: Renditions) -> Handler | None:
+        """The page, where it is shown."""
+        settings = self._settings
+        if not (settings.browse or (is_loopback(settings.host) and not settings.private_prefixes)):
+            return None
+        from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time
+
+        links = Links(sizes=settings.sizes)
+        return Browse(self.originals, renditions, self.inspect, links, is_public=settings.browse).answer
 
     def _route(self, raw_path: bytes) -> Handler:
         if self._page is not None and (raw_path == b"/" or raw_path.startswith(b"/-/")):
@@ -131,12 +137,13 @@ def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:
     for rule in settings.size_rules:
         for chosen in (None, *rule.qualities):
             target = Target(rule.size, chosen)
-            job = _job(rule, target, settings)
+            job = job_of(rule, target, settings)
             made[target] = Recipe(job, recipe.digest(job, libvips))
     return made
 
 
-def _job(rule: SizeRule, target: Target, settings: Settings) -> Job:
+def job_of(rule: SizeRule, target: Target, settings: Settings) -> Job:
+    """The render job of one target."""
     return Job((Picture(target, rule.qualities),), settings.limits, settings.keep_copyright)
 
 
@@ -237,53 +244,3 @@ def serve(
             return await listener.serve(*listeners, settings=settings, on_drain=cdn.admin.drain)
 
     return listener.run(main())
-
-
-def render_file(
-    settings: Settings, file: Path, size: str, image_format: str | None
-) -> tuple[Rendered, bytes]:
-    """Render one file as the server would. Raises as a request for it would."""
-    segment = f"{size}.{image_format}" if image_format else size
-    rule, target = AllowList(settings.size_rules).find(segment.encode())
-    job = _job(rule, target, settings)
-
-    async def main() -> tuple[Rendered, bytes]:
-        async with _workers(settings) as (workers, _):
-            with file.open("rb") as original:
-                length_bytes = os.fstat(original.fileno()).st_size
-                return await workers.render(original.fileno(), length_bytes, job, str(file))
-
-    return listener.run(main())
-
-
-def inspect_file(settings: Settings, file: Path) -> Facts:
-    """What a file's header says. Raises as a request for it would."""
-
-    async def main() -> Facts:
-        async with _workers(settings) as (workers, _):
-            with file.open("rb") as original:
-                length_bytes = os.fstat(original.fileno()).st_size
-                return await workers.inspect(original.fileno(), length_bytes, str(file))
-
-    return listener.run(main())
-
-
-def renderer(settings: Settings) -> Hello:
-    """The renderer in use: libvips' version, and the formats it really decodes."""
-
-    async def main() -> Hello:
-        async with _workers(settings) as (_, hello):
-            return hello
-
-    return listener.run(main())
-
-
-@contextlib.asynccontextmanager
-async def _workers(settings: Settings) -> AsyncIterator[tuple[Workers, Hello]]:
-    workers = Workers(settings, Counters().count)
-    hello = await workers.start()
-    try:
-        wheel.check(hello.libvips)
-        yield workers, hello
-    finally:
-        await workers.close(settings.drain_s)
