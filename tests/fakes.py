@@ -35,7 +35,7 @@ from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.original import Downloads
 from galerly_cdn.private import Guard
 from galerly_cdn.store import Original
-from galerly_cdn.telemetry import Counters, Telemetry
+from galerly_cdn.telemetry import Counters, Telemetry, Traffic
 from galerly_cdn.url import AllowList
 
 if TYPE_CHECKING:
@@ -260,7 +260,11 @@ class SmallCdn:
         self.counters = Counters()
         ticks = itertools.count()
         self.telemetry = _Recording(
-            self.counters, self.log, wall=lambda: 1_700_000_000.0, monotonic=lambda: float(next(ticks))
+            self.counters,
+            self.log,
+            traffic=Traffic(),
+            wall=lambda: 1_700_000_000.0,
+            monotonic=lambda: float(next(ticks)),
         )
         self.telemetry.records = self.records
         self.telemetry.audits = self.audits

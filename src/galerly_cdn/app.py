@@ -27,7 +27,7 @@ from galerly_cdn.private import Guard
 from galerly_cdn.render import recipe, wheel
 from galerly_cdn.render.workers import Workers
 from galerly_cdn.store.readonly import ReadOnlyOriginals
-from galerly_cdn.telemetry import AccessLog, Counters, Telemetry
+from galerly_cdn.telemetry import AccessLog, Counters, Telemetry, Traffic
 from galerly_cdn.url import AllowList, checked_key, is_loopback
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
         counters,
         lines if settings.access_log else None,
         audit=lines,
+        traffic=Traffic() if settings.admin_port >= 0 else None,
         wall=time.time,  # noqa: TID251 - the rim
         monotonic=time.monotonic,
     )

@@ -190,7 +190,10 @@ class AccessLog:
 
 
 class Telemetry:
-    """What the parts of one server report to: a clock, counters, and the two logs (None: off)."""
+    """What the parts of one server report to: a clock, counters, and the two logs (None: off).
+
+    `traffic` is None where nobody asks what it adds up.
+    """
 
     def __init__(
         self,
@@ -198,13 +201,14 @@ class Telemetry:
         log: AccessLog | None,
         *,
         audit: AccessLog | None = None,
+        traffic: Traffic | None = None,
         wall: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
         self.counters = counters
         self.wall = wall
         self.monotonic = monotonic
-        self.traffic = Traffic()
+        self.traffic = traffic
         self._log = log
         self._audit = audit
         self._run = secrets.token_hex(4)
@@ -216,7 +220,8 @@ class Telemetry:
 
     def record(self, record: AccessRecord) -> None:
         """Count the answer and the reason of a refusal, and log the request."""
-        self.traffic.add(record)
+        if self.traffic is not None:
+            self.traffic.add(record)
         if record.reason:
             self.counters.count(record.reason)
         if self._log is not None:

@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from galerly_cdn import __version__
 from galerly_cdn.admin.answers import whole
 from galerly_cdn.errors import by_code
-from galerly_cdn.telemetry import Tally
+from galerly_cdn.telemetry import Tally, Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -58,6 +58,7 @@ class _Collected(Collector):
         self, telemetry: Telemetry, gauges: Mapping[str, tuple[str, Callable[[], float]]], libvips: str
     ) -> None:
         self._telemetry = telemetry
+        self._traffic = telemetry.traffic or Traffic()
         self._gauges = gauges
         self._libvips = libvips
 
@@ -65,10 +66,9 @@ class _Collected(Collector):
         build = {"version": __version__, "libvips": self._libvips}
         yield InfoMetricFamily("galerly_build", "What runs here.", value=build)
         yield from self._answers()
-        traffic = self._telemetry.traffic
-        yield _counted("galerly_errors", "Answers that were errors.", "code", traffic.refusals)
+        yield _counted("galerly_errors", "Answers that were errors.", "code", self._traffic.refusals)
         yield _timed(
-            "galerly_fill_duration_seconds", "The stages of filling a miss.", "stage", traffic.stages
+            "galerly_fill_duration_seconds", "The stages of filling a miss.", "stage", self._traffic.stages
         )
         counts = self._telemetry.counters.snapshot()
         events = {event: times for event, times in counts.items() if event not in _NO_EVENTS}
@@ -88,7 +88,7 @@ class _Collected(Collector):
             labels=["result", "size", "format"],
         )
         by_picture: Counter[tuple[str, str, str]] = Counter()
-        for (result, size, form, status), tally in self._telemetry.traffic.answers.items():
+        for (result, size, form, status), tally in self._traffic.answers.items():
             by_status[str(status)] += tally.times
             bytes_by_result[result] += tally.bytes
             times[result].merge(tally)
