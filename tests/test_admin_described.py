@@ -87,6 +87,25 @@ async def test_parameters_are_those_that_are_read() -> None:
     assert not prefix["required"]
 
 
+async def test_the_page_of_the_docs_lists_the_same_operations_and_metrics() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "admin.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([A-Z]+) (/[^`]*)` \| .* \| ([0-9, ]+) \|$", page, re.MULTILINE)
+    paths = (await description())["paths"]
+    assert {(method, path) for method, path, _ in rows} == {
+        (method.upper(), path.replace("{gallery}/{photo}", "{key}"))
+        for path in paths
+        for method in paths[path]
+    }
+    for method, path, statuses in rows:
+        told = paths[path.replace("{key}", "{gallery}/{photo}")][method.lower()]["responses"]
+        refused = "" if path == "/readyz" else "45"
+        assert set(statuses.split(", ")) == {one for one in told if one[0] not in refused + "4"}
+    metrics = (await SmallAdmin(Settings()).ask("GET", "/metrics")).body.decode()
+    measured = set(re.findall(r"^# TYPE (galerly_\w+)", metrics, re.MULTILINE)) - {"galerly_build_info"}
+    documented = set(re.findall(r"`(galerly_\w+)`", page))
+    assert measured <= documented
+
+
 ANY_KEY = st.text(st.sampled_from("ab./\\\x00\x1f \x7f\x85é😀"), max_size=8)
 
 

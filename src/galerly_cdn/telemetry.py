@@ -195,7 +195,7 @@ class Telemetry:
     `traffic` is None where nobody asks what it adds up.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         counters: Counters,
         log: AccessLog | None,
