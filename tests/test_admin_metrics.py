@@ -94,8 +94,10 @@ async def test_times_are_told_in_seconds(admin: SmallAdmin) -> None:
     assert values(durations, "result", suffix="_count") == {("miss",): 1, ("hit",): 1}
     assert values(durations, "result", suffix="_sum")[("hit",)] == 1
     assert values(found["galerly_fill_duration_seconds"], "stage", suffix="_sum") == {
+        ("open",): 1,
         ("render",): 1,
         ("put",): 1,
+        ("head",): 1,
     }
 
 

@@ -80,24 +80,32 @@ class Cdn:
             guard=guard,
             downloads=Downloads(settings, misses, originals, guard),
         )
-        self.archive = Archive(
-            originals=writable or ReadOnlyOriginals(originals),
+        self.archive = self._archive(writable or ReadOnlyOriginals(originals), renditions, guard)
+        self._page = self._browsing(renditions)
+        self.application = Application(self._route, settings, telemetry)
+        self.admin: Side | None = None
+
+    def _archive(self, originals: WritableOriginals, renditions: Renditions, guard: Guard) -> Archive:
+        return Archive(
+            originals=originals,
             renditions=renditions,
-            decoder=workers,
+            decoder=self.workers,
             recipes=self.origin.recipes,
-            max_bytes=settings.max_original_bytes,
+            max_bytes=self._settings.max_original_bytes,
             warm=self.origin.warm,
             check=lambda key: guard.checked(checked_key(key)),
             forget=self.edge.forget,
         )
-        self._page: Handler | None = None
-        if settings.browse or (is_loopback(settings.host) and not settings.private_prefixes):
-            from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time
 
-            links = Links(sizes=settings.sizes)
-            self._page = Browse(originals, renditions, self.inspect, links, is_public=settings.browse).answer
-        self.application = Application(self._route, settings, telemetry)
-        self.admin: Side | None = None
+    def _browsing(self, renditions: Renditions) -> Handler | None:
+        """The page, where it is on."""
+        settings = self._settings
+        if not settings.browse and (settings.private_prefixes or not is_loopback(settings.host)):
+            return None
+        from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time
+
+        links = Links(sizes=settings.sizes)
+        return Browse(self.originals, renditions, self.inspect, links, is_public=settings.browse).answer
 
     def _route(self, raw_path: bytes) -> Handler:
         if self._page is not None and (raw_path == b"/" or raw_path.startswith(b"/-/")):
