@@ -89,7 +89,6 @@ class Contest:
         self._rounds = itertools.count()
         self._parts = AsyncExitStack()
         cdn = runner.run(self._parts.enter_async_context(compose(settings, roots.resolve(settings, None))))
-        assert cdn.archive
         self._archive: Archive = cdn.archive
 
     def close(self) -> None:
@@ -121,14 +120,12 @@ class Contest:
         return took_s
 
     def _put_plainly(self) -> float:
-        import obstore
+        from galerly_cdn.store.remote.bucket import Bucket
 
-        from galerly_cdn.store import remote
-
-        store = remote.connect(f"{self._store}/plain", Settings())
+        bucket = Bucket(f"{self._store}/plain", Settings(), time.monotonic, lambda _event: None)
         return self._runner.run(
             many(
-                lambda number: obstore.put_async(store, f"{number}.jpg", self._content, use_multipart=False),
+                lambda number: bucket.put(f"{number}.jpg", self._content, {}, creates=False),
                 self._count,
             )
         )

@@ -58,7 +58,6 @@ class Upload:
     """Uploads into a CDN, and looks at what came of the last one."""
 
     def __init__(self, cdn: Cdn, settings: Settings) -> None:
-        assert cdn.archive
         self._cdn = cdn
         self._archive = cdn.archive
         self._waiting = Path(settings.store, "originals", ".galerly")

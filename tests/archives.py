@@ -19,13 +19,15 @@ from tests.fakes import CountingRenderer
 from tests.shelves import opened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, MutableMapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, MutableMapping, Sequence
     from pathlib import Path
     from typing import Any
 
     from galerly_cdn.app import Cdn
     from galerly_cdn.archive import Accepted
     from galerly_cdn.errors import GalerlyError
+    from galerly_cdn.model import Target
+    from galerly_cdn.origin import Warmed
     from galerly_cdn.store import Renditions
 
 MAX_BYTES = 1000
@@ -68,8 +70,13 @@ class Scratch:
             decoder=self.decoder,
             recipes=self.recipes,
             max_bytes=MAX_BYTES,
+            warm=self._warm,
             forget=lambda key, target: self.forgotten.append((key, str(target))),
         )
+
+    async def _warm(self, key: str, targets: Sequence[Target]) -> AsyncGenerator[Warmed, None]:
+        raise AssertionError(f"{key} {targets}: no test warms here")
+        yield
 
     async def upload(self, key: str, content: bytes = PHOTOGRAPH, *, replaces: bool = False) -> Accepted:
         """In two pieces."""

@@ -19,7 +19,7 @@ from galerly_cdn import __version__, app, cli
 from galerly_cdn.cli import about
 from galerly_cdn.config import DESCRIBED, Settings
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.model import Format, Rendered
+from galerly_cdn.model import Format, Rendered, Size, Target
 from tests import pictures
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def test_a_render_that_fails_leaves_the_file_there_as_it_was(tmp_path: Path, con
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Renders without a worker."""
-    rendered = Rendered(Format.JPEG, 1, 1, 7, "0" * 32)
+    rendered = Rendered(Target(Size(1, 1)), Format.JPEG, 1, 1, 7, "0" * 32)
     monkeypatch.setattr(app, "render_file", lambda *_: (rendered, b"picture"))
 
 
@@ -299,17 +299,22 @@ def test_serve_announces_and_ends_as_the_server_ended(
 ) -> None:
     served: list[tuple[Settings, str]] = []
 
-    def serve(settings: Settings, photographs: str, announce: object) -> bool:
+    def serve(settings: Settings, photographs: str, announce: object, announce_admin: object) -> bool:
         served.append((settings, photographs))
         assert callable(announce)
+        assert callable(announce_admin)
         announce("http://127.0.0.1:1/")
+        announce_admin("http://127.0.0.1:2/")
         return settings.port == 1
 
     monkeypatch.setattr(app, "serve", serve)
     clean = run(
         "serve", tmp_path, "--port", "1", "--host", "::1", "--renditions", "r", "--workers", "3", "--browse"
     )
-    assert (clean.exit_code, clean.stdout) == (0, "galerly-cdn serves http://127.0.0.1:1/\n")
+    assert (clean.exit_code, clean.stdout) == (
+        0,
+        "galerly-cdn serves http://127.0.0.1:1/\ngalerly-cdn is administered at http://127.0.0.1:2/\n",
+    )
     settings = served[0][0]
     assert (settings.host, settings.renditions, settings.workers, settings.browse) == ("::1", "r", 3, True)
     assert run("serve", tmp_path, "--port", "2").exit_code == 1

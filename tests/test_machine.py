@@ -141,12 +141,13 @@ class Renderer:
 
     async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
         del token
-        body = picture(self._read(fd, length_bytes), job.target)
+        target = job.pictures[0].target
+        body = picture(self._read(fd, length_bytes), target)
         if self.deaths:
             self.deaths -= 1
             raise WorkerDied
-        form = job.target.format or Format.JPEG
-        return Rendered(form, 60, 40, len(body), hashlib.md5(body).hexdigest()), body
+        form = target.format or Format.JPEG
+        return Rendered(target, form, 60, 40, len(body), hashlib.md5(body).hexdigest()), body
 
     @staticmethod
     def _read(fd: int, length_bytes: int) -> bytes:
@@ -199,7 +200,6 @@ class Photographs(RuleBasedStateMachine):
 
     @property
     def archive(self) -> Archive:
-        assert self.cdn.archive
         return self.cdn.archive
 
     def teardown(self) -> None:

@@ -6,23 +6,24 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from contextlib import asynccontextmanager
+import tempfile
+import unicodedata
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from galerly_cdn.errors import NoSuchOriginal, OriginalExists
+from galerly_cdn.errors import KeyNotHeld, NoSuchOriginal, OriginalExists, StoreRefused
 from galerly_cdn.store.deposit import FolderDeposit
 from galerly_cdn.url import checked_key
+from tests.s3 import SERVERS, VERSITYGW
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
-
     from galerly_cdn.model import Head
     from galerly_cdn.store import WritableOriginals
+    from tests.s3 import Objects
 
+PHOTOGRAPH = b"not a photograph: no store looks inside"
 KEYS = [
     "a",
     "gallery/photo.jpg",
@@ -63,18 +64,29 @@ class FolderWorld:
         return [path.name for path in (self.root / ".galerly").iterdir()]
 
 
-@asynccontextmanager
-async def folder_world(root: Path) -> AsyncIterator[World]:
-    yield FolderWorld(root)
+class RemoteWorld:
+    """Two servers on one bucket; their spools are this machine's temporary files."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.store: WritableOriginals = objects.originals()
+        self.other: WritableOriginals = objects.originals()
+
+    def unaccepted(self) -> list[str]:
+        return [path.name for path in Path(tempfile.gettempdir()).iterdir()]
 
 
-WORLDS: dict[str, Callable[[Path], AbstractAsyncContextManager[World]]] = {"folder": folder_world}
+WORLDS = ["folder", *SERVERS]
+ATOMIC = ["folder", VERSITYGW]
+"""Those that decide between creates at once; moto looks, and then writes."""
 
 
 @pytest.fixture(params=WORLDS)
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    async with WORLDS[request.param](tmp_path) as made_world:
-        yield made_world
+def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """An empty one."""
+    if request.param == "folder":
+        return FolderWorld(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return RemoteWorld(request.getfixturevalue(request.param).bucket())
 
 
 async def put(
@@ -260,6 +272,7 @@ async def test_the_last_original_of_a_gallery_takes_its_name_along(world: World)
 CROWD = 12
 
 
+@pytest.mark.parametrize("world", ATOMIC, indirect=True)
 async def test_of_many_creates_of_one_key_exactly_one_wins(world: World) -> None:
     for turn in range(10):
         contents = [f"{turn} {number}".encode() * 100 for number in range(CROWD)]
@@ -275,6 +288,7 @@ async def test_of_many_creates_of_one_key_exactly_one_wins(world: World) -> None
     assert world.unaccepted() == []
 
 
+@pytest.mark.parametrize("world", ATOMIC, indirect=True)
 async def test_many_creates_of_the_same_bytes_are_one_original_and_no_fault(world: World) -> None:
     outcomes = await asyncio.gather(
         *(put((world.store, world.other)[number % 2], "a/x", b"photograph") for number in range(CROWD))
@@ -357,3 +371,52 @@ async def test_listing_while_uploads_come_and_go_shows_only_what_was_accepted(wo
 
     await asyncio.gather(upload(), look())
     assert len(await keys_of(world.store)) == 30
+
+
+# ------------------------------------------------------------------------------- beside each other
+
+NFC = unicodedata.normalize("NFC", "gallery/caf\u00e9.jpg")
+NFD = unicodedata.normalize("NFD", NFC)
+assert NFC != NFD
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (NFC, NFD),
+        (NFD, NFC),
+        ("a/PHOTO.jpg", "a/photo.jpg"),
+        ("a/%41", "a/A"),
+        ("a/b c", "a/b+c"),
+        ("a", "a/b"),
+        ("a/b", "a"),
+        ("a", "a" * 256),
+        ("a", "é" * 128),
+        ("a", "x" * 900),
+    ],
+)
+async def test_a_key_beside_another_is_held_exactly_or_refused(world: World, first: str, second: str) -> None:
+    await put(world.store, first, b"first")
+    try:
+        await put(world.store, second, b"second")
+    except KeyNotHeld:
+        with pytest.raises((NoSuchOriginal, StoreRefused)):
+            await world.store.head(second)
+        assert await keys_of(world.store) == [first]
+    else:
+        assert await content_of(world.store, second) == b"second"
+        assert await keys_of(world.store) == sorted([first, second], key=str.encode)
+    assert await content_of(world.store, first) == b"first"
+
+
+async def test_a_listing_begins_after_any_key(world: World) -> None:
+    keys = ["a/1", "a/2", "a/3", "b"]
+    for key in keys:
+        await put(world.store, key, PHOTOGRAPH)
+    for number, after in enumerate(["", *keys]):
+        assert [one.key async for one in world.store.list(after=after)] == keys[number:]
+    assert [one.key async for one in world.store.list("a/", "a/1")] == ["a/2", "a/3"]
+    assert [one.key async for one in world.store.list("a/", "a/25")] == ["a/3"]
+    (last,) = [one async for one in world.store.list("b")]
+    assert last.length_bytes == len(PHOTOGRAPH)
+    assert last.modified_s > 1.7e9

@@ -4,25 +4,30 @@ Every error knows its own answer: status, stable code, public sentence, how long
 What went wrong inside (`detail`) is for the log and never leaves the machine.
 
     GalerlyError
-    ├── BadRequest           400   MalformedKey · EmptyUpload · ChecksumMismatch
-    ├── Forbidden            403   SizeNotAllowed · FormatNotAllowed · SignatureRequired
-    │                              · SignatureInvalid · SignatureExpired · SignatureTooEarly
-    │                              · SignatureWrongClient
-    ├── NotFound             404   UnknownPath · NoSuchOriginal
+    ├── BadRequest           400   MalformedKey · MalformedQuery · MalformedBody · EmptyUpload
+    │                              · MalformedChecksum · ChecksumMismatch
+    ├── Unauthorized         401
+    ├── Forbidden            403   SizeNotAllowed · FormatNotAllowed · CrossSite
+    │                              · SignatureRequired · SignatureInvalid · SignatureExpired
+    │                              · SignatureTooEarly · SignatureWrongClient
+    ├── NotFound             404   UnknownPath · NoSuchOriginal · NoSuchUpload
     ├── MethodNotAllowed     405   ReadOnlyStore
-    ├── HeadersTooSlow       408
+    ├── TooSlow              408   HeadersTooSlow · BodyTooSlow
     ├── KeyNotHeld           409
+    ├── NoDirectUploads      409
     ├── OriginalExists       412
     ├── UploadTooLarge       413
     ├── UrlTooLong           414
     ├── Unrenderable         415   UnsupportedFormat · Undecodable · TooManyPixels · TooManyBytes
     │                              · TooManyFrames · TooMuchMemory · Quarantined
     ├── RangeNotSatisfiable  416
+    ├── Misdirected          421
     ├── HeadersTooLarge      431
-    ├── StoreRefused         502
+    ├── StoreRefused         502   StoreCorrupt
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
-    │                              · TooManyConnections
+    │                              · TooManyConnections · TooManyMisses
     ├── RenderFailed         504   RenderTimeout · WorkerDied
+    ├── Disconnected         (never served: whoever asked has left, and only the log is told)
     └── SettingsError        (never served: the command line prints it and exits with 2)
 """
 
@@ -40,16 +45,25 @@ from galerly_cdn.errors.photograph import (
 )
 from galerly_cdn.errors.request import (
     BadRequest,
+    BodyTooSlow,
     ChecksumMismatch,
+    CrossSite,
+    Disconnected,
     EmptyUpload,
     Forbidden,
     FormatNotAllowed,
     HeadersTooLarge,
     HeadersTooSlow,
     KeyNotHeld,
+    MalformedBody,
+    MalformedChecksum,
     MalformedKey,
+    MalformedQuery,
     MethodNotAllowed,
+    Misdirected,
+    NoDirectUploads,
     NoSuchOriginal,
+    NoSuchUpload,
     NotFound,
     OriginalExists,
     RangeNotSatisfiable,
@@ -60,6 +74,8 @@ from galerly_cdn.errors.request import (
     SignatureTooEarly,
     SignatureWrongClient,
     SizeNotAllowed,
+    TooSlow,
+    Unauthorized,
     UnknownPath,
     UploadTooLarge,
     UrlTooLong,
@@ -74,9 +90,11 @@ from galerly_cdn.errors.server import (
     QueueFull,
     RenderFailed,
     RenderTimeout,
+    StoreCorrupt,
     StoreRefused,
     StoreUnreachable,
     TooManyConnections,
+    TooManyMisses,
     Unavailable,
     Unsettled,
     WorkerDied,
@@ -84,7 +102,10 @@ from galerly_cdn.errors.server import (
 
 __all__ = [
     "BadRequest",
+    "BodyTooSlow",
     "ChecksumMismatch",
+    "CrossSite",
+    "Disconnected",
     "Draining",
     "EmptyUpload",
     "Forbidden",
@@ -93,9 +114,15 @@ __all__ = [
     "HeadersTooLarge",
     "HeadersTooSlow",
     "KeyNotHeld",
+    "MalformedBody",
+    "MalformedChecksum",
     "MalformedKey",
+    "MalformedQuery",
     "MethodNotAllowed",
+    "Misdirected",
+    "NoDirectUploads",
     "NoSuchOriginal",
+    "NoSuchUpload",
     "NotFound",
     "OriginalExists",
     "Quarantined",
@@ -111,13 +138,17 @@ __all__ = [
     "SignatureTooEarly",
     "SignatureWrongClient",
     "SizeNotAllowed",
+    "StoreCorrupt",
     "StoreRefused",
     "StoreUnreachable",
     "TooManyBytes",
     "TooManyConnections",
     "TooManyFrames",
+    "TooManyMisses",
     "TooManyPixels",
     "TooMuchMemory",
+    "TooSlow",
+    "Unauthorized",
     "Unavailable",
     "Undecodable",
     "UnknownPath",

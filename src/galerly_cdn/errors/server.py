@@ -11,6 +11,13 @@ class StoreRefused(GalerlyError):
     public = "The store refused access to the photograph."
 
 
+class StoreCorrupt(StoreRefused):
+    """What came is short, or not what was stored, at the second try too."""
+
+    code = "store-corrupt"
+    public = "The store handed out a damaged photograph."
+
+
 class Unavailable(GalerlyError):
     status = 503
     code = "unavailable"
@@ -38,6 +45,13 @@ class Unsettled(Unavailable):
 class StoreUnreachable(Unavailable):
     code = "store-unreachable"
     public = "The store cannot be reached; try again in a moment."
+
+
+class TooManyMisses(Unavailable):
+    """One address, or all together, asked for more new pictures than `misses_per_minute…` allows."""
+
+    code = "too-many-misses"
+    public = "Too many new pictures are being asked for; try again in a moment."
 
 
 class TooManyConnections(Unavailable):
