@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
 import sys
 import time
 from pathlib import Path
@@ -37,8 +36,7 @@ if TYPE_CHECKING:
     from galerly_cdn.admin.side import Side
     from galerly_cdn.asgi import Handler
     from galerly_cdn.config import Settings
-    from galerly_cdn.model import Facts, Rendered, SizeRule
-    from galerly_cdn.render.wire import Hello
+    from galerly_cdn.model import Facts, SizeRule
     from galerly_cdn.roots import Roots
     from galerly_cdn.store import Originals, Renditions, WritableOriginals
 
@@ -81,7 +79,7 @@ class Cdn:
             downloads=Downloads(settings, misses, originals, guard),
         )
         self.archive = self._archive(writable or ReadOnlyOriginals(originals), renditions, guard)
-        self._page = self._browsing(renditions)
+        self._page = self._browse(renditions)
         self.application = Application(self._route, settings, telemetry)
         self.admin: Side | None = None
 
@@ -97,10 +95,10 @@ class Cdn:
             forget=self.edge.forget,
         )
 
-    def _browsing(self, renditions: Renditions) -> Handler | None:
-        """The page, where it is on."""
+    def _browse(self, renditions: Renditions) -> Handler | None:
+        """The page, where it is shown."""
         settings = self._settings
-        if not settings.browse and (settings.private_prefixes or not is_loopback(settings.host)):
+        if not (settings.browse or (is_loopback(settings.host) and not settings.private_prefixes)):
             return None
         from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time
 
@@ -139,12 +137,13 @@ def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:
     for rule in settings.size_rules:
         for chosen in (None, *rule.qualities):
             target = Target(rule.size, chosen)
-            job = _job(rule, target, settings)
+            job = job_of(rule, target, settings)
             made[target] = Recipe(job, recipe.digest(job, libvips))
     return made
 
 
-def _job(rule: SizeRule, target: Target, settings: Settings) -> Job:
+def job_of(rule: SizeRule, target: Target, settings: Settings) -> Job:
+    """The render job of one target."""
     return Job((Picture(target, rule.qualities),), settings.limits, settings.keep_copyright)
 
 
@@ -245,53 +244,3 @@ def serve(
             return await listener.serve(*listeners, settings=settings, on_drain=cdn.admin.drain)
 
     return listener.run(main())
-
-
-def render_file(
-    settings: Settings, file: Path, size: str, image_format: str | None
-) -> tuple[Rendered, bytes]:
-    """Render one file as the server would. Raises as a request for it would."""
-    segment = f"{size}.{image_format}" if image_format else size
-    rule, target = AllowList(settings.size_rules).find(segment.encode())
-    job = _job(rule, target, settings)
-
-    async def main() -> tuple[Rendered, bytes]:
-        async with _workers(settings) as (workers, _):
-            with file.open("rb") as original:
-                length_bytes = os.fstat(original.fileno()).st_size
-                return await workers.render(original.fileno(), length_bytes, job, str(file))
-
-    return listener.run(main())
-
-
-def inspect_file(settings: Settings, file: Path) -> Facts:
-    """What a file's header says. Raises as a request for it would."""
-
-    async def main() -> Facts:
-        async with _workers(settings) as (workers, _):
-            with file.open("rb") as original:
-                length_bytes = os.fstat(original.fileno()).st_size
-                return await workers.inspect(original.fileno(), length_bytes, str(file))
-
-    return listener.run(main())
-
-
-def renderer(settings: Settings) -> Hello:
-    """The renderer in use: libvips' version, and the formats it really decodes."""
-
-    async def main() -> Hello:
-        async with _workers(settings) as (_, hello):
-            return hello
-
-    return listener.run(main())
-
-
-@contextlib.asynccontextmanager
-async def _workers(settings: Settings) -> AsyncIterator[tuple[Workers, Hello]]:
-    workers = Workers(settings, Counters().count)
-    hello = await workers.start()
-    try:
-        wheel.check(hello.libvips)
-        yield workers, hello
-    finally:
-        await workers.close(settings.drain_s)

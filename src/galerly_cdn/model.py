@@ -56,7 +56,7 @@ def from_json(kind: type[T], text: bytes | bytearray | memoryview) -> T:
     """The inverse of `to_json`. Raises `ValidationError` for anything that is not a `kind`."""
     try:
         return msgspec.json.decode(text, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValidationError(str(error)) from error
 
 

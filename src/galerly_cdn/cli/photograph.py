@@ -31,11 +31,11 @@ def render(  # noqa: PLR0913 - its options
     photograph: Path, size: str, image_format: str | None, output: Path, file: Path | None, *, as_json: bool
 ) -> None:
     """Render PHOTOGRAPH at a size into a file: exactly what the server would answer."""
-    from galerly_cdn import app
+    from galerly_cdn import darkroom
 
     if output.exists() and output.samefile(photograph):
         raise click.UsageError(f"{output} is the photograph itself: it would be lost.")
-    rendered, body = app.render_file(terminal.load(file, workers=1).settings, photograph, size, image_format)
+    rendered, body = darkroom.render(terminal.load(file, workers=1).settings, photograph, size, image_format)
     with click.open_file(os.fspath(output), "wb", atomic=True) as out:
         out.write(body)
     is_stdout_taken = output == Path("-")
@@ -48,9 +48,9 @@ def render(  # noqa: PLR0913 - its options
 @terminal.JSON
 def inspect(photograph: Path, file: Path | None, *, as_json: bool) -> None:
     """Tell what PHOTOGRAPH is, and what its renditions lose."""
-    from galerly_cdn import app
+    from galerly_cdn import darkroom
 
-    facts = app.inspect_file(terminal.load(file, workers=1).settings, photograph)
+    facts = darkroom.inspect(terminal.load(file, workers=1).settings, photograph)
     terminal.answer(facts, _facts_lines(facts), as_json=as_json)
 
 
