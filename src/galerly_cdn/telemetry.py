@@ -11,7 +11,7 @@ import secrets
 import threading
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from galerly_cdn.model import Value, to_json
 
@@ -68,66 +68,66 @@ class AuditRecord(Value, frozen=True, omit_defaults=True):
 
 
 class Tally:
-    """Answers of one kind: how many, how long they took."""
+    """Answers of one kind: how many, their bytes, how long they took."""
 
-    __slots__ = ("buckets", "seconds")
+    __slots__ = ("buckets", "bytes", "seconds")
 
     BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
     def __init__(self) -> None:
         self.buckets = [0] * (len(self.BOUNDS_S) + 1)
-        """Those that took up to each bound and longer than the one before; the last are longer than all."""
+        """Those that took up to each bound and longer than the one before; the last took longer than all."""
+        self.bytes = 0
         self.seconds = 0.0
 
-    def add(self, seconds: float) -> None:
+    @property
+    def times(self) -> int:
+        return sum(self.buckets)
+
+    def add(self, seconds: float, length_bytes: int = 0) -> None:
         self.buckets[bisect_left(self.BOUNDS_S, seconds)] += 1
+        self.bytes += length_bytes
         self.seconds += seconds
 
-
-class Answered(NamedTuple):
-    """A kind of answer. `result` is `hit` (from memory), `stored`, `stale`, `miss`, or empty: no picture."""
-
-    result: str
-    size: str
-    format: str
-    status: int
+    def merge(self, other: Tally) -> None:
+        """Make it both."""
+        self.buckets = [sum(both) for both in zip(self.buckets, other.buckets, strict=True)]
+        self.bytes += other.bytes
+        self.seconds += other.seconds
 
 
 class Traffic:
-    """What viewers were answered since the start: a few additions for each, so that a hit stays a hit."""
+    """What viewers were answered since the start. A hit costs one look and three additions."""
 
     def __init__(self) -> None:
-        self.answers: Counter[Answered] = Counter()
+        self.answers: dict[tuple[str, str, str, int], Tally] = {}
+        """By result, size, format and status. The result is `hit` (from memory), `stored`, `stale` or `miss`;
+        empty: no picture."""
         self.refusals: Counter[str] = Counter()
         """By the errors' codes."""
-        self.bytes: Counter[str] = Counter()
-        """By result."""
-        self.durations: defaultdict[str, Tally] = defaultdict(Tally)
-        """By result."""
         self.stages: defaultdict[str, Tally] = defaultdict(Tally)
-        """Of misses: rendering, storing."""
+        """Of misses: opening, rendering, storing."""
 
     def add(self, record: AccessRecord) -> None:
         """One more answer."""
-        result = record.cache if record.cache in _RESULTS else _result(record.cache)
-        self.answers[Answered(result, record.size, record.format, record.status)] += 1
-        self.bytes[result] += record.bytes
-        self.durations[result].add(record.duration_ms / 1000)
+        cache = record.cache
+        kind = (cache if cache == "hit" else _result(cache), record.size, record.format, record.status)
+        tally = self.answers.get(kind)
+        if tally is None:
+            tally = self.answers[kind] = Tally()
+        tally.add(record.duration_ms / 1000, record.bytes)
         if record.reason:
             self.refusals[record.reason] += 1
-        for stage, spent_ms in (record.stages_ms or {}).items():
-            self.stages[stage].add(spent_ms / 1000)
-
-
-_RESULTS = frozenset({"hit", ""})
-"""What Cache-Status says on the hot path, which needs no reading."""
+        if record.stages_ms:
+            for stage, spent_ms in record.stages_ms.items():
+                self.stages[stage].add(spent_ms / 1000)
 
 
 def _result(cache: str) -> str:
     """The result that a Cache-Status tells (RFC 9211; `Edge.answer`)."""
     if cache.startswith("hit"):
         return "stale" if "ttl=" in cache else "stored"
-    return "miss"
+    return "miss" if cache else ""
 
 
 class Counters:

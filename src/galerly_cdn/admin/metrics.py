@@ -5,6 +5,7 @@ Nothing is counted for it on the way of a request: what telemetry has added up i
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from prometheus_client.registry import Collector
 from galerly_cdn import __version__
 from galerly_cdn.admin.answers import whole
 from galerly_cdn.errors import by_code
+from galerly_cdn.telemetry import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.admin.call import Call
     from galerly_cdn.deliver import Response
-    from galerly_cdn.telemetry import Tally, Telemetry
+    from galerly_cdn.telemetry import Telemetry
 
 _NO_EVENTS = frozenset(by_code())
 """What the counters hold of refusals: traffic tells them by what viewers were answered."""
@@ -60,56 +62,50 @@ class _Collected(Collector):
         self._libvips = libvips
 
     def collect(self) -> Iterable[Metric]:
-        traffic = self._telemetry.traffic
-        yield InfoMetricFamily(
-            "galerly_build", "What runs here.", value={"version": __version__, "libvips": self._libvips}
-        )
+        build = {"version": __version__, "libvips": self._libvips}
+        yield InfoMetricFamily("galerly_build", "What runs here.", value=build)
         yield from self._answers()
-        yield _counted(
-            "galerly_response_bytes", "Bytes of bodies sent to viewers.", {"result": traffic.bytes}
-        )
-        yield _counted("galerly_errors", "Answers that were errors.", {"code": traffic.refusals})
-        yield _timed(
-            "galerly_request_duration_seconds",
-            "From a request to its answer's first byte.",
-            "result",
-            traffic.durations,
-        )
+        traffic = self._telemetry.traffic
+        yield _counted("galerly_errors", "Answers that were errors.", "code", traffic.refusals)
         yield _timed(
             "galerly_fill_duration_seconds", "The stages of filling a miss.", "stage", traffic.stages
         )
         counts = self._telemetry.counters.snapshot()
         events = {event: times for event, times in counts.items() if event not in _NO_EVENTS}
-        yield _counted(
-            "galerly_events", "What happened behind the answers: renders, store trouble.", {"event": events}
-        )
+        meaning = "What happened behind the answers: renders, store trouble."
+        yield _counted("galerly_events", meaning, "event", events)
         for name, (meaning, ask) in self._gauges.items():
             yield GaugeMetricFamily(f"galerly_{name}", meaning, value=ask())
 
     def _answers(self) -> Iterable[Metric]:
-        responses = CounterMetricFamily("galerly_responses", "Answers to viewers.", labels=["status"])
+        """The tallies of all kinds of answers, summed up in four ways."""
+        by_status: Counter[str] = Counter()
+        bytes_by_result: Counter[str] = Counter()
+        times: defaultdict[str, Tally] = defaultdict(Tally)
         pictures = CounterMetricFamily(
             "galerly_pictures",
-            "Pictures that were asked for: hit (memory), stored (the store), stale, miss.",
+            "Pictures asked for, by what they were: hit (in memory), stored (in the store), stale, miss.",
             labels=["result", "size", "format"],
         )
-        by_status: dict[int, int] = {}
-        by_picture: dict[tuple[str, str, str], int] = {}
-        for (result, size, form, status), times in self._telemetry.traffic.answers.items():
-            by_status[status] = by_status.get(status, 0) + times
+        by_picture: Counter[tuple[str, str, str]] = Counter()
+        for (result, size, form, status), tally in self._telemetry.traffic.answers.items():
+            by_status[str(status)] += tally.times
+            bytes_by_result[result] += tally.bytes
+            times[result].merge(tally)
             if result and size:
-                by_picture[result, size, form] = by_picture.get((result, size, form), 0) + times
-        for status, times in by_status.items():
-            responses.add_metric([str(status)], times)
-        for labels, times in by_picture.items():
-            pictures.add_metric(labels, times)
-        yield responses
+                by_picture[result, size, form] += tally.times
+        for labels, number in by_picture.items():
+            pictures.add_metric(labels, number)
         yield pictures
+        yield _counted("galerly_responses", "Answers to viewers.", "status", by_status)
+        meaning = "Bytes of bodies sent to viewers."
+        yield _counted("galerly_response_bytes", meaning, "result", bytes_by_result)
+        meaning = "From a request to its answer's first byte."
+        yield _timed("galerly_request_duration_seconds", meaning, "result", times)
 
 
-def _counted(name: str, meaning: str, labelled: Mapping[str, Mapping[str, int]]) -> Metric:
+def _counted(name: str, meaning: str, label: str, counts: Mapping[str, int]) -> Metric:
     """A counter of one label."""
-    ((label, counts),) = labelled.items()
     family = CounterMetricFamily(name, meaning, labels=[label])
     for value, times in counts.items():
         family.add_metric([value], times)
