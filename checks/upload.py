@@ -90,7 +90,7 @@ class Upload:
             yield f"left behind: {left}"
         is_listed = entry.key in await self.listed(entry.key)
         answers = [
-            (await ask(self._cdn, format_path(Target(size), entry.key)))[0]
+            (await ask(self._cdn, format_path(Target(size), entry.key))).status
             for size in (self._sizes if self.status == 200 else self._sizes[:1])
         ]
         if self.status == 200:

@@ -15,7 +15,7 @@ from galerly_cdn.config import Settings
 from galerly_cdn.model import Facts, Format, Record, Rendition
 from galerly_cdn.store.deposit import FolderDeposit
 from galerly_cdn.url import checked_key
-from tests.fakes import CountingRenderer
+from tests.fakes import Answer, CountingRenderer
 from tests.shelves import opened
 
 if TYPE_CHECKING:
@@ -125,8 +125,8 @@ async def stream(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def ask(cdn: Cdn, path: str) -> tuple[int, bytes]:
-    """Status and body of one GET."""
+async def ask(cdn: Cdn, path: str) -> Answer:
+    """The answer to one GET."""
     sent: list[MutableMapping[str, Any]] = []
 
     async def send(message: MutableMapping[str, Any]) -> None:
@@ -137,4 +137,5 @@ async def ask(cdn: Cdn, path: str) -> tuple[int, bytes]:
 
     scope = {"type": "http", "method": "GET", "raw_path": path.encode(), "query_string": b"", "headers": []}
     await cdn.application(scope | {"client": ("192.0.2.1", 4711)}, receive, send)
-    return sent[0]["status"], sent[1]["body"]
+    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return Answer(sent[0]["status"], headers, sent[1]["body"])

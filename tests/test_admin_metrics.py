@@ -93,8 +93,12 @@ async def test_times_are_told_in_seconds(admin: SmallAdmin) -> None:
     durations = found["galerly_request_duration_seconds"]
     assert values(durations, "result", suffix="_count") == {("miss",): 1, ("hit",): 1}
     assert values(durations, "result", suffix="_sum")[("hit",)] == 1
-    stages = values(found["galerly_fill_duration_seconds"], "stage", suffix="_sum")
-    assert (stages["render",], stages["put",]) == (1, 1)
+    assert values(found["galerly_fill_duration_seconds"], "stage", suffix="_sum") == {
+        ("open",): 1,
+        ("render",): 1,
+        ("put",): 1,
+        ("head",): 1,
+    }
 
 
 async def test_what_is_now_and_what_runs_is_told(admin: SmallAdmin) -> None:

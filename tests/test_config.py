@@ -69,6 +69,32 @@ def test_options_go_before_variables_before_the_file_before_defaults(tmp_path: P
     ]
 
 
+@pytest.mark.parametrize(
+    ("variables", "endpoint", "origin"),
+    [
+        ({}, "", "default"),
+        ({"AWS_ENDPOINT_URL": "http://a"}, "http://a", "AWS_ENDPOINT_URL"),
+        (
+            {"AWS_ENDPOINT_URL_S3": "http://b", "AWS_ENDPOINT_URL": "http://a"},
+            "http://b",
+            "AWS_ENDPOINT_URL_S3",
+        ),
+        (
+            {"AWS_ENDPOINT_URL": "http://a", "GALERLY_STORE_ENDPOINT": "http://c"},
+            "http://c",
+            "GALERLY_STORE_ENDPOINT",
+        ),
+        ({"AWS_ENDPOINT_URL": "http://a", "GALERLY_STORE_ENDPOINT": ""}, "", "GALERLY_STORE_ENDPOINT"),
+        ({"AWS_ENDPOINT_URL": ""}, "", "default"),
+    ],
+)
+def test_a_stores_endpoint_is_also_found_where_its_vendors_tools_look(
+    variables: dict[str, str], endpoint: str, origin: str
+) -> None:
+    loaded = layers.load(environment=variables)
+    assert (loaded.settings.store_endpoint, loaded.origin["store_endpoint"]) == (endpoint, origin)
+
+
 def test_the_environment_is_read_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("GALERLY_")]:
         monkeypatch.delenv(name)

@@ -28,22 +28,22 @@ def test_every_originals_root_has_renditions_of_its_own_in_the_cache_folder(tmp_
         (
             Settings(store="s3://b"),
             None,
-            Roots("s3://b/originals", "s3://b/resized", True, "s3://b/incoming"),
+            Roots("s3://b/originals", "s3://b/resized", is_writable=True, incoming="s3://b/incoming"),
         ),
         (
             Settings(store="gs://b/x/"),
             None,
-            Roots("gs://b/x/originals", "gs://b/x/resized", True, "gs://b/x/incoming"),
+            Roots("gs://b/x/originals", "gs://b/x/resized", is_writable=True, incoming="gs://b/x/incoming"),
         ),
         (
             Settings(store="/srv/s"),
             None,
-            Roots("/srv/s/originals", "/srv/s/resized", True, "/srv/s/incoming"),
+            Roots("/srv/s/originals", "/srv/s/resized", is_writable=True, incoming="/srv/s/incoming"),
         ),
         (
             Settings(store="s3://b", renditions="/r"),
             None,
-            Roots("s3://b/originals", "/r", True, "s3://b/incoming"),
+            Roots("s3://b/originals", "/r", is_writable=True, incoming="s3://b/incoming"),
         ),
         (Settings(renditions="s3://r/x"), "/p", Roots("/p", "s3://r/x", is_writable=False)),
         (Settings(renditions="/r", writable=True), "/p", Roots("/p", "/r", is_writable=True)),

@@ -16,6 +16,7 @@ from galerly_cdn.app import Cdn, compose
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import (
     GalerlyError,
+    ReadOnlyStore,
     SettingsError,
     TooManyFrames,
     TooManyPixels,
@@ -81,10 +82,10 @@ async def test_what_is_accepted_is_shown(shared: tuple[Cdn, Path], name: str) ->
     accepted = await upload(cdn, key, ACCEPTED[name])
     assert accepted.outcome == "created"
     assert (store / "originals" / key).read_bytes() == ACCEPTED[name]
-    status, body = await ask(cdn, f"/resize/tiny/{key}")
-    assert status == 200
+    answer = await ask(cdn, f"/resize/tiny/{key}")
+    assert answer.status == 200
     assert (accepted.width_px, accepted.height_px) in {(600, 400), (60, 40)}  # upright
-    assert Image.open(io.BytesIO(body)).size in {(150, 100), (60, 40)}
+    assert Image.open(io.BytesIO(answer.body)).size in {(150, 100), (60, 40)}
 
 
 REFUSED: dict[str, tuple[bytes, type[GalerlyError]]] = {
@@ -114,8 +115,7 @@ async def test_what_cannot_be_shown_is_refused_with_its_reason(shared: tuple[Cdn
     assert not (store / "originals" / "refused").exists()
     assert list((store / "originals" / ".galerly").iterdir()) == []
     assert (await archive_of(cdn).list("refused/")).originals == ()
-    status, _ = await ask(cdn, "/resize/tiny/refused/" + name.replace(" ", "%20"))
-    assert status == 404
+    assert (await ask(cdn, "/resize/tiny/refused/" + name.replace(" ", "%20"))).status == 404
 
 
 async def test_what_is_larger_than_originals_may_be_is_refused_while_it_comes(
@@ -137,8 +137,8 @@ async def test_after_a_replace_only_the_new_picture_is_shown(shared: tuple[Cdn, 
         accepted = await upload(cdn, key, solid(color), replaces=True)
         assert accepted.outcome == "replaced"
         for size in ("tiny", "small"):
-            status, body = await ask(cdn, f"/resize/{size}/{key}")
-            assert (status, shown(body)) == (200, color)
+            answer = await ask(cdn, f"/resize/{size}/{key}")
+            assert (answer.status, shown(answer.body)) == (200, color)
         await asyncio.gather(*under_way)
         inspection = await archive_of(cdn).inspect(key)
         assert inspection.version == accepted.version
@@ -151,12 +151,12 @@ async def test_after_a_delete_nothing_is_shown_or_stored(shared: tuple[Cdn, Path
     await upload(cdn, key, solid("red"))
     before = set(renditions(store))
     for size in ("tiny", "small"):
-        assert (await ask(cdn, f"/resize/{size}/{key}"))[0] == 200
+        assert (await ask(cdn, f"/resize/{size}/{key}")).status == 200
     assert len(set(renditions(store)) - before) == 2
     deleted = await archive_of(cdn).delete(key)
     assert (deleted.existed, deleted.removed) == (True, ("150x150", "400x400"))
     assert set(renditions(store)) == before
-    assert (await ask(cdn, f"/resize/tiny/{key}"))[0] == 404
+    assert (await ask(cdn, f"/resize/tiny/{key}")).status == 404
 
 
 async def test_a_purged_picture_is_made_anew_and_the_same(shared: tuple[Cdn, Path]) -> None:
@@ -166,7 +166,7 @@ async def test_a_purged_picture_is_made_anew_and_the_same(shared: tuple[Cdn, Pat
     first = await ask(cdn, f"/resize/tiny/{key}")
     assert (await archive_of(cdn).purge(key)).removed == ("150x150",)
     renders = cdn.telemetry.counters.snapshot()["render"]
-    assert await ask(cdn, f"/resize/tiny/{key}") == first
+    assert (await ask(cdn, f"/resize/tiny/{key}")).body == first.body
     assert cdn.telemetry.counters.snapshot()["render"] == renders + 1
 
 
@@ -199,11 +199,14 @@ async def test_a_plain_folder_is_only_read_unless_told_otherwise(tmp_path: Path,
     photographs.mkdir()
     settings = Settings(writable=writable, renditions=str(tmp_path / "r"), workers=1, access_log=False)
     async with compose(settings, roots.resolve(settings, str(photographs))) as cdn:
-        assert (cdn.archive is not None) == writable
         assert (photographs / ".galerly").exists() == writable
-        if writable:
-            await upload(cdn, "a.jpg", pictures.jpeg())
-            assert (photographs / "a.jpg").read_bytes() == pictures.jpeg()
+        if not writable:
+            with pytest.raises(ReadOnlyStore):
+                await upload(cdn, "a.jpg", pictures.jpeg())
+            assert list(photographs.iterdir()) == []
+            return
+        await upload(cdn, "a.jpg", pictures.jpeg())
+        assert (photographs / "a.jpg").read_bytes() == pictures.jpeg()
 
 
 async def test_a_writable_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:

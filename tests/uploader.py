@@ -92,8 +92,8 @@ async def _lane(cdn: Cdn, seed: int, lane: int) -> None:
             _say("not", key, number)
             continue
         _say("ack", key, number)
-        status, body = await ask(cdn, f"/resize/tiny/{key}")
-        if status != 200 or not shows(body, number):
+        answer = await ask(cdn, f"/resize/tiny/{key}")
+        if answer.status != 200 or not shows(answer.body, number):
             _say("wrong", key, number)
 
 

@@ -53,8 +53,8 @@ class Settings(Value, frozen=True, kw_only=True):
     store_endpoint: Annotated[
         str,
         Meta(
-            description="Address of an S3-compatible server (`https://s3.example.com`). Empty: as the "
-            "environment's `AWS_ENDPOINT_URL` says, else AWS."
+            description="Address of an S3-compatible server (`https://s3.example.com`). Empty: AWS. "
+            "Not given: `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, as other tools read them."
         ),
     ] = ""
     store_fresh_s: Annotated[

@@ -1,6 +1,7 @@
 """Where does each setting come from? The only reader of the environment.
 
-In falling order: the command line, `GALERLY_{NAME}`, the TOML file, the default of `config`'s table.
+In falling order: the command line, `GALERLY_{NAME}`, the TOML file, the default of `config`'s table. A
+store's endpoint is also taken from where its vendor's tools look for it.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ def load(
     layers.append(("--", {name: value for name, value in (options or {}).items() if value is not None}))
     values: dict[str, Any] = {}
     origin = {setting.name: "default" for setting in DESCRIBED}
+    for variable in _ENDPOINTS:
+        if variables.get(variable):
+            values["store_endpoint"], origin["store_endpoint"] = variables[variable], variable
     for place, layer in layers:
         for name, raw in layer.items():
             try:
@@ -57,6 +61,10 @@ def load(
     if problems:
         raise SettingsError(problems)
     return Loaded(Settings(**values), origin)
+
+
+_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+"""What the vendor's own tools read (AWS SDKs and Tools Reference Guide, "Service-specific endpoints")."""
 
 
 def _check_prefixes(prefixes: tuple[str, ...]) -> None:
