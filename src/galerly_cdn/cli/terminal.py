@@ -65,3 +65,11 @@ def answer(value: Value, text: str, *, as_json: bool, err: bool = False) -> None
     from galerly_cdn.model import to_json
 
     click.echo(to_json(value).decode() if as_json else text, err=err)
+
+
+def size(length_bytes: int) -> str:
+    """Bytes for people, in powers of 1000."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if length_bytes >= factor:
+            return f"{length_bytes / factor:.1f} {unit}"
+    return f"{length_bytes} bytes"

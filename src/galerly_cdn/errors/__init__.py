@@ -23,11 +23,19 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
     │                              · TooManyConnections
     ├── RenderFailed         504   RenderTimeout · WorkerDied
-    └── SettingsError        (never served: the command line prints it and exits with 2)
+    └── CommandError         (never served, the command line tells it)
+                                   SettingsError · CdnUnreachable · CdnInterrupted · UnexpectedAnswer
 """
 
 from __future__ import annotations
 
+from galerly_cdn.errors.command import (
+    CdnInterrupted,
+    CdnUnreachable,
+    CommandError,
+    SettingsError,
+    UnexpectedAnswer,
+)
 from galerly_cdn.errors.photograph import (
     Quarantined,
     TooManyBytes,
@@ -66,7 +74,6 @@ from galerly_cdn.errors.request import (
 )
 from galerly_cdn.errors.root import (
     GalerlyError,
-    SettingsError,
     by_code,
 )
 from galerly_cdn.errors.server import (
@@ -84,7 +91,10 @@ from galerly_cdn.errors.server import (
 
 __all__ = [
     "BadRequest",
+    "CdnInterrupted",
+    "CdnUnreachable",
     "ChecksumMismatch",
+    "CommandError",
     "Draining",
     "EmptyUpload",
     "Forbidden",
@@ -120,6 +130,7 @@ __all__ = [
     "TooMuchMemory",
     "Unavailable",
     "Undecodable",
+    "UnexpectedAnswer",
     "UnknownPath",
     "Unrenderable",
     "Unsettled",

@@ -1,0 +1,119 @@
+"""Speaking to a running CDN: errors cross by their code, what is no admin side is told in one sentence."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from galerly_cdn.client import Client
+from galerly_cdn.errors import (
+    CdnInterrupted,
+    CdnUnreachable,
+    CommandError,
+    GalerlyError,
+    MalformedKey,
+    RangeNotSatisfiable,
+    UnexpectedAnswer,
+    by_code,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    Answer = Callable[[httpx.Request], httpx.Response]
+
+SERVED = [kind for kind in by_code().values() if not issubclass(kind, CommandError)]
+
+
+def client(answer: Answer, token: str = "") -> Client:
+    return Client("http://cdn.test:8001/", token, transport=httpx.MockTransport(answer))
+
+
+def refusing(error: type[Exception]) -> Answer:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise error("nobody there", request=request)  # type: ignore[call-arg]  # httpx's errors take it
+
+    return refuse
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+@pytest.mark.parametrize("kind", SERVED, ids=lambda kind: kind.code)
+async def test_an_error_crosses_by_its_code(kind: type[GalerlyError]) -> None:
+    told = {"code": kind.code, "message": kind.public, "request_id": "7f-1"}
+    with pytest.raises(kind) as caught:
+        async with client(lambda _: httpx.Response(kind.status, json=told)) as one:
+            await one.delete("g/a.jpg")
+    assert type(caught.value) is kind
+    if kind is not RangeNotSatisfiable:
+        assert caught.value.detail == "request 7f-1"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b"<html>a router's page</html>"),
+        (200, b""),
+        (200, b'{"key": "g/a.jpg"}'),
+        (200, b'{"key": 1, "existed": true, "removed": []}'),
+        (302, b""),
+        (404, b"<html>not here</html>"),
+        (418, json.dumps({"code": "teapot", "message": "?", "request_id": ""}).encode()),
+        (500, json.dumps({"code": "settings", "message": "?", "request_id": ""}).encode()),
+        (502, b"\xff\xfe"),
+    ],
+)
+async def test_what_is_no_admin_side_is_told_apart(status: int, body: bytes) -> None:
+    async with client(lambda _: httpx.Response(status, content=body)) as one:
+        with pytest.raises(UnexpectedAnswer):
+            await one.delete("g/a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (httpx.ConnectError, CdnUnreachable),
+        (httpx.ConnectTimeout, CdnUnreachable),
+        (httpx.UnsupportedProtocol, CdnUnreachable),
+        (httpx.ReadTimeout, CdnInterrupted),
+        (httpx.ReadError, CdnInterrupted),
+        (httpx.WriteError, CdnInterrupted),
+        (httpx.RemoteProtocolError, CdnInterrupted),
+    ],
+)
+async def test_a_connection_that_fails_is_told_with_its_address(
+    error: type[Exception], told: type[GalerlyError]
+) -> None:
+    async with client(refusing(error)) as one:
+        with pytest.raises(told, match=r"http://cdn\.test:8001: .*nobody there"):
+            await one.purge("g/a.jpg")
+        with pytest.raises(told):
+            _ = [made async for made in one.warm("g/a.jpg")]
+
+
+async def test_a_malformed_key_is_never_sent() -> None:
+    async with client(refusing(AssertionError)) as one:
+        for key in ("", "../a", "a\\b", "a\udcff"):
+            with pytest.raises(MalformedKey):
+                await one.delete(key)
+
+
+@pytest.mark.parametrize("token", ["", "s3cret"])
+async def test_the_token_is_a_bearers_and_never_in_the_address(token: str) -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"originals": [], "next": ""})
+
+    async with client(answer, token) as one:
+        await one.list("a b/#?%", "a b/ä")
+    assert seen[0].headers.get("authorization") == (f"Bearer {token}" if token else None)
+    assert "s3cret" not in str(seen[0].url)
+    assert dict(seen[0].url.params) == {"prefix": "a b/#?%", "after": "a b/ä", "limit": "1000"}
