@@ -17,7 +17,7 @@ from galerly_cdn import listener, roots
 from galerly_cdn.asgi import Application
 from galerly_cdn.edge import Edge
 from galerly_cdn.links import Links
-from galerly_cdn.model import Job, Target
+from galerly_cdn.model import Job, Target, replaced
 from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.private import Guard
 from galerly_cdn.render import recipe, wheel
@@ -144,6 +144,14 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
     finally:
         await workers.close(settings.drain_s)
         telemetry.close()
+
+
+@contextlib.asynccontextmanager
+async def archive(settings: Settings) -> AsyncIterator[Archive]:
+    """The archive of the settings' store, and no server. Raises `SettingsError`."""
+    places = roots.resolve(settings, None)
+    async with compose(replaced(settings, access_log=False), places) as cdn:
+        yield cdn.archive
 
 
 def _originals(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:

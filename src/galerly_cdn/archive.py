@@ -12,14 +12,14 @@ import hmac
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from galerly_cdn.errors import ChecksumMismatch, EmptyUpload, NoSuchOriginal, UploadTooLarge
-from galerly_cdn.model import Facts, Job, Listed, Target, Value
+from galerly_cdn.model import Facts, Format, Job, Listed, Target, Value
 from galerly_cdn.url import checked_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from galerly_cdn.model import Rendered, Rendition
-    from galerly_cdn.origin import Recipe
+    from galerly_cdn.origin import Recipe, Warmed
     from galerly_cdn.store import Renditions, WritableOriginals
     from galerly_cdn.store.spool import Spool
 
@@ -29,6 +29,7 @@ Outcome = Literal["created", "replaced", "unchanged"]
 
 DIGESTS = ("md5", "sha256", "sha512", "sha1")
 """The checksums an upload may bring, by the names of `hashlib`."""
+_ASKED_FOR = (None, Format.AVIF, Format.WEBP)
 _AT_ONCE = 16
 """Requests to the store under way for one purge."""
 
@@ -110,6 +111,7 @@ class Archive:
         decoder: Decoder,
         recipes: Mapping[Target, Recipe],
         max_bytes: int,
+        warm: Callable[[str, Sequence[Target]], AsyncIterator[Warmed]],
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
     ) -> None:
         self._originals = originals
@@ -117,6 +119,7 @@ class Archive:
         self._decoder = decoder
         self._recipes = recipes
         self._max_bytes = max_bytes
+        self._warm = warm
         self._forget = forget
 
     async def upload(
@@ -182,6 +185,14 @@ class Archive:
         async for one in self._originals.list(f"{checked_key(gallery)}/"):
             yield await self.purge(one.key)
 
+    def warm(self, key: str) -> AsyncIterator[Warmed]:
+        """Make what pages ask for: every size, in the original's own format, WebP and AVIF.
+
+        Raises as `Origin.warm` does.
+        """
+        targets = [one for one in sorted(self._recipes, key=str) if one.format in _ASKED_FOR]
+        return self._warm(checked_key(key), targets)
+
     async def _receive(self, spool: Spool, chunks: AsyncIterable[bytes], digests: Mapping[str, bytes]) -> str:
         """Fill the spool; the MD5 of its bytes, in hex."""
         hashes = {name: hashlib.new(name, usedforsecurity=False) for name in {"md5", *digests}}
@@ -202,7 +213,7 @@ class Archive:
         """Decode it: a good header proves nothing. The smallest picture reads every byte of the original."""
         token = f"upload {spool.path.name} {key}"
         facts = await self._decoder.inspect(spool.fd, spool.length_bytes, token)
-        smallest = min(self._recipes)
+        smallest = min(self._recipes, key=lambda one: (one.size, str(one)))
         await self._decoder.render(spool.fd, spool.length_bytes, self._recipes[smallest].job, token)
         return facts
 

@@ -124,7 +124,7 @@ async def _keys_of(archivist: Archivist, gallery: str) -> list[str]:
 
     keys = [one.key async for one in _all(archivist, f"{gallery}/")]
     if not keys:
-        raise NoSuchOriginal(f"{gallery}/")
+        raise NoSuchOriginal(f"no key begins with {gallery}/")
     return keys
 
 
