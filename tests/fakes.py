@@ -18,14 +18,14 @@ from galerly_cdn.asgi import Application
 from galerly_cdn.config import Settings
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import NoSuchOriginal
-from galerly_cdn.model import Format, Head, Job, Listed, Record, Rendered, Rendition, Target
+from galerly_cdn.model import Format, Head, Job, Listed, Picture, Record, Rendered, Rendition, Target
 from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.store import Original
 from galerly_cdn.telemetry import Counters, Telemetry
 from galerly_cdn.url import AllowList
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, MutableMapping, Sequence
     from typing import Any
 
     from galerly_cdn.errors import GalerlyError
@@ -129,11 +129,29 @@ class CountingRenderer:
         self.error: Exception | None = None
         self.renders = 0
         self.tokens: list[str] = []
+        self.jobs: list[Job] = []
+        """What was warmed."""
+        self.warms_ended = 0
         self.length_bytes = 0
         """At least how long a body is."""
         self.lost: tuple[str, ...] = ()
 
     async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
+        (picture,) = job.pictures
+        return await self._render(fd, length_bytes, picture.target, token)
+
+    async def warm(
+        self, fd: int, length_bytes: int, job: Job, token: str
+    ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
+        """In the reverse order: the renderer chooses its own."""
+        self.jobs.append(job)
+        try:
+            for picture in reversed(job.pictures):
+                yield await self._render(fd, length_bytes, picture.target, token)
+        finally:
+            self.warms_ended += 1
+
+    async def _render(self, fd: int, length_bytes: int, target: Target, token: str) -> tuple[Rendered, bytes]:
         os.fstat(fd)  # still open
         assert length_bytes > 0
         self.renders += 1
@@ -142,9 +160,9 @@ class CountingRenderer:
         os.fstat(fd)
         if self.error is not None:
             raise self.error
-        body = f"{token} at {job.target}".encode().ljust(self.length_bytes, b".")
-        form = job.target.format or Format.JPEG
-        return Rendered(form, 8, 6, len(body), hashlib.md5(body).hexdigest(), self.lost), body
+        body = f"{token} at {target}".encode().ljust(self.length_bytes, b".")
+        form = target.format or Format.JPEG
+        return Rendered(target, form, 8, 6, len(body), hashlib.md5(body).hexdigest(), self.lost), body
 
 
 def rendition(
@@ -225,7 +243,7 @@ class SmallCdn:
             for form in (None, *rule.qualities)
         }
         return {
-            target: Recipe(Job(target, qualities, self.settings.limits), self.digest)
+            target: Recipe(Job((Picture(target, qualities),), self.settings.limits), self.digest)
             for target, qualities in targets.items()
         }
 

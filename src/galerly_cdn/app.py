@@ -17,7 +17,7 @@ from galerly_cdn import listener, roots
 from galerly_cdn.asgi import Application
 from galerly_cdn.edge import Edge
 from galerly_cdn.links import Links
-from galerly_cdn.model import Job, Target, replaced
+from galerly_cdn.model import Job, Picture, Target, replaced
 from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.private import Guard
 from galerly_cdn.render import recipe, wheel
@@ -108,13 +108,14 @@ def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:
     made = {}
     for rule in settings.size_rules:
         for chosen in (None, *rule.qualities):
-            job = _job(rule, Target(rule.size, chosen), settings)
-            made[job.target] = Recipe(job, recipe.digest(job, libvips))
+            target = Target(rule.size, chosen)
+            job = _job(rule, target, settings)
+            made[target] = Recipe(job, recipe.digest(job, libvips))
     return made
 
 
 def _job(rule: SizeRule, target: Target, settings: Settings) -> Job:
-    return Job(target, rule.qualities, settings.limits, settings.keep_copyright)
+    return Job((Picture(target, rule.qualities),), settings.limits, settings.keep_copyright)
 
 
 @contextlib.asynccontextmanager
