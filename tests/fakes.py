@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 from galerly_cdn.asgi import Application
 from galerly_cdn.config import Settings
 from galerly_cdn.edge import Edge
-from galerly_cdn.errors import NoSuchOriginal
+from galerly_cdn.errors import NoSuchOriginal, Unsettled
 from galerly_cdn.model import Format, Head, Job, Listed, Picture, Record, Rendered, Rendition, Target
 from galerly_cdn.origin import Origin, Recipe
+from galerly_cdn.original import Downloads
+from galerly_cdn.private import Guard
 from galerly_cdn.store import Original
 from galerly_cdn.telemetry import Counters, Telemetry
 from galerly_cdn.url import AllowList
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from galerly_cdn.errors import GalerlyError
+    from galerly_cdn.signing import Verifier
     from galerly_cdn.telemetry import AccessLog, AccessRecord
 
 
@@ -58,19 +61,28 @@ class Gate:
 
 
 class MemoryOriginals:
-    """Originals by key; `put` gives a new version every time."""
+    """Originals by key; `put` gives a new version every time.
+
+    Reading one passes `chunks` before each chunk; `reading` counts the reads that are not closed.
+    """
+
+    chunk_bytes = 1000
 
     def __init__(self) -> None:
         self._heads: dict[str, Head] = {}
+        self._contents: dict[str, bytes] = {}
+        self.chunks = Gate()
+        self.reading = 0
         self._versions = itertools.count(1)
         self.error: GalerlyError | None = None
         self.heads = 0
         self.opened = 0
 
-    def put(self, key: str, length_bytes: int = 1000) -> str:
+    def put(self, key: str, length_bytes: int = 1000, content: bytes | None = None) -> str:
         """Upload or replace; the new version."""
         version = f"v{next(self._versions)}"
-        self._heads[key] = Head(version, length_bytes)
+        self._contents[key] = version.encode().ljust(length_bytes, b".") if content is None else content
+        self._heads[key] = Head(version, len(self._contents[key]))
         return version
 
     def remove(self, key: str) -> None:
@@ -83,6 +95,19 @@ class MemoryOriginals:
     async def open(self, key: str) -> Original:
         self.opened += 1
         return Original(os.open(os.devnull, os.O_RDONLY), self._found(key))
+
+    async def read(
+        self, key: str, version: str, first: int, length_bytes: int
+    ) -> AsyncGenerator[bytes, None]:
+        self.reading += 1
+        try:
+            for at in range(first, first + length_bytes, self.chunk_bytes):
+                await self.chunks.passed()
+                if self._found(key).version != version:
+                    raise Unsettled
+                yield self._contents[key][at : min(at + self.chunk_bytes, first + length_bytes)]
+        finally:
+            self.reading -= 1
 
     async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
         for key in sorted(self._heads):
@@ -227,14 +252,27 @@ class SmallCdn:
             clock=self.telemetry.monotonic,
             count=self.counters.count,
         )
-        self.edge = Edge(
-            settings=self.settings,
-            allowed=AllowList(self.settings.size_rules),
+        self.edge = self.guarded(None)
+        self.application = Application(lambda _path: self.edge.answer, self.settings, self.telemetry)
+
+    def guarded(self, verifier: Verifier | None) -> Edge:
+        """An edge whose guard believes the verifier."""
+        settings = self.settings
+        guard = Guard(
+            settings.private_prefixes,
+            verifier,
+            self.telemetry.wall,
+            signs_originals=settings.sign_originals,
+        )
+        return Edge(
+            settings=settings,
+            allowed=AllowList(settings.size_rules),
             originals=self.originals,
             renditions=self.renditions,
             origin=self.origin,
+            guard=guard,
+            downloads=Downloads(settings, self.originals, guard),
         )
-        self.application = Application(lambda _path: self.edge.answer, self.settings, self.telemetry)
 
     def _recipes(self) -> Mapping[Target, Recipe]:
         targets = {
@@ -277,11 +315,12 @@ class SmallCdn:
             ],
         }
         await self.application(scope, receive, send)
-        start, rest = sent
+        start, *rest = sent
+        assert [one.get("more_body", False) for one in rest] == [True] * (len(rest) - 1) + [False]
         names = [name for name, _ in start["headers"]]
         assert len(names) == len(set(names)), "a header is sent twice"
         told = {name.decode("ascii"): value.decode("ascii") for name, value in start["headers"]}
-        return Answer(start["status"], told, rest["body"])
+        return Answer(start["status"], told, b"".join(one["body"] for one in rest))
 
 
 class _Recording(Telemetry):

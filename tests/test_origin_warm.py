@@ -226,7 +226,7 @@ class Replaced(MemoryOriginals):
     times = 1
 
     async def head(self, key: str, *, remembered: bool = True) -> Head:
-        head = await super().head(key)
+        head = await super().head(key, remembered=remembered)
         if self.times and not self.opened:
             self.times -= 1
             self.put(key)

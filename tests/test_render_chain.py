@@ -14,6 +14,7 @@ from checks import oracle
 from galerly_cdn.errors import TooManyPixels, Undecodable
 from galerly_cdn.model import Format, Limits, Size, Target
 from galerly_cdn.render import codecs, header, loaders, pipeline, profiles
+from galerly_cdn.render.kind import Kind
 from tests import pictures
 from tests.color_difference import difference, opened
 from tests.jobs import job, jobs, target
@@ -104,10 +105,10 @@ def test_an_original_is_decoded_once_for_all(
     name: str, boxes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A picture that has every pixel there is will do, too, for one not much smaller."""
-    loads: list[loaders.Kind] = []
+    loads: list[Kind] = []
     read, load = header.read(ORIGINALS[name]), loaders.load
 
-    def count(original: bytes, kind: loaders.Kind, **options: float) -> loaders.Image:
+    def count(original: bytes, kind: Kind, **options: float) -> loaders.Image:
         loads.append(kind)
         return load(original, kind, **options)
 

@@ -6,6 +6,7 @@ telemetry → workers → originals, renditions → recipes → origin → edge,
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -19,6 +20,7 @@ from galerly_cdn.edge import Edge
 from galerly_cdn.links import Links
 from galerly_cdn.model import Job, Picture, Target, replaced
 from galerly_cdn.origin import Origin, Recipe
+from galerly_cdn.original import Downloads
 from galerly_cdn.private import Guard
 from galerly_cdn.render import recipe, wheel
 from galerly_cdn.render.workers import Workers
@@ -64,13 +66,15 @@ class Cdn:
             clock=telemetry.monotonic,
             count=telemetry.counters.count,
         )
+        guard = _guard(settings, telemetry.wall)
         self._edge = Edge(
             settings=settings,
             allowed=allowed,
             originals=originals,
             renditions=renditions,
             origin=self.origin,
-            guard=_guard(settings, telemetry.wall),
+            guard=guard,
+            downloads=Downloads(settings, originals, guard),
         )
         self._page: Handler | None = None
         if settings.browse or (is_loopback(settings.host) and not settings.private_prefixes):
@@ -92,15 +96,18 @@ class Cdn:
             return await self.workers.inspect(original.fd, head.length_bytes, f"{head.version} {key}")
 
 
-def _guard(settings: Settings, now: Callable[[], float]) -> Guard | None:
-    """None where nothing is private. Raises `SettingsError` for keys that are unfit."""
-    if not settings.private_prefixes:
-        return None
+def _guard(settings: Settings, now: Callable[[], float]) -> Guard:
+    """Raises `SettingsError` for keys that are unfit."""
+    guard = functools.partial(
+        Guard, settings.private_prefixes, now=now, signs_originals=settings.sign_originals
+    )
+    if not settings.public_keys:
+        return guard(verifier=None)
     from galerly_cdn import keyring  # noqa: PLC0415 - cryptography's start-up time is for those who sign
     from galerly_cdn.signing import Verifier  # noqa: PLC0415 - likewise
 
     keys = keyring.load(Path(settings.public_keys))
-    return Guard(settings.private_prefixes, Verifier(keys, settings.public_urls), now)
+    return guard(verifier=Verifier(keys, settings.public_urls))
 
 
 def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:
@@ -196,9 +203,14 @@ def serve(settings: Settings, photographs: str | None, announce: Callable[[str],
 
     async def main() -> bool:
         async with compose(settings, places) as cdn:
-            return await listener.serve(
-                cdn.application, settings, refuse=cdn.application.refuse, on_ready=announce
+            viewers = listener.Listener(
+                application=cdn.application,
+                host=settings.host,
+                port=settings.port,
+                refuse=cdn.application.refuse,
+                on_ready=announce,
             )
+            return await listener.serve(viewers, settings=settings)
 
     return listener.run(main())
 

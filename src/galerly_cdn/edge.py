@@ -1,6 +1,6 @@
 """One picture's request, from URL to bytes. Read `Edge.answer` first.
 
-url.parse        path → size, format, key
+url.parse        path → size, format, key; an original's goes to `original.py`
 guard            where the key is private: a signature, or 403
 negotiate        Accept → format
 originals.head   the original's version
@@ -19,6 +19,7 @@ from galerly_cdn.errors import MethodNotAllowed, StoreUnreachable
 from galerly_cdn.model import Target
 from galerly_cdn.negotiate import negotiate
 from galerly_cdn.origin import Wanted
+from galerly_cdn.url import OriginalRequest
 
 if TYPE_CHECKING:
     from galerly_cdn.asgi import Visit
@@ -26,16 +27,14 @@ if TYPE_CHECKING:
     from galerly_cdn.deliver import Parcel, Response
     from galerly_cdn.model import Head, Rendition
     from galerly_cdn.origin import Origin
+    from galerly_cdn.original import Downloads
     from galerly_cdn.private import Guard
     from galerly_cdn.store import Originals, Renditions
     from galerly_cdn.url import AllowList, PictureRequest
 
 
 class Edge:
-    """Answers viewers: `/resize/…`, and 404 for everything that is nowhere.
-
-    Without a guard every picture is public.
-    """
+    """Answers viewers: `/resize/…` and `/original/…`, and 404 for everything that is nowhere."""
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
@@ -45,7 +44,8 @@ class Edge:
         originals: Originals,
         renditions: Renditions,
         origin: Origin,
-        guard: Guard | None = None,
+        guard: Guard,
+        downloads: Downloads,
     ) -> None:
         self._settings = settings
         self._allowed = allowed
@@ -53,6 +53,7 @@ class Edge:
         self._renditions = renditions
         self._origin = origin
         self._guard = guard
+        self._downloads = downloads
         self._memory: MemoryCache[Wanted, Parcel] = MemoryCache(
             settings.memory_cache_bytes, lambda one: one.weight_bytes
         )
@@ -62,8 +63,9 @@ class Edge:
         if visit.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed
         asked = url.parse(visit.raw_path, self._allowed)
-        if self._guard is not None:
-            self._guard.admit(asked.key, visit)
+        if isinstance(asked, OriginalRequest):
+            return await self._downloads.answer(asked, visit)
+        self._guard.admit(asked.key, visit)
         wanted = self._chosen(asked, visit)
         head = await self._originals.head(wanted.key)
         found = self._remembered(wanted, head.version, visit) or await self._stored(
@@ -83,8 +85,8 @@ class Edge:
             chosen = negotiate(visit.headers.get(b"accept", b""), asked.offered)
             if chosen is not None:
                 target = Target(target.size, chosen)
-        visit.wanted = Wanted(asked.key, target)
-        return visit.wanted
+        visit.key, visit.target = asked.key, target
+        return Wanted(asked.key, target)
 
     def _remembered(self, wanted: Wanted, version: str, visit: Visit) -> Parcel | None:
         found = self._memory.get(wanted)

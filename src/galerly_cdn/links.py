@@ -1,4 +1,4 @@
-"""What a gallery's developer puts into a page: `src`, `srcset`, `sizes`, a whole `<picture>`.
+"""What a gallery's developer puts into a page: `src`, `srcset`, `sizes`, a whole `<picture>`, downloads.
 
     links = Links("https://cdn.example.com")
     links.src("wedding/first dance.jpg", "thumbnail")
@@ -27,7 +27,7 @@ from galerly_cdn.config import Settings
 from galerly_cdn.errors import FormatNotAllowed
 from galerly_cdn.model import Format, Target, Value
 from galerly_cdn.sizes import allow_list
-from galerly_cdn.url import AllowList, checked_key, format_path
+from galerly_cdn.url import AllowList, checked_key, format_original, format_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -120,7 +120,14 @@ class Links:
         """
         segment = f"{size}.{image_format}" if image_format else size
         _, target = self.allowed.find(segment.encode())
-        return self._address(target, key, expires_s, version)
+        return self._address(format_path(target, checked_key(key)), expires_s, version)
+
+    def original(self, key: str, expires_s: int | None = None, *, version: str = "") -> str:
+        """The address that downloads the original; unless told otherwise, a server wants it signed.
+
+        Raises `MalformedKey`.
+        """
+        return self._address(format_original(checked_key(key)), expires_s, version)
 
     def dimensions(self, width_px: int, height_px: int, size: str) -> tuple[int, int]:
         """Width and height in pixels of an upright original's rendition at a size."""
@@ -149,7 +156,8 @@ class Links:
             width = rule.size.fit(width_px, height_px)[0]
             if width in candidates:
                 continue
-            address = self._address(Target(rule.size, image_format), key, expires_s, version)
+            path = format_path(Target(rule.size, image_format), checked_key(key))
+            address = self._address(path, expires_s, version)
             if address.endswith(","):  # HTML would read a candidate's end into it
                 address = address[:-1] + "%2C"
             candidates[width] = f"{address} {width}w"
@@ -198,9 +206,9 @@ class Links:
             decoding=decoding,
         )
 
-    def _address(self, target: Target, key: str, expires_s: int | None, version: str) -> str:
+    def _address(self, path: str, expires_s: int | None, version: str) -> str:
         query = f"?v={quote(version, safe='')}" if version else ""
-        address = self._base_url + format_path(target, checked_key(key)) + query
+        address = self._base_url + path + query
         if expires_s is None:
             return address
         if self._signer is None:

@@ -4,25 +4,30 @@ Every error knows its own answer: status, stable code, public sentence, how long
 What went wrong inside (`detail`) is for the log and never leaves the machine.
 
     GalerlyError
-    ├── BadRequest           400   MalformedKey · EmptyUpload · ChecksumMismatch
-    ├── Forbidden            403   SizeNotAllowed · FormatNotAllowed · SignatureRequired
-    │                              · SignatureInvalid · SignatureExpired · SignatureTooEarly
-    │                              · SignatureWrongClient
-    ├── NotFound             404   UnknownPath · NoSuchOriginal
+    ├── BadRequest           400   MalformedKey · MalformedQuery · MalformedBody · EmptyUpload
+    │                              · MalformedChecksum · ChecksumMismatch
+    ├── Unauthorized         401
+    ├── Forbidden            403   SizeNotAllowed · FormatNotAllowed · CrossSite
+    │                              · SignatureRequired · SignatureInvalid · SignatureExpired
+    │                              · SignatureTooEarly · SignatureWrongClient
+    ├── NotFound             404   UnknownPath · NoSuchOriginal · NoSuchUpload
     ├── MethodNotAllowed     405   ReadOnlyStore
-    ├── HeadersTooSlow       408
+    ├── TooSlow              408   HeadersTooSlow · BodyTooSlow
     ├── KeyNotHeld           409
+    ├── NoDirectUploads      409
     ├── OriginalExists       412
     ├── UploadTooLarge       413
     ├── UrlTooLong           414
     ├── Unrenderable         415   UnsupportedFormat · Undecodable · TooManyPixels · TooManyBytes
     │                              · TooManyFrames · TooMuchMemory · Quarantined
     ├── RangeNotSatisfiable  416
+    ├── Misdirected          421
     ├── HeadersTooLarge      431
     ├── StoreRefused         502
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
     │                              · TooManyConnections
     ├── RenderFailed         504   RenderTimeout · WorkerDied
+    ├── Disconnected         (never served: whoever asked has left, and only the log is told)
     └── CommandError         (never served, the command line tells it)
                                    SettingsError · CdnUnreachable · CdnInterrupted · UnexpectedAnswer
 """
@@ -48,16 +53,25 @@ from galerly_cdn.errors.photograph import (
 )
 from galerly_cdn.errors.request import (
     BadRequest,
+    BodyTooSlow,
     ChecksumMismatch,
+    CrossSite,
+    Disconnected,
     EmptyUpload,
     Forbidden,
     FormatNotAllowed,
     HeadersTooLarge,
     HeadersTooSlow,
     KeyNotHeld,
+    MalformedBody,
+    MalformedChecksum,
     MalformedKey,
+    MalformedQuery,
     MethodNotAllowed,
+    Misdirected,
+    NoDirectUploads,
     NoSuchOriginal,
+    NoSuchUpload,
     NotFound,
     OriginalExists,
     RangeNotSatisfiable,
@@ -68,6 +82,8 @@ from galerly_cdn.errors.request import (
     SignatureTooEarly,
     SignatureWrongClient,
     SizeNotAllowed,
+    TooSlow,
+    Unauthorized,
     UnknownPath,
     UploadTooLarge,
     UrlTooLong,
@@ -91,10 +107,13 @@ from galerly_cdn.errors.server import (
 
 __all__ = [
     "BadRequest",
+    "BodyTooSlow",
     "CdnInterrupted",
     "CdnUnreachable",
     "ChecksumMismatch",
     "CommandError",
+    "CrossSite",
+    "Disconnected",
     "Draining",
     "EmptyUpload",
     "Forbidden",
@@ -103,9 +122,15 @@ __all__ = [
     "HeadersTooLarge",
     "HeadersTooSlow",
     "KeyNotHeld",
+    "MalformedBody",
+    "MalformedChecksum",
     "MalformedKey",
+    "MalformedQuery",
     "MethodNotAllowed",
+    "Misdirected",
+    "NoDirectUploads",
     "NoSuchOriginal",
+    "NoSuchUpload",
     "NotFound",
     "OriginalExists",
     "Quarantined",
@@ -128,6 +153,8 @@ __all__ = [
     "TooManyFrames",
     "TooManyPixels",
     "TooMuchMemory",
+    "TooSlow",
+    "Unauthorized",
     "Unavailable",
     "Undecodable",
     "UnexpectedAnswer",

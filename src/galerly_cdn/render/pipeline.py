@@ -17,10 +17,12 @@ from galerly_cdn.errors import Undecodable
 from galerly_cdn.model import Format, Job, Picture, Rendered, Value
 from galerly_cdn.render import codecs, color, credit, header, loaders, losses, profiles, recipe
 from galerly_cdn.render.header import Header
-from galerly_cdn.render.loaders import Image, Kind
+from galerly_cdn.render.kind import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from galerly_cdn.render.loaders import Image
 
 _WHITE = 255.0
 _JPEG_SHRINKS = (8, 4, 2)
