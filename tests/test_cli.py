@@ -25,7 +25,22 @@ from tests import pictures
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ["serve", "render", "inspect", "config", "version", "keys", "sign"]
+COMMANDS = [
+    "serve",
+    "render",
+    "inspect",
+    "upload",
+    "link",
+    "ls",
+    "warm",
+    "purge",
+    "rm",
+    "keys",
+    "sign",
+    "config",
+    "version",
+    "completion",
+]
 
 
 def run(*arguments: str | Path, env: dict[str, str] | None = None) -> Result:
@@ -98,6 +113,7 @@ def test_help_loads_nothing_heavy() -> None:
         ["render", "/no/such/file", "--size", "tiny", "-o", "x"],
         ["inspect", "."],
         ["config", "extra"],
+        ["completion", "tcsh"],
     ],
     ids=" ".join,
 )
@@ -289,6 +305,38 @@ def test_version_tells_what_is_in_use() -> None:
     assert tuple(map(int, told["libvips"].split(".")[:2])) >= (8, 18)
     assert {"jpeg", "png", "webp"} <= set(told["decodes"].split())
     assert run("version").stdout.splitlines()[0] == f"galerly-cdn {__version__}"
+
+
+# completion
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["galerly-cdn", "ve"], ["version"]),
+        (["galerly-cdn", "completion", ""], ["bash", "zsh", "fish"]),
+        (["galerly-cdn", "warm", "--ga"], ["--gallery"]),
+    ],
+)
+def test_a_shell_is_offered_commands_and_options(words: list[str], offered: list[str]) -> None:
+    env = {
+        "_GALERLY_CDN_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    done = CliRunner().invoke(cli.main, [], env=env, prog_name="galerly-cdn")
+    assert [line.partition(",")[2] for line in done.stdout.splitlines()] == offered
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_what_the_shell_evaluates(shell: str) -> None:
+    done = run("completion", shell)
+    assert done.exit_code == 0
+    assert f"_GALERLY_CDN_COMPLETE={shell}_complete" in done.stdout
+    if shell == "bash":
+        script = f"{done.stdout}\ncomplete -p galerly-cdn"
+        told = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+        assert "galerly-cdn" in told.stdout
 
 
 # serve

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from galerly_cdn.cli import about, completion, keys, originals, photograph, serve, terminal, upload
+from galerly_cdn.cli import about, completion, keys, link, originals, photograph, serve, terminal, upload
 
 
 @click.group(cls=terminal.Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,6 +31,7 @@ for _command in (
     photograph.render,
     photograph.inspect,
     upload.upload,
+    link.link,
     originals.ls,
     originals.warm,
     originals.purge,

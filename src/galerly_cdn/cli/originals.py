@@ -111,7 +111,7 @@ def _over(
     async def main() -> bool:
         async with where.archivist() as archivist:
             chosen = await _keys_of(archivist, gallery) if gallery else keys
-            report = Report(len(chosen), as_json=as_json)
+            report = Report(as_json=as_json)
             await report.run({key: key for key in chosen}, lambda key: act(archivist, key))
             return bool(report.failures)
 

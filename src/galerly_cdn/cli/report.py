@@ -40,39 +40,34 @@ class Failure(NamedTuple):
 class Report:
     """Tells results on stdout, a counter (on a terminal) and failures on stderr."""
 
-    def __init__(self, total: int, *, as_json: bool) -> None:
-        self._total = total
+    def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
-        self._done = 0
+        self._total = self._done = 0
+        self._is_counting = False
         self.failures: list[Failure] = []
-        self._is_counting = total > 1 and sys.stderr.isatty()
 
     async def run(self, things: Mapping[str, T], act: Callable[[T], Awaitable[Told]]) -> None:
         """Act on every thing, several at a time, by the name it is told under; go on when one fails.
 
-        Raises at once what is no fault of one thing: `CdnUnreachable`, `Unauthorized`.
+        Raises at once what is no fault of one thing: `CdnUnreachable`, `Unauthorized`, a reader that left.
         """
-        from galerly_cdn.errors import CdnUnreachable, GalerlyError, Unauthorized
+        from galerly_cdn.errors import GalerlyError
 
+        self._total = len(things)
+        self._is_counting = self._total > 1 and sys.stderr.isatty()
         left = iter(things.items())
 
         async def work() -> None:
             for name, thing in left:
-                try:
-                    self._tell(await act(thing))
-                except (CdnUnreachable, Unauthorized):
-                    raise
-                except GalerlyError as error:
-                    self._fail(Failure(name, error.code, error.public))
-                except OSError as error:
-                    self._fail(Failure(name, "file", error.strerror or str(error)))
+                told = await _attempt(name, act(thing))
+                self._fail(told) if isinstance(told, Failure) else self._tell(told)
 
         self._count()
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(_AT_ONCE, len(things))):
+                for _ in range(min(_AT_ONCE, self._total)):
                     group.create_task(work())
-        except* GalerlyError as errors:
+        except* (GalerlyError, OSError) as errors:
             raise errors.exceptions[0] from None
         finally:
             self._end()
@@ -80,8 +75,11 @@ class Report:
     def _tell(self, told: Told) -> None:
         self._done += 1
         self._wipe()
-        for value in told.values if self._as_json else told.values[:1]:
-            terminal.answer(value, told.text, as_json=self._as_json)
+        if self._as_json:
+            for value in told.values:
+                terminal.answer(value, "", as_json=True)
+        else:
+            click.echo(told.text)
         self._count()
 
     def _fail(self, failure: Failure) -> None:
@@ -105,3 +103,16 @@ class Report:
     def _wipe(self) -> None:
         if self._is_counting:
             click.echo("\r\x1b[K", err=True, nl=False)
+
+
+async def _attempt(name: str, act: Awaitable[Told]) -> Told | Failure:
+    from galerly_cdn.errors import CdnUnreachable, GalerlyError, Unauthorized
+
+    try:
+        return await act
+    except (CdnUnreachable, Unauthorized):
+        raise
+    except GalerlyError as error:
+        return Failure(name, error.code, error.public)
+    except OSError as error:
+        return Failure(name, "file", error.strerror or str(error))

@@ -45,7 +45,7 @@ def upload(files: tuple[Path, ...], gallery: str, *, replace: bool, where: Where
     as e with an accent, as some systems write it, are two keys: links have to say the same.
     """
     things = _keyed(files, gallery)
-    report = Report(len(things), as_json=as_json)
+    report = Report(as_json=as_json)
 
     async def main() -> None:
         async with where.archivist() as archivist:

@@ -51,9 +51,10 @@ class Where(NamedTuple):
         """Whom to ask; an option goes before a setting. Raises as `settings` does."""
         settings = self.settings()
         if settings.admin and not self.store:
+            from galerly_cdn import layers
             from galerly_cdn.client import Client
 
-            async with Client(settings.admin, settings.admin_token) as client:
+            async with Client(settings.admin, layers.admin_token(settings)) as client:
                 yield client
         elif settings.store:
             from galerly_cdn import app
