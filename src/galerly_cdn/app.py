@@ -1,6 +1,7 @@
 """The composition root: settings → a running CDN. The only file that builds things.
 
 telemetry → workers → originals, renditions → recipes → origin → edge, page → application → listener
+                                                              → archive
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn import listener, roots
+from galerly_cdn.archive import Archive
 from galerly_cdn.asgi import Application
 from galerly_cdn.edge import Edge
+from galerly_cdn.errors import ReadOnlyStore
 from galerly_cdn.links import Links
 from galerly_cdn.model import Job, Picture, Target, replaced
 from galerly_cdn.origin import Origin, Recipe
@@ -24,6 +27,7 @@ from galerly_cdn.original import Downloads
 from galerly_cdn.private import Guard
 from galerly_cdn.render import recipe, wheel
 from galerly_cdn.render.workers import Workers
+from galerly_cdn.store.deposit import FolderDeposit
 from galerly_cdn.store.folder import FolderOriginals
 from galerly_cdn.store.shelf import FolderRenditions
 from galerly_cdn.telemetry import AccessLog, Counters, Telemetry
@@ -37,11 +41,15 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Facts, Rendered, SizeRule
     from galerly_cdn.render.wire import Hello
     from galerly_cdn.roots import Roots
-    from galerly_cdn.store import Originals, Renditions
+    from galerly_cdn.store import Originals, Renditions, WritableOriginals
+    from galerly_cdn.store.remote.originals import RemoteOriginals
 
 
 class Cdn:
-    """The parts of a running CDN, built and wired; `compose` starts and ends them."""
+    """The parts of a running CDN, built and wired; `compose` starts and ends them.
+
+    `archive` is None where the originals can only be read.
+    """
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
@@ -51,6 +59,7 @@ class Cdn:
         workers: Workers,
         libvips: str,
         originals: Originals,
+        writable: WritableOriginals | None,
         renditions: Renditions,
     ) -> None:
         self.telemetry = telemetry
@@ -76,6 +85,17 @@ class Cdn:
             guard=guard,
             downloads=Downloads(settings, originals, guard),
         )
+        self.archive = None
+        if writable is not None:
+            self.archive = Archive(
+                originals=writable,
+                renditions=renditions,
+                decoder=workers,
+                recipes=self.origin.recipes,
+                max_bytes=settings.max_original_bytes,
+                warm=self.origin.warm,
+                forget=self._edge.forget,
+            )
         self._page: Handler | None = None
         if settings.browse or (is_loopback(settings.host) and not settings.private_prefixes):
             from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time
@@ -138,13 +158,16 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
     try:
         hello = await workers.start()
         wheel.check(hello.libvips)
+        writable = _writable(settings, places, telemetry) if places.is_writable else None
+        originals = writable or _readable(settings, places, telemetry)
         async with _renditions(settings, places.renditions, telemetry) as renditions:
             cdn = Cdn(
                 settings,
                 telemetry=telemetry,
                 workers=workers,
                 libvips=hello.libvips,
-                originals=_originals(settings, places, telemetry),
+                originals=originals,
+                writable=writable,
                 renditions=renditions,
             )
             yield cdn
@@ -156,24 +179,36 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
 
 @contextlib.asynccontextmanager
 async def archive(settings: Settings) -> AsyncIterator[Archive]:
-    """The archive of the settings' store, and no server. Raises `SettingsError`."""
+    """The archive of the settings' store, and no server. Raises `SettingsError`, `ReadOnlyStore`."""
     places = roots.resolve(settings, None)
     async with compose(replaced(settings, access_log=False), places) as cdn:
+        if cdn.archive is None:
+            raise ReadOnlyStore
         yield cdn.archive
 
 
-def _originals(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:
+def _readable(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:
     """The store of originals at their root. Raises `SettingsError`."""
-    root = places.originals
-    if not roots.is_remote(root):
-        if settings.store:
-            Path(root).mkdir(parents=True, exist_ok=True)
-        return FolderOriginals(Path(root), checked_key, now=telemetry.wall)
+    if roots.is_remote(places.originals):
+        return _remote_originals(settings, places, telemetry)
+    return FolderOriginals(Path(places.originals), checked_key, now=telemetry.wall)
+
+
+def _writable(settings: Settings, places: Roots, telemetry: Telemetry) -> WritableOriginals:
+    """The same, taking uploads. Raises `SettingsError`."""
+    if roots.is_remote(places.originals):
+        return _remote_originals(settings, places, telemetry)
+    root = Path(places.originals)
+    if settings.store:
+        root.mkdir(parents=True, exist_ok=True)
+    return FolderDeposit(root, checked_key, now=telemetry.wall)
+
+
+def _remote_originals(settings: Settings, places: Roots, telemetry: Telemetry) -> RemoteOriginals:
     from galerly_cdn.store import remote  # noqa: PLC0415 - obstore's start-up time is for those who need it
     from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - likewise
 
-    store = remote.connect(root, settings)
-    return RemoteOriginals(store, settings, telemetry.monotonic)
+    return RemoteOriginals(remote.connect(places.originals, settings), settings, telemetry.monotonic)
 
 
 @contextlib.asynccontextmanager

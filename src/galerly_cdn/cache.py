@@ -32,6 +32,10 @@ class MemoryCache(Generic[K, V]):
         except ValueError:
             self._values.pop(key, None)
 
+    def drop(self, key: K) -> None:
+        """Keep it no longer."""
+        self._values.pop(key, None)
+
     @property
     def weight_bytes(self) -> int:
         """What is kept, in all."""

@@ -77,6 +77,10 @@ class Edge:
             found = await self._filled(wanted, head.version, visit)
         return deliver.picture(found, visit.conditions, is_private=visit.is_private)
 
+    def forget(self, key: str, target: Target) -> None:
+        """Keep a purged rendition in memory no longer."""
+        self._memory.drop(Wanted(key, target))
+
     def _chosen(self, asked: PictureRequest, visit: Visit) -> Wanted:
         """What exactly is wanted: the URL's format, or the one the viewer's `Accept` takes."""
         target = asked.target

@@ -8,7 +8,7 @@ from galerly_cdn.errors.root import GalerlyError
 class StoreRefused(GalerlyError):
     status = 502
     code = "store-refused"
-    public = "The store refused to hand out the photograph."
+    public = "The store refused access to the photograph."
 
 
 class Unavailable(GalerlyError):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from galerly_cdn.store.confined import Place, Witness
 
 # O_NONBLOCK: a FIFO put in the file's place must not hold the server until somebody writes to it.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAX_SEEN = 20_000
 _TICK_S = 0.012
 """Changes within one tick of the kernel's clock (10 ms at 100 Hz) leave equal times. A rendition made
@@ -70,7 +70,7 @@ class FolderOriginals:
                 return seen.head
             del self._seen[key]
         with walk(self._root, key, self._names.holds) as place:
-            head = _head(place.status)
+            head = head_of(place.status)
         self._remember(key, place, head)
         return head
 
@@ -81,7 +81,7 @@ class FolderOriginals:
         """
         for _ in range(_MAX_TICKS):
             with walk(self._root, key, self._names.holds) as place:
-                _head(place.status)  # before opening: opening a device may already do something
+                head_of(place.status)  # before opening: opening a device may already do something
                 if not 0 <= self._now() - place.status.st_ctime < _TICK_S:
                     return _opened(place)
             await self._wait(_TICK_S)
@@ -153,9 +153,9 @@ class _Seen(NamedTuple):
 
 
 def _opened(place: Place) -> Original:
-    fd = os.open(place.name, _FILE, dir_fd=place.folder_fd)
+    fd = os.open(place.name, FILE, dir_fd=place.folder_fd)
     try:
-        return Original(fd, _head(os.fstat(fd)))
+        return Original(fd, head_of(os.fstat(fd)))
     except BaseException:
         os.close(fd)
         raise
@@ -165,12 +165,13 @@ def _chunk(original: Original, first: int, length_bytes: int) -> bytes:
     """What is there now; looked at after reading, because a writer dates the file before it changes it."""
     with translated():
         chunk = os.pread(original.fd, length_bytes, first)
-        if not chunk or _head(os.fstat(original.fd)) != original.head:
+        if not chunk or head_of(os.fstat(original.fd)) != original.head:
             raise Unsettled("changed while it was read")
     return chunk
 
 
-def _head(status: os.stat_result) -> Head:
+def head_of(status: os.stat_result) -> Head:
+    """Version and length of a regular file. Raises `NoSuchOriginal` for anything else."""
     if not stat.S_ISREG(status.st_mode):
         raise NoSuchOriginal("not a regular file")
     version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}-{status.st_size:x}"
