@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from galerly_cdn.admin.digests import read as read_digests
+from galerly_cdn.archive import Accepted
 from galerly_cdn.client import Client
 from galerly_cdn.errors import (
     CdnInterrupted,
@@ -17,8 +20,10 @@ from galerly_cdn.errors import (
     MalformedKey,
     RangeNotSatisfiable,
     UnexpectedAnswer,
+    Unsettled,
     by_code,
 )
+from galerly_cdn.model import to_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -46,7 +51,7 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
 
 @pytest.mark.parametrize("kind", SERVED, ids=lambda kind: kind.code)
 async def test_an_error_crosses_by_its_code(kind: type[GalerlyError]) -> None:
-    told = {"code": kind.code, "message": kind.public, "request_id": "7f-1"}
+    told = {"error": {"code": kind.code, "message": kind.public, "request_id": "7f-1"}}
     with pytest.raises(kind) as caught:
         async with client(lambda _: httpx.Response(kind.status, json=told)) as one:
             await one.delete("g/a.jpg")
@@ -64,8 +69,8 @@ async def test_an_error_crosses_by_its_code(kind: type[GalerlyError]) -> None:
         (200, b'{"key": 1, "existed": true, "removed": []}'),
         (302, b""),
         (404, b"<html>not here</html>"),
-        (418, json.dumps({"code": "teapot", "message": "?", "request_id": ""}).encode()),
-        (500, json.dumps({"code": "settings", "message": "?", "request_id": ""}).encode()),
+        (418, json.dumps({"error": {"code": "teapot", "message": "?", "request_id": ""}}).encode()),
+        (500, json.dumps({"error": {"code": "settings", "message": "?", "request_id": ""}}).encode()),
         (502, b"\xff\xfe"),
     ],
 )
@@ -117,3 +122,56 @@ async def test_the_token_is_a_bearers_and_never_in_the_address(token: str) -> No
     assert seen[0].headers.get("authorization") == (f"Bearer {token}" if token else None)
     assert "s3cret" not in str(seen[0].url)
     assert dict(seen[0].url.params) == {"prefix": "a b/#?%", "after": "a b/ä", "limit": "1000"}
+
+
+WARMED = {
+    "key": "g/a.jpg",
+    "target": {"size": {"width_px": 150, "height_px": 150}, "format": "webp"},
+    "length_bytes": 7,
+    "was_there": False,
+    "duration_ms": 1.5,
+}
+
+
+async def test_lines_that_end_in_a_failure_tell_what_was_done_before_it() -> None:
+    failed = {"key": "g/a.jpg", "error": {"code": "unsettled", "message": "?", "request_id": "7f-1"}}
+    lines = "".join(json.dumps(one) + "\n" for one in (WARMED, failed))
+    told = []
+    async with client(lambda _: httpx.Response(200, text=lines)) as one:
+        with pytest.raises(Unsettled):
+            async for warmed in one.warm("g/a.jpg"):
+                told.append(warmed)  # noqa: PERF401 - what came before the failure counts
+    assert [str(warmed.target) for warmed in told] == ["150x150.webp"]
+
+
+async def test_lines_that_are_cut_off_are_no_success() -> None:
+    async def cut() -> AsyncIterator[bytes]:
+        yield json.dumps(WARMED).encode() + b"\n"
+        raise httpx.RemoteProtocolError("peer closed connection")
+
+    async with client(lambda _: httpx.Response(200, content=cut())) as one:
+        with pytest.raises(CdnInterrupted):
+            _ = [made async for made in one.warm("g/a.jpg")]
+
+
+async def test_an_uploads_checksums_go_ahead_of_its_bytes() -> None:
+    seen: list[tuple[httpx.Request, bytes]] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        seen.append((request, await request.aread()))
+        accepted = Accepted("g/a b.jpg", "replaced", "v", 4, "jpeg", 1, 1)
+        return httpx.Response(200, content=to_json(accepted))
+
+    transport = httpx.MockTransport(answer)
+    digests = {name: hashlib.new(name, b"abcd").digest() for name in ("md5", "sha256")}
+    async with Client("http://cdn.test:8001", transport=transport) as one:
+        accepted = await one.upload("g/a b.jpg", chunks(b"ab", b"cd"), replaces=True, digests=digests)
+    (request, body) = seen[0]
+    assert accepted.outcome == "replaced"
+    assert (request.method, str(request.url), body) == (
+        "PUT",
+        "http://cdn.test:8001/originals/g/a%20b.jpg?replace=true",
+        b"abcd",
+    )
+    headers = {name.lower().encode(): value.encode() for name, value in request.headers.items()}
+    assert read_digests(headers) == digests

@@ -19,6 +19,8 @@ from click.testing import CliRunner, Result
 
 from galerly_cdn import cli
 from galerly_cdn.cli import originals, terminal
+from galerly_cdn.config import Settings
+from galerly_cdn.errors import UploadTooLarge
 from galerly_cdn.links import Links
 from tests import pictures
 
@@ -94,6 +96,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (desk / "broken.jpg").write_bytes(pictures.truncated(pictures.jpeg(300, 200)))
     (desk / "note.txt").write_text("no photograph")
     (desk / "empty.jpg").touch()
+    with (desk / "long.jpg").open("wb") as long:
+        long.truncate(Settings().max_original_bytes + 1)
     (desk / "other").mkdir()
     (desk / "other" / "a.jpg").write_bytes(pictures.jpeg(310, 200))
     return desk
@@ -255,16 +259,18 @@ def test_inspect_of_a_key_tells_what_is_stored_and_what_it_lost(
 def test_a_refused_photograph_stops_no_other_and_is_told_with_its_reason(
     place: Place, desk: Path, gallery: str
 ) -> None:
-    names = ["broken.jpg", "note.txt", "empty.jpg", "a.jpg"]
+    names = ["broken.jpg", "note.txt", "empty.jpg", "long.jpg", "a.jpg"]
     done = place.run("upload", *(desk / one for one in names), "--gallery", gallery)
     assert done.exit_code == 1
-    assert [line.split()[1] for line in done.stdout.splitlines()] == ["created"] or "a.jpg" in done.stdout
+    (created,) = done.stdout.splitlines()
+    assert created.startswith(f"created    {gallery}/a.jpg  ")
     assert sorted(done.stderr.splitlines()) == sorted(
         [
             f"galerly-cdn: {desk}/broken.jpg: The photograph is damaged or incomplete.",
             f"galerly-cdn: {desk}/note.txt: The photograph's format is not supported.",
             f"galerly-cdn: {desk}/empty.jpg: The upload holds no bytes.",
-            "1 of 4 done.",
+            f"galerly-cdn: {desk}/long.jpg: {UploadTooLarge.public}",
+            "1 of 5 done.",
         ]
     )
     assert [one["key"] for one in place.values("ls", f"{gallery}/")] == [f"{gallery}/a.jpg"]
@@ -374,7 +380,7 @@ def test_nobody_at_the_address_is_told_once_however_many_were_to_go(desk: Path) 
         done = CliRunner().invoke(cli.main, ["upload", str(desk), "--gallery", "g", "--admin", address])
     assert (done.exit_code, done.stdout) == (1, "")
     progress, complaint = done.stderr.splitlines()
-    assert progress == "0 of 5 done."
+    assert progress == "0 of 6 done."
     assert complaint.startswith(f"galerly-cdn: The CDN’s admin side cannot be reached. ({address}: ")
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import httpx
 
 from galerly_cdn.archive import Accepted, Deleted, Inspection, Page, Purged
+from galerly_cdn.deliver import Problem
 from galerly_cdn.errors import (
     CdnInterrupted,
     CdnUnreachable,
@@ -37,12 +38,11 @@ _QUIET_S = 120.0
 """The longest wait for the next byte either way: an upload is decoded before it is answered."""
 
 
-class _Failure(Value, frozen=True):
-    """An error as the CDN answers it (`deliver.failure`)."""
+class _Failed(Value, frozen=True):
+    """An error as the CDN tells it: as an answer, or as the last line of several, with its key."""
 
-    code: str
-    message: str
-    request_id: str = ""
+    error: Problem
+    key: str = ""
 
 
 class Client:
@@ -113,7 +113,7 @@ class Client:
                     await response.aread()
                 _check(response)
                 async for line in response.aiter_lines():
-                    yield _read(Warmed | _Failure, line.encode())
+                    yield _warmed(line.encode())
 
     async def _ask(self, kind: type[V], method: str, path: str, **asked: Any) -> V:  # noqa: ANN401 - httpx's own
         with _told(self._address):
@@ -151,14 +151,24 @@ def _told(address: str) -> Iterator[None]:
 def _check(response: httpx.Response) -> None:
     """Raises the error that the CDN answered, by its code; `UnexpectedAnswer` if it is none of ours."""
     if not response.is_success:
-        raise _error(_read(_Failure, response.content))
+        raise _error(response.content)
 
 
-def _error(failure: _Failure) -> GalerlyError:
-    kind = by_code().get(failure.code, CommandError)
+def _warmed(line: bytes) -> Warmed:
+    """A line of what is warm. Raises what ended the lines before their time."""
+    try:
+        return from_json(Warmed, line)
+    except ValidationError:
+        raise _error(line) from None
+
+
+def _error(content: bytes) -> GalerlyError:
+    """What the CDN says is wrong; its request's id finds the details in its log."""
+    told = _read(_Failed, content).error
+    kind = by_code().get(told.code, CommandError)
     if issubclass(kind, CommandError):
-        return UnexpectedAnswer(f"{failure.code}: {failure.message}")
-    return kind(f"request {failure.request_id}")
+        return UnexpectedAnswer(f"{told.code}: {told.message}")
+    return kind(f"request {told.request_id}")
 
 
 def _read(kind: type[V], content: bytes) -> V:
