@@ -14,7 +14,6 @@ from checks import oracle
 from galerly_cdn.errors import TooManyPixels, Undecodable
 from galerly_cdn.model import Format, Limits, Size, Target
 from galerly_cdn.render import codecs, header, loaders, pipeline, profiles
-from galerly_cdn.render.kind import Kind
 from tests import pictures
 from tests.color_difference import difference, opened
 from tests.jobs import job, jobs, target
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from galerly_cdn.model import Rendered
+    from galerly_cdn.render.kind import Kind
 
 BOXES = ("40x40", "75x75", "150x150", "400x300")
 FORMATS = (None, Format.WEBP, Format.AVIF)

@@ -16,7 +16,15 @@ from galerly_cdn.model import Facts, Format, Job, Listed, Target, Value
 from galerly_cdn.url import checked_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterable,
+        AsyncIterator,
+        Callable,
+        Coroutine,
+        Mapping,
+        Sequence,
+    )
 
     from galerly_cdn.model import Rendered, Rendition
     from galerly_cdn.origin import Recipe, Warmed
@@ -101,7 +109,10 @@ class Decoder(Protocol):
 
 
 class Archive:
-    """The originals and what is stored of them. `forget` drops a rendition from the edge's memory."""
+    """The originals and what is stored of them.
+
+    `check` lets pass the keys that uploads may have; `forget` drops a rendition from the edge's memory.
+    """
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
@@ -111,7 +122,8 @@ class Archive:
         decoder: Decoder,
         recipes: Mapping[Target, Recipe],
         max_bytes: int,
-        warm: Callable[[str, Sequence[Target]], AsyncIterator[Warmed]],
+        warm: Callable[[str, Sequence[Target]], AsyncGenerator[Warmed, None]],
+        check: Callable[[str], str] = checked_key,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
     ) -> None:
         self._originals = originals
@@ -120,6 +132,7 @@ class Archive:
         self._recipes = recipes
         self._max_bytes = max_bytes
         self._warm = warm
+        self._check = check
         self._forget = forget
 
     async def upload(
@@ -136,7 +149,7 @@ class Archive:
         `ChecksumMismatch`, `Unrenderable` with its reason, `OriginalExists`, `KeyNotHeld`, and as the
         store does.
         """
-        checked_key(key)
+        self._check(key)
         with self._originals.spool() as spool:
             md5 = await self._receive(spool, chunks, digests or {})
             facts = await self._try(spool, key)
@@ -181,12 +194,17 @@ class Archive:
             self._forget(key, target)
         return Purged(key, tuple(str(target) for target, was_there in removed.items() if was_there))
 
-    async def purge_gallery(self, gallery: str) -> AsyncIterator[Purged]:
+    async def purge_gallery(self, gallery: str) -> AsyncGenerator[Purged, None]:
         """Purge every original of a gallery, one after the other."""
-        async for one in self._originals.list(f"{checked_key(gallery)}/"):
-            yield await self.purge(one.key)
+        async for key in self.keys(gallery):
+            yield await self.purge(key)
 
-    def warm(self, key: str) -> AsyncIterator[Warmed]:
+    async def keys(self, gallery: str, after: str = "") -> AsyncIterator[str]:
+        """The keys of a gallery after `after`, in the order of their bytes."""
+        async for one in self._originals.list(f"{checked_key(gallery)}/", after):
+            yield one.key
+
+    def warm(self, key: str) -> AsyncGenerator[Warmed, None]:
         """Make what pages ask for: every size, in the original's own format, WebP and AVIF.
 
         Raises as `Origin.warm` does.

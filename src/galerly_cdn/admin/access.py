@@ -92,8 +92,6 @@ def _read_tokens(file: Path) -> tuple[str, ...]:
     if not tokens:
         raise SettingsError([f"admin_token_file: {file} holds no token"])
     if not all(len(one) >= MIN_TOKEN_BYTES and _TOKEN.fullmatch(one) for one in tokens):
-        problem = (
-            f"a token is shorter than {MIN_TOKEN_BYTES} characters, or holds others than A-Za-z0-9._~+/-"
-        )
+        problem = f"a token is shorter than {MIN_TOKEN_BYTES} characters, or not of A-Za-z0-9._~+/- alone"
         raise SettingsError([f"admin_token_file: {file}: {problem}; `openssl rand -hex 32` makes one"])
     return tokens

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
-from galerly_cdn.errors import BadRequest, MalformedBody, MalformedQuery
+from galerly_cdn.errors import Disconnected, MalformedBody, MalformedQuery
 from galerly_cdn.model import ValidationError, Value, convert, from_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+
+    from galerly_cdn.admin.routes import Route
+    from galerly_cdn.errors import GalerlyError
 
     Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -21,11 +24,17 @@ _MAX_PARAMETERS = 16
 
 
 class Call:
-    """One request on its way. `named` is what its path's `{…}` stands for, still encoded."""
+    """One request on its way, with what is learned of it for the audit log.
+
+    `route` is the operation, `named` what its path's `{…}` stands for, still encoded.
+    """
+
+    route: Route
 
     __slots__ = (
         "_receive",
         "client",
+        "error",
         "headers",
         "length_bytes",
         "method",
@@ -34,6 +43,7 @@ class Call:
         "query",
         "raw_path",
         "request_id",
+        "route",
         "subject",
         "who",
     )
@@ -49,6 +59,7 @@ class Call:
             self.headers[name] = self.headers[name] + b", " + value if name in self.headers else value
         self.named = b""
         self._receive = receive
+        self.error: GalerlyError | None = None
         self.who = ""
         """Who was let in; of one who was not, nothing."""
         self.subject = ""
@@ -87,12 +98,12 @@ class Call:
             raise MalformedBody(str(error)) from error
 
     async def body(self) -> AsyncIterator[bytes]:
-        """The body, a chunk at a time. Raises `BadRequest` for one that ends before its end."""
+        """The body, a chunk at a time. Raises `Disconnected`, `BadRequest`, `BodyTooSlow`."""
         more = True
         while more:
             message = await self._receive()
             if message["type"] != "http.request":
-                raise BadRequest("the client left")
+                raise Disconnected
             more = message.get("more_body", False)
             chunk = message.get("body", b"")
             self.length_bytes += len(chunk)
