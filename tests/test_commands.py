@@ -322,16 +322,25 @@ def test_a_key_is_the_files_name_byte_for_byte(
 def test_a_name_that_is_no_text_is_refused_and_printable(
     place: Place, desk: Path, gallery: str, tmp_path: Path
 ) -> None:
-    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes((desk / "b.png").read_bytes())
-    done = place.run("upload", tmp_path, "--gallery", gallery)
-    assert done.exit_code == 1
-    assert done.stderr.endswith("The picture's name in the address is malformed.\n")
+    for name in (b"\xff.png", b"\xfe.png", b"good.png"):
+        (tmp_path / os.fsdecode(name)).write_bytes((desk / "b.png").read_bytes())
+    for option in ((), ("--json",)):
+        done = place.run("upload", tmp_path, "--gallery", gallery, *option)
+        assert done.exit_code == 1
+        *complaints, summary = done.stderr.splitlines()
+        assert (
+            complaints
+            == [f"galerly-cdn: {tmp_path}/\ufffd.png: The picture's name in the address is malformed."] * 2
+        )
+        assert summary == "1 of 3 done."
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["upload", "{desk}/a.jpg", "{desk}/other/a.jpg", "--gallery", "g"], "would both be g/a.jpg"),
+        (["upload", "{desk}/a.jpg", "--gallery", "g/"], "'g/' is no gallery"),
+        (["purge", "--gallery", "../g"], "'../g' is no gallery"),
         (["upload", "{desk}/a.jpg"], "Missing option '--gallery'"),
         (["upload", "{desk}/none.jpg", "--gallery", "g"], "does not exist"),
         (["upload", "{empty}", "--gallery", "g"], "there is no photograph in what was named"),

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING
-
 import click
 
 from galerly_cdn.cli import terminal
 from galerly_cdn.cli.where import Where, located
-
-if TYPE_CHECKING:
-    from galerly_cdn.archive import Inspection
 
 
 @click.command(epilog='Example: galerly-cdn link wedding/1.jpg --alt "The first dance" --store photographs')
@@ -29,11 +23,6 @@ def link(key: str, size: str, alt: str, url: str | None, *, where: Where, as_jso
 
     settings = where.settings()
     links = Links(next(iter(settings.public_urls), "") if url is None else url, settings.sizes)
-
-    async def main() -> Inspection:
-        async with where.archivist() as archivist:
-            return await archivist.inspect(key)
-
-    facts = asyncio.run(main()).facts
+    facts = where.ask(lambda archivist: archivist.inspect(key)).facts
     picture = links.picture(key, facts.width_px, facts.height_px, size, alt=alt)
     terminal.answer(picture, str(picture), as_json=as_json)

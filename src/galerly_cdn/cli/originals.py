@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from galerly_cdn.origin import Warmed
 
 _KEYS = click.argument("keys", nargs=-1)
-_GALLERY = click.option("--gallery", help="Every photograph of this gallery.")
+_GALLERY = click.option("--gallery", type=terminal.Gallery(), help="Every photograph of this gallery.")
 
 
 @click.command(epilog="Example: galerly-cdn ls wedding/ --store s3://photographs")
@@ -31,12 +30,11 @@ _GALLERY = click.option("--gallery", help="Every photograph of this gallery.")
 def ls(prefix: str, *, where: Where, as_json: bool) -> None:
     """List the originals whose keys begin with PREFIX: bytes, time (UTC), key."""
 
-    async def main() -> None:
-        async with where.archivist() as archivist:
-            async for one in _all(archivist, prefix):
-                terminal.answer(one, _listed(one), as_json=as_json)
+    async def show(archivist: Archivist) -> None:
+        async for one in _all(archivist, prefix):
+            terminal.answer(one, _listed(one), as_json=as_json)
 
-    asyncio.run(main())
+    where.ask(show)
 
 
 @click.command(epilog="Example: galerly-cdn purge --gallery wedding --admin http://127.0.0.1:8001")
@@ -108,14 +106,14 @@ def _over(
     if bool(keys) == bool(gallery):
         raise click.UsageError("say which: KEYS or --gallery, one of the two.")
 
-    async def main() -> bool:
-        async with where.archivist() as archivist:
-            chosen = await _keys_of(archivist, gallery) if gallery else keys
-            report = Report(as_json=as_json)
-            await report.run({key: key for key in chosen}, lambda key: act(archivist, key))
-            return bool(report.failures)
+    report = Report(as_json=as_json)
 
-    sys.exit(1 if asyncio.run(main()) else 0)
+    async def work(archivist: Archivist) -> None:
+        chosen = await _keys_of(archivist, gallery) if gallery else keys
+        await report.run({key: key for key in chosen}, lambda key: act(archivist, key))
+
+    where.ask(work)
+    sys.exit(1 if report.failures else 0)
 
 
 async def _keys_of(archivist: Archivist, gallery: str) -> list[str]:

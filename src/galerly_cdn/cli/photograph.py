@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,11 +64,7 @@ def inspect(photograph: str, *, where: Where, as_json: bool) -> None:
         terminal.answer(facts, _facts_lines(facts), as_json=as_json)
         return
 
-    async def main() -> Inspection:
-        async with where.archivist() as archivist:
-            return await archivist.inspect(photograph)
-
-    found = asyncio.run(main())
+    found = where.ask(lambda archivist: archivist.inspect(photograph))
     terminal.answer(found, _inspection_lines(found), as_json=as_json)
 
 

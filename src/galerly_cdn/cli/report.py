@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -51,6 +50,8 @@ class Report:
 
         Raises at once what is no fault of one thing: `CdnUnreachable`, `Unauthorized`, a reader that left.
         """
+        import asyncio
+
         from galerly_cdn.errors import GalerlyError
 
         self._total = len(things)
@@ -105,9 +106,10 @@ class Report:
             click.echo("\r\x1b[K", err=True, nl=False)
 
 
-async def _attempt(name: str, act: Awaitable[Told]) -> Told | Failure:
+async def _attempt(thing: str, act: Awaitable[Told]) -> Told | Failure:
     from galerly_cdn.errors import CdnUnreachable, GalerlyError, Unauthorized
 
+    name = click.format_filename(thing)  # printable, whatever its bytes are
     try:
         return await act
     except (CdnUnreachable, Unauthorized):

@@ -47,6 +47,21 @@ class Commands(click.Group):
             sys.exit(1)
 
 
+class Gallery(click.ParamType[str]):
+    """The beginning of keys, up to a slash: `wedding`, `clients/smith`."""
+
+    name = "gallery"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from galerly_cdn.errors import MalformedKey
+        from galerly_cdn.url import checked_key
+
+        try:
+            return checked_key(value)
+        except MalformedKey:
+            self.fail(f"{value!r} is no gallery: write wedding, or clients/smith.", param, ctx)
+
+
 def complain(*lines: str) -> None:
     """Print problems, a line each."""
     for line in lines:

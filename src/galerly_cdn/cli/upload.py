@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import os
 import re
 import sys
@@ -31,7 +29,12 @@ _NAMED_AS_PHOTOGRAPHS = re.compile(
 
 @click.command(epilog="Example: galerly-cdn upload ~/Wedding --gallery wedding --store s3://photographs")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--gallery", required=True, help="Keys are GALLERY/file name: wedding/first dance.jpg.")
+@click.option(
+    "--gallery",
+    required=True,
+    type=terminal.Gallery(),
+    help="Keys are GALLERY/file name: wedding/first dance.jpg.",
+)
 @click.option("--replace", is_flag=True, help="Replace other photographs of the same names. [refused]")
 @located
 @terminal.JSON
@@ -47,32 +50,35 @@ def upload(files: tuple[Path, ...], gallery: str, *, replace: bool, where: Where
     things = _keyed(files, gallery)
     report = Report(as_json=as_json)
 
-    async def main() -> None:
-        async with where.archivist() as archivist:
+    async def work(archivist: Archivist) -> None:
+        async def send(thing: tuple[Path, str]) -> Told:
+            accepted = await _upload(archivist, *thing, replaces=replace)
+            return Told([accepted], _line(accepted))
 
-            async def send(thing: tuple[Path, str]) -> Told:
-                file, key = thing
-                accepted = await _upload(archivist, file, key, replaces=replace)
-                return Told([accepted], _line(accepted))
+        await report.run(things, send)
 
-            await report.run(things, send)
-
-    asyncio.run(main())
+    where.ask(work)
     sys.exit(1 if report.failures else 0)
 
 
 async def _upload(archivist: Archivist, file: Path, key: str, *, replaces: bool) -> Accepted:
     """Its MD5 goes ahead of the bytes: one that changes on the way is noticed."""
+    import asyncio
+
     md5 = await asyncio.to_thread(_md5, file)
     return await archivist.upload(key, _chunks(file), replaces=replaces, digests={"md5": md5})
 
 
 def _md5(file: Path) -> bytes:
+    import hashlib
+
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).digest()
 
 
 async def _chunks(file: Path) -> AsyncIterator[bytes]:
+    import asyncio
+
     with file.open("rb") as opened:
         while chunk := await asyncio.to_thread(opened.read, _CHUNK_BYTES):
             yield chunk
@@ -81,12 +87,13 @@ async def _chunks(file: Path) -> AsyncIterator[bytes]:
 def _keyed(files: Iterable[Path], gallery: str) -> dict[str, tuple[Path, str]]:
     """Every file with its key, by the name it is told under. Raises `UsageError` for two of one key."""
     things: dict[str, tuple[Path, str]] = {}
-    by_key: dict[str, str] = {}
+    by_key: dict[str, Path] = {}
     for file, tail in _found(files):
-        name, key = click.format_filename(file), f"{gallery}/{tail}"
-        if by_key.setdefault(key, name) != name:
-            raise click.UsageError(f"{by_key[key]} and {name} would both be {key}.")
-        things[name] = file, key
+        key = f"{gallery}/{tail}"
+        if by_key.setdefault(key, file) != file:
+            one, other = map(click.format_filename, (by_key[key], file))
+            raise click.UsageError(f"{one} and {other} would both be {click.format_filename(key)}.")
+        things[str(file)] = file, key
     if not things:
         raise click.UsageError("there is no photograph in what was named.")
     return things

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from galerly_cdn.cli import terminal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
     from galerly_cdn.archivist import Archivist
     from galerly_cdn.config import Settings
+
+T = TypeVar("T")
 
 _STORE = click.option("--store", help="The store itself: a folder or an address (s3://bucket).")
 _ADMIN = click.option(
@@ -46,9 +48,19 @@ class Where(NamedTuple):
             raise click.UsageError("--store and --admin: say one of the two.")
         return terminal.load(self.file, store=self.store, admin=self.admin).settings
 
+    def ask(self, act: Callable[[Archivist], Coroutine[Any, Any, T]]) -> T:
+        """What `act` makes of whom to ask. Raises as it and `settings` do."""
+        import asyncio
+
+        async def main() -> T:
+            async with self._archivist() as archivist:
+                return await act(archivist)
+
+        return asyncio.run(main())
+
     @contextlib.asynccontextmanager
-    async def archivist(self) -> AsyncIterator[Archivist]:
-        """Whom to ask; an option goes before a setting. Raises as `settings` does."""
+    async def _archivist(self) -> AsyncIterator[Archivist]:
+        """An option goes before a setting."""
         settings = self.settings()
         if settings.admin and not self.store:
             from galerly_cdn import layers
