@@ -1,7 +1,7 @@
-"""The composition root: settings → a running CDN. The only file that builds things.
+"""The composition root: settings → a running CDN. With `stores`, the only file that builds things.
 
 telemetry → workers → originals, renditions → recipes → origin → edge, page → application → listener
-                                                              → archive
+                                                              → archive → admin side → listener
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galerly_cdn import listener, roots
+from galerly_cdn import listener, roots, stores
 from galerly_cdn.archive import Archive
 from galerly_cdn.asgi import Application
 from galerly_cdn.edge import Edge
-from galerly_cdn.errors import ReadOnlyStore
 from galerly_cdn.links import Links
 from galerly_cdn.model import Job, Picture, Target, replaced
 from galerly_cdn.origin import Origin, Recipe
@@ -27,29 +26,24 @@ from galerly_cdn.original import Downloads
 from galerly_cdn.private import Guard
 from galerly_cdn.render import recipe, wheel
 from galerly_cdn.render.workers import Workers
-from galerly_cdn.store.deposit import FolderDeposit
-from galerly_cdn.store.folder import FolderOriginals
-from galerly_cdn.store.shelf import FolderRenditions
+from galerly_cdn.store.readonly import ReadOnlyOriginals
 from galerly_cdn.telemetry import AccessLog, Counters, Telemetry
 from galerly_cdn.url import AllowList, checked_key, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
+    from galerly_cdn.admin.side import Side
     from galerly_cdn.asgi import Handler
     from galerly_cdn.config import Settings
     from galerly_cdn.model import Facts, Rendered, SizeRule
     from galerly_cdn.render.wire import Hello
     from galerly_cdn.roots import Roots
     from galerly_cdn.store import Originals, Renditions, WritableOriginals
-    from galerly_cdn.store.remote.originals import RemoteOriginals
 
 
 class Cdn:
-    """The parts of a running CDN, built and wired; `compose` starts and ends them.
-
-    `archive` is None where the originals can only be read.
-    """
+    """The parts of a running CDN, built and wired; `compose` starts and ends them."""
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
@@ -65,7 +59,7 @@ class Cdn:
         self.telemetry = telemetry
         self.workers = workers
         self._settings = settings
-        self._originals = originals
+        self.originals = originals
         allowed = AllowList(settings.size_rules)
         self.origin = Origin(
             originals=originals,
@@ -76,7 +70,7 @@ class Cdn:
             count=telemetry.counters.count,
         )
         guard = _guard(settings, telemetry.wall)
-        self._edge = Edge(
+        self.edge = Edge(
             settings=settings,
             allowed=allowed,
             originals=originals,
@@ -85,17 +79,16 @@ class Cdn:
             guard=guard,
             downloads=Downloads(settings, originals, guard),
         )
-        self.archive = None
-        if writable is not None:
-            self.archive = Archive(
-                originals=writable,
-                renditions=renditions,
-                decoder=workers,
-                recipes=self.origin.recipes,
-                max_bytes=settings.max_original_bytes,
-                warm=self.origin.warm,
-                forget=self._edge.forget,
-            )
+        self.archive = Archive(
+            originals=writable or ReadOnlyOriginals(originals),
+            renditions=renditions,
+            decoder=workers,
+            recipes=self.origin.recipes,
+            max_bytes=settings.max_original_bytes,
+            warm=self.origin.warm,
+            check=lambda key: guard.checked(checked_key(key)),
+            forget=self.edge.forget,
+        )
         self._page: Handler | None = None
         if settings.browse or (is_loopback(settings.host) and not settings.private_prefixes):
             from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time
@@ -103,15 +96,16 @@ class Cdn:
             links = Links(sizes=settings.sizes)
             self._page = Browse(originals, renditions, self.inspect, links, is_public=settings.browse).answer
         self.application = Application(self._route, settings, telemetry)
+        self.admin: Side | None = None
 
     def _route(self, raw_path: bytes) -> Handler:
         if self._page is not None and (raw_path == b"/" or raw_path.startswith(b"/-/")):
             return self._page
-        return self._edge.answer
+        return self.edge.answer
 
     async def inspect(self, key: str) -> Facts:
         """What an original's header says. Raises as opening and inspecting it do."""
-        with await self._originals.open(key) as original:
+        with await self.originals.open(key) as original:
             head = original.head
             return await self.workers.inspect(original.fd, head.length_bytes, f"{head.version} {key}")
 
@@ -152,15 +146,21 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
     On leaving, fills under way are finished, the workers end, and the access log is written out.
     """
     counters = Counters()
-    log = AccessLog(sys.stdout.buffer, counters) if settings.access_log else None
-    telemetry = Telemetry(counters, log, wall=time.time, monotonic=time.monotonic)  # noqa: TID251 - the rim
+    lines = AccessLog(sys.stdout.buffer, counters)
+    telemetry = Telemetry(
+        counters,
+        lines if settings.access_log else None,
+        audit=lines,
+        wall=time.time,  # noqa: TID251 - the rim
+        monotonic=time.monotonic,
+    )
     workers = Workers(settings, counters.count)
     try:
         hello = await workers.start()
         wheel.check(hello.libvips)
-        writable = _writable(settings, places, telemetry) if places.is_writable else None
-        originals = writable or _readable(settings, places, telemetry)
-        async with _renditions(settings, places.renditions, telemetry) as renditions:
+        writable = stores.writable(settings, places, telemetry) if places.is_writable else None
+        originals = writable or stores.readable(settings, places, telemetry)
+        async with stores.renditions(settings, places.renditions, telemetry) as renditions:
             cdn = Cdn(
                 settings,
                 telemetry=telemetry,
@@ -170,7 +170,10 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
                 writable=writable,
                 renditions=renditions,
             )
+            cdn.admin = _admin(cdn, settings, places, hello.libvips)
             yield cdn
+            if cdn.admin is not None:
+                await cdn.admin.close()
             await cdn.origin.drain()
     finally:
         await workers.close(settings.drain_s)
@@ -179,57 +182,36 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
 
 @contextlib.asynccontextmanager
 async def archive(settings: Settings) -> AsyncIterator[Archive]:
-    """The archive of the settings' store, and no server. Raises `SettingsError`, `ReadOnlyStore`."""
+    """The archive of the settings' store, and no server. Raises `SettingsError`."""
     places = roots.resolve(settings, None)
-    async with compose(replaced(settings, access_log=False), places) as cdn:
-        if cdn.archive is None:
-            raise ReadOnlyStore
+    async with compose(replaced(settings, access_log=False, admin_port=-1), places) as cdn:
         yield cdn.archive
 
 
-def _readable(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:
-    """The store of originals at their root. Raises `SettingsError`."""
-    if roots.is_remote(places.originals):
-        return _remote_originals(settings, places, telemetry)
-    return FolderOriginals(Path(places.originals), checked_key, now=telemetry.wall)
+def _admin(cdn: Cdn, settings: Settings, places: Roots, libvips: str) -> Side | None:
+    """The admin side, if the settings ask for one. Raises `SettingsError`."""
+    if settings.admin_port < 0:
+        return None
+    from galerly_cdn.admin.side import Side  # noqa: PLC0415 - prometheus_client's start-up time
+
+    return Side(
+        settings,
+        telemetry=cdn.telemetry,
+        archive=cdn.archive,
+        originals=cdn.originals,
+        incoming=stores.incoming(settings, places),
+        workers=cdn.workers,
+        libvips=libvips,
+        memory_cache_bytes=lambda: cdn.edge.memory_bytes,
+    )
 
 
-def _writable(settings: Settings, places: Roots, telemetry: Telemetry) -> WritableOriginals:
-    """The same, taking uploads. Raises `SettingsError`."""
-    if roots.is_remote(places.originals):
-        return _remote_originals(settings, places, telemetry)
-    root = Path(places.originals)
-    if settings.store:
-        root.mkdir(parents=True, exist_ok=True)
-    return FolderDeposit(root, checked_key, now=telemetry.wall)
-
-
-def _remote_originals(settings: Settings, places: Roots, telemetry: Telemetry) -> RemoteOriginals:
-    from galerly_cdn.store import remote  # noqa: PLC0415 - obstore's start-up time is for those who need it
-    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - likewise
-
-    return RemoteOriginals(remote.connect(places.originals, settings), settings, telemetry.monotonic)
-
-
-@contextlib.asynccontextmanager
-async def _renditions(settings: Settings, root: str, telemetry: Telemetry) -> AsyncIterator[Renditions]:
-    """The store of renditions at their root, closed on leaving. Raises `SettingsError`."""
-    count = telemetry.counters.count
-    if not roots.is_remote(root):
-        shelf = FolderRenditions(Path(root), settings.renditions_bytes, count, telemetry.wall)
-        shelf.start()
-        try:
-            yield shelf
-        finally:
-            await shelf.close()
-        return
-    from galerly_cdn.store import remote  # noqa: PLC0415 - as above
-    from galerly_cdn.store.remote.renditions import RemoteRenditions  # noqa: PLC0415 - as above
-
-    yield RemoteRenditions(remote.connect(root, settings), count)
-
-
-def serve(settings: Settings, photographs: str | None, announce: Callable[[str], None]) -> bool:
+def serve(
+    settings: Settings,
+    photographs: str | None,
+    announce: Callable[[str], None],
+    announce_admin: Callable[[str], None] = lambda _: None,
+) -> bool:
     """Serve until a signal; whether every answer under way was finished. Raises `SettingsError`."""
     places = roots.resolve(settings, photographs)
     logging.basicConfig(
@@ -238,14 +220,28 @@ def serve(settings: Settings, photographs: str | None, announce: Callable[[str],
 
     async def main() -> bool:
         async with compose(settings, places) as cdn:
-            viewers = listener.Listener(
-                application=cdn.application,
-                host=settings.host,
-                port=settings.port,
-                refuse=cdn.application.refuse,
-                on_ready=announce,
+            listeners = [
+                listener.Listener(
+                    application=cdn.application,
+                    host=settings.host,
+                    port=settings.port,
+                    refuse=cdn.application.refuse,
+                    on_ready=announce,
+                )
+            ]
+            if cdn.admin is None:
+                return await listener.serve(*listeners, settings=settings)
+            listeners.append(
+                listener.Listener(
+                    application=cdn.admin.application,
+                    host=settings.admin_host,
+                    port=settings.admin_port,
+                    takes_bodies=True,
+                    refuse=cdn.admin.application.refuse,
+                    on_ready=announce_admin,
+                )
             )
-            return await listener.serve(viewers, settings=settings)
+            return await listener.serve(*listeners, settings=settings, on_drain=cdn.admin.drain)
 
     return listener.run(main())
 

@@ -232,7 +232,7 @@ class Archive:
         """Decode it: a good header proves nothing. The smallest picture reads every byte of the original."""
         token = f"upload {spool.path.name} {key}"
         facts = await self._decoder.inspect(spool.fd, spool.length_bytes, token)
-        smallest = min(self._recipes, key=lambda target: target.size)
+        smallest = min(self._recipes, key=lambda one: (one.size, str(one)))
         await self._decoder.render(spool.fd, spool.length_bytes, self._recipes[smallest].job, token)
         return facts
 

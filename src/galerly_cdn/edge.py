@@ -77,6 +77,11 @@ class Edge:
             found = await self._filled(wanted, head.version, visit)
         return deliver.picture(found, visit.conditions, is_private=visit.is_private)
 
+    @property
+    def memory_bytes(self) -> int:
+        """What the hot renditions in memory weigh."""
+        return self._memory.weight_bytes
+
     def forget(self, key: str, target: Target) -> None:
         """Keep a purged rendition in memory no longer."""
         self._memory.drop(Wanted(key, target))
