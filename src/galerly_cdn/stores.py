@@ -1,4 +1,4 @@
-"""Which stores are at the roots, and how are they opened? A folder's code or a remote store's, as the address says.
+"""How are the stores at the roots opened? By a folder's code or a remote store's, as their address says.
 
 Part of the composition root (`app`).
 """

@@ -107,7 +107,7 @@ class Admin:
                 outcome=error.code if error else call.outcome,
                 status=status,
                 duration_ms=round((self._telemetry.monotonic() - started_s) * 1000, 3),
-                subject=printable(call.subject),
+                subject=call.subject,
                 bytes=call.length_bytes,
                 detail=printable(error.detail) if error else "",
             )

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn import __version__
-from galerly_cdn.admin.answers import JSON, JSON_LINES
+from galerly_cdn.admin.answers import JSON, JSON_LINES, Failed
 from galerly_cdn.admin.service import Key
 from galerly_cdn.deliver import Failure
 from galerly_cdn.errors import CrossSite, Misdirected, Unauthorized
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from galerly_cdn.admin.routes import Route
     from galerly_cdn.errors import GalerlyError
+
+    Schemas = dict[Any, dict[str, Any]]
 
 _REFERENCE = "#/components/schemas/{name}"
 _ALWAYS: tuple[type[GalerlyError], ...] = (Unauthorized, CrossSite, Misdirected)
@@ -37,9 +39,9 @@ _CHECKSUMS = {
 
 def describe(routes: Sequence[Route]) -> dict[str, Any]:
     """The OpenAPI document."""
-    kinds: dict[str, Any] = {str(kind): kind for route in routes for kind in _kinds(route)}
-    told, components = schemas([*kinds.values(), Key, Failure], _REFERENCE)
-    known = dict(zip([*kinds, "key", "failure"], told, strict=True))
+    kinds = list(dict.fromkeys([Key, Failure, Failed, *(kind for route in routes for kind in _kinds(route))]))
+    told, components = schemas(kinds, _REFERENCE)
+    known: Schemas = dict(zip(kinds, told, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, known, components)
@@ -68,7 +70,7 @@ def _kinds(route: Route) -> list[Any]:
     ]
 
 
-def _operation(route: Route, known: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
+def _operation(route: Route, known: Schemas, components: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": re.sub(r"\W+", "_", f"{route.method.lower()}{route.path}").strip("_"),
         "summary": route.summary + ".",
@@ -83,19 +85,20 @@ def _operation(route: Route, known: dict[str, Any], components: dict[str, Any]) 
     if route.body is not None:
         operation["requestBody"] = {
             "required": True,
-            "content": {JSON: {"schema": known[str(route.body)]}},
+            "content": {JSON: {"schema": known[route.body]}},
         }
     return operation
 
 
-def _answers(route: Route, known: dict[str, Any]) -> dict[str, Any]:
+def _answers(route: Route, known: Schemas) -> dict[str, Any]:
     answers = {}
     for status, kind in route.answers.items():
-        schema = known.get(str(kind), {"type": "object" if kind is dict else "string"})
+        schema = known.get(kind, {"type": "object" if kind is dict else "string"})
         meaning = "Created." if status == 201 else "Not ready." if status == 503 else "Done."
         if route.media_type == JSON_LINES:
             # 3.1 has no word for the schema of a line (`itemSchema` is 3.2's).
-            content: dict[str, Any] = {JSON_LINES: {"schema": {"type": "string"}, "x-line-schema": schema}}
+            line = {"anyOf": [schema, known[Failed]]}
+            content: dict[str, Any] = {JSON_LINES: {"schema": {"type": "string"}, "x-line-schema": line}}
             meaning += _LINES
         else:
             content = {route.media_type: {"schema": schema}}
@@ -103,7 +106,7 @@ def _answers(route: Route, known: dict[str, Any]) -> dict[str, Any]:
     return answers
 
 
-def _refusals(route: Route, known: dict[str, Any]) -> dict[str, Any]:
+def _refusals(route: Route, known: Schemas) -> dict[str, Any]:
     """The errors by status; a class stands for those below it too."""
     by_status: dict[int, dict[str, str]] = {}
     for kind in chain(_ALWAYS, route.errors):
@@ -112,7 +115,7 @@ def _refusals(route: Route, known: dict[str, Any]) -> dict[str, Any]:
     return {
         str(status): {
             "description": " ".join(f"`{code}`: {public}" for code, public in codes.items()),
-            "content": {JSON: {"schema": known["failure"]}},
+            "content": {JSON: {"schema": known[Failure]}},
         }
         for status, codes in sorted(by_status.items())
     }
@@ -122,9 +125,9 @@ def _below(kind: type[GalerlyError]) -> list[type[GalerlyError]]:
     return [] if kind.__name__ == "BadRequest" else kind.__subclasses__()
 
 
-def _named(route: Route, known: dict[str, Any]) -> list[dict[str, Any]]:
+def _named(route: Route, known: Schemas) -> list[dict[str, Any]]:
     """The parameters of the path."""
-    schema = {"key": known["key"], "id": {"type": "string", "pattern": "^[0-9a-f]{32}$"}}
+    schema = {"key": known[Key], "id": {"type": "string", "pattern": "^[0-9a-f]{32}$"}}
     meaning = {"key": _KEY, "id": "The upload, as `POST /uploads` numbered it."}
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "description": meaning[name], "schema": schema[name]}

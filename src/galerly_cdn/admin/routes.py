@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from galerly_cdn.admin.answers import JSON, JSON_LINES, Failed
+from galerly_cdn.admin.answers import JSON, JSON_LINES
 from galerly_cdn.admin.health import Live, Readiness
 from galerly_cdn.admin.service import Completion, Gallery, GalleryAfter, Invited, Part, Replace
 from galerly_cdn.archive import Accepted, Deleted, Inspection, Page, Purged
@@ -76,7 +76,7 @@ class Route(NamedTuple):
     handler: Handler
     summary: str
     answers: dict[int, Any]
-    """A value's type (or several, `|`) by status."""
+    """The type of the value, or of each line's, by status."""
     errors: tuple[type[GalerlyError], ...] = ()
     query: type[Value] | None = None
     body: type[Value] | None = None
@@ -186,7 +186,7 @@ def _renditions(service: Service) -> tuple[Route, ...]:
             "/purge",
             service.purge_gallery,
             "Remove the pictures that were made of a gallery: a line for each photograph",
-            {200: Purged | Failed},
+            {200: Purged},
             (MalformedQuery, MalformedKey, *_STORE),
             query=Gallery,
             media_type=JSON_LINES,
@@ -196,7 +196,7 @@ def _renditions(service: Service) -> tuple[Route, ...]:
             "/warm/{key}",
             service.warm,
             "Make the pictures that are lacking of a photograph: a line for each",
-            {200: Warmed | Failed},
+            {200: Warmed},
             (MalformedKey, NoSuchOriginal, *_RENDER, *_STORE),
             media_type=JSON_LINES,
         ),
@@ -205,7 +205,7 @@ def _renditions(service: Service) -> tuple[Route, ...]:
             "/warm",
             service.warm_gallery,
             "Make the pictures that are lacking of a gallery: a line for each; goes on after a key",
-            {200: Warmed | Failed},
+            {200: Warmed},
             (MalformedQuery, MalformedKey, *_STORE),
             query=GalleryAfter,
             media_type=JSON_LINES,

@@ -193,11 +193,11 @@ class Service:
         """Take what was sent straight to the store, as any upload is taken: read, verified, decoded, put."""
         if self._incoming is None:
             raise NoDirectUploads
-        asked = await call.json(Completion)
-        number = call.named.decode("ascii")
-        call.subject = f"{number} as {asked.key}"
+        number = call.named.decode("latin-1")
         if not _NUMBER.fullmatch(number):
             raise NoSuchUpload
+        asked = await call.json(Completion)
+        call.subject = f"{number} as {checked_key(asked.key)}"
         try:
             accepted = await self._archive.upload(
                 asked.key, self._incoming.read(number), replaces=asked.replace
