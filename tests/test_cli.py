@@ -348,17 +348,23 @@ def test_serve_announces_and_ends_as_the_server_ended(
 ) -> None:
     served: list[tuple[Settings, str]] = []
 
-    def serve(settings: Settings, photographs: str, announce: object) -> bool:
+    def serve(settings: Settings, photographs: str, announce: object, announce_admin: object) -> bool:
         served.append((settings, photographs))
         assert callable(announce)
+        assert callable(announce_admin)
         announce("http://127.0.0.1:1/")
+        announce_admin("http://127.0.0.1:2/")
         return settings.port == 1
 
     monkeypatch.setattr(app, "serve", serve)
     clean = run(
         "serve", tmp_path, "--port", "1", "--host", "::1", "--renditions", "r", "--workers", "3", "--browse"
     )
-    assert (clean.exit_code, clean.stdout) == (0, "galerly-cdn serves http://127.0.0.1:1/\n")
+    assert clean.exit_code == 0
+    assert clean.stdout.splitlines() == [
+        "galerly-cdn serves http://127.0.0.1:1/",
+        "galerly-cdn is administered at http://127.0.0.1:2/",
+    ]
     settings = served[0][0]
     assert (settings.host, settings.renditions, settings.workers, settings.browse) == ("::1", "r", 3, True)
     assert run("serve", tmp_path, "--port", "2").exit_code == 1

@@ -20,15 +20,14 @@ from click.testing import CliRunner, Result
 from galerly_cdn import cli
 from galerly_cdn.cli import originals, terminal
 from galerly_cdn.config import Settings
-from galerly_cdn.errors import UploadTooLarge
+from galerly_cdn.errors import Unauthorized, UploadTooLarge
 from galerly_cdn.links import Links
 from tests import pictures
+from tests.running import PROGRAM, environment, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-PROGRAM = [sys.executable, "-m", "galerly_cdn"]
 
 
 class Place(NamedTuple):
@@ -49,18 +48,8 @@ class Place(NamedTuple):
 def cdn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """A running CDN: its store, and its admin side's address."""
     folder = tmp_path_factory.mktemp("store")
-    process = subprocess.Popen(
-        [*PROGRAM, "serve", "--store", str(folder), "--port", "0", "--admin-port", "0"],
-        stdout=subprocess.PIPE,
-        env=environment(GALERLY_ACCESS_LOG="false", GALERLY_WORKERS="2"),
-        text=True,
-    )
-    assert process.stdout
-    with process.stdout as told:
-        lines = [told.readline(), told.readline()]
-        yield folder, lines[1].split()[-1]
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+    with running(folder) as address:
+        yield folder, address
 
 
 @pytest.fixture(params=["store", "admin"])
@@ -80,11 +69,6 @@ def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("GALERLY_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("GALERLY_WORKERS", "2")
-
-
-def environment(**more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GALERLY_")}
-    return {**kept, **more}
 
 
 @pytest.fixture(scope="module")
@@ -339,8 +323,10 @@ def test_a_name_that_is_no_text_is_refused_and_printable(
     ("arguments", "complaint"),
     [
         (["upload", "{desk}/a.jpg", "{desk}/other/a.jpg", "--gallery", "g"], "would both be g/a.jpg"),
-        (["upload", "{desk}/a.jpg", "--gallery", "g/"], "'g/' is no gallery"),
-        (["purge", "--gallery", "../g"], "'../g' is no gallery"),
+        (["upload", "{desk}/a.jpg", "--gallery", "g/"], "no key begins with g/: write wedding, or"),
+        (["purge", "--gallery", "../g"], "no key begins with ../g: write wedding"),
+        (["ls", "../g"], "no key begins with ../g: write wedding/, or wedding/IMG_"),
+        (["ls", "a//"], "no key begins with a//"),
         (["upload", "{desk}/a.jpg"], "Missing option '--gallery'"),
         (["upload", "{desk}/none.jpg", "--gallery", "g"], "does not exist"),
         (["upload", "{empty}", "--gallery", "g"], "there is no photograph in what was named"),
@@ -391,6 +377,25 @@ def test_nobody_at_the_address_is_told_once_however_many_were_to_go(desk: Path) 
     progress, complaint = done.stderr.splitlines()
     assert progress == "0 of 6 done."
     assert complaint.startswith(f"galerly-cdn: The CDN’s admin side cannot be reached. ({address}: ")
+
+
+def test_an_admin_side_wants_its_token_from_the_environment_or_a_file(tmp_path: Path) -> None:
+    tokens, settings = tmp_path / "tokens", tmp_path / "galerly.toml"
+    tokens.write_text("a" * 32 + "\n")
+    settings.write_text(f'admin_token_file = "{tokens}"')
+    with running(tmp_path / "store", "--admin-token-file", str(tokens)) as address:
+
+        def ask(*options: str, token: str = "") -> Result:
+            env = {"GALERLY_ADMIN_TOKEN": token} if token else {}
+            arguments = ["ls", "--admin", address, *options]
+            return CliRunner().invoke(cli.main, arguments, env=env)
+
+        assert ask(token="a" * 32).exit_code == 0
+        assert ask("--config", str(settings)).exit_code == 0
+        for refused in (ask(), ask(token="b" * 32), ask("--config", str(settings), token="b" * 32)):
+            assert (refused.exit_code, refused.stdout) == (1, "")
+            assert refused.stderr.startswith(f"galerly-cdn: {Unauthorized.public} (")
+            assert "bbbb" not in refused.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units")

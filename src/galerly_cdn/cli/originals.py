@@ -24,7 +24,7 @@ _GALLERY = click.option("--gallery", type=terminal.Gallery(), help="Every photog
 
 
 @click.command(epilog="Example: galerly-cdn ls wedding/ --store s3://photographs")
-@click.argument("prefix", default="")
+@click.argument("prefix", default="", type=terminal.Prefix())
 @located
 @terminal.JSON
 def ls(prefix: str, *, where: Where, as_json: bool) -> None:

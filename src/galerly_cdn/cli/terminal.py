@@ -51,15 +51,30 @@ class Gallery(click.ParamType[str]):
     """The beginning of keys, up to a slash: `wedding`, `clients/smith`."""
 
     name = "gallery"
+    example = "wedding, or clients/smith"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         from galerly_cdn.errors import MalformedKey
         from galerly_cdn.url import checked_key
 
         try:
-            return checked_key(value)
+            checked_key(self.as_key(value))
         except MalformedKey:
-            self.fail(f"{value!r} is no gallery: write wedding, or clients/smith.", param, ctx)
+            self.fail(f"no key begins with {click.format_filename(value)}: write {self.example}.", param, ctx)
+        return value
+
+    def as_key(self, value: str) -> str:
+        return value
+
+
+class Prefix(Gallery):
+    """The beginning of keys, up to anywhere: `wedding/`, `wedding/IMG_`."""
+
+    name = "prefix"
+    example = "wedding/, or wedding/IMG_"
+
+    def as_key(self, value: str) -> str:
+        return value + "x"
 
 
 def complain(*lines: str) -> None:
