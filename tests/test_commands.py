@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -420,7 +421,30 @@ def test_memory_is_the_same_whatever_the_length_of_an_upload(
     assert peak_kib(60_000_000) < peak_kib(100_000) + 16 * 1024
 
 
-# asked first, and cut off
+# on a terminal, and cut off
+
+
+def test_on_a_terminal_a_counter_tells_how_far_it_is(place: Place, desk: Path, gallery: str) -> None:
+    ours, theirs = pty.openpty()
+    files = [str(desk / "a.jpg"), str(desk / "b.png")]
+    process = subprocess.Popen(
+        [*PROGRAM, "upload", *files, "--gallery", gallery, *place.options],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=environment(),
+        text=True,
+    )
+    os.close(theirs)
+    output, _ = process.communicate(timeout=60)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert [line.split()[0] for line in output.splitlines()] == ["created"] * 2
+    assert [one for one in re.split(r"\r|\x1b\[K", shown) if one.strip()] == [
+        "0 of 2 ",
+        "1 of 2 ",
+        "2 of 2 ",
+        "2 of 2 done.",
+    ]
 
 
 def test_rm_asks_on_a_terminal(

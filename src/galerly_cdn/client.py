@@ -82,7 +82,7 @@ class Client:
         replaces: bool = False,
         digests: Mapping[str, bytes] | None = None,
     ) -> Accepted:
-        """`digests` as `Archive.upload` takes them; MD5 travels as Content-MD5, others as Repr-Digest."""
+        """`digests` as `Archive.upload` takes them; MD5 travels as Content-MD5, others as Content-Digest."""
         return await self._ask(
             Accepted,
             "PUT",

@@ -157,17 +157,20 @@ ADMIN_TOKEN = PREFIX + "ADMIN_TOKEN"
 def admin_token(settings: Settings, environment: Mapping[str, str] | None = None) -> str:
     """What a command shows an admin side: `GALERLY_ADMIN_TOKEN`, else the first token of `admin_token_file`.
 
-    Empty for none. Raises `SettingsError` for a file that cannot be read.
+    Empty for none. Raises `SettingsError`, which does not repeat it, for what no header can hold.
     """
     variables = os.environ if environment is None else environment
-    told = variables.get(ADMIN_TOKEN, "")
-    if told or not settings.admin_token_file:
-        return told
-    try:
-        tokens = Path(settings.admin_token_file).read_text("ascii").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError([f"admin_token_file: {settings.admin_token_file}: {error}"]) from error
-    return tokens[0] if tokens else ""
+    place, tokens = ADMIN_TOKEN, variables.get(ADMIN_TOKEN, "")
+    if not tokens and settings.admin_token_file:
+        place = f"admin_token_file: {settings.admin_token_file}"
+        try:
+            tokens = Path(settings.admin_token_file).read_text("latin-1")
+        except OSError as error:
+            raise SettingsError([f"{place}: {error.strerror}"]) from error
+    first = next(iter(tokens.splitlines()), "").strip()
+    if not re.fullmatch("[!-~]*", first):
+        raise SettingsError([f"{place}: a token is one word of ASCII"])
+    return first
 
 
 def _spelt(place: str, name: str) -> str:

@@ -13,6 +13,9 @@ from galerly_cdn.negotiate import negotiate
 from tests.fakes import CountingRenderer, MemoryOriginals, MemoryRenditions
 
 if TYPE_CHECKING:
+    from galerly_cdn.archive import Archive
+    from galerly_cdn.archivist import Archivist
+    from galerly_cdn.client import Client
     from galerly_cdn.origin import Renderer
     from galerly_cdn.store import Originals, Renditions
 
@@ -60,6 +63,10 @@ async def memory() -> None:
 
     shared: Coalescer[str, bytes] = Coalescer()
     assert_type(await shared.run("a", work), tuple[bytes, bool])
+
+
+def keepers(archive: Archive, client: Client) -> tuple[Archivist, Archivist]:
+    return archive, client
 
 
 def fakes_are_what_they_stand_for() -> tuple[Originals, Renditions, Renderer]:

@@ -27,14 +27,14 @@ class Commands(click.Group):
     """Prints an error as one line for every problem, never a traceback."""
 
     def invoke(self, ctx: click.Context) -> object:
-        from galerly_cdn.errors import Forbidden, GalerlyError, SettingsError
+        from galerly_cdn.errors import FormatNotAllowed, GalerlyError, SettingsError, SizeNotAllowed
 
         try:
             return super().invoke(ctx)
         except SettingsError as error:
             complain(*error.problems)
             sys.exit(2)
-        except Forbidden as error:
+        except (SizeNotAllowed, FormatNotAllowed) as error:
             complain(f"{error.public} `galerly-cdn config` shows the allow-list.")
             sys.exit(2)
         except GalerlyError as error:
