@@ -21,7 +21,7 @@ from galerly_cdn.asgi import Application
 from galerly_cdn.edge import Edge
 from galerly_cdn.links import Links
 from galerly_cdn.misses import Misses
-from galerly_cdn.model import Job, Picture, Target
+from galerly_cdn.model import Job, Picture, Target, replaced
 from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.original import Downloads
 from galerly_cdn.private import Guard
@@ -179,6 +179,14 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
     finally:
         await workers.close(settings.drain_s)
         telemetry.close()
+
+
+@contextlib.asynccontextmanager
+async def archive(settings: Settings) -> AsyncIterator[Archive]:
+    """The archive of the settings' store, and no server. Raises `SettingsError`."""
+    places = roots.resolve(settings, None)
+    async with compose(replaced(settings, access_log=False, admin_port=-1), places) as cdn:
+        yield cdn.archive
 
 
 async def _admin(cdn: Cdn, settings: Settings, places: Roots, libvips: str) -> Side | None:

@@ -189,6 +189,7 @@ class Archive:
 
     async def purge(self, key: str) -> Purged:
         """Remove every rendition of an original, also of one that is gone. Raises `StoreUnreachable`."""
+        checked_key(key)
         removed = await self._each(lambda target: self._renditions.delete(key, target))
         for target in self._recipes:
             self._forget(key, target)

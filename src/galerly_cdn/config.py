@@ -40,6 +40,14 @@ class Settings(Value, frozen=True, kw_only=True):
             "`originals/` and the renditions in `resized/`. Takes uploads."
         ),
     ] = ""
+    admin: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://[^/?#@]+/?)?\Z",
+            description="Address of a running CDN's admin side (`http://127.0.0.1:8001`) that the commands "
+            "speak to, in place of a store.",
+        ),
+    ] = ""
     writable: Annotated[
         bool, Meta(description="Take uploads into a plain folder of photographs too; a `store` always does.")
     ] = False

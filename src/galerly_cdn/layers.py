@@ -9,6 +9,7 @@ import ipaddress
 import os
 import re
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.config import DESCRIBED, PREFIX, Settings
@@ -18,7 +19,6 @@ from galerly_cdn.sizes import allow_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 
 class Loaded(Value, frozen=True):
@@ -144,12 +144,33 @@ def _read_variables(variables: Mapping[str, str]) -> dict[str, str]:
     return {
         name.removeprefix(PREFIX).lower(): value
         for name, value in variables.items()
-        if name.startswith(PREFIX) and name != _CONFIG
+        if name.startswith(PREFIX) and name not in {_CONFIG, ADMIN_TOKEN}
     }
 
 
 _CONFIG = PREFIX + "CONFIG"
 """Names the TOML file, so it is no setting."""
+ADMIN_TOKEN = PREFIX + "ADMIN_TOKEN"
+"""A secret, which `galerly-cdn config` must not show, so it is no setting either."""
+
+
+def admin_token(settings: Settings, environment: Mapping[str, str] | None = None) -> str:
+    """What a command shows an admin side: `GALERLY_ADMIN_TOKEN`, else the first token of `admin_token_file`.
+
+    Empty for none. Raises `SettingsError`, which does not repeat it, for what no header can hold.
+    """
+    variables = os.environ if environment is None else environment
+    place, tokens = ADMIN_TOKEN, variables.get(ADMIN_TOKEN, "")
+    if not tokens and settings.admin_token_file:
+        place = f"admin_token_file: {settings.admin_token_file}"
+        try:
+            tokens = Path(settings.admin_token_file).read_text("latin-1")
+        except OSError as error:
+            raise SettingsError([f"{place}: {error.strerror}"]) from error
+    first = next(iter(tokens.splitlines()), "").strip()
+    if not re.fullmatch("[!-~]*", first):
+        raise SettingsError([f"{place}: a token is one word of ASCII"])
+    return first
 
 
 def _spelt(place: str, name: str) -> str:

@@ -28,11 +28,19 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     │                              · TooManyConnections · TooManyMisses
     ├── RenderFailed         504   RenderTimeout · WorkerDied
     ├── Disconnected         (never served: whoever asked has left, and only the log is told)
-    └── SettingsError        (never served: the command line prints it and exits with 2)
+    └── CommandError         (never served, the command line tells it)
+                                   SettingsError · CdnUnreachable · CdnInterrupted · UnexpectedAnswer
 """
 
 from __future__ import annotations
 
+from galerly_cdn.errors.command import (
+    CdnInterrupted,
+    CdnUnreachable,
+    CommandError,
+    SettingsError,
+    UnexpectedAnswer,
+)
 from galerly_cdn.errors.photograph import (
     Quarantined,
     TooManyBytes,
@@ -82,7 +90,6 @@ from galerly_cdn.errors.request import (
 )
 from galerly_cdn.errors.root import (
     GalerlyError,
-    SettingsError,
     by_code,
 )
 from galerly_cdn.errors.server import (
@@ -103,7 +110,10 @@ from galerly_cdn.errors.server import (
 __all__ = [
     "BadRequest",
     "BodyTooSlow",
+    "CdnInterrupted",
+    "CdnUnreachable",
     "ChecksumMismatch",
+    "CommandError",
     "CrossSite",
     "Disconnected",
     "Draining",
@@ -151,6 +161,7 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Undecodable",
+    "UnexpectedAnswer",
     "UnknownPath",
     "Unrenderable",
     "Unsettled",
