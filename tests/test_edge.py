@@ -8,7 +8,7 @@ import pytest
 
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import RenderTimeout, StoreUnreachable
-from galerly_cdn.model import Target
+from galerly_cdn.model import Size, Target
 from tests.fakes import SmallCdn, rendition
 
 PATH = "/resize/800x600/g/a.jpg"
@@ -42,6 +42,14 @@ async def test_what_memory_does_not_hold_the_store_answers() -> None:
     first, second = await cdn.ask(PATH), await cdn.ask(PATH)
     assert second.headers["cache-status"] == "galerly-cdn; hit; detail=store"
     assert second.body == first.body
+    assert cdn.renderer.renders == 1
+
+
+async def test_what_is_forgotten_is_read_from_the_store_again(cdn: SmallCdn) -> None:
+    await cdn.ask(PATH)
+    cdn.edge.forget(KEY, Target(Size(800, 600)))
+    answer = await cdn.ask(PATH)
+    assert answer.headers["cache-status"] == "galerly-cdn; hit; detail=store"
     assert cdn.renderer.renders == 1
 
 

@@ -12,14 +12,11 @@ from click.testing import CliRunner
 from galerly_cdn import cli, keyring, layers
 from galerly_cdn.asgi import Application
 from galerly_cdn.config import Settings
-from galerly_cdn.edge import Edge
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.forwarded import networks, viewer
 from galerly_cdn.grant import Grant, gallery_resource
 from galerly_cdn.links import Links
-from galerly_cdn.private import Guard
 from galerly_cdn.signing import Signer, Verifier, new_pair, public_key
-from galerly_cdn.url import AllowList
 from tests.fakes import SmallCdn
 
 if TYPE_CHECKING:
@@ -40,15 +37,7 @@ def private_cdn(settings: Settings = SETTINGS) -> SmallCdn:
     cdn = SmallCdn(settings=settings)
     for key in ("clients/smith/1.jpg", "clients/jones/1.jpg", "public/1.jpg"):
         cdn.originals.put(key)
-    guard = Guard(settings.private_prefixes, Verifier({"K1": public_key(PUBLIC)}, [HOST]), cdn.telemetry.wall)
-    cdn.edge = Edge(
-        settings=settings,
-        allowed=AllowList(settings.size_rules),
-        originals=cdn.originals,
-        renditions=cdn.renditions,
-        origin=cdn.origin,
-        guard=guard,
-    )
+    cdn.edge = cdn.guarded(Verifier({"K1": public_key(PUBLIC)}, [HOST]))
     cdn.application = Application(lambda _path: cdn.edge.answer, settings, cdn.telemetry)
     return cdn
 
@@ -79,6 +68,40 @@ async def test_an_unsigned_request_never_reaches_the_store() -> None:
         assert (answer.status, answer.code) == (403, "signature-required")
         assert "cache-status" not in answer.headers
     assert cdn.renditions.gets == cdn.renderer.renders == 0
+
+
+EVERY_ANSWER = {
+    "a miss": ("GET", b"accept", b"*/*", 200),
+    "a hit": ("GET", b"accept", b"*/*", 200),
+    "a 304": ("GET", b"if-none-match", b"*", 304),
+    "a range": ("GET", b"range", b"bytes=0-0", 206),
+    "a range outside": ("GET", b"range", b"bytes=99999-", 416),
+    "a head": ("HEAD", b"accept", b"*/*", 200),
+    "another format": ("GET", b"accept", b"image/avif", 200),
+}
+REFUSED = {
+    "none": (b"", "signature-required"),
+    "over": (query(Grant(resource=HOST + PATH, expires_s=NOW_S)), "signature-expired"),
+    "altered": (query().replace(b"Expires=1", b"Expires=2"), "signature-invalid"),
+    "of another": (query(Grant(resource=HOST + PATH + "x", expires_s=NOW_S + 60)), "signature-invalid"),
+}
+
+
+async def test_every_answer_is_for_signed_requests_alone() -> None:
+    """What memory and the store hold is told to nobody else, and one signature opens GET and HEAD."""
+    cdn = private_cdn()
+    for name, (method, header, value, status) in EVERY_ANSWER.items():
+        sent = [(header, value)]
+        for unsigned, code in REFUSED.values():
+            answer = await cdn.ask(PATH, method, query=unsigned, extra=sent)
+            assert answer.status == 403, name
+            assert answer.headers["cache-control"] == "no-store"
+            assert "etag" not in answer.headers
+            assert cdn.records[-1].reason == code
+        answer = await cdn.ask(PATH, method, query=query(), extra=sent)
+        assert answer.status == status, name
+        assert answer.headers["cache-control"] == ("no-store" if status == 416 else "private, max-age=3600")
+        assert "access-control-allow-origin" not in answer.headers
 
 
 async def test_a_signature_that_ends_while_its_picture_is_hot_ends_the_hits() -> None:
@@ -252,23 +275,35 @@ def test_what_cannot_be_signed_is_told_in_a_line(tmp_path: Path, options: tuple[
 # links
 
 
+@pytest.mark.parametrize("version", ["", "2", "a*?&=b"])
 @pytest.mark.parametrize("name", ["1.jpg", "first dance.jpg", "a*b?c.jpg", "ä&=.jpg"])
-async def test_signed_links_open_what_they_name(name: str) -> None:
+async def test_signed_links_open_what_they_name(name: str, version: str) -> None:
     cdn = private_cdn()
     cdn.originals.put(f"clients/smith/{name}")
-    links = Links(HOST, signer=SIGNER)
-    sources = [
-        links.src(f"clients/smith/{name}", "small", expires_s=NOW_S + 60),
-        *(
-            one.split(" ")[0]
-            for one in links.srcset(f"clients/smith/{name}", 900, 600, expires_s=NOW_S + 60).split(", ")
-        ),
-    ]
-    assert len(sources) > 2
+    picture = Links(HOST, signer=SIGNER).picture(
+        f"clients/smith/{name}", 900, 600, "small", alt="", expires_s=NOW_S + 60, version=version
+    )
+    listed = ", ".join([picture.srcset, *(one.srcset for one in picture.sources)])
+    sources = [picture.src, *(one.split(" ")[0] for one in listed.split(", "))]
+    assert len(sources) == 1 + 3 * 4
     for source in sources:
         path, _, asked = source.removeprefix(HOST).partition("?")
+        assert ("v=" in asked) is bool(version)
         assert (await cdn.ask(path, query=asked.encode())).status == 200
         assert (await cdn.ask(path)).status == 403
+        if version:
+            without = asked.partition("&")[2]
+            assert (await cdn.ask(path, query=without.encode())).status == 403
+
+
+async def test_a_gallerys_signature_opens_every_version_of_its_photographs() -> None:
+    """A page of many photographs signs once, in cookies, instead of every address."""
+    cdn = private_cdn()
+    grant = Grant(resource=gallery_resource(HOST, "clients/smith"), expires_s=NOW_S + 60)
+    cookie = "; ".join(f"{name}={value}" for name, value in SIGNER.cookies(grant).items())
+    path, _, asked = Links().src("clients/smith/1.jpg", "small", version="2").partition("?")
+    assert asked == "v=2"
+    assert (await cdn.ask(path, query=asked.encode(), cookie=cookie)).status == 200
 
 
 def test_links_are_signed_only_by_a_signer_and_for_a_host() -> None:

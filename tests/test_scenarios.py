@@ -82,7 +82,7 @@ def shape(
     if not settings:
         yield common(name)
         return
-    if "private_prefixes" in settings:
+    if settings.keys() & {"private_prefixes", "sign_originals"}:
         keys = tmp_path / "keys"
         keys.mkdir()
         (keys / "K1.pem").write_bytes(_PUBLIC_PEM)
@@ -103,13 +103,15 @@ def shape(
 )
 def test_scenario(shape: Shape, scenario: dict[str, Any]) -> None:
     gallery = f"gallery-{next(_numbers)}"
-    for name, recipe in scenario.get("originals", {}).items():
-        shape.put(f"{gallery}/{name}", made(recipe))
+    originals = {name: made(recipe) for name, recipe in scenario.get("originals", {}).items()}
+    for name, original in originals.items():
+        shape.put(f"{gallery}/{name}", original)
     before: Answer | None = None
     for number, step in enumerate(scenario["steps"], 1):
         answer = perform(shape, gallery, dict(step), before)
+        originals |= {name: made(recipe) for name, recipe in step.get("put", {}).items()}
         if answer is not None:
-            problems = list(disappointments(answer, before, step))
+            problems = list(disappointments(answer, before, step, originals))
             assert not problems, f"step {number}, {step}: {problems}; {answer.status} {answer.headers}"
             before = answer
 
@@ -153,8 +155,13 @@ def signed(path: str, gallery: str, *, lasts_s: int = 600, whole: str | None = N
     return _SIGNER.url(address, grant).removeprefix(PUBLIC_URL)
 
 
-def disappointments(answer: Answer, before: Answer | None, step: dict[str, Any]) -> Iterator[str]:
+def disappointments(
+    answer: Answer, before: Answer | None, step: dict[str, Any], originals: dict[str, bytes]
+) -> Iterator[str]:
     """Every expectation of the step that the answer does not meet."""
+    first, last = step.get("bytes", (0, None))
+    if "holds" in step and answer.body != originals[step["holds"]][first:last]:
+        yield f"the body is not {step['holds']}, from {first} to {last}"
     expected = {"status": 200, **step}
     for name, look in LOOKS.items():
         if name in expected and look(answer) != expected[name]:

@@ -1,45 +1,44 @@
-"""The composition root: settings → a running CDN. The only file that builds things.
+"""The composition root: settings → a running CDN. With `stores`, the only file that builds things.
 
 telemetry → workers → originals, renditions → recipes → origin → edge, page → application → listener
+                                                              → archive → admin side → listener
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
-import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galerly_cdn import listener, roots
+from galerly_cdn import listener, roots, stores
+from galerly_cdn.archive import Archive
 from galerly_cdn.asgi import Application
 from galerly_cdn.edge import Edge
-from galerly_cdn.errors import StoreUnreachable
 from galerly_cdn.links import Links
-from galerly_cdn.model import Job, Target
+from galerly_cdn.misses import Misses
+from galerly_cdn.model import Job, Picture, Target, replaced
 from galerly_cdn.origin import Origin, Recipe
+from galerly_cdn.original import Downloads
 from galerly_cdn.private import Guard
 from galerly_cdn.render import recipe, wheel
 from galerly_cdn.render.workers import Workers
-from galerly_cdn.store.folder import FolderOriginals
-from galerly_cdn.store.shelf import FolderRenditions
-from galerly_cdn.telemetry import AccessLog, Counters, Telemetry
+from galerly_cdn.store.readonly import ReadOnlyOriginals
+from galerly_cdn.telemetry import AccessLog, Counters, Telemetry, Traffic
 from galerly_cdn.url import AllowList, checked_key, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
+    from galerly_cdn.admin.side import Side
     from galerly_cdn.asgi import Handler
     from galerly_cdn.config import Settings
-    from galerly_cdn.model import Facts, Rendered, SizeRule
-    from galerly_cdn.render.wire import Hello
+    from galerly_cdn.model import Facts, SizeRule
     from galerly_cdn.roots import Roots
-    from galerly_cdn.store import Originals, Renditions
-    from galerly_cdn.store.remote.bucket import Bucket
-
-_log = logging.getLogger(__name__)
+    from galerly_cdn.store import Originals, Renditions, WritableOriginals
 
 
 class Cdn:
@@ -53,13 +52,13 @@ class Cdn:
         workers: Workers,
         libvips: str,
         originals: Originals,
+        writable: WritableOriginals | None,
         renditions: Renditions,
     ) -> None:
         self.telemetry = telemetry
         self.workers = workers
         self._settings = settings
-        self._originals = originals
-        allowed = AllowList(settings.size_rules)
+        self.originals = originals
         self.origin = Origin(
             originals=originals,
             renditions=renditions,
@@ -68,43 +67,68 @@ class Cdn:
             clock=telemetry.monotonic,
             count=telemetry.counters.count,
         )
-        self._edge = Edge(
+        misses = Misses(originals, settings, telemetry.monotonic)
+        guard = _guard(settings, telemetry.wall)
+        self.edge = Edge(
             settings=settings,
-            allowed=allowed,
-            originals=originals,
+            allowed=AllowList(settings.size_rules),
+            misses=misses,
             renditions=renditions,
             origin=self.origin,
-            guard=_guard(settings, telemetry.wall),
+            guard=guard,
+            downloads=Downloads(settings, misses, originals, guard),
         )
-        self._page: Handler | None = None
-        if settings.browse or (is_loopback(settings.host) and not settings.private_prefixes):
-            from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time
-
-            links = Links(sizes=settings.sizes)
-            self._page = Browse(originals, renditions, self.inspect, links, is_public=settings.browse).answer
+        self.archive = self._archive(writable or ReadOnlyOriginals(originals), renditions, guard)
+        self._page = self._browse(renditions)
         self.application = Application(self._route, settings, telemetry)
+        self.admin: Side | None = None
+
+    def _archive(self, originals: WritableOriginals, renditions: Renditions, guard: Guard) -> Archive:
+        return Archive(
+            originals=originals,
+            renditions=renditions,
+            decoder=self.workers,
+            recipes=self.origin.recipes,
+            max_bytes=self._settings.max_original_bytes,
+            warm=self.origin.warm,
+            check=lambda key: guard.checked(checked_key(key)),
+            forget=self.edge.forget,
+        )
+
+    def _browse(self, renditions: Renditions) -> Handler | None:
+        """The page, where it is shown."""
+        settings = self._settings
+        if not (settings.browse or (is_loopback(settings.host) and not settings.private_prefixes)):
+            return None
+        from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time
+
+        links = Links(sizes=settings.sizes)
+        return Browse(self.originals, renditions, self.inspect, links, is_public=settings.browse).answer
 
     def _route(self, raw_path: bytes) -> Handler:
         if self._page is not None and (raw_path == b"/" or raw_path.startswith(b"/-/")):
             return self._page
-        return self._edge.answer
+        return self.edge.answer
 
     async def inspect(self, key: str) -> Facts:
         """What an original's header says. Raises as opening and inspecting it do."""
-        with await self._originals.open(key) as original:
+        with await self.originals.open(key) as original:
             head = original.head
             return await self.workers.inspect(original.fd, head.length_bytes, f"{head.version} {key}")
 
 
-def _guard(settings: Settings, now: Callable[[], float]) -> Guard | None:
-    """None where nothing is private. Raises `SettingsError` for keys that are unfit."""
-    if not settings.private_prefixes:
-        return None
+def _guard(settings: Settings, now: Callable[[], float]) -> Guard:
+    """Raises `SettingsError` for keys that are unfit."""
+    guard = functools.partial(
+        Guard, settings.private_prefixes, now=now, signs_originals=settings.sign_originals
+    )
+    if not settings.public_keys:
+        return guard(verifier=None)
     from galerly_cdn import keyring  # noqa: PLC0415 - cryptography's start-up time is for those who sign
     from galerly_cdn.signing import Verifier  # noqa: PLC0415 - likewise
 
     keys = keyring.load(Path(settings.public_keys))
-    return Guard(settings.private_prefixes, Verifier(keys, settings.public_urls), now)
+    return guard(verifier=Verifier(keys, settings.public_urls))
 
 
 def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:
@@ -112,13 +136,15 @@ def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:
     made = {}
     for rule in settings.size_rules:
         for chosen in (None, *rule.qualities):
-            job = _job(rule, Target(rule.size, chosen), settings)
-            made[job.target] = Recipe(job, recipe.digest(job, libvips))
+            target = Target(rule.size, chosen)
+            job = job_of(rule, target, settings)
+            made[target] = Recipe(job, recipe.digest(job, libvips))
     return made
 
 
-def _job(rule: SizeRule, target: Target, settings: Settings) -> Job:
-    return Job(target, rule.qualities, settings.limits, settings.keep_copyright)
+def job_of(rule: SizeRule, target: Target, settings: Settings) -> Job:
+    """The render job of one target."""
+    return Job((Picture(target, rule.qualities),), settings.limits, settings.keep_copyright)
 
 
 @contextlib.asynccontextmanager
@@ -128,74 +154,73 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
     On leaving, fills under way are finished, the workers end, and the access log is written out.
     """
     counters = Counters()
-    log = AccessLog(sys.stdout.buffer, counters) if settings.access_log else None
-    telemetry = Telemetry(counters, log, wall=time.time, monotonic=time.monotonic)  # noqa: TID251 - the rim
+    lines = AccessLog(sys.stdout.buffer, counters)
+    telemetry = Telemetry(
+        counters,
+        lines if settings.access_log else None,
+        audit=lines,
+        traffic=Traffic() if settings.admin_port >= 0 else None,
+        wall=time.time,  # noqa: TID251 - the rim
+        monotonic=time.monotonic,
+    )
     workers = Workers(settings, counters.count)
     try:
         hello = await workers.start()
         wheel.check(hello.libvips)
-        async with _renditions(settings, places.renditions, telemetry) as renditions:
+        writable = await stores.writable(settings, places, telemetry) if places.is_writable else None
+        originals = writable or await stores.readable(settings, places, telemetry)
+        async with stores.renditions(settings, places.renditions, telemetry) as renditions:
             cdn = Cdn(
                 settings,
                 telemetry=telemetry,
                 workers=workers,
                 libvips=hello.libvips,
-                originals=await _originals(settings, places, telemetry),
+                originals=originals,
+                writable=writable,
                 renditions=renditions,
             )
+            cdn.admin = await _admin(cdn, settings, places, hello.libvips)
             yield cdn
+            if cdn.admin is not None:
+                await cdn.admin.close()
             await cdn.origin.drain()
     finally:
         await workers.close(settings.drain_s)
         telemetry.close()
 
 
-async def _originals(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:
-    """The store of originals at their root. Raises `SettingsError`."""
-    root = places.originals
-    if not roots.is_remote(root):
-        return _folder(Path(root), settings, telemetry)
-    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - obstore's start-up time
-
-    return RemoteOriginals(await _bucket(root, settings, telemetry), settings, telemetry.monotonic)
-
-
-def _folder(root: Path, settings: Settings, telemetry: Telemetry) -> FolderOriginals:
-    if settings.store:
-        root.mkdir(parents=True, exist_ok=True)
-    return FolderOriginals(root, checked_key, now=telemetry.wall)
-
-
 @contextlib.asynccontextmanager
-async def _renditions(settings: Settings, root: str, telemetry: Telemetry) -> AsyncIterator[Renditions]:
-    """The store of renditions at their root, closed on leaving. Raises `SettingsError`."""
-    count = telemetry.counters.count
-    if not roots.is_remote(root):
-        shelf = FolderRenditions(Path(root), settings.renditions_bytes, count, telemetry.wall)
-        shelf.start()
-        try:
-            yield shelf
-        finally:
-            await shelf.close()
-        return
-    from galerly_cdn.store.remote.renditions import RemoteRenditions  # noqa: PLC0415 - as above
-
-    yield RemoteRenditions(await _bucket(root, settings, telemetry), count)
+async def archive(settings: Settings) -> AsyncIterator[Archive]:
+    """The archive of the settings' store, and no server. Raises `SettingsError`."""
+    places = roots.resolve(settings, None)
+    async with compose(replaced(settings, access_log=False, admin_port=-1), places) as cdn:
+        yield cdn.archive
 
 
-async def _bucket(root: str, settings: Settings, telemetry: Telemetry) -> Bucket:
-    """A remote root, which may be away for now. Raises `SettingsError`."""
-    from galerly_cdn.store.remote.bucket import Bucket  # noqa: PLC0415 - as above
+async def _admin(cdn: Cdn, settings: Settings, places: Roots, libvips: str) -> Side | None:
+    """The admin side, if the settings ask for one. Raises `SettingsError`."""
+    if settings.admin_port < 0:
+        return None
+    from galerly_cdn.admin.side import Side  # noqa: PLC0415 - prometheus_client's start-up time
 
-    bucket = Bucket(root, settings, telemetry.monotonic, telemetry.counters.count)
-    try:
-        await bucket.check()
-    except StoreUnreachable as error:
-        _log.warning("%s cannot be reached now: %s", root, error.detail)
-    return bucket
+    return Side(
+        settings,
+        telemetry=cdn.telemetry,
+        archive=cdn.archive,
+        originals=cdn.originals,
+        incoming=await stores.incoming(settings, places, cdn.telemetry),
+        workers=cdn.workers,
+        libvips=libvips,
+        memory_cache_bytes=lambda: cdn.edge.memory_bytes,
+    )
 
 
-def serve(settings: Settings, photographs: str | None, announce: Callable[[str], None]) -> bool:
+def serve(
+    settings: Settings,
+    photographs: str | None,
+    announce: Callable[[str], None],
+    announce_admin: Callable[[str], None] = lambda _: None,
+) -> bool:
     """Serve until a signal; whether every answer under way was finished. Raises `SettingsError`."""
     places = roots.resolve(settings, photographs)
     logging.basicConfig(
@@ -204,58 +229,27 @@ def serve(settings: Settings, photographs: str | None, announce: Callable[[str],
 
     async def main() -> bool:
         async with compose(settings, places) as cdn:
-            return await listener.serve(
-                cdn.application, settings, refuse=cdn.application.refuse, on_ready=announce
+            listeners = [
+                listener.Listener(
+                    application=cdn.application,
+                    host=settings.host,
+                    port=settings.port,
+                    refuse=cdn.application.refuse,
+                    on_ready=announce,
+                )
+            ]
+            if cdn.admin is None:
+                return await listener.serve(*listeners, settings=settings)
+            listeners.append(
+                listener.Listener(
+                    application=cdn.admin.application,
+                    host=settings.admin_host,
+                    port=settings.admin_port,
+                    takes_bodies=True,
+                    refuse=cdn.admin.application.refuse,
+                    on_ready=announce_admin,
+                )
             )
+            return await listener.serve(*listeners, settings=settings, on_drain=cdn.admin.drain)
 
     return listener.run(main())
-
-
-def render_file(
-    settings: Settings, file: Path, size: str, image_format: str | None
-) -> tuple[Rendered, bytes]:
-    """Render one file as the server would. Raises as a request for it would."""
-    segment = f"{size}.{image_format}" if image_format else size
-    rule, target = AllowList(settings.size_rules).find(segment.encode())
-    job = _job(rule, target, settings)
-
-    async def main() -> tuple[Rendered, bytes]:
-        async with _workers(settings) as (workers, _):
-            with file.open("rb") as original:
-                length_bytes = os.fstat(original.fileno()).st_size
-                return await workers.render(original.fileno(), length_bytes, job, str(file))
-
-    return listener.run(main())
-
-
-def inspect_file(settings: Settings, file: Path) -> Facts:
-    """What a file's header says. Raises as a request for it would."""
-
-    async def main() -> Facts:
-        async with _workers(settings) as (workers, _):
-            with file.open("rb") as original:
-                length_bytes = os.fstat(original.fileno()).st_size
-                return await workers.inspect(original.fileno(), length_bytes, str(file))
-
-    return listener.run(main())
-
-
-def renderer(settings: Settings) -> Hello:
-    """The renderer in use: libvips' version, and the formats it really decodes."""
-
-    async def main() -> Hello:
-        async with _workers(settings) as (_, hello):
-            return hello
-
-    return listener.run(main())
-
-
-@contextlib.asynccontextmanager
-async def _workers(settings: Settings) -> AsyncIterator[tuple[Workers, Hello]]:
-    workers = Workers(settings, Counters().count)
-    hello = await workers.start()
-    try:
-        wheel.check(hello.libvips)
-        yield workers, hello
-    finally:
-        await workers.close(settings.drain_s)

@@ -1,12 +1,12 @@
 """One picture's request, from URL to bytes. Read `Edge.answer` first.
 
-url.parse        path → size, format, key
+url.parse        path → size, format, key; an original's goes to `original.py`
 guard            where the key is private: a signature, or 403
 negotiate        Accept → format
-originals.head   the original's version; old, where the store cannot be asked (RFC 9211: a negative `ttl`)
+misses.head      the original's version; old, where the store cannot be asked (RFC 9211: a negative `ttl`)
 memory           there and current?            → deliver
 renditions.get   stored and current?           → remember, deliver
-origin.fill      original → render → store     → remember, deliver
+origin.fill      original → render → store     → remember, deliver; a fill that starts costs an allowance
 """
 
 from __future__ import annotations
@@ -19,40 +19,42 @@ from galerly_cdn.errors import MethodNotAllowed
 from galerly_cdn.model import Target
 from galerly_cdn.negotiate import negotiate
 from galerly_cdn.origin import Wanted
+from galerly_cdn.url import OriginalRequest
 
 if TYPE_CHECKING:
     from galerly_cdn.asgi import Visit
     from galerly_cdn.config import Settings
     from galerly_cdn.deliver import Parcel, Response
+    from galerly_cdn.misses import Misses
     from galerly_cdn.model import Rendition
     from galerly_cdn.origin import Origin
+    from galerly_cdn.original import Downloads
     from galerly_cdn.private import Guard
-    from galerly_cdn.store import Originals, Renditions
+    from galerly_cdn.store import Renditions
     from galerly_cdn.url import AllowList, PictureRequest
 
 
 class Edge:
-    """Answers viewers: `/resize/…`, and 404 for everything that is nowhere.
-
-    Without a guard every picture is public.
-    """
+    """Answers viewers: `/resize/…` and `/original/…`, and 404 for everything that is nowhere."""
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
         *,
         settings: Settings,
         allowed: AllowList,
-        originals: Originals,
+        misses: Misses,
         renditions: Renditions,
         origin: Origin,
-        guard: Guard | None = None,
+        guard: Guard,
+        downloads: Downloads,
     ) -> None:
         self._settings = settings
         self._allowed = allowed
-        self._originals = originals
+        self._misses = misses
         self._renditions = renditions
         self._origin = origin
         self._guard = guard
+        self._downloads = downloads
         self._memory: MemoryCache[Wanted, Parcel] = MemoryCache(
             settings.memory_cache_bytes, lambda one: one.weight_bytes
         )
@@ -62,20 +64,30 @@ class Edge:
         if visit.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed
         asked = url.parse(visit.raw_path, self._allowed)
-        if self._guard is not None:
-            self._guard.admit(asked.key, visit)
+        if isinstance(asked, OriginalRequest):
+            return await self._downloads.answer(asked, visit)
+        self._guard.admit(asked.key, visit)
         wanted = self._chosen(asked, visit)
-        head = await self._originals.head(wanted.key)
+        head = await self._misses.head(wanted.key, visit.client, is_hot=wanted in self._memory)
         found = self._remembered(wanted, head.version, visit) or await self._stored(
             wanted, head.version, visit
         )
         if found is None:
             if head.stale_s:
-                head = await self._originals.head(wanted.key, remembered=False)
+                head = await self._misses.head(wanted.key, visit.client, is_hot=False, remembered=False)
             found = await self._filled(wanted, head.version, visit)
         elif head.stale_s:
             visit.cache = f"hit; ttl=-{int(head.stale_s)}; detail=store-unreachable"
         return deliver.picture(found, visit.conditions, is_private=visit.is_private)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the hot renditions in memory weigh."""
+        return self._memory.weight_bytes
+
+    def forget(self, key: str, target: Target) -> None:
+        """Keep a purged rendition in memory no longer."""
+        self._memory.drop(Wanted(key, target))
 
     def _chosen(self, asked: PictureRequest, visit: Visit) -> Wanted:
         """What exactly is wanted: the URL's format, or the one the viewer's `Accept` takes."""
@@ -85,8 +97,8 @@ class Edge:
             chosen = negotiate(visit.headers.get(b"accept", b""), asked.offered)
             if chosen is not None:
                 target = Target(target.size, chosen)
-        visit.wanted = Wanted(asked.key, target)
-        return visit.wanted
+        visit.key, visit.target = asked.key, target
+        return Wanted(asked.key, target)
 
     def _remembered(self, wanted: Wanted, version: str, visit: Visit) -> Parcel | None:
         found = self._memory.get(wanted)
@@ -107,6 +119,8 @@ class Edge:
         return self._remember(wanted, rendition)
 
     async def _filled(self, wanted: Wanted, version: str, visit: Visit) -> Parcel:
+        if not self._origin.is_filling(wanted):
+            self._misses.start_fill(visit.client)
         filled, collapsed = await self._origin.fill(wanted, version)
         if filled.stored:
             visit.cache += "; stored"

@@ -1,7 +1,7 @@
 """What is known of the originals? Their keys, and each one's facts: asked once, remembered a while.
 
-A listing is remembered for a second, or for twenty times as long as it took: a remote store's is slow, and
-paid for. Facts are remembered as long as the original keeps its version.
+A listing is remembered for a second, or twenty times as long as it took: a remote store's is slow, and paid
+for. Facts are remembered as long as the original keeps its version.
 """
 
 from __future__ import annotations

@@ -4,30 +4,43 @@ Every error knows its own answer: status, stable code, public sentence, how long
 What went wrong inside (`detail`) is for the log and never leaves the machine.
 
     GalerlyError
-    ├── BadRequest           400   MalformedKey · EmptyUpload · ChecksumMismatch
-    ├── Forbidden            403   SizeNotAllowed · FormatNotAllowed · SignatureRequired
-    │                              · SignatureInvalid · SignatureExpired · SignatureTooEarly
-    │                              · SignatureWrongClient
-    ├── NotFound             404   UnknownPath · NoSuchOriginal
+    ├── BadRequest           400   MalformedKey · MalformedQuery · MalformedBody · EmptyUpload
+    │                              · MalformedChecksum · ChecksumMismatch
+    ├── Unauthorized         401
+    ├── Forbidden            403   SizeNotAllowed · FormatNotAllowed · CrossSite
+    │                              · SignatureRequired · SignatureInvalid · SignatureExpired
+    │                              · SignatureTooEarly · SignatureWrongClient
+    ├── NotFound             404   UnknownPath · NoSuchOriginal · NoSuchUpload
     ├── MethodNotAllowed     405   ReadOnlyStore
-    ├── HeadersTooSlow       408
+    ├── TooSlow              408   HeadersTooSlow · BodyTooSlow
     ├── KeyNotHeld           409
+    ├── NoDirectUploads      409
     ├── OriginalExists       412
     ├── UploadTooLarge       413
     ├── UrlTooLong           414
     ├── Unrenderable         415   UnsupportedFormat · Undecodable · TooManyPixels · TooManyBytes
     │                              · TooManyFrames · TooMuchMemory · Quarantined
     ├── RangeNotSatisfiable  416
+    ├── Misdirected          421
     ├── HeadersTooLarge      431
     ├── StoreRefused         502   StoreCorrupt
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
-    │                              · TooManyConnections
+    │                              · TooManyConnections · TooManyMisses
     ├── RenderFailed         504   RenderTimeout · WorkerDied
-    └── SettingsError        (never served: the command line prints it and exits with 2)
+    ├── Disconnected         (never served: whoever asked has left, and only the log is told)
+    └── CommandError         (never served, the command line tells it)
+                                   SettingsError · CdnUnreachable · CdnInterrupted · UnexpectedAnswer
 """
 
 from __future__ import annotations
 
+from galerly_cdn.errors.command import (
+    CdnInterrupted,
+    CdnUnreachable,
+    CommandError,
+    SettingsError,
+    UnexpectedAnswer,
+)
 from galerly_cdn.errors.photograph import (
     Quarantined,
     TooManyBytes,
@@ -40,16 +53,25 @@ from galerly_cdn.errors.photograph import (
 )
 from galerly_cdn.errors.request import (
     BadRequest,
+    BodyTooSlow,
     ChecksumMismatch,
+    CrossSite,
+    Disconnected,
     EmptyUpload,
     Forbidden,
     FormatNotAllowed,
     HeadersTooLarge,
     HeadersTooSlow,
     KeyNotHeld,
+    MalformedBody,
+    MalformedChecksum,
     MalformedKey,
+    MalformedQuery,
     MethodNotAllowed,
+    Misdirected,
+    NoDirectUploads,
     NoSuchOriginal,
+    NoSuchUpload,
     NotFound,
     OriginalExists,
     RangeNotSatisfiable,
@@ -60,13 +82,14 @@ from galerly_cdn.errors.request import (
     SignatureTooEarly,
     SignatureWrongClient,
     SizeNotAllowed,
+    TooSlow,
+    Unauthorized,
     UnknownPath,
     UploadTooLarge,
     UrlTooLong,
 )
 from galerly_cdn.errors.root import (
     GalerlyError,
-    SettingsError,
     by_code,
 )
 from galerly_cdn.errors.server import (
@@ -78,6 +101,7 @@ from galerly_cdn.errors.server import (
     StoreRefused,
     StoreUnreachable,
     TooManyConnections,
+    TooManyMisses,
     Unavailable,
     Unsettled,
     WorkerDied,
@@ -85,7 +109,13 @@ from galerly_cdn.errors.server import (
 
 __all__ = [
     "BadRequest",
+    "BodyTooSlow",
+    "CdnInterrupted",
+    "CdnUnreachable",
     "ChecksumMismatch",
+    "CommandError",
+    "CrossSite",
+    "Disconnected",
     "Draining",
     "EmptyUpload",
     "Forbidden",
@@ -94,9 +124,15 @@ __all__ = [
     "HeadersTooLarge",
     "HeadersTooSlow",
     "KeyNotHeld",
+    "MalformedBody",
+    "MalformedChecksum",
     "MalformedKey",
+    "MalformedQuery",
     "MethodNotAllowed",
+    "Misdirected",
+    "NoDirectUploads",
     "NoSuchOriginal",
+    "NoSuchUpload",
     "NotFound",
     "OriginalExists",
     "Quarantined",
@@ -118,10 +154,14 @@ __all__ = [
     "TooManyBytes",
     "TooManyConnections",
     "TooManyFrames",
+    "TooManyMisses",
     "TooManyPixels",
     "TooMuchMemory",
+    "TooSlow",
+    "Unauthorized",
     "Unavailable",
     "Undecodable",
+    "UnexpectedAnswer",
     "UnknownPath",
     "Unrenderable",
     "Unsettled",

@@ -8,7 +8,7 @@ from galerly_cdn.errors.root import GalerlyError
 class StoreRefused(GalerlyError):
     status = 502
     code = "store-refused"
-    public = "The store refused to hand out the photograph."
+    public = "The store refused access to the photograph."
 
 
 class StoreCorrupt(StoreRefused):
@@ -45,6 +45,13 @@ class Unsettled(Unavailable):
 class StoreUnreachable(Unavailable):
     code = "store-unreachable"
     public = "The store cannot be reached; try again in a moment."
+
+
+class TooManyMisses(Unavailable):
+    """One address, or all together, asked for more new pictures than `misses_per_minute…` allows."""
+
+    code = "too-many-misses"
+    public = "Too many new pictures are being asked for; try again in a moment."
 
 
 class TooManyConnections(Unavailable):
