@@ -450,12 +450,19 @@ class Photographs(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now_s += seconds
 
-    @rule(key=KEYS, content=PHOTOGRAPHS | st.none(), wanted=WANTED)
-    def somebody_else_changes_it(self, key: str, content: bytes | None, wanted: str) -> None:
+    @rule(
+        key=KEYS,
+        content=PHOTOGRAPHS | st.none(),
+        wanted=WANTED,
+        later_s=st.sampled_from([0.0, 0.5, 0.99, 1.0, 3.0]),
+    )
+    def somebody_else_changes_it(self, key: str, content: bytes | None, wanted: str, later_s: float) -> None:
         self.look(key, wanted)
         self.run(self.world.change(key, content))
         self.late.append((key, self.model.get(key), self.now_s + self.world.seen_after_s))
         self.model[key] = content
+        self.look(key, wanted)
+        self.now_s += later_s
         self.look(key, wanted)
 
     @rule(key=KEYS, wanted=WANTED, fault=st.integers(0, 7))
