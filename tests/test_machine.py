@@ -245,6 +245,11 @@ class Photographs(RuleBasedStateMachine):
         self.parts = AsyncExitStack()
         self.renderer = Renderer()
 
+    def clock(self) -> float:
+        """No two events are at one time."""
+        self.now_s += 1e-6
+        return self.now_s
+
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever it answers
         return self.runner.run(work)
 
@@ -260,12 +265,10 @@ class Photographs(RuleBasedStateMachine):
         self.run(self.start())
 
     async def start(self) -> None:
-        self.originals, self.renditions = await self.parts.enter_async_context(
-            self.world.open(lambda: self.now_s)
-        )
+        self.originals, self.renditions = await self.parts.enter_async_context(self.world.open(self.clock))
         self.cdn = Cdn(
             self.settings,
-            telemetry=Telemetry(Counters(), None, wall=time.time, monotonic=lambda: self.now_s),
+            telemetry=Telemetry(Counters(), None, wall=time.time, monotonic=self.clock),
             workers=cast("Workers", self.renderer),
             libvips="8.18",
             originals=self.originals,
