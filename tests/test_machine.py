@@ -245,6 +245,11 @@ class Photographs(RuleBasedStateMachine):
         self.parts = AsyncExitStack()
         self.renderer = Renderer()
 
+    def clock(self) -> float:
+        """No two events are at one time."""
+        self.now_s += 1e-6
+        return self.now_s
+
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever it answers
         return self.runner.run(work)
 
@@ -260,12 +265,10 @@ class Photographs(RuleBasedStateMachine):
         self.run(self.start())
 
     async def start(self) -> None:
-        self.originals, self.renditions = await self.parts.enter_async_context(
-            self.world.open(lambda: self.now_s)
-        )
+        self.originals, self.renditions = await self.parts.enter_async_context(self.world.open(self.clock))
         self.cdn = Cdn(
             self.settings,
-            telemetry=Telemetry(Counters(), None, wall=time.time, monotonic=lambda: self.now_s),
+            telemetry=Telemetry(Counters(), None, wall=time.time, monotonic=self.clock),
             workers=cast("Workers", self.renderer),
             libvips="8.18",
             originals=self.originals,
@@ -450,12 +453,19 @@ class Photographs(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now_s += seconds
 
-    @rule(key=KEYS, content=PHOTOGRAPHS | st.none(), wanted=WANTED)
-    def somebody_else_changes_it(self, key: str, content: bytes | None, wanted: str) -> None:
+    @rule(
+        key=KEYS,
+        content=PHOTOGRAPHS | st.none(),
+        wanted=WANTED,
+        later_s=st.sampled_from([0.0, 0.5, 0.99, 1.0, 3.0]),
+    )
+    def somebody_else_changes_it(self, key: str, content: bytes | None, wanted: str, later_s: float) -> None:
         self.look(key, wanted)
         self.run(self.world.change(key, content))
         self.late.append((key, self.model.get(key), self.now_s + self.world.seen_after_s))
         self.model[key] = content
+        self.look(key, wanted)
+        self.now_s += later_s
         self.look(key, wanted)
 
     @rule(key=KEYS, wanted=WANTED, fault=st.integers(0, 7))
