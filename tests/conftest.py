@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EVERYTHING = os.environ.get("EVERYTHING") == "1"
 """Whether a test left out is a failure."""
+_PACKAGES = {"node": "nodejs"}
 _left_out: Counter[str] = Counter()
 
 # A busy machine makes no test false: what must be quick is measured in CPU time.
@@ -65,7 +66,9 @@ def _needs(item: pytest.Item) -> Iterator[str]:
     if item.get_closest_marker("browser") and not (shutil.which("chromium") and shutil.which("chromedriver")):
         yield "needs Chromium and its driver: apt install chromium chromium-driver"
     for mark in item.iter_markers("server"):
-        yield from (f"needs {tool}: apt install {tool}" for tool in mark.args if not shutil.which(tool))
+        for tool in mark.args:
+            if not shutil.which(tool):
+                yield f"needs {tool}: apt install {_PACKAGES.get(tool, tool)}"
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

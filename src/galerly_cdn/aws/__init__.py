@@ -1,0 +1,1 @@
+"""The third shape: CloudFront → viewer function → S3 → Lambda. boto3's door."""
