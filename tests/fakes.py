@@ -18,7 +18,8 @@ from galerly_cdn.asgi import Application
 from galerly_cdn.config import Settings
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import NoSuchOriginal
-from galerly_cdn.model import Format, Head, Job, Record, Rendered, Rendition, Target
+from galerly_cdn.misses import Misses
+from galerly_cdn.model import Format, Head, Job, Listed, Record, Rendered, Rendition, Target
 from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.store import Original
 from galerly_cdn.telemetry import Counters, Telemetry
@@ -76,7 +77,7 @@ class MemoryOriginals:
     def remove(self, key: str) -> None:
         del self._heads[key]
 
-    async def head(self, key: str) -> Head:
+    async def head(self, key: str, *, remembered: bool = True) -> Head:  # noqa: ARG002
         self.heads += 1
         return self._found(key)
 
@@ -84,10 +85,10 @@ class MemoryOriginals:
         self.opened += 1
         return Original(os.open(os.devnull, os.O_RDONLY), self._found(key))
 
-    async def list(self, prefix: str = "") -> AsyncIterator[str]:
+    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
         for key in sorted(self._heads):
-            if key.startswith(prefix):
-                yield key
+            if key.startswith(prefix) and key > after:
+                yield Listed(key, self._heads[key].length_bytes, 0.0)
 
     def _found(self, key: str) -> Head:
         if self.error is not None:
@@ -110,11 +111,12 @@ class MemoryRenditions:
         self.gets += 1
         return self.kept.get(target.rendition_key(key))
 
-    async def put(self, rendition: Rendition) -> None:
+    async def put(self, rendition: Rendition) -> Rendition:
         await self.puts.passed()
         if self.error is not None:
             raise self.error
         self.kept[rendition.record.target.rendition_key(rendition.record.key)] = rendition
+        return rendition
 
     async def delete(self, key: str, target: Target) -> bool:
         return self.kept.pop(target.rendition_key(key), None) is not None
@@ -191,6 +193,8 @@ class SmallCdn:
     renditions: MemoryRenditions = field(default_factory=MemoryRenditions)
     renderer: CountingRenderer = field(default_factory=CountingRenderer)
     digest: str = "recipe-1"
+    now_s: float = 1000.0
+    """Of the misses' clock."""
 
     def __post_init__(self) -> None:
         self.records: list[AccessRecord] = []
@@ -208,10 +212,11 @@ class SmallCdn:
             clock=self.telemetry.monotonic,
             count=self.counters.count,
         )
+        self.misses = Misses(self.originals, self.settings, lambda: self.now_s)
         self.edge = Edge(
             settings=self.settings,
             allowed=AllowList(self.settings.size_rules),
-            originals=self.originals,
+            misses=self.misses,
             renditions=self.renditions,
             origin=self.origin,
         )
@@ -235,6 +240,7 @@ class SmallCdn:
         *,
         query: bytes = b"",
         extra: Sequence[tuple[bytes, bytes]] = (),
+        client: str = "192.0.2.1",
         **headers: str,
     ) -> Answer:
         """One request; `if_none_match="…"` is the header If-None-Match, `extra` may repeat headers."""
@@ -251,7 +257,7 @@ class SmallCdn:
             "method": method,
             "raw_path": path.encode("ascii") if isinstance(path, str) else path,
             "query_string": query,
-            "client": ("192.0.2.1", 4711),
+            "client": (client, 4711),
             "headers": [
                 *extra,
                 *((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()),

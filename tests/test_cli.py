@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn import __version__, app, cli
+from galerly_cdn.cli import about
 from galerly_cdn.config import DESCRIBED, Settings
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.model import Format, Rendered
@@ -158,7 +159,7 @@ def test_what_config_prints_is_a_settings_file(tmp_path: Path) -> None:
 
 @given(st.text(st.characters(codec="utf-8")) | st.integers(-(2**60), 2**60) | st.booleans())
 def test_any_value_is_written_as_toml_reads_it(value: object) -> None:
-    assert tomllib.loads(f"x = {cli._toml(value)}  # comment")["x"] == value
+    assert tomllib.loads(f"x = {about._toml(value)}  # comment")["x"] == value
 
 
 def test_config_describes_every_setting() -> None:
@@ -296,9 +297,9 @@ def test_version_tells_what_is_in_use() -> None:
 def test_serve_announces_and_ends_as_the_server_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    served: list[tuple[Settings, Path]] = []
+    served: list[tuple[Settings, str]] = []
 
-    def serve(settings: Settings, photographs: Path, announce: object) -> bool:
+    def serve(settings: Settings, photographs: str, announce: object) -> bool:
         served.append((settings, photographs))
         assert callable(announce)
         announce("http://127.0.0.1:1/")
@@ -312,7 +313,7 @@ def test_serve_announces_and_ends_as_the_server_ended(
     settings = served[0][0]
     assert (settings.host, settings.renditions, settings.workers, settings.browse) == ("::1", "r", 3, True)
     assert run("serve", tmp_path, "--port", "2").exit_code == 1
-    assert served[1] == (Settings(port=2), tmp_path)
+    assert served[1] == (Settings(port=2), str(tmp_path))
 
 
 def test_renditions_inside_the_photographs_are_refused(tmp_path: Path) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galerly_cdn import config
-from galerly_cdn.config import DESCRIBED, Settings, renditions_folder
+from galerly_cdn import layers
+from galerly_cdn.config import DESCRIBED, Settings
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.model import Described, Format, Size, SizeRule
 from galerly_cdn.sizes import size_rule
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAMES = [setting.name for setting in DESCRIBED]
 
@@ -23,12 +25,12 @@ def problems(
     variables: dict[str, str], *, file: Path | None = None, options: dict[str, Any] | None = None
 ) -> list[str]:
     with pytest.raises(SettingsError) as raised:
-        config.load(options, file, variables)
+        layers.load(options, file, variables)
     return raised.value.problems
 
 
 def test_the_defaults_are_possible() -> None:
-    loaded = config.load(environment={})
+    loaded = layers.load(environment={})
     assert loaded.settings == Settings()
     assert set(loaded.origin.values()) == {"default"}
     assert list(loaded.origin) == NAMES
@@ -45,7 +47,7 @@ def test_every_default_may_be_given_as_a_variable(name: str) -> None:
     default = getattr(Settings(), name)
     text = ";".join(default) if isinstance(default, tuple) else str(default)
     variable = f"GALERLY_{name.upper()}"
-    loaded = config.load(environment={variable: text})
+    loaded = layers.load(environment={variable: text})
     assert loaded.settings == Settings()
     assert loaded.origin[name] == variable
 
@@ -53,7 +55,7 @@ def test_every_default_may_be_given_as_a_variable(name: str) -> None:
 def test_options_go_before_variables_before_the_file_before_defaults(tmp_path: Path) -> None:
     file = tmp_path / "galerly.toml"
     file.write_text('host = "file"\nport = 1\nworkers = 1\nsizes = ["10x10"]\n')
-    loaded = config.load(
+    loaded = layers.load(
         {"host": "option", "port": None}, file, {"GALERLY_HOST": "variable", "GALERLY_PORT": "2", "HOST": "x"}
     )
     assert (loaded.settings.host, loaded.settings.port, loaded.settings.workers) == ("option", 2, 1)
@@ -72,7 +74,7 @@ def test_the_environment_is_read_where_none_is_given(monkeypatch: pytest.MonkeyP
         monkeypatch.delenv(name)
     monkeypatch.setenv("GALERLY_PORT", "4711")
     monkeypatch.setenv("GALERLY_CONFIG", "read by the command line")
-    assert config.load().settings.port == 4711
+    assert layers.load().settings.port == 4711
 
 
 @pytest.mark.parametrize(
@@ -195,11 +197,11 @@ def test_what_is_given_is_what_is_had_from_a_file_or_from_variables(values: dict
         f"GALERLY_{name.upper()}": ";".join(value) if isinstance(value, list) else str(value)
         for name, value in values.items()
     }
-    loaded = config.load(environment=texts)
+    loaded = layers.load(environment=texts)
     for name, value in values.items():
         given_value = tuple(value) if isinstance(value, list) else value
         assert getattr(loaded.settings, name) == given_value
-    assert config.load(values, environment={}).settings == loaded.settings
+    assert layers.load(values, environment={}).settings == loaded.settings
 
 
 # the allow-list's lines
@@ -260,20 +262,3 @@ def test_limits_are_in_pixels() -> None:
 
 
 # where renditions live
-
-
-def test_every_folder_of_photographs_has_its_own_renditions(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir()
-    two.mkdir()
-    (tmp_path / "link").symlink_to(one)
-    homes = [renditions_folder(Settings(), folder) for folder in (one, two, tmp_path / "link")]
-    assert homes[0] != homes[1]
-    assert homes[0] == homes[2]
-    assert all(home.is_absolute() for home in homes)
-
-
-def test_renditions_may_live_elsewhere(tmp_path: Path) -> None:
-    chosen = Settings(renditions=str(tmp_path / "elsewhere"))
-    assert renditions_folder(chosen, Path("photographs")) == tmp_path / "elsewhere"
-    assert renditions_folder(Settings(renditions="here"), tmp_path) == Path.cwd() / "here"

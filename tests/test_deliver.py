@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galerly_cdn import config, deliver
+from galerly_cdn import deliver, layers
 from galerly_cdn.config import Settings
 from galerly_cdn.deliver import Conditions, Response
 from galerly_cdn.errors import (
@@ -313,7 +313,7 @@ EMBEDDING = {
 @pytest.mark.parametrize(("setting", "header"), EMBEDDING.items())
 def test_an_embedding_header_is_a_setting_and_may_be_left_out(setting: str, header: bytes) -> None:
     for value in ("", "same-site"):
-        chosen = config.load({setting: value}, environment={}).settings
+        chosen = layers.load({setting: value}, environment={}).settings
         for response in (
             deliver.picture(deliver.parcel(rendition(), chosen), Conditions()),
             deliver.picture(deliver.parcel(rendition(), chosen), Conditions(if_none_match=b"*")),

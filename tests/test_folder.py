@@ -83,7 +83,7 @@ async def content_of(store: FolderOriginals, key: str) -> bytes:
 
 
 async def keys_of(store: FolderOriginals, prefix: str = "") -> list[str]:
-    return [key async for key in store.list(prefix)]
+    return [one.key async for one in store.list(prefix)]
 
 
 # ------------------------------------------------------------------------------------- confinement

@@ -135,8 +135,8 @@ class Restless(MemoryOriginals):
 
     times = 0
 
-    async def head(self, key: str) -> Head:
-        head = await super().head(key)
+    async def head(self, key: str, *, remembered: bool = True) -> Head:
+        head = await super().head(key, remembered=remembered)
         if self.times:
             self.times -= 1
             self.put(key)

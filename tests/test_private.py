@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from galerly_cdn import cli, config, keyring
+from galerly_cdn import cli, keyring, layers
 from galerly_cdn.asgi import Application
 from galerly_cdn.config import Settings
 from galerly_cdn.edge import Edge
@@ -44,7 +44,7 @@ def private_cdn(settings: Settings = SETTINGS) -> SmallCdn:
     cdn.edge = Edge(
         settings=settings,
         allowed=AllowList(settings.size_rules),
-        originals=cdn.originals,
+        misses=cdn.misses,
         renditions=cdn.renditions,
         origin=cdn.origin,
         guard=guard,
@@ -79,6 +79,40 @@ async def test_an_unsigned_request_never_reaches_the_store() -> None:
         assert (answer.status, answer.code) == (403, "signature-required")
         assert "cache-status" not in answer.headers
     assert cdn.renditions.gets == cdn.renderer.renders == 0
+
+
+EVERY_ANSWER = {
+    "a miss": ("GET", b"accept", b"*/*", 200),
+    "a hit": ("GET", b"accept", b"*/*", 200),
+    "a 304": ("GET", b"if-none-match", b"*", 304),
+    "a range": ("GET", b"range", b"bytes=0-0", 206),
+    "a range outside": ("GET", b"range", b"bytes=99999-", 416),
+    "a head": ("HEAD", b"accept", b"*/*", 200),
+    "another format": ("GET", b"accept", b"image/avif", 200),
+}
+REFUSED = {
+    "none": (b"", "signature-required"),
+    "over": (query(Grant(resource=HOST + PATH, expires_s=NOW_S)), "signature-expired"),
+    "altered": (query().replace(b"Expires=1", b"Expires=2"), "signature-invalid"),
+    "of another": (query(Grant(resource=HOST + PATH + "x", expires_s=NOW_S + 60)), "signature-invalid"),
+}
+
+
+async def test_every_answer_is_for_signed_requests_alone() -> None:
+    """What memory and the store hold is told to nobody else, and one signature opens GET and HEAD."""
+    cdn = private_cdn()
+    for name, (method, header, value, status) in EVERY_ANSWER.items():
+        sent = [(header, value)]
+        for unsigned, code in REFUSED.values():
+            answer = await cdn.ask(PATH, method, query=unsigned, extra=sent)
+            assert answer.status == 403, name
+            assert answer.headers["cache-control"] == "no-store"
+            assert "etag" not in answer.headers
+            assert cdn.records[-1].reason == code
+        answer = await cdn.ask(PATH, method, query=query(), extra=sent)
+        assert answer.status == status, name
+        assert answer.headers["cache-control"] == ("no-store" if status == 416 else "private, max-age=3600")
+        assert "access-control-allow-origin" not in answer.headers
 
 
 async def test_a_signature_that_ends_while_its_picture_is_hot_ends_the_hits() -> None:
@@ -170,7 +204,7 @@ async def test_a_network_is_that_of_the_viewer_behind_the_proxy() -> None:
 )
 def test_impossible_settings_refuse_to_start(values: dict[str, object], problem: str) -> None:
     with pytest.raises(SettingsError) as raised:
-        config.load(values, environment={})
+        layers.load(values, environment={})
     assert any(problem in line for line in raised.value.problems)
 
 

@@ -1,4 +1,4 @@
-"""Which machine does an IP address name? IPv4 mapped into IPv6 is the IPv4 address it holds. Pure."""
+"""Which machine does an IP address name, and who holds it? IPv4 mapped into IPv6 is IPv4. Pure."""
 
 from __future__ import annotations
 
@@ -12,3 +12,17 @@ def read(told: str) -> Address:
     address = ipaddress.ip_address(told)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
+
+
+def holder(told: str) -> str:
+    """Who holds the address: an IPv4 address itself, and in IPv6 its /64, whose holder may take any of it.
+
+    (RFC 4291 §2.5.1: the low 64 bits are for the machine itself to choose.) What is no address is itself.
+    """
+    try:
+        address = read(told)
+    except ValueError:
+        return told
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return f"{ipaddress.IPv6Address(int(address) >> 64 << 64)}/64"

@@ -13,12 +13,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galerly_cdn import listener
+from galerly_cdn import listener, roots
 from galerly_cdn.asgi import Application
-from galerly_cdn.config import renditions_folder
 from galerly_cdn.edge import Edge
-from galerly_cdn.errors import SettingsError
 from galerly_cdn.links import Links
+from galerly_cdn.misses import Misses
 from galerly_cdn.model import Job, Target
 from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.private import Guard
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from galerly_cdn.config import Settings
     from galerly_cdn.model import Facts, Rendered, SizeRule
     from galerly_cdn.render.wire import Hello
+    from galerly_cdn.roots import Roots
     from galerly_cdn.store import Originals, Renditions
 
 
@@ -68,7 +68,7 @@ class Cdn:
         self._edge = Edge(
             settings=settings,
             allowed=allowed,
-            originals=originals,
+            misses=Misses(originals, settings, telemetry.monotonic),
             renditions=renditions,
             origin=self.origin,
             guard=_guard(settings, telemetry.wall),
@@ -119,13 +119,11 @@ def _job(rule: SizeRule, target: Target, settings: Settings) -> Job:
 
 
 @contextlib.asynccontextmanager
-async def compose(settings: Settings, photographs: Path) -> AsyncIterator[Cdn]:
-    """A CDN over a folder of photographs, its workers running. Raises `SettingsError`.
+async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
+    """A CDN over its two roots, its workers running. Raises `SettingsError`.
 
     On leaving, fills under way are finished, the workers end, and the access log is written out.
     """
-    shelf = renditions_folder(settings, photographs)
-    _refuse_nested(photographs, shelf)
     counters = Counters()
     log = AccessLog(sys.stdout.buffer, counters) if settings.access_log else None
     telemetry = Telemetry(counters, log, wall=time.time, monotonic=time.monotonic)  # noqa: TID251 - the rim
@@ -133,34 +131,63 @@ async def compose(settings: Settings, photographs: Path) -> AsyncIterator[Cdn]:
     try:
         hello = await workers.start()
         wheel.check(hello.libvips)
-        renditions = FolderRenditions(shelf, settings.renditions_bytes, counters.count, telemetry.wall)
-        renditions.start()
-        try:
+        async with _renditions(settings, places.renditions, telemetry) as renditions:
             cdn = Cdn(
                 settings,
                 telemetry=telemetry,
                 workers=workers,
                 libvips=hello.libvips,
-                originals=FolderOriginals(photographs, checked_key, now=telemetry.wall),
+                originals=_originals(settings, places, telemetry),
                 renditions=renditions,
             )
             yield cdn
             await cdn.origin.drain()
-        finally:
-            await renditions.close()
     finally:
         await workers.close(settings.drain_s)
         telemetry.close()
 
 
-def serve(settings: Settings, photographs: Path, announce: Callable[[str], None]) -> bool:
+def _originals(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:
+    """The store of originals at their root. Raises `SettingsError`."""
+    root = places.originals
+    if not roots.is_remote(root):
+        if settings.store:
+            Path(root).mkdir(parents=True, exist_ok=True)
+        return FolderOriginals(Path(root), checked_key, now=telemetry.wall)
+    from galerly_cdn.store import remote  # noqa: PLC0415 - obstore's start-up time is for those who need it
+    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - likewise
+
+    store = remote.connect(root, settings)
+    return RemoteOriginals(store, settings, telemetry.monotonic)
+
+
+@contextlib.asynccontextmanager
+async def _renditions(settings: Settings, root: str, telemetry: Telemetry) -> AsyncIterator[Renditions]:
+    """The store of renditions at their root, closed on leaving. Raises `SettingsError`."""
+    count = telemetry.counters.count
+    if not roots.is_remote(root):
+        shelf = FolderRenditions(Path(root), settings.renditions_bytes, count, telemetry.wall)
+        shelf.start()
+        try:
+            yield shelf
+        finally:
+            await shelf.close()
+        return
+    from galerly_cdn.store import remote  # noqa: PLC0415 - as above
+    from galerly_cdn.store.remote.renditions import RemoteRenditions  # noqa: PLC0415 - as above
+
+    yield RemoteRenditions(remote.connect(root, settings), count)
+
+
+def serve(settings: Settings, photographs: str | None, announce: Callable[[str], None]) -> bool:
     """Serve until a signal; whether every answer under way was finished. Raises `SettingsError`."""
+    places = roots.resolve(settings, photographs)
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )
 
     async def main() -> bool:
-        async with compose(settings, photographs) as cdn:
+        async with compose(settings, places) as cdn:
             return await listener.serve(
                 cdn.application, settings, refuse=cdn.application.refuse, on_ready=announce
             )
@@ -216,12 +243,3 @@ async def _workers(settings: Settings) -> AsyncIterator[tuple[Workers, Hello]]:
         yield workers, hello
     finally:
         await workers.close(settings.drain_s)
-
-
-def _refuse_nested(photographs: Path, renditions: Path) -> None:
-    """Renditions among the originals would be served as originals, and rendered again, for ever."""
-    outer, inner = photographs.resolve(), renditions.resolve()
-    if outer == inner or outer in inner.parents or inner in outer.parents:
-        raise SettingsError(
-            [f"renditions: {inner} and the photographs in {outer} must not lie in each other"]
-        )

@@ -32,6 +32,10 @@ class MemoryCache(Generic[K, V]):
         except ValueError:
             self._values.pop(key, None)
 
+    def __contains__(self, key: K) -> bool:
+        """Whether there is a value; it is no more recently used for that."""
+        return key in self._values
+
     @property
     def weight_bytes(self) -> int:
         """What is kept, in all."""
@@ -48,10 +52,15 @@ class Coalescer(Generic[K, V]):
     def __init__(self) -> None:
         self._tasks: dict[K, asyncio.Task[V]] = {}
 
+    def __contains__(self, key: K) -> bool:
+        """Whether somebody has asked for it who is not answered yet."""
+        task = self._tasks.get(key)
+        return task is not None and not task.done()
+
     async def run(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> tuple[V, bool]:
         """The work's result, and whether somebody else had started it (RFC 9211 `collapsed`)."""
         task = self._tasks.get(key)
-        collapsed = task is not None and not task.done()
+        collapsed = key in self
         if task is None or task.done():
             task = asyncio.create_task(work())
             self._tasks[key] = task

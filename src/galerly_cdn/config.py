@@ -1,35 +1,15 @@
-"""Every setting once: name, type, unit, default, and why. The only reader of the environment.
+"""Every setting once: name, type, unit, default, and why. `layers` reads them.
 
-A setting comes from, in falling order: the command line, `GALERLY_{NAME}`, the TOML file, its default.
 The settings page of the docs is made from this table.
 """
 
 from __future__ import annotations
 
-import hashlib
-import ipaddress
-import os
-import re
-import tomllib
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
-import platformdirs
-
-from galerly_cdn.errors import SettingsError
-from galerly_cdn.model import (
-    Limits,
-    Meta,
-    SizeRule,
-    ValidationError,
-    Value,
-    convert,
-    describe,
-)
+from galerly_cdn.model import Limits, Meta, SizeRule, Value, describe
 from galerly_cdn.sizes import allow_list
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 PREFIX = "GALERLY_"
 _MIB = 1024 * 1024
 _GIB = 1024 * _MIB
@@ -53,12 +33,46 @@ class Settings(Value, frozen=True, kw_only=True):
     port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on; 0 takes any free one.")] = (
         8000
     )
+    store: Annotated[
+        str,
+        Meta(
+            description="Folder or address (`s3://bucket`, `gs://…`, `az://…`) with the originals in "
+            "`originals/` and the renditions in `resized/`. Takes uploads."
+        ),
+    ] = ""
+    writable: Annotated[
+        bool, Meta(description="Take uploads into a plain folder of photographs too; a `store` always does.")
+    ] = False
     renditions: Annotated[
         str,
         Meta(
-            description="Folder for the renditions. Empty: one per originals root in the user's cache folder."
+            description="Folder or address for the renditions. Empty: `resized/` of the store, or one folder "
+            "per originals root in the user's cache folder."
         ),
     ] = ""
+    store_endpoint: Annotated[
+        str,
+        Meta(
+            description="Address of an S3-compatible server (`https://s3.example.com`). Empty: as the "
+            "environment's `AWS_ENDPOINT_URL` says, else AWS."
+        ),
+    ] = ""
+    store_fresh_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="How long a remote original's version is remembered: a replace shows after at most "
+            "this. Each second is one request less for every picture that is asked for all the time.",
+        ),
+    ] = 1.0
+    stale_if_error_s: Annotated[
+        Natural,
+        Meta(description="While a remote store cannot be asked, how old the last known pictures may be."),
+    ] = 24 * 3600
+    store_deadline_s: Annotated[
+        Seconds, Meta(description="Time of one request to a remote store, its retries included.")
+    ] = 10.0
     renditions_bytes: Annotated[
         Positive, Meta(description="Bytes the renditions may take on disk; the least recently used go first.")
     ] = 10 * _GIB
@@ -132,6 +146,17 @@ class Settings(Value, frozen=True, kw_only=True):
     max_connections_per_client: Annotated[
         Positive, Meta(description="Open connections of one address; loopback is exempt.")
     ] = 256
+    misses_per_minute_per_client: Annotated[
+        Natural,
+        Meta(
+            description="New pictures one address (in IPv6 one /64) may have made in a minute, and originals "
+            "it may ask for that are not there: so many of each, then 503. 0 is no limit; loopback has none."
+        ),
+    ] = 3000
+    misses_per_minute: Annotated[
+        Natural,
+        Meta(description="New pictures all addresses together may have made in a minute; 0 is no limit."),
+    ] = 60_000
     drain_s: Annotated[
         Seconds, Meta(description="After SIGTERM, how long answers under way may take to finish.")
     ] = 30.0
@@ -188,157 +213,3 @@ class Settings(Value, frozen=True, kw_only=True):
 
 
 DESCRIBED = describe(Settings)
-
-
-class Loaded(Value, frozen=True):
-    """The settings, and where each came from: `default`, the file's name, a variable, `--option`."""
-
-    settings: Settings
-    origin: dict[str, str]
-
-
-def load(
-    options: Mapping[str, Any] | None = None,
-    file: Path | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> Loaded:
-    """Settings from options (None: not given) over environment over file over defaults.
-
-    Raises `SettingsError` with one line for every unknown or impossible setting.
-    """
-    variables = os.environ if environment is None else environment
-    layers: list[tuple[str, dict[str, Any]]] = []
-    problems: list[str] = []
-    if file is not None:
-        layers.append((str(file), _read_file(file)))
-    layers.append((PREFIX, _read_variables(variables)))
-    layers.append(("--", {name: value for name, value in (options or {}).items() if value is not None}))
-    values: dict[str, Any] = {}
-    origin = {setting.name: "default" for setting in DESCRIBED}
-    for place, layer in layers:
-        for name, raw in layer.items():
-            try:
-                values[name] = _checked(name, raw)
-                origin[name] = _spelt(place, name)
-            except (KeyError, ValueError) as problem:
-                problems.append(_sentence(place, name, raw, problem))
-    problems.extend(_contradictions(values))
-    if problems:
-        raise SettingsError(problems)
-    return Loaded(Settings(**values), origin)
-
-
-def renditions_folder(settings: Settings, photographs: Path) -> Path:
-    """Where the renditions of a folder of photographs live: one folder per originals root."""
-    if settings.renditions:
-        return Path(settings.renditions).absolute()
-    root = hashlib.sha256(os.fsencode(photographs.resolve())).hexdigest()[:16]
-    return Path(platformdirs.user_cache_path("galerly-cdn", appauthor=False)) / root
-
-
-def _check_prefixes(prefixes: tuple[str, ...]) -> None:
-    """Raises `ValueError`; `*/a/smith/*` would match in `b/a/smith/…` too, were `b/a` private as `a` is."""
-    for one in prefixes:
-        if one != "/" and (not one.strip("/") or one != one.strip("/") or "//" in one):
-            raise ValueError(f"{one!r} is no folder: write `clients` or `clients/2026`, `/` for all")
-        if any(other != one and (other == "/" or f"/{other}/" in f"/{one}/") for other in prefixes):
-            raise ValueError(f"{one!r} holds another prefix: a policy of one would open the other")
-
-
-def _check_public_urls(public_urls: tuple[str, ...]) -> None:
-    for one in public_urls:
-        if not _PUBLIC_URL.fullmatch(one):
-            raise ValueError(f"{one!r} is no scheme and host in lower case: write `https://cdn.example.com`")
-
-
-def _check_networks(networks: tuple[str, ...]) -> None:
-    for one in networks:
-        ipaddress.ip_network(one)
-
-
-_PUBLIC_URL = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
-_LISTS: dict[str, Callable[[tuple[str, ...]], object]] = {
-    "sizes": allow_list,
-    "private_prefixes": _check_prefixes,
-    "public_urls": _check_public_urls,
-    "trusted_proxies": _check_networks,
-}
-_TYPES = {setting.name: setting.type for setting in DESCRIBED}
-
-
-def _checked(name: str, raw: object) -> object:
-    """`raw` as the setting's type. Raises `KeyError` (unknown) or `ValueError` (impossible)."""
-    kind = _TYPES[name]
-    check = _LISTS.get(name)
-    if check is not None:
-        lines = [line for line in raw.split(";") if line.strip()] if isinstance(raw, str) else raw
-        listed: tuple[str, ...] = convert(tuple[str, ...], lines)
-        check(listed)
-        return listed
-    return convert(kind, raw)
-
-
-def _contradictions(values: Mapping[str, Any]) -> list[str]:
-    """Settings that are possible alone and not together."""
-    defaults = {setting.name: setting.default for setting in DESCRIBED}
-    together = {**defaults, **values}
-    problems = []
-    if together["worker_rss_bytes"] >= together["worker_memory_bytes"]:
-        problems.append(
-            "worker_rss_bytes must be below worker_memory_bytes: no worker would ever be replaced"
-        )
-    if together["max_coefficient_bytes"] >= together["worker_memory_bytes"]:
-        problems.append(
-            "max_coefficient_bytes must be below worker_memory_bytes: allowed originals would fail"
-        )
-    if together["queue_bytes"] < together["max_original_bytes"]:
-        problems.append("queue_bytes must be at least max_original_bytes: allowed originals could never wait")
-    if together["private_prefixes"]:
-        problems += [
-            f"private_prefixes needs {name}: no signature could be verified"
-            for name in ("public_keys", "public_urls")
-            if not together[name]
-        ]
-        if together["browse"]:
-            problems.append("browse and private_prefixes: the page would show what is private")
-    return problems
-
-
-def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise SettingsError([f"{file}: {error.strerror}"]) from error
-    except ValueError as error:  # not UTF-8, or not TOML
-        raise SettingsError([f"{file}: {error}"]) from error
-
-
-def _read_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name.removeprefix(PREFIX).lower(): value
-        for name, value in variables.items()
-        if name.startswith(PREFIX) and name != _CONFIG
-    }
-
-
-_CONFIG = PREFIX + "CONFIG"
-"""Names the TOML file, so it is no setting."""
-
-
-def _spelt(place: str, name: str) -> str:
-    if place == PREFIX:
-        return PREFIX + name.upper()
-    if place == "--":
-        return "--" + name.replace("_", "-")
-    return place
-
-
-def _sentence(place: str, name: str, raw: object, problem: Exception) -> str:
-    """Where, what was expected, what was got: one line."""
-    where = _spelt(place, name) if place in {PREFIX, "--"} else f"{place}: {name}"
-    if isinstance(problem, KeyError):
-        return f"{where}: there is no setting {name!r}; `galerly-cdn config` lists them all"
-    if isinstance(problem, ValidationError):
-        expected = str(problem).partition(", got ")[0]
-        return f"{where}: {expected[:1].lower()}{expected[1:]}, got {raw!r}"
-    return f"{where}: {problem}"

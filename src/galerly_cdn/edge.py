@@ -3,10 +3,10 @@
 url.parse        path → size, format, key
 guard            where the key is private: a signature, or 403
 negotiate        Accept → format
-originals.head   the original's version
+misses.head      the original's version
 memory           there and current?            → deliver
 renditions.get   stored and current?           → remember, deliver
-origin.fill      original → render → store     → remember, deliver
+origin.fill      original → render → store     → remember, deliver; a fill that starts costs an allowance
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn import deliver, url
 from galerly_cdn.cache import MemoryCache
-from galerly_cdn.errors import MethodNotAllowed
+from galerly_cdn.errors import MethodNotAllowed, StoreUnreachable
 from galerly_cdn.model import Target
 from galerly_cdn.negotiate import negotiate
 from galerly_cdn.origin import Wanted
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from galerly_cdn.asgi import Visit
     from galerly_cdn.config import Settings
     from galerly_cdn.deliver import Parcel, Response
-    from galerly_cdn.model import Rendition
+    from galerly_cdn.misses import Misses
+    from galerly_cdn.model import Head, Rendition
     from galerly_cdn.origin import Origin
     from galerly_cdn.private import Guard
-    from galerly_cdn.store import Originals, Renditions
+    from galerly_cdn.store import Renditions
     from galerly_cdn.url import AllowList, PictureRequest
 
 
@@ -42,14 +43,14 @@ class Edge:
         *,
         settings: Settings,
         allowed: AllowList,
-        originals: Originals,
+        misses: Misses,
         renditions: Renditions,
         origin: Origin,
         guard: Guard | None = None,
     ) -> None:
         self._settings = settings
         self._allowed = allowed
-        self._originals = originals
+        self._misses = misses
         self._renditions = renditions
         self._origin = origin
         self._guard = guard
@@ -65,12 +66,14 @@ class Edge:
         if self._guard is not None:
             self._guard.admit(asked.key, visit)
         wanted = self._chosen(asked, visit)
-        head = await self._originals.head(wanted.key)
-        found = (
-            self._remembered(wanted, head.version, visit)
-            or await self._stored(wanted, head.version, visit)
-            or await self._filled(wanted, head.version, visit)
+        head = await self._misses.head(wanted.key, visit.client, is_hot=wanted in self._memory)
+        found = self._remembered(wanted, head.version, visit) or await self._stored(
+            wanted, head.version, visit
         )
+        if head.stale_s:
+            found = _stale(found, head, visit)
+        elif found is None:
+            found = await self._filled(wanted, head.version, visit)
         return deliver.picture(found, visit.conditions, is_private=visit.is_private)
 
     def _chosen(self, asked: PictureRequest, visit: Visit) -> Wanted:
@@ -103,6 +106,8 @@ class Edge:
         return self._remember(wanted, rendition)
 
     async def _filled(self, wanted: Wanted, version: str, visit: Visit) -> Parcel:
+        if not self._origin.is_filling(wanted):
+            self._misses.start_fill(visit.client)
         filled, collapsed = await self._origin.fill(wanted, version)
         if filled.stored:
             visit.cache += "; stored"
@@ -122,3 +127,15 @@ class Edge:
             found = deliver.parcel(rendition, self._settings)
             self._memory.put(wanted, found)
         return found
+
+
+def _stale(found: Parcel | None, head: Head, visit: Visit) -> Parcel:
+    """What was current when the store could last be asked (RFC 9211: a negative `ttl`).
+
+    Raises `StoreUnreachable` if that is not at hand: nothing can be filled now.
+    """
+    if found is None:
+        visit.cache = ""
+        raise StoreUnreachable("the original's version is not known")
+    visit.cache = f"hit; ttl=-{int(head.stale_s)}; detail=store-unreachable"
+    return found

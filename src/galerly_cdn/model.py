@@ -15,6 +15,7 @@ __all__ = [
     "Head",
     "Job",
     "Limits",
+    "Listed",
     "Meta",
     "Record",
     "Rendered",
@@ -27,6 +28,7 @@ __all__ = [
     "convert",
     "describe",
     "from_json",
+    "replaced",
     "to_json",
 ]
 
@@ -35,6 +37,9 @@ T = TypeVar("T")
 
 class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A frozen value; equality by content, unknown fields refused when read from JSON."""
+
+
+V = TypeVar("V", bound=Value)
 
 
 def to_json(value: object) -> bytes:
@@ -56,6 +61,11 @@ def convert(kind: type[T], raw: object) -> T:
     Raises `ValidationError` with the path of the first value that does not fit.
     """
     return msgspec.convert(raw, type=kind, strict=False)
+
+
+def replaced(value: V, **fields: object) -> V:
+    """The value with other fields."""
+    return msgspec.structs.replace(value, **fields)
 
 
 class Described(Value, frozen=True):
@@ -154,6 +164,16 @@ class Head(Value, frozen=True):
 
     version: str
     length_bytes: int
+    stale_s: float = 0.0
+    """How old this knowledge is, while the store cannot be asked; else 0."""
+
+
+class Listed(Value, frozen=True):
+    """An original as a listing shows it; `modified_s` in seconds of the epoch."""
+
+    key: str
+    length_bytes: int
+    modified_s: float
 
 
 class Record(Value, frozen=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from galerly_cdn.cache import Coalescer
-from galerly_cdn.errors import StoreUnreachable, Unsettled
+from galerly_cdn.errors import StoreRefused, StoreUnreachable, Unsettled
 from galerly_cdn.model import Job, Record, Rendition, Target, Value
 
 if TYPE_CHECKING:
@@ -83,10 +83,14 @@ class Origin:
             filled, collapsed = await self._fills.run(wanted, lambda: self._fill(wanted))
             if filled.rendition.record.version == version:
                 return filled, collapsed
-            version = (await self._originals.head(wanted.key)).version
+            version = (await self._originals.head(wanted.key, remembered=False)).version
             if filled.rendition.record.version == version:
                 return filled, collapsed
         raise Unsettled
+
+    def is_filling(self, wanted: Wanted) -> bool:
+        """Whether it is being made already: asking for it now would start nothing."""
+        return wanted in self._fills
 
     async def drain(self) -> None:
         """Wait for the fills under way."""
@@ -98,9 +102,9 @@ class Origin:
             with await self._originals.open(wanted.key) as original:
                 rendition = await self._render(wanted, original)
             rendered_s = self._clock()
-            stored = await self._put(rendition)
+            rendition, stored = await self._put(rendition)
             stages_ms = {"render": _ms(rendered_s - started_s), "put": _ms(self._clock() - rendered_s)}
-            head = await self._originals.head(wanted.key)
+            head = await self._originals.head(wanted.key, remembered=False)
             if head.version == rendition.record.version:
                 return Filled(rendition, stored, stages_ms)
             self._count("original-changed")
@@ -127,14 +131,16 @@ class Origin:
         )
         return Rendition(record, body)
 
-    async def _put(self, rendition: Rendition) -> bool:
-        """Store it; a store that cannot take it costs the next viewer a render, this one nothing."""
+    async def _put(self, rendition: Rendition) -> tuple[Rendition, bool]:
+        """Store it: what is stored now, and whether it is.
+
+        A store that cannot take it costs the next viewer a render, this one nothing.
+        """
         try:
-            await self._renditions.put(rendition)
-        except StoreUnreachable:
+            return await self._renditions.put(rendition), True
+        except (StoreRefused, StoreUnreachable):
             self._count("rendition-not-stored")
-            return False
-        return True
+            return rendition, False
 
 
 def _ms(seconds: float) -> float:

@@ -141,4 +141,4 @@ async def test_keys_are_listed_in_the_order_of_their_bytes(
 ) -> None:
     for key in KEYS:
         world.write(key, b"photograph")
-    assert [key async for key in world.store.list(prefix)] == expected
+    assert [one.key async for one in world.store.list(prefix)] == expected

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_type
 
-from galerly_cdn import config, url
+from galerly_cdn import layers, url
 from galerly_cdn.cache import Coalescer, MemoryCache
 from galerly_cdn.errors import GalerlyError, by_code
 from galerly_cdn.links import Links
@@ -35,7 +35,7 @@ def values() -> None:
 
 
 def decisions() -> None:
-    settings = config.load().settings
+    settings = layers.load().settings
     assert_type(settings.sizes, tuple[str, ...])
     assert_type(settings.idle_s, float)
     assert_type(url.parse(b"/", url.AllowList(settings.size_rules)), url.PictureRequest)

@@ -62,7 +62,7 @@ class Catalog:
 
     async def _list(self) -> Collection:
         listed_s = self._clock()
-        found = collect([key async for key in self._originals.list()])
+        found = collect([one.key async for one in self._originals.list()])
         self._listed_s = listed_s
         return found
 

@@ -1,6 +1,6 @@
 """The object store's verbs, as two small interfaces: originals and renditions.
 
-The methods are coroutines because a remote store waits; a folder answers without yielding, because
+The methods are coroutines because a remote store waits; a folder answers reads without yielding, because
 a thread hop costs more than the `stat` or `read` it would hide (decision 0003).
 """
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from types import TracebackType
 
-    from galerly_cdn.model import Head, Rendition, Target
+    from galerly_cdn.model import Head, Listed, Rendition, Target
+    from galerly_cdn.store.spool import Spool
 
 
 class Original:
@@ -38,16 +39,42 @@ class Original:
 class Originals(Protocol):
     """Where originals live. Keys are canonical (`url.parse_key`)."""
 
-    async def head(self, key: str) -> Head:
-        """Version and length. Raises `NoSuchOriginal`, `StoreRefused`, `StoreUnreachable`."""
+    async def head(self, key: str, *, remembered: bool = True) -> Head:
+        """Version and length; a remote store's may be remembered for `store_fresh_s`, if it may be.
+
+        Raises `NoSuchOriginal`, `StoreRefused`, `StoreUnreachable`.
+        """
         ...
 
     async def open(self, key: str) -> Original:
-        """The original's bytes. Raises as `head` does."""
+        """The original's bytes for a render. Raises as `head` does, and `TooManyBytes`."""
         ...
 
-    def list(self, prefix: str = "") -> AsyncIterator[str]:
-        """The keys under `prefix`, in the order of their UTF-8 bytes."""
+    def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
+        """The originals whose keys begin with `prefix` and come after `after`, in the order of bytes."""
+        ...
+
+
+class WritableOriginals(Originals, Protocol):
+    """Where originals live that may be uploaded, replaced and deleted."""
+
+    def spool(self) -> Spool:
+        """A file for an upload on its way: no key leads to it."""
+        ...
+
+    async def put(
+        self, key: str, spool: Spool, *, media_type: str, md5: str, replaces: bool
+    ) -> tuple[Head, bool]:
+        """Store what was spooled, durably and atomically; its head, and whether this made it.
+
+        `md5` is that of its bytes, in hex. It was there already if the same bytes were. Raises
+        `OriginalExists` if others were and it does not replace, `KeyNotHeld` for a key the store cannot
+        hold exactly, `StoreRefused`, `StoreUnreachable`.
+        """
+        ...
+
+    async def delete(self, key: str) -> bool:
+        """Remove; whether there was one. Raises as `put` does."""
         ...
 
 
@@ -58,10 +85,14 @@ class Renditions(Protocol):
         """The stored rendition, verified; None if there is none or its bytes are not what was put."""
         ...
 
-    async def put(self, rendition: Rendition) -> None:
-        """Store durably and atomically, over what was there. Raises `StoreUnreachable`."""
+    async def put(self, rendition: Rendition) -> Rendition:
+        """Store durably and atomically, over what was made from another version or recipe.
+
+        What is stored now: it, or what somebody else made of the same version by the same recipe first.
+        Raises `StoreUnreachable`.
+        """
         ...
 
     async def delete(self, key: str, target: Target) -> bool:
-        """Remove; whether there was one."""
+        """Remove; whether there was one. Raises `StoreUnreachable`."""
         ...

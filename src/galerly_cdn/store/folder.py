@@ -17,12 +17,13 @@ from galerly_cdn.errors import NoSuchOriginal, SettingsError, Unsettled
 from galerly_cdn.model import Head
 from galerly_cdn.store import Original
 from galerly_cdn.store.confined import Names, walk
-from galerly_cdn.store.listing import Level, slab
+from galerly_cdn.store.listing import Level, Wanted, slab
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    from galerly_cdn.model import Listed
     from galerly_cdn.store.confined import Place, Witness
 
 # O_NONBLOCK: a FIFO put in the file's place must not hold the server until somebody writes to it.
@@ -60,7 +61,7 @@ class FolderOriginals:
         except OSError as error:
             raise SettingsError([f"originals: cannot read the folder {root}: {error.strerror}"]) from error
 
-    async def head(self, key: str) -> Head:
+    async def head(self, key: str, *, remembered: bool = True) -> Head:  # noqa: ARG002 - asked every time
         """Version (inode, mtime, ctime, size) and length. Raises as the interface says."""
         seen = self._seen.get(key)
         if seen is not None:
@@ -85,24 +86,25 @@ class FolderOriginals:
             await self._wait(_TICK_S)
         raise Unsettled("written to all the time")
 
-    async def list(self, prefix: str = "") -> AsyncIterator[str]:
-        """The keys under `prefix`, in the order of their UTF-8 bytes, read as they are asked for.
+    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
+        """The originals under `prefix`, in the order of their keys' UTF-8 bytes, read as they are asked for.
 
         Leaves out hidden files and folders, names that are no keys, and what cannot be read.
         """
+        wanted = Wanted(prefix, after, self._checked_key)
         levels = [Level("")]
         while levels:
             level = levels[-1]
-            if level.names:
-                key = level.folder + level.names.pop()
-                if key.endswith("/"):
-                    levels.append(Level(key))
+            if level.entries:
+                entry = level.entries.pop()
+                if entry.key.endswith("/"):
+                    levels.append(Level(entry.key))
                 else:
-                    yield key
+                    yield entry
             elif level.is_read:
                 levels.pop()
             else:
-                await asyncio.to_thread(slab, self._root, levels, prefix, self._checked_key)
+                await asyncio.to_thread(slab, self._root, levels, wanted)
 
     def _remember(self, key: str, place: Place, head: Head) -> None:
         if len(self._seen) >= _MAX_SEEN:

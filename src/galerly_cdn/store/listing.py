@@ -9,9 +9,10 @@ from __future__ import annotations
 import heapq
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.errors import MalformedKey, NoSuchOriginal, StoreRefused
+from galerly_cdn.model import Listed
 from galerly_cdn.store.confined import walk
 
 if TYPE_CHECKING:
@@ -20,40 +21,72 @@ if TYPE_CHECKING:
 _SLAB = 50_000
 
 
+class Wanted(NamedTuple):
+    """What is listed: keys with this prefix, after this one, that the grammar lets pass."""
+
+    prefix: str
+    after: str
+    checked_key: Callable[[str], str]
+
+    def may_hold(self, key: str) -> bool:
+        """Whether to list a key, or a folder's key and a slash."""
+        if not key.endswith("/"):
+            return key.startswith(self.prefix) and key > self.after and self._is_key(key)
+        fits = key.startswith(self.prefix) or self.prefix.startswith(key)
+        return fits and (key > self.after or self.after.startswith(key)) and self._is_key(key[:-1])
+
+    def _is_key(self, key: str) -> bool:
+        try:
+            self.checked_key(key)
+        except MalformedKey:
+            return False
+        return True
+
+
 class Level:
-    """A folder being listed: the names read and not yet handed out, last first."""
+    """A folder being listed: the entries read and not yet handed out, last first; a folder's has a slash."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder  # its key and a slash; empty for the root
         self.identity: tuple[int, int] | None = None
-        self.names: list[str] = []
+        self.entries: list[Listed] = []
         self.is_read = False
         self.last = ""
 
 
-def slab(root: str, levels: list[Level], prefix: str, checked_key: Callable[[str], str]) -> None:
-    """Read the next names of the innermost level. Raises `StoreRefused` for an unreadable root only."""
+def slab(root: str, levels: list[Level], wanted: Wanted) -> None:
+    """Read the next entries of the innermost level. Raises `StoreRefused` for an unreadable root only."""
     level = levels[-1]
     try:
-        names = heapq.nsmallest(_SLAB, _names(root, levels, prefix, checked_key))
+        names = heapq.nsmallest(_SLAB, _names(root, levels, wanted))
     except (NoSuchOriginal, StoreRefused):
         if not level.folder:
             raise
         names = []
     level.is_read = len(names) < _SLAB
     level.last = names[-1] if names else ""
-    level.names = names[::-1]
+    level.entries = [one for name in reversed(names) if (one := _entry(root, level.folder + name))]
 
 
-def _names(root: str, levels: list[Level], prefix: str, checked_key: Callable[[str], str]) -> Iterator[str]:
+def _entry(root: str, key: str) -> Listed | None:
+    """None if it has gone meanwhile."""
+    if key.endswith("/"):
+        return Listed(key, 0, 0.0)
+    try:
+        status = os.stat(f"{root}/{key}")  # noqa: PTH116 - a string, a hundred thousand times
+    except OSError:
+        return None
+    return Listed(key, status.st_size, status.st_mtime)
+
+
+def _names(root: str, levels: list[Level], wanted: Wanted) -> Iterator[str]:
     level = levels[-1]
     with walk(root, level.folder.rstrip("/"), _from_listing) as place:
         level.identity = (place.status.st_dev, place.status.st_ino)
         if any(level.identity == above.identity for above in levels[:-1]):
             return  # a symlink to a folder it is in
         for name in _spellings(root, level.folder, place.folder_fd):
-            key = level.folder + name
-            if name > level.last and _fits(key, prefix) and _is_key(key.rstrip("/"), checked_key):
+            if name > level.last and wanted.may_hold(level.folder + name):
                 yield name
 
 
@@ -81,15 +114,3 @@ def _followed(root: str, key: str, name: str) -> Iterator[str]:
             yield name + "/" if stat.S_ISDIR(place.status.st_mode) else name
     except (NoSuchOriginal, StoreRefused):
         return
-
-
-def _fits(key: str, prefix: str) -> bool:
-    return key.startswith(prefix) or (key.endswith("/") and prefix.startswith(key))
-
-
-def _is_key(key: str, checked_key: Callable[[str], str]) -> bool:
-    try:
-        checked_key(key)
-    except MalformedKey:
-        return False
-    return True

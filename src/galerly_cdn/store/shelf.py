@@ -90,8 +90,8 @@ class FolderRenditions:
             self._discard(name)
         return None
 
-    async def put(self, rendition: Rendition) -> None:
-        """Store durably and atomically, over what was there. Raises `StoreUnreachable`.
+    async def put(self, rendition: Rendition) -> Rendition:
+        """Store durably and atomically, over what was there; it itself. Raises `StoreUnreachable`.
 
         Finishes even if the caller is cancelled.
         """
@@ -105,6 +105,7 @@ class FolderRenditions:
             await self._write(name, partial(self._store, name, content, victims))
         except OSError as error:
             raise StoreUnreachable(str(error)) from error
+        return rendition
 
     async def delete(self, key: str, target: Target) -> bool:
         """Remove; whether there was one. Raises `StoreUnreachable`."""

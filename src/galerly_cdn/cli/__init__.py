@@ -1,0 +1,33 @@
+"""The commands people type. Exit codes: 0 done, 1 it failed, 2 it was asked for wrongly."""
+
+from __future__ import annotations
+
+import click
+
+from galerly_cdn.cli import about, keys, photograph, serve, terminal
+
+
+@click.group(cls=terminal.Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """An image CDN: photographs in a folder, the right picture in every browser.
+
+    \b
+    Try it:
+      galerly-cdn serve ~/Pictures
+      galerly-cdn render photo.jpg --size 800x600 -o small.jpg
+      galerly-cdn inspect photo.jpg
+
+    Every setting is listed by `galerly-cdn config`.
+    """  # noqa: D301 - click's mark of a paragraph that keeps its lines is the character itself
+
+
+for _command in (
+    serve.serve,
+    photograph.render,
+    photograph.inspect,
+    keys.keys,
+    keys.sign,
+    about.config,
+    about.version,
+):
+    main.add_command(_command)

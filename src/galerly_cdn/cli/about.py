@@ -1,0 +1,50 @@
+"""Commands that tell what there is: every setting, and the versions of the parts."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from galerly_cdn import __version__
+from galerly_cdn.cli import terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command(epilog="Example: GALERLY_WORKERS=4 galerly-cdn config")
+@terminal.CONFIG
+@terminal.JSON
+def config(file: Path | None, *, as_json: bool) -> None:
+    """Show every setting, its value, and where the value comes from."""
+    from galerly_cdn.config import DESCRIBED
+
+    loaded = terminal.load(file)
+    values = {setting.name: getattr(loaded.settings, setting.name) for setting in DESCRIBED}
+    if as_json:
+        shown = {name: {"value": value, "from": loaded.origin[name]} for name, value in values.items()}
+        click.echo(json.dumps(shown, indent=2))
+        return
+    for setting in DESCRIBED:
+        click.echo(f"\n# {setting.description}")
+        click.echo(f"{setting.name} = {_toml(values[setting.name])}  # {loaded.origin[setting.name]}")
+
+
+@click.command(epilog="Example: galerly-cdn version --json")
+@terminal.JSON
+def version(*, as_json: bool) -> None:
+    """Tell the version of galerly-cdn, of its libvips, and the formats that really decode."""
+    from galerly_cdn import app
+
+    hello = app.renderer(terminal.load(None, workers=1).settings)
+    versions = {"galerly-cdn": __version__, "libvips": hello.libvips, "decodes": " ".join(hello.formats)}
+    lines = "\n".join(f"{name} {told}" for name, told in versions.items())
+    click.echo(json.dumps(versions) if as_json else lines)
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, tuple):
+        return "[" + "".join(f"\n    {_toml(one)}," for one in value) + "\n]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML 1.0: no raw DEL

@@ -1,0 +1,117 @@
+"""Renditions in a remote store: objects `800x600.webp/{key}` whose metadata is their record.
+
+S3 answers such an object to CloudFront as it is, so its headers are those of the edge.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import obstore
+
+from galerly_cdn.errors import NoSuchOriginal, OriginalExists, StoreRefused, StoreUnreachable
+from galerly_cdn.model import Format, Record, Rendition
+from galerly_cdn.store.remote import MD5, translated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from obstore.store import ObjectStore
+
+    from galerly_cdn.model import Target
+
+IMMUTABLE = "public, max-age=31536000, immutable"
+
+
+class RemoteRenditions:
+    """Renditions in a remote store; `count` is told of `rendition-corrupt` and `rendition-unreadable`."""
+
+    def __init__(self, store: ObjectStore, count: Callable[[str], None]) -> None:
+        self._store = store
+        self._count = count
+
+    async def get(self, key: str, target: Target) -> Rendition | None:
+        """The stored rendition, verified; None if there is none, or it cannot be read as it was put."""
+        path = target.rendition_key(key)
+        try:
+            with translated():
+                found = await obstore.get_async(self._store, path)
+                body = bytes(await found.bytes_async())
+        except NoSuchOriginal:
+            return None
+        except (StoreRefused, StoreUnreachable):
+            self._count("rendition-unreadable")
+            return None
+        record = _record(key, target, len(body), dict(found.attributes))
+        if record is None or record.md5 != hashlib.md5(body, usedforsecurity=False).hexdigest():
+            self._count("rendition-corrupt")
+            return None
+        return Rendition(record, body)
+
+    async def put(self, rendition: Rendition) -> Rendition:
+        """Store it, unless what is stored was made of the same version by the same recipe."""
+        record = rendition.record
+        try:
+            await self._put(rendition, "create")
+        except OriginalExists:
+            winner = await self.get(record.key, record.target)
+            if winner is not None and winner.record.is_current(record.version, record.recipe):
+                return winner
+            await self._put(rendition, "overwrite")
+        return rendition
+
+    async def delete(self, key: str, target: Target) -> bool:
+        """Remove; whether there was one. Raises `StoreUnreachable`."""
+        path = target.rendition_key(key)
+        try:
+            with translated():
+                await obstore.head_async(self._store, path)
+                await obstore.delete_async(self._store, path)
+        except NoSuchOriginal:
+            return False
+        return True
+
+    async def _put(self, rendition: Rendition, mode: Literal["create", "overwrite"]) -> None:
+        with translated():
+            await obstore.put_async(
+                self._store,
+                rendition.record.target.rendition_key(rendition.record.key),
+                rendition.body,
+                attributes=cast("Any", _attributes(rendition.record)),
+                mode=mode,
+                use_multipart=False,
+            )
+
+
+def _attributes(record: Record) -> dict[str, str]:
+    """A record as an object's headers and metadata: printable ASCII without commas at the ends."""
+    return {
+        "Content-Type": record.format.media_type,
+        "Cache-Control": IMMUTABLE,
+        "version": record.version,
+        "recipe": record.recipe,
+        "width": str(record.width_px),
+        "height": str(record.height_px),
+        "lost": ", ".join(record.lost),
+        MD5: record.md5,
+    }
+
+
+def _record(key: str, target: Target, length_bytes: int, told: Mapping[str, Any]) -> Record | None:
+    """The inverse of `_attributes`; None for an object that is no rendition of ours."""
+    try:
+        return Record(
+            key=key,
+            target=target,
+            version=told["version"],
+            recipe=told["recipe"],
+            format=Format(told["Content-Type"].removeprefix("image/")),
+            width_px=int(told["width"]),
+            height_px=int(told["height"]),
+            length_bytes=length_bytes,
+            md5=told[MD5],
+            lost=tuple(told["lost"].split(", ")) if told.get("lost") else (),
+        )
+    except (KeyError, ValueError):
+        return None
