@@ -236,7 +236,7 @@ MISTAKES = [
     (".replace(/%2F/g, '/')", ""),
     (".toUpperCase()", ""),
     ("spell(key) ", "key "),
-    ("starts(key + '/', folder)", "starts(key, folder)"),
+    ("starts(key + '/',", "starts(key,"),
     (".length !== 2", ".length < 2"),
     ("if (!SIGNED)", "if (SIGNED)"),
     ("has(taken, name) || taken[name]", "has(taken, name) || true"),
@@ -337,12 +337,22 @@ def test_a_query_reaches_nothing_but_the_mark_of_a_followed_redirect(
     assert header(told, "x-galerly-stored") == stored
 
 
+@pytest.mark.parametrize("name", ["x-galerly-stored", "x-galerly-private"])
 @every_engine
-def test_a_viewer_cannot_say_that_a_redirect_was_followed(engine: str, tmp_path: Path) -> None:
-    forged = [{"key": "X-Galerly-Stored", "value": "1"}] if engine == "node-edge" else {"value": "1"}
-    (told,) = run(engine, [{"path": "/resize/tiny/a", "headers": {"x-galerly-stored": forged}}], tmp_path)
-    assert header(told, "x-galerly-stored") is None
+def test_a_viewer_cannot_speak_for_the_function(engine: str, name: str, tmp_path: Path) -> None:
+    forged = [{"key": name.title(), "value": "1"}] if engine == "node-edge" else {"value": "1"}
+    (told,) = run(engine, [{"path": "/resize/tiny/a", "headers": {name: forged}}], tmp_path, signed=True)
+    assert header(told, name) is None
     assert header(told, "host") == "d111111abcdef8.cloudfront.net"
+
+
+@pytest.mark.parametrize(("key", "marked"), [("clients/smith/1.jpg", "1"), ("open/smith/1.jpg", None)])
+@every_engine
+def test_the_origin_is_told_that_a_key_is_private(
+    engine: str, key: str, marked: str | None, tmp_path: Path
+) -> None:
+    (told,) = run(engine, [{"path": f"/resize/tiny/{key}"}], tmp_path, signed=True)
+    assert header(told, "x-galerly-private") == marked
 
 
 @every_engine

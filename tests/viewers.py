@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from galerly_cdn.config import Settings
+    from galerly_cdn.misses import Misses
     from galerly_cdn.signing import Verifier
 
 ADDRESSES = Path(__file__).with_name("addresses.jsonl")
@@ -64,6 +65,13 @@ class _Signatures:
             raise SignatureRequired
 
 
+class _Nothing:
+    """In the place of what asks the store: there is no original."""
+
+    async def head(self, *_: object, **__: object) -> None:
+        raise NoSuchOriginal
+
+
 class PythonEdge:
     """The edge with an empty store: what a visit wants is known before the store is asked."""
 
@@ -72,7 +80,7 @@ class PythonEdge:
         self._edge = Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
-            originals=fakes.MemoryOriginals(),
+            misses=cast("Misses", _Nothing()),
             renditions=fakes.MemoryRenditions(),
             origin=cast("Any", None),
             guard=Guard(settings.private_prefixes, verifier, lambda: 0.0),

@@ -1,1 +1,1 @@
-"""The third shape: CloudFront → viewer function → S3 → Lambda. boto3's door."""
+"""The third shape: CloudFront → viewer function → S3 → Lambda, and what is uploaded to make it."""

@@ -18,17 +18,27 @@ function handler(event) {
     if (found.code) {
         return refusal(found, request.method, event.context.requestId);
     }
-    // A viewer must not tell the origin that a redirect was followed; only the query of one does.
-    delete request.headers['x-galerly-stored'];
-    if (has(request.querystring, 'stored') && request.querystring.stored.value === '1') {
-        request.headers['x-galerly-stored'] = { value: '1' };
-    }
+    // What the origin is told in headers, no viewer may say: only the query of a followed redirect, and
+    // the behaviours that verify signatures.
+    mark(request, 'x-galerly-stored', parameter(request.querystring, 'stored') === '1');
+    mark(request, 'x-galerly-private', found.secret);
     request.querystring = {};
     request.uri = '/resized/' + found.target + '/' + found.key;
     return request;
 }
 
-// {target, key} of the rendition, the key spelled as S3 signs it; or {code, secret} of an error.
+function mark(request, name, isMarked) {
+    delete request.headers[name];
+    if (isMarked) {
+        request.headers[name] = { value: '1' };
+    }
+}
+
+function parameter(querystring, name) {
+    return has(querystring, name) ? querystring[name].value : '';
+}
+
+// {target, key} of the rendition, the key spelled as S3 signs it; or {code} of an error. `secret`: private.
 function answer(request) {
     if (request.method !== 'GET' && request.method !== 'HEAD') {
         return { code: 'method-not-allowed' };
@@ -39,18 +49,23 @@ function answer(request) {
     if (!starts(request.uri, '/resize/')) {
         return { code: 'unknown-path' };
     }
-    var rest = request.uri.slice(8);
-    var slash = rest.indexOf('/');
-    var target = readTarget(slash < 0 ? rest : rest.slice(0, slash), request.headers.accept);
+    var asked = request.uri.slice(8);
+    var slash = asked.indexOf('/');
+    var target = readTarget(slash < 0 ? asked : asked.slice(0, slash), request.headers.accept);
     if (target.code) {
         return target;
     }
-    var key = slash < 0 ? null : readKey(rest.slice(slash + 1));
+    var key = slash < 0 ? null : readKey(asked.slice(slash + 1));
     if (key === null) {
         return { code: 'malformed-key' };
     }
-    var code = guard(key, request.querystring);
-    return code ? { code: code, secret: true } : { target: target.name, key: spell(key) };
+    var rest = inFolder(key);
+    return {
+        code: rest === null ? '' : guard(rest, request.querystring),
+        secret: rest !== null,
+        target: target.name,
+        key: spell(key)
+    };
 }
 
 // {name: '800x600.webp'} of a size's segment, or {code}.
@@ -103,24 +118,28 @@ function spell(key) {
     });
 }
 
-// What forbids a key here, if anything does. The behaviours of private prefixes verify signatures before
-// this function runs, and say SIGNED; whatever spelling leads around them ends at another behaviour.
-function guard(key, querystring) {
+// What follows the private folder that a key lies in; null where it is public.
+function inFolder(key) {
     for (var i = 0; i < TABLES.privateFolders.length; i++) {
-        var folder = TABLES.privateFolders[i];
-        if (starts(key + '/', folder)) {
-            // A policy's `*` crosses `/`: a deeper key could pass for another gallery's.
-            if (key.slice(folder.length).split('/').length !== 2) {
-                return 'malformed-key';
-            }
-            if (!SIGNED) {
-                return 'signature-required';
-            }
-            // … and crosses `?`: a query could pass for a gallery. CloudFront's own base64 has no slash.
-            return /\/|%2f/i.test(JSON.stringify(querystring)) ? 'signature-invalid' : '';
+        if (starts(key + '/', TABLES.privateFolders[i])) {
+            return key.slice(TABLES.privateFolders[i].length);
         }
     }
-    return '';
+    return null;
+}
+
+// What forbids a private key here, if anything does. The behaviours of private prefixes verify signatures
+// before this function runs, and say SIGNED; whatever spelling leads around them ends at another behaviour.
+function guard(rest, querystring) {
+    // A policy's `*` crosses `/`: a deeper key could pass for another gallery's.
+    if (rest.split('/').length !== 2) {
+        return 'malformed-key';
+    }
+    if (!SIGNED) {
+        return 'signature-required';
+    }
+    // … and crosses `?`: a query could pass for a gallery. CloudFront's own base64 has no slash.
+    return /\/|%2f/i.test(JSON.stringify(querystring)) ? 'signature-invalid' : '';
 }
 
 // The first of `offered` that `Accept` takes: AVIF, then WebP, else '' for the original's own.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from galerly_cdn.cli import about, keys, photograph, serve, terminal
+from galerly_cdn.cli import about, aws, keys, photograph, serve, terminal
 
 
 @click.group(cls=terminal.Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,6 +27,7 @@ for _command in (
     photograph.inspect,
     keys.keys,
     keys.sign,
+    aws.aws,
     about.config,
     about.version,
 ):

@@ -23,6 +23,7 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
     │                              · TooManyConnections · TooManyMisses
     ├── RenderFailed         504   RenderTimeout · WorkerDied
+    ├── BuildFailed          (never served: the command line prints it and exits with 1)
     └── SettingsError        (never served: the command line prints it and exits with 2)
 """
 
@@ -65,6 +66,7 @@ from galerly_cdn.errors.request import (
     UrlTooLong,
 )
 from galerly_cdn.errors.root import (
+    BuildFailed,
     GalerlyError,
     SettingsError,
     by_code,
@@ -85,6 +87,7 @@ from galerly_cdn.errors.server import (
 
 __all__ = [
     "BadRequest",
+    "BuildFailed",
     "ChecksumMismatch",
     "Draining",
     "EmptyUpload",

@@ -30,6 +30,13 @@ class SettingsError(GalerlyError):
         self.problems = problems
 
 
+class BuildFailed(GalerlyError):
+    """What AWS is to be given could not be made."""
+
+    code = "build-failed"
+    public = "The package could not be built."
+
+
 def by_code() -> dict[str, type[GalerlyError]]:
     """Every error class by its code: how an error crosses from a worker process to the server."""
     found: dict[str, type[GalerlyError]] = {}
