@@ -42,7 +42,8 @@ def main() -> None:
     def announce(address: str) -> None:
         print(address, flush=True)
 
-    listener.run(listener.serve(application(body), Settings(port=0), on_ready=announce))
+    bare = listener.Listener(application=application(body), host="127.0.0.1", port=0, on_ready=announce)
+    listener.run(listener.serve(bare, settings=Settings()))
 
 
 if __name__ == "__main__":

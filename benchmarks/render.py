@@ -77,12 +77,13 @@ def compare(originals: Sequence[bytes], job: Job, rounds: int) -> dict[str, list
     """CPU ms by contestant, photograph and round."""
     from galerly_cdn.render import pipeline
 
+    size = job.pictures[0].target.size
     seen: dict[str, list[list[float]]] = {"ours": [], "well": [], "naive": []}
     for original in originals:
         contestants = {
             "ours": partial(cpu_ms, partial(pipeline.render, original, job)),
-            "well": partial(cpu_ms, partial(pillow, original, job.target.size, well=True)),
-            "naive": partial(cpu_ms, partial(pillow, original, job.target.size, well=False)),
+            "well": partial(cpu_ms, partial(pillow, original, size, well=True)),
+            "naive": partial(cpu_ms, partial(pillow, original, size, well=False)),
         }
         for name, spent in interleave(contestants, rounds).items():
             seen[name].append(spent)

@@ -89,12 +89,13 @@ def main() -> int:
                     f"{after.per_s:.0f}",
                     report.at_least(f"{what}, per s", after.per_s, PER_S, 0),
                     f"{after.rss_bytes / 1e6:.1f}",
+                    f"{growth_mb:+.1f}",
                     report.at_most(f"{what}, MB more", growth_mb, GROWTH_MB, 1),
                 ]
             )
         files = sum(path.is_file() for path in Path(scratch).glob("??/*"))
         print(f"Renditions stored: {files}.\n")
-    heads = ["", "answers", "CPU µs each", "per s", "target", "RSS, MB", "more than after the first"]
+    heads = ["", "answers", "CPU µs each", "per s", "target", "RSS, MB", "more by the second", "target"]
     report.table(heads, rows)
     return report.end()
 

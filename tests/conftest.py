@@ -13,6 +13,7 @@ import pytest
 from coverage import CoverageData
 
 from galerly_cdn.render import process
+from tests import s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,9 +67,34 @@ def _needs(item: pytest.Item) -> Iterator[str]:
     if item.get_closest_marker("browser") and not (shutil.which("chromium") and shutil.which("chromedriver")):
         yield "needs Chromium and its driver: apt install chromium chromium-driver"
     for mark in item.iter_markers("server"):
-        for tool in mark.args:
-            if not shutil.which(tool):
-                yield f"needs {tool}: apt install {_PACKAGES.get(tool, tool)}"
+        yield from (f"needs {tool}: {_provided(tool)}" for tool in mark.args if not _is_here(tool))
+
+
+def _is_here(tool: str) -> bool:
+    return s3.versitygw_program() is not None if tool == "versitygw" else shutil.which(tool) is not None
+
+
+def _provided(tool: str) -> str:
+    return "script/s3 (a Go program)" if tool == "versitygw" else f"apt install {_PACKAGES.get(tool, tool)}"
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[s3.S3Server]:
+    with s3.credentials(), s3.moto() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3Server]:
+    with s3.credentials(), s3.versitygw(tmp_path_factory.mktemp("versitygw")) as server:
+        yield server
+
+
+@pytest.fixture(params=s3.SERVERS)
+def bucket(request: pytest.FixtureRequest) -> s3.Objects:
+    """An empty bucket of each server there is."""
+    server: s3.S3Server = request.getfixturevalue(request.param)
+    return server.bucket()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

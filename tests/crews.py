@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
 from galerly_cdn.config import Settings
-from galerly_cdn.model import Format, Job, Limits, Size, Target
+from galerly_cdn.model import Format, Job, Limits, Picture, Size, Target
 from galerly_cdn.render import process
 from galerly_cdn.render.workers import Workers
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Facts
     from galerly_cdn.render.wire import Hello
 
-JOB = Job(Target(Size(800, 600)), {Format.JPEG: 85}, Limits(10**8, 256, 10**9))
+LIMITS = Limits(10**8, 256, 10**9)
+JOB = Job((Picture(Target(Size(800, 600)), {Format.JPEG: 85}),), LIMITS)
 
 
 @contextlib.contextmanager
@@ -132,3 +133,12 @@ class Meeting:
 
 def open_descriptors() -> int:
     return len(os.listdir("/dev/fd"))  # noqa: PTH208 - a Path would open one more for longer
+
+
+async def ticks() -> None:
+    """Let every task run up to what it waits for."""
+    for _ in range(5):
+        loop = asyncio.get_running_loop()
+        tick = loop.create_future()
+        loop.call_soon(tick.set_result, None)
+        await tick

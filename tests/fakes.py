@@ -17,19 +17,33 @@ from typing import TYPE_CHECKING
 from galerly_cdn.asgi import Application
 from galerly_cdn.config import Settings
 from galerly_cdn.edge import Edge
-from galerly_cdn.errors import NoSuchOriginal
+from galerly_cdn.errors import NoSuchOriginal, Unsettled
 from galerly_cdn.misses import Misses
-from galerly_cdn.model import Format, Head, Job, Listed, Record, Rendered, Rendition, Target
+from galerly_cdn.model import (
+    Format,
+    Head,
+    Job,
+    Listed,
+    Picture,
+    Record,
+    Rendered,
+    Rendition,
+    Target,
+    replaced,
+)
 from galerly_cdn.origin import Origin, Recipe
+from galerly_cdn.original import Downloads
+from galerly_cdn.private import Guard
 from galerly_cdn.store import Original
 from galerly_cdn.telemetry import Counters, Telemetry
 from galerly_cdn.url import AllowList
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, MutableMapping, Sequence
     from typing import Any
 
     from galerly_cdn.errors import GalerlyError
+    from galerly_cdn.signing import Verifier
     from galerly_cdn.telemetry import AccessLog, AccessRecord
 
 
@@ -59,31 +73,57 @@ class Gate:
 
 
 class MemoryOriginals:
-    """Originals by key; `put` gives a new version every time."""
+    """Originals by key; `put` gives a new version every time.
+
+    Reading one passes `chunks` before each chunk; `reading` counts the reads that are not closed.
+    """
+
+    chunk_bytes = 1000
 
     def __init__(self) -> None:
         self._heads: dict[str, Head] = {}
+        self._contents: dict[str, bytes] = {}
+        self.chunks = Gate()
+        self.reading = 0
         self._versions = itertools.count(1)
         self.error: GalerlyError | None = None
+        self.stale_s = 0.0
+        """How old what is remembered is; then `error` is told only to who will not have that."""
         self.heads = 0
         self.opened = 0
 
-    def put(self, key: str, length_bytes: int = 1000) -> str:
+    def put(self, key: str, length_bytes: int = 1000, content: bytes | None = None) -> str:
         """Upload or replace; the new version."""
         version = f"v{next(self._versions)}"
-        self._heads[key] = Head(version, length_bytes)
+        self._contents[key] = version.encode().ljust(length_bytes, b".") if content is None else content
+        self._heads[key] = Head(version, len(self._contents[key]))
         return version
 
     def remove(self, key: str) -> None:
         del self._heads[key]
 
-    async def head(self, key: str, *, remembered: bool = True) -> Head:  # noqa: ARG002
+    async def head(self, key: str, *, remembered: bool = True) -> Head:
         self.heads += 1
+        if remembered and self.stale_s:
+            return replaced(self._heads[key], stale_s=self.stale_s)
         return self._found(key)
 
     async def open(self, key: str) -> Original:
         self.opened += 1
         return Original(os.open(os.devnull, os.O_RDONLY), self._found(key))
+
+    async def read(
+        self, key: str, version: str, first: int, length_bytes: int
+    ) -> AsyncGenerator[bytes, None]:
+        self.reading += 1
+        try:
+            for at in range(first, first + length_bytes, self.chunk_bytes):
+                await self.chunks.passed()
+                if self._found(key).version != version:
+                    raise Unsettled
+                yield self._contents[key][at : min(at + self.chunk_bytes, first + length_bytes)]
+        finally:
+            self.reading -= 1
 
     async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
         for key in sorted(self._heads):
@@ -130,11 +170,29 @@ class CountingRenderer:
         self.error: Exception | None = None
         self.renders = 0
         self.tokens: list[str] = []
+        self.jobs: list[Job] = []
+        """What was warmed."""
+        self.warms_ended = 0
         self.length_bytes = 0
         """At least how long a body is."""
         self.lost: tuple[str, ...] = ()
 
     async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
+        (picture,) = job.pictures
+        return await self._render(fd, length_bytes, picture.target, token)
+
+    async def warm(
+        self, fd: int, length_bytes: int, job: Job, token: str
+    ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
+        """In the reverse order: the renderer chooses its own."""
+        self.jobs.append(job)
+        try:
+            for picture in reversed(job.pictures):
+                yield await self._render(fd, length_bytes, picture.target, token)
+        finally:
+            self.warms_ended += 1
+
+    async def _render(self, fd: int, length_bytes: int, target: Target, token: str) -> tuple[Rendered, bytes]:
         os.fstat(fd)  # still open
         assert length_bytes > 0
         self.renders += 1
@@ -143,9 +201,9 @@ class CountingRenderer:
         os.fstat(fd)
         if self.error is not None:
             raise self.error
-        body = f"{token} at {job.target}".encode().ljust(self.length_bytes, b".")
-        form = job.target.format or Format.JPEG
-        return Rendered(form, 8, 6, len(body), hashlib.md5(body).hexdigest(), self.lost), body
+        body = f"{token} at {target}".encode().ljust(self.length_bytes, b".")
+        form = target.format or Format.JPEG
+        return Rendered(target, form, 8, 6, len(body), hashlib.md5(body).hexdigest(), self.lost), body
 
 
 def rendition(
@@ -213,14 +271,27 @@ class SmallCdn:
             count=self.counters.count,
         )
         self.misses = Misses(self.originals, self.settings, lambda: self.now_s)
-        self.edge = Edge(
-            settings=self.settings,
-            allowed=AllowList(self.settings.size_rules),
+        self.edge = self.guarded(None)
+        self.application = Application(lambda _path: self.edge.answer, self.settings, self.telemetry)
+
+    def guarded(self, verifier: Verifier | None) -> Edge:
+        """An edge whose guard believes the verifier."""
+        settings = self.settings
+        guard = Guard(
+            settings.private_prefixes,
+            verifier,
+            self.telemetry.wall,
+            signs_originals=settings.sign_originals,
+        )
+        return Edge(
+            settings=settings,
+            allowed=AllowList(settings.size_rules),
             misses=self.misses,
             renditions=self.renditions,
             origin=self.origin,
+            guard=guard,
+            downloads=Downloads(settings, self.misses, self.originals, guard),
         )
-        self.application = Application(lambda _path: self.edge.answer, self.settings, self.telemetry)
 
     def _recipes(self) -> Mapping[Target, Recipe]:
         targets = {
@@ -229,7 +300,7 @@ class SmallCdn:
             for form in (None, *rule.qualities)
         }
         return {
-            target: Recipe(Job(target, qualities, self.settings.limits), self.digest)
+            target: Recipe(Job((Picture(target, qualities),), self.settings.limits), self.digest)
             for target, qualities in targets.items()
         }
 
@@ -264,11 +335,12 @@ class SmallCdn:
             ],
         }
         await self.application(scope, receive, send)
-        start, rest = sent
+        start, *rest = sent
+        assert [one.get("more_body", False) for one in rest] == [True] * (len(rest) - 1) + [False]
         names = [name for name, _ in start["headers"]]
         assert len(names) == len(set(names)), "a header is sent twice"
         told = {name.decode("ascii"): value.decode("ascii") for name, value in start["headers"]}
-        return Answer(start["status"], told, rest["body"])
+        return Answer(start["status"], told, b"".join(one["body"] for one in rest))
 
 
 class _Recording(Telemetry):

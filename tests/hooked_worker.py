@@ -6,7 +6,6 @@ An original is JSON: {"do": NAME, …}. Only tests start it; nothing of it is in
 from __future__ import annotations
 
 import codecs
-import functools
 import hashlib
 import json
 import os
@@ -21,7 +20,7 @@ from galerly_cdn.model import Facts, Format, Rendered
 from galerly_cdn.render import wire, worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from galerly_cdn.model import Job
 
@@ -45,21 +44,24 @@ def check() -> tuple[str, tuple[str, ...]]:
     return "0.0.0", ("script",)
 
 
-def prepare(original: bytes, job: Job) -> tuple[int, Callable[[], tuple[Rendered, bytes]]]:
+def prepare(original: bytes, job: Job) -> tuple[int, Iterator[tuple[Rendered, bytes]]]:
     assert job.limits.max_pixels > 0
     script = json.loads(original)
     if "weigh_at" in script:
         meet(script["weigh_at"], script)
-    return int(script.get("weight_bytes", 0)), functools.partial(render, original, job)
+    return int(script.get("weight_bytes", 0)), pictures(script, job)
 
 
-def render(original: bytes, job: Job) -> tuple[Rendered, bytes]:
-    script = json.loads(original)
-    body = HOOKS[script["do"]](script) or str(os.getpid()).encode()
-    size = job.target.size
-    length_bytes = len(body) + script.get("lie_bytes", 0)
-    md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
-    return Rendered(Format.JPEG, size.width_px, size.height_px, length_bytes, md5), body
+def pictures(script: Script, job: Job) -> Iterator[tuple[Rendered, bytes]]:
+    """`do` is done for every picture, or is one for each by its width; `lie_target` tells the first again."""
+    for picture in job.pictures:
+        size = picture.target.size
+        do = script["do"] if isinstance(script["do"], str) else script["do"][str(size.width_px)]
+        body = HOOKS[do](script | {"do": do, "picture": size.width_px}) or str(os.getpid()).encode()
+        target = job.pictures[0].target if "lie_target" in script else picture.target
+        length_bytes = len(body) + script.get("lie_bytes", 0)
+        md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+        yield Rendered(target, Format.JPEG, size.width_px, size.height_px, length_bytes, md5), body
 
 
 def inspect(original: bytes) -> Facts:

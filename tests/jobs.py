@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from galerly_cdn.model import Format, Job, Limits, Size, Target
+from galerly_cdn.model import Format, Job, Limits, Picture, Size, Target
 
 LIMITS = Limits(max_pixels=100_000_000, max_frames=256, max_coefficient_bytes=512 << 20)
 QUALITIES = {Format.JPEG: 85, Format.WEBP: 86, Format.AVIF: 72}
@@ -18,6 +18,16 @@ def job(
     keep_copyright: bool = False,
 ) -> Job:
     """A job for the box `WxH`."""
+    pictures = (Picture(target(box, form), qualities),)
+    return Job(pictures=pictures, limits=limits, keep_copyright=keep_copyright)
+
+
+def jobs(*targets: Target, limits: Limits = LIMITS, keep_copyright: bool = False) -> Job:
+    """One job for all of them."""
+    return Job(tuple(Picture(one, QUALITIES) for one in targets), limits, keep_copyright)
+
+
+def target(box: str, form: Format | None = None) -> Target:
+    """The box `WxH` in a format."""
     width, _, height = box.partition("x")
-    target = Target(Size(int(width), int(height)), form)
-    return Job(target=target, qualities=qualities, limits=limits, keep_copyright=keep_copyright)
+    return Target(Size(int(width), int(height)), form)

@@ -12,6 +12,7 @@ from galerly_cdn import listener
 from galerly_cdn.config import Settings
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from galerly_cdn.deliver import Response
@@ -76,16 +77,20 @@ class Viewer:
 
 
 class Served:
-    """A running server."""
+    """A running server; `tls` says what a viewer of https believes."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, tls: ssl.SSLContext | None = None) -> None:
         self.address = address
+        self.tls = tls
         place = urlsplit(address)
         self.host, self.port = place.hostname, place.port
 
     @contextlib.asynccontextmanager
     async def viewer(self) -> AsyncIterator[Viewer]:
-        reader, writer = await asyncio.open_connection(self.host, self.port)
+        name = "localhost" if self.tls else None
+        reader, writer = await asyncio.open_connection(
+            self.host, self.port, ssl=self.tls, server_hostname=name
+        )
         try:
             yield Viewer(reader, writer)
         finally:
@@ -104,14 +109,23 @@ async def serving(
     application: Application,
     settings: Settings = Settings(port=0),  # noqa: B008 - frozen
     refuse: Callable[[GalerlyError, str], Response] = listener.refuse,
+    *,
+    takes_bodies: bool = False,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Served]:
     """The application behind the listener on a free port of loopback."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    running = asyncio.ensure_future(
-        listener.serve(application, settings, refuse=refuse, on_ready=ready.set_result)
+    one = listener.Listener(
+        application=application,
+        host=settings.host,
+        port=settings.port,
+        takes_bodies=takes_bodies,
+        refuse=refuse,
+        on_ready=ready.set_result,
     )
+    running = asyncio.ensure_future(listener.serve(one, settings=settings))
     try:
-        yield Served(await ready)
+        yield Served(await ready, tls)
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.s3 import Objects
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -62,9 +64,12 @@ class OneMachine:
 
     def _start(self) -> None:
         settings = {"renditions": self.renditions, "workers": 1, **self.settings}
+        self._serve(settings, self.folder)
+
+    def _serve(self, settings: dict[str, object], *arguments: str | Path) -> None:
         variables = {f"GALERLY_{name.upper()}": str(value) for name, value in settings.items()}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "galerly_cdn", "serve", self.folder, "--port", "0"],
+            [sys.executable, "-m", "galerly_cdn", "serve", *arguments, "--port", "0"],
             stdout=subprocess.PIPE,
             env={**os.environ, **variables},
         )
@@ -118,3 +123,43 @@ class OneMachine:
             return Answer(response.status, told, response.read())
         finally:
             connection.close()
+
+
+@dataclass
+class OverS3(OneMachine):
+    """`galerly-cdn serve --store s3://…`; originals come by any other S3 client, and show at once."""
+
+    bucket: Objects | None = None
+
+    def __post_init__(self) -> None:
+        self._start()
+
+    @property
+    def objects(self) -> Objects:
+        assert self.bucket
+        return self.bucket
+
+    def _start(self) -> None:
+        told = self.objects.settings()
+        settings = {
+            "store": told.store,
+            "store_endpoint": told.store_endpoint,
+            "store_fresh_s": 0,
+            "workers": 1,
+            **self.settings,
+        }
+        self._serve(settings)
+
+    def put(self, key: str, original: bytes) -> None:
+        self.objects.put(f"originals/{key}", original)
+
+    def remove(self, key: str) -> None:
+        self.objects.remove(f"originals/{key}")
+
+    def rot(self) -> None:
+        def damaged(content: bytes) -> bytes:
+            return content[:-20] + bytes([content[-20] ^ 0x40]) + content[-19:]
+
+        for key in self.objects.names():
+            if key.startswith("resized/"):
+                self.objects.damage(key, damaged)

@@ -18,12 +18,14 @@ TARGET = Target(Size(800, 600), Format.WEBP)
 MIB = 1 << 20
 
 
-def made(key: str, body: bytes = b"the picture", target: Target = TARGET) -> Rendition:
+def made(
+    key: str, body: bytes = b"the picture", target: Target = TARGET, *, version: str = "v1"
+) -> Rendition:
     md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
     record = Record(
         key=key,
         target=target,
-        version="v1",
+        version=version,
         recipe="r1",
         format=target.format or Format.JPEG,
         width_px=800,

@@ -26,8 +26,9 @@ from galerly_cdn.model import Facts
 from tests.fakes import Gate, MemoryOriginals, SmallCdn, rendition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Iterable
 
+    from galerly_cdn.model import Listed
     from tests.fakes import Answer
 
 ALLOWED = url.AllowList(Settings().size_rules)
@@ -443,6 +444,27 @@ async def test_a_listing_is_a_second_old_at_most() -> None:
     assert (await catalog.collection()).keys == ("a.jpg",)
     now_s = 101.0
     assert (await catalog.collection()).keys == ("a.jpg", "b.jpg")
+
+
+async def test_a_listing_that_takes_long_is_remembered_for_long() -> None:
+    """A large remote store is not listed every second for whoever reloads the page."""
+    now_s = 100.0
+
+    class Slow(MemoryOriginals):
+        async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
+            nonlocal now_s
+            now_s += 2.0
+            async for one in super().list(prefix, after):
+                yield one
+
+    originals = Slow()
+    catalog = Catalog(originals, Headers().inspect, clock=lambda: now_s)
+    assert (await catalog.collection()).keys == ()
+    originals.put("a.jpg")
+    now_s = 139.9
+    assert (await catalog.collection()).keys == ()
+    now_s = 140.0
+    assert (await catalog.collection()).keys == ("a.jpg",)
 
 
 def test_what_makes_the_page_is_loaded_when_it_is_wanted() -> None:

@@ -41,6 +41,15 @@ def test_a_value_too_heavy_is_not_kept_and_replaces_what_was_there() -> None:
     assert memory.weight_bytes == 0
 
 
+def test_what_is_dropped_is_gone_and_weighs_nothing() -> None:
+    memory: MemoryCache[str, bytes] = MemoryCache(10, len)
+    memory.put("a", b"aaaa")
+    memory.drop("a")
+    memory.drop("a")
+    assert memory.get("a") is None
+    assert memory.weight_bytes == 0
+
+
 def test_no_memory_keeps_nothing() -> None:
     memory: MemoryCache[str, bytes] = MemoryCache(0, len)
     memory.put("a", b"a")

@@ -20,7 +20,7 @@ from galerly_cdn.aws import wheels
 from galerly_cdn.cli import about
 from galerly_cdn.config import DESCRIBED, Settings
 from galerly_cdn.errors import BuildFailed, SettingsError
-from galerly_cdn.model import Format, Rendered
+from galerly_cdn.model import Format, Rendered, Size, Target
 from tests import pictures
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ def test_a_render_that_fails_leaves_the_file_there_as_it_was(tmp_path: Path, con
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Renders without a worker."""
-    rendered = Rendered(Format.JPEG, 1, 1, 7, "0" * 32)
+    rendered = Rendered(Target(Size(1, 1)), Format.JPEG, 1, 1, 7, "0" * 32)
     monkeypatch.setattr(app, "render_file", lambda *_: (rendered, b"picture"))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import RenderTimeout, StoreUnreachable
-from galerly_cdn.model import Target
+from galerly_cdn.model import Size, Target
 from tests.fakes import SmallCdn, rendition
 
 PATH = "/resize/800x600/g/a.jpg"
@@ -42,6 +42,14 @@ async def test_what_memory_does_not_hold_the_store_answers() -> None:
     first, second = await cdn.ask(PATH), await cdn.ask(PATH)
     assert second.headers["cache-status"] == "galerly-cdn; hit; detail=store"
     assert second.body == first.body
+    assert cdn.renderer.renders == 1
+
+
+async def test_what_is_forgotten_is_read_from_the_store_again(cdn: SmallCdn) -> None:
+    await cdn.ask(PATH)
+    cdn.edge.forget(KEY, Target(Size(800, 600)))
+    answer = await cdn.ask(PATH)
+    assert answer.headers["cache-status"] == "galerly-cdn; hit; detail=store"
     assert cdn.renderer.renders == 1
 
 
@@ -176,6 +184,44 @@ async def test_the_original_changes_while_its_render_is_paused(cdn: SmallCdn) ->
     assert {answer.body for answer in answers} == {b"v2 g/a.jpg at 800x600"}
     assert {(await cdn.ask(PATH)).body for _ in range(20)} == {b"v2 g/a.jpg at 800x600"}
     assert cdn.renderer.renders == 2
+
+
+# while the store cannot be asked
+
+STALE = "galerly-cdn; hit; ttl=-90; detail=store-unreachable"
+
+
+@pytest.mark.parametrize("memory_cache_bytes", [0, 1 << 20])
+async def test_what_was_last_known_current_is_served_as_stale(memory_cache_bytes: int) -> None:
+    """From memory, or from renditions that lie elsewhere."""
+    cdn = SmallCdn(settings=Settings(memory_cache_bytes=memory_cache_bytes))
+    cdn.originals.put(KEY)
+    fresh = await cdn.ask(PATH)
+    cdn.originals.stale_s, cdn.originals.error = 90.6, StoreUnreachable()
+    stale = await cdn.ask(PATH)
+    assert (stale.status, stale.body, stale.headers["cache-status"]) == (200, fresh.body, STALE)
+    assert stale.headers["etag"] == fresh.headers["etag"]
+    not_modified = await cdn.ask(PATH, if_none_match=fresh.headers["etag"])
+    assert (not_modified.status, not_modified.headers["cache-status"]) == (304, STALE)
+    cdn.originals.stale_s, cdn.originals.error = 0.0, None
+    assert "ttl" not in (await cdn.ask(PATH)).headers["cache-status"]
+
+
+async def test_what_was_not_made_before_is_503_and_costs_no_render(cdn: SmallCdn) -> None:
+    await cdn.ask(PATH)
+    cdn.originals.stale_s, cdn.originals.error = 90.0, StoreUnreachable()
+    answer = await cdn.ask("/resize/tiny/g/a.jpg")
+    assert (answer.status, answer.code) == (503, "store-unreachable")
+    assert answer.headers["retry-after"] == "1"
+    assert answer.headers["cache-control"] == "no-store"
+    assert cdn.renderer.renders == 1
+
+
+async def test_a_store_that_is_only_late_fills_what_was_not_made_before(cdn: SmallCdn) -> None:
+    cdn.originals.stale_s = 2.0
+    answer = await cdn.ask(PATH)
+    assert (answer.status, answer.body) == (200, b"v1 g/a.jpg at 800x600")
+    assert answer.headers["cache-status"] == "galerly-cdn; fwd=uri-miss; stored"
 
 
 # together

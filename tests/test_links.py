@@ -15,7 +15,7 @@ from galerly_cdn.config import Settings
 from galerly_cdn.errors import FormatNotAllowed, MalformedKey, SizeNotAllowed
 from galerly_cdn.links import Links
 from galerly_cdn.model import Format
-from galerly_cdn.url import AllowList, parse
+from galerly_cdn.url import AllowList, PictureRequest, parse
 from tests.test_url import keys
 
 LINKS = Links("https://cdn.example.com")
@@ -105,6 +105,7 @@ def test_the_server_understands_every_address(key: str, width: int, height: int,
         matched = re.fullmatch(r"(\S+) ([0-9]+)w", candidate)
         assert matched is not None
         asked = parse(matched[1].encode("ascii"), ALLOWED)
+        assert isinstance(asked, PictureRequest)
         assert (asked.key, asked.target.format) == (key, form)
         assert asked.target.size.fit(width, height)[0] == int(matched[2])
         widths.append(int(matched[2]))

@@ -13,6 +13,7 @@ import pytest
 from galerly_cdn import listener
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import SettingsError
+from galerly_cdn.listener import Listener
 from tests.listening import Echo, Served, answer, get, run, serving
 
 if TYPE_CHECKING:
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
     from galerly_cdn.listener import Receive, Scope, Send
 
 
+def _listener(host: str = "127.0.0.1", port: int = 0) -> Listener:
+    return Listener(application=Echo(), host=host, port=port)
+
+
 def test_a_port_in_use_is_one_clear_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError) as raised:
-            listener.run(listener.serve(Echo(), Settings(port=port)))
+            listener.run(listener.serve(_listener("127.0.0.1", port), settings=Settings()))
     assert raised.value.problems == [f"host, port: cannot listen on 127.0.0.1:{port}: Address already in use"]
 
 
@@ -41,7 +46,7 @@ def test_a_port_in_use_is_one_clear_error() -> None:
 )
 def test_a_host_that_is_not_ours_is_one_clear_error(host: str, reason: str) -> None:
     with pytest.raises(SettingsError) as raised:
-        listener.run(listener.serve(Echo(), Settings(host=host, port=0)))
+        listener.run(listener.serve(_listener(host, 0), settings=Settings()))
     assert raised.value.problems == [f"host, port: cannot listen on {host}:0: {reason}"]
 
 
@@ -73,6 +78,39 @@ def _has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def test_several_listeners_are_told_in_order_and_each_has_its_own_application_and_caps() -> None:
+    async def scenario() -> None:
+        told: asyncio.Queue[str] = asyncio.Queue()
+        one_client = Settings(max_connections=1)
+        listeners = [
+            Listener(application=application, host="127.0.0.1", port=0, on_ready=told.put_nowait)
+            for application in (Echo(), lambda _, __, send: answer(send, b"the other"))
+        ]
+        running = asyncio.ensure_future(listener.serve(*listeners, settings=one_client))
+        first, second = Served(await told.get()), Served(await told.get())
+        async with first.viewer() as viewer, second.viewer() as other:
+            await viewer.send(get("/a"))
+            assert json.loads((await viewer.response())[2])["raw_path"] == "/a"
+            await other.send(get("/a"))
+            assert (await other.response())[2] == b"the other"
+            async with first.viewer() as third:
+                assert (await third.response())[0] == 503
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    run(scenario())
+
+
+def test_if_one_address_cannot_be_listened_on_none_is_and_nobody_is_told() -> None:
+    told: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        first = Listener(application=Echo(), host="127.0.0.1", port=0, on_ready=told.append)
+        with pytest.raises(SettingsError, match="Address already in use"):
+            listener.run(listener.serve(first, _listener(port=taken.getsockname()[1]), settings=Settings()))
+    assert told == []
 
 
 def test_a_large_body_is_answered_without_a_reset() -> None:
@@ -175,9 +213,10 @@ async def drain():
         sys.stdin.readline()
 
 settings = Settings(port=0, drain_s=float(sys.argv[1]))
-serving = listener.serve(
-    application, settings, on_ready=lambda address: print(address, flush=True), on_drain=drain
+one = listener.Listener(
+    application=application, host="127.0.0.1", port=0, on_ready=lambda address: print(address, flush=True)
 )
+serving = listener.serve(one, settings=settings, on_drain=drain)
 print(listener.run(serving), flush=True)
 """
 

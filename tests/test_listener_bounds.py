@@ -1,154 +1,24 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import json
-from collections import Counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from uvicorn import Config
-from uvicorn.server import ServerState
 
-from galerly_cdn import listener
 from galerly_cdn.config import Settings
-from galerly_cdn.listener.connection import MAX_HEADER_BYTES, MAX_PIPELINED, MAX_URL_BYTES, Connection
+from galerly_cdn.listener.connection import MAX_HEADER_BYTES, MAX_PIPELINED, MAX_URL_BYTES
 from galerly_cdn.listener.outlet import LINGER_S, PROGRESS_BYTES
+from tests.lines import SETTINGS, Line
 from tests.listening import Echo, answer, get
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from galerly_cdn.listener import Receive, Scope, Send
 
-    from galerly_cdn.deliver import Response
-    from galerly_cdn.errors import GalerlyError
-    from galerly_cdn.listener import Application, Receive, Scope, Send
-
-SETTINGS = Settings(header_deadline_s=10, idle_s=60, write_deadline_s=30)
 PARTIAL = b"GET /a HTTP/1.1\r\nHost: a\r\nX"
-
-
-class Timer:
-    def __init__(self) -> None:
-        self.is_cancelled = False
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
-
-
-class Clock:
-    """A loop whose time is told: what a connection asks of an event loop, without waiting."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-        self._order = itertools.count()
-        self._due: list[tuple[float, int, Timer, Callable[[], None]]] = []
-
-    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
-        timer = Timer()
-        heapq.heappush(self._due, (self.now_s + delay_s, next(self._order), timer, callback))
-        return timer
-
-    def create_task(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        return asyncio.get_running_loop().create_task(coroutine)
-
-    def pass_s(self, seconds: float) -> None:
-        until_s = self.now_s + seconds
-        while self._due and self._due[0][0] <= until_s:
-            self.now_s, _, timer, callback = heapq.heappop(self._due)
-            if not timer.is_cancelled:
-                callback()
-        self.now_s = until_s
-
-
-class Wire:
-    """A transport that remembers what was written, and pretends the client has not read `unsent_bytes`."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.sent = b""
-        self.unsent_bytes = 0
-        self.ended = ""
-        self.has_sent_end = False
-        self.is_paused = False
-
-    def write(self, data: bytes) -> None:
-        assert not self.has_sent_end
-        self.sent += data
-
-    def write_eof(self) -> None:
-        self.has_sent_end = True
-
-    def close(self) -> None:
-        self.ended = self.ended or "closed"
-
-    def abort(self) -> None:
-        self.ended = self.ended or "aborted"
-
-    def is_closing(self) -> bool:
-        return bool(self.ended)
-
-    def get_write_buffer_size(self) -> int:
-        return self.unsent_bytes
-
-    def pause_reading(self) -> None:
-        self.is_paused = True
-
-    def resume_reading(self) -> None:
-        self.is_paused = False
-
-    def is_reading(self) -> bool:
-        return not self.is_paused
-
-    def get_extra_info(self, name: str) -> tuple[str, int] | None:
-        return (self.address, 50000) if name == "peername" else None
-
-
-class Line:
-    """A connection on a pretended wire; several may share one server and one clock."""
-
-    def __init__(
-        self,
-        application: Application,
-        beside: Line | None = None,
-        settings: Settings = SETTINGS,
-        address: str = "192.0.2.1",
-    ) -> None:
-        config = Config(
-            cast("Any", application), lifespan="off", log_config=None, ws="none", interface="asgi3"
-        )
-        config.timeout_keep_alive = cast("int", SETTINGS.idle_s)
-        config.load()
-        self.clock: Clock = beside.clock if beside else Clock()
-        self.state: ServerState = beside.state if beside else ServerState()
-        self.clients: Counter[str] = beside.clients if beside else Counter()
-        self.refused: list[tuple[str, str]] = []
-        self.connection = Connection(
-            config,
-            self.state,
-            {},
-            cast("Any", self.clock),
-            settings=settings,
-            refuse=self._refuse,
-            clients=self.clients,
-        )
-        self.wire = Wire(address)
-        self.connection.connection_made(cast("Any", self.wire))
-
-    def _refuse(self, error: GalerlyError, client: str) -> Response:
-        self.refused.append((error.code, client))
-        return listener.refuse(error, client)
-
-    async def feed(self, raw: bytes) -> None:
-        """Bytes arrive; every task they start gets its turn."""
-        self.connection.data_received(raw)
-        for _ in range(4):
-            await asyncio.sleep(0)
-
-    def statuses(self) -> list[int]:
-        return [int(part[:3]) for part in self.wire.sent.split(b"HTTP/1.1 ")[1:]]
 
 
 async def test_headers_that_do_not_come_end_the_connection_without_a_word() -> None:
@@ -313,7 +183,7 @@ async def test_one_address_has_its_own_cap_and_loopback_none() -> None:
         assert Line(Echo(), first, one, address=address).refused == []
     first.connection.connection_lost(None)
     second.connection.connection_lost(ConnectionResetError())
-    assert "192.0.2.1" not in first.clients
+    assert "192.0.2.1" not in first.crowd._by_address
     assert Line(Echo(), first, one).refused == []
 
 
@@ -386,7 +256,7 @@ async def test_a_client_that_has_gone_is_told_to_the_application_and_holds_nothi
     await asyncio.gather(*line.state.tasks)
     assert told == ["http.disconnect"]
     assert line.wire.sent == b""
-    assert (len(line.state.connections), len(line.clients)) == (0, 0)
+    assert (len(line.state.connections), len(line.crowd)) == (0, 0)
     line.clock.pass_s(1000)
 
 
@@ -412,7 +282,7 @@ async def test_a_line_break_in_a_header_never_reaches_the_wire(
     await line.feed(get())
     assert line.statuses() == ([500] if sized else [])
     assert b"smuggled" not in line.wire.sent
-    assert line.wire.has_sent_end
+    assert (line.wire.has_sent_end, line.wire.ended) == ((True, "") if sized else (False, "aborted"))
 
 
 @pytest.mark.parametrize(
@@ -449,7 +319,7 @@ async def test_an_error_of_the_application_is_a_500_without_its_text(
     line = Line(broken)
     await line.feed(get())
     assert b"secret" not in line.wire.sent
-    assert line.wire.has_sent_end
+    assert (line.wire.has_sent_end, line.wire.ended) == ((False, "aborted") if started else (True, ""))
     assert line.statuses() == ([200] if started else [500])
     if not started:
         body = json.loads(line.wire.sent.partition(b"\r\n\r\n")[2])
@@ -523,3 +393,17 @@ async def test_a_head_is_bounded_however_it_is_cut(
         sent_bytes += cut
     assert line.statuses() == [status]
     assert bound_bytes - len(start) <= sent_bytes <= bound_bytes + MAX_URL_BYTES + max(cuts)
+
+
+@given(
+    size=st.integers(1, 40_000), length_bytes=st.integers(MAX_HEADER_BYTES - 2000, MAX_HEADER_BYTES + 2000)
+)
+async def test_a_whole_head_over_the_bound_is_refused_however_it_is_cut(size: int, length_bytes: int) -> None:
+    application = Echo()
+    line = Line(application)
+    headers = b"Host: a\r\nX: \r\n"
+    raw = b"GET /a HTTP/1.1\r\n" + headers[:-2] + b"a" * (length_bytes - len(headers)) + b"\r\n\r\n"
+    for at in range(0, len(raw), size):
+        line.connection.data_received(raw[at : at + size])
+    await line.feed(b"")
+    assert line.statuses() == [200 if length_bytes <= MAX_HEADER_BYTES else 431]

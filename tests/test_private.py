@@ -12,14 +12,11 @@ from click.testing import CliRunner
 from galerly_cdn import cli, keyring, layers
 from galerly_cdn.asgi import Application
 from galerly_cdn.config import Settings
-from galerly_cdn.edge import Edge
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.forwarded import networks, viewer
 from galerly_cdn.grant import Grant, gallery_resource
 from galerly_cdn.links import Links
-from galerly_cdn.private import Guard
 from galerly_cdn.signing import Signer, Verifier, new_pair, public_key
-from galerly_cdn.url import AllowList
 from tests.fakes import SmallCdn
 
 if TYPE_CHECKING:
@@ -40,15 +37,7 @@ def private_cdn(settings: Settings = SETTINGS) -> SmallCdn:
     cdn = SmallCdn(settings=settings)
     for key in ("clients/smith/1.jpg", "clients/jones/1.jpg", "public/1.jpg"):
         cdn.originals.put(key)
-    guard = Guard(settings.private_prefixes, Verifier({"K1": public_key(PUBLIC)}, [HOST]), cdn.telemetry.wall)
-    cdn.edge = Edge(
-        settings=settings,
-        allowed=AllowList(settings.size_rules),
-        misses=cdn.misses,
-        renditions=cdn.renditions,
-        origin=cdn.origin,
-        guard=guard,
-    )
+    cdn.edge = cdn.guarded(Verifier({"K1": public_key(PUBLIC)}, [HOST]))
     cdn.application = Application(lambda _path: cdn.edge.answer, settings, cdn.telemetry)
     return cdn
 

@@ -6,38 +6,50 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galerly_cdn.model import Format, Job, Limits, Size, Target
+from galerly_cdn.model import Format, Job, Limits, Picture, Size, Target
 from galerly_cdn.render import header, jpeg, pipeline, recipe
 from tests import pictures
 from tests.color_difference import opened
 from tests.jobs import ALL_FORMATS, LIMITS, job
 
-JOBS = st.builds(
-    Job,
-    target=st.builds(
+QUALITY = st.integers(1, 3)
+PICTURES = st.builds(
+    Picture,
+    st.builds(
         Target,
         st.builds(Size, st.sampled_from([150, 800]), st.sampled_from([150, 600])),
         st.sampled_from([None, *Format]),
     ),
-    qualities=st.fixed_dictionaries(
-        {form: st.integers(1, 3) for form in (Format.JPEG, Format.WEBP, Format.AVIF)}
-    ),
-    limits=st.just(LIMITS),
-    keep_copyright=st.booleans(),
+    st.fixed_dictionaries(dict.fromkeys((Format.JPEG, Format.WEBP, Format.AVIF), QUALITY)),
 )
+JOBS = st.builds(Job, st.tuples(PICTURES), st.just(LIMITS), st.booleans())
 
 
 def decisions(one: Job) -> tuple[object, ...]:
     """What decides a rendition's bytes, spelled out a second time."""
-    form = one.target.format
-    quality = None if form is Format.PNG else one.qualities[form or Format.JPEG]
-    return (one.target, quality, one.keep_copyright)
+    (picture,) = one.pictures
+    form = picture.target.format
+    quality = None if form is Format.PNG else picture.qualities[form or Format.JPEG]
+    return (picture.target, quality, one.keep_copyright)
 
 
 @given(JOBS, JOBS)
 def test_recipes_are_equal_exactly_when_everything_that_decides_the_bytes_is(one: Job, other: Job) -> None:
     equal = recipe.digest(one, "8.18.7") == recipe.digest(other, "8.18.7")
     assert equal == (decisions(one) == decisions(other))
+
+
+@pytest.mark.parametrize(
+    ("box", "form", "found"),
+    [
+        ("150x150", None, "b1ac7e9aeaaceb22"),
+        ("800x600", Format.WEBP, "a3394645612d1c17"),
+        ("2000x2000", Format.AVIF, "529c9d9e171f370a"),
+    ],
+)
+def test_a_recipe_stays_the_same_until_a_picture_does(box: str, form: Format | None, found: str) -> None:
+    """Another one makes every stored rendition anew: raise `RENDERER`, and then these."""
+    assert recipe.digest(job(box, form), "8.18.7") == found
 
 
 def test_a_recipe_is_sixteen_hexadecimal_digits() -> None:

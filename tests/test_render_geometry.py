@@ -11,7 +11,7 @@ from galerly_cdn.model import Format, Size
 from galerly_cdn.render import header, pipeline
 from tests import pictures
 from tests.color_difference import difference, opened
-from tests.jobs import ALL_FORMATS, job
+from tests.jobs import ALL_FORMATS, job, target
 
 SIDES = st.integers(1, 900) | st.sampled_from([1, 2, 3, 4999, 5000])
 BOXES = st.builds(Size, st.integers(1, 700), st.integers(1, 700))
@@ -52,7 +52,7 @@ def test_every_rendition_has_the_sides_computed_from_the_upright_original(
 def test_every_format_gives_the_same_sides(form: Format, box: str, sides: tuple[int, int]) -> None:
     original = plain("JPEG", sides, 1)
     rendered, body = pipeline.render(original, job(box, form))
-    assert opened(body).size == job(box).target.size.fit(*sides)
+    assert opened(body).size == target(box).size.fit(*sides)
     assert (rendered.format, opened(body).format) == (form, form.value.upper())
     assert rendered.length_bytes == len(body)
 

@@ -9,6 +9,7 @@ import pyvips
 
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.render import loaders, wheel
+from galerly_cdn.render.kind import Kind, sniff
 from galerly_cdn.render.specimens import SPECIMENS
 from tests import pictures
 
@@ -28,7 +29,7 @@ for name in sys.argv[2:]:
     except pyvips.Error as error:
         print(name, "blocked" if "operation is blocked" in str(error) else "open")
 """
-KINDS = {kind for kind in loaders.Kind if kind is not loaders.Kind.HEIC}
+KINDS = {kind for kind in Kind if kind is not Kind.HEIC}
 
 
 def every_loader() -> dict[str, str]:
@@ -61,13 +62,13 @@ def test_every_loader_outside_the_allow_list_is_blocked(tmp_path: Path) -> None:
 
 def test_formats_are_decodable_because_a_specimen_was_decoded() -> None:
     assert loaders.decodable() >= KINDS
-    assert set(SPECIMENS) == {kind.value for kind in loaders.Kind}
+    assert set(SPECIMENS) == {kind.value for kind in Kind}
 
 
 @pytest.mark.parametrize("name", SPECIMENS)
 def test_a_specimen_is_what_its_name_says(name: str) -> None:
-    assert loaders.sniff(SPECIMENS[name]).value == name
-    image = loaders.load(SPECIMENS[name], loaders.Kind(name))
+    assert sniff(SPECIMENS[name]).value == name
+    image = loaders.load(SPECIMENS[name], Kind(name))
     assert (image.width, image.height) == (16, 16)
 
 
@@ -76,7 +77,7 @@ def test_a_decoder_that_fails_the_self_test_is_left_out(
     monkeypatch: pytest.MonkeyPatch, specimen: bytes
 ) -> None:
     monkeypatch.setitem(SPECIMENS, "jpeg", specimen)
-    assert loaders.Kind.JPEG not in loaders.decodable.__wrapped__()
+    assert Kind.JPEG not in loaders.decodable.__wrapped__()
 
 
 def test_the_right_libvips_is_accepted() -> None:

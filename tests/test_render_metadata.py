@@ -9,6 +9,7 @@ from galerly_cdn.model import Format
 from galerly_cdn.render import loaders, pipeline
 from galerly_cdn.render.credit import Credit
 from galerly_cdn.render.credit import read as read_credit
+from galerly_cdn.render.kind import Kind
 from tests import pictures
 from tests.color_difference import opened
 from tests.jobs import ALL_FORMATS, job
@@ -38,7 +39,7 @@ def with_iptc(byline: bytes, rights: bytes) -> bytes:
 
 
 def read(original: bytes) -> Credit:
-    return read_credit(loaders.load(original, loaders.Kind.JPEG))
+    return read_credit(loaders.load(original, Kind.JPEG))
 
 
 @pytest.mark.parametrize("form", ALL_FORMATS)

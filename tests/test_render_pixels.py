@@ -241,7 +241,7 @@ def test_of_an_animation_the_first_frame_is_shown(original: bytes) -> None:
 def test_shrinking_leaves_the_margin_of_each_size() -> None:
     read = header.read(pictures.jpeg(1600, 1200))
     for box in ("150x150", "400x400", "800x600"):
-        plan = pipeline.planned(read, job(box))
+        (plan,) = pipeline.planned(read, job(box))
         shrink = pipeline.shrink_on_load(plan)["shrink"]
         left = 1600 / shrink / plan.width_px
-        assert shrink == 1 or left >= recipe.margin(plan.job.target.size)
+        assert shrink == 1 or left >= recipe.margin(plan.picture.target.size)

@@ -15,6 +15,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.model import Format, Limits
 from galerly_cdn.render import codecs, header, loaders, pipeline
+from galerly_cdn.render.kind import Kind, sniff
 from galerly_cdn.render.specimens import SPECIMENS
 from tests import pictures
 from tests.jobs import ALL_FORMATS, LIMITS, job
@@ -74,8 +75,8 @@ def test_magic_bytes_alone_are_not_enough(magic: str) -> None:
 
 
 def test_a_format_whose_decoder_is_missing_is_refused_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loaders, "decodable", lambda: frozenset({loaders.Kind.JPEG}))
-    assert loaders.sniff(SPECIMENS["heic"]) is loaders.Kind.HEIC
+    monkeypatch.setattr(loaders, "decodable", lambda: frozenset({Kind.JPEG}))
+    assert sniff(SPECIMENS["heic"]) is Kind.HEIC
     with pytest.raises(UnsupportedFormat):
         pipeline.render(SPECIMENS["heic"], job())
 

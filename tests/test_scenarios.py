@@ -15,12 +15,13 @@ from PIL import Image
 
 from galerly_cdn.grant import Grant, gallery_resource
 from galerly_cdn.signing import Signer, new_pair
-from tests import pictures
-from tests.shapes import Answer, OneMachine
+from tests import pictures, s3
+from tests.shapes import Answer, OneMachine, OverS3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.s3 import S3Server
     from tests.shapes import Shape
 
 SCENARIOS = tomllib.loads((Path(__file__).parent / "scenarios.toml").read_text("utf-8"))["scenario"]
@@ -30,45 +31,87 @@ _PUBLIC_PEM, _PRIVATE_PEM = new_pair(ecdsa=True)
 _SIGNER = Signer("K1", _PRIVATE_PEM)
 
 
+SHAPES = ["a folder", "S3"]
+
+
+@pytest.fixture(scope="session")
+def s3_server(request: pytest.FixtureRequest) -> S3Server:
+    """A real one where there is one."""
+    server: S3Server = request.getfixturevalue("versitygw" if s3.versitygw_program() else "moto")
+    return server
+
+
 @pytest.fixture(scope="module")
-def one_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneMachine]:
-    root = tmp_path_factory.mktemp("one-machine")
-    shape = OneMachine(root / "photographs", root / "renditions")
-    yield shape
-    shape.stop()
+def start(s3_server: S3Server) -> Callable[[str, Path, dict[str, object]], OneMachine]:
+    """Starts a shape by its name."""
+
+    def started(name: str, root: Path, settings: dict[str, object]) -> OneMachine:
+        if name == "S3":
+            return OverS3(root, root, settings, s3_server.bucket())
+        return OneMachine(root / "photographs", root / "renditions", settings)
+
+    return started
+
+
+@pytest.fixture(scope="module")
+def common(
+    tmp_path_factory: pytest.TempPathFactory, start: Callable[[str, Path, dict[str, object]], OneMachine]
+) -> Iterator[Callable[[str], OneMachine]]:
+    """The shapes without settings of their own, started when the first scenario needs them."""
+    running: dict[str, OneMachine] = {}
+
+    def shared(name: str) -> OneMachine:
+        if name not in running:
+            running[name] = start(name, tmp_path_factory.mktemp("common"), {})
+        return running[name]
+
+    yield shared
+    for shape in running.values():
+        shape.stop()
 
 
 @pytest.fixture
-def shape(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shape]:
+def shape(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    common: Callable[[str], OneMachine],
+    start: Callable[[str, Path, dict[str, object]], OneMachine],
+) -> Iterator[Shape]:
     """A running shape; one of its own for a scenario with settings of its own."""
-    settings: dict[str, object] = request.param
+    name, settings = request.param
     if not settings:
-        yield request.getfixturevalue("one_machine")
+        yield common(name)
         return
-    if "private_prefixes" in settings:
+    if settings.keys() & {"private_prefixes", "sign_originals"}:
         keys = tmp_path / "keys"
         keys.mkdir()
         (keys / "K1.pem").write_bytes(_PUBLIC_PEM)
         settings = {**settings, "public_keys": keys, "public_urls": PUBLIC_URL}
-    shape = OneMachine(tmp_path / "photographs", tmp_path / "renditions", settings)
-    yield shape
-    shape.stop()
+    running = start(name, tmp_path, settings)
+    yield running
+    running.stop()
 
 
 @pytest.mark.parametrize(
     ("shape", "scenario"),
-    [pytest.param(one.get("settings", {}), one, id=one["name"]) for one in SCENARIOS],
+    [
+        pytest.param((name, one.get("settings", {})), one, id=f"{one['name']}, {name}")
+        for one in SCENARIOS
+        for name in SHAPES
+    ],
     indirect=["shape"],
 )
 def test_scenario(shape: Shape, scenario: dict[str, Any]) -> None:
     gallery = f"gallery-{next(_numbers)}"
-    for name, recipe in scenario.get("originals", {}).items():
-        shape.put(f"{gallery}/{name}", made(recipe))
+    originals = {name: made(recipe) for name, recipe in scenario.get("originals", {}).items()}
+    for name, original in originals.items():
+        shape.put(f"{gallery}/{name}", original)
     before: Answer | None = None
     for number, step in enumerate(scenario["steps"], 1):
         answer = perform(shape, gallery, dict(step), before)
+        originals |= {name: made(recipe) for name, recipe in step.get("put", {}).items()}
         if answer is not None:
-            problems = list(disappointments(answer, before, step))
+            problems = list(disappointments(answer, before, step, originals))
             assert not problems, f"step {number}, {step}: {problems}; {answer.status} {answer.headers}"
             before = answer
 
@@ -112,8 +155,13 @@ def signed(path: str, gallery: str, *, lasts_s: int = 600, whole: str | None = N
     return _SIGNER.url(address, grant).removeprefix(PUBLIC_URL)
 
 
-def disappointments(answer: Answer, before: Answer | None, step: dict[str, Any]) -> Iterator[str]:
+def disappointments(
+    answer: Answer, before: Answer | None, step: dict[str, Any], originals: dict[str, bytes]
+) -> Iterator[str]:
     """Every expectation of the step that the answer does not meet."""
+    first, last = step.get("bytes", (0, None))
+    if "holds" in step and answer.body != originals[step["holds"]][first:last]:
+        yield f"the body is not {step['holds']}, from {first} to {last}"
     expected = {"status": 200, **step}
     for name, look in LOOKS.items():
         if name in expected and look(answer) != expected[name]:

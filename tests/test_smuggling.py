@@ -16,6 +16,9 @@ GET = b"GET /a HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 SMUGGLED = b"0\r\n\r\n"
 
+each_kind = pytest.mark.parametrize("takes_bodies", [False, True], ids=["bodies dropped", "bodies taken"])
+"""The viewers' listener, and one whose application may read what comes behind a head."""
+
 REFUSED = {
     # Two framings of one body (RFC 9112 §6.3): a proxy believes one, we the other.
     "content-length and transfer-encoding": (
@@ -158,13 +161,14 @@ ANSWERED = {
 }
 
 
+@each_kind
 @pytest.mark.parametrize(("raw", "status"), REFUSED.values(), ids=REFUSED.keys())
 def test_what_can_be_read_in_two_ways_is_refused_and_nothing_after_it_is_answered(
-    raw: bytes, status: int
+    raw: bytes, status: int, *, takes_bodies: bool
 ) -> None:
     async def scenario() -> None:
         application = Echo()
-        async with serving(application) as served, served.viewer() as viewer:
+        async with serving(application, takes_bodies=takes_bodies) as served, served.viewer() as viewer:
             await viewer.send(raw + SECOND)
             got, headers, body = await viewer.response()
             assert got == status
@@ -182,11 +186,14 @@ def test_what_can_be_read_in_two_ways_is_refused_and_nothing_after_it_is_answere
     run(scenario())
 
 
+@each_kind
 @pytest.mark.parametrize(("raw", "path"), ANSWERED_ONCE.values(), ids=ANSWERED_ONCE.keys())
-def test_a_connections_last_request_is_answered_and_nothing_after_it(raw: bytes, path: str) -> None:
+def test_a_connections_last_request_is_answered_and_nothing_after_it(
+    raw: bytes, path: str, *, takes_bodies: bool
+) -> None:
     async def scenario() -> None:
         application = Echo()
-        async with serving(application) as served, served.viewer() as viewer:
+        async with serving(application, takes_bodies=takes_bodies) as served, served.viewer() as viewer:
             await viewer.send(raw + SECOND)
             status, headers, body = await viewer.response()
             assert (status, json.loads(body)["raw_path"], headers["connection"]) == (200, path, "close")
@@ -196,12 +203,13 @@ def test_a_connections_last_request_is_answered_and_nothing_after_it(raw: bytes,
     run(scenario())
 
 
+@each_kind
 @pytest.mark.parametrize(("raw", "path", "query"), ANSWERED.values(), ids=ANSWERED.keys())
 def test_what_can_be_read_in_one_way_is_answered_and_so_is_what_follows(
-    raw: bytes, path: str, query: str
+    raw: bytes, path: str, query: str, *, takes_bodies: bool
 ) -> None:
     async def scenario() -> None:
-        async with serving(Echo()) as served, served.viewer() as viewer:
+        async with serving(Echo(), takes_bodies=takes_bodies) as served, served.viewer() as viewer:
             await viewer.send(raw + SECOND)
             status, headers, body = await viewer.response()
             told = json.loads(body)

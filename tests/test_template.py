@@ -196,6 +196,7 @@ def test_a_private_prefix_has_a_behaviour_that_asks_for_a_signature_first(privat
         "/resize/*/clients/*",
         "/resize/*/studio/2026/*",
         "/resize/*",
+        "/original/*",
     ]
     for one in behaviors:
         is_private = one["PathPattern"] != "/resize/*"
@@ -205,8 +206,9 @@ def test_a_private_prefix_has_a_behaviour_that_asks_for_a_signature_first(privat
         assert one["FunctionAssociations"] == [
             {"EventType": event, "FunctionARN": {"Fn::GetAtt": [function, "FunctionARN"]}} for event in events
         ]
-        headers = "PrivateHeaders" if is_private else "PublicHeaders"
-        assert one["ResponseHeadersPolicyId"] == {"Ref": headers}
+        original = "Original" if one["PathPattern"].startswith("/original/") else ""
+        headers = "Private" if is_private else "Public"
+        assert one["ResponseHeadersPolicyId"] == {"Ref": f"{headers}{original}Headers"}
 
 
 def test_every_private_address_that_is_canonical_meets_its_behaviour(private: Settings) -> None:
@@ -221,8 +223,9 @@ def test_every_private_address_that_is_canonical_meets_its_behaviour(private: Se
 
 def test_all_private_leaves_no_public_behaviour(private: Settings) -> None:
     settings = Settings(private_prefixes=("/",), public_keys=private.public_keys)
-    (one,) = distribution(template.render(settings))["CacheBehaviors"]
-    assert (one["PathPattern"], one["TrustedKeyGroups"]) == ("/resize/*", [{"Ref": "Signers"}])
+    behaviors = distribution(template.render(settings))["CacheBehaviors"]
+    assert [one["PathPattern"] for one in behaviors] == ["/resize/*", "/original/*"]
+    assert all(one["TrustedKeyGroups"] == [{"Ref": "Signers"}] for one in behaviors)
 
 
 def test_every_key_of_the_folder_signs_so_that_one_can_follow_another(private: Settings) -> None:
@@ -236,7 +239,63 @@ def test_every_key_of_the_folder_signs_so_that_one_can_follow_another(private: S
 
 
 def test_nothing_of_private_galleries_is_there_without_them() -> None:
-    assert not {"Signers", "PrivateViewer", "PrivateHeaders"} & set(RESOURCES)
+    assert not {"Signers", "PrivateViewer", "PrivateHeaders", "PrivateOriginalHeaders"} & set(RESOURCES)
+    assert [one["PathPattern"] for one in DISTRIBUTION["CacheBehaviors"]] == ["/resize/*"]
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "sign_originals", "patterns"),
+    [
+        ((), True, {"/original/*": "PrivateOriginalHeaders"}),
+        (PREFIXES, True, {"/original/*": "PrivateOriginalHeaders"}),
+        (("/",), False, {"/original/*": "PrivateOriginalHeaders"}),
+        ((), False, {"/original/*": "PublicOriginalHeaders"}),
+        (
+            PREFIXES,
+            False,
+            {
+                "/original/clients/*": "PrivateOriginalHeaders",
+                "/original/studio/2026/*": "PrivateOriginalHeaders",
+                "/original/*": "PublicOriginalHeaders",
+            },
+        ),
+    ],
+)
+def test_originals_are_handed_out_as_downloads_to_whom_the_settings_say(
+    prefixes: tuple[str, ...],
+    sign_originals: bool,  # noqa: FBT001
+    patterns: dict[str, str],
+    private: Settings,
+) -> None:
+    settings = Settings(
+        private_prefixes=prefixes, sign_originals=sign_originals, public_keys=private.public_keys
+    )
+    text = template.render(settings)
+    resources = cloudformation.read(text)["Resources"]
+    found = {
+        one["PathPattern"]: one
+        for one in distribution(text)["CacheBehaviors"]
+        if one["PathPattern"].startswith("/original/")
+    }
+    assert {name: one["ResponseHeadersPolicyId"]["Ref"] for name, one in found.items()} == patterns
+    for one in found.values():
+        policy = one["ResponseHeadersPolicyId"]["Ref"]
+        assert ("TrustedKeyGroups" in one) == policy.startswith("Private")
+        assert [each["EventType"] for each in one["FunctionAssociations"]] == [
+            "viewer-request",
+            "viewer-response",
+        ]
+        items = properties(policy, resources)["ResponseHeadersPolicyConfig"]["CustomHeadersConfig"]["Items"]
+        assert {"Header": "Content-Disposition", "Value": "attachment", "Override": True} in items
+    readable = properties("BucketPolicy", resources)["PolicyDocument"]["Statement"]
+    assert "CloudFrontReadsOriginals" in {one["Sid"] for one in readable}
+
+
+def test_nobody_is_handed_an_original_where_there_is_no_key() -> None:
+    """The default behaviour's function answers 403; CloudFront could not even read them."""
+    assert "CloudFrontReadsOriginals" not in {
+        one["Sid"] for one in properties("BucketPolicy")["PolicyDocument"]["Statement"]
+    }
 
 
 @pytest.mark.parametrize("prefix", ["été", "a b", "a*", "a?", "a%20b", 'a"b'])

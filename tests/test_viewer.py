@@ -238,7 +238,9 @@ MISTAKES = [
     ("spell(key) ", "key "),
     ("starts(key + '/',", "starts(key,"),
     (".length !== 2", ".length < 2"),
-    ("if (!SIGNED)", "if (SIGNED)"),
+    ("&& !SIGNED", "&& SIGNED"),
+    ("isSecret || rest !== null", "rest !== null"),
+    ("isSecret || rest !== null", "isSecret"),
     ("has(taken, name) || taken[name]", "has(taken, name) || true"),
     ("=== 0);", "=== 1);"),
     ("text.length > TABLES.maxAcceptBytes", "text.length >= TABLES.maxAcceptBytes"),
@@ -289,8 +291,8 @@ def test_another_allow_list_makes_another_function(engine: str, tmp_path: Path) 
 @every_engine
 @pytest.mark.parametrize("signed", [None, "/resize/tiny/clients/smith/1.jpg"], ids=["public", "private"])
 def test_an_error_is_the_edge_s_own(engine: str, signed: str | None, tmp_path: Path) -> None:
-    paths = ["/nowhere", "/resize/1x1/a", "/resize/tiny.gif/a", "/resize/tiny/a//b", "/original/a"]
-    asked = [{"path": path} for path in ([signed] if signed else paths)]
+    paths = ["/nowhere", "/resize/1x1/a", "/resize/tiny.gif/a", "/resize/tiny/a//b", "/original//a"]
+    asked = [{"path": path} for path in ([signed, "/original/a"] if signed else paths)]
     asked.append({"path": "/resize/tiny/a", "method": "POST"})
     for told in run(engine, asked, tmp_path):
         status, code = viewers.line(told).split()
@@ -392,25 +394,37 @@ def test_a_query_cannot_pass_for_another_gallery(
     assert viewers.line(told) == answer
 
 
+@both
 @pytest.mark.parametrize("status", [200, 206, 304, 403, 404, 503])
 @every_engine
-def test_who_is_let_in_by_a_signature_is_told_that_it_is_private(
-    engine: str, status: int, tmp_path: Path
+def test_what_is_behind_a_signature_is_private_and_every_other_original_immutable(
+    engine: str,
+    status: int,
+    signed: bool,  # noqa: FBT001
+    tmp_path: Path,
 ) -> None:
-    lifetime = "public, max-age=31536000, immutable"
-    event = EVENTS[engine]({"path": "/resize/tiny/clients/smith/1.jpg"})
+    event = EVENTS[engine]({"path": "/original/smith/1.jpg"})
     if engine == "node-edge":
         cf = event["Records"][0]["cf"]
         cf["config"]["eventType"] = "viewer-response"
-        cf["response"] = {
-            "status": str(status),
-            "headers": {"cache-control": [{"key": "Cache-Control", "value": lifetime}]},
-        }
+        stored = [{"key": "Cache-Control", "value": "as stored"}]
+        cf["response"] = {"status": str(status), "headers": {"cache-control": stored}}
     else:
         event["context"]["eventType"] = "viewer-response"
-        event["response"] = {"statusCode": status, "headers": {"cache-control": {"value": lifetime}}}
-    (told,) = viewers.run(engine, source(engine, signed=True), [event], tmp_path)
-    assert header(told, "cache-control") == (deliver.PRIVATE.decode() if status < 400 else lifetime)
+        event["response"] = {"statusCode": status, "headers": {"cache-control": {"value": "as stored"}}}
+    (told,) = viewers.run(engine, source(engine, signed=signed), [event], tmp_path)
+    lifetime = (deliver.PRIVATE if signed else deliver.IMMUTABLE).decode()
+    assert header(told, "cache-control") == (lifetime if status < 400 else "as stored")
+
+
+@every_engine
+def test_originals_are_for_everybody_where_the_settings_say_so(engine: str, tmp_path: Path) -> None:
+    settings = Settings(sign_originals=False, private_prefixes=("clients",))
+    asked = [{"path": f"/original/{key}"} for key in ("g/a b.jpg", "g/a%20b.jpg", "clients/smith/1.jpg")]
+    told = [viewers.line(one) for one in run(engine, asked, tmp_path, settings=settings)]
+    edge = viewers.PythonEdge(settings, signed=False)
+    assert told == [edge.answer(one) for one in asked]
+    assert told == ["400 malformed-key", "/originals/g/a%20b.jpg", "403 signature-required"]
 
 
 def test_a_key_is_spelt_as_s3_signs_it() -> None:

@@ -22,7 +22,7 @@ from galerly_cdn.render.crew import Worker
 from galerly_cdn.render.wire import Bounds
 from galerly_cdn.render.workers import Workers
 from tests import pictures
-from tests.crews import JOB, Meeting, Pool, open_descriptors, opened, pool
+from tests.crews import JOB, Meeting, Pool, open_descriptors, opened, pool, ticks
 
 DEADLINE_S = 2.0
 
@@ -290,6 +290,22 @@ async def test_waiting_for_memory_is_not_held_against_an_original(monkeypatch: p
         assert await call == b"late"
 
 
+async def test_reading_the_header_is_part_of_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead_s = 0.0
+    loop = asyncio.get_running_loop()
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + ahead_s)
+    async with Meeting() as meeting, pool(workers=1, render_deadline_s=1000) as workers:
+        call = asyncio.create_task(workers.do("meet", at=meeting.at, weigh_at=meeting.at))
+        await meeting.arrival()
+        ahead_s += 600
+        meeting.let_go()
+        await meeting.arrival()
+        ahead_s += 600
+        with pytest.raises(errors.RenderTimeout):
+            await call
+
+
 async def test_a_caller_who_leaves_frees_the_worker() -> None:
     async with Meeting() as meeting, pool(workers=1) as workers:
         before = await workers.do("work")
@@ -407,6 +423,13 @@ async def test_closing_twice_or_before_the_start_is_no_error() -> None:
         await workers.close(1)
 
 
+async def test_a_replacement_called_for_as_the_pool_closes_is_not_started() -> None:
+    async with pool(workers=1) as workers:
+        workers._crew._serving.copy().pop().kill()
+        await workers.reach("worker-died", 1)
+    assert not workers._crew._processes
+
+
 async def test_nothing_is_left_behind() -> None:
     async with pool(workers=2, worker_renders=20) as workers:
         await asyncio.gather(*(workers.do("work") for _ in range(20)))
@@ -482,12 +505,3 @@ async def test_the_sandbox_holds_what_the_worker_says_it_holds() -> None:
 
 def pids(workers: Workers) -> list[int]:
     return [worker.pid for worker in workers._crew._serving]
-
-
-async def ticks() -> None:
-    """Let every task run up to what it waits for."""
-    for _ in range(5):
-        loop = asyncio.get_running_loop()
-        tick = loop.create_future()
-        loop.call_soon(tick.set_result, None)
-        await tick

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from galerly_cdn.errors import QueueFull
 from galerly_cdn.render.admission import Budget, Quarantine, Turns
+from tests.crews import ticks
 
 HOLD_S = 600.0
 
@@ -67,7 +68,7 @@ async def test_who_leaves_the_front_of_the_queue_lets_a_lighter_one_pass() -> No
 
 
 async def test_a_refused_turn_ends_the_waiting() -> None:
-    turns: Turns[str] = Turns(1, 10)
+    turns: Turns[str] = Turns(1, 10, 1, kept=0)
     waits = asyncio.create_task(turns.take(10))
     await ticks()
     assert turns.waiting == 1
@@ -80,7 +81,7 @@ async def test_a_refused_turn_ends_the_waiting() -> None:
 
 
 async def test_who_leaves_the_queue_as_the_turn_comes_passes_the_worker_on() -> None:
-    turns: Turns[str] = Turns(2, 10)
+    turns: Turns[str] = Turns(2, 10, 1, kept=0)
     leaver, next_one = (asyncio.create_task(turns.take(1)) for _ in range(2))
     await ticks()
     turns.give("worker")
@@ -91,12 +92,94 @@ async def test_who_leaves_the_queue_as_the_turn_comes_passes_the_worker_on() -> 
 
 
 async def test_the_worker_used_last_is_used_first() -> None:
-    turns: Turns[str] = Turns(1, 10)
+    turns: Turns[str] = Turns(1, 10, 1, kept=0)
     turns.give("cold")
     turns.give("warm")
     assert await turns.take(0) == "warm"
     assert turns.withdraw("cold")
     assert not turns.withdraw("cold")
+
+
+async def test_who_warms_waits_behind_every_viewer() -> None:
+    turns: Turns[str] = Turns(9, 9, 9, kept=0)
+    calls = {"warm": asyncio.create_task(turns.take_to_warm())}
+    await ticks()
+    calls |= {name: asyncio.create_task(turns.take(1)) for name in ("first", "second")}
+    await ticks()
+    assert (turns.waiting, turns.warming) == (2, 1)
+    for name in ("first", "second", "warm"):
+        turns.give("worker")
+        assert await calls.pop(name) == "worker"
+        assert not any(call.done() for call in calls.values())
+    assert (turns.waiting, turns.warming) == (0, 0)
+
+
+async def test_a_warm_begins_only_while_so_many_others_are_free() -> None:
+    turns: Turns[str] = Turns(9, 9, 9, kept=1)
+    turns.give("a")
+    warm = asyncio.create_task(turns.take_to_warm())
+    await ticks()
+    assert not warm.done()
+    assert await turns.take(1) == "a"
+    turns.give("b")
+    await ticks()
+    assert not warm.done()
+    turns.give("a")
+    assert await warm == "a"
+    assert await turns.take(1) == "b"
+
+
+async def test_those_who_warm_are_served_in_the_order_of_asking() -> None:
+    """Nobody overtakes who was handed a worker and has not run yet."""
+    turns: Turns[str] = Turns(9, 9, 9, kept=1)
+    turns.give("a")
+    first = asyncio.create_task(turns.take_to_warm())
+    await ticks()
+    turns.give("b")
+    turns.give("c")
+    assert await turns.take_to_warm() == "c"
+    assert await first == "b"
+
+
+async def test_what_is_lent_can_be_claimed_back_until_somebody_takes_it() -> None:
+    turns: Turns[str] = Turns(9, 9, 9, kept=0)
+    me, other = object(), object()
+    turns.lend("worker", me)
+    assert not turns.claim("worker", other)
+    assert turns.claim("worker", me)
+    assert not turns.claim("worker", me)
+    turns.lend("worker", me)
+    turns.give("free")
+    assert await turns.take(1) == "free"
+    assert await turns.take(1) == "worker"
+    assert not turns.claim("worker", me)
+
+
+async def test_what_is_lent_goes_to_a_viewer_who_waits_and_never_to_a_warm() -> None:
+    turns: Turns[str] = Turns(9, 9, 9, kept=0)
+    warm, viewer = asyncio.create_task(turns.take_to_warm()), asyncio.create_task(turns.take(1))
+    await ticks()
+    turns.lend("worker", "me")
+    assert await viewer == "worker"
+    turns.lend("worker", "me")
+    await ticks()
+    assert not warm.done()
+    assert turns.withdraw("worker")
+    assert not turns.claim("worker", "me")
+    turns.give("worker")
+    assert await warm == "worker"
+
+
+async def test_those_who_wait_to_warm_are_bounded_and_can_be_refused() -> None:
+    turns: Turns[str] = Turns(0, 0, 1, kept=0)
+    waits = asyncio.create_task(turns.take_to_warm())
+    await ticks()
+    with pytest.raises(QueueFull):
+        await turns.take_to_warm()
+    turns.refuse(QueueFull("no worker starts"))
+    with pytest.raises(QueueFull, match="no worker starts"):
+        await waits
+    assert turns.warming == 0
 
 
 def test_two_strikes_within_the_time_hold_an_original() -> None:
@@ -135,12 +218,3 @@ def test_the_quarantine_forgets_the_oldest_of_very_many() -> None:
 async def enter(budget: Budget, weight_bytes: int) -> None:
     async with budget.share(weight_bytes):
         pass
-
-
-async def ticks() -> None:
-    """Let every task run up to what it waits for."""
-    for _ in range(5):
-        loop = asyncio.get_running_loop()
-        tick = loop.create_future()
-        loop.call_soon(tick.set_result, None)
-        await tick

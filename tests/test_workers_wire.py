@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galerly_cdn.model import Format, Rendered
+from galerly_cdn.model import Format, Rendered, Size, Target
 from galerly_cdn.render import wire
 from tests.crews import JOB
 
@@ -15,9 +15,10 @@ MESSAGES: list[wire.Message] = [
     wire.Order(5, JOB),
     wire.Order(5, None),
     wire.Go(),
+    wire.Stop(),
     wire.Hello("8.18.7", ("jpeg",), ("memory",)),
     wire.Weighed(7),
-    wire.Done(1, Rendered(Format.AVIF, 1, 2, 3, "md5", ("gps",))),
+    wire.Done(1, Rendered(Target(Size(4, 4)), Format.AVIF, 1, 2, 3, "md5", ("gps",))),
     wire.Failed(1, "undecodable", "Ünïcödé\n\x00"),
 ]
 
@@ -67,7 +68,7 @@ def test_a_head_is_bounded_or_garbage(head: bytes) -> None:
     assert body_bytes <= 256 * 1024 * 1024
 
 
-@given(st.sampled_from(sorted("oghwdf")), st.binary(max_size=40))
+@given(st.sampled_from(sorted("ogshwdf")), st.binary(max_size=40))
 def test_a_message_is_one_or_garbage(letter: str, text: bytes) -> None:
     try:
         message = wire.message(letter.encode() + bytes(8), text)

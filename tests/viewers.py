@@ -1,7 +1,7 @@
 """What the edge makes of an address, as one line: asked of the Python edge, of Node and of njs.
 
-`/resized/800x600.webp/a.jpg` is the rendition that is wanted, spelled as S3 signs it; `403
-size-not-allowed` is the edge's own answer.
+`/resized/800x600.webp/a.jpg` and `/originals/a.jpg` are the object that is wanted, spelled as S3 signs it;
+`403 size-not-allowed` is the edge's own answer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from urllib.parse import quote
 from galerly_cdn.asgi import Visit
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import GalerlyError, NoSuchOriginal, SignatureRequired
+from galerly_cdn.original import Downloads
 from galerly_cdn.private import Guard
 from galerly_cdn.url import AllowList
 from tests import fakes
@@ -77,13 +78,17 @@ class PythonEdge:
 
     def __init__(self, settings: Settings, *, signed: bool) -> None:
         verifier = cast("Verifier", _Signatures(hold=signed))
+        originals = settings.sign_originals
+        guard = Guard(settings.private_prefixes, verifier, lambda: 0.0, signs_originals=originals)
+        misses = cast("Misses", _Nothing())
         self._edge = Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
-            misses=cast("Misses", _Nothing()),
+            misses=misses,
             renditions=fakes.MemoryRenditions(),
             origin=cast("Any", None),
-            guard=Guard(settings.private_prefixes, verifier, lambda: 0.0),
+            guard=guard,
+            downloads=Downloads(settings, misses, fakes.MemoryOriginals(), guard),
         )
 
     def answer(self, asked: Mapping[str, str]) -> str:
@@ -99,8 +104,8 @@ class PythonEdge:
         try:
             self._edge.answer(visit).send(None)
         except NoSuchOriginal:
-            assert visit.wanted
-            return "/resized/" + quote(visit.wanted.target.rendition_key(visit.wanted.key), safe="/")
+            folder = "originals" if visit.target is None else f"resized/{visit.target}"
+            return "/" + quote(f"{folder}/{visit.key}", safe="/")
         except GalerlyError as error:
             return f"{error.status} {error.code}"
         raise AssertionError(asked)

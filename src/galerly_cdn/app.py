@@ -1,11 +1,13 @@
 """The composition root: settings → a running CDN. The only file that builds things.
 
 telemetry → workers → originals, renditions → recipes → origin → edge, page → application → listener
+                                                              → archive
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -14,15 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn import listener, roots
+from galerly_cdn.archive import Archive
 from galerly_cdn.asgi import Application
 from galerly_cdn.edge import Edge
+from galerly_cdn.errors import StoreUnreachable
 from galerly_cdn.links import Links
 from galerly_cdn.misses import Misses
-from galerly_cdn.model import Job, Target
+from galerly_cdn.model import Job, Picture, Target
 from galerly_cdn.origin import Origin, Recipe
+from galerly_cdn.original import Downloads
 from galerly_cdn.private import Guard
 from galerly_cdn.render import recipe, wheel
 from galerly_cdn.render.workers import Workers
+from galerly_cdn.store.deposit import FolderDeposit
 from galerly_cdn.store.folder import FolderOriginals
 from galerly_cdn.store.shelf import FolderRenditions
 from galerly_cdn.telemetry import AccessLog, Counters, Telemetry
@@ -36,11 +42,18 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Facts, Rendered, SizeRule
     from galerly_cdn.render.wire import Hello
     from galerly_cdn.roots import Roots
-    from galerly_cdn.store import Originals, Renditions
+    from galerly_cdn.store import Originals, Renditions, WritableOriginals
+    from galerly_cdn.store.remote.bucket import Bucket
+    from galerly_cdn.store.remote.originals import RemoteOriginals
+
+_log = logging.getLogger(__name__)
 
 
 class Cdn:
-    """The parts of a running CDN, built and wired; `compose` starts and ends them."""
+    """The parts of a running CDN, built and wired; `compose` starts and ends them.
+
+    `archive` is None where the originals can only be read.
+    """
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
@@ -50,13 +63,13 @@ class Cdn:
         workers: Workers,
         libvips: str,
         originals: Originals,
+        writable: WritableOriginals | None,
         renditions: Renditions,
     ) -> None:
         self.telemetry = telemetry
         self.workers = workers
         self._settings = settings
         self._originals = originals
-        allowed = AllowList(settings.size_rules)
         self.origin = Origin(
             originals=originals,
             renditions=renditions,
@@ -65,13 +78,24 @@ class Cdn:
             clock=telemetry.monotonic,
             count=telemetry.counters.count,
         )
+        misses = Misses(originals, settings, telemetry.monotonic)
+        guard = _guard(settings, telemetry.wall)
         self._edge = Edge(
             settings=settings,
-            allowed=allowed,
-            misses=Misses(originals, settings, telemetry.monotonic),
+            allowed=AllowList(settings.size_rules),
+            misses=misses,
             renditions=renditions,
             origin=self.origin,
-            guard=_guard(settings, telemetry.wall),
+            guard=guard,
+            downloads=Downloads(settings, misses, originals, guard),
+        )
+        self.archive = writable and Archive(
+            originals=writable,
+            renditions=renditions,
+            decoder=workers,
+            recipes=self.origin.recipes,
+            max_bytes=settings.max_original_bytes,
+            forget=self._edge.forget,
         )
         self._page: Handler | None = None
         if settings.browse or (is_loopback(settings.host) and not settings.private_prefixes):
@@ -93,15 +117,18 @@ class Cdn:
             return await self.workers.inspect(original.fd, head.length_bytes, f"{head.version} {key}")
 
 
-def _guard(settings: Settings, now: Callable[[], float]) -> Guard | None:
-    """None where nothing is private. Raises `SettingsError` for keys that are unfit."""
-    if not settings.private_prefixes:
-        return None
+def _guard(settings: Settings, now: Callable[[], float]) -> Guard:
+    """Raises `SettingsError` for keys that are unfit."""
+    guard = functools.partial(
+        Guard, settings.private_prefixes, now=now, signs_originals=settings.sign_originals
+    )
+    if not settings.public_keys:
+        return guard(verifier=None)
     from galerly_cdn import keyring  # noqa: PLC0415 - cryptography's start-up time is for those who sign
     from galerly_cdn.signing import Verifier  # noqa: PLC0415 - likewise
 
     keys = keyring.load(Path(settings.public_keys))
-    return Guard(settings.private_prefixes, Verifier(keys, settings.public_urls), now)
+    return guard(verifier=Verifier(keys, settings.public_urls))
 
 
 def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:
@@ -109,13 +136,14 @@ def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:
     made = {}
     for rule in settings.size_rules:
         for chosen in (None, *rule.qualities):
-            job = _job(rule, Target(rule.size, chosen), settings)
-            made[job.target] = Recipe(job, recipe.digest(job, libvips))
+            target = Target(rule.size, chosen)
+            job = _job(rule, target, settings)
+            made[target] = Recipe(job, recipe.digest(job, libvips))
     return made
 
 
 def _job(rule: SizeRule, target: Target, settings: Settings) -> Job:
-    return Job(target, rule.qualities, settings.limits, settings.keep_copyright)
+    return Job((Picture(target, rule.qualities),), settings.limits, settings.keep_copyright)
 
 
 @contextlib.asynccontextmanager
@@ -131,13 +159,16 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
     try:
         hello = await workers.start()
         wheel.check(hello.libvips)
+        writable = await _writable(settings, places, telemetry) if places.is_writable else None
+        originals = writable or await _readable(settings, places, telemetry)
         async with _renditions(settings, places.renditions, telemetry) as renditions:
             cdn = Cdn(
                 settings,
                 telemetry=telemetry,
                 workers=workers,
                 libvips=hello.libvips,
-                originals=_originals(settings, places, telemetry),
+                originals=originals,
+                writable=writable,
                 renditions=renditions,
             )
             yield cdn
@@ -147,18 +178,31 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
         telemetry.close()
 
 
-def _originals(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:
+async def _readable(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:
     """The store of originals at their root. Raises `SettingsError`."""
-    root = places.originals
-    if not roots.is_remote(root):
-        if settings.store:
-            Path(root).mkdir(parents=True, exist_ok=True)
-        return FolderOriginals(Path(root), checked_key, now=telemetry.wall)
-    from galerly_cdn.store import remote  # noqa: PLC0415 - obstore's start-up time is for those who need it
-    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - likewise
+    if roots.is_remote(places.originals):
+        return await _remote_originals(settings, places, telemetry)
+    return FolderOriginals(Path(places.originals), checked_key, now=telemetry.wall)
 
-    store = remote.connect(root, settings)
-    return RemoteOriginals(store, settings, telemetry.monotonic)
+
+async def _writable(settings: Settings, places: Roots, telemetry: Telemetry) -> WritableOriginals:
+    """The same, taking uploads. Raises `SettingsError`."""
+    if roots.is_remote(places.originals):
+        return await _remote_originals(settings, places, telemetry)
+    return _deposit(Path(places.originals), settings, telemetry)
+
+
+def _deposit(root: Path, settings: Settings, telemetry: Telemetry) -> FolderDeposit:
+    if settings.store:
+        root.mkdir(parents=True, exist_ok=True)
+    return FolderDeposit(root, checked_key, now=telemetry.wall)
+
+
+async def _remote_originals(settings: Settings, places: Roots, telemetry: Telemetry) -> RemoteOriginals:
+    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - obstore's start-up time
+
+    bucket = await _bucket(places.originals, settings, telemetry)
+    return RemoteOriginals(bucket, settings, telemetry.monotonic)
 
 
 @contextlib.asynccontextmanager
@@ -173,10 +217,21 @@ async def _renditions(settings: Settings, root: str, telemetry: Telemetry) -> As
         finally:
             await shelf.close()
         return
-    from galerly_cdn.store import remote  # noqa: PLC0415 - as above
     from galerly_cdn.store.remote.renditions import RemoteRenditions  # noqa: PLC0415 - as above
 
-    yield RemoteRenditions(remote.connect(root, settings), count)
+    yield RemoteRenditions(await _bucket(root, settings, telemetry), count)
+
+
+async def _bucket(root: str, settings: Settings, telemetry: Telemetry) -> Bucket:
+    """A remote root, which may be away for now. Raises `SettingsError`."""
+    from galerly_cdn.store.remote.bucket import Bucket  # noqa: PLC0415 - as above
+
+    bucket = Bucket(root, settings, telemetry.monotonic, telemetry.counters.count)
+    try:
+        await bucket.check()
+    except StoreUnreachable as error:
+        _log.warning("%s cannot be reached now: %s", root, error.detail)
+    return bucket
 
 
 def serve(settings: Settings, photographs: str | None, announce: Callable[[str], None]) -> bool:
@@ -188,9 +243,14 @@ def serve(settings: Settings, photographs: str | None, announce: Callable[[str],
 
     async def main() -> bool:
         async with compose(settings, places) as cdn:
-            return await listener.serve(
-                cdn.application, settings, refuse=cdn.application.refuse, on_ready=announce
+            viewers = listener.Listener(
+                application=cdn.application,
+                host=settings.host,
+                port=settings.port,
+                refuse=cdn.application.refuse,
+                on_ready=announce,
             )
+            return await listener.serve(viewers, settings=settings)
 
     return listener.run(main())
 

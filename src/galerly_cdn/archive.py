@@ -133,9 +133,10 @@ class Archive:
         `ChecksumMismatch`, `Unrenderable` with its reason, `OriginalExists`, `KeyNotHeld`, and as the
         store does.
         """
+        checked_key(key)
         with self._originals.spool() as spool:
             md5 = await self._receive(spool, chunks, digests or {})
-            facts = await self._try(spool, checked_key(key))
+            facts = await self._try(spool, key)
             is_there = replaces and await self._is_there(key)
             head, is_new = await self._originals.put(
                 key, spool, media_type=f"image/{facts.format}", md5=md5, replaces=replaces
@@ -202,7 +203,7 @@ class Archive:
         """Decode it: a good header proves nothing. The smallest picture reads every byte of the original."""
         token = f"upload {spool.path.name} {key}"
         facts = await self._decoder.inspect(spool.fd, spool.length_bytes, token)
-        smallest = min(self._recipes)
+        smallest = min(self._recipes, key=lambda target: target.size)
         await self._decoder.render(spool.fd, spool.length_bytes, self._recipes[smallest].job, token)
         return facts
 

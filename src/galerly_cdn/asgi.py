@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from galerly_cdn.config import Settings
     from galerly_cdn.deliver import Response
-    from galerly_cdn.origin import Wanted
+    from galerly_cdn.model import Target
+    from galerly_cdn.stream import Stream
     from galerly_cdn.telemetry import Telemetry
 
     Scope = MutableMapping[str, Any]
@@ -42,13 +43,15 @@ class Visit:
         "error",
         "headers",
         "is_private",
+        "key",
         "method",
         "negotiated",
         "query",
         "raw_path",
         "request_id",
+        "sent_bytes",
         "stages_ms",
-        "wanted",
+        "target",
     )
 
     def __init__(self, scope: Scope, request_id: str) -> None:
@@ -61,10 +64,12 @@ class Visit:
         for name, value in scope["headers"]:
             if name in _READ:  # a repeated header is one list (RFC 9110 §5.3)
                 self.headers[name] = self.headers[name] + b", " + value if name in self.headers else value
-        self.wanted: Wanted | None = None
+        self.key = ""
+        self.target: Target | None = None
         self.is_private = False
         self.negotiated = False
         self.cache = ""
+        self.sent_bytes = 0
         self.error: GalerlyError | None = None
         self.stages_ms: dict[str, float] = {}
 
@@ -104,7 +109,13 @@ class Application:
             _log.exception("request %s", visit.request_id)
             response = self._failure(visit, GalerlyError(type(unforeseen).__name__))
         duration_ms = round((self._telemetry.monotonic() - started_s) * 1000, 3)
-        await _send(send, visit, response, duration_ms)
+        try:
+            await _send(send, visit, response, duration_ms)
+        except GalerlyError as error:  # too late for an answer: the listener ends what is not whole
+            visit.error = error
+        except Exception as unforeseen:  # noqa: BLE001 - likewise
+            _log.exception("request %s", visit.request_id)
+            visit.error = GalerlyError(type(unforeseen).__name__)
         self._record(visit, response, duration_ms)
 
     def refuse(self, error: GalerlyError, client: str) -> Response:
@@ -112,6 +123,7 @@ class Application:
         nothing = {"method": "", "raw_path": b"", "query_string": b"", "client": (client, 0), "headers": []}
         visit = Visit(nothing, self._telemetry.next_request_id())
         response = self._failure(visit, error)
+        visit.sent_bytes = len(response.body)
         self._record(visit, response, 0.0)
         return response
 
@@ -120,7 +132,7 @@ class Application:
         return deliver.failure(error, visit.request_id, self._settings, is_private=visit.is_private)
 
     def _record(self, visit: Visit, response: Response, duration_ms: float) -> None:
-        error, wanted = visit.error, visit.wanted
+        error, target = visit.error, visit.target
         self._telemetry.record(
             AccessRecord(
                 time_s=round(self._telemetry.wall(), 3),
@@ -129,11 +141,11 @@ class Application:
                 method=visit.method,
                 path=_printable(visit.raw_path[:_MAX_LOGGED_PATH].decode("latin-1")),
                 status=response.status,
-                bytes=0 if visit.method == "HEAD" else len(response.body),
+                bytes=visit.sent_bytes,
                 duration_ms=duration_ms,
-                key=wanted.key if wanted else "",
-                size=str(wanted.target.size) if wanted else "",
-                format=wanted.target.format or "own" if wanted else "",
+                key=visit.key,
+                size=str(target.size) if target else "",
+                format=target.format or "own" if target else "",
                 cache=visit.cache,
                 stages_ms=visit.stages_ms or None,
                 reason=error.code if error else "",
@@ -148,15 +160,36 @@ def _printable(text: str) -> str:
 
 
 async def _send(send: Send, visit: Visit, response: Response, duration_ms: float) -> None:
+    """Send a response and count its bytes. Raises `Disconnected`, and what reading a stream raises."""
     headers = [*response.headers]
     if visit.negotiated:
         headers.append(deliver.NEGOTIATED)
     if visit.cache:
         headers.append((b"cache-status", b"galerly-cdn; " + visit.cache.encode()))
     headers.append((b"server-timing", _server_timing(visit.stages_ms, duration_ms)))
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    start = {"type": "http.response.start", "status": response.status, "headers": headers}
+    if response.stream is not None:
+        await _send_stream(send, visit, start, response.stream)
+        return
+    await send(start)
     body = b"" if visit.method == "HEAD" else response.body
     await send({"type": "http.response.body", "body": body})
+    visit.sent_bytes = len(body)
+
+
+async def _send_stream(send: Send, visit: Visit, start: dict[str, Any], stream: Stream) -> None:
+    """Send a chunk at a time, each when the one before it is taken; never less than was promised."""
+    try:
+        await send(start)
+        if visit.method != "HEAD":
+            async for chunk in stream:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                visit.sent_bytes += len(chunk)
+            if visit.sent_bytes != stream.length_bytes:
+                raise GalerlyError(f"{visit.sent_bytes} bytes of {stream.length_bytes}")
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        await stream.close()
 
 
 def _server_timing(stages_ms: dict[str, float], total_ms: float) -> bytes:

@@ -36,6 +36,10 @@ class MemoryCache(Generic[K, V]):
         """Whether there is a value; it is no more recently used for that."""
         return key in self._values
 
+    def drop(self, key: K) -> None:
+        """Keep it no longer."""
+        self._values.pop(key, None)
+
     @property
     def weight_bytes(self) -> int:
         """What is kept, in all."""
@@ -59,13 +63,18 @@ class Coalescer(Generic[K, V]):
 
     async def run(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> tuple[V, bool]:
         """The work's result, and whether somebody else had started it (RFC 9211 `collapsed`)."""
+        task, collapsed = self.begin(key, work)
+        return await asyncio.shield(task), collapsed
+
+    def begin(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> tuple[asyncio.Task[V], bool]:
+        """The work as a task, under way already or from now on; a failure that nobody awaits is no fault."""
         task = self._tasks.get(key)
         collapsed = key in self
         if task is None or task.done():
             task = asyncio.create_task(work())
             self._tasks[key] = task
             task.add_done_callback(lambda done: self._forget(key, done))
-        return await asyncio.shield(task), collapsed
+        return task, collapsed
 
     def _forget(self, key: K, task: asyncio.Task[V]) -> None:
         if self._tasks.get(key) is task:

@@ -170,6 +170,13 @@ class Settings(Value, frozen=True, kw_only=True):
             "exactly two segments under it; `/` is every folder. The page is off then."
         ),
     ] = ()
+    sign_originals: Annotated[
+        bool,
+        Meta(
+            description="Originals (`/original/…`) are for signed requests alone, in public folders too; "
+            "without `public_keys` for nobody."
+        ),
+    ] = True
     public_keys: Annotated[
         str, Meta(description="Folder of the public keys, `{id}.pem` each, that signatures are verified by.")
     ] = ""
@@ -183,6 +190,14 @@ class Settings(Value, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="Networks (CIDR) of proxies whose `X-Forwarded-For` names the viewer."),
     ] = ()
+    tls_certificate: Annotated[
+        str,
+        Meta(
+            description="File of the certificate and its chain, in PEM: HTTPS instead of HTTP. A renewed "
+            "file is used without a restart."
+        ),
+    ] = ""
+    tls_key: Annotated[str, Meta(description="File of the certificate's key, in PEM, unencrypted.")] = ""
     access_log: Annotated[bool, Meta(description="One JSON line per request on stdout.")] = True
     lost_header: Annotated[
         bool, Meta(description="Say in a `Galerly-Lost` header what a rendition has lost.")

@@ -1,16 +1,19 @@
-"""A rendition or an error as an HTTP response (RFC 9110): the one place that writes headers.
+"""A rendition, an original or an error as an HTTP response (RFC 9110): the one place that writes headers.
 
 Pure: what the viewer sent and what was found in, status, headers and body out.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from galerly_cdn.errors import GalerlyError, MethodNotAllowed, RangeNotSatisfiable
-from galerly_cdn.model import Rendition, Value, to_json
+from galerly_cdn.model import Head, Rendition, Value, to_json
+from galerly_cdn.stream import Stream
 
 if TYPE_CHECKING:
     from galerly_cdn.config import Settings
@@ -42,6 +45,8 @@ class Response(Value, frozen=True):
     status: int
     headers: Headers
     body: bytes = b""
+    stream: Stream | None = None
+    """In place of `body`, whatever is not held in memory. Whoever sends the response closes it."""
 
 
 class Conditions(Value, frozen=True):
@@ -65,6 +70,16 @@ class Parcel(Value, frozen=True):
     def weight_bytes(self) -> int:
         """What it weighs in memory: its body, and about 2 KiB of headers and record."""
         return len(self.rendition.body) + 2048
+
+
+class Download(Value, frozen=True):
+    """An original as it is handed out: its name and version, what it is, and how its bytes are read."""
+
+    key: str
+    head: Head
+    media_type: str
+    read: Callable[[int, int], AsyncGenerator[bytes, None]]
+    """From a byte on, so many bytes."""
 
 
 def parcel(rendition: Rendition, settings: Settings) -> Parcel:
@@ -93,17 +108,31 @@ def picture(found: Parcel, asked: Conditions, *, is_private: bool = False) -> Re
     shared = _private(found.shared, PRIVATE) if is_private else found.shared
     if asked.if_none_match is not None and _matches(asked.if_none_match, etag):
         return Response(304, [*shared])
-    span = None
-    if asked.range is not None and (asked.if_range is None or asked.if_range.strip() == etag):
-        span = _span(asked.range, len(body))
-    if span is None:
-        length = (b"content-length", b"%d" % len(body))
-        return Response(200, [*shared, *found.described, length], body)
-    first, last = span
-    part = body[first : last + 1]
-    place = (b"content-range", b"bytes %d-%d/%d" % (first, last, len(body)))
-    length = (b"content-length", b"%d" % len(part))
-    return Response(206, [*shared, *found.described, place, length], part)
+    extent = _extent(asked, etag, len(body))
+    part = body if extent.status == 200 else body[extent.first : extent.first + extent.length_bytes]
+    return Response(extent.status, [*shared, *found.described, *extent.headers], part)
+
+
+def original(found: Download, asked: Conditions, settings: Settings, *, is_private: bool) -> Response:
+    """200, 206 or 304, its body a stream that nothing is read for yet. Raises `RangeNotSatisfiable`."""
+    # A digest: a folder's versions tell inodes and dates, a store's may hold quotes.
+    etag = b'"%s"' % hashlib.sha256(found.head.version.encode()).hexdigest()[:32].encode()
+    shared: Headers = [(b"etag", etag), (b"cache-control", IMMUTABLE), *_SANDBOX, *_embedding(settings)]
+    if is_private:
+        shared = _private(shared, PRIVATE)
+    if asked.if_none_match is not None and _matches(asked.if_none_match, etag):
+        return Response(304, shared)
+    described: Headers = [
+        (b"content-type", found.media_type.encode()),
+        (b"content-disposition", _disposition("attachment", found.key.rpartition("/")[2])),
+        (b"accept-ranges", b"bytes"),
+    ]
+    extent = _extent(asked, etag, found.head.length_bytes)
+    headers = [*shared, *described, *extent.headers]
+    if not extent.length_bytes:  # an empty file: there is nothing to read
+        return Response(extent.status, headers)
+    stream = Stream(found.read(extent.first, extent.length_bytes), extent.length_bytes)
+    return Response(extent.status, headers, stream=stream)
 
 
 def _private(headers: Headers, lifetime: bytes) -> Headers:
@@ -149,14 +178,18 @@ def _embedding(settings: Settings) -> Headers:
 
 
 def _inline(key: str, extension: str) -> bytes:
-    """`Content-Disposition` (RFC 6266): the key's last segment with the extension of the bytes.
+    """`Content-Disposition` of a rendition: the key's last segment with the extension of the bytes."""
+    stem = key.rpartition("/")[2].rpartition(".")[0] or key.rpartition("/")[2]
+    return _disposition("inline", f"{stem}.{extension}")
+
+
+def _disposition(kind: str, name: str) -> bytes:
+    """`Content-Disposition` (RFC 6266): `inline` or `attachment`, and what a saved file is called.
 
     The plain name is ASCII without quotes or backslashes, so that nothing can end it early.
     """
-    stem = key.rpartition("/")[2].rpartition(".")[0] or key.rpartition("/")[2]
-    name = f"{stem}.{extension}"
     plain = re.sub(r"[^ !#-\[\]-~]|%", "_", name)
-    told = f'inline; filename="{plain}"'
+    told = f'{kind}; filename="{plain}"'
     if plain != name:
         told += f"; filename*=UTF-8''{quote(name, safe='')}"
     return told.encode("ascii")
@@ -167,6 +200,28 @@ def _matches(if_none_match: bytes, etag: bytes) -> bool:
     if if_none_match == etag or if_none_match.strip() == b"*":
         return True
     return len(if_none_match) <= _MAX_CONDITION_BYTES and etag in _ENTITY_TAG.findall(if_none_match)
+
+
+class _Extent(NamedTuple):
+    """Which bytes of a body are sent, under which status, and the headers that say so."""
+
+    status: int
+    headers: Headers
+    first: int
+    length_bytes: int
+
+
+def _extent(asked: Conditions, etag: bytes, length_bytes: int) -> _Extent:
+    """The whole, or the one range that was asked for. Raises `RangeNotSatisfiable`."""
+    span = None
+    if asked.range is not None and (asked.if_range is None or asked.if_range.strip() == etag):
+        span = _span(asked.range, length_bytes)
+    if span is None:
+        return _Extent(200, [(b"content-length", b"%d" % length_bytes)], 0, length_bytes)
+    first, last = span
+    part_bytes = last - first + 1
+    place = (b"content-range", b"bytes %d-%d/%d" % (first, last, length_bytes))
+    return _Extent(206, [place, (b"content-length", b"%d" % part_bytes)], first, part_bytes)
 
 
 def _span(asked: bytes, length_bytes: int) -> tuple[int, int] | None:

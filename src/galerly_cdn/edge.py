@@ -1,9 +1,9 @@
 """One picture's request, from URL to bytes. Read `Edge.answer` first.
 
-url.parse        path → size, format, key
+url.parse        path → size, format, key; an original's goes to `original.py`
 guard            where the key is private: a signature, or 403
 negotiate        Accept → format
-misses.head      the original's version
+misses.head      the original's version; old, where the store cannot be asked (RFC 9211: a negative `ttl`)
 memory           there and current?            → deliver
 renditions.get   stored and current?           → remember, deliver
 origin.fill      original → render → store     → remember, deliver; a fill that starts costs an allowance
@@ -15,28 +15,27 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn import deliver, url
 from galerly_cdn.cache import MemoryCache
-from galerly_cdn.errors import MethodNotAllowed, StoreUnreachable
+from galerly_cdn.errors import MethodNotAllowed
 from galerly_cdn.model import Target
 from galerly_cdn.negotiate import negotiate
 from galerly_cdn.origin import Wanted
+from galerly_cdn.url import OriginalRequest
 
 if TYPE_CHECKING:
     from galerly_cdn.asgi import Visit
     from galerly_cdn.config import Settings
     from galerly_cdn.deliver import Parcel, Response
     from galerly_cdn.misses import Misses
-    from galerly_cdn.model import Head, Rendition
+    from galerly_cdn.model import Rendition
     from galerly_cdn.origin import Origin
+    from galerly_cdn.original import Downloads
     from galerly_cdn.private import Guard
     from galerly_cdn.store import Renditions
     from galerly_cdn.url import AllowList, PictureRequest
 
 
 class Edge:
-    """Answers viewers: `/resize/…`, and 404 for everything that is nowhere.
-
-    Without a guard every picture is public.
-    """
+    """Answers viewers: `/resize/…` and `/original/…`, and 404 for everything that is nowhere."""
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
@@ -46,7 +45,8 @@ class Edge:
         misses: Misses,
         renditions: Renditions,
         origin: Origin,
-        guard: Guard | None = None,
+        guard: Guard,
+        downloads: Downloads,
     ) -> None:
         self._settings = settings
         self._allowed = allowed
@@ -54,6 +54,7 @@ class Edge:
         self._renditions = renditions
         self._origin = origin
         self._guard = guard
+        self._downloads = downloads
         self._memory: MemoryCache[Wanted, Parcel] = MemoryCache(
             settings.memory_cache_bytes, lambda one: one.weight_bytes
         )
@@ -63,18 +64,25 @@ class Edge:
         if visit.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed
         asked = url.parse(visit.raw_path, self._allowed)
-        if self._guard is not None:
-            self._guard.admit(asked.key, visit)
+        if isinstance(asked, OriginalRequest):
+            return await self._downloads.answer(asked, visit)
+        self._guard.admit(asked.key, visit)
         wanted = self._chosen(asked, visit)
         head = await self._misses.head(wanted.key, visit.client, is_hot=wanted in self._memory)
         found = self._remembered(wanted, head.version, visit) or await self._stored(
             wanted, head.version, visit
         )
-        if head.stale_s:
-            found = _stale(found, head, visit)
-        elif found is None:
+        if found is None:
+            if head.stale_s:
+                head = await self._misses.head(wanted.key, visit.client, is_hot=False, remembered=False)
             found = await self._filled(wanted, head.version, visit)
+        elif head.stale_s:
+            visit.cache = f"hit; ttl=-{int(head.stale_s)}; detail=store-unreachable"
         return deliver.picture(found, visit.conditions, is_private=visit.is_private)
+
+    def forget(self, key: str, target: Target) -> None:
+        """Keep a purged rendition in memory no longer."""
+        self._memory.drop(Wanted(key, target))
 
     def _chosen(self, asked: PictureRequest, visit: Visit) -> Wanted:
         """What exactly is wanted: the URL's format, or the one the viewer's `Accept` takes."""
@@ -84,8 +92,8 @@ class Edge:
             chosen = negotiate(visit.headers.get(b"accept", b""), asked.offered)
             if chosen is not None:
                 target = Target(target.size, chosen)
-        visit.wanted = Wanted(asked.key, target)
-        return visit.wanted
+        visit.key, visit.target = asked.key, target
+        return Wanted(asked.key, target)
 
     def _remembered(self, wanted: Wanted, version: str, visit: Visit) -> Parcel | None:
         found = self._memory.get(wanted)
@@ -127,15 +135,3 @@ class Edge:
             found = deliver.parcel(rendition, self._settings)
             self._memory.put(wanted, found)
         return found
-
-
-def _stale(found: Parcel | None, head: Head, visit: Visit) -> Parcel:
-    """What was current when the store could last be asked (RFC 9211: a negative `ttl`).
-
-    Raises `StoreUnreachable` if that is not at hand: nothing can be filled now.
-    """
-    if found is None:
-        visit.cache = ""
-        raise StoreUnreachable("the original's version is not known")
-    visit.cache = f"hit; ttl=-{int(head.stale_s)}; detail=store-unreachable"
-    return found

@@ -114,6 +114,8 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
         problems.append(
             "max_coefficient_bytes must be below worker_memory_bytes: allowed originals would fail"
         )
+    if bool(together["tls_certificate"]) != bool(together["tls_key"]):
+        problems.append("tls_certificate and tls_key: one is of no use without the other")
     if together["queue_bytes"] < together["max_original_bytes"]:
         problems.append("queue_bytes must be at least max_original_bytes: allowed originals could never wait")
     if together["private_prefixes"]:
@@ -124,6 +126,8 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
         ]
         if together["browse"]:
             problems.append("browse and private_prefixes: the page would show what is private")
+    elif together["public_keys"] and not together["public_urls"]:
+        problems.append("public_keys needs public_urls: no signature could be verified")
     return problems
 
 

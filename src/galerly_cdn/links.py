@@ -1,4 +1,4 @@
-"""What a gallery's developer puts into a page: `src`, `srcset`, `sizes`, width and height.
+"""What a gallery's developer puts into a page: `src`, `srcset`, `sizes`, width and height, downloads.
 
     links = Links("https://cdn.example.com")
     links.src("wedding/first dance.jpg", "thumbnail")
@@ -20,7 +20,7 @@ from galerly_cdn.config import Settings
 from galerly_cdn.errors import FormatNotAllowed
 from galerly_cdn.model import Format, Target
 from galerly_cdn.sizes import allow_list
-from galerly_cdn.url import AllowList, checked_key, format_path
+from galerly_cdn.url import AllowList, checked_key, format_original, format_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,10 +55,17 @@ class Links:
         """
         segment = f"{size}.{image_format}" if image_format else size
         _, target = self.allowed.find(segment.encode())
-        return self._address(target, key, expires_s)
+        return self._address(format_path(target, checked_key(key)), expires_s)
 
-    def _address(self, target: Target, key: str, expires_s: int | None) -> str:
-        address = self._base_url + format_path(target, checked_key(key))
+    def original(self, key: str, expires_s: int | None = None) -> str:
+        """The address that downloads the original; unless told otherwise, a server wants it signed.
+
+        Raises `MalformedKey`.
+        """
+        return self._address(format_original(checked_key(key)), expires_s)
+
+    def _address(self, path: str, expires_s: int | None) -> str:
+        address = self._base_url + path
         if expires_s is None:
             return address
         if self._signer is None:
@@ -89,7 +96,8 @@ class Links:
             raise FormatNotAllowed
         for rule in sorted(offering, key=lambda one: one.size):
             width = rule.size.fit(width_px, height_px)[0]
-            address = self._address(Target(rule.size, image_format), key, expires_s)
+            path = format_path(Target(rule.size, image_format), checked_key(key))
+            address = self._address(path, expires_s)
             if address.endswith(","):  # HTML would read a candidate's end into it
                 address = address[:-1] + "%2C"
             candidates.setdefault(width, f"{address} {width}w")

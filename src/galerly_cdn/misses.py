@@ -59,7 +59,7 @@ class Misses:
         self._fills_of_all = Allowance(settings.misses_per_minute)
         self._lookups = Allowance(settings.misses_per_minute_per_client)
 
-    async def head(self, key: str, client: str, *, is_hot: bool) -> Head:
+    async def head(self, key: str, client: str, *, is_hot: bool, remembered: bool = True) -> Head:
         """The original's head. Raises as the store does; `TooManyMisses` for who asked in vain too often.
 
         They are refused before the store is asked, unless the picture is hot: that costs it nothing.
@@ -67,7 +67,7 @@ class Misses:
         if not is_hot:
             self._check(self._lookups, _payer(client), "look-ups")
         try:
-            return await self._originals.head(key)
+            return await self._originals.head(key, remembered=remembered)
         except NoSuchOriginal:
             if (payer := _payer(client)) is not None:
                 self._lookups.spend(payer, self._now())

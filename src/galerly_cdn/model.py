@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import msgspec
 from msgspec import Meta, ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = [
     "Described",
@@ -17,6 +20,7 @@ __all__ = [
     "Limits",
     "Listed",
     "Meta",
+    "Picture",
     "Record",
     "Rendered",
     "Rendition",
@@ -158,6 +162,11 @@ class SizeRule(Value, frozen=True):
         """The formats an `Accept` header may choose."""
         return tuple(one for one in (Format.AVIF, Format.WEBP) if one in self.qualities)
 
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What addresses without a format may be answered with: what there is to warm."""
+        return tuple(Target(self.size, form) for form in (None, *self.negotiable))
+
 
 class Head(Value, frozen=True):
     """An original as its store tells it, without its bytes."""
@@ -214,18 +223,29 @@ class Limits(Value, frozen=True):
     max_coefficient_bytes: int
 
 
-class Job(Value, frozen=True):
-    """One render: a target, the quality of every format it may take, and what may be kept."""
+class Picture(Value, frozen=True):
+    """One picture of a job: its target, and the quality of every format it may take."""
 
     target: Target
     qualities: dict[Format, int]
+
+
+class Job(Value, frozen=True):
+    """What is to be made of one original: at least one picture, each target once, and what may be kept."""
+
+    pictures: tuple[Picture, ...]
     limits: Limits
     keep_copyright: bool = False
 
+    def of(self, pictures: Iterable[Picture]) -> Job:
+        """The same job for other pictures."""
+        return Job(tuple(pictures), self.limits, self.keep_copyright)
+
 
 class Rendered(Value, frozen=True):
-    """What the renderer says of the picture it made; the bytes travel beside it."""
+    """What the renderer says of the picture it made for a target; the bytes travel beside it."""
 
+    target: Target
     format: Format
     width_px: int
     height_px: int

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from galerly_cdn.errors import MalformedKey
+from galerly_cdn.errors import MalformedKey, SignatureRequired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,25 +25,39 @@ def folders(prefixes: Iterable[str]) -> tuple[str, ...]:
 
 
 class Guard:
-    """Lets pass what is public, and what is signed. `now` is the wall clock in seconds."""
+    """Lets pass what is public, and what is signed.
 
-    def __init__(self, prefixes: Iterable[str], verifier: Verifier, now: Callable[[], float]) -> None:
+    Without a verifier nobody has a key, and nothing private is for anybody. `signs_originals`: originals
+    are private wherever they are. `now` is the wall clock in seconds.
+    """
+
+    def __init__(
+        self,
+        prefixes: Iterable[str],
+        verifier: Verifier | None,
+        now: Callable[[], float],
+        *,
+        signs_originals: bool,
+    ) -> None:
         self._folders = folders(prefixes)
         self._verifier = verifier
         self._now = now
+        self._signs_originals = signs_originals
 
-    def admit(self, key: str, visit: Visit) -> None:
-        """Return if the visit may have the key, marked as private where it is.
+    def admit(self, key: str, visit: Visit, *, is_original: bool = False) -> None:
+        """Return if the visit may have the key's pictures, or its original; marked as private where it is.
 
         Raises `MalformedKey` under a private prefix unless exactly two segments follow, and as
         `Verifier.verify` does.
         """
         folder = next((one for one in self._folders if f"{key}/".startswith(one)), None)
-        if folder is None:
+        if folder is None and not (is_original and self._signs_originals):
             return
         visit.is_private = True
-        if key[len(folder) :].count("/") != _SEGMENTS - 1:
+        if folder is not None and key[len(folder) :].count("/") != _SEGMENTS - 1:
             raise MalformedKey
+        if self._verifier is None:
+            raise SignatureRequired
         self._verifier.verify(
             visit.raw_path,
             visit.query,

@@ -16,7 +16,6 @@ from galerly_cdn import address
 from galerly_cdn.errors import (
     FormatNotAllowed,
     MalformedKey,
-    SignatureRequired,
     SizeNotAllowed,
     UnknownPath,
 )
@@ -40,6 +39,12 @@ class PictureRequest(Value, frozen=True):
     target: Target
     key: str
     offered: tuple[Format, ...]
+
+
+class OriginalRequest(Value, frozen=True):
+    """What an original's URL asks for."""
+
+    key: str
 
 
 class AllowList:
@@ -82,10 +87,10 @@ def _spellings(rule: SizeRule, chosen: Format | None) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=2048)  # the hot ones; reading a path costs more than finding its picture
-def parse(raw_path: bytes, allowed: AllowList) -> PictureRequest:
-    """A picture's URL path, still percent-encoded and without its query, as a request.
+def parse(raw_path: bytes, allowed: AllowList) -> PictureRequest | OriginalRequest:
+    """A URL path, still percent-encoded and without its query, as the request for what it names.
 
-    Raises `UnknownPath`, `SizeNotAllowed`, `FormatNotAllowed`, `MalformedKey`, `SignatureRequired`.
+    Raises `UnknownPath`, `SizeNotAllowed`, `FormatNotAllowed`, `MalformedKey`.
     """
     if raw_path.startswith(_RESIZE):
         segment, slash, encoded = raw_path[len(_RESIZE) :].partition(b"/")
@@ -94,14 +99,18 @@ def parse(raw_path: bytes, allowed: AllowList) -> PictureRequest:
             raise MalformedKey
         return PictureRequest(target, parse_key(encoded), rule.negotiable)
     if raw_path.startswith(_ORIGINAL):
-        parse_key(raw_path[len(_ORIGINAL) :])
-        raise SignatureRequired
+        return OriginalRequest(parse_key(raw_path[len(_ORIGINAL) :]))
     raise UnknownPath
 
 
 def format_path(target: Target, key: str) -> str:
     """The canonical path of a picture: the inverse of `parse`."""
     return f"/resize/{target}/{format_key(key)}"
+
+
+def format_original(key: str) -> str:
+    """The canonical path of an original: the inverse of `parse`."""
+    return f"/original/{format_key(key)}"
 
 
 def parse_key(encoded: bytes) -> str:

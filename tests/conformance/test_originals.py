@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from galerly_cdn.errors import NoSuchOriginal
+from galerly_cdn.errors import NoSuchOriginal, Unsettled
 from galerly_cdn.store.folder import FolderOriginals
 from galerly_cdn.url import checked_key
+from tests.s3 import SERVERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from galerly_cdn.store import Originals
+    from tests.s3 import Objects
 
 KEYS = ["a/x", "a-b", "a/é", "a/z/1", "Ünïcode folder/ein Bild.jpg", "b", "a/y%41", "日本/写真.jpg"]
 
@@ -46,12 +48,28 @@ class FolderWorld:
         (self.root / key).unlink()
 
 
-WORLDS: dict[str, Callable[[Path], World]] = {"folder": FolderWorld}
+class S3World:
+    """What other clients write shows at once: nothing is remembered."""
+
+    def __init__(self, bucket: Objects) -> None:
+        self.bucket = bucket
+        self.store: Originals = bucket.originals()
+
+    def write(self, key: str, content: bytes) -> None:
+        self.bucket.put(f"originals/{key}", content)
+
+    def remove(self, key: str) -> None:
+        self.bucket.remove(f"originals/{key}")
+
+
+WORLDS = [pytest.param("folder"), *SERVERS]
 
 
 @pytest.fixture(params=WORLDS)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    return WORLDS[request.param](tmp_path)
+    if request.param == "folder":
+        return FolderWorld(tmp_path)
+    return S3World(request.getfixturevalue(request.param).bucket())
 
 
 async def _bytes(store: Originals, key: str) -> bytes:
@@ -142,3 +160,76 @@ async def test_keys_are_listed_in_the_order_of_their_bytes(
     for key in KEYS:
         world.write(key, b"photograph")
     assert [one.key async for one in world.store.list(prefix)] == expected
+
+
+async def _read(store: Originals, key: str, version: str, first: int, length_bytes: int) -> bytes:
+    return b"".join([chunk async for chunk in store.read(key, version, first, length_bytes)])
+
+
+LARGE = bytes(range(256)) * 4096 + b"and a bit"
+"""More than a chunk of any store."""
+
+
+@pytest.mark.parametrize(
+    ("first", "length_bytes"),
+    [(0, len(LARGE)), (0, 1), (255, 2), (len(LARGE) - 1, 1), (300_000, 600_000), (1, len(LARGE) - 1)],
+)
+async def test_the_bytes_that_are_asked_for_are_read(world: World, first: int, length_bytes: int) -> None:
+    world.write("a/日", LARGE)
+    head = await world.store.head("a/日")
+    assert (
+        await _read(world.store, "a/日", head.version, first, length_bytes)
+        == (LARGE[first : first + length_bytes])
+    )
+
+
+async def test_another_version_than_the_one_asked_for_is_not_read(world: World) -> None:
+    world.write("a/x", b"before")
+    before = await world.store.head("a/x")
+    world.write("a/x", b"after!")
+    with pytest.raises(Unsettled):
+        await _read(world.store, "a/x", before.version, 0, 6)
+
+
+async def test_what_is_not_there_is_not_read(world: World) -> None:
+    world.write("a/x", b"before")
+    before = await world.store.head("a/x")
+    world.remove("a/x")
+    with pytest.raises(NoSuchOriginal):
+        await _read(world.store, "a/x", before.version, 0, 6)
+    with pytest.raises(NoSuchOriginal):
+        await _read(world.store, "a/none", before.version, 0, 6)
+
+
+async def test_an_original_replaced_midway_is_never_mixed_with_the_one_that_follows(world: World) -> None:
+    world.write("a/x", LARGE)
+    head = await world.store.head("a/x")
+    chunks = world.store.read("a/x", head.version, 0, head.length_bytes)
+    got = await anext(chunks)
+    world.write("a/x", LARGE[::-1])
+    with contextlib.suppress(Unsettled):  # a store may hand out to its end what it has begun
+        async for chunk in chunks:
+            got += chunk
+        assert len(got) == len(LARGE)
+    assert LARGE.startswith(got)
+
+
+def _open_files() -> int:
+    """Regular files that are open: a remote store's connections are kept for the next request."""
+    found = 0
+    for path in Path("/dev/fd").iterdir():
+        with contextlib.suppress(OSError):  # the listing's own is closed already
+            found += stat.S_ISREG(os.fstat(int(path.name)).st_mode)
+    return found
+
+
+async def test_a_reading_given_up_holds_nothing(world: World) -> None:
+    world.write("a/x", LARGE)
+    head = await world.store.head("a/x")
+    before = _open_files()
+    for _ in range(10):
+        chunks = world.store.read("a/x", head.version, 0, head.length_bytes)
+        await anext(chunks)
+        await chunks.aclose()
+        await world.store.read("a/x", head.version, 0, head.length_bytes).aclose()
+    assert _open_files() == before

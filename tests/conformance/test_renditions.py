@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from galerly_cdn.errors import StoreRefused
 from galerly_cdn.model import Format, Size, Target
+from tests.s3 import SERVERS
 from tests.shelves import TARGET, file_of, made, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from galerly_cdn.store import Renditions
+    from tests.s3 import Objects
 
 
 class World(Protocol):
@@ -25,6 +26,8 @@ class World(Protocol):
     store: Renditions
 
     def rot(self, key: str, change: Callable[[bytes], bytes]) -> None: ...
+
+    def holds(self, key: str) -> bool: ...
 
 
 class FolderWorld:
@@ -36,28 +39,45 @@ class FolderWorld:
         path = file_of(self.root, key)
         path.write_bytes(change(path.read_bytes()))
 
-
-@asynccontextmanager
-async def folder_world(root: Path) -> AsyncIterator[World]:
-    async with opened(root) as store:
-        yield FolderWorld(root, store)
+    def holds(self, key: str) -> bool:  # noqa: ARG002
+        return True
 
 
-WORLDS: dict[str, Callable[[Path], AbstractAsyncContextManager[World]]] = {"folder": folder_world}
+class S3World:
+    def __init__(self, bucket: Objects) -> None:
+        self.bucket = bucket
+        self.store: Renditions = bucket.renditions()
+
+    def rot(self, key: str, change: Callable[[bytes], bytes]) -> None:
+        self.bucket.damage(f"resized/{TARGET.rendition_key(key)}", change)
+
+    def holds(self, key: str) -> bool:
+        return self.bucket.server.holds(key)
+
+
+WORLDS = [pytest.param("folder"), *SERVERS]
 
 
 @pytest.fixture(params=WORLDS)
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    async with WORLDS[request.param](tmp_path) as made_world:
-        yield made_world
+    if request.param == "folder":
+        async with opened(tmp_path) as store:
+            yield FolderWorld(tmp_path, store)
+    else:
+        yield S3World(request.getfixturevalue(request.param).bucket())
 
 
 @pytest.mark.parametrize("body", [b"", b"\0", b"the picture", bytes(range(256)) * 1000])
 @pytest.mark.parametrize("key", ["a", "gallery/a photo.jpg", "日本/写真.jpg", "x" * 900])
 async def test_what_is_put_is_got(world: World, key: str, body: bytes) -> None:
     rendition = made(key, body)
-    await world.store.put(rendition)
-    assert await world.store.get(key, TARGET) == rendition
+    if world.holds(key):
+        await world.store.put(rendition)
+        assert await world.store.get(key, TARGET) == rendition
+    else:
+        with pytest.raises(StoreRefused):
+            await world.store.put(rendition)
+        assert await world.store.get(key, TARGET) is None
 
 
 async def test_what_was_never_put_is_a_miss(world: World) -> None:
@@ -74,12 +94,17 @@ async def test_renditions_of_one_original_do_not_mix(world: World) -> None:
         assert found.body == str(target).encode()
 
 
-async def test_the_last_put_wins(world: World) -> None:
+async def test_what_was_made_of_another_version_is_overwritten(world: World) -> None:
     await world.store.put(made("a", b"before"))
-    await world.store.put(made("a", b"after, and longer"))
-    found = await world.store.get("a", TARGET)
-    assert found is not None
-    assert found.body == b"after, and longer"
+    after = made("a", b"after, and longer", version="v2")
+    assert await world.store.put(after) == after
+    assert await world.store.get("a", TARGET) == after
+
+
+async def test_a_put_tells_what_is_stored_of_two_made_alike(world: World) -> None:
+    await world.store.put(made("a", b"one encoder's"))
+    stored = await world.store.put(made("a", b"another's"))
+    assert await world.store.get("a", TARGET) == stored
 
 
 async def test_puts_at_once_leave_one_of_them_whole(world: World) -> None:

@@ -38,7 +38,7 @@ def decisions() -> None:
     settings = layers.load().settings
     assert_type(settings.sizes, tuple[str, ...])
     assert_type(settings.idle_s, float)
-    assert_type(url.parse(b"/", url.AllowList(settings.size_rules)), url.PictureRequest)
+    assert_type(url.parse(b"/", url.AllowList(settings.size_rules)), url.PictureRequest | url.OriginalRequest)
     assert_type(negotiate(b"*/*", (Format.WEBP,)), Format | None)
     assert_type(by_code()["internal"], type[GalerlyError])
 

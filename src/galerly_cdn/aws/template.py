@@ -49,6 +49,27 @@ class Key(Value, frozen=True):
     pem: str
 
 
+class Behavior(Value, frozen=True):
+    """A cache behaviour: for which addresses, whether it asks for a signature, what it hands out."""
+
+    pattern: str
+    is_signed: bool = False
+    is_original: bool = False
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """When the viewer function runs: after the answer too, where Cache-Control is not as stored."""
+        is_told = self.is_signed or self.is_original
+        return ("viewer-request", "viewer-response") if is_told else ("viewer-request",)
+
+    @property
+    def headers(self) -> str:
+        """The logical name of its headers policy."""
+        return (
+            ("Private" if self.is_signed else "Public") + ("Original" if self.is_original else "") + "Headers"
+        )
+
+
 class Edge(Value, frozen=True):
     """The viewer function as a Lambda@Edge function; its version's logical name changes with the code."""
 
@@ -70,6 +91,7 @@ def render(settings: Settings, *, with_lambda_edge: bool = False) -> str:
     and for settings that make the viewer function too large.
     """
     keys = list(_keys(settings))
+    behaviors = list(_behaviors(settings, has_keys=bool(keys)))
     edges = [
         Edge("ViewerEdge", viewer.lambda_edge(settings, signed=False)),
         Edge("PrivateViewerEdge", viewer.lambda_edge(settings, signed=True)),
@@ -84,17 +106,17 @@ def render(settings: Settings, *, with_lambda_edge: bool = False) -> str:
     return environment.from_string(text).render(
         embedding=_embedding(settings),
         environment=_environment(settings),
+        headers=sorted({"PublicHeaders", *(one.headers for one in behaviors)}),
         edges=edges[: 1 + bool(keys)] if with_lambda_edge else [],
-        is_all_private="/" in settings.private_prefixes,
+        behaviors=behaviors,
         keys=keys,
-        private_patterns=list(_patterns(settings)),
         private_viewer=viewer.function(settings, signed=True).rstrip(),
         viewer=viewer.function(settings, signed=False).rstrip(),
     )
 
 
 def _keys(settings: Settings) -> Iterator[Key]:
-    if not settings.private_prefixes:
+    if not settings.public_keys and not settings.private_prefixes:
         return
     loaded = keyring.load(Path(settings.public_keys))
     if len(loaded) > MAX_KEYS:
@@ -104,14 +126,31 @@ def _keys(settings: Settings) -> Iterator[Key]:
         yield Key(f"Key{_digest(pem)}", key_id, pem)
 
 
-def _patterns(settings: Settings) -> Iterator[str]:
-    """A path pattern for every private prefix; `*` is the size. What they miss, the function refuses."""
-    for prefix in settings.private_prefixes:
-        if not _PREFIX.fullmatch(prefix):
-            spelt = "A-Z a-z 0-9 _.~$'@:+&-"
-            problem = f"CloudFront's path patterns cannot spell {prefix!r}; write {spelt}"
-            raise SettingsError([f"private_prefixes: {problem}"])
-        yield "/resize/*" if prefix == "/" else f"/resize/*/{prefix}/*"
+def _behaviors(settings: Settings, *, has_keys: bool) -> Iterator[Behavior]:
+    """One for every private prefix (its `*` is the size), then the public ones. CloudFront takes the first.
+
+    What a pattern misses because it is spelt otherwise, the function of a later behaviour refuses.
+    """
+    prefixes = [_spoken(prefix) for prefix in settings.private_prefixes]
+    yield from (Behavior(f"/resize/*{prefix}/*", is_signed=True) for prefix in prefixes if prefix)
+    yield Behavior("/resize/*", is_signed="" in prefixes)
+    if settings.sign_originals or "" in prefixes:
+        if has_keys:
+            yield Behavior("/original/*", is_signed=True, is_original=True)
+        return
+    yield from (Behavior(f"/original{prefix}/*", is_signed=True, is_original=True) for prefix in prefixes)
+    yield Behavior("/original/*", is_original=True)
+
+
+def _spoken(prefix: str) -> str:
+    """A private prefix as a part of a pattern: `/clients`, empty for all. Raises `SettingsError`."""
+    if prefix == "/":
+        return ""
+    if not _PREFIX.fullmatch(prefix):
+        spelt = "A-Z a-z 0-9 _.~$'@:+&-"
+        problem = f"CloudFront's path patterns cannot spell {prefix!r}; write {spelt}"
+        raise SettingsError([f"private_prefixes: {problem}"])
+    return f"/{prefix}"
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -1,4 +1,4 @@
-// Which stored rendition does a viewer's address mean? The edge's rules (url.py, negotiate.py,
+// Which object of the bucket does a viewer's address mean? The edge's rules (url.py, negotiate.py,
 // private.py) as a CloudFront Function; viewer.py writes the tables TABLES and SIGNED in front.
 // ECMAScript 5.1: what it does not use cannot be missing (njs, Node, runtimes to come).
 // Lines that are comments, and indentation, are left out of what is deployed: 10,240 bytes are allowed.
@@ -11,7 +11,7 @@ var WEIGHT = /^[qQ]=(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)$/;
 
 function handler(event) {
     if (event.context.eventType === 'viewer-response') {
-        return confide(event.response);
+        return keep(event.response);
     }
     var request = event.request;
     var found = answer(request);
@@ -23,7 +23,7 @@ function handler(event) {
     mark(request, 'x-galerly-stored', parameter(request.querystring, 'stored') === '1');
     mark(request, 'x-galerly-private', found.secret);
     request.querystring = {};
-    request.uri = '/resized/' + found.target + '/' + found.key;
+    request.uri = found.uri;
     return request;
 }
 
@@ -38,13 +38,13 @@ function parameter(querystring, name) {
     return has(querystring, name) ? querystring[name].value : '';
 }
 
-// {target, key} of the rendition, the key spelled as S3 signs it; or {code} of an error. `secret`: private.
+// {uri} of the object in the bucket, or {code} of an error; `secret` where it is private.
 function answer(request) {
     if (request.method !== 'GET' && request.method !== 'HEAD') {
         return { code: 'method-not-allowed' };
     }
     if (starts(request.uri, '/original/')) {
-        return { code: readKey(request.uri.slice(10)) === null ? 'malformed-key' : 'signature-required' };
+        return locate('/originals/', readKey(request.uri.slice(10)), request, TABLES.signsOriginals);
     }
     if (!starts(request.uri, '/resize/')) {
         return { code: 'unknown-path' };
@@ -56,16 +56,27 @@ function answer(request) {
         return target;
     }
     var key = slash < 0 ? null : readKey(asked.slice(slash + 1));
+    return locate('/resized/' + target.name + '/', key, request, false);
+}
+
+// What a key is below a folder of the bucket. The behaviours of what is private verify signatures before this
+// function runs, and say SIGNED; whatever spelling leads around them ends at another behaviour.
+function locate(folder, key, request, isSecret) {
     if (key === null) {
         return { code: 'malformed-key' };
     }
-    var rest = inFolder(key);
-    return {
-        code: rest === null ? '' : guard(rest, request.querystring),
-        secret: rest !== null,
-        target: target.name,
-        key: spell(key)
-    };
+    var rest = inPrivateFolder(key);
+    var found = { uri: folder + spell(key), secret: isSecret || rest !== null };
+    if (rest !== null && rest.split('/').length !== 2) {
+        // A policy's `*` crosses `/`: a deeper key could pass for another gallery's.
+        found.code = 'malformed-key';
+    } else if (found.secret && !SIGNED) {
+        found.code = 'signature-required';
+    } else if (found.secret && /\/|%2f/i.test(JSON.stringify(request.querystring))) {
+        // … and crosses `?`: a query could pass for a gallery. CloudFront's own base64 has no slash.
+        found.code = 'signature-invalid';
+    }
+    return found;
 }
 
 // {name: '800x600.webp'} of a size's segment, or {code}.
@@ -119,27 +130,13 @@ function spell(key) {
 }
 
 // What follows the private folder that a key lies in; null where it is public.
-function inFolder(key) {
+function inPrivateFolder(key) {
     for (var i = 0; i < TABLES.privateFolders.length; i++) {
         if (starts(key + '/', TABLES.privateFolders[i])) {
             return key.slice(TABLES.privateFolders[i].length);
         }
     }
     return null;
-}
-
-// What forbids a private key here, if anything does. The behaviours of private prefixes verify signatures
-// before this function runs, and say SIGNED; whatever spelling leads around them ends at another behaviour.
-function guard(rest, querystring) {
-    // A policy's `*` crosses `/`: a deeper key could pass for another gallery's.
-    if (rest.split('/').length !== 2) {
-        return 'malformed-key';
-    }
-    if (!SIGNED) {
-        return 'signature-required';
-    }
-    // … and crosses `?`: a query could pass for a gallery. CloudFront's own base64 has no slash.
-    return /\/|%2f/i.test(JSON.stringify(querystring)) ? 'signature-invalid' : '';
 }
 
 // The first of `offered` that `Accept` takes: AVIF, then WebP, else '' for the original's own.
@@ -216,10 +213,10 @@ function refusal(found, method, requestId) {
     return response;
 }
 
-// Stored renditions say `public`; who was let in by a signature is told otherwise.
-function confide(response) {
+// What is stored says `public`, or nothing; who was let in by a signature is told otherwise.
+function keep(response) {
     if (response.statusCode < 400) {
-        response.headers['cache-control'] = { value: TABLES.privateLifetime };
+        response.headers['cache-control'] = { value: SIGNED ? TABLES.privateLifetime : TABLES.publicLifetime };
     }
     return response;
 }

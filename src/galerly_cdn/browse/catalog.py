@@ -1,11 +1,13 @@
 """What is known of the originals? Their keys, and each one's facts: asked once, remembered a while.
 
-A listing is remembered for a second; facts as long as the original keeps its version.
+A listing is remembered for a second, or twenty times as long as it took: a remote store's is slow, and paid
+for. Facts are remembered as long as the original keeps its version.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     Inspect = Callable[[str], Awaitable[Facts]]
 
 _LISTING_S = 1.0
+_LISTING_TIMES = 20
+"""How much longer than it took a listing is remembered."""
 _MAX_REMEMBERED = 20_000
 _INSPECTED_AT_ONCE = 8
 """Far below the render queue's bound: the page never crowds out the pictures."""
@@ -45,14 +49,14 @@ class Catalog:
         self._inspect = inspect
         self._clock = clock
         self._collection = Collection((), ())
-        self._listed_s = -_LISTING_S
+        self._lasts_s = -math.inf
         self._listings: Coalescer[str, Collection] = Coalescer()
         self._entries: MemoryCache[tuple[str, str], Entry] = MemoryCache(_MAX_REMEMBERED, lambda _: 1)
         self._turns = asyncio.Semaphore(_INSPECTED_AT_ONCE)
 
     async def collection(self) -> Collection:
-        """Every photograph, as of a second ago at most. Raises as listing does."""
-        if self._clock() - self._listed_s >= _LISTING_S:
+        """Every photograph, as of a moment ago. Raises as listing does."""
+        if self._clock() >= self._lasts_s:
             self._collection, _ = await self._listings.run("", self._list)
         return self._collection
 
@@ -61,9 +65,10 @@ class Catalog:
         return await asyncio.gather(*map(self._entry, keys))
 
     async def _list(self) -> Collection:
-        listed_s = self._clock()
+        began_s = self._clock()
         found = collect([one.key async for one in self._originals.list()])
-        self._listed_s = listed_s
+        took_s = self._clock() - began_s
+        self._lasts_s = began_s + max(_LISTING_S, _LISTING_TIMES * took_s)
         return found
 
     async def _entry(self, key: str) -> Entry:

@@ -10,7 +10,7 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     │                              · SignatureWrongClient
     ├── NotFound             404   UnknownPath · NoSuchOriginal
     ├── MethodNotAllowed     405   ReadOnlyStore
-    ├── HeadersTooSlow       408
+    ├── TooSlow              408   HeadersTooSlow · BodyTooSlow
     ├── KeyNotHeld           409
     ├── OriginalExists       412
     ├── UploadTooLarge       413
@@ -19,11 +19,12 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     │                              · TooManyFrames · TooMuchMemory · Quarantined
     ├── RangeNotSatisfiable  416
     ├── HeadersTooLarge      431
-    ├── StoreRefused         502
+    ├── StoreRefused         502   StoreCorrupt
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
     │                              · TooManyConnections · TooManyMisses
     ├── RenderFailed         504   RenderTimeout · WorkerDied
     ├── BuildFailed          (never served: the command line prints it and exits with 1)
+    ├── Disconnected         (never served: whoever asked has left, and only the log is told)
     └── SettingsError        (never served: the command line prints it and exits with 2)
 """
 
@@ -41,7 +42,9 @@ from galerly_cdn.errors.photograph import (
 )
 from galerly_cdn.errors.request import (
     BadRequest,
+    BodyTooSlow,
     ChecksumMismatch,
+    Disconnected,
     EmptyUpload,
     Forbidden,
     FormatNotAllowed,
@@ -61,6 +64,7 @@ from galerly_cdn.errors.request import (
     SignatureTooEarly,
     SignatureWrongClient,
     SizeNotAllowed,
+    TooSlow,
     UnknownPath,
     UploadTooLarge,
     UrlTooLong,
@@ -76,6 +80,7 @@ from galerly_cdn.errors.server import (
     QueueFull,
     RenderFailed,
     RenderTimeout,
+    StoreCorrupt,
     StoreRefused,
     StoreUnreachable,
     TooManyConnections,
@@ -87,8 +92,10 @@ from galerly_cdn.errors.server import (
 
 __all__ = [
     "BadRequest",
+    "BodyTooSlow",
     "BuildFailed",
     "ChecksumMismatch",
+    "Disconnected",
     "Draining",
     "EmptyUpload",
     "Forbidden",
@@ -115,6 +122,7 @@ __all__ = [
     "SignatureTooEarly",
     "SignatureWrongClient",
     "SizeNotAllowed",
+    "StoreCorrupt",
     "StoreRefused",
     "StoreUnreachable",
     "TooManyBytes",
@@ -123,6 +131,7 @@ __all__ = [
     "TooManyMisses",
     "TooManyPixels",
     "TooMuchMemory",
+    "TooSlow",
     "Unavailable",
     "Undecodable",
     "UnknownPath",

@@ -97,10 +97,18 @@ class ReadOnlyStore(MethodNotAllowed):
     public = "These photographs can only be read here."
 
 
-class HeadersTooSlow(GalerlyError):
+class TooSlow(GalerlyError):
     status = 408
-    code = "headers-too-slow"
+    code = "too-slow"
     public = "The request did not arrive in time."
+
+
+class HeadersTooSlow(TooSlow):
+    code = "headers-too-slow"
+
+
+class BodyTooSlow(TooSlow):
+    code = "body-too-slow"
 
 
 class KeyNotHeld(GalerlyError):
@@ -143,3 +151,9 @@ class RangeNotSatisfiable(GalerlyError):
     def __init__(self, length_bytes: int) -> None:
         super().__init__()
         self.length_bytes = length_bytes
+
+
+class Disconnected(GalerlyError):
+    """Whoever asked has left: nothing more of the answer can be sent, nothing more of a body will come."""
+
+    code = "disconnected"

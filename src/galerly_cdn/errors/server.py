@@ -8,7 +8,14 @@ from galerly_cdn.errors.root import GalerlyError
 class StoreRefused(GalerlyError):
     status = 502
     code = "store-refused"
-    public = "The store refused to hand out the photograph."
+    public = "The store refused access to the photograph."
+
+
+class StoreCorrupt(StoreRefused):
+    """What came is short, or not what was stored, at the second try too."""
+
+    code = "store-corrupt"
+    public = "The store handed out a damaged photograph."
 
 
 class Unavailable(GalerlyError):

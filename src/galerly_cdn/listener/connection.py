@@ -1,17 +1,17 @@
 """What may one connection ask and hold? uvicorn's HTTP protocol, bounded and strict.
 
 Every refusal carries our JSON error and ends the connection; nothing after it is ever answered. An error
-behind an answer under way ends the connection after that answer. Request bodies are dropped unread.
+behind an answer under way ends the connection after that answer. A body is its connection's last request,
+and dropped unread unless the listener takes bodies.
 """
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import unquote
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from galerly_cdn.errors import (
     BadRequest,
@@ -21,20 +21,20 @@ from galerly_cdn.errors import (
     TooManyConnections,
     UrlTooLong,
 )
+from galerly_cdn.listener.cycle import Cycle
 from galerly_cdn.listener.framing import check_head, origin_form
 from galerly_cdn.listener.outlet import LINGER_S, Outlet
-from galerly_cdn.url import is_loopback
 
 if TYPE_CHECKING:
-    from collections import Counter
+    import asyncio
     from collections.abc import Callable
 
     from uvicorn import Config
-    from uvicorn._types import ASGISendEvent
     from uvicorn.server import ServerState
 
     from galerly_cdn.config import Settings
     from galerly_cdn.deliver import Response
+    from galerly_cdn.listener.crowd import Crowd
 
 MAX_URL_BYTES = 4 * 1024
 MAX_HEADER_BYTES = 32 * 1024
@@ -44,31 +44,39 @@ _FIELD_BYTES = 4
 """`: ` and the line's end: what a header takes beside its name and value."""
 
 
+class Terms(NamedTuple):
+    """What all connections of one listener share."""
+
+    settings: Settings
+    refuse: Callable[[GalerlyError, str], Response]
+    crowd: Crowd
+    takes_bodies: bool = False
+
+
 class Connection(HttpToolsProtocol):
     """One client's connection. The base parses, calls the application and writes its answers."""
 
+    cycle: Cycle
     outlet: Outlet
     parser: HttpRequestParser
 
-    def __init__(  # noqa: PLR0913 - uvicorn's four and ours
+    def __init__(
         self,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        settings: Settings,
-        refuse: Callable[[GalerlyError, str], Response],
-        clients: Counter[str],
+        terms: Terms,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._settings = settings
-        self._refusal = refuse
-        self._clients = clients
+        self._settings = terms.settings
+        self._terms = terms
         self._address = ""
         self._in_head = False
-        self._head_bytes = 0
         self._fed_bytes = 0
+        self._first_bytes = 0
+        self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._is_draining = False
 
@@ -79,18 +87,15 @@ class Connection(HttpToolsProtocol):
         self.outlet = Outlet(transport, self.loop, self._settings.write_deadline_s)
         self.transport = cast("asyncio.Transport", self.outlet)
         self._address = self.client[0] if self.client else ""
-        self._clients[self._address] += 1
         self._await_head(self._settings.header_deadline_s)
-        if self._is_one_too_many():
+        if not self._terms.crowd.join(self._address):
             self._refuse(TooManyConnections())
             transport.close()  # no lingering: that is for clients within bounds
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.outlet.lost()
         self._cancel_head_timer()
-        self._clients[self._address] -= 1
-        if not self._clients[self._address]:
-            del self._clients[self._address]
+        self._terms.crowd.leave(self._address)
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -103,16 +108,14 @@ class Connection(HttpToolsProtocol):
         else:
             self._await_head(LINGER_S)
 
+    def abort(self) -> None:
+        """End now, whatever is unsent."""
+        self.outlet.abort()
+
     @property
     def _is_answering(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle
+        cycle: Cycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
-
-    def _is_one_too_many(self) -> bool:
-        if len(self.connections) > self._settings.max_connections:
-            return True
-        opened = self._clients[self._address]
-        return opened > self._settings.max_connections_per_client and not is_loopback(self._address)
 
     # reading
 
@@ -144,6 +147,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = True
         self._head_bytes = 0
+        self._first_bytes = self._fed_bytes
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -154,7 +158,7 @@ class Connection(HttpToolsProtocol):
         """Check the head, then have it answered; in place of the base's, which also finds a path in `*`."""
         self._in_head = False
         self._cancel_head_timer()
-        if self._head_bytes + self._fed_bytes > MAX_HEADER_BYTES:  # at most; there may be more in it
+        if self._first_bytes + self._head_bytes > MAX_HEADER_BYTES:  # at most; there may be more in it
             taken_bytes = sum(len(name) + len(value) + _FIELD_BYTES for name, value in self.headers)
             if taken_bytes > MAX_HEADER_BYTES:
                 raise HeadersTooLarge
@@ -170,27 +174,39 @@ class Connection(HttpToolsProtocol):
         scope["path"] = unquote(path) if "%" in path else path
         scope["raw_path"] = raw_path
         scope["query_string"] = query
-        is_last = version == "1.0" or has_body or self._is_draining or self.parser.should_upgrade()
-        self._begin(
-            _Cycle(self, keep_alive=not is_last and self.parser.should_keep_alive()), has_body=has_body
+        is_upgrade = self.parser.should_upgrade()
+        is_last = version == "1.0" or has_body or self._is_draining or is_upgrade
+        takes_body = has_body and self._terms.takes_bodies
+        if takes_body and is_upgrade:
+            raise BadRequest("a body and an upgrade")  # llhttp takes the body for the other protocol
+        cycle = Cycle(
+            self,
+            keep_alive=not is_last and self.parser.should_keep_alive(),
+            has_body=takes_body,
+            awaits_100=takes_body and self.expect_100_continue and version == "1.1",
         )
-
-    def _begin(self, cycle: _Cycle, *, has_body: bool) -> None:
-        if has_body:
+        if has_body and not takes_body:
             cycle.more_body = False
             cycle.message_event.set()
+        self._begin(cycle)
+
+    def _begin(self, cycle: Cycle) -> None:
         has_to_wait = self._is_answering
         application = cast("Any", self.app)
-        self.cycle = cycle
+        self.cycle = cycle  # pyright: ignore[reportIncompatibleVariableOverride] - a `Cycle` is one
         if has_to_wait:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, application))
         else:
             self._start_asgi_task(cycle, application)
 
-    def on_body(self, body: bytes) -> None:  # noqa: ARG002 - that is the point
-        """Drop it and take no more: the application is told of an empty one."""
-        self.flow.pause_reading()
+    def on_body(self, body: bytes) -> None:
+        """Keep it until that is enough for now; where no bodies are taken, drop it and read no more."""
+        if self._terms.takes_bodies:
+            super().on_body(body)
+            self.cycle.took(len(body))
+        else:
+            self.flow.pause_reading()
 
     def _await_head(self, deadline_s: float) -> None:
         self._cancel_head_timer()
@@ -219,64 +235,15 @@ class Connection(HttpToolsProtocol):
 
     def refusal(self, error: GalerlyError) -> Response:
         """The answer to what the application was not asked, or did not answer."""
-        return self._refusal(error, self._address)
+        return self._terms.refuse(error, self._address)
 
     def _refuse(self, error: GalerlyError) -> None:
         self._cancel_head_timer()
         if self._is_answering:
-            self.cycle.keep_alive = False
+            self.cycle.fail(error)
             return
         response = self.refusal(error)
         fields = [*self.server_state.default_headers, *response.headers, (b"connection", b"close")]
         head = b"".join(b"%s: %s\r\n" % field for field in fields)
         self.outlet.write(STATUS_LINE[response.status] + head + b"\r\n" + response.body)
         self.outlet.close()
-
-
-class _Cycle(RequestResponseCycle):
-    """One request and its answer; the base speaks ASGI with the application."""
-
-    def __init__(self, connection: Connection, *, keep_alive: bool) -> None:
-        super().__init__(
-            scope=cast("Any", connection.scope),
-            transport=connection.transport,
-            flow=connection.flow,
-            logger=connection.logger,
-            access_logger=connection.access_logger,
-            access_log=False,
-            default_headers=connection.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=False,  # a body is never wanted, so never invited
-            keep_alive=keep_alive,
-            on_response=connection.on_response_complete,
-        )
-        self._connection = connection
-
-    async def send(self, message: ASGISendEvent) -> None:
-        """The base's; but a head of known length is written and checked in one piece, not field by field."""
-        if message["type"] != "http.response.start" or self.response_started or self.flow.write_paused:
-            await super().send(message)
-            return
-        fields = [*self.default_headers, *message.get("headers", ())]
-        named = dict(fields)
-        length = b"0" if message["status"] == 304 else named.get(b"content-length")
-        if length is None or b"connection" in named:
-            await super().send(message)
-            return
-        if not self.keep_alive:
-            fields.append((b"connection", b"close"))
-        head = b"".join([b"%b: %b\r\n" % field for field in fields])
-        if head.count(b"\n") != len(fields) or head.count(b"\r") != len(fields):
-            raise RuntimeError("a header's value holds a line break")  # it would be a header of its own
-        self.response_started = True
-        self.chunked_encoding = False
-        self.expected_content_length = int(length)
-        if not self.disconnected:
-            self.transport.write(STATUS_LINE[message["status"]] + head + b"\r\n")
-
-    async def send_500_response(self) -> None:
-        """The application raised, or returned, before it answered."""
-        response = self._connection.refusal(GalerlyError())
-        headers = [*response.headers, (b"connection", b"close")]
-        await self.send({"type": "http.response.start", "status": response.status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": response.body, "more_body": False})

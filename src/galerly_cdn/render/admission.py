@@ -1,6 +1,7 @@
 """Which render may begin, and which may not be tried? No effects: futures and an injected clock.
 
-Workers and memory are given first come, first served; the originals that end workers are remembered.
+Workers and memory are given first come, first served, to viewers before those who warm; the originals
+that end workers are remembered.
 """
 
 from __future__ import annotations
@@ -16,65 +17,114 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 W = TypeVar("W")
+T = TypeVar("T")
 
 _MAX_STRIKES = 1024
 """Originals remembered; an attacker who brings more of them meets the oldest again untried."""
 
 
 class Turns(Generic[W]):
-    """Workers that are free, and calls that wait for one: never both. Bounded by count and by bytes."""
+    """Workers that are free, and calls that wait for one: never a viewer's while any worker is free.
 
-    def __init__(self, max_waiting: int, max_waiting_bytes: int) -> None:
+    Viewers wait bounded by count and by bytes. Warming waits in a queue of its own, behind all of them:
+    it is given a worker while no viewer waits and `kept` others are free, and *lends* it between two
+    pictures, so that the viewer who comes meanwhile has it at once.
+    """
+
+    def __init__(self, max_waiting: int, max_waiting_bytes: int, max_warming: int, kept: int) -> None:
         self._max_waiting = max_waiting
         self._max_waiting_bytes = max_waiting_bytes
+        self._max_warming = max_warming
+        self._kept = kept
         self._free: list[W] = []
+        self._lent: dict[W, object] = {}
         self._waiting: dict[asyncio.Future[W], int] = {}
+        self._warming: dict[asyncio.Future[W], None] = {}
 
     @property
     def waiting(self) -> int:
-        """Calls that wait."""
+        """Viewers' calls that wait."""
         return len(self._waiting)
+
+    @property
+    def warming(self) -> int:
+        """Calls of warming that wait."""
+        return len(self._warming)
 
     async def take(self, length_bytes: int) -> W:
         """The worker used last, whose memory is warm, or the next to be free. Raises `QueueFull` at once."""
         if self._free:
             return self._free.pop()
+        if self._lent:
+            return self._lent.popitem()[0]
         waiting_bytes = sum(self._waiting.values()) + length_bytes
         if len(self._waiting) >= self._max_waiting or waiting_bytes > self._max_waiting_bytes:
             raise QueueFull(f"{len(self._waiting)} waiting, {waiting_bytes} bytes with this one")
+        return await self._wait(self._waiting, length_bytes)
+
+    async def take_to_warm(self) -> W:
+        """A worker that viewers leave idle. Raises `QueueFull` at once."""
+        if len(self._free) > self._kept:
+            return self._free.pop()
+        if len(self._warming) >= self._max_warming:
+            raise QueueFull(f"{len(self._warming)} wait to warm")
+        return await self._wait(self._warming, None)
+
+    def give(self, worker: W) -> None:
+        """The worker is free: the viewer who waits longest has it."""
+        if not _hand(worker, self._waiting):
+            self._free.append(worker)
+            while self._warming and len(self._free) > self._kept and _hand(self._free[-1], self._warming):
+                self._free.pop()
+
+    def lend(self, worker: W, by: object) -> None:
+        """The worker may be taken until `by` claims it back."""
+        if not _hand(worker, self._waiting):
+            self._lent[worker] = by
+
+    def claim(self, worker: W, by: object) -> bool:
+        """Whether the worker was still there, and is now `by`'s again."""
+        if self._lent.get(worker) is not by:
+            return False
+        del self._lent[worker]
+        return True
+
+    def withdraw(self, worker: W) -> bool:
+        """No longer give the worker out; whether it could have been taken."""
+        if worker in self._free:
+            self._free.remove(worker)
+            return True
+        return self._lent.pop(worker, None) is not None
+
+    def refuse(self, error: Exception) -> None:
+        """Answer everyone who waits with `error`."""
+        for turn in (*self._waiting, *self._warming):
+            if not turn.done():
+                turn.set_exception(error)
+        self._waiting.clear()
+        self._warming.clear()
+
+    async def _wait(self, queue: dict[asyncio.Future[W], T], length_bytes: T) -> W:
         turn: asyncio.Future[W] = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = length_bytes
+        queue[turn] = length_bytes
         try:
             return await turn
         except asyncio.CancelledError:
-            self._waiting.pop(turn, None)
+            queue.pop(turn, None)
             if not turn.cancelled() and not turn.exception():
                 self.give(turn.result())
             raise
 
-    def give(self, worker: W) -> None:
-        """The worker is free: whoever waits longest has it."""
-        while self._waiting:
-            turn = next(iter(self._waiting))
-            del self._waiting[turn]
-            if not turn.done():
-                turn.set_result(worker)
-                return
-        self._free.append(worker)
 
-    def withdraw(self, worker: W) -> bool:
-        """No longer give the worker out; whether it was free."""
-        if worker in self._free:
-            self._free.remove(worker)
+def _hand(worker: W, queue: dict[asyncio.Future[W], T]) -> bool:
+    """Give the worker to whoever waits longest; False if nobody does."""
+    while queue:
+        turn = next(iter(queue))
+        del queue[turn]
+        if not turn.done():
+            turn.set_result(worker)
             return True
-        return False
-
-    def refuse(self, error: Exception) -> None:
-        """Answer everyone who waits with `error`."""
-        for turn in self._waiting:
-            if not turn.done():
-                turn.set_exception(error)
-        self._waiting.clear()
+    return False
 
 
 class Budget:

@@ -37,7 +37,25 @@ class Worker(process.Process):
     """The replacement is there: it ends as soon as it is free."""
     fate: str | None = "worker-died"
     """What to count when it ends; None once it was dismissed."""
+    is_paused = False
+    """It waits between two pictures of a job."""
     asked: asyncio.Future[Answer] | None = None
+
+    def order(self, order: wire.Order, fd: int) -> None:
+        """Give an order, which ends the job it may be pausing in. Raises `OSError`."""
+        self.stop()
+        self.say(order, fd)
+
+    def go_on(self) -> None:
+        """Have the next picture made. Raises `OSError`."""
+        self.is_paused = False
+        self.say(wire.Go())
+
+    def stop(self) -> None:
+        """End the job it may be pausing in. Raises `OSError`."""
+        if self.is_paused:
+            self.is_paused = False
+            self.say(wire.Stop())
 
     def next_answer(self) -> asyncio.Future[Answer]:
         """From now on one message is expected of it; anything unasked ends it."""
@@ -91,9 +109,19 @@ class Crew:
                 worker.kill()
         await asyncio.gather(*self._lives)
 
+    def lend(self, worker: Worker, by: object) -> None:
+        """The worker pauses in a job of `by`, who may claim it back while nobody else has taken it."""
+        if not worker.is_ending and worker in self._serving:
+            self._turns.lend(worker, by)
+
     def release(self, worker: Worker) -> None:
         """The worker's call is over: on to the next, or home."""
         if worker.is_ending or worker not in self._serving:
+            return
+        try:
+            worker.stop()
+        except OSError:
+            worker.kill()
             return
         is_worn = (
             worker.answers >= self._settings.worker_renders
@@ -117,6 +145,8 @@ class Crew:
 
     async def _employ(self, relieves: Worker | None) -> None:
         """The life of one process, from its start until it is reaped."""
+        if self._is_closed:  # since it was hired
+            return
         try:
             worker = self._begin()
         except OSError as error:

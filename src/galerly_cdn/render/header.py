@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from galerly_cdn.errors import TooManyFrames, TooManyPixels, TooMuchMemory, Undecodable, UnsupportedFormat
 from galerly_cdn.model import Facts, Format, Limits, Value
 from galerly_cdn.render import color, jpeg, loaders, losses, png, profiles
-from galerly_cdn.render.loaders import Kind
+from galerly_cdn.render.kind import Kind, sniff
 
 if TYPE_CHECKING:
     from galerly_cdn.render.loaders import Image
@@ -73,7 +73,7 @@ class Header(Value, frozen=True):
 
 def read(original: bytes) -> Header:
     """Raises `UnsupportedFormat` or `Undecodable`."""
-    kind = loaders.sniff(original)
+    kind = sniff(original)
     if kind not in loaders.decodable():
         raise UnsupportedFormat(f"libvips {loaders.version()} cannot decode {kind}")
     image = loaders.load(original, kind)

@@ -1,21 +1,21 @@
 """Which decoder may see an original: the door to libvips' loaders.
 
-The magic bytes choose, by our own allow-list: a name, a declared type or libvips' own sniffing never
-do (CVE-2026-66066 handed uploads to whichever loader felt called). Originals are bytes, never paths:
-some loaders choose by file suffix. Loaders outside the list are blocked in the whole process, and
+The magic bytes choose (`kind`), by our own allow-list: a name, a declared type or libvips' own sniffing
+never do (CVE-2026-66066 handed uploads to whichever loader felt called). Originals are bytes, never
+paths: some loaders choose by file suffix. Loaders outside the list are blocked in the whole process, and
 what libvips can *really* decode is found by decoding, because its HEIF reader opens headers of
 pictures whose codec was never built in.
 """
 
 from __future__ import annotations
 
-import enum
 import functools
 from typing import TYPE_CHECKING, Final
 
 import pyvips
 
-from galerly_cdn.errors import Undecodable, UnsupportedFormat
+from galerly_cdn.errors import Undecodable
+from galerly_cdn.render.kind import Kind
 from galerly_cdn.render.specimens import COLOR, SPECIMENS
 
 if TYPE_CHECKING:
@@ -25,18 +25,6 @@ Image = pyvips.Image
 Error = pyvips.Error
 
 _SPECIMEN_TOLERANCE = 12
-
-
-class Kind(enum.StrEnum):
-    """The format of an original."""
-
-    JPEG = "jpeg"
-    PNG = "png"
-    WEBP = "webp"
-    GIF = "gif"
-    TIFF = "tiff"
-    AVIF = "avif"
-    HEIC = "heic"
 
 
 _LOADERS: Final[Mapping[Kind, Callable[..., Image]]] = {
@@ -49,37 +37,6 @@ _LOADERS: Final[Mapping[Kind, Callable[..., Image]]] = {
     Kind.HEIC: pyvips.Image.heifload_source,
 }
 ALLOWED_CLASSES: Final = ("Jpeg", "Png", "Webp", "Nsgif", "Tiff", "Heif")
-
-_AVIF_BRANDS = frozenset({b"avif", b"avis"})
-_HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"})
-
-
-def sniff(original: bytes) -> Kind:
-    """The format by magic bytes. Raises `UnsupportedFormat` for everything outside the allow-list."""
-    if original.startswith(b"\xff\xd8\xff"):
-        return Kind.JPEG
-    if original.startswith(b"\x89PNG\r\n\x1a\n"):
-        return Kind.PNG
-    if original[:4] == b"RIFF" and original[8:12] == b"WEBP":
-        return Kind.WEBP
-    if original.startswith((b"GIF87a", b"GIF89a")):
-        return Kind.GIF
-    if original.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return Kind.TIFF
-    if original[4:8] == b"ftyp":
-        return _sniff_heif(original)
-    raise UnsupportedFormat(f"magic bytes {original[:12].hex(' ')}")
-
-
-def _sniff_heif(original: bytes) -> Kind:
-    """AVIF or HEIC by the brands of the file type box (ISO/IEC 14496-12 §4.3)."""
-    length = min(int.from_bytes(original[:4], "big"), 512)
-    brands = {original[8:12]} | {original[at : at + 4] for at in range(16, length, 4)}
-    if brands & _AVIF_BRANDS:
-        return Kind.AVIF
-    if brands & _HEIC_BRANDS:
-        return Kind.HEIC
-    raise UnsupportedFormat(f"file type brands {sorted(brands)}")
 
 
 def load(original: bytes, kind: Kind, **options: float) -> Image:

@@ -1,23 +1,26 @@
-"""One original, one job → one rendition. What happens to a picture is the tuple `STEPS`, in its order.
+"""One original, one job → its renditions. What happens to the original is the tuple `STEPS`, in its order.
 
 Pure: bytes in, bytes out; no file, clock, network or environment. A step begins with its "nothing
-to do" return. libvips is lazy: the steps describe, `codecs.encode` runs them all in one pass from the
-top row to the bottom, so damage deep in the original comes to light only there.
+to do" return. libvips is lazy: the steps describe, one pass from the top row to the bottom runs them
+all, so damage deep in the original comes to light only there: before the first picture is made.
+
+Of several sizes the largest is made first, and what is large enough beside a smaller one is its
+original: a job decodes once, unless two of its sizes are nearly the same.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from galerly_cdn.errors import Undecodable
-from galerly_cdn.model import Format, Job, Rendered, Value
+from galerly_cdn.model import Format, Job, Picture, Rendered, Value
 from galerly_cdn.render import codecs, color, credit, header, loaders, losses, profiles, recipe
 from galerly_cdn.render.header import Header
-from galerly_cdn.render.loaders import Kind
+from galerly_cdn.render.kind import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from galerly_cdn.render.loaders import Image
 
@@ -26,42 +29,100 @@ _JPEG_SHRINKS = (8, 4, 2)
 
 
 class Plan(Value, frozen=True):
-    """What one render will do; its sides are those of the upright rendition."""
+    """What one picture will be; its sides are those of the upright rendition."""
 
     header: Header
-    job: Job
+    picture: Picture
+    keep_copyright: bool
     format: Format
     width_px: int
     height_px: int
 
     @property
+    def sides_px(self) -> tuple[int, int]:
+        return self.width_px, self.height_px
+
+    @property
     def stored_px(self) -> tuple[int, int]:
         """The rendition's sides before it is turned upright."""
-        sideways = self.header.is_sideways
-        return (self.height_px, self.width_px) if sideways else (self.width_px, self.height_px)
+        return (self.height_px, self.width_px) if self.header.is_sideways else self.sides_px
+
+    @property
+    def margin(self) -> float:
+        return recipe.margin(self.picture.target.size)
+
+
+class Made(NamedTuple):
+    """The pixels of a size: upright, 8-bit sRGB or grey, for every format."""
+
+    sides_px: tuple[int, int]
+    image: Image
 
 
 def render(original: bytes, job: Job, read: Header | None = None) -> tuple[Rendered, bytes]:
-    """The rendition's bytes, and what is to be said of them; `read` is the header if it was read before.
+    """The first picture of `pictures`: of a job for one, all there is. Raises as that does."""
+    return next(pictures(original, job, read))
 
-    Raises `UnsupportedFormat`, `Undecodable`, `TooManyPixels`, `TooManyFrames`, `TooMuchMemory`.
+
+def pictures(original: bytes, job: Job, read: Header | None = None) -> Iterator[tuple[Rendered, bytes]]:
+    """What is to be said of each picture, and its bytes, as they are made: the largest size first.
+
+    `read` is the header if it was read before. A job for one picture gives what the first of a job for
+    many gives: the same bytes. Raises `UnsupportedFormat`, `Undecodable`, `TooManyPixels`,
+    `TooManyFrames`, `TooMuchMemory`; what came before holds.
     """
-    plan = planned(read or header.read(original), job)
-    image = loaders.load(original, plan.header.kind, **shrink_on_load(plan))
-    try:
-        for step in STEPS:
-            image = step(image, plan)
-        body = encoded(image, plan)
-    except loaders.Error as error:
-        raise Undecodable(loaders.text_of(error)) from error
-    return _rendered(plan, body), body
+    plans = planned(read or header.read(original), job)
+    made: list[Made] = []
+    for plan in plans:
+        try:
+            if not made or made[-1].sides_px != plan.sides_px:
+                image = pixels(original, plan, made)
+                # To be read more than once, it must be in memory: a decoder runs but once.
+                made.append(Made(plan.sides_px, image.copy_memory() if len(plans) > 1 else image))
+            body = encoded(flatten(made[-1].image, plan), plan)
+        except loaders.Error as error:
+            raise Undecodable(loaders.text_of(error)) from error
+        yield _rendered(plan, body), body
 
 
-def planned(read: Header, job: Job) -> Plan:
-    """Every decision, before a pixel is decoded. Raises `TooManyPixels`, `TooManyFrames`, `TooMuchMemory`."""
+def planned(read: Header, job: Job) -> tuple[Plan, ...]:
+    """Every decision, before a pixel is decoded, the largest size first, and of one size the widest margin.
+
+    Sides are computed from the original's, whatever a picture is made from. Raises `TooManyPixels`,
+    `TooManyFrames`, `TooMuchMemory`.
+    """
     header.check(read, job.limits)
-    width_px, height_px = job.target.size.fit(*read.upright_px)
-    return Plan(read, job, job.target.format or read.own_format, width_px, height_px)
+    plans = (
+        Plan(
+            read,
+            picture,
+            job.keep_copyright,
+            picture.target.format or read.own_format,
+            *picture.target.size.fit(*read.upright_px),
+        )
+        for picture in job.pictures
+    )
+    return tuple(sorted(plans, key=lambda plan: (plan.sides_px, plan.margin), reverse=True))
+
+
+def pixels(original: bytes, plan: Plan, made: Sequence[Made]) -> Image:
+    """A size's pixels: of the smallest picture made so far that will do, or of the original."""
+    for larger in reversed(made):
+        if will_do(larger.sides_px, plan):
+            smaller = _resized(larger.image, plan.sides_px)
+            return smaller.rint().cast(larger.image.format)  # a bare cast cuts off, once for each size
+    image = loaders.load(original, plan.header.kind, **shrink_on_load(plan))
+    for step in STEPS:
+        image = step(image, plan)
+    return image
+
+
+def will_do(larger_px: tuple[int, int], plan: Plan) -> bool:
+    """Whether a picture is as good as the original to make a smaller one from.
+
+    It is if it leaves the margin that shrink-on-load must leave, or has every pixel of the original.
+    """
+    return larger_px == plan.header.upright_px or max(larger_px) >= plan.margin * max(plan.sides_px)
 
 
 def shrink_on_load(plan: Plan) -> dict[str, float]:
@@ -69,8 +130,8 @@ def shrink_on_load(plan: Plan) -> dict[str, float]:
 
     Not for pictures with alpha: libwebp would mix the colours of transparent pixels in.
     """
-    factor = max(plan.header.upright_px) / max(plan.width_px, plan.height_px)
-    largest = min(factor / recipe.margin(plan.job.target.size), *plan.header.upright_px)
+    factor = max(plan.header.upright_px) / max(plan.sides_px)
+    largest = min(factor / plan.margin, *plan.header.upright_px)
     if plan.header.kind is Kind.JPEG:
         return {"shrink": next((shrink for shrink in _JPEG_SHRINKS if shrink <= largest), 1)}
     if plan.header.kind is Kind.WEBP and not plan.header.has_alpha and largest > 1:
@@ -79,14 +140,10 @@ def shrink_on_load(plan: Plan) -> dict[str, float]:
 
 
 def scale(image: Image, plan: Plan) -> Image:
-    """Lanczos3 to exactly the rendition's sides; colours weigh as much as they are opaque."""
-    width_px, height_px = plan.stored_px
-    if (image.width, image.height) == (width_px, height_px):
+    """Lanczos3 to exactly the rendition's sides."""
+    if (image.width, image.height) == plan.stored_px:
         return image
-    across, down = width_px / image.width, height_px / image.height
-    if not plan.header.has_alpha:
-        return image.resize(across, vscale=down)
-    return image.premultiply().resize(across, vscale=down).unpremultiply().cast(image.format)
+    return _resized(image, plan.stored_px).cast(image.format)
 
 
 def orient(image: Image, plan: Plan) -> Image:
@@ -108,6 +165,14 @@ def convert(image: Image, plan: Plan) -> Image:  # noqa: ARG001 - every step has
     return color.to_srgb(image)
 
 
+STEPS: Final[tuple[Callable[[Image, Plan], Image], ...]] = (
+    scale,
+    orient,
+    name_colors,
+    convert,
+)
+
+
 def flatten(image: Image, plan: Plan) -> Image:
     """On white where the format has no alpha; the encoder's own default is black."""
     if plan.format is not Format.JPEG or not image.hasalpha():
@@ -115,22 +180,21 @@ def flatten(image: Image, plan: Plan) -> Image:
     return image.flatten(background=[_WHITE] * (image.bands - 1))
 
 
-STEPS: Final[tuple[Callable[[Image, Plan], Image], ...]] = (
-    scale,
-    orient,
-    name_colors,
-    convert,
-    flatten,
-)
-
-
 def encoded(image: Image, plan: Plan) -> bytes:
     """The bytes; creator and copyright go with them where the job allows it, nothing else ever does."""
-    lines = credit.read(image) if plan.job.keep_copyright else credit.NOBODY
+    lines = credit.read(image) if plan.keep_copyright else credit.NOBODY
     if lines == credit.NOBODY:
-        return codecs.encode(image, plan.format, plan.job.qualities)
+        return codecs.encode(image, plan.format, plan.picture.qualities)
     signed = credit.only(image, lines)
-    return codecs.encode(signed, plan.format, plan.job.qualities, codecs.KEEP_EXIF)
+    return codecs.encode(signed, plan.format, plan.picture.qualities, codecs.KEEP_EXIF)
+
+
+def _resized(image: Image, sides_px: tuple[int, int]) -> Image:
+    """Lanczos3; colours weigh as much as they are opaque. With alpha the values are no whole numbers."""
+    across, down = sides_px[0] / image.width, sides_px[1] / image.height
+    if not image.hasalpha():
+        return image.resize(across, vscale=down)
+    return image.premultiply().resize(across, vscale=down).unpremultiply()
 
 
 def _rendered(plan: Plan, body: bytes) -> Rendered:
@@ -138,6 +202,7 @@ def _rendered(plan: Plan, body: bytes) -> Rendered:
     if plan.header.has_alpha and plan.format is Format.JPEG:
         lost.add("alpha")
     return Rendered(
+        target=plan.picture.target,
         format=plan.format,
         width_px=plan.width_px,
         height_px=plan.height_px,

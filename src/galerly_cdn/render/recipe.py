@@ -21,20 +21,26 @@ MARGINS: Final = ((400, 2.0), (800, 1.4), (1 << 30, 1.2))
 
 
 def margin(size: Size) -> float:
-    """How many times larger than the rendition shrink-on-load must leave the picture."""
+    """How many times larger than the rendition the picture must be that Lanczos makes it from."""
     longest = max(size.width_px, size.height_px)
     return next(factor for side, factor in MARGINS if longest <= side)
 
 
 def digest(job: Job, libvips: str) -> str:
-    """Digest (16 hexadecimal digits) of everything that decides a rendition's bytes beside the original."""
-    forms = (job.target.format,) if job.target.format else (Format.JPEG, Format.PNG)
+    """Digest (16 hexadecimal digits) of all that decides a rendition's bytes beside the original.
+
+    `job` has one picture. Which others are made with it decides nothing: they differ within what
+    `margin` allows.
+    """
+    (picture,) = job.pictures
+    target = picture.target
+    forms = (target.format,) if target.format else (Format.JPEG, Format.PNG)
     decisions = {
         "renderer": RENDERER,
         "libvips": libvips,
-        "target": str(job.target),
-        "qualities": {form: job.qualities[form] for form in forms if form is not Format.PNG},
-        "margin": margin(job.target.size),
+        "target": str(target),
+        "qualities": {form: picture.qualities[form] for form in forms if form is not Format.PNG},
+        "margin": margin(target.size),
         "keep_copyright": job.keep_copyright,
     }
     return hashlib.sha256(to_json(decisions)).hexdigest()[:16]

@@ -1,12 +1,13 @@
 """What passes between the server and a worker process: messages, and how they are framed.
 
 A frame is a kind (one byte), the lengths of its two parts, a message as JSON, and bytes beside it. The
-server asks in `Order` (an original's file descriptor travels with it) and `Go`; the worker says the rest:
+server says `Order` (an original's file descriptor travels with it), `Go` and `Stop`, the worker the rest:
 
-    Hello                       once, when it is ready (or Failed, and it ends)
-    Order → Weighed → Go → Done   a render; the server says Go when the memory is there
-    Order → Done                  an inspection
-    Failed                      in place of Weighed or Done
+    Hello                                     once, when it is ready (or Failed, and it ends)
+    Order → Weighed → Go → Done … Go → Done   a job: a picture for each Go, said when the memory is there
+    Order → Done                              an inspection
+    Stop                                      in place of a Go: no more of this job
+    Failed                                    in place of Weighed or Done: the order is over
 
 Both sides import this file, so it imports nothing slow.
 """
@@ -36,14 +37,18 @@ class Bounds(Value, frozen=True):
 
 
 class Order(Value, frozen=True):
-    """The work: a render, or without a job an inspection, of an original of exactly so many bytes."""
+    """The work: a job, or without one an inspection, of an original of exactly so many bytes."""
 
     length_bytes: int
     job: Job | None
 
 
 class Go(Value, frozen=True):
-    """The memory is there: decode."""
+    """The memory is there: make the next picture."""
+
+
+class Stop(Value, frozen=True):
+    """The pictures still to come are not wanted: forget the job."""
 
 
 class Hello(Value, frozen=True):
@@ -61,7 +66,7 @@ class Weighed(Value, frozen=True):
 
 
 class Done(Value, frozen=True):
-    """The result; a rendition's bytes are beside it."""
+    """A result; a rendition's bytes are beside it."""
 
     resident_bytes: int
     rendered: Rendered | None = None
@@ -76,10 +81,11 @@ class Failed(Value, frozen=True):
     detail: str
 
 
-Message = Order | Go | Hello | Weighed | Done | Failed
+Message = Order | Go | Stop | Hello | Weighed | Done | Failed
 _KINDS: dict[bytes, type[Message]] = {
     b"o": Order,
     b"g": Go,
+    b"s": Stop,
     b"h": Hello,
     b"w": Weighed,
     b"d": Done,

@@ -1,4 +1,4 @@
-"""What does a worker process do? Its main: confine itself, then render what the server sends, one at a time.
+"""What does a worker process do? Its main: confine itself, then render what the server sends, one by one.
 
 It blocks on one socket, and ends when the server closes it. Nothing is written to stdout or to a file.
 The original is read from the descriptor that came with the order; the server never sees its bytes.
@@ -6,7 +6,6 @@ The original is read from the descriptor that came with the order; the server ne
 
 from __future__ import annotations
 
-import functools
 import os
 import socket
 import sys
@@ -17,7 +16,7 @@ from galerly_cdn.model import from_json
 from galerly_cdn.render import sandbox, wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from galerly_cdn.model import Facts, Job, Rendered
 
@@ -27,8 +26,8 @@ class Renderer(NamedTuple):
 
     check: Callable[[], tuple[str, tuple[str, ...]]]
     """libvips' version, and the formats that really decode."""
-    prepare: Callable[[bytes, Job], tuple[int, Callable[[], tuple[Rendered, bytes]]]]
-    """The memory that decoding will take, known from the header; and the render itself."""
+    prepare: Callable[[bytes, Job], tuple[int, Iterator[tuple[Rendered, bytes]]]]
+    """The memory that decoding will take, known from the header; and the pictures, made when asked for."""
     inspect: Callable[[bytes], Facts]
 
 
@@ -40,10 +39,10 @@ def libvips() -> Renderer:
         loaders.confine()
         return loaders.version(), tuple(sorted(loaders.decodable()))
 
-    def prepare(original: bytes, job: Job) -> tuple[int, Callable[[], tuple[Rendered, bytes]]]:
+    def prepare(original: bytes, job: Job) -> tuple[int, Iterator[tuple[Rendered, bytes]]]:
         read = header.read(original)
         header.check(read, job.limits)
-        return read.decode_bytes, functools.partial(pipeline.render, original, job, read)
+        return read.decode_bytes, pipeline.pictures(original, job, read)
 
     return Renderer(check, prepare, header.inspect)
 
@@ -76,32 +75,36 @@ def serve(server: socket.socket, renderer: Renderer, cpu_s: float, resident_byte
         if not isinstance(order, wire.Order) or fd is None:
             raise wire.Garbage(repr(order))
         sandbox.allow_cpu(cpu_s)
-        answer: wire.Done | wire.Failed
-        body = b""
         try:
-            rendered, facts, body = _work(server, renderer, order, fd)
-            answer = wire.Done(resident_bytes(), rendered, facts)
+            for rendered, facts, body in _answers(server, renderer, order, fd, cpu_s):
+                wire.say(server, wire.Done(resident_bytes(), rendered, facts), body)
         except GalerlyError as error:
-            answer = wire.Failed(resident_bytes(), error.code, error.detail)
+            wire.say(server, wire.Failed(resident_bytes(), error.code, error.detail))
         except MemoryError:
-            answer = wire.Failed(resident_bytes(), TooMuchMemory.code, "the worker's memory is used up")
-        wire.say(server, answer, body)
+            detail = "the worker's memory is used up"
+            wire.say(server, wire.Failed(resident_bytes(), TooMuchMemory.code, detail))
 
 
-def _work(
-    server: socket.socket, renderer: Renderer, order: wire.Order, fd: int
-) -> tuple[Rendered | None, Facts | None, bytes]:
+def _answers(
+    server: socket.socket, renderer: Renderer, order: wire.Order, fd: int, cpu_s: float
+) -> Iterator[tuple[Rendered | None, Facts | None, bytes]]:
+    """The facts, or a picture for every Go; each picture has the whole CPU time."""
     try:
         original = read(fd, order.length_bytes)
     finally:
         os.close(fd)
     if order.job is None:
-        return None, renderer.inspect(original), b""
-    weight_bytes, render = renderer.prepare(original, order.job)
+        yield None, renderer.inspect(original), b""
+        return
+    weight_bytes, pictures = renderer.prepare(original, order.job)
     wire.say(server, wire.Weighed(weight_bytes))
-    wire.hear(server)
-    rendered, body = render()
-    return rendered, None, body
+    for _ in order.job.pictures:
+        words, _ = wire.hear(server)
+        if not isinstance(words, wire.Go):
+            return
+        sandbox.allow_cpu(cpu_s)
+        rendered, body = next(pictures)
+        yield rendered, None, body
 
 
 def read(fd: int, length_bytes: int) -> bytes:

@@ -1,8 +1,9 @@
 """Who renders this original? A worker process, for one call at a time.
 
 Invariants: a process that dies, hangs or talks nonsense costs the one call it held; nobody waits unboundedly
-(the queue is bounded by count and bytes, a render by its deadline); a call whose caller has gone still ends
-and frees its worker. Why no library: decision 0005.
+(the queue is bounded by count and bytes, a picture by its deadline); a call whose caller has gone still ends
+and frees its worker; no viewer waits for more of a warming than the picture being made. Why no library:
+decision 0005.
 """
 
 from __future__ import annotations
@@ -21,25 +22,25 @@ from galerly_cdn.errors import (
     QueueFull,
     RenderTimeout,
     TooManyBytes,
-    Unrenderable,
-    Unsettled,
     WorkerDied,
-    by_code,
 )
 from galerly_cdn.render import process, wire
 from galerly_cdn.render.admission import Budget, Quarantine, Turns
+from galerly_cdn.render.call import Call
 from galerly_cdn.render.crew import Crew, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+    from typing import Any
 
     from galerly_cdn.config import Settings
     from galerly_cdn.errors import GalerlyError, RenderFailed
     from galerly_cdn.model import Facts, Job, Rendered
-    from galerly_cdn.render.crew import Answer
 
-_ERRORS = {code: kind for code, kind in by_code().items() if issubclass(kind, (Unrenderable, Unsettled))}
-"""What a worker may answer; anything else is garbage, for a worker is not trusted."""
+Answered = tuple[wire.Done, bytes]
+
+_MAX_WARMING = 64
+"""Jobs that may wait to be warmed; each holds a descriptor."""
 
 
 class Workers:
@@ -56,12 +57,15 @@ class Workers:
     ) -> None:
         self._settings = settings
         self._count = count
-        self._turns: Turns[Worker] = Turns(settings.queue_renders, settings.queue_bytes)
+        strength = settings.workers or _cores()
+        self._turns: Turns[Worker] = Turns(
+            settings.queue_renders, settings.queue_bytes, _MAX_WARMING, kept=min(1, strength - 1)
+        )
         self._budget = Budget(settings.render_memory_bytes)
         self._quarantine = Quarantine(settings.quarantine_s, clock)
         bounds = wire.Bounds(settings.worker_memory_bytes, settings.render_deadline_s)
         begin = functools.partial(Worker, command or process.command(), bounds, environment)
-        self._crew = Crew(settings, settings.workers or _cores(), self._turns, count, begin)
+        self._crew = Crew(settings, strength, self._turns, count, begin)
         self._accepted = 0
         self._quiet = asyncio.Event()
         self._is_closing = self._is_closed = False
@@ -74,11 +78,11 @@ class Workers:
     @property
     def in_flight(self) -> int:
         """Calls that a worker has in hand."""
-        return self._accepted - self._turns.waiting
+        return self._accepted - self._turns.waiting - self._turns.warming
 
     @property
     def queued(self) -> int:
-        """Calls that wait for a worker."""
+        """Viewers' calls that wait for a worker."""
         return self._turns.waiting
 
     async def start(self) -> wire.Hello:
@@ -97,9 +101,9 @@ class Workers:
         await self._crew.close()
 
     async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
-        """Render the original that `fd` reads; `token` names it and its version. The caller closes `fd`.
+        """A job for one picture, of the original that `fd` reads. The caller closes `fd`.
 
-        Raises `Unrenderable`, `Unavailable` or `RenderFailed`.
+        `token` names the original and its version. Raises `Unrenderable`, `Unavailable` or `RenderFailed`.
         """
         done, body = await self._ask(fd, wire.Order(length_bytes, job), token)
         return cast("Rendered", done.rendered), body
@@ -109,7 +113,50 @@ class Workers:
         done, _ = await self._ask(fd, wire.Order(length_bytes, None), token)
         return cast("Facts", done.facts)
 
-    async def _ask(self, fd: int, order: wire.Order, token: str) -> tuple[wire.Done, bytes]:
+    async def warm(
+        self, fd: int, length_bytes: int, job: Job, token: str
+    ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
+        """Every picture of a job as it is made, behind all viewers.
+
+        While the caller has a picture, a viewer may take the worker; another then begins with what is
+        left. Raises as `render` does; what came before holds.
+        """
+        while job.pictures:
+            async with contextlib.aclosing(self._shift(fd, length_bytes, job, token)) as shift:
+                async for rendered, body in shift:
+                    job = job.of(one for one in job.pictures if one.target != rendered.target)
+                    yield rendered, body
+
+    async def _shift(
+        self, fd: int, length_bytes: int, job: Job, token: str
+    ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
+        """The pictures that one worker makes before a viewer takes it."""
+        call = await self._begin(fd, wire.Order(length_bytes, job), token, self._turns.take_to_warm)
+        work = self._tend(call, call.first())
+        try:
+            while True:
+                done, body = await asyncio.shield(work)
+                yield cast("Rendered", done.rendered), body
+                if call.is_over:
+                    return
+                if self._is_closing:
+                    raise Draining
+                if not self._turns.claim(call.worker, call):
+                    self._count("warm-interrupted")
+                    return
+                self._accepted += 1
+                work = self._tend(call, call.picture())
+        finally:
+            work.add_done_callback(lambda _: self._leave(call))
+
+    async def _ask(self, fd: int, order: wire.Order, token: str) -> Answered:
+        call = await self._begin(fd, order, token, lambda: self._turns.take(order.length_bytes))
+        return await asyncio.shield(self._tend(call, call.first()))
+
+    async def _begin(
+        self, fd: int, order: wire.Order, token: str, take: Callable[[], Awaitable[Worker]]
+    ) -> Call:
+        """Wait for a worker and give it the order: a call accepted, whose work is still to be tended."""
         if self._is_closing:
             raise Draining
         if order.length_bytes > self._settings.max_original_bytes:
@@ -118,56 +165,50 @@ class Workers:
             self._count("quarantined")
             raise Quarantined(token)
         self._accepted += 1
-        try:
-            worker, answer = await self._send(fd, order)
-        except BaseException:
-            self._settle()
-            raise
-        call = asyncio.create_task(self._converse(worker, answer, order, token))
-        call.add_done_callback(lambda _: self._settle())
-        return await asyncio.shield(call)
-
-    async def _send(self, fd: int, order: wire.Order) -> tuple[Worker, asyncio.Future[Answer]]:
-        while True:
-            try:
-                worker = await self._turns.take(order.length_bytes)
-            except QueueFull:
-                self._count("queue-full")
-                raise
-            try:
-                worker.say(order, fd)
-            except OSError:
-                worker.kill()  # it died while free: its life notices, this call asks the next
-            else:
-                return worker, worker.next_answer()
-
-    async def _converse(
-        self, worker: Worker, answer: asyncio.Future[Answer], order: wire.Order, token: str
-    ) -> tuple[wire.Done, bytes]:
-        """One call, from the order sent to the worker's release."""
         deadline_s = self._settings.render_deadline_s
         try:
-            async with asyncio.timeout(deadline_s) as deadline:
-                words, body = await answer
-                if isinstance(words, wire.Weighed) and order.job:
-                    left_s = cast("float", deadline.when()) - _now()
-                    deadline.reschedule(None)  # to wait for others' memory is no fault of this original
-                    async with self._budget.share(words.weight_bytes):
-                        deadline.reschedule(_now() + left_s)
-                        answer = worker.next_answer()
-                        worker.say(wire.Go())
-                        words, body = await answer
-            return _judge(worker, order, words, body)
+            while True:
+                worker = await take()
+                try:
+                    return Call(worker, fd, order, token, budget=self._budget, deadline_s=deadline_s)
+                except OSError:
+                    worker.kill()  # it died while free: its life notices, this call asks the next
+        except BaseException as error:
+            if isinstance(error, QueueFull):
+                self._count("queue-full")
+            self._settle()
+            raise
+
+    def _tend(self, call: Call, talk: Coroutine[Any, Any, Answered]) -> asyncio.Task[Answered]:
+        """The work of an accepted call, which goes on when its caller has gone."""
+        work = asyncio.create_task(self._work(call, talk))
+        work.add_done_callback(lambda _: self._settle())
+        return work
+
+    async def _work(self, call: Call, talk: Coroutine[Any, Any, Answered]) -> Answered:
+        """What is said until the worker is free again, or pauses."""
+        worker = call.worker
+        try:
+            return await talk
         except TimeoutError:
             worker.fate = "worker-killed"
             worker.kill()
-            raise self._strike(token, RenderTimeout(f"over {deadline_s} s")) from None
+            late = RenderTimeout(f"over {self._settings.render_deadline_s} s")
+            raise self._strike(call.token, late) from None
         except (EOFError, OSError, wire.Garbage) as end:
             worker.kill()
-            raise self._strike(token, WorkerDied(f"{type(end).__name__}: {end}")) from end
+            raise self._strike(call.token, WorkerDied(f"{type(end).__name__}: {end}")) from end
         finally:
             worker.asked = None
-            self._crew.release(worker)
+            if worker.is_paused:
+                self._crew.lend(worker, call)
+            else:
+                self._crew.release(worker)
+
+    def _leave(self, call: Call) -> None:
+        """The caller wants no more of it."""
+        if self._turns.claim(call.worker, call):
+            self._crew.release(call.worker)
 
     def _strike(self, token: str, error: RenderFailed) -> GalerlyError:
         """What to tell the caller whose render ended its worker."""
@@ -182,26 +223,6 @@ class Workers:
         self._accepted -= 1
         if not self._accepted:
             self._quiet.set()
-
-
-def _judge(worker: Worker, order: wire.Order, words: wire.Message, body: bytes) -> tuple[wire.Done, bytes]:
-    """The result, or the error it stands for. Raises `Garbage` unless it fits the order."""
-    if not isinstance(words, (wire.Done, wire.Failed)):
-        raise wire.Garbage(repr(words))
-    worker.answers += 1
-    worker.resident_bytes = words.resident_bytes
-    if isinstance(words, wire.Failed):
-        if words.code not in _ERRORS:
-            raise wire.Garbage(f"{words.code}: {words.detail}")
-        raise _ERRORS[words.code](words.detail)
-    fits = words.rendered and words.rendered.length_bytes == len(body) if order.job else words.facts
-    if not fits:
-        raise wire.Garbage(repr(words))
-    return words, body
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def _cores() -> int:

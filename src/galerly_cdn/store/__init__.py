@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
     from types import TracebackType
 
     from galerly_cdn.model import Head, Listed, Rendition, Target
@@ -48,6 +48,14 @@ class Originals(Protocol):
 
     async def open(self, key: str) -> Original:
         """The original's bytes for a render. Raises as `head` does, and `TooManyBytes`."""
+        ...
+
+    def read(self, key: str, version: str, first: int, length_bytes: int) -> AsyncGenerator[bytes, None]:
+        """`length_bytes` bytes (at least one) from `first` on, of exactly this version, in chunks.
+
+        Raises `Unsettled` as soon as the original is found to be of another version: what was handed
+        out before is of this one. Else raises as `head` does. Close it, if it is not read to its end.
+        """
         ...
 
     def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
@@ -89,10 +97,10 @@ class Renditions(Protocol):
         """Store durably and atomically, over what was made from another version or recipe.
 
         What is stored now: it, or what somebody else made of the same version by the same recipe first.
-        Raises `StoreUnreachable`.
+        Raises `StoreRefused`, `StoreUnreachable`.
         """
         ...
 
     async def delete(self, key: str, target: Target) -> bool:
-        """Remove; whether there was one. Raises `StoreUnreachable`."""
+        """Remove; whether there was one. Raises `StoreRefused`, `StoreUnreachable`."""
         ...

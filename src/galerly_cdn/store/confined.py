@@ -3,6 +3,7 @@
 - Every component is looked up in the opened folder before it (`dir_fd`, `O_NOFOLLOW`): a component
   swapped for a symlink in mid-walk is refused, not followed.
 - A symlink is followed by hand, as long as each of its steps stays inside the root.
+- The reserved folder, where uploads wait until they are accepted, is no part of any way.
 - What the walk passed comes back as witnesses: while they are unchanged, so is its answer.
 """
 
@@ -20,6 +21,8 @@ from galerly_cdn.errors import NoSuchOriginal, StoreRefused, StoreUnreachable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+RESERVED = ".galerly"
+"""The folder in the root where uploads wait (`deposit`)."""
 # The key is at fault: nothing there, or a name or path this file system cannot hold.
 _ABSENT = {
     errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENXIO
@@ -64,7 +67,9 @@ class Names:
         self._held = 0
 
     def holds(self, folder_fd: int, name: str) -> bool:
-        """Whether the folder has an entry spelled exactly like this. Raises `OSError`."""
+        """Whether the folder has an entry spelled exactly like this, and not reserved. Raises `OSError`."""
+        if name == RESERVED:
+            return False
         status = os.fstat(folder_fd)
         identity = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
         if name in self._listings.get(identity, ()):

@@ -16,23 +16,24 @@ from typing import TYPE_CHECKING, NamedTuple
 from galerly_cdn.errors import NoSuchOriginal, SettingsError, Unsettled
 from galerly_cdn.model import Head
 from galerly_cdn.store import Original
-from galerly_cdn.store.confined import Names, walk
+from galerly_cdn.store.confined import Names, translated, walk
 from galerly_cdn.store.listing import Level, Wanted, slab
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from galerly_cdn.model import Listed
     from galerly_cdn.store.confined import Place, Witness
 
 # O_NONBLOCK: a FIFO put in the file's place must not hold the server until somebody writes to it.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAX_SEEN = 20_000
 _TICK_S = 0.012
 """Changes within one tick of the kernel's clock (10 ms at 100 Hz) leave equal times. A rendition made
 between two of them would pass for current for ever, so a younger original is opened a tick later."""
 _MAX_TICKS = 100
+_CHUNK_BYTES = 256 * 1024
 
 
 class FolderOriginals:
@@ -69,7 +70,7 @@ class FolderOriginals:
                 return seen.head
             del self._seen[key]
         with walk(self._root, key, self._names.holds) as place:
-            head = _head(place.status)
+            head = head_of(place.status)
         self._remember(key, place, head)
         return head
 
@@ -80,11 +81,25 @@ class FolderOriginals:
         """
         for _ in range(_MAX_TICKS):
             with walk(self._root, key, self._names.holds) as place:
-                _head(place.status)  # before opening: opening a device may already do something
+                head_of(place.status)  # before opening: opening a device may already do something
                 if not 0 <= self._now() - place.status.st_ctime < _TICK_S:
                     return _opened(place)
             await self._wait(_TICK_S)
         raise Unsettled("written to all the time")
+
+    async def read(
+        self, key: str, version: str, first: int, length_bytes: int
+    ) -> AsyncGenerator[bytes, None]:
+        """Chunks of at most 256 KiB, each read by a thread: a cold disk holds up nobody else."""
+        with await self.open(key) as original:
+            if original.head.version != version:
+                raise Unsettled("replaced before it was read")
+            while length_bytes:
+                wanted_bytes = min(length_bytes, _CHUNK_BYTES)
+                chunk = await asyncio.to_thread(_chunk, original, first, wanted_bytes)
+                first += len(chunk)
+                length_bytes -= len(chunk)
+                yield chunk
 
     async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
         """The originals under `prefix`, in the order of their keys' UTF-8 bytes, read as they are asked for.
@@ -138,15 +153,25 @@ class _Seen(NamedTuple):
 
 
 def _opened(place: Place) -> Original:
-    fd = os.open(place.name, _FILE, dir_fd=place.folder_fd)
+    fd = os.open(place.name, FILE, dir_fd=place.folder_fd)
     try:
-        return Original(fd, _head(os.fstat(fd)))
+        return Original(fd, head_of(os.fstat(fd)))
     except BaseException:
         os.close(fd)
         raise
 
 
-def _head(status: os.stat_result) -> Head:
+def _chunk(original: Original, first: int, length_bytes: int) -> bytes:
+    """What is there now; looked at after reading, because a writer dates the file before it changes it."""
+    with translated():
+        chunk = os.pread(original.fd, length_bytes, first)
+        if not chunk or head_of(os.fstat(original.fd)) != original.head:
+            raise Unsettled("changed while it was read")
+    return chunk
+
+
+def head_of(status: os.stat_result) -> Head:
+    """Version and length of a regular file. Raises `NoSuchOriginal` for anything else."""
     if not stat.S_ISREG(status.st_mode):
         raise NoSuchOriginal("not a regular file")
     version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}-{status.st_size:x}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.errors import MalformedKey, NoSuchOriginal, StoreRefused
 from galerly_cdn.model import Listed
-from galerly_cdn.store.confined import walk
+from galerly_cdn.store.confined import RESERVED, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,8 +90,8 @@ def _names(root: str, levels: list[Level], wanted: Wanted) -> Iterator[str]:
                 yield name
 
 
-def _from_listing(_folder_fd: int, _name: str) -> bool:
-    return True
+def _from_listing(_folder_fd: int, name: str) -> bool:
+    return name != RESERVED  # a symlink may say it
 
 
 def _spellings(root: str, folder: str, folder_fd: int) -> Iterator[str]:

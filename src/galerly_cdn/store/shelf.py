@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
 import stat
 import tempfile
@@ -24,9 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import SettingsError, StoreUnreachable
+from galerly_cdn.store.claim import HOUR_S, claim
 from galerly_cdn.store.ledger import Ledger, weight
 from galerly_cdn.store.seal import Damaged, seal, unseal
-from galerly_cdn.store.survey import HOUR_S, TEMPORARY, name_of, path_of, survey
+from galerly_cdn.store.survey import TEMPORARY, name_of, path_of, survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -170,8 +170,7 @@ class FolderRenditions:
         fd, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
         try:
             with os.fdopen(fd, "wb") as file:
-                with suppress(OSError):  # a file system without locks: see `survey`
-                    fcntl.flock(fd, fcntl.LOCK_EX)
+                claim(fd)
                 file.write(content)
                 file.flush()
                 os.fsync(fd)

@@ -1,33 +1,55 @@
-"""Where is an upload until it is accepted? In a file beside the originals that no key leads to."""
+"""Where is an upload until it is accepted? In a file that no key leads to."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from galerly_cdn.errors import StoreRefused, StoreUnreachable
+from galerly_cdn.store.claim import claim
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 PREFIX = "incoming-"
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextlib.contextmanager
+def written() -> Iterator[None]:
+    """A file system's errors while writing as the store's: `StoreRefused`, `StoreUnreachable`."""
+    try:
+        yield
+    except OSError as error:
+        kind = StoreRefused if error.errno in _REFUSED else StoreUnreachable
+        raise kind(str(error)) from error
 
 
 class Spool:
-    """A file being filled. Use as a context manager: whatever was not accepted is gone afterwards."""
+    """A file being filled. Use as a context manager: whatever was not accepted is gone afterwards.
 
-    def __init__(self, folder: str | None) -> None:
-        """In `folder`, or where this machine keeps what is temporary. Raises `OSError`."""
-        self.fd, path = tempfile.mkstemp(prefix=PREFIX, dir=folder)
+    In `folder`, or where this machine keeps what is temporary. It and `write` raise `StoreRefused`,
+    `StoreUnreachable`.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        with written():
+            self.fd, path = tempfile.mkstemp(prefix=PREFIX, dir=folder)
+        claim(self.fd)
         self.path = Path(path)
         self.length_bytes = 0
 
     def write(self, chunk: bytes) -> None:
-        """Append. Raises `OSError`."""
+        """Append."""
         left = memoryview(chunk)
-        while left:
-            left = left[os.write(self.fd, left) :]
+        with written():
+            while left:
+                left = left[os.write(self.fd, left) :]
         self.length_bytes += len(chunk)
 
     def __enter__(self) -> Self:
@@ -37,5 +59,5 @@ class Spool:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self.fd)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # accepted, or left for the sweep
             self.path.unlink()

@@ -9,23 +9,22 @@ Anything else in the folder is somebody else's, and left alone.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from galerly_cdn.store.claim import HOUR_S, sweep
 from galerly_cdn.store.ledger import Ledger, weight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from galerly_cdn.model import Target
 
 TEMPORARY = ".put-"
-HOUR_S = 3600
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -53,7 +52,7 @@ def survey(root: Path, now_s: float, is_closing: Callable[[], bool]) -> Ledger:
         with suppress(OSError), os.scandir(root / f"{number:02x}") as entries:
             for entry in entries:
                 if entry.name.startswith(TEMPORARY):
-                    _sweep(entry, now_s)
+                    sweep(entry, now_s)
                 elif _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     status = entry.stat(follow_symlinks=False)
                     names, weights = hours.setdefault(int(status.st_mtime // HOUR_S), ([], []))
@@ -64,18 +63,3 @@ def survey(root: Path, now_s: float, is_closing: Callable[[], bool]) -> Ledger:
         for name, weight_bytes in zip(*hours.pop(hour), strict=True):
             ledger.use(name, weight_bytes)
     return ledger
-
-
-def _sweep(entry: os.DirEntry[str], now_s: float) -> None:
-    """Remove a temporary file whose writer is gone (its lock died with it), or that is an hour old.
-
-    Age decides where the file system has no locks. A writer robbed of its file has stored nothing.
-    """
-    with suppress(OSError):
-        fd = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            if os.fstat(fd).st_mtime > now_s - HOUR_S:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            Path(entry.path).unlink()
-        finally:
-            os.close(fd)

@@ -1,6 +1,7 @@
 """What is known of originals in a remote store, without asking it for every request?
 
 - A head is remembered for `fresh_s`: so long a replace by somebody else may go unseen.
+- What is asked for all the time is asked anew ahead of that: its viewers never wait.
 - Any number who ask for one key are one request to the store.
 - While the store cannot be asked, or is late, what was last known is told, with its age: a picture that
   is warm is never held up by a store that is not.
@@ -9,10 +10,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from galerly_cdn.cache import Coalescer
+from galerly_cdn.cache import Coalescer, MemoryCache
 from galerly_cdn.errors import NoSuchOriginal, StoreUnreachable
 from galerly_cdn.model import replaced
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Head
 
 _MAX_KNOWN = 100_000
+_AHEAD = 0.75
+"""The part of `fresh_s` after which the next viewer lets the store be asked anew, and does not wait."""
 _PATIENCE_S = 0.25
 """How long a request waits for a late store before it takes what was last known."""
 
@@ -29,7 +32,7 @@ _PATIENCE_S = 0.25
 class _Known(NamedTuple):
     head: Head | None
     """None: there was no such original."""
-    at_s: float
+    asked_s: float
 
 
 class Heads:
@@ -50,64 +53,74 @@ class Heads:
         self._clock = clock
         self._fresh_s = fresh_s
         self._stale_s = stale_s
-        self._known: OrderedDict[str, _Known] = OrderedDict()
-        self._asking: Coalescer[str, Head] = Coalescer()
+        self._known: MemoryCache[str, _Known] = MemoryCache(_MAX_KNOWN, lambda _: 1)
+        self._asking: Coalescer[str, _Known] = Coalescer()
         self._is_late = False
         """Whether the store failed or was late when it was last asked."""
 
     async def get(self, key: str) -> Head:
         """The head; `stale_s` in it says how old it is while the store cannot be asked."""
         known = self._known.get(key)
-        age_s = self._clock() - known.at_s if known else 0.0
+        age_s = self._clock() - known.asked_s if known else math.inf
         if known and age_s < self._fresh_s:
-            return _told(known.head)
+            if age_s >= _AHEAD * self._fresh_s:
+                self._begin(key)
+            return _told(known)
         if known is None or known.head is None or age_s >= self._stale_s:
             return await self._asked(key)
-        asked = asyncio.ensure_future(self._asked(key))
+        if self._is_late:
+            self._begin(key)
+            return replaced(known.head, stale_s=age_s)
         try:
-            return await asyncio.wait_for(asyncio.shield(asked), 0 if self._is_late else _PATIENCE_S)
+            async with asyncio.timeout(_PATIENCE_S):
+                return await self._asked(key)
         except (TimeoutError, StoreUnreachable):
-            asked.add_done_callback(_heard)
             self._is_late = True
             return replaced(known.head, stale_s=age_s)
 
     async def refreshed(self, key: str) -> Head:
         """What the store says now, whatever was known. Raises as `ask` does."""
-        asked_s = self._clock()
-        try:
-            head = await self._ask(key)
-        except NoSuchOriginal:
-            self._learn(key, None, asked_s)
-            raise
-        self._learn(key, head, asked_s)
-        return head
+        return _told(await self._ask_now(key))
 
     def learn(self, key: str, head: Head | None) -> None:
         """We changed it ourselves: None if it is gone."""
-        self._learn(key, head, self._clock())
+        self._learn(key, _Known(head, self._clock()))
+
+    def _begin(self, key: str) -> asyncio.Task[_Known]:
+        task, _ = self._asking.begin(key, lambda: self._ask_now(key))
+        return task
 
     async def _asked(self, key: str) -> Head:
-        head, _ = await self._asking.run(key, lambda: self.refreshed(key))
-        return head
+        """What the store said, asked no longer than `fresh_s` before now: else it may be too old."""
+        came_s = self._clock()
+        while True:
+            known = await asyncio.shield(self._begin(key))
+            if known.asked_s >= came_s - self._fresh_s:
+                return _told(known)
 
-    def _learn(self, key: str, head: Head | None, asked_s: float) -> None:
-        self._is_late = False
+    async def _ask_now(self, key: str) -> _Known:
+        asked_s = self._clock()
+        head: Head | None = None
+        try:
+            head = await self._ask(key)
+        except NoSuchOriginal:
+            pass
+        except StoreUnreachable:
+            self._is_late = True
+            raise
+        self._is_late = self._clock() - asked_s > _PATIENCE_S
+        return self._learn(key, _Known(head, asked_s))
+
+    def _learn(self, key: str, learned: _Known) -> _Known:
+        """What is known now: what was asked before we changed it and answered after is old."""
         known = self._known.get(key)
-        if known and known.at_s > asked_s:
-            return  # asked before we changed it, answered after
-        self._known.pop(key, None)
-        self._known[key] = _Known(head, asked_s)
-        if len(self._known) > _MAX_KNOWN:
-            self._known.popitem(last=False)
+        if known and known.asked_s > learned.asked_s:
+            return known
+        self._known.put(key, learned)
+        return learned
 
 
-def _told(head: Head | None) -> Head:
-    if head is None:
+def _told(known: _Known) -> Head:
+    if known.head is None:
         raise NoSuchOriginal
-    return head
-
-
-def _heard(asked: asyncio.Future[Head]) -> None:
-    """Take note of a failure that nobody waits for any more."""
-    if not asked.cancelled():
-        asked.exception()
+    return known.head

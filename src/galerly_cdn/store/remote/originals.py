@@ -2,37 +2,70 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import mmap
 import os
+import re
 import tempfile
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, NamedTuple
 
-import obstore
-
-from galerly_cdn.errors import NoSuchOriginal, OriginalExists, StoreUnreachable, TooManyBytes
+from galerly_cdn.errors import (
+    NoSuchOriginal,
+    OriginalExists,
+    StoreCorrupt,
+    TooManyBytes,
+    Unavailable,
+    Unsettled,
+)
 from galerly_cdn.model import Head, Listed
 from galerly_cdn.store import Original
-from galerly_cdn.store.remote import MD5, translated
+from galerly_cdn.store.remote import MD5
 from galerly_cdn.store.remote.heads import Heads
 from galerly_cdn.store.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-    from obstore import ObjectMeta
-    from obstore.store import ObjectStore
+    from obstore import GetResult, ObjectMeta
 
     from galerly_cdn.config import Settings
+    from galerly_cdn.store.remote.bucket import Bucket
 
-_CHUNK_BYTES = 1024 * 1024
+_DOWNLOADS = 16
+"""Originals on their way here at once; the others wait, and no viewer of a warm picture with them."""
+_PIECE_BYTES = 4 * 1024 * 1024
+"""What is asked for at once for a viewer: a slow one keeps no connection to the store waiting."""
+_ATTEMPTS = 3
+_MD5 = re.compile("[0-9a-f]{32}")
+
+
+class _Fetched(NamedTuple):
+    """An original and the MD5 of the bytes that came."""
+
+    original: Original
+    md5: str
+    stored_md5: str
+    """What we wrote beside it when it was uploaded; empty if somebody else did."""
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether it is what was stored; an ETag that looks like an MD5 may be none (SSE-KMS, SSE-C)."""
+        promised = self.stored_md5 or self.original.head.version
+        return self.md5 == promised or not _MD5.fullmatch(promised)
+
+    def is_like(self, other: _Fetched) -> bool:
+        """Whether the same bytes came twice, and nobody promised others."""
+        return self.md5 == other.md5 and not self.stored_md5
 
 
 class RemoteOriginals:
     """Originals in a remote store. `clock` is monotonic, in seconds."""
 
-    def __init__(self, store: ObjectStore, settings: Settings, clock: Callable[[], float]) -> None:
-        self._store = store
+    def __init__(self, bucket: Bucket, settings: Settings, clock: Callable[[], float]) -> None:
+        self._bucket = bucket
         self._max_bytes = settings.max_original_bytes
+        self._downloads = asyncio.Semaphore(_DOWNLOADS)
         self._heads = Heads(
             self._ask, clock, fresh_s=settings.store_fresh_s, stale_s=settings.stale_if_error_s
         )
@@ -42,42 +75,44 @@ class RemoteOriginals:
         return await (self._heads.get(key) if remembered else self._heads.refreshed(key))
 
     async def open(self, key: str) -> Original:
-        """The whole original in a nameless file: a worker reads files, and has no network."""
-        with translated(), tempfile.TemporaryFile(buffering=0) as file:
-            found = await obstore.get_async(self._store, key)
-            head = _head(found.meta)
-            if head.length_bytes > self._max_bytes:
-                raise TooManyBytes(f"{head.length_bytes} bytes")
-            async for chunk in found.stream(_CHUNK_BYTES):
-                file.write(chunk)
-            if file.tell() != head.length_bytes:
-                raise StoreUnreachable(f"{file.tell()} of {head.length_bytes} bytes came")
-            return Original(os.dup(file.fileno()), head)
+        """The whole original in a nameless file: a worker reads files, and has no network.
+
+        What is not proven by its MD5 is fetched again. If nobody promised one, the same bytes twice will do,
+        in the length that a head tells, too. Raises `StoreCorrupt` as well.
+        """
+        first = await self._fetch(key)
+        if first.is_proven:
+            return first.original
+        os.close(first.original.fd)
+        second = await self._fetch(key)
+        if second.is_proven or (second.is_like(first) and await self._ask(key) == second.original.head):
+            return second.original
+        os.close(second.original.fd)
+        raise StoreCorrupt(f"MD5 {second.md5}, before {first.md5}")
 
     async def read(self, key: str, version: str, first: int, length_bytes: int) -> AsyncGenerator[bytes]:
-        """So many bytes of exactly this version, in chunks. Raises as the interface says."""
-        left_bytes = length_bytes
-        with translated():
-            found = await obstore.get_async(
-                self._store,
-                key,
-                options={"if_match": f'"{version}"', "range": (first, first + length_bytes)},
-            )
-            async for chunk in found.stream(_CHUNK_BYTES):
-                left_bytes -= len(chunk)
-                yield bytes(chunk)
-        if left_bytes:
-            raise StoreUnreachable(f"{left_bytes} of {length_bytes} bytes did not come")
+        """So many bytes of exactly this version, in pieces. Raises as the interface says."""
+        end = first + length_bytes
+        for begin in range(first, end, _PIECE_BYTES):
+            piece = (begin, min(begin + _PIECE_BYTES, end))
+            _, content = await self._bucket.read(key, {"if_match": f'"{version}"', "range": piece})
+            if len(content) != piece[1] - piece[0]:
+                raise StoreCorrupt(f"{len(content)} bytes of {piece} came")
+            yield content
 
     async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
-        """The originals under `prefix` after `after`. Raises as the interface says."""
+        """The originals under `prefix` after `after`. Raises as the interface says.
+
+        What has no bytes is no original: consoles put such an object for every folder.
+        """
         folder = prefix.rpartition("/")[0]  # obstore's prefixes are whole segments
-        with translated():
-            pages = obstore.list(self._store, prefix=folder, offset=after or None)
-            async for page in pages:
-                for meta in page:
-                    if meta["path"].startswith(prefix):
-                        yield Listed(meta["path"], meta["size"], meta["last_modified"].timestamp())
+        async for meta in self._bucket.list(folder, after):
+            key = meta["path"]
+            if key.startswith(prefix):
+                if meta["size"]:
+                    yield Listed(key, meta["size"], meta["last_modified"].timestamp())
+            elif key > prefix:
+                return  # the order of bytes is that of code points
 
     def spool(self) -> Spool:
         """A file on this machine."""
@@ -86,19 +121,28 @@ class RemoteOriginals:
     async def put(
         self, key: str, spool: Spool, *, media_type: str, md5: str, replaces: bool
     ) -> tuple[Head, bool]:
-        """Store what was spooled. Raises as the interface says."""
-        attributes: Any = {"Content-Type": media_type, MD5: md5}
-        mode: Literal["overwrite", "create"] = "overwrite" if replaces else "create"
-        try:
-            with translated(), mmap.mmap(spool.fd, 0, prot=mmap.PROT_READ) as content:  # not in our memory
-                result = await obstore.put_async(
-                    self._store, key, content, attributes=attributes, mode=mode, use_multipart=False
-                )
-        except OriginalExists:
-            return await self._same(key, md5), False
-        head = Head(_version(cast("str", result["e_tag"])), spool.length_bytes)
-        self._heads.learn(key, head)
-        return head, True
+        """Store what was spooled. Raises as the interface says, and `Unsettled`.
+
+        Created already, by the same bytes: a create that was tried again finds its own first try; and an
+        upload may be repeated to be sure.
+        """
+        content = mmap.mmap(spool.fd, 0, prot=mmap.PROT_READ)  # not in our memory; closed by its last user
+        attributes = {"Content-Type": media_type, MD5: md5}
+        for _ in range(_ATTEMPTS):
+            try:
+                etag = await self._bucket.put(key, content, attributes, creates=not replaces)
+            except OriginalExists:
+                try:
+                    found, _ = await self._bucket.read(key, {"head": True})
+                except NoSuchOriginal:
+                    continue  # somebody is just creating it (S3 answers 409), or has deleted it since
+                if found.attributes.get(MD5) != md5:
+                    raise
+                return _head(found.meta), False
+            head = Head(_version(etag), spool.length_bytes) if etag else await self._ask(key)
+            self._heads.learn(key, head)
+            return head, True
+        raise Unsettled
 
     async def delete(self, key: str) -> bool:
         """Remove; whether there was one. Raises as the interface says."""
@@ -106,25 +150,37 @@ class RemoteOriginals:
             await self._heads.refreshed(key)
         except NoSuchOriginal:
             return False
-        with translated():
-            await obstore.delete_async(self._store, key)
+        await self._bucket.delete(key)
         self._heads.learn(key, None)
         return True
 
-    async def _same(self, key: str, md5: str) -> Head:
-        """The head of what is there, if it is what we meant to create. Raises `OriginalExists`.
+    async def _fetch(self, key: str) -> _Fetched:
+        digest = hashlib.md5(usedforsecurity=False)
 
-        A retried create finds its own first try; and an upload may be repeated to be sure.
-        """
-        with translated():
-            found = await obstore.get_async(self._store, key, options={"head": True})
-        if dict(found.attributes).get(MD5) != md5:
-            raise OriginalExists
-        return _head(found.meta)
+        async with self._downloads:
+            with tempfile.TemporaryFile(buffering=0) as file:
+
+                def write(found: GetResult, chunk: bytes) -> None:
+                    if found.meta["size"] > self._max_bytes:
+                        raise TooManyBytes(f"{found.meta['size']} bytes")
+                    digest.update(chunk)
+                    try:
+                        file.write(chunk)
+                    except OSError as error:  # this machine's fault, not the store's
+                        raise Unavailable(str(error)) from error
+
+                found = await self._bucket.download(key, write)
+                head = _head(found.meta)
+                if file.tell() != head.length_bytes:
+                    raise StoreCorrupt(f"{file.tell()} of {head.length_bytes} bytes came")
+                return _Fetched(
+                    Original(os.dup(file.fileno()), head),
+                    digest.hexdigest(),
+                    str(found.attributes.get(MD5, "")),
+                )
 
     async def _ask(self, key: str) -> Head:
-        with translated():
-            return _head(await obstore.head_async(self._store, key))
+        return _head(await self._bucket.head(key))
 
 
 def _head(meta: ObjectMeta) -> Head:

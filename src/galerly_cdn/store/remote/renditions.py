@@ -6,20 +6,24 @@ S3 answers such an object to CloudFront as it is, so its headers are those of th
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
-import obstore
-
-from galerly_cdn.errors import NoSuchOriginal, OriginalExists, StoreRefused, StoreUnreachable
+from galerly_cdn.errors import (
+    KeyNotHeld,
+    NoSuchOriginal,
+    OriginalExists,
+    StoreRefused,
+    StoreUnreachable,
+    Unsettled,
+)
 from galerly_cdn.model import Format, Record, Rendition
-from galerly_cdn.store.remote import MD5, translated
+from galerly_cdn.store.remote import MD5
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from obstore.store import ObjectStore
-
     from galerly_cdn.model import Target
+    from galerly_cdn.store.remote.bucket import Bucket
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 
@@ -27,17 +31,14 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 class RemoteRenditions:
     """Renditions in a remote store; `count` is told of `rendition-corrupt` and `rendition-unreadable`."""
 
-    def __init__(self, store: ObjectStore, count: Callable[[str], None]) -> None:
-        self._store = store
+    def __init__(self, bucket: Bucket, count: Callable[[str], None]) -> None:
+        self._bucket = bucket
         self._count = count
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         """The stored rendition, verified; None if there is none, or it cannot be read as it was put."""
-        path = target.rendition_key(key)
         try:
-            with translated():
-                found = await obstore.get_async(self._store, path)
-                body = bytes(await found.bytes_async())
+            found, body = await self._bucket.read(target.rendition_key(key))
         except NoSuchOriginal:
             return None
         except (StoreRefused, StoreUnreachable):
@@ -53,40 +54,36 @@ class RemoteRenditions:
         """Store it, unless what is stored was made of the same version by the same recipe."""
         record = rendition.record
         try:
-            await self._put(rendition, "create")
+            await self._put(rendition, creates=True)
         except OriginalExists:
             winner = await self.get(record.key, record.target)
             if winner is not None and winner.record.is_current(record.version, record.recipe):
                 return winner
-            await self._put(rendition, "overwrite")
+            await self._put(rendition, creates=False)
         return rendition
 
     async def delete(self, key: str, target: Target) -> bool:
         """Remove; whether there was one. Raises `StoreUnreachable`."""
         path = target.rendition_key(key)
         try:
-            with translated():
-                await obstore.head_async(self._store, path)
-                await obstore.delete_async(self._store, path)
+            await self._bucket.head(path)
+            await self._bucket.delete(path)
         except NoSuchOriginal:
             return False
         return True
 
-    async def _put(self, rendition: Rendition, mode: Literal["create", "overwrite"]) -> None:
-        with translated():
-            await obstore.put_async(
-                self._store,
-                rendition.record.target.rendition_key(rendition.record.key),
-                rendition.body,
-                attributes=cast("Any", _attributes(rendition.record)),
-                mode=mode,
-                use_multipart=False,
-            )
+    async def _put(self, rendition: Rendition, *, creates: bool) -> None:
+        record = rendition.record
+        path = record.target.rendition_key(record.key)
+        try:
+            await self._bucket.put(path, rendition.body, _attributes(record), creates=creates)
+        except (KeyNotHeld, Unsettled) as error:
+            raise StoreRefused(error.detail) from error
 
 
 def _attributes(record: Record) -> dict[str, str]:
-    """A record as an object's headers and metadata: printable ASCII without commas at the ends."""
-    return {
+    """A record as an object's headers and metadata: printable ASCII; what is empty is left out."""
+    told = {
         "Content-Type": record.format.media_type,
         "Cache-Control": IMMUTABLE,
         "version": record.version,
@@ -96,6 +93,7 @@ def _attributes(record: Record) -> dict[str, str]:
         "lost": ", ".join(record.lost),
         MD5: record.md5,
     }
+    return {name: value for name, value in told.items() if value}
 
 
 def _record(key: str, target: Target, length_bytes: int, told: Mapping[str, Any]) -> Record | None:

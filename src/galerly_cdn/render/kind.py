@@ -1,0 +1,56 @@
+"""Which format has an original? Its magic bytes say: never its name or a declared type. Pure."""
+
+from __future__ import annotations
+
+import enum
+
+from galerly_cdn.errors import UnsupportedFormat
+
+MAGIC_BYTES = 512
+"""How much of an original's beginning `sniff` looks at, at most."""
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"})
+
+
+class Kind(enum.StrEnum):
+    """The format of an original."""
+
+    JPEG = "jpeg"
+    PNG = "png"
+    WEBP = "webp"
+    GIF = "gif"
+    TIFF = "tiff"
+    AVIF = "avif"
+    HEIC = "heic"
+
+    @property
+    def media_type(self) -> str:
+        return f"image/{self.value}"
+
+
+def sniff(original: bytes) -> Kind:
+    """The format by magic bytes. Raises `UnsupportedFormat` for everything outside the allow-list."""
+    if original.startswith(b"\xff\xd8\xff"):
+        return Kind.JPEG
+    if original.startswith(b"\x89PNG\r\n\x1a\n"):
+        return Kind.PNG
+    if original[:4] == b"RIFF" and original[8:12] == b"WEBP":
+        return Kind.WEBP
+    if original.startswith((b"GIF87a", b"GIF89a")):
+        return Kind.GIF
+    if original.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return Kind.TIFF
+    if original[4:8] == b"ftyp":
+        return _sniff_heif(original)
+    raise UnsupportedFormat(f"magic bytes {original[:12].hex(' ')}")
+
+
+def _sniff_heif(original: bytes) -> Kind:
+    """AVIF or HEIC by the brands of the file type box (ISO/IEC 14496-12 §4.3)."""
+    length = min(int.from_bytes(original[:4], "big"), MAGIC_BYTES)
+    brands = {original[8:12]} | {original[at : at + 4] for at in range(16, length, 4)}
+    if brands & _AVIF_BRANDS:
+        return Kind.AVIF
+    if brands & _HEIC_BRANDS:
+        return Kind.HEIC
+    raise UnsupportedFormat(f"file type brands {sorted(brands)}")

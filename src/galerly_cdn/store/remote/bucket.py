@@ -1,0 +1,244 @@
+"""One root in a remote store, asked within a deadline and spared while it fails. obstore's door.
+
+obstore tries again what failed on the way, was throttled (429, 503) or broke off within a body, with jitter.
+Around that lies one deadline, and a breaker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import re
+from typing import TYPE_CHECKING, Any, cast
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    InvalidPathError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+from obstore.store import from_url
+
+from galerly_cdn.errors import (
+    GalerlyError,
+    KeyNotHeld,
+    NoSuchOriginal,
+    OriginalExists,
+    SettingsError,
+    StoreRefused,
+    StoreUnreachable,
+    Unsettled,
+)
+from galerly_cdn.store.remote.breaker import Breaker
+
+if TYPE_CHECKING:
+    import mmap
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+
+    from obstore import GetOptions, GetResult, ObjectMeta
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+
+    from galerly_cdn.config import Settings
+
+CHUNK_BYTES = 1024 * 1024
+_CONNECT_S = 2
+_SILENCE_S = 3
+"""How long a store may say nothing to a question; then it is asked again, on another connection."""
+_RETRIES = 3
+_BACKOFF_S = 0.1
+"""Before the first retry; then longer at random, up to 2 s."""
+_SLOWEST_BYTES_PER_S = 256 * 1024
+"""A transfer slower than this, beyond the deadline, is given up: a drip would hold its place for days."""
+_MAX_SAID = 500
+_REFUSED = re.compile(r"status code: (?!408|429)[34]\d\d|redirect|URL scheme is not allowed")
+_NOT_HELD = re.compile(r"<Code>(KeyTooLong\w*|ObjectParentIsFile|ExistingObjectIsDirectory)</Code>")
+
+
+class Bucket:
+    """The objects under a root's address, by key. `clock` is monotonic, in seconds.
+
+    Whatever is asked raises `StoreRefused`, `StoreUnreachable`. `count` is told of `store-failed` (retries
+    were of no use) and `store-spared` (it was not asked).
+    """
+
+    def __init__(
+        self, address: str, settings: Settings, clock: Callable[[], float], count: Callable[[str], None]
+    ) -> None:
+        """Raises `SettingsError` for what is no address of a store; connects to nothing."""
+        self._address = address
+        self._deadline_s = settings.store_deadline_s
+        self._breaker = Breaker(clock)
+        self._count = count
+        longest_s = settings.store_deadline_s + settings.max_original_bytes / _SLOWEST_BYTES_PER_S
+        client: ClientConfig = {
+            # Only https then, and so whatever it redirects to: http is where metadata services are
+            "allow_http": settings.store_endpoint.startswith("http://"),
+            "connect_timeout": _span(_CONNECT_S),
+            "timeout": _span(longest_s),
+        }
+        # The time of silence runs while a body is sent, too: not for uploads
+        self._uploads = _connect(address, settings, client)
+        self._store = _connect(address, settings, {**client, "read_timeout": _span(_SILENCE_S)})
+
+    async def check(self) -> None:
+        """Ask for nothing in particular.
+
+        Raises `SettingsError` for what waiting does not mend: no such bucket, no or wrong credentials.
+        """
+        try:
+            await self.read(".galerly-cdn")
+        except NoSuchOriginal as error:
+            if re.search("NoSuchBucket|ContainerNotFound", str(error.__cause__)):
+                raise SettingsError([f"{self._address}: there is no such bucket"]) from error
+        except StoreRefused as error:
+            raise SettingsError([f"{self._address}: the store refuses: {error.detail}"]) from error
+        except StoreUnreachable as error:
+            told = str(error.__cause__)
+            if "169.254.169.254" in told:  # where obstore looks last
+                raise SettingsError([f"{self._address}: no credentials for it were found"]) from error
+            if "URL scheme is not allowed" in told:
+                raise SettingsError(
+                    ["store_endpoint: say http:// there, if that is how to reach it"]
+                ) from error
+            raise
+
+    async def head(self, key: str) -> ObjectMeta:
+        """What is known of an object. Raises `NoSuchOriginal`."""
+        async with self._asking():
+            return await obstore.head_async(self._store, key)
+
+    async def read(self, key: str, options: GetOptions | None = None) -> tuple[GetResult, bytes]:
+        """An object, or its attributes alone (`head`), or a `range` of it; `if_match` names its ETag.
+
+        Raises `NoSuchOriginal`; `Unsettled` for another ETag.
+        """
+        async with self._asking():
+            found = await obstore.get_async(self._store, key, options=options)
+            return found, bytes(await found.bytes_async())
+
+    async def download(self, key: str, write: Callable[[GetResult, bytes], None]) -> GetResult:
+        """Hand an object to `write`, chunk by chunk. Raises `NoSuchOriginal`, and as `write` does."""
+        async with self._asking() as limit:
+            found = await obstore.get_async(self._store, key)
+            _extend(limit, found.meta["size"])
+            async for chunk in found.stream(CHUNK_BYTES):
+                write(found, chunk)
+            return found
+
+    async def put(
+        self, key: str, content: bytes | mmap.mmap, attributes: Mapping[str, str], *, creates: bool
+    ) -> str:
+        """Store an object, over what is there unless it `creates`; its ETag.
+
+        Raises `OriginalExists`, `KeyNotHeld`, `Unsettled`.
+        """
+        try:
+            async with self._asking() as limit:
+                _extend(limit, len(content))
+                stored = await obstore.put_async(
+                    self._uploads,
+                    key,
+                    cast("Any", content),
+                    attributes=dict(attributes),
+                    mode="create" if creates else "overwrite",
+                    use_multipart=False,
+                )
+        except NoSuchOriginal as error:  # the bucket is gone
+            raise StoreRefused(error.detail) from error
+        except GalerlyError as error:
+            if _NOT_HELD.search(str(error.__cause__)):
+                raise KeyNotHeld(error.detail) from error
+            if isinstance(error, OriginalExists) and not creates:  # 409: somebody else is just writing it
+                raise Unsettled(error.detail) from error
+            raise
+        return stored["e_tag"] or ""
+
+    async def delete(self, key: str) -> None:
+        """Remove an object, if there is one."""
+        async with self._asking():
+            await obstore.delete_async(self._store, key)
+
+    async def list(self, folder: str, after: str) -> AsyncIterator[ObjectMeta]:
+        """The objects under a folder after a key, in the store's order."""
+        pages = obstore.list(self._store, prefix=folder, offset=after or None)
+        while True:
+            async with self._asking():
+                page = await anext(pages, None)
+            if page is None:
+                return
+            for meta in page:
+                yield meta
+
+    @contextlib.asynccontextmanager
+    async def _asking(self) -> AsyncGenerator[asyncio.Timeout]:
+        """One question to the store, with its deadline; what comes of it is the breaker's to know."""
+        if not self._breaker.admits():
+            self._count("store-spared")
+            raise StoreUnreachable("it failed when it was last asked")
+        try:
+            async with asyncio.timeout(self._deadline_s) as limit:
+                with _translated():
+                    yield limit
+        except (StoreUnreachable, TimeoutError) as error:
+            self._breaker.failed()
+            self._count("store-failed")
+            if isinstance(error, TimeoutError):
+                raise StoreUnreachable("it was late") from error
+            raise
+        except GalerlyError:
+            self._breaker.succeeded()
+            raise
+        self._breaker.succeeded()
+
+
+def _connect(address: str, settings: Settings, client: ClientConfig) -> ObjectStore:
+    retries: RetryConfig = {
+        "max_retries": _RETRIES,
+        "retry_timeout": _span(settings.store_deadline_s),
+        "backoff": {"init_backoff": _span(_BACKOFF_S), "max_backoff": _span(2), "base": 2},
+    }
+    options: dict[str, Any] = {}
+    if address.startswith("s3://"):
+        options["disable_bulk_delete"] = True  # a plain DELETE is known to every server, and retried
+        if settings.store_endpoint:
+            options["endpoint"] = settings.store_endpoint
+    try:
+        return from_url(address, client_options=client, retry_config=retries, **options)
+    except (BaseError, ValueError) as error:
+        raise SettingsError([f"{address}: {_said(error)}"]) from error
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """obstore's errors as ours; the cause holds all that the store said."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NoSuchOriginal(_said(error)) from error
+    except AlreadyExistsError as error:
+        raise OriginalExists(_said(error)) from error
+    except PreconditionError as error:
+        raise Unsettled(_said(error)) from error
+    except (PermissionDeniedError, UnauthenticatedError, InvalidPathError) as error:
+        raise StoreRefused(_said(error)) from error
+    except (BaseError, OSError) as error:
+        kind = StoreRefused if _REFUSED.search(str(error)) else StoreUnreachable
+        raise kind(_said(error)) from error
+
+
+def _extend(limit: asyncio.Timeout, length_bytes: int) -> None:
+    """More time for more bytes."""
+    limit.reschedule((limit.when() or 0.0) + length_bytes / _SLOWEST_BYTES_PER_S)
+
+
+def _span(seconds: float) -> dt.timedelta:
+    return dt.timedelta(seconds=seconds)
+
+
+def _said(error: Exception) -> str:
+    """What obstore says, and what the store said, on one line; obstore tells its own insides below that."""
+    return " ".join(str(error).partition("\n\nDebug source")[0].split())[:_MAX_SAID]
