@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from galerly_cdn.config import Settings
+
 _STOP_S = 40.0
 _POLL_S = 0.01
 
@@ -39,6 +41,8 @@ class Answer(NamedTuple):
     body: bytes
     etag: str | None
     took_s: float
+    timing: str = ""
+    """Server-Timing."""
 
 
 class Client:
@@ -56,7 +60,8 @@ class Client:
         response = self._connection.getresponse()
         body = response.read()
         took_s = time.perf_counter() - self._sent_s
-        return Answer(response.status, body, response.headers["etag"], took_s)
+        told = response.headers
+        return Answer(response.status, body, told["etag"], took_s, told["server-timing"] or "")
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         self.send(path, headers)
@@ -102,6 +107,16 @@ def galerly(photographs: Path, renditions: Path, **settings: object) -> Iterator
     command = [sys.executable, "-m", "galerly_cdn", "serve", str(photographs)]
     command += ["--port", "0", "--renditions", str(renditions)]
     environment = {f"GALERLY_{name.upper()}": str(value) for name, value in settings.items()}
+    with _started(command, environment) as running:
+        yield running
+
+
+@contextmanager
+def galerly_over(store: Settings, **settings: object) -> Iterator[Running]:
+    """The same over a remote store."""
+    command = [sys.executable, "-m", "galerly_cdn", "serve", "--port", "0"]
+    told = {"store": store.store, "store_endpoint": store.store_endpoint, **settings}
+    environment = {f"GALERLY_{name.upper()}": str(value) for name, value in told.items()}
     with _started(command, environment) as running:
         yield running
 

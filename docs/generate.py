@@ -10,7 +10,7 @@ import click
 
 from galerly_cdn import cli, deliver
 from galerly_cdn.config import DESCRIBED, Settings
-from galerly_cdn.errors import BuildFailed, Disconnected, NoSuchOriginal, SettingsError, by_code
+from galerly_cdn.errors import CommandError, Disconnected, NoSuchOriginal, by_code
 from galerly_cdn.render.losses import LOSSES
 
 if TYPE_CHECKING:
@@ -126,11 +126,7 @@ def _help(context: click.Context) -> str:
 def errors() -> str:
     """The status table of all refusals, and their shape."""
     example = json.loads(deliver.failure(NoSuchOriginal(), "3f2a91c0-1f", Settings()).body)
-    kinds = set(by_code().values()) - {
-        BuildFailed,
-        Disconnected,
-        SettingsError,
-    }  # which nobody is ever answered
+    kinds = [kind for kind in by_code().values() if not issubclass(kind, (CommandError, Disconnected))]
     rows = "".join(map(_error, sorted(kinds, key=lambda kind: (kind.status, kind.code))))
     return ERRORS % json.dumps(example, indent=2) + rows
 

@@ -97,6 +97,13 @@ def bucket(request: pytest.FixtureRequest) -> s3.Objects:
     return server.bucket()
 
 
+@pytest.fixture
+def versitygw_bucket(request: pytest.FixtureRequest) -> s3.Objects:
+    """An empty bucket of a server that verifies signatures; moto believes them all."""
+    server: s3.S3Server = request.getfixturevalue("versitygw")
+    return server.bucket()
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped and isinstance(report.longrepr, tuple):
         _left_out[report.longrepr[2].removeprefix("Skipped: ")] += 1

@@ -35,6 +35,8 @@ class Fault:
 
     resets: bool = False
     """The connection ends without an answer."""
+    delay_s: float = 0.0
+    """For benchmarks: how long nothing comes first."""
     hangs: bool = False
     """No answer comes, until the server closes."""
     status: int = 0
@@ -119,6 +121,8 @@ class FakeS3:
         answer = Answer(500)
         if fault.done or not (fault.status or fault.hangs or fault.resets):
             answer = self._done(request)
+        if fault.delay_s:
+            await asyncio.sleep(fault.delay_s)
         if fault.resets:
             return False
         if fault.hangs:

@@ -35,7 +35,7 @@ from galerly_cdn.origin import Origin, Recipe
 from galerly_cdn.original import Downloads
 from galerly_cdn.private import Guard
 from galerly_cdn.store import Original
-from galerly_cdn.telemetry import Counters, Telemetry
+from galerly_cdn.telemetry import Counters, Telemetry, Traffic
 from galerly_cdn.url import AllowList
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.errors import GalerlyError
     from galerly_cdn.signing import Verifier
-    from galerly_cdn.telemetry import AccessLog, AccessRecord
+    from galerly_cdn.telemetry import AccessLog, AccessRecord, AuditRecord
 
 
 class Gate:
@@ -256,12 +256,18 @@ class SmallCdn:
 
     def __post_init__(self) -> None:
         self.records: list[AccessRecord] = []
+        self.audits: list[AuditRecord] = []
         self.counters = Counters()
         ticks = itertools.count()
         self.telemetry = _Recording(
-            self.counters, self.log, wall=lambda: 1_700_000_000.0, monotonic=lambda: float(next(ticks))
+            self.counters,
+            self.log,
+            traffic=Traffic(),
+            wall=lambda: 1_700_000_000.0,
+            monotonic=lambda: float(next(ticks)),
         )
         self.telemetry.records = self.records
+        self.telemetry.audits = self.audits
         self.origin = Origin(
             originals=self.originals,
             renditions=self.renditions,
@@ -344,9 +350,13 @@ class SmallCdn:
 
 
 class _Recording(Telemetry):
-    """Keeps the access records for the test to read."""
+    """Keeps the records for the test to read."""
 
     records: list[AccessRecord]
+    audits: list[AuditRecord]
+
+    def audit(self, record: AuditRecord) -> None:
+        self.audits.append(record)
 
     def record(self, record: AccessRecord) -> None:
         self.records.append(record)

@@ -28,9 +28,11 @@ async def test_a_request_leaves_one_record_of_what_happened(cdn: SmallCdn) -> No
     assert (record.key, record.size, record.format) == (KEY, "800x600", "webp")
     assert (record.cache, record.bytes) == ("fwd=uri-miss; stored", len(answer.body))
     assert record.stages_ms is not None
-    assert record.stages_ms.keys() == {"render", "put"}
+    assert record.stages_ms.keys() == {"open", "render", "put", "head"}
     assert record.client == "192.0.2.1"
-    assert answer.headers["server-timing"].startswith("render;dur=1000.000, put;dur=1000.000, total;dur=")
+    assert answer.headers["server-timing"].startswith(
+        "open;dur=1000.000, render;dur=1000.000, put;dur=1000.000, head;dur=1000.000, total;dur="
+    )
 
 
 async def test_records_count_the_bytes_that_were_sent(cdn: SmallCdn) -> None:

@@ -20,7 +20,9 @@ BURN_S = 0.05
 BURN = f"import time\nwhile time.process_time() < {BURN_S}: pass\n"
 
 
-@pytest.mark.parametrize("name", ["render", "warm", "server", "hit", "sweep", "memory", "start"])
+@pytest.mark.parametrize(
+    "name", ["render", "warm", "server", "hit", "sweep", "memory", "start", "upload", "remote"]
+)
 def test_every_benchmark_explains_itself(name: str) -> None:
     told = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--help"], cwd=ROOT, capture_output=True, check=True

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galerly_cdn import __version__, app, cli
+from galerly_cdn import __version__, app, cli, darkroom
 from galerly_cdn.aws import wheels
 from galerly_cdn.cli import about
 from galerly_cdn.config import DESCRIBED, Settings
@@ -26,7 +26,23 @@ from tests import pictures
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ["serve", "render", "inspect", "config", "version", "keys", "sign", "aws"]
+COMMANDS = [
+    "serve",
+    "render",
+    "inspect",
+    "upload",
+    "link",
+    "ls",
+    "warm",
+    "purge",
+    "rm",
+    "keys",
+    "sign",
+    "aws",
+    "config",
+    "version",
+    "completion",
+]
 
 
 def run(*arguments: str | Path, env: dict[str, str] | None = None) -> Result:
@@ -76,10 +92,11 @@ def test_help_names_every_command_and_teaches_by_example() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
+    heavy = {"msgspec", "pyvips", "uvicorn", "httpx", "asyncio", "galerly_cdn.config"}
     script = (
         "import sys, click.testing, galerly_cdn.cli as cli; "
         "click.testing.CliRunner().invoke(cli.main, ['--help']); "
-        "print(*({'msgspec', 'pyvips', 'uvicorn', 'galerly_cdn.config'} & set(sys.modules)))"
+        f"print(*({heavy} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
@@ -99,6 +116,7 @@ def test_help_loads_nothing_heavy() -> None:
         ["render", "/no/such/file", "--size", "tiny", "-o", "x"],
         ["inspect", "."],
         ["config", "extra"],
+        ["completion", "tcsh"],
     ],
     ids=" ".join,
 )
@@ -214,7 +232,7 @@ def test_a_render_that_fails_leaves_the_file_there_as_it_was(tmp_path: Path, con
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Renders without a worker."""
     rendered = Rendered(Target(Size(1, 1)), Format.JPEG, 1, 1, 7, "0" * 32)
-    monkeypatch.setattr(app, "render_file", lambda *_: (rendered, b"picture"))
+    monkeypatch.setattr(darkroom, "render", lambda *_: (rendered, b"picture"))
 
 
 @pytest.mark.usefixtures("quick")
@@ -292,6 +310,38 @@ def test_version_tells_what_is_in_use() -> None:
     assert run("version").stdout.splitlines()[0] == f"galerly-cdn {__version__}"
 
 
+# completion
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["galerly-cdn", "ve"], ["version"]),
+        (["galerly-cdn", "completion", ""], ["bash", "zsh", "fish"]),
+        (["galerly-cdn", "warm", "--ga"], ["--gallery"]),
+    ],
+)
+def test_a_shell_is_offered_commands_and_options(words: list[str], offered: list[str]) -> None:
+    env = {
+        "_GALERLY_CDN_COMPLETE": "bash_complete",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    done = CliRunner().invoke(cli.main, [], env=env, prog_name="galerly-cdn")
+    assert [line.partition(",")[2] for line in done.stdout.splitlines()] == offered
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_what_the_shell_evaluates(shell: str) -> None:
+    done = run("completion", shell)
+    assert done.exit_code == 0
+    assert f"_GALERLY_CDN_COMPLETE={shell}_complete" in done.stdout
+    if shell == "bash":
+        script = f"{done.stdout}\ncomplete -p galerly-cdn"
+        told = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+        assert "galerly-cdn" in told.stdout
+
+
 # serve
 
 
@@ -300,17 +350,23 @@ def test_serve_announces_and_ends_as_the_server_ended(
 ) -> None:
     served: list[tuple[Settings, str]] = []
 
-    def serve(settings: Settings, photographs: str, announce: object) -> bool:
+    def serve(settings: Settings, photographs: str, announce: object, announce_admin: object) -> bool:
         served.append((settings, photographs))
         assert callable(announce)
+        assert callable(announce_admin)
         announce("http://127.0.0.1:1/")
+        announce_admin("http://127.0.0.1:2/")
         return settings.port == 1
 
     monkeypatch.setattr(app, "serve", serve)
     clean = run(
         "serve", tmp_path, "--port", "1", "--host", "::1", "--renditions", "r", "--workers", "3", "--browse"
     )
-    assert (clean.exit_code, clean.stdout) == (0, "galerly-cdn serves http://127.0.0.1:1/\n")
+    assert clean.exit_code == 0
+    assert clean.stdout.splitlines() == [
+        "galerly-cdn serves http://127.0.0.1:1/",
+        "galerly-cdn is administered at http://127.0.0.1:2/",
+    ]
     settings = served[0][0]
     assert (settings.host, settings.renditions, settings.workers, settings.browse) == ("::1", "r", 3, True)
     assert run("serve", tmp_path, "--port", "2").exit_code == 1

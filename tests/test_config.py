@@ -69,6 +69,32 @@ def test_options_go_before_variables_before_the_file_before_defaults(tmp_path: P
     ]
 
 
+@pytest.mark.parametrize(
+    ("variables", "endpoint", "origin"),
+    [
+        ({}, "", "default"),
+        ({"AWS_ENDPOINT_URL": "http://a"}, "http://a", "AWS_ENDPOINT_URL"),
+        (
+            {"AWS_ENDPOINT_URL_S3": "http://b", "AWS_ENDPOINT_URL": "http://a"},
+            "http://b",
+            "AWS_ENDPOINT_URL_S3",
+        ),
+        (
+            {"AWS_ENDPOINT_URL": "http://a", "GALERLY_STORE_ENDPOINT": "http://c"},
+            "http://c",
+            "GALERLY_STORE_ENDPOINT",
+        ),
+        ({"AWS_ENDPOINT_URL": "http://a", "GALERLY_STORE_ENDPOINT": ""}, "", "GALERLY_STORE_ENDPOINT"),
+        ({"AWS_ENDPOINT_URL": ""}, "", "default"),
+    ],
+)
+def test_a_stores_endpoint_is_also_found_where_its_vendors_tools_look(
+    variables: dict[str, str], endpoint: str, origin: str
+) -> None:
+    loaded = layers.load(environment=variables)
+    assert (loaded.settings.store_endpoint, loaded.origin["store_endpoint"]) == (endpoint, origin)
+
+
 def test_the_environment_is_read_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("GALERLY_")]:
         monkeypatch.delenv(name)
@@ -262,3 +288,55 @@ def test_limits_are_in_pixels() -> None:
 
 
 # where renditions live
+
+
+# the admin side's token
+
+
+def test_the_token_comes_from_its_variable_else_from_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("first-of-the-file\nsecond\n")
+    settings = Settings(admin_token_file=str(file))
+    assert layers.admin_token(settings, {"GALERLY_ADMIN_TOKEN": "told"}) == "told"
+    assert layers.admin_token(settings, {}) == "first-of-the-file"
+    assert layers.admin_token(Settings(), {}) == ""
+    assert layers.admin_token(settings, {"GALERLY_ADMIN_TOKEN": "told\n"}) == "told"
+    for content in (b"", b" \n"):
+        file.write_bytes(content)
+        assert layers.admin_token(settings, {}) == ""
+    for broken in (tmp_path / "none", tmp_path):
+        with pytest.raises(SettingsError, match="admin_token_file"):
+            layers.admin_token(Settings(admin_token_file=str(broken)), {})
+
+
+@pytest.mark.parametrize("token", ["s3cret word", "s3crét", "s3cret\x00", "s3cret\udcff"])
+def test_what_no_header_can_hold_is_no_token_and_is_not_repeated(token: str, tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_bytes(token.encode("utf-8", "surrogateescape"))
+    for settings, variables in (
+        (Settings(), {"GALERLY_ADMIN_TOKEN": token}),
+        (Settings(admin_token_file=str(file)), {}),
+    ):
+        with pytest.raises(SettingsError, match="one word of ASCII") as raised:
+            layers.admin_token(settings, variables)
+        assert "s3cr" not in str(raised.value)
+
+
+def test_the_token_is_no_setting_that_would_be_shown() -> None:
+    loaded = layers.load(environment={"GALERLY_ADMIN_TOKEN": "s3cret", "GALERLY_CONFIG": "x"})
+    assert "s3cret" not in str(loaded)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:8001", "https://admin.example.com/", "http://[::1]:80"]
+)
+def test_the_admin_sides_address_is_scheme_and_host(address: str) -> None:
+    assert layers.load({"admin": address}).settings.admin == address
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:8001", "ftp://x", "http://", "http://u:p@x", "http://x/y", "http://x?a"]
+)
+def test_another_address_of_an_admin_side_is_refused(address: str) -> None:
+    with pytest.raises(SettingsError, match="--admin: expected"):
+        layers.load({"admin": address})

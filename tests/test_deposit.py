@@ -153,6 +153,19 @@ def test_only_what_a_dead_writer_left_is_swept(root: Path) -> None:
     assert list(waiting.iterdir()) == [stranger]
 
 
+def test_a_worker_that_outlives_its_server_does_not_keep_what_it_left(
+    root: Path, store: FolderDeposit
+) -> None:
+    with store.spool() as spool, spool.reader() as fd:
+        spool.write(b"half a pho")
+        (root / ".galerly" / "incoming-left").hardlink_to(spool.path)
+        of_worker = os.dup(fd)
+    opened(root)
+    assert list((root / ".galerly").iterdir()) == []
+    assert os.pread(of_worker, 100, 0) == b"half a pho"
+    os.close(of_worker)
+
+
 async def test_an_upload_under_way_survives_the_start_of_a_second_server(
     root: Path, store: FolderDeposit
 ) -> None:

@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -133,6 +135,132 @@ def test_an_address_ends_where_srcset_thinks_it_ends(key: str) -> None:
     assert address.isascii()
     assert not address.endswith(",")
     assert not set('"<> ') & set(address)
+
+
+# replaced photographs
+
+
+@pytest.mark.parametrize(
+    ("version", "query"),
+    [
+        ("", ""),
+        ("2", "?v=2"),
+        ("2026-03-01T12:00", "?v=2026-03-01T12%3A00"),
+        ("1a-2b-3c", "?v=1a-2b-3c"),
+        ('"&<>*,ä #?', "?v=%22%26%3C%3E%2A%2C%C3%A4%20%23%3F"),
+    ],
+)
+def test_a_replaced_photograph_has_a_new_address_for_the_browser(version: str, query: str) -> None:
+    address = LINKS.src("g/a.jpg", "tiny", version=version)
+    assert address == f"https://cdn.example.com/resize/150x150/g/a.jpg{query}"
+    srcset = LINKS.srcset("g/a.jpg", 200, 100, version=version)
+    assert [one.split(" ")[0].partition("g/a.jpg")[2] for one in srcset.split(", ")] == [query, query]
+    picture = LINKS.picture("g/a.jpg", 200, 100, "tiny", alt="", version=version)
+    addresses = [picture.src, *(one.srcset for one in picture.sources)]
+    assert all(f"/g/a.jpg{query}" in one for one in addresses)
+
+
+# <picture>
+
+
+class Elements(HTMLParser):
+    """Every start tag and its attributes, as a browser reads them."""
+
+    def __init__(self, text: object) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(str(text))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        raise AssertionError(f"text outside of tags: {data!r}")
+
+
+def test_a_picture_offers_the_best_format_first_and_keeps_its_place() -> None:
+    picture = LINKS.picture(KEY, 6000, 4000, "thumbnail", alt="The first dance")
+    sizes = "(max-width: 800px) 100vw, 800px"
+    assert Elements(picture).found == [
+        ("picture", {}),
+        *(
+            (
+                "source",
+                {"type": f"image/{one}", "srcset": LINKS.srcset(KEY, 6000, 4000, one), "sizes": sizes},
+            )
+            for one in (Format.AVIF, Format.WEBP)
+        ),
+        (
+            "img",
+            {
+                "src": LINKS.src(KEY, "thumbnail"),
+                "srcset": LINKS.srcset(KEY, 6000, 4000),
+                "sizes": sizes,
+                "width": "800",
+                "height": "533",
+                "alt": "The first dance",
+                "loading": "lazy",
+                "decoding": "async",
+            },
+        ),
+    ]
+
+
+def test_a_picture_is_told_how_wide_it_is_shown_and_when_it_loads() -> None:
+    picture = LINKS.picture(
+        KEY, 60, 40, "medium", alt="", sizes="(min-width: 40em) 33vw, 100vw", loading="eager", decoding="sync"
+    )
+    *sources, (_, image) = Elements(picture).found
+    assert [attributes["sizes"] for _, attributes in sources[1:]] == ["(min-width: 40em) 33vw, 100vw"] * 2
+    told = {name: image[name] for name in ("sizes", "loading", "decoding", "width", "height", "alt")}
+    assert told == {
+        "sizes": "(min-width: 40em) 33vw, 100vw",
+        "loading": "eager",
+        "decoding": "sync",
+        "width": "60",
+        "height": "40",
+        "alt": "",
+    }
+
+
+def test_a_picture_has_a_source_for_what_is_offered_only() -> None:
+    some = Links(sizes=["10x10 webp=80", "20x20"]).picture("k", 9, 9, "20x20", alt="")
+    assert [one.type for one in some.sources] == ["image/webp"]
+    plain = Links(sizes=["10x10"]).picture("k", 9, 9, "10x10", alt="")
+    assert [tag for tag, _ in Elements(plain).found] == ["picture", "img"]
+
+
+@given(st.text(), keys, st.text(st.characters(codec="utf-8")))
+def test_nothing_in_a_text_key_or_version_ends_its_attribute(alt: str, key: str, version: str) -> None:
+    picture = LINKS.picture(key, 100, 50, "tiny", alt=alt, version=version)
+    found = Elements(picture).found
+    assert [tag for tag, _ in found] == ["picture", "source", "source", "img"]
+    assert found[-1][1] == {
+        "src": picture.src,
+        "srcset": picture.srcset,
+        "sizes": picture.sizes,
+        "width": "100",
+        "height": "50",
+        "alt": alt,
+        "loading": "lazy",
+        "decoding": "async",
+    }
+
+
+def test_a_template_that_escapes_takes_a_picture_as_it_is() -> None:
+    from jinja2 import Environment
+
+    picture = LINKS.picture(KEY, 6000, 4000, "small", alt='"')
+    assert Environment(autoescape=True).from_string("{{ picture }}").render(picture=picture) == str(picture)
+
+
+def test_what_the_page_about_links_shows_can_be_run() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "links.md").read_text("utf-8")
+    namespace: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, namespace)
+    assert {"links", "picture", "private"} <= set(namespace)
 
 
 def test_nothing_of_the_server_is_imported() -> None:

@@ -126,7 +126,7 @@ async def test_a_folder_is_warmed_by_real_workers(tmp_path: Path) -> None:
     settings = Settings(workers=1, renditions=str(tmp_path / "renditions"), access_log=False)
     targets = [one for rule in settings.size_rules for one in rule.targets]
     async with compose(settings, roots.resolve(settings, str(folder))) as cdn:
-        version = (await cdn._originals.head("a.jpg")).version
+        version = (await cdn.originals.head("a.jpg")).version
         viewers = [asyncio.create_task(cdn.origin.fill(Wanted("a.jpg", one), version)) for one in targets]
         told = [one async for one in cdn.origin.warm("a.jpg", targets)]
         seen = [(await viewer)[0].rendition for viewer in viewers]

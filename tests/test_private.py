@@ -275,23 +275,35 @@ def test_what_cannot_be_signed_is_told_in_a_line(tmp_path: Path, options: tuple[
 # links
 
 
+@pytest.mark.parametrize("version", ["", "2", "a*?&=b"])
 @pytest.mark.parametrize("name", ["1.jpg", "first dance.jpg", "a*b?c.jpg", "ä&=.jpg"])
-async def test_signed_links_open_what_they_name(name: str) -> None:
+async def test_signed_links_open_what_they_name(name: str, version: str) -> None:
     cdn = private_cdn()
     cdn.originals.put(f"clients/smith/{name}")
-    links = Links(HOST, signer=SIGNER)
-    sources = [
-        links.src(f"clients/smith/{name}", "small", expires_s=NOW_S + 60),
-        *(
-            one.split(" ")[0]
-            for one in links.srcset(f"clients/smith/{name}", 900, 600, expires_s=NOW_S + 60).split(", ")
-        ),
-    ]
-    assert len(sources) > 2
+    picture = Links(HOST, signer=SIGNER).picture(
+        f"clients/smith/{name}", 900, 600, "small", alt="", expires_s=NOW_S + 60, version=version
+    )
+    listed = ", ".join([picture.srcset, *(one.srcset for one in picture.sources)])
+    sources = [picture.src, *(one.split(" ")[0] for one in listed.split(", "))]
+    assert len(sources) == 1 + 3 * 4
     for source in sources:
         path, _, asked = source.removeprefix(HOST).partition("?")
+        assert ("v=" in asked) is bool(version)
         assert (await cdn.ask(path, query=asked.encode())).status == 200
         assert (await cdn.ask(path)).status == 403
+        if version:
+            without = asked.partition("&")[2]
+            assert (await cdn.ask(path, query=without.encode())).status == 403
+
+
+async def test_a_gallerys_signature_opens_every_version_of_its_photographs() -> None:
+    """A page of many photographs signs once, in cookies, instead of every address."""
+    cdn = private_cdn()
+    grant = Grant(resource=gallery_resource(HOST, "clients/smith"), expires_s=NOW_S + 60)
+    cookie = "; ".join(f"{name}={value}" for name, value in SIGNER.cookies(grant).items())
+    path, _, asked = Links().src("clients/smith/1.jpg", "small", version="2").partition("?")
+    assert asked == "v=2"
+    assert (await cdn.ask(path, query=asked.encode(), cookie=cookie)).status == 200
 
 
 def test_links_are_signed_only_by_a_signer_and_for_a_host() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -10,11 +11,15 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from galerly_cdn.links import Links
 from tests import pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
@@ -24,6 +29,21 @@ COMMANDS = [
     for line in block.splitlines()
     if language == "sh" and line.strip()
 ]
+
+
+ADMIN = "http://127.0.0.1:8001"
+SAYS = {
+    "upload photo.jpg --gallery wedding --store": "created    wedding/photo.jpg  jpeg, 600×400 px",
+    "link ": '<img src="/resize/800x600/wedding/photo.jpg"',
+    "upload photo.jpg --gallery wedding --replace": "replaced   wedding/photo.jpg",
+    "warm ": "warmed  wedding/photo.jpg  12 made",
+    "inspect wedding/": "stored  12 renditions",
+    "purge ": "purged  wedding/photo.jpg  12 renditions",
+    "ls ": "  wedding/photo.jpg\n",
+    "rm ": "deleted  wedding/photo.jpg",
+    "sign ": "&Key-Pair-Id=",
+}
+"""What commands of these beginnings print."""
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +59,23 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_command_of_the_readme_does_what_it_says(desk: Path) -> None:
-    assert len(COMMANDS) > 8
-    key_id = "none yet"
-    for command in COMMANDS:
-        told = run(command.replace("{id}", key_id), desk)
-        if command.startswith("galerly-cdn keys new"):
-            key_id = told.strip()
-            for folder in (desk, desk / "server-keys"):
-                name = f"{key_id}.private.pem" if folder == desk else f"{key_id}.pem"
-                (folder / name).write_bytes((desk / "keys" / name).read_bytes())
+    assert len(COMMANDS) > 16
+    key_id, admin = "none yet", "none yet"
+    told: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        for command in COMMANDS:
+            line = command.replace("{id}", key_id).replace(ADMIN, admin)
+            if "--admin-port" in line:
+                admin = stack.enter_context(kept_running(line, desk))
+                continue
+            told[command] = run(line, desk)
+            if command.startswith("galerly-cdn keys new"):
+                key_id = told[command].strip()
+                copy_keys(desk, key_id)
     assert (desk / "photo.webp").read_bytes()[8:12] == b"WEBP"
+    for beginning, said in SAYS.items():
+        output = next(one for line, one in told.items() if line.startswith(f"galerly-cdn {beginning}"))
+        assert said in output, beginning
 
 
 def test_the_links_of_the_readme_are_what_it_says() -> None:
@@ -59,20 +86,10 @@ def test_the_links_of_the_readme_are_what_it_says() -> None:
 
 def run(command: str, desk: Path) -> str:
     """What a command printed. A server is asked for a picture and stopped; every command ends with 0."""
-    where = ROOT if command.startswith("script/") else desk
     if command == "script/test":
         command += " -q tests/test_model.py"  # all of them would run this one again
-    command = re.sub(r"--port \d+", "--port 0", command)
-    prefix = "exec env" if "=" in command.partition(" ")[0] else "exec"
-    process = subprocess.Popen(
-        ["sh", "-c", f"{prefix} {command}"],
-        cwd=where,
-        env=environment(desk),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    if "serve" in command.split()[0] or " serve " in f" {command} ":
+    process = begun(command, desk)
+    if is_server(command):
         assert process.stdout
         line = process.stdout.readline()
         assert re.search(r"http://127\.0\.0\.1:\d+/", line), process.communicate()
@@ -84,6 +101,46 @@ def run(command: str, desk: Path) -> str:
     output, errors = process.communicate(timeout=100)
     assert process.returncode == 0, f"{command}: {output}{errors}"
     return output
+
+
+@contextlib.contextmanager
+def kept_running(command: str, desk: Path) -> Iterator[str]:
+    """A server for the commands after it: the address of its admin side."""
+    process = begun(command, desk)
+    assert process.stdout
+    lines = [process.stdout.readline() for _ in range(2)]
+    try:
+        assert re.search(r"http://127\.0\.0\.1:\d+/", lines[1]), process.communicate()
+        assert status_of(lines[0].split()[-1] + "resize/small/wedding/photo.jpg") == 200
+        yield lines[1].split()[-1].rstrip("/")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=100)
+    assert process.returncode == 0
+
+
+def is_server(command: str) -> bool:
+    return "serve" in command.split(maxsplit=1)[0] or " serve " in f" {command} "
+
+
+def begun(command: str, desk: Path) -> subprocess.Popen[str]:
+    """It runs as it stands there, but for its ports."""
+    free = re.sub(r"port \d+", "port 0", command)
+    prefix = "exec env" if "=" in free.partition(" ")[0] else "exec"
+    return subprocess.Popen(
+        ["sh", "-c", f"{prefix} {free}"],
+        cwd=ROOT if command.startswith("script/") else desk,
+        env=environment(desk),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def copy_keys(desk: Path, key_id: str) -> None:
+    """The private key to who signs, the public one, and only that, to the server."""
+    for folder, name in ((desk, f"{key_id}.private.pem"), (desk / "server-keys", f"{key_id}.pem")):
+        (folder / name).write_bytes((desk / "keys" / name).read_bytes())
 
 
 def environment(desk: Path) -> dict[str, str]:

@@ -129,7 +129,7 @@ async def test_one_that_leaves_takes_the_question_from_nobody(store: Store, head
 async def test_what_was_last_known_is_told_with_its_age(store: Store, heads: Heads) -> None:
     await heads.get("a")
     store.error = StoreUnreachable()
-    for age_s in (FRESH_S, 10.0, STALE_S - 0.1):
+    for age_s in (FRESH_S, 4.0, 40.0, STALE_S - 0.1):
         store.now_s = 1000.0 + age_s
         head = await heads.get("a")
         assert head.version == "v1"
@@ -163,8 +163,13 @@ async def test_once_it_can_be_asked_again_it_is(store: Store, heads: Heads) -> N
     store.error = StoreUnreachable()
     store.now_s += FRESH_S
     assert (await heads.get("a")).stale_s == FRESH_S
+    for _ in range(100):
+        await heads.get("a")
+        await settled(heads)
+    assert store.asked == 2  # no more often than while all is well
     store.error = None
     store.versions["a"] = "v2"
+    store.now_s += FRESH_S
     assert (await heads.get("a")).stale_s  # told at once; asked behind it
     await settled(heads)
     assert await heads.get("a") == Head("v2", 10)
@@ -186,19 +191,35 @@ async def test_a_late_store_holds_nobody_up_but_the_first(
     await settled(heads)
 
 
-async def test_a_store_stays_late_as_long_as_its_answers_are(store: Store, heads: Heads) -> None:
+async def test_who_comes_late_to_a_late_question_does_not_wait(store: Store, heads: Heads) -> None:
+    """A hot picture's question began ahead: when its head is old, the store has had its time."""
     await heads.get("a")
-    store.takes_s = 2.0
+    store.gate.close()
+    store.now_s += 0.75 * FRESH_S
+    assert not (await heads.get("a")).stale_s
+    await store.gate.arrival()
+    await store.gate.arrival()
+    store.now_s += 0.25 * FRESH_S
+    for _ in range(100):
+        assert (await heads.get("a")).stale_s == pytest.approx(FRESH_S)
+    assert store.asked == 2
+    store.gate.open()
+    await settled(heads)
+
+
+async def test_after_a_late_answer_nobody_waits_for_a_while(store: Store, heads: Heads) -> None:
+    """Else every other viewer of a store that fails now and then would be held up."""
+    await heads.get("a")
+    store.takes_s = 0.5
+    store.now_s += FRESH_S
     await heads.refreshed("a")
-    for _ in range(10):
-        store.now_s += FRESH_S
-        assert (await heads.get("a")).stale_s
-        await settled(heads)
     store.takes_s = 0.0
     store.now_s += FRESH_S
-    await heads.get("a")
+    store.gate.close()
+    assert (await heads.get("a")).stale_s
+    store.gate.open()
     await settled(heads)
-    store.now_s += FRESH_S
+    store.now_s += 10
     assert not (await heads.get("a")).stale_s
 
 

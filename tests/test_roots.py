@@ -25,14 +25,26 @@ def test_every_originals_root_has_renditions_of_its_own_in_the_cache_folder(tmp_
 @pytest.mark.parametrize(
     ("settings", "photographs", "expected"),
     [
-        (Settings(store="s3://b"), None, Roots("s3://b/originals", "s3://b/resized", is_writable=True)),
+        (
+            Settings(store="s3://b"),
+            None,
+            Roots("s3://b/originals", "s3://b/resized", is_writable=True, incoming="s3://b/incoming"),
+        ),
         (
             Settings(store="gs://b/x/"),
             None,
-            Roots("gs://b/x/originals", "gs://b/x/resized", is_writable=True),
+            Roots("gs://b/x/originals", "gs://b/x/resized", is_writable=True, incoming="gs://b/x/incoming"),
         ),
-        (Settings(store="/srv/s"), None, Roots("/srv/s/originals", "/srv/s/resized", is_writable=True)),
-        (Settings(store="s3://b", renditions="/r"), None, Roots("s3://b/originals", "/r", is_writable=True)),
+        (
+            Settings(store="/srv/s"),
+            None,
+            Roots("/srv/s/originals", "/srv/s/resized", is_writable=True, incoming="/srv/s/incoming"),
+        ),
+        (
+            Settings(store="s3://b", renditions="/r"),
+            None,
+            Roots("s3://b/originals", "/r", is_writable=True, incoming="s3://b/incoming"),
+        ),
         (Settings(renditions="s3://r/x"), "/p", Roots("/p", "s3://r/x", is_writable=False)),
         (Settings(renditions="/r", writable=True), "/p", Roots("/p", "/r", is_writable=True)),
         (Settings(renditions="s3://b/r"), "s3://b/p", Roots("s3://b/p", "s3://b/r", is_writable=False)),

@@ -122,6 +122,8 @@ def test_our_policies_are_botocores_byte_for_byte() -> None:
     theirs = botocore_signer(RSA_PRIVATE)
     end, start = datetime.fromtimestamp(END_S, UTC), datetime.fromtimestamp(NOW_S, UTC)
     assert theirs.build_policy(ADDRESS, end).encode() == GRANTS["canned"].policy()
+    replaced = Grant(resource=ADDRESS + "?v=2", expires_s=END_S)
+    assert theirs.build_policy(ADDRESS + "?v=2", end).encode() == replaced.policy()
     custom = theirs.build_policy(GALLERY, end, date_greater_than=start, ip_address="192.0.2.0/24")
     assert json.loads(custom) == json.loads(GRANTS["custom"].policy())
     ours = SIGNERS["rsa"].parameters(GRANTS["canned"])["Signature"]

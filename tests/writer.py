@@ -40,22 +40,23 @@ async def _write(root: Path, seed: int, step: str) -> None:
     rng = random.Random(seed)
     shelf = FolderRenditions(root, 64 * MIB, lambda _event: None, lambda: 0.0)
     if step != "none":
-        _die_at(step, rng.randrange(1, 5))
+        die_at(step, rng.randrange(1, 5))
     while True:
         key = rng.choice(KEYS)
         await shelf.put(made(key, body(key, seed)))
         os.write(2, b".")
 
 
-def _die_at(step: str, countdown: int) -> None:
+def die_at(step: str, countdown: int) -> None:
+    """Have this process kill itself at the last of so many calls of a function of `os`."""
     real = getattr(os, step)
     left = [countdown]
 
-    def dying(*arguments: object) -> object:
+    def dying(*arguments: object, **options: object) -> object:
         left[0] -= 1
         if left[0] == 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        return real(*arguments)
+        return real(*arguments, **options)
 
     setattr(os, step, dying)
 

@@ -9,17 +9,33 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-from galerly_cdn.errors import ChecksumMismatch, EmptyUpload, NoSuchOriginal, UploadTooLarge
-from galerly_cdn.model import Facts, Job, Listed, Target, Value
+from galerly_cdn.errors import (
+    ChecksumMismatch,
+    EmptyUpload,
+    NoSuchOriginal,
+    StoreRefused,
+    StoreUnreachable,
+    UploadTooLarge,
+)
+from galerly_cdn.model import Facts, Format, Job, Listed, Target, Value
 from galerly_cdn.url import checked_key
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Mapping
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterable,
+        AsyncIterator,
+        Callable,
+        Coroutine,
+        Mapping,
+        Sequence,
+    )
 
     from galerly_cdn.model import Rendered, Rendition
-    from galerly_cdn.origin import Recipe
+    from galerly_cdn.origin import Recipe, Warmed
     from galerly_cdn.store import Renditions, WritableOriginals
     from galerly_cdn.store.spool import Spool
 
@@ -29,6 +45,7 @@ Outcome = Literal["created", "replaced", "unchanged"]
 
 DIGESTS = ("md5", "sha256", "sha512", "sha1")
 """The checksums an upload may bring, by the names of `hashlib`."""
+_ASKED_FOR = (None, Format.AVIF, Format.WEBP)
 _AT_ONCE = 16
 """Requests to the store under way for one purge."""
 
@@ -100,7 +117,10 @@ class Decoder(Protocol):
 
 
 class Archive:
-    """The originals and what is stored of them. `forget` drops a rendition from the edge's memory."""
+    """The originals and what is stored of them.
+
+    `check` lets pass the keys that uploads may have; `forget` drops a rendition from the edge's memory.
+    """
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
@@ -110,6 +130,8 @@ class Archive:
         decoder: Decoder,
         recipes: Mapping[Target, Recipe],
         max_bytes: int,
+        warm: Callable[[str, Sequence[Target]], AsyncGenerator[Warmed, None]],
+        check: Callable[[str], str] = checked_key,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
     ) -> None:
         self._originals = originals
@@ -117,6 +139,8 @@ class Archive:
         self._decoder = decoder
         self._recipes = recipes
         self._max_bytes = max_bytes
+        self._warm = warm
+        self._check = check
         self._forget = forget
 
     async def upload(
@@ -133,7 +157,7 @@ class Archive:
         `ChecksumMismatch`, `Unrenderable` with its reason, `OriginalExists`, `KeyNotHeld`, and as the
         store does.
         """
-        checked_key(key)
+        self._check(key)
         with self._originals.spool() as spool:
             md5 = await self._receive(spool, chunks, digests or {})
             facts = await self._try(spool, key)
@@ -142,7 +166,8 @@ class Archive:
                 key, spool, media_type=f"image/{facts.format}", md5=md5, replaces=replaces
             )
         if is_there:
-            await self.purge(key)
+            with suppress(StoreRefused, StoreUnreachable):  # replaced it is: what stays only takes space
+                await self.purge(key)
         outcome: Outcome = "replaced" if is_there else "created" if is_new else "unchanged"
         return Accepted(
             key, outcome, head.version, head.length_bytes, facts.format, facts.width_px, facts.height_px
@@ -173,15 +198,29 @@ class Archive:
 
     async def purge(self, key: str) -> Purged:
         """Remove every rendition of an original, also of one that is gone. Raises `StoreUnreachable`."""
+        checked_key(key)
         removed = await self._each(lambda target: self._renditions.delete(key, target))
         for target in self._recipes:
             self._forget(key, target)
         return Purged(key, tuple(str(target) for target, was_there in removed.items() if was_there))
 
-    async def purge_gallery(self, gallery: str) -> AsyncIterator[Purged]:
+    async def purge_gallery(self, gallery: str) -> AsyncGenerator[Purged, None]:
         """Purge every original of a gallery, one after the other."""
-        async for one in self._originals.list(f"{checked_key(gallery)}/"):
-            yield await self.purge(one.key)
+        async for key in self.keys(gallery):
+            yield await self.purge(key)
+
+    async def keys(self, gallery: str, after: str = "") -> AsyncIterator[str]:
+        """The keys of a gallery after `after`, in the order of their bytes."""
+        async for one in self._originals.list(f"{checked_key(gallery)}/", after):
+            yield one.key
+
+    def warm(self, key: str) -> AsyncGenerator[Warmed, None]:
+        """Make what pages ask for: every size, in the original's own format, WebP and AVIF.
+
+        Raises as `Origin.warm` does.
+        """
+        targets = [one for one in sorted(self._recipes, key=str) if one.format in _ASKED_FOR]
+        return self._warm(checked_key(key), targets)
 
     async def _receive(self, spool: Spool, chunks: AsyncIterable[bytes], digests: Mapping[str, bytes]) -> str:
         """Fill the spool; the MD5 of its bytes, in hex."""
@@ -202,9 +241,10 @@ class Archive:
     async def _try(self, spool: Spool, key: str) -> Facts:
         """Decode it: a good header proves nothing. The smallest picture reads every byte of the original."""
         token = f"upload {spool.path.name} {key}"
-        facts = await self._decoder.inspect(spool.fd, spool.length_bytes, token)
-        smallest = min(self._recipes, key=lambda target: target.size)
-        await self._decoder.render(spool.fd, spool.length_bytes, self._recipes[smallest].job, token)
+        smallest = min(self._recipes, key=lambda one: (one.size, str(one)))
+        with spool.reader() as fd:
+            facts = await self._decoder.inspect(fd, spool.length_bytes, token)
+            await self._decoder.render(fd, spool.length_bytes, self._recipes[smallest].job, token)
         return facts
 
     async def _is_there(self, key: str) -> bool:

@@ -12,7 +12,7 @@ from galerly_cdn import deliver
 from galerly_cdn.deliver import Conditions
 from galerly_cdn.errors import GalerlyError
 from galerly_cdn.forwarded import networks, viewer
-from galerly_cdn.telemetry import AccessRecord
+from galerly_cdn.telemetry import AccessRecord, printable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -139,7 +139,7 @@ class Application:
                 request_id=visit.request_id,
                 client=visit.client,
                 method=visit.method,
-                path=_printable(visit.raw_path[:_MAX_LOGGED_PATH].decode("latin-1")),
+                path=printable(visit.raw_path[:_MAX_LOGGED_PATH].decode("latin-1")),
                 status=response.status,
                 bytes=visit.sent_bytes,
                 duration_ms=duration_ms,
@@ -149,14 +149,9 @@ class Application:
                 cache=visit.cache,
                 stages_ms=visit.stages_ms or None,
                 reason=error.code if error else "",
-                detail=_printable(error.detail) if error else "",
+                detail=printable(error.detail) if error else "",
             )
         )
-
-
-def _printable(text: str) -> str:
-    """Escaped to printable ASCII: a log read on a terminal must not command it."""
-    return text.encode("unicode_escape").decode("ascii")
 
 
 async def _send(send: Send, visit: Visit, response: Response, duration_ms: float) -> None:

@@ -40,6 +40,14 @@ class Settings(Value, frozen=True, kw_only=True):
             "`originals/` and the renditions in `resized/`. Takes uploads."
         ),
     ] = ""
+    admin: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://[^/?#@]+/?)?\Z",
+            description="Address of a running CDN's admin side (`http://127.0.0.1:8001`) that the commands "
+            "speak to, in place of a store.",
+        ),
+    ] = ""
     writable: Annotated[
         bool, Meta(description="Take uploads into a plain folder of photographs too; a `store` always does.")
     ] = False
@@ -53,8 +61,8 @@ class Settings(Value, frozen=True, kw_only=True):
     store_endpoint: Annotated[
         str,
         Meta(
-            description="Address of an S3-compatible server (`https://s3.example.com`). Empty: as the "
-            "environment's `AWS_ENDPOINT_URL` says, else AWS."
+            description="Address of an S3-compatible server (`https://s3.example.com`). Empty: AWS. "
+            "Not given: `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, as other tools read them."
         ),
     ] = ""
     store_fresh_s: Annotated[
@@ -198,6 +206,32 @@ class Settings(Value, frozen=True, kw_only=True):
         ),
     ] = ""
     tls_key: Annotated[str, Meta(description="File of the certificate's key, in PEM, unencrypted.")] = ""
+    admin_port: Annotated[
+        int,
+        Meta(
+            ge=-1,
+            le=65535,
+            description="TCP port of the admin side: uploads, purge, health, metrics. -1 is none, "
+            "0 takes any free one.",
+        ),
+    ] = -1
+    admin_host: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Address of the admin side. Any other than loopback needs `admin_token_file`.",
+        ),
+    ] = "127.0.0.1"
+    admin_token_file: Annotated[
+        str,
+        Meta(
+            description="File with the admin side's bearer tokens, one a line. On loopback, empty lets in "
+            "whoever is on this machine."
+        ),
+    ] = ""
+    warm_on_upload: Annotated[
+        bool, Meta(description="Make every size and format of an upload at once, behind all viewers.")
+    ] = False
     access_log: Annotated[bool, Meta(description="One JSON line per request on stdout.")] = True
     lost_header: Annotated[
         bool, Meta(description="Say in a `Galerly-Lost` header what a rendition has lost.")

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from galerly_cdn.errors import GalerlyError, MethodNotAllowed, RangeNotSatisfiable
+from galerly_cdn.errors import GalerlyError, MethodNotAllowed, RangeNotSatisfiable, Unauthorized
 from galerly_cdn.model import Head, Rendition, Value, to_json
 from galerly_cdn.stream import Stream
 
@@ -55,6 +55,20 @@ class Conditions(Value, frozen=True):
     if_none_match: bytes | None = None
     range: bytes | None = None
     if_range: bytes | None = None
+
+
+class Problem(Value, frozen=True):
+    """An error as it is told: a stable code, a sentence for people, and the request's id in the log."""
+
+    code: str
+    message: str
+    request_id: str
+
+
+class Failure(Value, frozen=True):
+    """What an error is answered with."""
+
+    error: Problem
 
 
 class Parcel(Value, frozen=True):
@@ -148,8 +162,7 @@ def failure(
     error: GalerlyError, request_id: str, settings: Settings, *, is_private: bool = False
 ) -> Response:
     """An error as JSON: a stable code, a public sentence, the request's id, and nothing else."""
-    told = {"code": error.code, "message": error.public, "request_id": request_id}
-    body = to_json({"error": told}) + b"\n"
+    body = to_json(Failure(problem(error, request_id))) + b"\n"
     lifetime = b"no-store" if error.max_age_s is None else b"public, max-age=%d" % error.max_age_s
     headers: Headers = [
         (b"content-type", b"application/json"),
@@ -161,10 +174,22 @@ def failure(
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % error.retry_after_s))
     if isinstance(error, MethodNotAllowed):
-        headers.append((b"allow", b"GET, HEAD"))
+        headers.append((b"allow", ", ".join(error.allowed).encode()))
+    if isinstance(error, Unauthorized):
+        headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, RangeNotSatisfiable):
         headers.append((b"content-range", b"bytes */%d" % error.length_bytes))
     return Response(error.status, _private(headers, b"no-store") if is_private else headers, body)
+
+
+def problem(error: GalerlyError, request_id: str) -> Problem:
+    """What may be told of an error."""
+    return Problem(error.code, error.public, request_id)
+
+
+def kept_by_nobody(media_type: str) -> Headers:
+    """The headers of an answer to whoever asked, and to nobody else."""
+    return [(b"content-type", media_type.encode()), (b"cache-control", b"no-store"), *_SANDBOX]
 
 
 def _embedding(settings: Settings) -> Headers:

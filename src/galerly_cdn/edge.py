@@ -80,6 +80,11 @@ class Edge:
             visit.cache = f"hit; ttl=-{int(head.stale_s)}; detail=store-unreachable"
         return deliver.picture(found, visit.conditions, is_private=visit.is_private)
 
+    @property
+    def memory_bytes(self) -> int:
+        """What the hot renditions in memory weigh."""
+        return self._memory.weight_bytes
+
     def forget(self, key: str, target: Target) -> None:
         """Keep a purged rendition in memory no longer."""
         self._memory.drop(Wanted(key, target))

@@ -1,6 +1,7 @@
 """Where does each setting come from? The only reader of the environment.
 
-In falling order: the command line, `GALERLY_{NAME}`, the TOML file, the default of `config`'s table.
+In falling order: the command line, `GALERLY_{NAME}`, the TOML file, the default of `config`'s table. A
+store's endpoint is also taken from where its vendor's tools look for it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import ipaddress
 import os
 import re
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.config import DESCRIBED, PREFIX, Settings
@@ -18,7 +20,6 @@ from galerly_cdn.sizes import allow_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
 
 class Loaded(Value, frozen=True):
@@ -46,6 +47,9 @@ def load(
     layers.append(("--", {name: value for name, value in (options or {}).items() if value is not None}))
     values: dict[str, Any] = {}
     origin = {setting.name: "default" for setting in DESCRIBED}
+    for variable in _ENDPOINTS:
+        if variables.get(variable):
+            values["store_endpoint"], origin["store_endpoint"] = variables[variable], variable
     for place, layer in layers:
         for name, raw in layer.items():
             try:
@@ -57,6 +61,10 @@ def load(
     if problems:
         raise SettingsError(problems)
     return Loaded(Settings(**values), origin)
+
+
+_ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
+"""What the vendor's own tools read (AWS SDKs and Tools Reference Guide, "Service-specific endpoints")."""
 
 
 def _check_prefixes(prefixes: tuple[str, ...]) -> None:
@@ -144,12 +152,33 @@ def _read_variables(variables: Mapping[str, str]) -> dict[str, str]:
     return {
         name.removeprefix(PREFIX).lower(): value
         for name, value in variables.items()
-        if name.startswith(PREFIX) and name != _CONFIG
+        if name.startswith(PREFIX) and name not in {_CONFIG, ADMIN_TOKEN}
     }
 
 
 _CONFIG = PREFIX + "CONFIG"
 """Names the TOML file, so it is no setting."""
+ADMIN_TOKEN = PREFIX + "ADMIN_TOKEN"
+"""A secret, which `galerly-cdn config` must not show, so it is no setting either."""
+
+
+def admin_token(settings: Settings, environment: Mapping[str, str] | None = None) -> str:
+    """What a command shows an admin side: `GALERLY_ADMIN_TOKEN`, else the first token of `admin_token_file`.
+
+    Empty for none. Raises `SettingsError`, which does not repeat it, for what no header can hold.
+    """
+    variables = os.environ if environment is None else environment
+    place, tokens = ADMIN_TOKEN, variables.get(ADMIN_TOKEN, "")
+    if not tokens and settings.admin_token_file:
+        place = f"admin_token_file: {settings.admin_token_file}"
+        try:
+            tokens = Path(settings.admin_token_file).read_text("latin-1")
+        except OSError as error:
+            raise SettingsError([f"{place}: {error.strerror}"]) from error
+    first = next(iter(tokens.splitlines()), "").strip()
+    if not re.fullmatch("[!-~]*", first):
+        raise SettingsError([f"{place}: a token is one word of ASCII"])
+    return first
 
 
 def _spelt(place: str, name: str) -> str:

@@ -33,6 +33,7 @@ __all__ = [
     "describe",
     "from_json",
     "replaced",
+    "schemas",
     "to_json",
 ]
 
@@ -55,7 +56,7 @@ def from_json(kind: type[T], text: bytes | bytearray | memoryview) -> T:
     """The inverse of `to_json`. Raises `ValidationError` for anything that is not a `kind`."""
     try:
         return msgspec.json.decode(text, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValidationError(str(error)) from error
 
 
@@ -65,6 +66,15 @@ def convert(kind: type[T], raw: object) -> T:
     Raises `ValidationError` with the path of the first value that does not fit.
     """
     return msgspec.convert(raw, type=kind, strict=False)
+
+
+def schemas(kinds: Iterable[object], reference: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The JSON Schema (2020-12) of each type, and what they refer to, by name.
+
+    `reference` is where those are found, with `{name}` in it.
+    """
+    told, named = msgspec.json.schema_components(kinds, ref_template=reference)
+    return list(told), named
 
 
 def replaced(value: V, **fields: object) -> V:

@@ -50,12 +50,10 @@ class Guard:
         Raises `MalformedKey` under a private prefix unless exactly two segments follow, and as
         `Verifier.verify` does.
         """
-        folder = next((one for one in self._folders if f"{key}/".startswith(one)), None)
-        if folder is None and not (is_original and self._signs_originals):
+        if self._folder(key) is None and not (is_original and self._signs_originals):
             return
         visit.is_private = True
-        if folder is not None and key[len(folder) :].count("/") != _SEGMENTS - 1:
-            raise MalformedKey
+        self.checked(key)
         if self._verifier is None:
             raise SignatureRequired
         self._verifier.verify(
@@ -65,3 +63,14 @@ class Guard:
             client=visit.client,
             now_s=self._now(),
         )
+
+    def checked(self, key: str) -> str:
+        """`key` itself, unless nobody could ever be let have it. Raises `MalformedKey`."""
+        folder = self._folder(key)
+        if folder is not None and key[len(folder) :].count("/") != _SEGMENTS - 1:
+            raise MalformedKey
+        return key
+
+    def _folder(self, key: str) -> str | None:
+        """The private folder that it lies in."""
+        return next((one for one in self._folders if f"{key}/".startswith(one)), None)

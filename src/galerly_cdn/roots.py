@@ -1,7 +1,8 @@
 """Where do originals and renditions live? Two roots, each a folder or a remote store's address.
 
-`--store ADDRESS` is both: `originals/` and `resized/` in it, as specified. A plain folder of photographs
-is an originals root by itself; its renditions lie in the user's cache folder, one folder for each root.
+`--store ADDRESS` is both: `originals/` and `resized/` in it, as specified, and `incoming/` beside them. A
+plain folder of photographs is an originals root by itself; its renditions lie in the user's cache folder, one
+folder for each root.
 """
 
 from __future__ import annotations
@@ -25,11 +26,15 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 class Roots(Value, frozen=True):
-    """The addresses, each a URL without a final slash or an absolute path; whether uploads are taken."""
+    """The addresses, each a URL without a final slash or an absolute path; whether uploads are taken.
+
+    `incoming` is for uploads that no key leads to yet; empty where there is no store.
+    """
 
     originals: str
     renditions: str
     is_writable: bool
+    incoming: str = ""
 
 
 def resolve(settings: Settings, photographs: str | None) -> Roots:
@@ -43,14 +48,14 @@ def resolve(settings: Settings, photographs: str | None) -> Roots:
         )
     if settings.store:
         store = _address(settings.store)
-        originals, beside = f"{store}/originals", f"{store}/resized"
+        originals, beside, incoming = f"{store}/originals", f"{store}/resized", f"{store}/incoming"
     else:
         originals = _address(photographs or "")
-        beside = _cache_folder(originals)
+        beside, incoming = _cache_folder(originals), ""
     renditions = _address(settings.renditions) if settings.renditions else beside
     if _holds(originals, renditions) or _holds(renditions, originals):
         raise SettingsError([f"renditions: {renditions} and the originals in {originals} lie in each other"])
-    return Roots(originals, renditions, bool(settings.store) or settings.writable)
+    return Roots(originals, renditions, bool(settings.store) or settings.writable, incoming)
 
 
 def is_remote(root: str) -> bool:

@@ -1,4 +1,4 @@
-"""One access record per request, as a JSON line; and a counter for everything worth counting.
+"""One access record per request, one audit record per change, as JSON lines; and counts of it all.
 
 Lines are written by a thread in batches, so that a stalled reader of stdout never stalls a viewer;
 records that would not fit are dropped and counted.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
-from collections import Counter, deque
+from bisect import bisect_left
+from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING
 
 from galerly_cdn.model import Value, to_json
@@ -45,6 +46,90 @@ class AccessRecord(Value, frozen=True, omit_defaults=True):
     """An error's private part: for the log alone."""
 
 
+class AuditRecord(Value, frozen=True, omit_defaults=True):
+    """Who changed what on the admin side, or tried to, and what came of it."""
+
+    time_s: float
+    request_id: str
+    client: str
+    who: str
+    """How they were let in: `loopback`, or `token` and the beginning of its SHA-256."""
+    action: str
+    """`PUT /originals/{key}` and the like: the operation's method and path."""
+    outcome: str
+    """`created`, `replaced`, …, or an error's code."""
+    status: int
+    duration_ms: float
+    subject: str = ""
+    """The key, gallery or upload."""
+    bytes: int = 0
+    """Of the upload, as far as it came."""
+    detail: str = ""
+
+
+class Tally:
+    """Answers of one kind: how many, their bytes, how long they took."""
+
+    __slots__ = ("buckets", "bytes", "seconds")
+
+    BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(self.BOUNDS_S) + 1)
+        """Those that took up to each bound and longer than the one before; the last took longer than all."""
+        self.bytes = 0
+        self.seconds = 0.0
+
+    @property
+    def times(self) -> int:
+        return sum(self.buckets)
+
+    def add(self, seconds: float, length_bytes: int = 0) -> None:
+        self.buckets[bisect_left(self.BOUNDS_S, seconds)] += 1
+        self.bytes += length_bytes
+        self.seconds += seconds
+
+    def merge(self, other: Tally) -> None:
+        """Make it both."""
+        self.buckets = [sum(both) for both in zip(self.buckets, other.buckets, strict=True)]
+        self.bytes += other.bytes
+        self.seconds += other.seconds
+
+
+class Traffic:
+    """What viewers were answered since the start. A hit costs one look and three additions."""
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[str, str, str, int], Tally] = {}
+        """By result, size, format and status. The result is `hit` (from memory), `stored`, `stale` or `miss`;
+        empty: no picture."""
+        self.refusals: Counter[str] = Counter()
+        """By the errors' codes."""
+        self.stages: defaultdict[str, Tally] = defaultdict(Tally)
+        """Of misses: opening, rendering, storing."""
+
+    def add(self, record: AccessRecord) -> None:
+        """One more answer."""
+        cache = record.cache
+        kind = (cache if cache == "hit" else _result(cache), record.size, record.format, record.status)
+        tally = self.answers.get(kind)
+        if tally is None:
+            tally = self.answers[kind] = Tally()
+        tally.add(record.duration_ms / 1000, record.bytes)
+        if record.reason:
+            self.refusals[record.reason] += 1
+        if record.stages_ms:
+            for stage, spent_ms in record.stages_ms.items():
+                self.stages[stage].add(spent_ms / 1000)
+
+
+def _result(cache: str) -> str:
+    """The result that a Cache-Status tells (RFC 9211; `Edge.answer`)."""
+    if cache.startswith("hit"):
+        return "stale" if "ttl=" in cache else "stored"
+    return "miss" if cache else ""
+
+
 class Counters:
     """How often each event happened since the start; names are the errors' codes and a few more."""
 
@@ -64,20 +149,20 @@ class Counters:
 
 
 class AccessLog:
-    """Writes access records to a stream, one JSON line each. `close` writes what is left."""
+    """Writes records to a stream, one JSON line each. `close` writes what is left."""
 
     def __init__(self, stream: BinaryIO, counters: Counters) -> None:
         self._stream = stream
         self._counters = counters
-        self._waiting: deque[AccessRecord] = deque()
+        self._waiting: deque[AccessRecord | AuditRecord] = deque()
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write, name="access-log", daemon=True)
         self._thread.start()
 
-    def write(self, record: AccessRecord) -> None:
-        """Hand over a record; returns at once."""
-        if len(self._waiting) >= _MAX_WAITING:
+    def write(self, record: AccessRecord | AuditRecord) -> None:
+        """Hand over a record; returns at once. Audit records, which are few, are never dropped for room."""
+        if len(self._waiting) >= _MAX_WAITING and isinstance(record, AccessRecord):
             self._counters.count("access-record-dropped")
             return
         self._waiting.append(record)
@@ -105,20 +190,27 @@ class AccessLog:
 
 
 class Telemetry:
-    """What the parts of one server report to: a clock, counters, and the access log (None: off)."""
+    """What the parts of one server report to: a clock, counters, and the two logs (None: off).
 
-    def __init__(
+    `traffic` is None where nobody asks what it adds up.
+    """
+
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         counters: Counters,
         log: AccessLog | None,
         *,
+        audit: AccessLog | None = None,
+        traffic: Traffic | None = None,
         wall: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:
         self.counters = counters
         self.wall = wall
         self.monotonic = monotonic
+        self.traffic = traffic
         self._log = log
+        self._audit = audit
         self._run = secrets.token_hex(4)
         self._requests = itertools.count(1)
 
@@ -127,13 +219,26 @@ class Telemetry:
         return f"{self._run}-{next(self._requests):x}"
 
     def record(self, record: AccessRecord) -> None:
-        """Count the reason of a refusal, and log the request."""
+        """Count the answer and the reason of a refusal, and log the request."""
+        if self.traffic is not None:
+            self.traffic.add(record)
         if record.reason:
             self.counters.count(record.reason)
         if self._log is not None:
             self._log.write(record)
 
+    def audit(self, record: AuditRecord) -> None:
+        """Log a change."""
+        if self._audit is not None:
+            self._audit.write(record)
+
     def close(self) -> None:
-        """Write what the access log still holds."""
-        if self._log is not None:
-            self._log.close()
+        """Write what the logs still hold."""
+        for log in {self._log, self._audit}:
+            if log is not None:
+                log.close()
+
+
+def printable(text: str) -> str:
+    """Escaped to printable ASCII: a log read on a terminal must not command it."""
+    return text.encode("unicode_escape").decode("ascii")

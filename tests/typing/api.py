@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, assert_type
 from galerly_cdn import layers, url
 from galerly_cdn.cache import Coalescer, MemoryCache
 from galerly_cdn.errors import GalerlyError, by_code
-from galerly_cdn.links import Links
+from galerly_cdn.links import Links, Picture
 from galerly_cdn.model import Format, Rendition, Size, Target, from_json
 from galerly_cdn.negotiate import negotiate
 from tests.fakes import CountingRenderer, MemoryOriginals, MemoryRenditions
 
 if TYPE_CHECKING:
+    from galerly_cdn.archive import Archive
+    from galerly_cdn.archivist import Archivist
+    from galerly_cdn.client import Client
     from galerly_cdn.origin import Renderer
     from galerly_cdn.store import Originals, Renditions
 
@@ -23,7 +26,15 @@ def links() -> None:
     assert_type(made.src("gallery/photo.jpg", "thumbnail", Format.WEBP), str)
     assert_type(made.srcset("gallery/photo.jpg", 6000, 4000), str)
     assert_type(made.dimensions(6000, 4000, "thumbnail"), tuple[int, int])
+    assert_type(made.src("gallery/photo.jpg", "thumbnail", expires_s=1, version="2"), str)
+    picture = made.picture("gallery/photo.jpg", 6000, 4000, "thumbnail", alt="")
+    assert_type(picture, Picture)
+    assert_type([one.srcset for one in picture.sources], list[str])
+    assert_type(picture.width_px, int)
     made.src("gallery/photo.jpg", "thumbnail", "webp")  # type: ignore[arg-type]  # a Format, no text
+    made.src("gallery/photo.jpg", "thumbnail", version=2)  # type: ignore[arg-type]  # text
+    made.picture("gallery/photo.jpg", 6000, 4000, "thumbnail")  # type: ignore[call-arg]  # alt is asked for
+    made.picture("k", 1, 1, "thumbnail", alt="", loading="soon")  # type: ignore[arg-type]
 
 
 def values() -> None:
@@ -52,6 +63,10 @@ async def memory() -> None:
 
     shared: Coalescer[str, bytes] = Coalescer()
     assert_type(await shared.run("a", work), tuple[bytes, bool])
+
+
+def keepers(archive: Archive, client: Client) -> tuple[Archivist, Archivist]:
+    return archive, client
 
 
 def fakes_are_what_they_stand_for() -> tuple[Originals, Renditions, Renderer]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from galerly_cdn.cli import about, aws, keys, photograph, serve, terminal
+from galerly_cdn.cli import about, aws, completion, keys, link, originals, photograph, serve, terminal, upload
 
 
 @click.group(cls=terminal.Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,6 +17,11 @@ def main() -> None:
       galerly-cdn render photo.jpg --size 800x600 -o small.jpg
       galerly-cdn inspect photo.jpg
 
+    \b
+    A store of its own:
+      galerly-cdn upload photo.jpg --gallery wedding --store photographs
+      galerly-cdn serve --store photographs
+
     Every setting is listed by `galerly-cdn config`.
     """  # noqa: D301 - click's mark of a paragraph that keeps its lines is the character itself
 
@@ -25,10 +30,17 @@ for _command in (
     serve.serve,
     photograph.render,
     photograph.inspect,
+    upload.upload,
+    link.link,
+    originals.ls,
+    originals.warm,
+    originals.purge,
+    originals.rm,
     keys.keys,
     keys.sign,
     aws.aws,
     about.config,
     about.version,
+    completion.completion,
 ):
     main.add_command(_command)

@@ -36,9 +36,9 @@ def config(file: Path | None, *, as_json: bool) -> None:
 @terminal.JSON
 def version(*, as_json: bool) -> None:
     """Tell the version of galerly-cdn, of its libvips, and the formats that really decode."""
-    from galerly_cdn import app
+    from galerly_cdn import darkroom
 
-    hello = app.renderer(terminal.load(None, workers=1).settings)
+    hello = darkroom.renderer(terminal.load(None, workers=1).settings)
     versions = {"galerly-cdn": __version__, "libvips": hello.libvips, "decodes": " ".join(hello.formats)}
     lines = "\n".join(f"{name} {told}" for name, told in versions.items())
     click.echo(json.dumps(versions) if as_json else lines)

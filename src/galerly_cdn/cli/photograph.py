@@ -1,4 +1,4 @@
-"""Commands for one photograph's file."""
+"""Commands for one photograph: a file, or what is stored of it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from galerly_cdn.cli import terminal
+from galerly_cdn.cli.where import Where, located
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from galerly_cdn.archive import Inspection, Stored
     from galerly_cdn.model import Facts, Rendered
 
 
@@ -31,33 +35,60 @@ def render(  # noqa: PLR0913 - its options
     photograph: Path, size: str, image_format: str | None, output: Path, file: Path | None, *, as_json: bool
 ) -> None:
     """Render PHOTOGRAPH at a size into a file: exactly what the server would answer."""
-    from galerly_cdn import app
+    from galerly_cdn import darkroom
 
     if output.exists() and output.samefile(photograph):
         raise click.UsageError(f"{output} is the photograph itself: it would be lost.")
-    rendered, body = app.render_file(terminal.load(file, workers=1).settings, photograph, size, image_format)
+    rendered, body = darkroom.render(terminal.load(file, workers=1).settings, photograph, size, image_format)
     with click.open_file(os.fspath(output), "wb", atomic=True) as out:
         out.write(body)
     is_stdout_taken = output == Path("-")
     terminal.answer(rendered, _rendered_line(output, rendered), as_json=as_json, err=is_stdout_taken)
 
 
-@click.command(epilog="Example: galerly-cdn inspect photo.jpg --json")
-@click.argument("photograph", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@terminal.CONFIG
+@click.command(epilog="Example: galerly-cdn inspect wedding/1.jpg --store s3://photographs")
+@click.argument("photograph")
+@located
 @terminal.JSON
-def inspect(photograph: Path, file: Path | None, *, as_json: bool) -> None:
-    """Tell what PHOTOGRAPH is, and what its renditions lose."""
-    from galerly_cdn import app
+def inspect(photograph: str, *, where: Where, as_json: bool) -> None:
+    """Tell what PHOTOGRAPH is, and what its renditions lose.
 
-    facts = app.inspect_file(terminal.load(file, workers=1).settings, photograph)
-    terminal.answer(facts, _facts_lines(facts), as_json=as_json)
+    PHOTOGRAPH is a file. With --store or --admin it is a key, and what is stored of it is told too; where
+    a setting says where, a name that is no file is a key as well.
+    """
+    if not where.is_told and (Path(photograph).exists() or not where.is_known()):
+        from galerly_cdn import darkroom
+
+        file = click.Path(exists=True, dir_okay=False, path_type=Path).convert(photograph, None, None)
+        facts = darkroom.inspect(terminal.load(where.file, workers=1).settings, file)
+        terminal.answer(facts, _facts_lines(facts), as_json=as_json)
+        return
+
+    found = where.ask(lambda archivist: archivist.inspect(photograph))
+    terminal.answer(found, _inspection_lines(found), as_json=as_json)
 
 
 def _rendered_line(output: Path, rendered: Rendered) -> str:
     lost = f"; lost: {', '.join(rendered.lost)}" if rendered.lost else ""
     sides = f"{rendered.width_px}×{rendered.height_px} px"
     return f"{output}: {rendered.format}, {sides}, {rendered.length_bytes} bytes{lost}"
+
+
+def _inspection_lines(found: Inspection) -> str:
+    rows = {
+        "key": found.key,
+        "version": found.version,
+        "length": terminal.size(found.length_bytes),
+        "stored": f"{len(found.renditions)} renditions" if found.renditions else "no rendition",
+    }
+    return "\n".join([_facts_lines(found.facts), _table(rows), *map(_stored_line, found.renditions)])
+
+
+def _stored_line(one: Stored) -> str:
+    state = "current" if one.is_current else f"stale: of version {one.version}, recipe {one.recipe[:12]}"
+    lost = f"; lost: {', '.join(one.lost)}" if one.lost else ""
+    picture = f"{one.format}, {one.width_px}×{one.height_px} px, {terminal.size(one.length_bytes)}"
+    return f"{one.target:>16}  {picture}, {state}{lost}"
 
 
 def _facts_lines(facts: Facts) -> str:
@@ -72,4 +103,8 @@ def _facts_lines(facts: Facts) -> str:
         "renditions lose": ", ".join(facts.loses) or "nothing",
         "memory to decode": f"about {facts.decode_bytes / 1e6:.0f} MB",
     }
+    return _table(rows)
+
+
+def _table(rows: Mapping[str, str]) -> str:
     return "\n".join(f"{name:>16}  {value}" for name, value in rows.items())

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 )
 @click.option("--workers", type=int, help="Render processes. [one per core]")
 @click.option("--browse", is_flag=True, default=None, help="Serve the page on a public address too.")
+@click.option("--admin-port", type=int, help="Port of the admin side, 0 for any free one. [none]")
+@click.option("--admin-host", help="Address of the admin side. [127.0.0.1]")
+@click.option("--admin-token-file", help="File with its bearer token; any address but loopback needs one.")
 @terminal.CONFIG
 def serve(photographs: str | None, file: Path | None, **options: object) -> None:
     """Serve PHOTOGRAPHS, a folder or an address: its pictures at /resize/…, a page to browse them at /.
@@ -35,5 +38,10 @@ def serve(photographs: str | None, file: Path | None, **options: object) -> None
     from galerly_cdn import app
 
     settings = terminal.load(file, **options).settings
-    is_clean = app.serve(settings, photographs, lambda address: click.echo(f"galerly-cdn serves {address}"))
+    is_clean = app.serve(
+        settings,
+        photographs,
+        lambda address: click.echo(f"galerly-cdn serves {address}"),
+        lambda address: click.echo(f"galerly-cdn is administered at {address}"),
+    )
     sys.exit(0 if is_clean else 1)

@@ -27,14 +27,14 @@ class Commands(click.Group):
     """Prints an error as one line for every problem, never a traceback."""
 
     def invoke(self, ctx: click.Context) -> object:
-        from galerly_cdn.errors import Forbidden, GalerlyError, SettingsError
+        from galerly_cdn.errors import FormatNotAllowed, GalerlyError, SettingsError, SizeNotAllowed
 
         try:
             return super().invoke(ctx)
         except SettingsError as error:
             complain(*error.problems)
             sys.exit(2)
-        except Forbidden as error:
+        except (SizeNotAllowed, FormatNotAllowed) as error:
             complain(f"{error.public} `galerly-cdn config` shows the allow-list.")
             sys.exit(2)
         except GalerlyError as error:
@@ -45,6 +45,36 @@ class Commands(click.Group):
                 raise
             complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
             sys.exit(1)
+
+
+class Gallery(click.ParamType[str]):
+    """The beginning of keys, up to a slash: `wedding`, `clients/smith`."""
+
+    name = "gallery"
+    example = "wedding, or clients/smith"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from galerly_cdn.errors import MalformedKey
+        from galerly_cdn.url import checked_key
+
+        try:
+            checked_key(self.as_key(value))
+        except MalformedKey:
+            self.fail(f"no key begins with {click.format_filename(value)}: write {self.example}.", param, ctx)
+        return value
+
+    def as_key(self, value: str) -> str:
+        return value
+
+
+class Prefix(Gallery):
+    """The beginning of keys, up to anywhere: `wedding/`, `wedding/IMG_`."""
+
+    name = "prefix"
+    example = "wedding/, or wedding/IMG_"
+
+    def as_key(self, value: str) -> str:
+        return value + "x"
 
 
 def complain(*lines: str) -> None:
@@ -65,3 +95,11 @@ def answer(value: Value, text: str, *, as_json: bool, err: bool = False) -> None
     from galerly_cdn.model import to_json
 
     click.echo(to_json(value).decode() if as_json else text, err=err)
+
+
+def size(length_bytes: int) -> str:
+    """Bytes for people, in powers of 1000."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if length_bytes >= factor:
+            return f"{length_bytes / factor:.1f} {unit}"
+    return f"{length_bytes} bytes"

@@ -4,32 +4,45 @@ Every error knows its own answer: status, stable code, public sentence, how long
 What went wrong inside (`detail`) is for the log and never leaves the machine.
 
     GalerlyError
-    ├── BadRequest           400   MalformedKey · EmptyUpload · ChecksumMismatch
-    ├── Forbidden            403   SizeNotAllowed · FormatNotAllowed · SignatureRequired
-    │                              · SignatureInvalid · SignatureExpired · SignatureTooEarly
-    │                              · SignatureWrongClient
-    ├── NotFound             404   UnknownPath · NoSuchOriginal
+    ├── BadRequest           400   MalformedKey · MalformedQuery · MalformedBody · EmptyUpload
+    │                              · MalformedChecksum · ChecksumMismatch
+    ├── Unauthorized         401
+    ├── Forbidden            403   SizeNotAllowed · FormatNotAllowed · CrossSite
+    │                              · SignatureRequired · SignatureInvalid · SignatureExpired
+    │                              · SignatureTooEarly · SignatureWrongClient
+    ├── NotFound             404   UnknownPath · NoSuchOriginal · NoSuchUpload
     ├── MethodNotAllowed     405   ReadOnlyStore
     ├── TooSlow              408   HeadersTooSlow · BodyTooSlow
     ├── KeyNotHeld           409
+    ├── NoDirectUploads      409
     ├── OriginalExists       412
     ├── UploadTooLarge       413
     ├── UrlTooLong           414
     ├── Unrenderable         415   UnsupportedFormat · Undecodable · TooManyPixels · TooManyBytes
     │                              · TooManyFrames · TooMuchMemory · Quarantined
     ├── RangeNotSatisfiable  416
+    ├── Misdirected          421
     ├── HeadersTooLarge      431
     ├── StoreRefused         502   StoreCorrupt
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
     │                              · TooManyConnections · TooManyMisses
     ├── RenderFailed         504   RenderTimeout · WorkerDied
-    ├── BuildFailed          (never served: the command line prints it and exits with 1)
     ├── Disconnected         (never served: whoever asked has left, and only the log is told)
-    └── SettingsError        (never served: the command line prints it and exits with 2)
+    └── CommandError         (never served, the command line tells it)
+                                   SettingsError · CdnUnreachable · CdnInterrupted · UnexpectedAnswer
+                                   · BuildFailed
 """
 
 from __future__ import annotations
 
+from galerly_cdn.errors.command import (
+    BuildFailed,
+    CdnInterrupted,
+    CdnUnreachable,
+    CommandError,
+    SettingsError,
+    UnexpectedAnswer,
+)
 from galerly_cdn.errors.photograph import (
     Quarantined,
     TooManyBytes,
@@ -44,6 +57,7 @@ from galerly_cdn.errors.request import (
     BadRequest,
     BodyTooSlow,
     ChecksumMismatch,
+    CrossSite,
     Disconnected,
     EmptyUpload,
     Forbidden,
@@ -51,9 +65,15 @@ from galerly_cdn.errors.request import (
     HeadersTooLarge,
     HeadersTooSlow,
     KeyNotHeld,
+    MalformedBody,
+    MalformedChecksum,
     MalformedKey,
+    MalformedQuery,
     MethodNotAllowed,
+    Misdirected,
+    NoDirectUploads,
     NoSuchOriginal,
+    NoSuchUpload,
     NotFound,
     OriginalExists,
     RangeNotSatisfiable,
@@ -65,14 +85,13 @@ from galerly_cdn.errors.request import (
     SignatureWrongClient,
     SizeNotAllowed,
     TooSlow,
+    Unauthorized,
     UnknownPath,
     UploadTooLarge,
     UrlTooLong,
 )
 from galerly_cdn.errors.root import (
-    BuildFailed,
     GalerlyError,
-    SettingsError,
     by_code,
 )
 from galerly_cdn.errors.server import (
@@ -94,7 +113,11 @@ __all__ = [
     "BadRequest",
     "BodyTooSlow",
     "BuildFailed",
+    "CdnInterrupted",
+    "CdnUnreachable",
     "ChecksumMismatch",
+    "CommandError",
+    "CrossSite",
     "Disconnected",
     "Draining",
     "EmptyUpload",
@@ -104,9 +127,15 @@ __all__ = [
     "HeadersTooLarge",
     "HeadersTooSlow",
     "KeyNotHeld",
+    "MalformedBody",
+    "MalformedChecksum",
     "MalformedKey",
+    "MalformedQuery",
     "MethodNotAllowed",
+    "Misdirected",
+    "NoDirectUploads",
     "NoSuchOriginal",
+    "NoSuchUpload",
     "NotFound",
     "OriginalExists",
     "Quarantined",
@@ -132,8 +161,10 @@ __all__ = [
     "TooManyPixels",
     "TooMuchMemory",
     "TooSlow",
+    "Unauthorized",
     "Unavailable",
     "Undecodable",
+    "UnexpectedAnswer",
     "UnknownPath",
     "Unrenderable",
     "Unsettled",

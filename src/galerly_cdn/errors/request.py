@@ -21,9 +21,32 @@ class EmptyUpload(BadRequest):
     public = "The upload holds no bytes."
 
 
+class MalformedChecksum(BadRequest):
+    """Unreadable, or of a kind that is not verified here: passing over it would be to agree with it."""
+
+    code = "malformed-checksum"
+    public = "The upload’s checksum cannot be read, or is of a kind that is not verified here."
+
+
+class MalformedQuery(BadRequest):
+    code = "malformed-query"
+    public = "The address asks with a parameter that is unknown, impossible or told twice."
+
+
+class MalformedBody(BadRequest):
+    code = "malformed-body"
+    public = "The request’s body is not the JSON that is taken here."
+
+
 class ChecksumMismatch(BadRequest):
     code = "checksum-mismatch"
     public = "The upload’s bytes are not those its checksum was made from; send it again."
+
+
+class Unauthorized(GalerlyError):
+    status = 401
+    code = "unauthorized"
+    public = "The admin token is needed here, as Authorization’s bearer token."
 
 
 class Forbidden(GalerlyError):
@@ -40,6 +63,13 @@ class SizeNotAllowed(Forbidden):
 class FormatNotAllowed(Forbidden):
     code = "format-not-allowed"
     public = "This format is not offered at this size."
+
+
+class CrossSite(Forbidden):
+    """A page of another site asks, by the browser of somebody who may."""
+
+    code = "cross-site"
+    public = "Pages of other sites are not answered here."
 
 
 class SignatureRequired(Forbidden):
@@ -86,10 +116,21 @@ class NoSuchOriginal(NotFound):
     max_age_s = 5
 
 
+class NoSuchUpload(NotFound):
+    code = "no-such-upload"
+    public = "There is no such upload; it never arrived, or it was completed."
+
+
 class MethodNotAllowed(GalerlyError):
+    """`allowed` are the methods that are answered at the address (RFC 9110 §10.2.1)."""
+
     status = 405
     code = "method-not-allowed"
-    public = "Only GET and HEAD are answered here."
+    public = "This method is not answered at this address."
+
+    def __init__(self, detail: str = "", allowed: tuple[str, ...] = ("GET", "HEAD")) -> None:
+        super().__init__(detail)
+        self.allowed = allowed
 
 
 class ReadOnlyStore(MethodNotAllowed):
@@ -119,6 +160,14 @@ class KeyNotHeld(GalerlyError):
     public = "The store cannot hold a photograph of exactly this name."
 
 
+class NoDirectUploads(GalerlyError):
+    """A folder has no addresses of its own."""
+
+    status = 409
+    code = "no-direct-uploads"
+    public = "The store takes no uploads by itself; send the photograph here."
+
+
 class OriginalExists(GalerlyError):
     status = 412
     code = "original-exists"
@@ -135,6 +184,14 @@ class UrlTooLong(GalerlyError):
     status = 414
     code = "url-too-long"
     public = "The address is too long."
+
+
+class Misdirected(GalerlyError):
+    """A name that is not this machine's leads here: DNS rebinding, most likely."""
+
+    status = 421
+    code = "misdirected"
+    public = "Without a token only requests for this machine’s own name are answered."
 
 
 class HeadersTooLarge(GalerlyError):

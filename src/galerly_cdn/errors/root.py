@@ -20,23 +20,6 @@ class GalerlyError(Exception):
         self.detail = detail
 
 
-class SettingsError(GalerlyError):
-    """Unknown or impossible settings; `problems` holds one clear line for each."""
-
-    code = "settings"
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
-
-class BuildFailed(GalerlyError):
-    """What AWS is to be given could not be made."""
-
-    code = "build-failed"
-    public = "The package could not be built."
-
-
 def by_code() -> dict[str, type[GalerlyError]]:
     """Every error class by its code: how an error crosses from a worker process to the server."""
     found: dict[str, type[GalerlyError]] = {}

@@ -87,6 +87,11 @@ class Crew:
         self.whole = asyncio.Event()
         """Set while every worker is there."""
 
+    @property
+    def serving(self) -> int:
+        """Workers that are ready or at work."""
+        return len(self._serving)
+
     async def start(self) -> wire.Hello:
         """Start every worker; return when the first is ready. Raises `SettingsError` if it cannot be."""
         self._first: asyncio.Future[wire.Hello] = asyncio.get_running_loop().create_future()

@@ -57,7 +57,7 @@ class Workers:
     ) -> None:
         self._settings = settings
         self._count = count
-        strength = settings.workers or _cores()
+        self._strength = strength = settings.workers or _cores()
         self._turns: Turns[Worker] = Turns(
             settings.queue_renders, settings.queue_bytes, _MAX_WARMING, kept=min(1, strength - 1)
         )
@@ -74,6 +74,16 @@ class Workers:
     def whole(self) -> asyncio.Event:
         """Set while every worker is there."""
         return self._crew.whole
+
+    @property
+    def strength(self) -> int:
+        """Worker processes, when all are there."""
+        return self._strength
+
+    @property
+    def serving(self) -> int:
+        """Worker processes that are ready or at work."""
+        return self._crew.serving
 
     @property
     def in_flight(self) -> int:

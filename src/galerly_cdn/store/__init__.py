@@ -1,4 +1,4 @@
-"""The object store's verbs, as two small interfaces: originals and renditions.
+"""The object store's verbs, as small interfaces: originals, renditions, and uploads that come by themselves.
 
 The methods are coroutines because a remote store waits; a folder answers reads without yielding, because
 a thread hop costs more than the `stat` or `read` it would hide (decision 0003).
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Protocol, Self
+
+from galerly_cdn.model import Value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -83,6 +85,31 @@ class WritableOriginals(Originals, Protocol):
 
     async def delete(self, key: str) -> bool:
         """Remove; whether there was one. Raises as `put` does."""
+        ...
+
+
+class Invitation(Value, frozen=True, kw_only=True):
+    """Where and how an upload may be sent straight to the store, for so long."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    expires_s: int
+
+
+class Incoming(Protocol):
+    """Uploads sent straight to the store, under numbers that no key leads to."""
+
+    async def invite(self, number: str) -> Invitation:
+        """Let whoever has the invitation send one upload. Raises `StoreUnreachable`."""
+        ...
+
+    def read(self, number: str) -> AsyncGenerator[bytes, None]:
+        """What was sent, a chunk at a time. Raises `NoSuchUpload`, `StoreRefused`, `StoreUnreachable`."""
+        ...
+
+    async def remove(self, number: str) -> None:
+        """Let go of what was sent. Raises as `read` does, but for what is not there."""
         ...
 
 

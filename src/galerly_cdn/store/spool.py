@@ -33,8 +33,8 @@ def written() -> Iterator[None]:
 class Spool:
     """A file being filled. Use as a context manager: whatever was not accepted is gone afterwards.
 
-    In `folder`, or where this machine keeps what is temporary. It and `write` raise `StoreRefused`,
-    `StoreUnreachable`.
+    In `folder`, or where this machine keeps what is temporary. Making, writing and reading it raise
+    `StoreRefused`, `StoreUnreachable`.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -51,6 +51,16 @@ class Spool:
             while left:
                 left = left[os.write(self.fd, left) :]
         self.length_bytes += len(chunk)
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[int]:
+        """A descriptor to hand to a worker: it can only be read, and does not carry our claim on."""
+        with written():
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def __enter__(self) -> Self:
         return self

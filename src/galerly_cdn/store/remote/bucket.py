@@ -21,7 +21,7 @@ from obstore.exceptions import (
     PreconditionError,
     UnauthenticatedError,
 )
-from obstore.store import from_url
+from obstore.store import AzureStore, from_url
 
 from galerly_cdn.errors import (
     GalerlyError,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import mmap
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 
-    from obstore import GetOptions, GetResult, ObjectMeta
+    from obstore import GetOptions, GetResult, ObjectMeta, SignCapableStore
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
     from galerly_cdn.config import Settings
@@ -54,7 +54,11 @@ _BACKOFF_S = 0.1
 _SLOWEST_BYTES_PER_S = 256 * 1024
 """A transfer slower than this, beyond the deadline, is given up: a drip would hold its place for days."""
 _MAX_SAID = 500
-_REFUSED = re.compile(r"status code: (?!408|429)[34]\d\d|redirect|URL scheme is not allowed")
+_REFUSED = re.compile(r"status code: (?!408|429)[34]\d\d|redirect|BadScheme")
+_NO_BUCKET = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound)</Code>")
+_NO_CREDENTIALS = re.compile(r"/latest/api/token|/computeMetadata/|/metadata/identity/")
+"""The metadata services of machines in a cloud: where obstore looks last."""
+_NO_HTTP = re.compile("BadScheme")
 _NOT_HELD = re.compile(r"<Code>(KeyTooLong\w*|ObjectParentIsFile|ExistingObjectIsDirectory)</Code>")
 
 
@@ -91,20 +95,18 @@ class Bucket:
         """
         try:
             await self.read(".galerly-cdn")
-        except NoSuchOriginal as error:
-            if re.search("NoSuchBucket|ContainerNotFound", str(error.__cause__)):
-                raise SettingsError([f"{self._address}: there is no such bucket"]) from error
-        except StoreRefused as error:
-            raise SettingsError([f"{self._address}: the store refuses: {error.detail}"]) from error
-        except StoreUnreachable as error:
+        except (NoSuchOriginal, StoreRefused, StoreUnreachable) as error:
             told = str(error.__cause__)
-            if "169.254.169.254" in told:  # where obstore looks last
+            if _NO_BUCKET.search(told):
+                raise SettingsError([f"{self._address}: there is no such bucket"]) from error
+            if _NO_CREDENTIALS.search(told):
                 raise SettingsError([f"{self._address}: no credentials for it were found"]) from error
-            if "URL scheme is not allowed" in told:
-                raise SettingsError(
-                    ["store_endpoint: say http:// there, if that is how to reach it"]
-                ) from error
-            raise
+            if _NO_HTTP.search(told):
+                raise SettingsError(["store_endpoint: if it is reached by http://, say so there"]) from error
+            if isinstance(error, StoreRefused):
+                raise SettingsError([f"{self._address}: the store refuses: {error.detail}"]) from error
+            if isinstance(error, StoreUnreachable):
+                raise
 
     async def head(self, key: str) -> ObjectMeta:
         """What is known of an object. Raises `NoSuchOriginal`."""
@@ -156,6 +158,14 @@ class Bucket:
                 raise Unsettled(error.detail) from error
             raise
         return stored["e_tag"] or ""
+
+    async def sign_put(self, key: str, lasts_s: int) -> tuple[str, dict[str, str]]:
+        """An address that takes one object of whoever has it, and the headers to send with it."""
+        async with self._asking():
+            store = cast("SignCapableStore", self._store)
+            signed = await obstore.sign_async(store, "PUT", key, _span(lasts_s))
+        # Azure takes no object without (REST reference, Put Blob)
+        return signed, {"x-ms-blob-type": "BlockBlob"} if isinstance(store, AzureStore) else {}
 
     async def delete(self, key: str) -> None:
         """Remove an object, if there is one."""

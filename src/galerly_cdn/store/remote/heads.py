@@ -26,13 +26,17 @@ _MAX_KNOWN = 100_000
 _AHEAD = 0.75
 """The part of `fresh_s` after which the next viewer lets the store be asked anew, and does not wait."""
 _PATIENCE_S = 0.25
-"""How long a request waits for a late store before it takes what was last known."""
+"""How late a store may be; then who waits takes what was last known."""
+_WARY_S = 5.0
+"""How long after a failure or a late answer nobody waits for the store who need not."""
 
 
 class _Known(NamedTuple):
     head: Head | None
     """None: there was no such original."""
     asked_s: float
+    tried_s: float = -math.inf
+    """When it was last asked for in vain."""
 
 
 class Heads:
@@ -55,8 +59,9 @@ class Heads:
         self._stale_s = stale_s
         self._known: MemoryCache[str, _Known] = MemoryCache(_MAX_KNOWN, lambda _: 1)
         self._asking: Coalescer[str, _Known] = Coalescer()
-        self._is_late = False
-        """Whether the store failed or was late when it was last asked."""
+        self._under_way: dict[str, float] = {}
+        """Since when each key is being asked for."""
+        self._wary_until_s = -math.inf
 
     async def get(self, key: str) -> Head:
         """The head; `stale_s` in it says how old it is while the store cannot be asked."""
@@ -68,14 +73,17 @@ class Heads:
             return _told(known)
         if known is None or known.head is None or age_s >= self._stale_s:
             return await self._asked(key)
-        if self._is_late:
-            self._begin(key)
+        now_s = self._clock()
+        patience_s = _PATIENCE_S - (now_s - self._under_way.get(key, now_s))
+        if now_s < self._wary_until_s or patience_s <= 0:
+            if now_s - known.tried_s >= self._fresh_s:
+                self._begin(key)
             return replaced(known.head, stale_s=age_s)
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(patience_s):
                 return await self._asked(key)
         except (TimeoutError, StoreUnreachable):
-            self._is_late = True
+            self._beware()
             return replaced(known.head, stale_s=age_s)
 
     async def refreshed(self, key: str) -> Head:
@@ -99,17 +107,25 @@ class Heads:
                 return _told(known)
 
     async def _ask_now(self, key: str) -> _Known:
-        asked_s = self._clock()
+        asked_s = self._under_way[key] = self._clock()
         head: Head | None = None
         try:
             head = await self._ask(key)
         except NoSuchOriginal:
             pass
         except StoreUnreachable:
-            self._is_late = True
+            self._beware()
+            if known := self._known.get(key):
+                self._known.put(key, known._replace(tried_s=self._clock()))
             raise
-        self._is_late = self._clock() - asked_s > _PATIENCE_S
+        finally:
+            self._under_way.pop(key, None)
+        if self._clock() - asked_s > _PATIENCE_S:
+            self._beware()
         return self._learn(key, _Known(head, asked_s))
+
+    def _beware(self) -> None:
+        self._wary_until_s = self._clock() + _WARY_S
 
     def _learn(self, key: str, learned: _Known) -> _Known:
         """What is known now: what was asked before we changed it and answered after is old."""

@@ -136,9 +136,11 @@ class RemoteOriginals:
                     found, _ = await self._bucket.read(key, {"head": True})
                 except NoSuchOriginal:
                     continue  # somebody is just creating it (S3 answers 409), or has deleted it since
-                if found.attributes.get(MD5) != md5:
+                head = _head(found.meta)
+                if md5 not in {found.attributes.get(MD5), head.version}:  # an ETag may be the MD5
                     raise
-                return _head(found.meta), False
+                self._heads.learn(key, head)
+                return head, False
             head = Head(_version(etag), spool.length_bytes) if etag else await self._ask(key)
             self._heads.learn(key, head)
             return head, True

@@ -1,0 +1,160 @@
+"""Upload throughput: through the archive, beside a plain copy of the same bytes into the same store.
+
+A plain copy into a folder is write, fsync and rename; into a remote store it is one put. Both with as many at
+once as `galerly-cdn upload` has. The archive computes checksums and decodes every photograph beside that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import sys
+import time
+from argparse import ArgumentParser
+from contextlib import AsyncExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import pyvips
+
+from benchmarks import photographs
+from benchmarks.report import Report
+from benchmarks.sampling import interleave, ratios, spread
+from galerly_cdn import roots
+from galerly_cdn.app import compose
+from galerly_cdn.config import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from galerly_cdn.archive import Archive
+
+SHARE = 0.75
+_BYTES = 8_000_000
+_CHUNK_BYTES = 256 * 1024
+_AT_ONCE = 8
+
+
+def photograph(folder: Path | None, length_bytes: int) -> bytes:
+    """A folder's JPEG nearest to so many bytes; or our sample of 24 megapixels, at the quality nearest."""
+    if folder is not None:
+        paths = [folder / key for key in photographs.keys(folder)]
+        return min(paths, key=lambda path: abs(path.stat().st_size - length_bytes)).read_bytes()
+    pixels = pyvips.Image.new_from_file(str(photographs.large())).copy_memory()
+    saved = (pixels.jpegsave_buffer(Q=quality, subsample_mode="on", keep=0) for quality in range(99, 79, -1))
+    return bytes(min(saved, key=lambda content: abs(len(content) - length_bytes)))
+
+
+async def chunks_of(content: bytes) -> AsyncIterator[bytes]:
+    """As a request's body arrives."""
+    for at in range(0, len(content), _CHUNK_BYTES):
+        yield content[at : at + _CHUNK_BYTES]
+
+
+async def many(store_one: Callable[[int], Awaitable[object]], count: int) -> float:
+    """Seconds for so many of them, several at once."""
+    began_s = time.perf_counter()
+    numbers = iter(range(count))
+
+    async def work() -> None:
+        for number in numbers:
+            await store_one(number)
+
+    await asyncio.gather(*(work() for _ in range(_AT_ONCE)))
+    return time.perf_counter() - began_s
+
+
+def write(folder: Path, content: bytes, number: int) -> None:
+    """One plain copy, durable."""
+    waiting = folder / f".{number}"
+    with waiting.open("wb") as file:
+        for at in range(0, len(content), _CHUNK_BYTES):
+            file.write(content[at : at + _CHUNK_BYTES])
+        file.flush()
+        os.fsync(file.fileno())
+    waiting.rename(folder / f"{number}.jpg")
+
+
+class Contest:
+    """The contestants, over one store."""
+
+    def __init__(self, runner: asyncio.Runner, settings: Settings, content: bytes, count: int) -> None:
+        self._runner = runner
+        self._content = content
+        self._count = count
+        self._store = settings.store
+        self._rounds = itertools.count()
+        self._parts = AsyncExitStack()
+        cdn = runner.run(self._parts.enter_async_context(compose(settings, roots.resolve(settings, None))))
+        self._archive: Archive = cdn.archive
+
+    def close(self) -> None:
+        self._runner.run(self._parts.aclose())
+
+    def plainly(self) -> float:
+        """Seconds of the plain copies."""
+        if roots.is_remote(self._store):
+            return self._put_plainly()
+        folder = Path(self._store, "plain")
+        folder.mkdir()
+        try:
+            return self._runner.run(
+                many(lambda number: asyncio.to_thread(write, folder, self._content, number), self._count)
+            )
+        finally:
+            shutil.rmtree(folder)
+
+    def uploaded(self) -> float:
+        """Seconds of the uploads."""
+        gallery = f"round-{next(self._rounds)}"
+        took_s = self._runner.run(
+            many(
+                lambda number: self._archive.upload(f"{gallery}/{number}.jpg", chunks_of(self._content)),
+                self._count,
+            )
+        )
+        self._runner.run(many(lambda number: self._archive.delete(f"{gallery}/{number}.jpg"), self._count))
+        return took_s
+
+    def _put_plainly(self) -> float:
+        from galerly_cdn.store.remote.bucket import Bucket
+
+        bucket = Bucket(f"{self._store}/plain", Settings(), time.monotonic, lambda _event: None)
+        return self._runner.run(
+            many(
+                lambda number: bucket.put(f"{number}.jpg", self._content, {}, creates=False),
+                self._count,
+            )
+        )
+
+
+def main() -> int:
+    """The command line."""
+    parser = ArgumentParser(prog="python -m benchmarks.upload", description=__doc__)
+    photographs.add_option(parser)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of plain copies and uploads [5]")
+    parser.add_argument("--count", type=int, default=100, help="uploads of one round [100]")
+    parser.add_argument("--store", help="folder or address to upload to [a temporary folder]")
+    options = parser.parse_args()
+    content = photograph(options.photographs, _BYTES)
+    report = Report(f"Uploads: {options.count} × {len(content) / 1e6:.1f} MB, {_AT_ONCE} at once")
+    with TemporaryDirectory() as scratch, asyncio.Runner() as runner:
+        settings = Settings(store=options.store or scratch, access_log=False)
+        contest = Contest(runner, settings, content, options.count)
+        seconds = interleave({"plain copy": contest.plainly, "upload": contest.uploaded}, options.rounds)
+        contest.close()
+    total_mb = len(content) * options.count / 1e6
+    shares = spread(ratios(seconds["plain copy"], seconds["upload"]))
+    rows = [
+        [name, spread([total_mb / one for one in took_s]).show(0), ""] for name, took_s in seconds.items()
+    ]
+    verdict = report.at_least("throughput of uploads, of a plain copy's", shares.median, SHARE)
+    report.table(["", "MB/s (quartiles)", "target"], [*rows, ["upload over copy", shares.show(), verdict]])
+    return report.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

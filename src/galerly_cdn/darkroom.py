@@ -1,0 +1,70 @@
+"""What is done with one file, and no server? It is rendered, or looked into; as the server would."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+from galerly_cdn import listener
+from galerly_cdn.app import job_of
+from galerly_cdn.render import wheel
+from galerly_cdn.render.workers import Workers
+from galerly_cdn.telemetry import Counters
+from galerly_cdn.url import AllowList
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from galerly_cdn.config import Settings
+    from galerly_cdn.model import Facts, Rendered
+    from galerly_cdn.render.wire import Hello
+
+
+def render(settings: Settings, file: Path, size: str, image_format: str | None) -> tuple[Rendered, bytes]:
+    """Render one file as the server would. Raises as a request for it would."""
+    segment = f"{size}.{image_format}" if image_format else size
+    rule, target = AllowList(settings.size_rules).find(segment.encode())
+    job = job_of(rule, target, settings)
+
+    async def main() -> tuple[Rendered, bytes]:
+        async with _workers(settings) as (workers, _):
+            with file.open("rb") as original:
+                length_bytes = os.fstat(original.fileno()).st_size
+                return await workers.render(original.fileno(), length_bytes, job, str(file))
+
+    return listener.run(main())
+
+
+def inspect(settings: Settings, file: Path) -> Facts:
+    """What a file's header says. Raises as a request for it would."""
+
+    async def main() -> Facts:
+        async with _workers(settings) as (workers, _):
+            with file.open("rb") as original:
+                length_bytes = os.fstat(original.fileno()).st_size
+                return await workers.inspect(original.fileno(), length_bytes, str(file))
+
+    return listener.run(main())
+
+
+def renderer(settings: Settings) -> Hello:
+    """The renderer in use: libvips' version, and the formats it really decodes."""
+
+    async def main() -> Hello:
+        async with _workers(settings) as (_, hello):
+            return hello
+
+    return listener.run(main())
+
+
+@contextlib.asynccontextmanager
+async def _workers(settings: Settings) -> AsyncIterator[tuple[Workers, Hello]]:
+    workers = Workers(settings, Counters().count)
+    hello = await workers.start()
+    try:
+        wheel.check(hello.libvips)
+        yield workers, hello
+    finally:
+        await workers.close(settings.drain_s)

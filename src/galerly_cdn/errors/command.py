@@ -1,0 +1,48 @@
+"""A command cannot do what it was asked for: never served, told on a terminal."""
+
+from __future__ import annotations
+
+from galerly_cdn.errors.root import GalerlyError
+
+
+class CommandError(GalerlyError):
+    code = "command"
+    public = "The command could not do this."
+
+
+class SettingsError(CommandError):
+    """Unknown or impossible settings; `problems` holds one clear line for each."""
+
+    code = "settings"
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class CdnUnreachable(CommandError):
+    """Nothing answers at the address of a running CDN's admin side."""
+
+    code = "cdn-unreachable"
+    public = "The CDN’s admin side cannot be reached."
+
+
+class CdnInterrupted(CommandError):
+    """The connection ended, or nothing came, before the answer did: it may or may not have been done."""
+
+    code = "cdn-interrupted"
+    public = "The CDN’s admin side did not answer to the end; run it again."
+
+
+class UnexpectedAnswer(CommandError):
+    """What answers is no admin side, or speaks another version of its language."""
+
+    code = "unexpected-answer"
+    public = "What answered is no admin side that is understood here."
+
+
+class BuildFailed(CommandError):
+    """What AWS is to be given could not be made."""
+
+    code = "build-failed"
+    public = "The package could not be built."
