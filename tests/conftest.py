@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 EVERYTHING = os.environ.get("EVERYTHING") == "1"
 """Whether a test left out is a failure."""
+_PACKAGES = {"node": "nodejs"}
 _left_out: Counter[str] = Counter()
 
 # A busy machine makes no test false: what must be quick is measured in CPU time.
@@ -74,7 +75,7 @@ def _is_here(tool: str) -> bool:
 
 
 def _provided(tool: str) -> str:
-    return "script/s3 (a Go program)" if tool == "versitygw" else f"apt install {tool}"
+    return "script/s3 (a Go program)" if tool == "versitygw" else f"apt install {_PACKAGES.get(tool, tool)}"
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn import __version__, app, cli, darkroom
+from galerly_cdn.aws import wheels
 from galerly_cdn.cli import about
 from galerly_cdn.config import DESCRIBED, Settings
-from galerly_cdn.errors import SettingsError
+from galerly_cdn.errors import BuildFailed, SettingsError
 from galerly_cdn.model import Format, Rendered, Size, Target
 from tests import pictures
 
@@ -37,6 +38,7 @@ COMMANDS = [
     "rm",
     "keys",
     "sign",
+    "aws",
     "config",
     "version",
     "completion",
@@ -418,3 +420,58 @@ def test_a_reader_that_leaves_is_no_error_worth_a_traceback() -> None:
 def test_a_shell_sees_the_exit_code(tmp_path: Path, arguments: list[str], exit_code: int) -> None:
     (tmp_path / "broken").write_bytes(b"x")
     assert command(*arguments, cwd=tmp_path).returncode == exit_code
+
+
+# aws
+
+
+@pytest.mark.parametrize("name", ["template", "build"])
+def test_every_command_for_aws_explains_itself(name: str) -> None:
+    done = run("aws", name, "--help")
+    assert done.exit_code == 0
+    assert f"Example: galerly-cdn aws {name}" in done.output
+
+
+@pytest.mark.parametrize(
+    ("edge", "kind"), [("off", "AWS::CloudFront::Function"), ("on", "AWS::Lambda::Version")]
+)
+def test_the_template_is_printed_with_the_settings_written_in(edge: str, kind: str) -> None:
+    done = run("aws", "template", "--lambda-edge", edge, env={"GALERLY_SIZES": "panorama 3000x500 webp=80"})
+    assert done.exit_code == 0
+    assert "3000x500" in done.output
+    assert "800x600" not in done.output
+    assert kind in done.output
+
+
+def test_a_template_that_cannot_be_is_asked_for_wrongly(tmp_path: Path) -> None:
+    made = run("keys", "new", "--out", tmp_path / "keys")
+    (tmp_path / "keys" / f"{made.output.strip()}.private.pem").unlink()
+    env = {
+        "GALERLY_PRIVATE_PREFIXES": "été",
+        "GALERLY_PUBLIC_KEYS": str(tmp_path / "keys"),
+        "GALERLY_PUBLIC_URLS": "https://cdn.example.com",
+    }
+    done = run("aws", "template", env=env)
+    assert done.exit_code == 2
+    assert "private_prefixes: CloudFront's path patterns cannot spell 'été'" in done.output
+
+
+def test_a_build_tells_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wheels, "fetch", lambda *_: ())
+    done = run("aws", "build", "--out", tmp_path / "out", "--json")
+    told = json.loads(done.output)
+    assert told["zip"] == str(tmp_path / "out" / "resizer.zip")
+    assert run("aws", "build", "--out", tmp_path / "out").output.count(told["sha256"]) == 1
+
+
+def test_a_build_that_fails_says_why_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(*_: object) -> None:
+        raise BuildFailed("pip download: ERROR: hashes do not match")
+
+    monkeypatch.setattr(wheels, "fetch", fetch)
+    done = run("aws", "build", "--out", tmp_path / "out")
+    assert done.exit_code == 1
+    assert (
+        done.output
+        == "galerly-cdn: The package could not be built. (pip download: ERROR: hashes do not match)\n"
+    )

@@ -11,8 +11,8 @@ import re
 
 from galerly_cdn.model import Format
 
-_PREFERENCE = (Format.AVIF, Format.WEBP)
-_MAX_ACCEPT_BYTES = 4096
+PREFERENCE = (Format.AVIF, Format.WEBP)
+MAX_ACCEPT_BYTES = 4096
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _MEDIA_RANGE = re.compile(_TOKEN + rb"/" + _TOKEN)
 # A quoted string counts as malformed: no browser sends one, and around a quoted comma parsers disagree.
@@ -24,12 +24,12 @@ _WEIGHT = re.compile(rb"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 def negotiate(accept: bytes, offered: tuple[Format, ...]) -> Format | None:
     """The format to answer with; None is the original's *own* (PNG if it has alpha, else JPEG)."""
     taken = _taken(accept)
-    return next((one for one in _PREFERENCE if one in taken and one in offered), None)
+    return next((one for one in PREFERENCE if one in taken and one in offered), None)
 
 
 def _taken(accept: bytes) -> frozenset[Format]:
     """The formats named with q > 0. A malformed header is `*/*`, which names none."""
-    if len(accept) > _MAX_ACCEPT_BYTES:
+    if len(accept) > MAX_ACCEPT_BYTES:
         return frozenset()
     taken: dict[bytes, bool] = {}
     for element in accept.split(b","):
@@ -45,4 +45,4 @@ def _taken(accept: bytes) -> frozenset[Format]:
         if not is_well_formed:
             return frozenset()
         taken[media_range] = taken.get(media_range, True) and all(float(weight) > 0 for weight in weights)
-    return frozenset(one for one in _PREFERENCE if taken.get(one.media_type.encode()))
+    return frozenset(one for one in PREFERENCE if taken.get(one.media_type.encode()))

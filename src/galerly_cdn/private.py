@@ -19,6 +19,11 @@ _SEGMENTS = 2
 """Gallery and photograph: a policy's `*` crosses `/`, so deeper keys could pass for another gallery's."""
 
 
+def folders(prefixes: Iterable[str]) -> tuple[str, ...]:
+    """What private keys begin with: `clients` is `clients/`, `/` is everything."""
+    return tuple("" if one == "/" else f"{one}/" for one in prefixes)
+
+
 class Guard:
     """Lets pass what is public, and what is signed.
 
@@ -34,7 +39,7 @@ class Guard:
         *,
         signs_originals: bool,
     ) -> None:
-        self._folders = tuple("" if one == "/" else f"{one}/" for one in prefixes)
+        self._folders = folders(prefixes)
         self._verifier = verifier
         self._now = now
         self._signs_originals = signs_originals

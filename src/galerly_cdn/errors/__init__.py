@@ -30,11 +30,13 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     ├── Disconnected         (never served: whoever asked has left, and only the log is told)
     └── CommandError         (never served, the command line tells it)
                                    SettingsError · CdnUnreachable · CdnInterrupted · UnexpectedAnswer
+                                   · BuildFailed
 """
 
 from __future__ import annotations
 
 from galerly_cdn.errors.command import (
+    BuildFailed,
     CdnInterrupted,
     CdnUnreachable,
     CommandError,
@@ -110,6 +112,7 @@ from galerly_cdn.errors.server import (
 __all__ = [
     "BadRequest",
     "BodyTooSlow",
+    "BuildFailed",
     "CdnInterrupted",
     "CdnUnreachable",
     "ChecksumMismatch",

@@ -39,3 +39,10 @@ class UnexpectedAnswer(CommandError):
 
     code = "unexpected-answer"
     public = "What answered is no admin side that is understood here."
+
+
+class BuildFailed(CommandError):
+    """What AWS is to be given could not be made."""
+
+    code = "build-failed"
+    public = "The package could not be built."

@@ -1,0 +1,230 @@
+// Which object of the bucket does a viewer's address mean? The edge's rules (url.py, negotiate.py,
+// private.py) as a CloudFront Function; viewer.py writes the tables TABLES and SIGNED in front.
+// ECMAScript 5.1: what it does not use cannot be missing (njs, Node, runtimes to come).
+// Lines that are comments, and indentation, are left out of what is deployed: 10,240 bytes are allowed.
+
+// RFC 3986 §3.3 pchar and `/`; the length is bounded before the match.
+var ENCODED_KEY = /^(?:[A-Za-z0-9!$&'()*+,;=:@\-._~\/]|%[0-9A-Fa-f]{2})+$/;
+var MEDIA_RANGE = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+\/[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+var PARAMETER = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+=[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+var WEIGHT = /^[qQ]=(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)$/;
+
+function handler(event) {
+    if (event.context.eventType === 'viewer-response') {
+        return keep(event.response);
+    }
+    var request = event.request;
+    var found = answer(request);
+    if (found.code) {
+        return refusal(found, request.method, event.context.requestId);
+    }
+    // What the origin is told in headers, no viewer may say: only the query of a followed redirect, and
+    // the behaviours that verify signatures.
+    mark(request, 'x-galerly-stored', parameter(request.querystring, 'stored') === '1');
+    mark(request, 'x-galerly-private', found.secret);
+    request.querystring = {};
+    request.uri = found.uri;
+    return request;
+}
+
+function mark(request, name, isMarked) {
+    delete request.headers[name];
+    if (isMarked) {
+        request.headers[name] = { value: '1' };
+    }
+}
+
+function parameter(querystring, name) {
+    return has(querystring, name) ? querystring[name].value : '';
+}
+
+// {uri} of the object in the bucket, or {code} of an error; `secret` where it is private.
+function answer(request) {
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+        return { code: 'method-not-allowed' };
+    }
+    if (starts(request.uri, '/original/')) {
+        return locate('/originals/', readKey(request.uri.slice(10)), request, TABLES.signsOriginals);
+    }
+    if (!starts(request.uri, '/resize/')) {
+        return { code: 'unknown-path' };
+    }
+    var asked = request.uri.slice(8);
+    var slash = asked.indexOf('/');
+    var target = readTarget(slash < 0 ? asked : asked.slice(0, slash), request.headers.accept);
+    if (target.code) {
+        return target;
+    }
+    var key = slash < 0 ? null : readKey(asked.slice(slash + 1));
+    return locate('/resized/' + target.name + '/', key, request, false);
+}
+
+// What a key is below a folder of the bucket. The behaviours of what is private verify signatures before this
+// function runs, and say SIGNED; whatever spelling leads around them ends at another behaviour.
+function locate(folder, key, request, isSecret) {
+    if (key === null) {
+        return { code: 'malformed-key' };
+    }
+    var rest = inPrivateFolder(key);
+    var found = { uri: folder + spell(key), secret: isSecret || rest !== null };
+    if (rest !== null && rest.split('/').length !== 2) {
+        // A policy's `*` crosses `/`: a deeper key could pass for another gallery's.
+        found.code = 'malformed-key';
+    } else if (found.secret && !SIGNED) {
+        found.code = 'signature-required';
+    } else if (found.secret && /\/|%2f/i.test(JSON.stringify(request.querystring))) {
+        // … and crosses `?`: a query could pass for a gallery. CloudFront's own base64 has no slash.
+        found.code = 'signature-invalid';
+    }
+    return found;
+}
+
+// {name: '800x600.webp'} of a size's segment, or {code}.
+function readTarget(segment, accept) {
+    var dot = segment.indexOf('.');
+    var size = dot < 0 ? segment : segment.slice(0, dot);
+    if (has(TABLES.names, size)) {
+        size = TABLES.names[size];
+    }
+    if (!has(TABLES.sizes, size)) {
+        return { code: 'size-not-allowed' };
+    }
+    var format = dot < 0 ? negotiate(accept, TABLES.sizes[size]) : segment.slice(dot + 1);
+    if (dot >= 0 && TABLES.sizes[size].indexOf(format) < 0) {
+        return { code: 'format-not-allowed' };
+    }
+    return { name: format ? size + '.' + format : size };
+}
+
+// A percent-encoded key, decoded once and checked; null where the grammar does not allow it.
+function readKey(encoded) {
+    if (encoded.length > 3 * TABLES.maxKeyBytes || !ENCODED_KEY.test(encoded) || /%2f/i.test(encoded)) {
+        return null;
+    }
+    // Every escape is one byte in three characters, everything else is ASCII.
+    var bytes = encoded.length - 2 * (encoded.split('%').length - 1);
+    var key;
+    try {
+        key = decodeURIComponent(encoded);
+    } catch (error) {
+        return null;
+    }
+    if (bytes > TABLES.maxKeyBytes || /[\x00-\x1f\x7f-\x9f\\]/.test(key)) {
+        return null;
+    }
+    var segments = key.split('/');
+    for (var i = 0; i < segments.length; i++) {
+        if (segments[i] === '' || segments[i] === '.' || segments[i] === '..') {
+            return null;
+        }
+    }
+    return key;
+}
+
+// The one spelling of a key that S3 signs: unreserved characters bare, all else escaped, `+` too
+// (S3 reads a bare one as a space). Two spellings of one key are one object in every cache.
+function spell(key) {
+    return encodeURIComponent(key).replace(/%2F/g, '/').replace(/[!'()*]/g, function (one) {
+        return '%' + one.charCodeAt(0).toString(16).toUpperCase();
+    });
+}
+
+// What follows the private folder that a key lies in; null where it is public.
+function inPrivateFolder(key) {
+    for (var i = 0; i < TABLES.privateFolders.length; i++) {
+        if (starts(key + '/', TABLES.privateFolders[i])) {
+            return key.slice(TABLES.privateFolders[i].length);
+        }
+    }
+    return null;
+}
+
+// The first of `offered` that `Accept` takes: AVIF, then WebP, else '' for the original's own.
+function negotiate(accept, offered) {
+    var taken = accept ? readAccept(accept) : {};
+    for (var i = 0; i < TABLES.preference.length; i++) {
+        var format = TABLES.preference[i];
+        if (offered.indexOf(format) >= 0 && taken['image/' + format]) {
+            return format;
+        }
+    }
+    return '';
+}
+
+// The media ranges named with a weight above nothing; none of a malformed header.
+function readAccept(header) {
+    var text = header.value;
+    if (header.multiValue) {
+        text = header.multiValue.map(function (one) { return one.value; }).join(', ');
+    }
+    var taken = {};
+    if (text.length > TABLES.maxAcceptBytes) {
+        return taken;
+    }
+    var elements = text.split(',');
+    for (var i = 0; i < elements.length; i++) {
+        var parts = elements[i].split(';');
+        var name = trim(parts[0]).toLowerCase();
+        if (parts.length === 1 && name === '') {
+            continue;
+        }
+        if (!MEDIA_RANGE.test(trim(parts[0]))) {
+            return {};
+        }
+        var weighs = !has(taken, name) || taken[name];
+        for (var j = 1; j < parts.length; j++) {
+            var parameter = trim(parts[j]);
+            var isWeight = parameter.slice(0, 2).toLowerCase() === 'q=';
+            if (parameter !== '' && (!PARAMETER.test(parameter) || (isWeight && !WEIGHT.test(parameter)))) {
+                return {};
+            }
+            weighs = weighs && !(isWeight && parseFloat(parameter.slice(2)) === 0);
+        }
+        taken[name] = weighs;
+    }
+    return taken;
+}
+
+// Spaces and tabs alone, in one pass: a regular expression would be quadratic.
+function trim(text) {
+    var from = 0, to = text.length;
+    while (from < to && (text[from] === ' ' || text[from] === '\t')) { from++; }
+    while (to > from && (text[to - 1] === ' ' || text[to - 1] === '\t')) { to--; }
+    return text.slice(from, to);
+}
+
+// The JSON error of the edge, as `deliver.failure` writes it.
+function refusal(found, method, requestId) {
+    var error = TABLES.errors[found.code];
+    var shared = found.secret ? TABLES.secretHeaders : TABLES.headers;
+    var headers = {};
+    for (var name in shared) {
+        headers[name] = { value: shared[name] };
+    }
+    headers['cache-control'] = { value: found.secret ? 'no-store' : error.lifetime };
+    if (error.allow) {
+        headers.allow = { value: error.allow };
+    }
+    var told = { code: found.code, message: error.message, request_id: requestId };
+    var response = { statusCode: error.status, statusDescription: error.reason, headers: headers };
+    if (method !== 'HEAD') {
+        response.body = { encoding: 'text', data: JSON.stringify({ error: told }) + '\n' };
+    }
+    return response;
+}
+
+// What is stored says `public`, or nothing; who was let in by a signature is told otherwise.
+function keep(response) {
+    if (response.statusCode < 400) {
+        response.headers['cache-control'] = { value: SIGNED ? TABLES.privateLifetime : TABLES.publicLifetime };
+    }
+    return response;
+}
+
+function starts(text, prefix) {
+    return text.slice(0, prefix.length) === prefix;
+}
+
+function has(table, name) {
+    return Object.prototype.hasOwnProperty.call(table, name);
+}
