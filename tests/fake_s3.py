@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import re
+import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,8 +16,9 @@ from galerly_cdn.config import Settings
 from galerly_cdn.model import replaced
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator, Callable
+
+    from tests.certificates import Files
 
 _KEPT = ("content-type", "cache-control")
 
@@ -66,12 +68,13 @@ class FakeS3:
     objects: dict[str, Answer] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
+    host: str = "127.0.0.1"
     scheme: str = "http"
     _closing: asyncio.Event = field(default_factory=asyncio.Event)
     _serving: set[asyncio.Task[None]] = field(default_factory=set)
 
     def settings(self, **settings: object) -> Settings:
-        made = Settings(store="s3://bucket", store_endpoint=f"{self.scheme}://127.0.0.1:{self.port}")
+        made = Settings(store="s3://bucket", store_endpoint=f"{self.scheme}://{self.host}:{self.port}")
         return replaced(made, **settings)
 
     def put(self, key: str, content: bytes, **metadata: str) -> None:
@@ -190,10 +193,14 @@ async def _read(head: bytes, reader: asyncio.StreamReader) -> Request:
 
 
 @asynccontextmanager
-async def fake_s3(certificate: ssl.SSLContext | None = None) -> AsyncIterator[FakeS3]:
-    """A server on a port of its own."""
-    fake = FakeS3(scheme="https" if certificate else "http")
-    server = await asyncio.start_server(fake.connected, "127.0.0.1", 0, ssl=certificate)
+async def fake_s3(certificate: Files | None = None) -> AsyncIterator[FakeS3]:
+    """A server on a port of its own, by https with a certificate for `localhost`."""
+    fake = FakeS3(host="localhost" if certificate else "127.0.0.1", scheme="https" if certificate else "http")
+    context = None
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.certificate, certificate.key)
+    server = await asyncio.start_server(fake.connected, "127.0.0.1", 0, ssl=context)
     fake.port = server.sockets[0].getsockname()[1]
     try:
         yield fake

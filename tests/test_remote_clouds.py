@@ -16,7 +16,7 @@ from galerly_cdn.errors import NoSuchOriginal, SettingsError, StoreCorrupt, Stor
 from galerly_cdn.store.remote import bucket as bucket_module
 from galerly_cdn.store.remote.bucket import Bucket
 from galerly_cdn.store.remote.originals import RemoteOriginals
-from tests.certificates import certificate
+from tests import certificates
 from tests.fake_s3 import FakeS3, Fault, fake_s3
 from tests.shelves import Counted
 
@@ -43,9 +43,9 @@ async def cloud(
     """The server, and originals in it."""
     monkeypatch.setattr(bucket_module, "_BACKOFF_S", 0.001)
     address, metadata, variables, endpoint = CLOUDS[request.param]
-    async with fake_s3(certificate(tmp_path)) as fake:
-        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-        monkeypatch.setenv(endpoint, f"https://127.0.0.1:{fake.port}")
+    async with fake_s3(certificates.make(tmp_path)) as fake:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+        monkeypatch.setenv(endpoint, f"https://localhost:{fake.port}")
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         fake.put("originals/g/a b.jpg", CONTENT)

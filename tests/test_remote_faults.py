@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import os
+import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from galerly_cdn.errors import (
+    GalerlyError,
     NoSuchOriginal,
     OriginalExists,
     SettingsError,
@@ -25,14 +29,13 @@ from galerly_cdn.store.remote.breaker import Breaker
 from galerly_cdn.store.remote.bucket import Bucket
 from galerly_cdn.store.remote.originals import RemoteOriginals
 from galerly_cdn.store.remote.renditions import RemoteRenditions
-from tests.certificates import certificate
+from tests import certificates
 from tests.fake_s3 import FakeS3, Fault, Request, fake_s3
 from tests.s3 import credentials
 from tests.shelves import TARGET, Counted, made
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
 
     from galerly_cdn.store import WritableOriginals
 
@@ -216,6 +219,35 @@ async def test_what_is_cut_short_twice_alike_is_still_short(fake: FakeS3) -> Non
     fake.fault = lambda request: Fault(altered=ALTERATIONS["short"]) if request.method == "GET" else None
     with pytest.raises(StoreCorrupt):
         await originals(fake).open("a")
+
+
+def nameless_files() -> int:
+    """How many files are open that have no name any more."""
+    count = 0
+    for one in Path("/dev/fd").iterdir():
+        with contextlib.suppress(OSError):
+            status = os.fstat(int(one.name))
+            count += stat.S_ISREG(status.st_mode) and not status.st_nlink
+    return count
+
+
+async def test_what_is_not_handed_out_is_not_kept_open(fake: FakeS3) -> None:
+    fake.put("originals/a", CONTENT)
+    before = nameless_files()
+    store = originals(fake)
+    for fault in (
+        lambda request: Fault(altered=ALTERATIONS["short"]) if request.method == "GET" else None,
+        lambda request: Fault(altered=ALTERATIONS["short"]) if request.method == "GET" else Fault(status=403),
+        lambda _request: Fault(cut=0.5),
+    ):
+        fake.fault = fault
+        with pytest.raises(GalerlyError):
+            await store.open("a")
+        assert nameless_files() == before
+    fake.fault = lambda _request: None
+    with await store.open("a"):
+        assert nameless_files() == before + 1
+    assert nameless_files() == before
 
 
 async def test_an_etag_that_is_no_md5_is_no_objection(fake: FakeS3) -> None:
@@ -410,9 +442,9 @@ async def test_a_store_does_not_lead_elsewhere(
     fake: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     """To where metadata services and other machines' ports answer: they speak http."""
-    context = certificate(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    async with fake_s3(context) as leading:
+    files = certificates.make(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(files.certificate))
+    async with fake_s3(files) as leading:
         leading.put("originals/a", CONTENT, md5=MD5)
         store = originals(leading)
         assert await content_of(store) == CONTENT

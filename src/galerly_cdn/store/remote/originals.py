@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import mmap
 import os
@@ -85,9 +86,11 @@ class RemoteOriginals:
             return first.original
         os.close(first.original.fd)
         second = await self._fetch(key)
-        if second.is_proven or (second.is_like(first) and await self._ask(key) == second.original.head):
-            return second.original
-        os.close(second.original.fd)
+        with contextlib.ExitStack() as unless_good:
+            unless_good.enter_context(second.original)
+            if second.is_proven or (second.is_like(first) and await self._ask(key) == second.original.head):
+                unless_good.pop_all()
+                return second.original
         raise StoreCorrupt(f"MD5 {second.md5}, before {first.md5}")
 
     async def read(self, key: str, version: str, first: int, length_bytes: int) -> AsyncGenerator[bytes]:
