@@ -19,7 +19,10 @@ _LAMBDA_EDGE = click.option(
 
 @click.group(epilog="Example: galerly-cdn aws template")
 def aws() -> None:
-    """Deploy to AWS: CloudFront, a viewer function, S3, and Lambda for what S3 lacks."""
+    """Deploy to AWS: CloudFront, a viewer function, S3, and Lambda for what S3 lacks.
+
+    Not to be deployed yet: what the template and the package name as the Lambda's handlers is not written.
+    """
 
 
 @aws.command(epilog="Example: galerly-cdn aws template --config galerly.toml")
