@@ -23,14 +23,14 @@ import pyvips
 from benchmarks import photographs
 from benchmarks.report import Report
 from benchmarks.sampling import interleave, ratios, spread
-from galerly_cdn import roots
+from galerly_cdn import layers, roots
 from galerly_cdn.app import compose
-from galerly_cdn.config import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from galerly_cdn.archive import Archive
+    from galerly_cdn.config import Settings
 
 SHARE = 0.75
 _BYTES = 8_000_000
@@ -85,6 +85,7 @@ class Contest:
         self._runner = runner
         self._content = content
         self._count = count
+        self._settings = settings
         self._store = settings.store
         self._rounds = itertools.count()
         self._parts = AsyncExitStack()
@@ -122,7 +123,7 @@ class Contest:
     def _put_plainly(self) -> float:
         from galerly_cdn.store.remote.bucket import Bucket
 
-        bucket = Bucket(f"{self._store}/plain", Settings(), time.monotonic, lambda _event: None)
+        bucket = Bucket(f"{self._store}/plain", self._settings, time.monotonic, lambda _event: None)
         return self._runner.run(
             many(
                 lambda number: bucket.put(f"{number}.jpg", self._content, {}, creates=False),
@@ -142,7 +143,7 @@ def main() -> int:
     content = photograph(options.photographs, _BYTES)
     report = Report(f"Uploads: {options.count} × {len(content) / 1e6:.1f} MB, {_AT_ONCE} at once")
     with TemporaryDirectory() as scratch, asyncio.Runner() as runner:
-        settings = Settings(store=options.store or scratch, access_log=False)
+        settings = layers.load({"store": options.store or scratch, "access_log": False}).settings
         contest = Contest(runner, settings, content, options.count)
         seconds = interleave({"plain copy": contest.plainly, "upload": contest.uploaded}, options.rounds)
         contest.close()
