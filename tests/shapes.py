@@ -1,4 +1,4 @@
-"""The shapes a scenario runs on: each takes originals, answers requests, and can be restarted."""
+"""The shapes a scenario runs on: each takes originals, answers viewers and its admin, and can be restarted."""
 
 from __future__ import annotations
 
@@ -41,18 +41,26 @@ class Shape(Protocol):
         """Damage every stored rendition."""
         ...
 
+    def lose(self) -> None:
+        """Delete every stored rendition behind its back."""
+        ...
+
     def restart(self) -> None:
         """Stop and start again; only the store remembers."""
         ...
 
     def request(self, method: str, path: str, headers: dict[str, str]) -> Answer:
-        """One request."""
+        """One request of a viewer."""
+        ...
+
+    def administer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        """One request to the admin side."""
         ...
 
 
 @dataclass
 class OneMachine:
-    """`galerly-cdn serve` over a folder, as a process of its own."""
+    """`galerly-cdn serve` over a folder, as a process of its own, with its admin side."""
 
     folder: Path
     renditions: Path
@@ -69,16 +77,22 @@ class OneMachine:
     def _serve(self, settings: dict[str, object], *arguments: str | Path) -> None:
         variables = {f"GALERLY_{name.upper()}": str(value) for name, value in settings.items()}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "galerly_cdn", "serve", *arguments, "--port", "0"],
+            [sys.executable, "-m", "galerly_cdn", "serve", *arguments, "--port", "0", "--admin-port", "0"],
             stdout=subprocess.PIPE,
             env={**os.environ, **variables},
         )
+        self.port = self._announced("galerly-cdn serves ")
+        self.admin_port = self._announced("galerly-cdn is administered at ")
+
+    def _announced(self, what: str) -> int:
+        """The port in the next line. Raises `RuntimeError` if it says something else, or nothing."""
         assert self.process.stdout
         line = self.process.stdout.readline().decode()
-        if not line:
+        if not line.startswith(what):
+            self.process.kill()
             self.process.communicate()
-            raise RuntimeError(f"it did not start; exit {self.process.returncode}")
-        self.port = int(line.rpartition(":")[2].strip().strip("/"))
+            raise RuntimeError(f"it did not start; exit {self.process.returncode}, last words {line!r}")
+        return int(line.rpartition(":")[2].strip().strip("/"))
 
     def put(self, key: str, original: bytes) -> None:
         file = self.folder / key
@@ -96,6 +110,10 @@ class OneMachine:
             damaged[-20] ^= 0x40
             file.write_bytes(damaged)
 
+    def lose(self) -> None:
+        for file in self.stored():
+            file.unlink()
+
     def stored(self) -> list[Path]:
         """The files of the stored renditions."""
         return [file for file in self.renditions.rglob("*") if file.is_file() and file.name != "CACHEDIR.TAG"]
@@ -112,17 +130,10 @@ class OneMachine:
         return [json.loads(line) for line in output.splitlines()]
 
     def request(self, method: str, path: str, headers: dict[str, str]) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.putrequest(method, path, skip_accept_encoding=True)
-            for name, value in headers.items():
-                connection.putheader(name, value)
-            connection.endheaders()
-            response = connection.getresponse()
-            told = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, told, response.read())
-        finally:
-            connection.close()
+        return _ask(self.port, method, path, headers)
+
+    def administer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        return _ask(self.admin_port, method, path, {"Content-Length": str(len(body)), **headers}, body)
 
 
 @dataclass
@@ -160,6 +171,27 @@ class OverS3(OneMachine):
         def damaged(content: bytes) -> bytes:
             return content[:-20] + bytes([content[-20] ^ 0x40]) + content[-19:]
 
-        for key in self.objects.names():
-            if key.startswith("resized/"):
-                self.objects.damage(key, damaged)
+        for key in self._renditions():
+            self.objects.damage(key, damaged)
+
+    def lose(self) -> None:
+        for key in self._renditions():
+            self.objects.remove(key)
+
+    def _renditions(self) -> list[str]:
+        return [key for key in self.objects.names() if key.startswith("resized/")]
+
+
+def _ask(port: int, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer:
+    """One request on a connection of its own, with no header that it was not told."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders(body or None)
+        response = connection.getresponse()
+        told = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, told, response.read())
+    finally:
+        connection.close()

@@ -7,8 +7,10 @@ import itertools
 import json
 import time
 import tomllib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -46,9 +48,13 @@ def start(s3_server: S3Server) -> Callable[[str, Path, dict[str, object]], OneMa
     """Starts a shape by its name."""
 
     def started(name: str, root: Path, settings: dict[str, object]) -> OneMachine:
+        keys = root / "keys"
+        keys.mkdir()
+        (keys / "K1.pem").write_bytes(_PUBLIC_PEM)
+        signed = {"public_keys": keys, "public_urls": PUBLIC_URL, **settings}
         if name == "S3":
-            return OverS3(root, root, settings, s3_server.bucket())
-        return OneMachine(root / "photographs", root / "renditions", settings)
+            return OverS3(root, root, signed, s3_server.bucket())
+        return OneMachine(root / "photographs", root / "renditions", {"writable": True, **signed})
 
     return started
 
@@ -82,11 +88,6 @@ def shape(
     if not settings:
         yield common(name)
         return
-    if settings.keys() & {"private_prefixes", "sign_originals"}:
-        keys = tmp_path / "keys"
-        keys.mkdir()
-        (keys / "K1.pem").write_bytes(_PUBLIC_PEM)
-        settings = {**settings, "public_keys": keys, "public_urls": PUBLIC_URL}
     running = start(name, tmp_path, settings)
     yield running
     running.stop()
@@ -102,18 +103,92 @@ def shape(
     indirect=["shape"],
 )
 def test_scenario(shape: Shape, scenario: dict[str, Any]) -> None:
-    gallery = f"gallery-{next(_numbers)}"
-    originals = {name: made(recipe) for name, recipe in scenario.get("originals", {}).items()}
-    for name, original in originals.items():
-        shape.put(f"{gallery}/{name}", original)
-    before: Answer | None = None
+    play = Play(shape, f"gallery-{next(_numbers)}")
+    play.perform({"put": scenario.get("originals", {})})
     for number, step in enumerate(scenario["steps"], 1):
-        answer = perform(shape, gallery, dict(step), before)
-        originals |= {name: made(recipe) for name, recipe in step.get("put", {}).items()}
+        answer = play.perform(step)
         if answer is not None:
-            problems = list(disappointments(answer, before, step, originals))
-            assert not problems, f"step {number}, {step}: {problems}; {answer.status} {answer.headers}"
-            before = answer
+            problems = list(disappointments(answer, play.before, step, play.originals))
+            seen = f"{answer.status} {answer.headers} {answer.body[:200]!r}"
+            assert not problems, f"step {number}, {step}: {problems}; {seen}"
+            if step.keys() & {"get", "head"}:
+                play.before = answer
+
+
+def test_every_word_of_the_scenarios_is_known() -> None:
+    """One that is not would be passed over, and what it expects never looked at."""
+    for scenario in SCENARIOS:
+        assert scenario.keys() <= {"name", "originals", "settings", "steps"}, scenario["name"]
+        for step in scenario["steps"]:
+            (verb,) = step.keys() & (EVENTS | REQUESTS.keys())
+            assert step.keys() - {verb} <= REQUESTS.get(verb, set()), step
+
+
+@dataclass
+class Play:
+    """A scenario on a shape: what its gallery holds by name, and what a viewer was answered last."""
+
+    shape: Shape
+    gallery: str
+    originals: dict[str, bytes] = field(default_factory=dict)
+    before: Answer | None = None
+
+    def perform(self, step: dict[str, Any]) -> Answer | None:
+        """Do what a step says; the answer, if it was a request."""
+        match step:
+            case {"put": recipes}:
+                for name, recipe in recipes.items():
+                    self.originals[name] = made(recipe)
+                    self.shape.put(f"{self.gallery}/{name}", self.originals[name])
+            case {"remove": name}:
+                self.shape.remove(f"{self.gallery}/{name}")
+            case {"lose": True}:
+                self.shape.lose()
+            case {"restart": True}:
+                self.shape.restart()
+            case {"rot": True}:
+                self.shape.rot()
+                self.shape.restart()
+            case {"get": path} | {"head": path}:
+                return self._view(path, step)
+            case _:
+                return self._administer(step)
+        return None
+
+    def _view(self, path: str, step: dict[str, Any]) -> Answer:
+        path = path.replace("{g}", self.gallery)
+        if "signed" in step:
+            path = signed(path, self.gallery, **step["signed"])
+        method = "HEAD" if "head" in step else step.get("method", "GET")
+        return self.shape.request(method, path, self._headers(step))
+
+    def _administer(self, step: dict[str, Any]) -> Answer:
+        """What a step asks of the admin side; what it has taken is what the gallery holds."""
+        sent = self._headers(step)
+        match step:
+            case {"upload": uploaded}:
+                ((name, recipe),) = uploaded.items()
+                path = self._path("/originals", name) + "?replace=true" * step.get("replace", False)
+                answer = self.shape.administer("PUT", path, sent, made(recipe))
+                if answer.status in {200, 201}:
+                    self.originals[name] = made(recipe)
+                return answer
+            case {"delete": name}:
+                return self.shape.administer("DELETE", self._path("/originals", name), sent, b"")
+            case {"purge": name}:
+                return self.shape.administer("POST", self._path("/purge", name), sent, b"")
+            case {"warm": name}:
+                return self.shape.administer("POST", self._path("/warm", name), sent, b"")
+        raise ValueError(step)
+
+    def _path(self, operation: str, name: str) -> str:
+        """Of a photograph; of a gallery where the name ends with a slash."""
+        key = quote(f"{self.gallery}/{name}")
+        return f"{operation}?gallery={key.rstrip('/')}" if key.endswith("/") else f"{operation}/{key}"
+
+    def _headers(self, step: dict[str, Any]) -> dict[str, str]:
+        etag = self.before.headers.get("etag", "") if self.before else ""
+        return {name: value.replace("{etag}", etag) for name, value in step.get("send", {}).items()}
 
 
 def made(recipe: dict[str, Any]) -> bytes:
@@ -122,29 +197,6 @@ def made(recipe: dict[str, Any]) -> bytes:
     share = arguments.pop("cut", None)
     original: bytes = getattr(pictures, arguments.pop("make"))(**arguments)
     return original if share is None else pictures.truncated(original, share)
-
-
-def perform(shape: Shape, gallery: str, step: dict[str, Any], before: Answer | None) -> Answer | None:
-    """Do what a step says; the answer, if it was a request."""
-    if "put" in step:
-        for name, recipe in step["put"].items():
-            shape.put(f"{gallery}/{name}", made(recipe))
-    elif "remove" in step:
-        shape.remove(f"{gallery}/{step['remove']}")
-    elif "restart" in step:
-        shape.restart()
-    elif "rot" in step:
-        shape.rot()
-        shape.restart()
-    else:
-        method = "HEAD" if "head" in step else step.get("method", "GET")
-        etag = before.headers.get("etag", "") if before else ""
-        sent = {name: value.replace("{etag}", etag) for name, value in step.get("send", {}).items()}
-        path = (step.get("get") or step["head"]).replace("{g}", gallery)
-        if "signed" in step:
-            path = signed(path, gallery, **step["signed"])
-        return shape.request(method, path, sent)
-    return None
 
 
 def signed(path: str, gallery: str, *, lasts_s: int = 600, whole: str | None = None) -> str:
@@ -178,6 +230,10 @@ def disappointments(
             yield f"{name} is that of the answer before"
 
 
+def _lines(answer: Answer) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in answer.body.splitlines()]
+
+
 LOOKS: dict[str, Callable[[Answer], object]] = {
     "status": lambda answer: answer.status,
     "type": lambda answer: answer.headers.get("content-type"),
@@ -185,8 +241,27 @@ LOOKS: dict[str, Callable[[Answer], object]] = {
     "length": lambda answer: len(answer.body),
     "code": lambda answer: json.loads(answer.body)["error"]["code"],
     "sides": lambda answer: list(Image.open(io.BytesIO(answer.body)).size),
+    "outcome": lambda answer: json.loads(answer.body)["outcome"],
+    "existed": lambda answer: json.loads(answer.body)["existed"],
+    "removed": lambda answer: [target for line in _lines(answer) for target in line["removed"]],
+    "made": lambda answer: sum(line.get("was_there") is False for line in _lines(answer)),
+    "were_there": lambda answer: sum(line.get("was_there") is True for line in _lines(answer)),
+    "failed": lambda answer: [line["error"]["code"] for line in _lines(answer) if "error" in line],
 }
 """What a step may expect, and how it is read from an answer."""
+
+EVENTS = {"put", "remove", "lose", "rot", "restart"}
+_ANSWERED = {"status", "code", "headers"}
+_VIEWED = {*_ANSWERED, "send", "signed", "type", "sides", "cache", "length", "holds", "bytes", "same", "other"}
+REQUESTS: dict[str, set[str]] = {
+    "get": {*_VIEWED, "method"},
+    "head": _VIEWED,
+    "upload": {*_ANSWERED, "send", "replace", "outcome"},
+    "delete": {*_ANSWERED, "existed", "removed"},
+    "purge": {*_ANSWERED, "removed"},
+    "warm": {*_ANSWERED, "made", "were_there", "failed"},
+}
+"""The words that may stand beside each request's verb."""
 
 
 def _aspect(answer: Answer, name: str) -> object:
