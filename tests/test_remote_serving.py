@@ -138,7 +138,7 @@ async def test_a_store_that_is_away_at_the_start_is_served_when_it_comes(
     shape = await serve(fake, tmp_path)
     said = capfd.readouterr().err.splitlines()
     assert [line.split(" cannot")[0] for line in said] == [
-        f"WARNING galerly_cdn.stores: s3://bucket/{name}" for name in ("originals", "resized")
+        f"WARNING galerly_cdn.stores: s3://bucket/{name}" for name in ("originals", "resized", "incoming")
     ]
     assert (await shape.get(WARM)).status == 503
     fake.fault = lambda _request: None

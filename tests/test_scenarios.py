@@ -194,9 +194,10 @@ class Play:
 def made(recipe: dict[str, Any]) -> bytes:
     """A picture of `tests/pictures.py` by its function's name and arguments."""
     arguments = dict(recipe)
-    share = arguments.pop("cut", None)
-    original: bytes = getattr(pictures, arguments.pop("make"))(**arguments)
-    return original if share is None else pictures.truncated(original, share)
+    share, which = arguments.pop("cut", 1.0), arguments.pop("of", None)
+    original = getattr(pictures, arguments.pop("make"))(**arguments)
+    content: bytes = original if which is None else original[which]
+    return pictures.truncated(content, share)
 
 
 def signed(path: str, gallery: str, *, lasts_s: int = 600, whole: str | None = None) -> str:
@@ -241,8 +242,8 @@ LOOKS: dict[str, Callable[[Answer], object]] = {
     "length": lambda answer: len(answer.body),
     "code": lambda answer: json.loads(answer.body)["error"]["code"],
     "sides": lambda answer: list(Image.open(io.BytesIO(answer.body)).size),
-    "outcome": lambda answer: json.loads(answer.body)["outcome"],
-    "existed": lambda answer: json.loads(answer.body)["existed"],
+    "outcome": lambda answer: json.loads(answer.body).get("outcome"),
+    "existed": lambda answer: json.loads(answer.body).get("existed"),
     "removed": lambda answer: [target for line in _lines(answer) for target in line["removed"]],
     "made": lambda answer: sum(line.get("was_there") is False for line in _lines(answer)),
     "were_there": lambda answer: sum(line.get("was_there") is True for line in _lines(answer)),
