@@ -41,7 +41,7 @@ def test_schemathesis_finds_nothing(admin: Administered, tmp_path: Path) -> None
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIGURATION, "run"),
             *("--checks", "all", "--max-examples", str(EXAMPLES), "--warnings", "off", "--no-color"),
-            f"{admin.admin_address}openapi.json",
+            f"http://127.0.0.1:{admin.admin_port}/openapi.json",
         ],
         capture_output=True,
         text=True,
