@@ -1,4 +1,4 @@
-"""The shapes a scenario runs on: each takes originals, answers viewers and its admin, and can be restarted."""
+"""The shapes a scenario runs on: each takes originals, answers viewers and its admin, and restarts."""
 
 from __future__ import annotations
 

@@ -253,7 +253,19 @@ LOOKS: dict[str, Callable[[Answer], object]] = {
 
 EVENTS = {"put", "remove", "lose", "rot", "restart"}
 _ANSWERED = {"status", "code", "headers"}
-_VIEWED = {*_ANSWERED, "send", "signed", "type", "sides", "cache", "length", "holds", "bytes", "same", "other"}
+_VIEWED = {
+    *_ANSWERED,
+    "send",
+    "signed",
+    "type",
+    "sides",
+    "cache",
+    "length",
+    "holds",
+    "bytes",
+    "same",
+    "other",
+}
 REQUESTS: dict[str, set[str]] = {
     "get": {*_VIEWED, "method"},
     "head": _VIEWED,
