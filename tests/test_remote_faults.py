@@ -15,6 +15,7 @@ import pytest
 
 from galerly_cdn.errors import (
     GalerlyError,
+    KeyNotHeld,
     NoSuchOriginal,
     OriginalExists,
     SettingsError,
@@ -331,6 +332,23 @@ async def test_a_create_that_always_meets_one_under_way_is_unsettled(fake: FakeS
     for replaces in (False, True):
         with pytest.raises(Unsettled):
             await upload(originals(fake), CONTENT, replaces=replaces)
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+async def test_a_key_that_cannot_be_held_for_a_moment_is_put_all_the_same(
+    fake: FakeS3, *, replaces: bool
+) -> None:
+    """versitygw says so of a gallery that somebody is just emptying."""
+    fake.objects.clear()
+    fake.fault = first(1, Fault(status=409, code="ExistingObjectIsDirectory"))
+    assert await upload(originals(fake), CONTENT, replaces=replaces)
+
+
+async def test_a_key_that_cannot_be_held_is_refused(fake: FakeS3) -> None:
+    fake.objects.clear()
+    fake.fault = lambda _request: Fault(status=409, code="ExistingObjectIsDirectory")
+    with pytest.raises(KeyNotHeld):
+        await upload(originals(fake), CONTENT)
 
 
 async def test_a_put_into_a_bucket_that_has_gone_is_refused(fake: FakeS3) -> None:

@@ -12,6 +12,8 @@ import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.errors import (
+    GalerlyError,
+    KeyNotHeld,
     NoSuchOriginal,
     OriginalExists,
     StoreCorrupt,
@@ -131,9 +133,13 @@ class RemoteOriginals:
         """
         content = mmap.mmap(spool.fd, 0, prot=mmap.PROT_READ)  # not in our memory; closed by its last user
         attributes = {"Content-Type": media_type, MD5: md5}
+        refusal: GalerlyError = Unsettled()
         for _ in range(_ATTEMPTS):
             try:
                 etag = await self._bucket.put(key, content, attributes, creates=not replaces)
+            except KeyNotHeld as error:  # for good, or while its gallery is being emptied (versitygw)
+                refusal = error
+                continue
             except OriginalExists:
                 try:
                     found, _ = await self._bucket.read(key, {"head": True})
@@ -147,7 +153,7 @@ class RemoteOriginals:
             head = Head(_version(etag), spool.length_bytes) if etag else await self._ask(key)
             self._heads.learn(key, head)
             return head, True
-        raise Unsettled
+        raise refusal
 
     async def delete(self, key: str) -> bool:
         """Remove; whether there was one. Raises as the interface says."""
