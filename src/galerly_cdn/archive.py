@@ -21,6 +21,7 @@ from galerly_cdn.errors import (
     UploadTooLarge,
 )
 from galerly_cdn.model import Facts, Format, Job, Listed, Target, Value
+from galerly_cdn.render.kind import Kind
 from galerly_cdn.url import checked_key
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Archive:
             facts = await self._try(spool, key)
             is_there = replaces and await self._is_there(key)
             head, is_new = await self._originals.put(
-                key, spool, media_type=f"image/{facts.format}", md5=md5, replaces=replaces
+                key, spool, media_type=Kind(facts.format).media_type, md5=md5, replaces=replaces
             )
         if is_there:
             with suppress(StoreRefused, StoreUnreachable):  # replaced it is: what stays only takes space

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
+from galerly_cdn import model
 from galerly_cdn.errors import GalerlyError, MethodNotAllowed, RangeNotSatisfiable, Unauthorized
 from galerly_cdn.model import Head, Rendition, Value, to_json
 from galerly_cdn.stream import Stream
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 Headers = list[tuple[bytes, bytes]]
 
-IMMUTABLE = b"public, max-age=31536000, immutable"
+IMMUTABLE = model.IMMUTABLE.encode()
 PRIVATE = b"private, max-age=3600"
 """To the viewer of a signed answer: no shared cache may keep it."""
 _PUBLIC_ONLY = frozenset(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "IMMUTABLE",
     "Described",
     "Facts",
     "Format",
@@ -216,6 +217,10 @@ class Record(Value, frozen=True):
     def is_current(self, version: str, recipe: str) -> bool:
         """Whether it was made from this version of the original by this recipe."""
         return self.version == version and self.recipe == recipe
+
+
+IMMUTABLE = "public, max-age=31536000, immutable"
+"""`Cache-Control` of a rendition, whoever answers it: the edge, or a store that a CDN asks itself."""
 
 
 class Rendition(Value, frozen=True):

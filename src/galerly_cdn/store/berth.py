@@ -12,12 +12,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import KeyNotHeld
+from galerly_cdn.store.confined import FOLDER
 from galerly_cdn.store.spool import written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Berth:

@@ -27,7 +27,7 @@ RESERVED = ".galerly"
 _ABSENT = {
     errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENXIO
 }  # fmt: skip
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_LINKS = 40  # Linux's own bound (path_resolution(7))
 _MAX_NAMES = 200_000
 
@@ -152,7 +152,7 @@ class _Walk:
 
     def _open_root(self) -> int:
         try:
-            fd = os.open(self._root, _FOLDER)
+            fd = os.open(self._root, FOLDER)
         except PermissionError:
             raise
         except OSError as error:  # unmounted or moved: not the same as an original deleted
@@ -162,7 +162,7 @@ class _Walk:
 
     def _enter(self, name: str) -> os.stat_result:
         folder_fd, path = self._folders[-1]
-        fd = os.open(name, _FOLDER, dir_fd=folder_fd)
+        fd = os.open(name, FOLDER, dir_fd=folder_fd)
         self._opened.callback(os.close, fd)
         status = os.fstat(fd)
         self._witness(f"{path}/{name}", status)

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from galerly_cdn.errors import KeyNotHeld, OriginalExists, SettingsError, StoreUnreachable
-from galerly_cdn.store.berth import FOLDER, berth
+from galerly_cdn.store.berth import berth
 from galerly_cdn.store.claim import sweep
-from galerly_cdn.store.confined import RESERVED
+from galerly_cdn.store.confined import FOLDER, RESERVED
 from galerly_cdn.store.folder import FILE, FolderOriginals, head_of
 from galerly_cdn.store.spool import PREFIX, Spool, written
 

@@ -16,7 +16,7 @@ from galerly_cdn.errors import (
     StoreUnreachable,
     Unsettled,
 )
-from galerly_cdn.model import Format, Record, Rendition
+from galerly_cdn.model import IMMUTABLE, Format, Record, Rendition
 from galerly_cdn.store.remote import MD5
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from galerly_cdn.model import Target
     from galerly_cdn.store.remote.bucket import Bucket
-
-IMMUTABLE = "public, max-age=31536000, immutable"
 
 
 class RemoteRenditions:
