@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from galerly_cdn.admin.metrics import Metrics
 from galerly_cdn.admin.routes import routes
 from galerly_cdn.admin.service import Service
 from galerly_cdn.admin.warming import Warming
+from galerly_cdn.app import pages
 from galerly_cdn.archive import Archive
 from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, UnsupportedFormat
 from galerly_cdn.model import Facts
@@ -152,7 +154,7 @@ class SmallAdmin:
             decoder=self.decoder,
             recipes=self.cdn.origin.recipes,
             max_bytes=self.settings.max_original_bytes,
-            warm=self.cdn.origin.warm,
+            warm=functools.partial(self.cdn.origin.warm, targets=pages(self.settings)),
             check=lambda key: guard.checked(checked_key(key)),
             forget=self.cdn.edge.forget,
         )

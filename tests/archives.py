@@ -19,14 +19,13 @@ from tests.fakes import Answer, CountingRenderer
 from tests.shelves import opened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, MutableMapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, MutableMapping
     from pathlib import Path
     from typing import Any
 
     from galerly_cdn.app import Cdn
     from galerly_cdn.archive import Accepted
     from galerly_cdn.errors import GalerlyError
-    from galerly_cdn.model import Target
     from galerly_cdn.origin import Warmed
     from galerly_cdn.store import Renditions
 
@@ -74,8 +73,8 @@ class Scratch:
             forget=lambda key, target: self.forgotten.append((key, str(target))),
         )
 
-    async def _warm(self, key: str, targets: Sequence[Target]) -> AsyncGenerator[Warmed, None]:
-        raise AssertionError(f"{key} {targets}: no test warms here")
+    async def _warm(self, key: str) -> AsyncGenerator[Warmed, None]:
+        raise AssertionError(f"{key}: no test warms here")
         yield
 
     async def upload(self, key: str, content: bytes = PHOTOGRAPH, *, replaces: bool = False) -> Accepted:

@@ -90,7 +90,7 @@ class Cdn:
             decoder=self.workers,
             recipes=self.origin.recipes,
             max_bytes=self._settings.max_original_bytes,
-            warm=self.origin.warm,
+            warm=functools.partial(self.origin.warm, targets=pages(self._settings)),
             check=lambda key: guard.checked(checked_key(key)),
             forget=self.edge.forget,
         )
@@ -140,6 +140,11 @@ def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:
             job = job_of(rule, target, settings)
             made[target] = Recipe(job, recipe.digest(job, libvips))
     return made
+
+
+def pages(settings: Settings) -> list[Target]:
+    """What pages ask for: every size in the original's own format and those that `Accept` may choose."""
+    return sorted((one for rule in settings.size_rules for one in rule.targets), key=str)
 
 
 def job_of(rule: SizeRule, target: Target, settings: Settings) -> Job:

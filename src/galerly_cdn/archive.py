@@ -20,7 +20,7 @@ from galerly_cdn.errors import (
     StoreUnreachable,
     UploadTooLarge,
 )
-from galerly_cdn.model import Facts, Format, Job, Listed, Target, Value
+from galerly_cdn.model import Facts, Job, Listed, Target, Value
 from galerly_cdn.render.kind import Kind
 from galerly_cdn.url import checked_key
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
         Callable,
         Coroutine,
         Mapping,
-        Sequence,
     )
 
     from galerly_cdn.model import Rendered, Rendition
@@ -46,7 +45,6 @@ Outcome = Literal["created", "replaced", "unchanged"]
 
 DIGESTS = ("md5", "sha256", "sha512", "sha1")
 """The checksums an upload may bring, by the names of `hashlib`."""
-_ASKED_FOR = (None, Format.AVIF, Format.WEBP)
 _AT_ONCE = 16
 """Requests to the store under way for one purge."""
 
@@ -120,7 +118,8 @@ class Decoder(Protocol):
 class Archive:
     """The originals and what is stored of them.
 
-    `check` lets pass the keys that uploads may have; `forget` drops a rendition from the edge's memory.
+    `warm` makes what pages ask for of a key; `check` lets pass the keys that uploads may have; `forget`
+    drops a rendition from the edge's memory.
     """
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -131,7 +130,7 @@ class Archive:
         decoder: Decoder,
         recipes: Mapping[Target, Recipe],
         max_bytes: int,
-        warm: Callable[[str, Sequence[Target]], AsyncGenerator[Warmed, None]],
+        warm: Callable[[str], AsyncGenerator[Warmed, None]],
         check: Callable[[str], str] = checked_key,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
     ) -> None:
@@ -216,12 +215,8 @@ class Archive:
             yield one.key
 
     def warm(self, key: str) -> AsyncGenerator[Warmed, None]:
-        """Make what pages ask for: every size, in the original's own format, WebP and AVIF.
-
-        Raises as `Origin.warm` does.
-        """
-        targets = [one for one in sorted(self._recipes, key=str) if one.format in _ASKED_FOR]
-        return self._warm(checked_key(key), targets)
+        """Make what pages ask for. Raises as `Origin.warm` does."""
+        return self._warm(checked_key(key))
 
     async def _receive(self, spool: Spool, chunks: AsyncIterable[bytes], digests: Mapping[str, bytes]) -> str:
         """Fill the spool; the MD5 of its bytes, in hex."""

@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import FormatNotAllowed
-from galerly_cdn.model import Format, Target, Value
+from galerly_cdn.model import PREFERENCE, Format, Target, Value
 from galerly_cdn.sizes import allow_list
 from galerly_cdn.url import AllowList, checked_key, format_original, format_path
 
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 Loading = Literal["lazy", "eager"]
 Decoding = Literal["async", "sync", "auto"]
-
-_BEST_FIRST = (Format.AVIF, Format.WEBP)
-"""Of several `<source>`s a browser takes the first that it can show."""
 
 
 class Source(Value, frozen=True):
@@ -190,7 +187,7 @@ class Links:
         """
         sources = tuple(
             Source(one.media_type, self.srcset(key, width_px, height_px, one, expires_s, version=version))
-            for one in _BEST_FIRST
+            for one in PREFERENCE  # a browser takes the first `<source>` that it can show
             if any(one in rule.qualities for rule in self.allowed.rules)
         )
         width, height = self.dimensions(width_px, height_px, size)

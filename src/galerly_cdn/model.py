@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMMUTABLE",
+    "PREFERENCE",
     "Described",
     "Facts",
     "Format",
@@ -123,6 +124,10 @@ class Format(enum.StrEnum):
         return "jpg" if self is Format.JPEG else self.value
 
 
+PREFERENCE = (Format.AVIF, Format.WEBP)
+"""The formats a viewer may be answered in though the original has another, the one chosen first first."""
+
+
 class Size(Value, frozen=True, order=True, cache_hash=True):
     """A box in pixels; a rendition fits inside it."""
 
@@ -171,7 +176,7 @@ class SizeRule(Value, frozen=True):
     @property
     def negotiable(self) -> tuple[Format, ...]:
         """The formats an `Accept` header may choose."""
-        return tuple(one for one in (Format.AVIF, Format.WEBP) if one in self.qualities)
+        return tuple(one for one in PREFERENCE if one in self.qualities)
 
     @property
     def targets(self) -> tuple[Target, ...]:

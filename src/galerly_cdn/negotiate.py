@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import functools
 import re
+from typing import TYPE_CHECKING
 
-from galerly_cdn.model import Format
+from galerly_cdn.model import PREFERENCE
 
-PREFERENCE = (Format.AVIF, Format.WEBP)
+if TYPE_CHECKING:
+    from galerly_cdn.model import Format
+
 MAX_ACCEPT_BYTES = 4096
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _MEDIA_RANGE = re.compile(_TOKEN + rb"/" + _TOKEN)

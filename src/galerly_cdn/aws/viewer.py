@@ -22,6 +22,7 @@ from galerly_cdn.errors import (
     SizeNotAllowed,
     UnknownPath,
 )
+from galerly_cdn.model import PREFERENCE
 
 if TYPE_CHECKING:
     from galerly_cdn.config import Settings
@@ -76,7 +77,7 @@ def _tables(settings: Settings) -> dict[str, Any]:
     return {
         "names": {rule.name: str(rule.size) for rule in rules if rule.name},
         "sizes": {str(rule.size): list(rule.qualities) for rule in rules},
-        "preference": negotiate.PREFERENCE,
+        "preference": PREFERENCE,
         "maxKeyBytes": url.MAX_KEY_BYTES,
         "maxAcceptBytes": negotiate.MAX_ACCEPT_BYTES,
         "privateFolders": private.folders(settings.private_prefixes),
