@@ -98,7 +98,25 @@ async def test_a_rendition_is_an_object_that_answers_viewers_as_it_is(bucket: Ob
     assert found["Body"].read() == b"the picture"
     assert found["ContentType"] == "image/webp"
     assert found["CacheControl"] == "public, max-age=31536000, immutable"
+    assert found["ContentDisposition"] == 'inline; filename="a.webp"'
     assert found["ETag"] == f'"{rendition.record.md5}"'
+
+
+async def test_an_original_and_its_renditions_are_purged_by_one_tag(bucket: Objects) -> None:
+    """The tag that an original's CloudFront answers carry: hex of SHA-256, shortened."""
+    key = "gallery/a b.jpg"
+    md5 = hashlib.md5(b"the picture").hexdigest()
+    originals, target = bucket.originals(), Target(Size(150, 150))
+    with originals.spool() as spool:
+        spool.write(b"the picture")
+        await originals.put(key, spool, media_type="image/jpeg", md5=md5, replaces=False)
+    record = Record(key, target, "v1", "r1", Format.JPEG, 150, 100, 11, md5)
+    await bucket.renditions().put(Rendition(record, b"the picture"))
+    tags = {
+        bucket.server.client.head_object(Bucket=bucket.name, Key=name)["Metadata"]["cache-tag"]
+        for name in (f"originals/{key}", f"resized/150x150/{key}")
+    }
+    assert tags == {f"o-{hashlib.sha256(key.encode()).hexdigest()[:32]}"}
 
 
 async def test_what_is_no_rendition_of_ours_is_a_miss(bucket: Objects) -> None:

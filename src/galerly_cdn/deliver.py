@@ -9,9 +9,8 @@ import hashlib
 import re
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote
 
-from galerly_cdn import model
+from galerly_cdn import disposition, model
 from galerly_cdn.errors import GalerlyError, MethodNotAllowed, RangeNotSatisfiable, Unauthorized
 from galerly_cdn.model import Head, Rendition, Value, to_json
 from galerly_cdn.stream import Stream
@@ -110,7 +109,7 @@ def parcel(rendition: Rendition, settings: Settings) -> Parcel:
         shared.append((b"galerly-lost", ", ".join(record.lost).encode()))
     described: Headers = [
         (b"content-type", record.format.media_type.encode()),
-        (b"content-disposition", _inline(record.key, record.format.extension)),
+        (b"content-disposition", disposition.inline(record.key, record.format.extension).encode()),
         (b"accept-ranges", b"bytes"),
     ]
     return Parcel(rendition, shared, described)
@@ -139,7 +138,7 @@ def original(found: Download, asked: Conditions, settings: Settings, *, is_priva
         return Response(304, shared)
     described: Headers = [
         (b"content-type", found.media_type.encode()),
-        (b"content-disposition", _disposition("attachment", found.key.rpartition("/")[2])),
+        (b"content-disposition", disposition.attachment(found.key).encode()),
         (b"accept-ranges", b"bytes"),
     ]
     extent = _extent(asked, etag, found.head.length_bytes)
@@ -201,24 +200,6 @@ def _embedding(settings: Settings) -> Headers:
         (b"timing-allow-origin", settings.timing_allow_origin),
     ]
     return [(name, value.encode()) for name, value in chosen if value]
-
-
-def _inline(key: str, extension: str) -> bytes:
-    """`Content-Disposition` of a rendition: the key's last segment with the extension of the bytes."""
-    stem = key.rpartition("/")[2].rpartition(".")[0] or key.rpartition("/")[2]
-    return _disposition("inline", f"{stem}.{extension}")
-
-
-def _disposition(kind: str, name: str) -> bytes:
-    """`Content-Disposition` (RFC 6266): `inline` or `attachment`, and what a saved file is called.
-
-    The plain name is ASCII without quotes or backslashes, so that nothing can end it early.
-    """
-    plain = re.sub(r"[^ !#-\[\]-~]|%", "_", name)
-    told = f'{kind}; filename="{plain}"'
-    if plain != name:
-        told += f"; filename*=UTF-8''{quote(name, safe='')}"
-    return told.encode("ascii")
 
 
 def _matches(if_none_match: bytes, etag: bytes) -> bool:

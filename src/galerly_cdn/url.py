@@ -7,6 +7,7 @@ interpreted. Nothing but the path reaches a key: no query, no header.
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 import unicodedata
 from typing import TYPE_CHECKING
@@ -154,6 +155,14 @@ def _is_short_text(key: str) -> bool:
 def format_key(key: str) -> str:
     """The canonical percent-encoding of a key: RFC 3986 pchar stay bare."""
     return quote(key, safe="/" + _PCHAR_PUNCTUATION)
+
+
+def cache_tag(key: str) -> str:
+    """The cache tag of an original, its renditions and their errors: one purge drops them all.
+
+    A digest: a tag has no spaces, no commas, and its capitals do not count (CloudFront, "Invalidate files").
+    """
+    return f"o-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
 def is_loopback(host: str) -> bool:

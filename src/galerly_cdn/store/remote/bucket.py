@@ -34,6 +34,7 @@ from galerly_cdn.errors import (
     Unsettled,
 )
 from galerly_cdn.store.remote.breaker import Breaker
+from galerly_cdn.url import cache_tag
 
 if TYPE_CHECKING:
     import mmap
@@ -107,6 +108,13 @@ class Bucket:
                 raise SettingsError([f"{self._address}: the store refuses: {error.detail}"]) from error
             if isinstance(error, StoreUnreachable):
                 raise
+
+    def label(self, original_key: str) -> dict[str, str]:
+        """The metadata by which CloudFront drops an object with all that belongs to one original.
+
+        S3's alone: CloudFront reads tags there, and Azure takes no such name.
+        """
+        return {"cache-tag": cache_tag(original_key)} if self._address.startswith("s3://") else {}
 
     async def head(self, key: str) -> ObjectMeta:
         """What is known of an object. Raises `NoSuchOriginal`."""

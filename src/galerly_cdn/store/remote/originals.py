@@ -132,7 +132,7 @@ class RemoteOriginals:
         upload may be repeated to be sure.
         """
         content = mmap.mmap(spool.fd, 0, prot=mmap.PROT_READ)  # not in our memory; closed by its last user
-        attributes = {"Content-Type": media_type, MD5: md5}
+        attributes = {"Content-Type": media_type, MD5: md5, **self._bucket.label(key)}
         refusal: GalerlyError = Unsettled()
         for _ in range(_ATTEMPTS):
             try:

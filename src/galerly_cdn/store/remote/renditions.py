@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from galerly_cdn import disposition
 from galerly_cdn.errors import (
     KeyNotHeld,
     NoSuchOriginal,
@@ -74,7 +75,8 @@ class RemoteRenditions:
         record = rendition.record
         path = record.target.rendition_key(record.key)
         try:
-            await self._bucket.put(path, rendition.body, _attributes(record), creates=creates)
+            attributes = {**_attributes(record), **self._bucket.label(record.key)}
+            await self._bucket.put(path, rendition.body, attributes, creates=creates)
         except (KeyNotHeld, Unsettled) as error:
             raise StoreRefused(error.detail) from error
 
@@ -84,6 +86,7 @@ def _attributes(record: Record) -> dict[str, str]:
     told = {
         "Content-Type": record.format.media_type,
         "Cache-Control": IMMUTABLE,
+        "Content-Disposition": disposition.inline(record.key, record.format.extension),
         "version": record.version,
         "recipe": record.recipe,
         "width": str(record.width_px),
