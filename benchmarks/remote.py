@@ -46,8 +46,6 @@ FAULTS: dict[str, Callable[[int], Fault | None]] = {
     "all are 503": lambda _number: Fault(status=503, code="SlowDown"),
     "resetting": lambda _number: Fault(resets=True),
 }
-BOUNDED = ("2 s late", "all are 503", "resetting")
-"""Those whose load is bounded: a store that answers every other time is asked again, up to four times."""
 
 
 class Phase(NamedTuple):
@@ -178,7 +176,7 @@ def faults(root: Path, rounds: int, lasts_s: float, report: Report) -> None:
         slower = statistics.median(ratios(p99_ms[name], p99_ms["well"]))
         more = statistics.median(ratios(load[name], load["well"]))
         back = max(back_s[name])
-        bounded = report.at_most(f"load, {name}", more, LOAD_RATIO) if name in BOUNDED else "–"
+        bounded = report.at_most(f"load, {name}", more, LOAD_RATIO)
         rows.append(
             [
                 name,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
+import gc
 import hashlib
 import itertools
 import os
 import stat
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +29,12 @@ from galerly_cdn.errors import (
     Unsettled,
 )
 from galerly_cdn.store.remote import bucket as bucket_module
+from galerly_cdn.store.remote import retries as retries_module
 from galerly_cdn.store.remote.breaker import Breaker
 from galerly_cdn.store.remote.bucket import Bucket
 from galerly_cdn.store.remote.originals import RemoteOriginals
 from galerly_cdn.store.remote.renditions import RemoteRenditions
+from galerly_cdn.store.remote.retries import Retries
 from tests import certificates
 from tests.fake_s3 import FakeS3, Fault, Request, fake_s3
 from tests.s3 import credentials
@@ -57,6 +62,7 @@ class Clock:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(bucket_module, "_BACKOFF_S", 0.001)
+    monkeypatch.setattr(retries_module, "_BACKOFF_S", 0.001)
     with credentials():
         yield
 
@@ -127,6 +133,33 @@ async def test_what_does_not_pass_is_unreachable_after_a_few_tries(fake: FakeS3,
     assert await renditions(fake).get("a", TARGET) is None
     with pytest.raises(StoreUnreachable):
         await renditions(fake).put(made("a"))
+
+
+async def test_a_store_that_fails_half_the_time_is_asked_a_tenth_more_and_no_further(fake: FakeS3) -> None:
+    """Beyond a reserve of fifty, that a few bad seconds may use up."""
+    store = originals(fake)
+    bad = itertools.cycle([Fault(status=503, code="SlowDown"), None])
+    fake.fault = lambda _request: next(bad)
+    for number in range(200):
+        with contextlib.suppress(StoreUnreachable, NoSuchOriginal):
+            await store.head(f"{number}")
+        if number == 99:
+            fake.requests.clear()
+    assert 100 < len(fake.requests) <= 100 * 1.1 + 1
+
+
+async def test_a_head_that_one_can_do_without_is_asked_once(fake: FakeS3) -> None:
+    store = originals(fake)
+    known = await store.head("a")
+    fake.requests.clear()
+    fake.fault = lambda _request: Fault(status=503, code="SlowDown")
+    for _ in range(20):
+        assert (await store.head("a")).version == known.version
+    with pytest.raises(StoreUnreachable):
+        await store.head("another")  # and the twenty failures are none of the breaker's
+    asked = collections.Counter(one.key for one in fake.requests)
+    assert 1 <= asked["bucket/originals/a"] <= 20
+    assert asked["bucket/originals/another"] == TRIES
 
 
 async def test_a_store_that_says_nothing_is_given_up_at_the_deadline(fake: FakeS3) -> None:
@@ -234,6 +267,7 @@ def nameless_files() -> int:
 
 async def test_what_is_not_handed_out_is_not_kept_open(fake: FakeS3) -> None:
     fake.put("originals/a", CONTENT)
+    gc.collect()  # of the tests before
     before = nameless_files()
     store = originals(fake)
     for fault in (
@@ -249,6 +283,28 @@ async def test_what_is_not_handed_out_is_not_kept_open(fake: FakeS3) -> None:
     with await store.open("a"):
         assert nameless_files() == before + 1
     assert nameless_files() == before
+
+
+async def test_a_question_that_failed_keeps_nothing_alive() -> None:
+    """Not until the next garbage collection either: what is to be stored is an open file."""
+
+    class Content:
+        """What can be known to be gone."""
+
+    content = Content()
+    known = weakref.ref(content)
+
+    async def ask(content: Content = content) -> None:
+        raise StoreUnreachable(str(content))
+
+    gc.disable()
+    try:
+        with pytest.raises(StoreUnreachable) as raised:
+            await Retries().run(ask)
+        del ask, content, raised
+        assert known() is None
+    finally:
+        gc.enable()
 
 
 async def test_an_etag_that_is_no_md5_is_no_objection(fake: FakeS3) -> None:

@@ -25,9 +25,11 @@ class Store:
         self.error: Exception | None = None
         self.gate = Gate()
         self.asked = 0
+        self.insisted = 0
 
-    async def ask(self, key: str) -> Head:
+    async def ask(self, key: str, *, insists: bool) -> Head:
         self.asked += 1
+        self.insisted += insists
         version = self.versions.get(key)
         await self.gate.passed()
         self.now_s += self.takes_s
@@ -297,3 +299,22 @@ async def test_no_more_is_remembered_than_fits(store: Store, monkeypatch: pytest
         await heads.get("a")  # in use: never forgotten
     assert store.asked == 101
     assert heads._known.weight_bytes == 10
+
+
+async def test_only_who_cannot_go_on_without_a_head_insists_on_it(store: Store, heads: Heads) -> None:
+    """What is asked anew for a warm picture is not asked twice; a cold one, a deleted one, an old one are."""
+    await heads.get("a")
+    assert store.insisted == 1
+    for age_s, insists in [(0.8, 0), (1.5, 0), (STALE_S + 1, 1)]:
+        before = store.asked, store.insisted
+        store.now_s += age_s
+        await heads.get("a")
+        await settled(heads)
+        assert (store.asked, store.insisted) == (before[0] + 1, before[1] + insists), age_s
+    before = store.asked, store.insisted
+    await heads.refreshed("a")
+    for _ in range(2):
+        with pytest.raises(NoSuchOriginal):
+            await heads.get("none")
+        store.now_s += FRESH_S
+    assert (store.asked - before[0], store.insisted - before[1]) == (3, 3)

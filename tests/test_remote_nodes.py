@@ -100,7 +100,7 @@ async def test_warm_pictures_are_served_while_the_store_is_away_cold_ones_are_50
         bucket.put(f"originals/{key}", key.encode())
     warm = await cdn.ask("/resize/tiny/g/warm")
 
-    async def away(_key: str) -> None:
+    async def away(_key: str, **_how: object) -> None:
         raise StoreUnreachable
 
     heads = cast("Any", cdn.originals)._heads

@@ -1,7 +1,7 @@
 """One root in a remote store, asked within a deadline and spared while it fails. obstore's door.
 
-obstore tries again what failed on the way, was throttled (429, 503) or broke off within a body, with jitter.
-Around that lies one deadline, and a breaker.
+What failed on the way, or was throttled (429, 503), is asked again (`retries`); a download or a list goes on
+where it broke off, which is obstore's doing. Around that lie one deadline, and a breaker.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ from galerly_cdn.errors import (
     Unsettled,
 )
 from galerly_cdn.store.remote.breaker import Breaker
+from galerly_cdn.store.remote.retries import TRIES, Retries
 from galerly_cdn.url import cache_tag
 
 if TYPE_CHECKING:
     import mmap
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 
-    from obstore import GetOptions, GetResult, ObjectMeta, SignCapableStore
+    from obstore import GetOptions, GetResult, ObjectMeta, PutResult, SignCapableStore
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
     from galerly_cdn.config import Settings
@@ -49,9 +50,8 @@ CHUNK_BYTES = 1024 * 1024
 _CONNECT_S = 2
 _SILENCE_S = 3
 """How long a store may say nothing to a question; then it is asked again, on another connection."""
-_RETRIES = 3
 _BACKOFF_S = 0.1
-"""Before the first retry; then longer at random, up to 2 s."""
+"""Before obstore's first retry; then longer at random, up to 2 s."""
 _SLOWEST_BYTES_PER_S = 256 * 1024
 """A transfer slower than this, beyond the deadline, is given up: a drip would hold its place for days."""
 _MAX_SAID = 500
@@ -77,6 +77,7 @@ class Bucket:
         self._address = address
         self._deadline_s = settings.store_deadline_s
         self._breaker = Breaker(clock)
+        self._retries = Retries()
         self._count = count
         longest_s = settings.store_deadline_s + settings.max_original_bytes / _SLOWEST_BYTES_PER_S
         client: ClientConfig = {
@@ -85,9 +86,11 @@ class Bucket:
             "connect_timeout": _span(_CONNECT_S),
             "timeout": _span(longest_s),
         }
+        impatient: ClientConfig = {**client, "read_timeout": _span(_SILENCE_S)}
+        self._store = _connect(address, settings, impatient)
+        self._bodies = _connect(address, settings, impatient, retries=TRIES - 1)
         # The time of silence runs while a body is sent, too: not for uploads
         self._uploads = _connect(address, settings, client)
-        self._store = _connect(address, settings, {**client, "read_timeout": _span(_SILENCE_S)})
 
     async def check(self) -> None:
         """Ask for nothing in particular.
@@ -116,24 +119,37 @@ class Bucket:
         """
         return {"cache-tag": cache_tag(original_key)} if self._address.startswith("s3://") else {}
 
-    async def head(self, key: str) -> ObjectMeta:
-        """What is known of an object. Raises `NoSuchOriginal`."""
-        async with self._asking():
-            return await obstore.head_async(self._store, key)
+    async def head(self, key: str, *, insists: bool = True) -> ObjectMeta:
+        """What is known of an object. Raises `NoSuchOriginal`.
+
+        Who does not insist is content with what was known before: asked once, and no failure if in vain.
+        """
+
+        async def ask() -> ObjectMeta:
+            with _translated():
+                return await obstore.head_async(self._store, key)
+
+        async with self._asking(insists=insists):
+            return await (self._retries.run(ask) if insists else ask())
 
     async def read(self, key: str, options: GetOptions | None = None) -> tuple[GetResult, bytes]:
         """An object, or its attributes alone (`head`), or a `range` of it; `if_match` names its ETag.
 
         Raises `NoSuchOriginal`; `Unsettled` for another ETag.
         """
+
+        async def ask() -> tuple[GetResult, bytes]:
+            with _translated():
+                found = await obstore.get_async(self._store, key, options=options)
+                return found, bytes(await found.bytes_async())
+
         async with self._asking():
-            found = await obstore.get_async(self._store, key, options=options)
-            return found, bytes(await found.bytes_async())
+            return await self._retries.run(ask)
 
     async def download(self, key: str, write: Callable[[GetResult, bytes], None]) -> GetResult:
         """Hand an object to `write`, chunk by chunk. Raises `NoSuchOriginal`, and as `write` does."""
         async with self._asking() as limit:
-            found = await obstore.get_async(self._store, key)
+            found = await obstore.get_async(self._bodies, key)
             _extend(limit, found.meta["size"])
             async for chunk in found.stream(CHUNK_BYTES):
                 write(found, chunk)
@@ -146,10 +162,10 @@ class Bucket:
 
         Raises `OriginalExists`, `KeyNotHeld`, `Unsettled`.
         """
-        try:
-            async with self._asking() as limit:
-                _extend(limit, len(content))
-                stored = await obstore.put_async(
+
+        async def ask() -> PutResult:
+            with _translated():
+                return await obstore.put_async(
                     self._uploads,
                     key,
                     cast("Any", content),
@@ -157,6 +173,11 @@ class Bucket:
                     mode="create" if creates else "overwrite",
                     use_multipart=False,
                 )
+
+        try:
+            async with self._asking() as limit:
+                _extend(limit, len(content))
+                stored = await self._retries.run(ask)
         except NoSuchOriginal as error:  # the bucket is gone
             raise StoreRefused(error.detail) from error
         except GalerlyError as error:
@@ -177,12 +198,17 @@ class Bucket:
 
     async def delete(self, key: str) -> None:
         """Remove an object, if there is one."""
+
+        async def ask() -> None:
+            with _translated():
+                await obstore.delete_async(self._store, key)
+
         async with self._asking():
-            await obstore.delete_async(self._store, key)
+            await self._retries.run(ask)
 
     async def list(self, folder: str, after: str) -> AsyncIterator[ObjectMeta]:
         """The objects under a folder after a key, in the store's order."""
-        pages = obstore.list(self._store, prefix=folder, offset=after or None)
+        pages = obstore.list(self._bodies, prefix=folder, offset=after or None)
         while True:
             async with self._asking():
                 page = await anext(pages, None)
@@ -192,7 +218,7 @@ class Bucket:
                 yield meta
 
     @contextlib.asynccontextmanager
-    async def _asking(self) -> AsyncGenerator[asyncio.Timeout]:
+    async def _asking(self, *, insists: bool = True) -> AsyncGenerator[asyncio.Timeout]:
         """One question to the store, with its deadline; what comes of it is the breaker's to know."""
         if not self._breaker.admits():
             self._count("store-spared")
@@ -202,7 +228,8 @@ class Bucket:
                 with _translated():
                     yield limit
         except (StoreUnreachable, TimeoutError) as error:
-            self._breaker.failed()
+            if insists:
+                self._breaker.failed()
             self._count("store-failed")
             if isinstance(error, TimeoutError):
                 raise StoreUnreachable("it was late") from error
@@ -213,9 +240,9 @@ class Bucket:
         self._breaker.succeeded()
 
 
-def _connect(address: str, settings: Settings, client: ClientConfig) -> ObjectStore:
-    retries: RetryConfig = {
-        "max_retries": _RETRIES,
+def _connect(address: str, settings: Settings, client: ClientConfig, *, retries: int = 0) -> ObjectStore:
+    tries: RetryConfig = {
+        "max_retries": retries,
         "retry_timeout": _span(settings.store_deadline_s),
         "backoff": {"init_backoff": _span(_BACKOFF_S), "max_backoff": _span(2), "base": 2},
     }
@@ -225,7 +252,7 @@ def _connect(address: str, settings: Settings, client: ClientConfig) -> ObjectSt
         if settings.store_endpoint:
             options["endpoint"] = settings.store_endpoint
     try:
-        return from_url(address, client_options=client, retry_config=retries, **options)
+        return from_url(address, client_options=client, retry_config=tries, **options)
     except (BaseError, ValueError) as error:
         raise SettingsError([f"{address}: {_said(error)}"]) from error
 

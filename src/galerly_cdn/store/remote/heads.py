@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from galerly_cdn.cache import Coalescer, MemoryCache
 from galerly_cdn.errors import NoSuchOriginal, StoreUnreachable
 from galerly_cdn.model import replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from galerly_cdn.model import Head
 
@@ -39,15 +39,26 @@ class _Known(NamedTuple):
     """When it was last asked for in vain."""
 
 
+class Question(Protocol):
+    """How the store is asked for a head."""
+
+    async def __call__(self, key: str, *, insists: bool) -> Head:
+        """The head. Raises `NoSuchOriginal`, `StoreRefused`, `StoreUnreachable`.
+
+        Who does not insist knows one to go on with: it is not worth asking twice.
+        """
+        ...
+
+
 class Heads:
     """Asks `ask` at most once in `fresh_s` for each key; tells heads up to `stale_s` old while that fails.
 
-    `ask` raises `NoSuchOriginal`, `StoreRefused`, `StoreUnreachable`; `clock` is monotonic, in seconds.
+    `clock` is monotonic, in seconds.
     """
 
     def __init__(
         self,
-        ask: Callable[[str], Awaitable[Head]],
+        ask: Question,
         clock: Callable[[], float],
         *,
         fresh_s: float,
@@ -88,14 +99,16 @@ class Heads:
 
     async def refreshed(self, key: str) -> Head:
         """What the store says now, whatever was known. Raises as `ask` does."""
-        return _told(await self._ask_now(key))
+        return _told(await self._ask_now(key, insists=True))
 
     def learn(self, key: str, head: Head | None) -> None:
         """We changed it ourselves: None if it is gone."""
         self._learn(key, _Known(head, self._clock()))
 
     def _begin(self, key: str) -> asyncio.Task[_Known]:
-        task, _ = self._asking.begin(key, lambda: self._ask_now(key))
+        known = self._known.get(key)
+        can_wait = known and known.head and self._clock() - known.asked_s < self._stale_s
+        task, _ = self._asking.begin(key, lambda: self._ask_now(key, insists=not can_wait))
         return task
 
     async def _asked(self, key: str) -> Head:
@@ -106,11 +119,11 @@ class Heads:
             if known.asked_s >= came_s - self._fresh_s:
                 return _told(known)
 
-    async def _ask_now(self, key: str) -> _Known:
+    async def _ask_now(self, key: str, *, insists: bool) -> _Known:
         asked_s = self._under_way[key] = self._clock()
         head: Head | None = None
         try:
-            head = await self._ask(key)
+            head = await self._ask(key, insists=insists)
         except NoSuchOriginal:
             pass
         except StoreUnreachable:

@@ -190,8 +190,8 @@ class RemoteOriginals:
                     str(found.attributes.get(MD5, "")),
                 )
 
-    async def _ask(self, key: str) -> Head:
-        return _head(await self._bucket.head(key))
+    async def _ask(self, key: str, *, insists: bool = True) -> Head:
+        return _head(await self._bucket.head(key, insists=insists))
 
 
 def _head(meta: ObjectMeta) -> Head:
