@@ -318,3 +318,21 @@ async def test_only_who_cannot_go_on_without_a_head_insists_on_it(store: Store, 
             await heads.get("none")
         store.now_s += FRESH_S
     assert (store.asked - before[0], store.insisted - before[1]) == (3, 3)
+
+
+async def test_what_was_asked_ahead_in_vain_is_left_alone_for_as_long_as_a_head_is_fresh(
+    store: Store, heads: Heads
+) -> None:
+    """A store that refuses at once would be asked at every hit."""
+    await heads.get("a")
+    store.error = StoreUnreachable()
+    for wait_s in (0.8, 0.05, 0.05, 0.05, 0.5, 0.2):
+        store.now_s += wait_s
+        for _ in range(10):
+            await heads.get("a")
+            await settled(heads)
+    assert store.asked == 1 + 1
+    store.now_s += 0.2
+    await heads.get("a")
+    await settled(heads)
+    assert store.asked == 1 + 2

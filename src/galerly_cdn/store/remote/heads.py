@@ -77,14 +77,14 @@ class Heads:
     async def get(self, key: str) -> Head:
         """The head; `stale_s` in it says how old it is while the store cannot be asked."""
         known = self._known.get(key)
-        age_s = self._clock() - known.asked_s if known else math.inf
+        now_s = self._clock()
+        age_s = now_s - known.asked_s if known else math.inf
         if known and age_s < self._fresh_s:
-            if age_s >= _AHEAD * self._fresh_s:
+            if age_s >= _AHEAD * self._fresh_s and now_s - known.tried_s >= self._fresh_s:
                 self._begin(key)
             return _told(known)
         if known is None or known.head is None or age_s >= self._stale_s:
             return await self._asked(key)
-        now_s = self._clock()
         patience_s = _PATIENCE_S - (now_s - self._under_way.get(key, now_s))
         if now_s < self._wary_until_s or patience_s <= 0:
             if now_s - known.tried_s >= self._fresh_s:
