@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from galerly_cdn.admin.side import Side
     from galerly_cdn.asgi import Handler
     from galerly_cdn.config import Settings
-    from galerly_cdn.model import Facts, SizeRule
+    from galerly_cdn.model import SizeRule
     from galerly_cdn.roots import Roots
     from galerly_cdn.store import Originals, Renditions, WritableOriginals
 
@@ -103,18 +103,12 @@ class Cdn:
         from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time
 
         links = Links(sizes=settings.sizes)
-        return Browse(self.originals, renditions, self.inspect, links, is_public=settings.browse).answer
+        return Browse(self.originals, renditions, self.archive.facts, links, is_public=settings.browse).answer
 
     def _route(self, raw_path: bytes) -> Handler:
         if self._page is not None and (raw_path == b"/" or raw_path.startswith(b"/-/")):
             return self._page
         return self.edge.answer
-
-    async def inspect(self, key: str) -> Facts:
-        """What an original's header says. Raises as opening and inspecting it do."""
-        with await self.originals.open(key) as original:
-            head = original.head
-            return await self.workers.inspect(original.fd, head.length_bytes, f"{head.version} {key}")
 
 
 def _guard(settings: Settings, now: Callable[[], float]) -> Guard:

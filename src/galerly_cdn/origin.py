@@ -148,8 +148,8 @@ class Origin:
         job = first.of(picture for one in jobs for picture in one.pictures)
         started_s = self._clock()
         with await self._originals.open(key) as original:
-            token = _token(key, original)
-            pictures = self._renderer.warm(original.fd, original.head.length_bytes, job, token)
+            head = original.head
+            pictures = self._renderer.warm(original.fd, head.length_bytes, job, head.token(key))
             async with contextlib.aclosing(pictures):
                 async for rendered, body in pictures:
                     wanted = Wanted(key, rendered.target)
@@ -187,10 +187,9 @@ class Origin:
     async def _render(self, wanted: Wanted, took: _Stages) -> Rendition:
         with await self._originals.open(wanted.key) as original:
             took.ended("open")
-            job = self.recipes[wanted.target].job
-            rendered, body = await self._renderer.render(
-                original.fd, original.head.length_bytes, job, _token(wanted.key, original)
-            )
+            head, job = original.head, self.recipes[wanted.target].job
+            token = head.token(wanted.key)
+            rendered, body = await self._renderer.render(original.fd, head.length_bytes, job, token)
             took.ended("render")
             return self._rendition(wanted, original, rendered, body)
 
@@ -249,10 +248,6 @@ class _Stages:
         now_s = self._clock()
         self.stages_ms[stage] = _ms(self._began_s, now_s)
         self._began_s = now_s
-
-
-def _token(key: str, original: Original) -> str:
-    return f"{original.head.version} {key}"
 
 
 def _ms(began_s: float, ended_s: float) -> float:
