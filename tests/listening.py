@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from galerly_cdn.deliver import Response
     from galerly_cdn.errors import GalerlyError
-    from galerly_cdn.listener import Application, Receive, Scope, Send
+    from galerly_cdn.listener import Application
+    from galerly_cdn.request import Receive, Scope, Send
 
 GUARD_S = 20.0
 """No test waits for this; it only keeps a failing one from hanging."""
