@@ -43,8 +43,6 @@ T = TypeVar("T")
 
 Outcome = Literal["created", "replaced", "unchanged"]
 
-DIGESTS = ("md5", "sha256", "sha512", "sha1")
-"""The checksums an upload may bring, by the names of `hashlib`."""
 _AT_ONCE = 16
 """Requests to the store under way for one purge."""
 
@@ -153,6 +151,7 @@ class Archive:
     ) -> Accepted:
         """Take an original: whole, as its `digests` say, and decodable; or leave all as it was.
 
+        `digests` are by the names of `hashlib`, and of its lengths (`digests.LENGTHS_BYTES`).
         Uploading the same bytes again is no fault. Raises `MalformedKey`, `UploadTooLarge`, `EmptyUpload`,
         `ChecksumMismatch`, `Unrenderable` with its reason, `OriginalExists`, `KeyNotHeld`, and as the
         store does.
