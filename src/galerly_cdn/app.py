@@ -152,17 +152,8 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
 
     On leaving, fills under way are finished, the workers end, and the access log is written out.
     """
-    counters = Counters()
-    lines = AccessLog(sys.stdout.buffer, counters)
-    telemetry = Telemetry(
-        counters,
-        lines if settings.access_log else None,
-        audit=lines,
-        traffic=Traffic() if settings.admin_port >= 0 else None,
-        wall=time.time,  # noqa: TID251 - the rim
-        monotonic=time.monotonic,
-    )
-    workers = Workers(settings, counters.count)
+    telemetry = _telemetry(settings)
+    workers = Workers(settings, telemetry.counters.count)
     try:
         hello = await workers.start()
         wheel.check(hello.libvips)
@@ -186,6 +177,21 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
     finally:
         await workers.close(settings.drain_s)
         telemetry.close()
+
+
+def _telemetry(settings: Settings) -> Telemetry:
+    """What is reported to; lines are written where somebody has something to say."""
+    counters = Counters()
+    has_admin = settings.admin_port >= 0
+    lines = AccessLog(sys.stdout.buffer, counters) if settings.access_log or has_admin else None
+    return Telemetry(
+        counters,
+        lines if settings.access_log else None,
+        audit=lines,
+        traffic=Traffic() if has_admin else None,
+        wall=time.time,  # noqa: TID251 - the rim
+        monotonic=time.monotonic,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -39,7 +39,9 @@ def load(
     Raises `SettingsError` with one line for every unknown or impossible setting.
     """
     variables = os.environ if environment is None else environment
-    layers: list[tuple[str, dict[str, Any]]] = []
+    layers: list[tuple[str, dict[str, Any]]] = [
+        (one, {"store_endpoint": variables[one]}) for one in _ENDPOINTS if variables.get(one)
+    ]
     problems: list[str] = []
     if file is not None:
         layers.append((str(file), _read_file(file)))
@@ -47,9 +49,6 @@ def load(
     layers.append(("--", {name: value for name, value in (options or {}).items() if value is not None}))
     values: dict[str, Any] = {}
     origin = {setting.name: "default" for setting in DESCRIBED}
-    for variable in _ENDPOINTS:
-        if variables.get(variable):
-            values["store_endpoint"], origin["store_endpoint"] = variables[variable], variable
     for place, layer in layers:
         for name, raw in layer.items():
             try:

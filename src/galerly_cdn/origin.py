@@ -132,6 +132,10 @@ class Origin:
                     return
         raise Unsettled
 
+    def is_current(self, record: Record, version: str) -> bool:
+        """Whether a rendition was made from this version of its original by the present recipe."""
+        return record.is_current(version, self.recipes[record.target].digest)
+
     def is_filling(self, wanted: Wanted) -> bool:
         """Whether it is being made already: asking for it now would start nothing."""
         return wanted in self._fills
@@ -216,8 +220,7 @@ class Origin:
     async def _stored(self, wanted: Wanted, version: str) -> Rendition | None:
         """The rendition the store has, if it is current."""
         found = await self._renditions.get(wanted.key, wanted.target)
-        is_current = found and found.record.is_current(version, self.recipes[wanted.target].digest)
-        return found if is_current else None
+        return found if found and self.is_current(found.record, version) else None
 
     def _warmed(self, rendition: Rendition, started_s: float, *, was_there: bool) -> Warmed:
         record = rendition.record
