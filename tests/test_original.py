@@ -233,7 +233,7 @@ def scope(path: str = PATH) -> dict[str, Any]:
 
 @pytest.mark.parametrize("error", [Unsettled("replaced"), StoreUnreachable("gone"), OSError("what")])
 async def test_an_original_that_fails_midway_is_never_an_answer_that_looks_whole(
-    cdn: SmallCdn, error: Exception
+    cdn: SmallCdn, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await cdn.ask(PATH, "HEAD")
 
@@ -241,7 +241,7 @@ async def test_an_original_that_fails_midway_is_never_an_answer_that_looks_whole
         yield CONTENT[:1000]
         raise error
 
-    cdn.originals.read = failing  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(cdn.originals, "read", failing)
     outcome = Outcome()
     await cdn.application(scope(), outcome.receive, outcome.send)
     assert outcome.messages[0]["status"] == 200
@@ -252,13 +252,15 @@ async def test_an_original_that_fails_midway_is_never_an_answer_that_looks_whole
     assert cdn.counters.snapshot()[record.reason] == 1
 
 
-async def test_a_stream_that_is_short_is_never_an_answer_that_looks_whole(cdn: SmallCdn) -> None:
+async def test_a_stream_that_is_short_is_never_an_answer_that_looks_whole(
+    cdn: SmallCdn, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await cdn.ask(PATH, "HEAD")
 
     async def short(*_: object) -> AsyncGenerator[bytes, None]:
         yield CONTENT[:-1]
 
-    cdn.originals.read = short  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(cdn.originals, "read", short)
     outcome = Outcome()
     await cdn.application(scope(), outcome.receive, outcome.send)
     assert not outcome.is_whole
