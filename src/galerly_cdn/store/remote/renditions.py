@@ -9,6 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn import disposition
+from galerly_cdn.cache import Coalescer
 from galerly_cdn.errors import (
     KeyNotHeld,
     NoSuchOriginal,
@@ -33,9 +34,17 @@ class RemoteRenditions:
     def __init__(self, bucket: Bucket, count: Callable[[str], None]) -> None:
         self._bucket = bucket
         self._count = count
+        self._reads: Coalescer[tuple[str, Target], Rendition | None] = Coalescer()
 
     async def get(self, key: str, target: Target) -> Rendition | None:
-        """The stored rendition, verified; None if there is none, or it cannot be read as it was put."""
+        """The stored rendition, verified; None if there is none, or it cannot be read as it was put.
+
+        Any number who ask while it is being read are one request to the store, and share one rendition.
+        """
+        found, _ = await self._reads.run((key, target), lambda: self._read(key, target))
+        return found
+
+    async def _read(self, key: str, target: Target) -> Rendition | None:
         try:
             found, body = await self._bucket.read(target.rendition_key(key))
         except NoSuchOriginal:
@@ -55,7 +64,7 @@ class RemoteRenditions:
         try:
             await self._put(rendition, creates=True)
         except OriginalExists:
-            winner = await self.get(record.key, record.target)
+            winner = await self._read(record.key, record.target)  # as it is now, not as it was being read
             if winner is not None and winner.record.is_current(record.version, record.recipe):
                 return winner
             await self._put(rendition, creates=False)
