@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         Mapping,
     )
 
-    from galerly_cdn.model import Head, Rendered, Rendition
+    from galerly_cdn.model import Head, Record, Rendered
     from galerly_cdn.origin import Recipe, Warmed
     from galerly_cdn.store import Renditions, WritableOriginals
     from galerly_cdn.store.spool import Spool
@@ -193,7 +193,7 @@ class Archive:
     async def inspect(self, key: str) -> Inspection:
         """What is stored of an original, from which version and recipe. Raises as `facts` does."""
         head, facts = await self._looked_into(key)
-        found = await self._each(lambda target: self._renditions.get(key, target))
+        found = await self._each(lambda target: self._renditions.record(key, target))
         renditions = tuple(self._stored(one, head.version) for one in found.values() if one)
         return Inspection(key, head.version, head.length_bytes, facts, renditions)
 
@@ -267,8 +267,7 @@ class Archive:
         targets = sorted(self._recipes, key=str)
         return dict(zip(targets, await asyncio.gather(*map(one, targets)), strict=True))
 
-    def _stored(self, found: Rendition, version: str) -> Stored:
-        record = found.record
+    def _stored(self, record: Record, version: str) -> Stored:
         return Stored(
             target=str(record.target),
             format=record.format,

@@ -44,19 +44,10 @@ class RemoteRenditions:
         found, _ = await self._reads.run((key, target), lambda: self._read(key, target))
         return found
 
-    async def _read(self, key: str, target: Target) -> Rendition | None:
-        try:
-            found, body = await self._bucket.read(target.rendition_key(key))
-        except NoSuchOriginal:
-            return None
-        except (StoreRefused, StoreUnreachable):
-            self._count("rendition-unreadable")
-            return None
-        record = _record(key, target, len(body), dict(found.attributes))
-        if record is None or record.md5 != hashlib.md5(body, usedforsecurity=False).hexdigest():
-            self._count("rendition-corrupt")
-            return None
-        return Rendition(record, body)
+    async def record(self, key: str, target: Target) -> Record | None:
+        """What the object's metadata says; None if there is none, or it is no rendition of ours."""
+        found = await self._asked(key, target, head=True)
+        return found[0] if found else None
 
     async def put(self, rendition: Rendition) -> Rendition:
         """Store it, unless what is stored was made of the same version by the same recipe."""
@@ -79,6 +70,31 @@ class RemoteRenditions:
         except NoSuchOriginal:
             return False
         return True
+
+    async def _read(self, key: str, target: Target) -> Rendition | None:
+        found = await self._asked(key, target, head=False)
+        if found is None:
+            return None
+        record, body = found
+        if record.md5 != hashlib.md5(body, usedforsecurity=False).hexdigest():
+            self._count("rendition-corrupt")
+            return None
+        return Rendition(record, body)
+
+    async def _asked(self, key: str, target: Target, *, head: bool) -> tuple[Record, bytes] | None:
+        """A record, and the body unless the object's `head` alone is asked for."""
+        try:
+            found, body = await self._bucket.read(target.rendition_key(key), {"head": head})
+        except NoSuchOriginal:
+            return None
+        except (StoreRefused, StoreUnreachable):
+            self._count("rendition-unreadable")
+            return None
+        record = _record(key, target, found.meta["size"], dict(found.attributes))
+        if record is None:
+            self._count("rendition-corrupt")
+            return None
+        return record, body
 
     async def _put(self, rendition: Rendition, *, creates: bool) -> None:
         record = rendition.record
