@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.deliver import Response
     from galerly_cdn.errors import GalerlyError
-    from galerly_cdn.listener import Receive, Scope, Send
+    from galerly_cdn.request import Receive, Scope, Send
 
 
 def _listener(host: str = "127.0.0.1", port: int = 0) -> Listener:

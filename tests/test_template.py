@@ -263,7 +263,8 @@ def test_nothing_of_private_galleries_is_there_without_them() -> None:
 )
 def test_originals_are_handed_out_as_downloads_to_whom_the_settings_say(
     prefixes: tuple[str, ...],
-    sign_originals: bool,  # noqa: FBT001
+    *,
+    sign_originals: bool,
     patterns: dict[str, str],
     private: Settings,
 ) -> None:
@@ -322,7 +323,7 @@ def test_the_functions_are_those_of_the_settings(private: Settings) -> None:
 
 
 @pytest.mark.parametrize("with_keys", [False, True])
-def test_lambda_edge_takes_the_function_s_place(with_keys: bool, private: Settings) -> None:  # noqa: FBT001
+def test_lambda_edge_takes_the_function_s_place(*, with_keys: bool, private: Settings) -> None:
     settings = private if with_keys else Settings()
     text = template.render(settings, with_lambda_edge=True)
     resources = cloudformation.read(text)["Resources"]

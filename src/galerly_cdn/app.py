@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from galerly_cdn.admin.side import Side
     from galerly_cdn.asgi import Handler
     from galerly_cdn.config import Settings
-    from galerly_cdn.model import Facts, SizeRule
+    from galerly_cdn.model import SizeRule
     from galerly_cdn.roots import Roots
     from galerly_cdn.store import Originals, Renditions, WritableOriginals
 
@@ -103,18 +103,12 @@ class Cdn:
         from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time
 
         links = Links(sizes=settings.sizes)
-        return Browse(self.originals, renditions, self.inspect, links, is_public=settings.browse).answer
+        return Browse(self.originals, renditions, self.archive.facts, links, is_public=settings.browse).answer
 
     def _route(self, raw_path: bytes) -> Handler:
         if self._page is not None and (raw_path == b"/" or raw_path.startswith(b"/-/")):
             return self._page
         return self.edge.answer
-
-    async def inspect(self, key: str) -> Facts:
-        """What an original's header says. Raises as opening and inspecting it do."""
-        with await self.originals.open(key) as original:
-            head = original.head
-            return await self.workers.inspect(original.fd, head.length_bytes, f"{head.version} {key}")
 
 
 def _guard(settings: Settings, now: Callable[[], float]) -> Guard:
@@ -158,17 +152,8 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
 
     On leaving, fills under way are finished, the workers end, and the access log is written out.
     """
-    counters = Counters()
-    lines = AccessLog(sys.stdout.buffer, counters)
-    telemetry = Telemetry(
-        counters,
-        lines if settings.access_log else None,
-        audit=lines,
-        traffic=Traffic() if settings.admin_port >= 0 else None,
-        wall=time.time,  # noqa: TID251 - the rim
-        monotonic=time.monotonic,
-    )
-    workers = Workers(settings, counters.count)
+    telemetry = _telemetry(settings)
+    workers = Workers(settings, telemetry.counters.count)
     try:
         hello = await workers.start()
         wheel.check(hello.libvips)
@@ -192,6 +177,21 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
     finally:
         await workers.close(settings.drain_s)
         telemetry.close()
+
+
+def _telemetry(settings: Settings) -> Telemetry:
+    """What is reported to; lines are written where somebody has something to say."""
+    counters = Counters()
+    has_admin = settings.admin_port >= 0
+    lines = AccessLog(sys.stdout.buffer, counters) if settings.access_log or has_admin else None
+    return Telemetry(
+        counters,
+        lines if settings.access_log else None,
+        audit=lines,
+        traffic=Traffic() if has_admin else None,
+        wall=time.time,  # noqa: TID251 - the rim
+        monotonic=time.monotonic,
+    )
 
 
 @contextlib.asynccontextmanager
