@@ -19,8 +19,8 @@ from PIL import Image, ImageCms, ImageOps
 from benchmarks import photographs
 from benchmarks.report import Report
 from benchmarks.sampling import interleave, ratios, spread
-from galerly_cdn.app import recipes
 from galerly_cdn.config import Settings
+from galerly_cdn.jobs import recipes
 from galerly_cdn.model import Format, Size, Target
 from galerly_cdn.render import process, worker
 

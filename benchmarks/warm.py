@@ -18,8 +18,8 @@ from benchmarks import photographs, proc
 from benchmarks.render import by_round
 from benchmarks.report import Report
 from benchmarks.sampling import interleave, spread
-from galerly_cdn.app import recipes
 from galerly_cdn.config import Settings
+from galerly_cdn.jobs import recipes
 from galerly_cdn.model import Format, Target
 from galerly_cdn.render.workers import Workers
 

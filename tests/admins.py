@@ -16,9 +16,9 @@ from galerly_cdn.admin.metrics import Metrics
 from galerly_cdn.admin.routes import routes
 from galerly_cdn.admin.service import Service
 from galerly_cdn.admin.warming import Warming
-from galerly_cdn.app import pages
 from galerly_cdn.archive import Archive
 from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, UnsupportedFormat
+from galerly_cdn.jobs import pages
 from galerly_cdn.model import Facts
 from galerly_cdn.private import Guard
 from galerly_cdn.store import Invitation

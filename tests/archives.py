@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from galerly_cdn.app import recipes
 from galerly_cdn.archive import Archive
 from galerly_cdn.config import Settings
+from galerly_cdn.jobs import recipes
 from galerly_cdn.model import Facts, Format, Record, Rendition
 from galerly_cdn.store.deposit import FolderDeposit
 from galerly_cdn.url import checked_key

@@ -21,7 +21,8 @@ BURN = f"import time\nwhile time.process_time() < {BURN_S}: pass\n"
 
 
 @pytest.mark.parametrize(
-    "name", ["render", "warm", "server", "hit", "sweep", "memory", "start", "upload", "remote"]
+    "name",
+    ["render", "warm", "server", "hit", "sweep", "memory", "start", "upload", "remote", "cold_start"],
 )
 def test_every_benchmark_explains_itself(name: str) -> None:
     told = subprocess.run(

@@ -15,8 +15,8 @@ from typing import IO
 
 import pytest
 
-from galerly_cdn.app import recipes
 from galerly_cdn.config import Settings
+from galerly_cdn.jobs import recipes
 from galerly_cdn.store.deposit import FolderDeposit
 from galerly_cdn.url import checked_key
 from tests.shelves import opened

@@ -30,8 +30,8 @@ LOCK = wheels.read_lock(
 RIGHT = ["one-1.2-py3-none-any.whl", "two_part-3.0-cp313-cp313-manylinux_2_28_aarch64.whl"]
 
 
-def check(names: Iterable[str], machine: str = "aarch64") -> None:
-    wheels.check([Path(name) for name in names], LOCK, machine)
+def check(names: Iterable[str]) -> None:
+    wheels.check([Path(name) for name in names], LOCK, wheels.LAMBDA)
 
 
 def test_a_lock_is_read_entry_by_entry() -> None:
@@ -120,7 +120,7 @@ def test_pip_is_held_to_the_lock_and_to_lambda_s_machine(
 
     monkeypatch.setattr(subprocess, "run", pip)
     with pytest.raises(BuildFailed, match="is missing"):
-        wheels.fetch(wheels.lambda_lock(), "aarch64", tmp_path)
+        wheels.fetch(wheels.lambda_lock(), wheels.LAMBDA, tmp_path)
     assert all({"--require-hashes", "--no-deps"} <= set(command) for command in asked)
     download = next(command for command in asked if "download" in command)
     assert "--only-binary=:all:" in download
@@ -137,7 +137,7 @@ def test_pip_s_own_words_end_the_build(monkeypatch: pytest.MonkeyPatch, tmp_path
 
     monkeypatch.setattr(subprocess, "run", pip)
     with pytest.raises(BuildFailed) as raised:
-        wheels.fetch(LOCK, "aarch64", tmp_path)
+        wheels.fetch(LOCK, wheels.LAMBDA, tmp_path)
     assert raised.value.detail == "pip download: ERROR: hashes do not match"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ import pytest
 import yaml
 
 from galerly_cdn import deliver, keyring, layers
-from galerly_cdn.aws import template, viewer
+from galerly_cdn.aws import emf, template, viewer
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import SettingsError, UnknownPath
+from galerly_cdn.render import process
 from tests import cloudformation
 
 if TYPE_CHECKING:
@@ -150,7 +152,7 @@ LOG = ("logs:CreateLogStream", "logs:PutLogEvents")
         (
             "JanitorRole",
             (RESIZE - {("s3:PutObject", "${BucketName}/resized/*")})
-            | {("s3:DeleteObject", "${BucketName}/resized/*")}
+            | {("s3:DeleteObject", "${BucketName}/resized/*"), ("s3:ListBucketVersions", "${BucketName}")}
             | {("cloudfront:CreateInvalidation", "distribution/${Distribution}")}
             | {(one, "JanitorLogs.Arn") for one in LOG}
             | {(one, "JanitorQueue.Arn") for one in TAKE},
@@ -352,19 +354,60 @@ def test_new_code_is_a_new_version() -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_s_handler_is_in_the_package(name: str) -> None:
+    module, _, function = properties(name)["Handler"].rpartition(".")
+    spec = importlib.util.find_spec(module)
+    assert spec
+    assert spec.origin
+    assert f"\ndef {function}(event" in Path(spec.origin).read_text()
+
+
+def test_what_a_dying_resizer_stored_is_there_when_the_janitor_comes() -> None:
+    assert properties("Resizer")["Timeout"] < properties("JanitorQueue")["DelaySeconds"]
+
+
+def metrics(told: object) -> Iterator[dict[str, Any]]:
+    """Everything that names a metric of ours, wherever it stands."""
+    if isinstance(told, list):
+        for one in told:
+            yield from metrics(one)
+    if isinstance(told, dict):
+        if told.get("Namespace") == emf.NAMESPACE:
+            yield told
+        for one in told.values():
+            yield from metrics(one)
+
+
+def test_the_metrics_that_alarms_are_about_are_those_that_the_functions_tell() -> None:
+    found = list(metrics(RESOURCES))
+    assert {(one["MetricName"], one["Dimensions"][0]["Value"]["Ref"]) for one in found} == {
+        ("RenditionBytes", "Resizer"),
+        ("RenditionBytes", "PrewarmFunction"),
+        ("StoredButUnreadable", "Resizer"),
+    }
+    assert {one["MetricName"] for one in found} <= set(emf.UNITS)
+    assert {one["Dimensions"][0]["Name"] for one in found} == {"FunctionName"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_settings_reach_the_functions_as_they_are(name: str) -> None:
     chosen = Settings(
-        sizes=("a 10x10 webp=70", "2000x2000"), keep_copyright=True, max_megapixels=150, lost_header=True
+        sizes=("a 10x10 webp=70", "2000x2000"),
+        keep_copyright=True,
+        max_megapixels=150,
+        lost_header=True,
     )
     resources = cloudformation.read(template.render(chosen))["Resources"]
     variables = properties(name, resources)["Environment"]["Variables"]
     assert variables.pop("GALERLY_STORE") == {"Fn::Sub": "s3://${BucketName}"}
     variables.pop("GALERLY_DISTRIBUTION", None)
+    assert {one: variables.pop(one) for one in process.ENVIRONMENT} == process.ENVIRONMENT
     assert layers.load(environment=variables).settings == chosen
 
 
 def test_what_is_the_default_is_not_said() -> None:
-    assert list(properties("Resizer")["Environment"]["Variables"]) == ["GALERLY_STORE"]
+    variables = properties("Resizer")["Environment"]["Variables"]
+    assert list(variables) == [*process.ENVIRONMENT, "GALERLY_STORE"]
 
 
 def test_the_headers_are_those_of_the_edge_on_one_machine() -> None:

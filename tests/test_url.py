@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 import unicodedata
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from galerly_cdn import url
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import (
     FormatNotAllowed,
@@ -227,6 +229,45 @@ def test_parse_and_format_are_inverses(target: Target, key: str) -> None:
     assert isinstance(asked, PictureRequest)
     assert (asked.target, asked.key) == (target, key)
     assert parse(format_original(key).encode("ascii"), ALLOWED) == OriginalRequest(key)
+
+
+@given(targets, keys)
+def test_what_a_cdn_asks_a_store_for_is_what_is_stored(target: Target, key: str) -> None:
+    path = url.format_stored(target, key)
+    assert unquote(path) == f"/resized/{target.rendition_key(key)}"
+    assert set(path.replace("%", "").encode()) <= set(UNRESERVED + b"/")
+    assert url.parse_stored(path.encode(), ALLOWED) == (target, key)
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        (b"/resize/800x600/g/a.jpg", UnknownPath),
+        (b"/resized", UnknownPath),
+        (b"/original/g/a.jpg", UnknownPath),
+        (b"/resized/thumbnail/g/a.jpg", SizeNotAllowed),
+        (b"/resized/thumbnail.webp/g/a.jpg", SizeNotAllowed),
+        (b"/resized/801x600/g/a.jpg", SizeNotAllowed),
+        (b"/resized/0800x600/g/a.jpg", SizeNotAllowed),
+        (b"/resized/800x600.gif/g/a.jpg", FormatNotAllowed),
+        (b"/resized/800x600", MalformedKey),
+        (b"/resized/800x600/", MalformedKey),
+        (b"/resized/800x600/a//b", MalformedKey),
+        (b"/resized/800x600/../originals/a", MalformedKey),
+        (b"/resized/800x600/a%2fb", MalformedKey),
+        (b"/resized/800x600/a b", MalformedKey),
+        (b"/originals/", MalformedKey),
+    ],
+)
+def test_every_other_path_in_a_store_is_refused_by_its_own_reason(
+    path: bytes, error: type[GalerlyError]
+) -> None:
+    with pytest.raises(error):
+        url.parse_stored(path, ALLOWED)
+
+
+def test_an_original_is_found_where_a_store_has_it() -> None:
+    assert url.parse_stored(b"/originals/g/a%20b.jpg", ALLOWED) == (None, "g/a b.jpg")
 
 
 @given(keys)

@@ -14,29 +14,28 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galerly_cdn import listener, roots, stores
+from galerly_cdn import jobs, listener, roots, stores
 from galerly_cdn.archive import Archive
 from galerly_cdn.asgi import Application
 from galerly_cdn.edge import Edge
 from galerly_cdn.links import Links
 from galerly_cdn.misses import Misses
-from galerly_cdn.model import Job, Picture, Target, replaced
-from galerly_cdn.origin import Origin, Recipe
+from galerly_cdn.model import replaced
+from galerly_cdn.origin import Origin
 from galerly_cdn.original import Downloads
 from galerly_cdn.private import Guard
-from galerly_cdn.render import recipe, wheel
+from galerly_cdn.render import wheel
 from galerly_cdn.render.workers import Workers
 from galerly_cdn.store.readonly import ReadOnlyOriginals
 from galerly_cdn.telemetry import AccessLog, Counters, Telemetry, Traffic
 from galerly_cdn.url import AllowList, checked_key, is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable
 
     from galerly_cdn.admin.side import Side
     from galerly_cdn.asgi import Handler
     from galerly_cdn.config import Settings
-    from galerly_cdn.model import SizeRule
     from galerly_cdn.roots import Roots
     from galerly_cdn.store import Originals, Renditions, WritableOriginals
 
@@ -63,7 +62,7 @@ class Cdn:
             originals=originals,
             renditions=renditions,
             renderer=workers,
-            recipes=recipes(settings, libvips),
+            recipes=jobs.recipes(settings, libvips),
             clock=telemetry.monotonic,
             count=telemetry.counters.count,
         )
@@ -90,7 +89,7 @@ class Cdn:
             decoder=self.workers,
             recipes=self.origin.recipes,
             max_bytes=self._settings.max_original_bytes,
-            warm=functools.partial(self.origin.warm, targets=pages(self._settings)),
+            warm=functools.partial(self.origin.warm, targets=jobs.pages(self._settings)),
             check=lambda key: guard.checked(checked_key(key)),
             forget=self.edge.forget,
         )
@@ -123,27 +122,6 @@ def _guard(settings: Settings, now: Callable[[], float]) -> Guard:
 
     keys = keyring.load(Path(settings.public_keys))
     return guard(verifier=Verifier(keys, settings.public_urls))
-
-
-def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:
-    """A render job and its digest for every target of the allow-list."""
-    made = {}
-    for rule in settings.size_rules:
-        for chosen in (None, *rule.qualities):
-            target = Target(rule.size, chosen)
-            job = job_of(rule, target, settings)
-            made[target] = Recipe(job, recipe.digest(job, libvips))
-    return made
-
-
-def pages(settings: Settings) -> list[Target]:
-    """What pages ask for: every size in the original's own format and those that `Accept` may choose."""
-    return sorted((one for rule in settings.size_rules for one in rule.targets), key=str)
-
-
-def job_of(rule: SizeRule, target: Target, settings: Settings) -> Job:
-    """The render job of one target."""
-    return Job((Picture(target, rule.qualities),), settings.limits, settings.keep_copyright)
 
 
 @contextlib.asynccontextmanager

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from galerly_cdn import listener
-from galerly_cdn.app import job_of
+from galerly_cdn.jobs import job_of
 from galerly_cdn.render import wheel
 from galerly_cdn.render.workers import Workers
 from galerly_cdn.telemetry import Counters

@@ -149,6 +149,17 @@ def original(found: Download, asked: Conditions, settings: Settings, *, is_priva
     return Response(extent.status, headers, stream=stream)
 
 
+def elsewhere(location: str, settings: Settings) -> Response:
+    """302: this viewer finds the picture there now; nobody is to remember it."""
+    headers: Headers = [
+        (b"location", location.encode("ascii")),
+        (b"cache-control", b"private, no-store"),
+        *_SANDBOX,
+        *_embedding(settings),
+    ]
+    return Response(302, headers)
+
+
 def _private(headers: Headers, lifetime: bytes) -> Headers:
     """The headers without what lets other sites read an answer, and with another lifetime."""
     return [

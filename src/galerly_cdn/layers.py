@@ -194,6 +194,12 @@ def _tokens(place: str, text: str) -> tuple[str, ...]:
     return tokens
 
 
+def function_memory_bytes(environment: Mapping[str, str] | None = None) -> int:
+    """What AWS lets the Lambda function hold that this process is. Raises `KeyError` where it is none."""
+    variables = os.environ if environment is None else environment
+    return int(variables["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]) * 1024 * 1024
+
+
 def _spelt(place: str, name: str) -> str:
     if place == PREFIX:
         return PREFIX + name.upper()

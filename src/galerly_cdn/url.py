@@ -32,6 +32,8 @@ _PCHAR_PUNCTUATION = "!$&'()*+,;=:@-._~"
 _ENCODED_KEY = re.compile(rb"(?:[A-Za-z0-9!$&'()*+,;=:@\-._~/]|%[0-9A-Fa-f]{2})+")
 _RESIZE = b"/resize/"
 _ORIGINAL = b"/original/"
+_RESIZED = b"/resized/"
+_ORIGINALS = b"/originals/"
 
 
 class PictureRequest(Value, frozen=True):
@@ -112,6 +114,31 @@ def format_path(target: Target, key: str) -> str:
 def format_original(key: str) -> str:
     """The canonical path of an original: the inverse of `parse`."""
     return f"/original/{format_key(key)}"
+
+
+def parse_stored(raw_path: bytes, allowed: AllowList) -> tuple[Target | None, str]:
+    """The path by which a CDN asks a store for a rendition, percent-encoded: `/resized/800x600.webp/{key}`.
+
+    Target and key; no target: an original, `/originals/{key}`. Nothing is stored under a size's name.
+    Raises as `parse`.
+    """
+    if raw_path.startswith(_ORIGINALS):
+        return None, parse_key(raw_path[len(_ORIGINALS) :])
+    if not raw_path.startswith(_RESIZED):
+        raise UnknownPath
+    segment, _, encoded = raw_path[len(_RESIZED) :].partition(b"/")
+    _, target = allowed.find(segment)
+    if str(target).encode() != segment:
+        raise SizeNotAllowed
+    return target, parse_key(encoded)
+
+
+def format_stored(target: Target, key: str) -> str:
+    """The path of a rendition as a CDN asks a store for it: the inverse of `parse_stored`.
+
+    Spelt as S3 signs it: RFC 3986's unreserved characters bare, all else escaped (decision 15).
+    """
+    return "/resized/" + quote(target.rendition_key(key), safe="/")
 
 
 def parse_key(encoded: bytes) -> str:

@@ -22,6 +22,7 @@ from galerly_cdn.model import Value
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from galerly_cdn.aws.wheels import Machine
     from galerly_cdn.config import Settings
 
 MAX_ZIP_BYTES = 16_000_000
@@ -44,11 +45,11 @@ class Built(Value, frozen=True):
 
 
 def build(
-    settings: Settings, out: Path, *, with_lambda_edge: bool = False, machine: str = "aarch64"
+    settings: Settings, out: Path, *, with_lambda_edge: bool = False, machine: Machine = wheels.LAMBDA
 ) -> Built:
     """Write `resizer.zip`, `viewer.js` and `template.yaml`. Raises `BuildFailed`, `SettingsError`, `OSError`.
 
-    `machine` is aarch64, as the template asks for, or x86_64 to try the package where that is at hand.
+    `machine` is Lambda's, or `wheels.here()` to try the package.
     """
     text = template.render(settings, with_lambda_edge=with_lambda_edge)
     make = viewer.lambda_edge if with_lambda_edge else viewer.function

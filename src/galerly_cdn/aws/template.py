@@ -19,6 +19,7 @@ from galerly_cdn.aws import viewer
 from galerly_cdn.config import DESCRIBED, PREFIX
 from galerly_cdn.errors import SettingsError, UnknownPath
 from galerly_cdn.model import Value
+from galerly_cdn.render import process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,10 +155,11 @@ def _spoken(prefix: str) -> str:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """The settings as variables, as `config.load` reads them."""
+    """libvips' variables, as workers have them, and the settings, as `layers.load` reads them."""
     defaults = {setting.name: setting.default for setting in DESCRIBED}
     chosen = {name: getattr(settings, name) for name in _RENDERING}
-    return {PREFIX + name.upper(): _spelt(value) for name, value in chosen.items() if value != defaults[name]}
+    told = {PREFIX + name.upper(): _spelt(value) for name, value in chosen.items() if value != defaults[name]}
+    return process.ENVIRONMENT | told
 
 
 def _spelt(value: object) -> str:

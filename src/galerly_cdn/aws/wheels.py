@@ -7,6 +7,7 @@ only fails when the first picture is asked for.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-PYTHON = (3, 13)
 _GLIBC = 34
 """Amazon Linux 2023, on which Lambda's python3.13 runs, has glibc 2.34."""
 _TOOLS = {"setuptools"}
@@ -28,6 +28,25 @@ _TOOLS = {"setuptools"}
 _SOURCES = {"pyvips"}
 """Published as source alone, and all Python. Asked for wheels only, pip would find one of 2.1.0."""
 _WHEEL = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(-[0-9][^-]*)?-(?P<tags>[^-]+-[^-]+-[^-]+)\.whl")
+
+
+class Machine(Value, frozen=True):
+    """What wheels are for: a processor as Linux names it, and CPython's version."""
+
+    name: str
+    python: tuple[int, int]
+
+    def __str__(self) -> str:
+        return f"python{self.python[0]}.{self.python[1]} for {self.name}"
+
+
+LAMBDA = Machine("aarch64", (3, 13))
+"""As the template asks for."""
+
+
+def here() -> Machine:
+    """This one, where the package may be tried."""
+    return Machine(platform.machine(), sys.version_info[:2])
 
 
 class Pinned(Value, frozen=True):
@@ -50,8 +69,8 @@ def lambda_lock() -> tuple[Pinned, ...]:
     return read_lock(resources.files("galerly_cdn.aws").joinpath("lambda.txt").read_text("utf-8"))
 
 
-def fetch(lock: Iterable[Pinned], machine: str, folder: Path) -> tuple[Path, ...]:
-    """The wheels of `lock` for `machine` (aarch64, x86_64), in `folder`, sorted. Raises `BuildFailed`."""
+def fetch(lock: Iterable[Pinned], machine: Machine, folder: Path) -> tuple[Path, ...]:
+    """The wheels of `lock` for a machine, in `folder`, sorted. Raises `BuildFailed`."""
     kinds: dict[str, list[Pinned]] = {"tools": [], "sources": [], "wheels": []}
     for one in lock:
         kind = "tools" if one.name in _TOOLS else "sources" if one.name in _SOURCES else "wheels"
@@ -68,7 +87,7 @@ def fetch(lock: Iterable[Pinned], machine: str, folder: Path) -> tuple[Path, ...
     return found
 
 
-def check(wheels: Iterable[Path], lock: Iterable[Pinned], machine: str) -> None:
+def check(wheels: Iterable[Path], lock: Iterable[Pinned], machine: Machine) -> None:
     """Raise `BuildFailed` unless the wheels are exactly those of the lock, and run on `machine`."""
     wanted = {(one.name, one.version) for one in lock}
     problems = []
@@ -80,23 +99,24 @@ def check(wheels: Iterable[Path], lock: Iterable[Pinned], machine: str) -> None:
             continue
         wanted.remove(pinned)
         if not _runs(told["tags"], machine):
-            problems.append(f"{wheel.name} does not run on python{PYTHON[0]}.{PYTHON[1]} for {machine}")
+            problems.append(f"{wheel.name} does not run on {machine}")
     problems += [f"{name} {version} is missing" for name, version in sorted(wanted)]
     if problems:
         raise BuildFailed("; ".join(problems))
 
 
-def _runs(tags: str, machine: str) -> bool:
+def _runs(tags: str, machine: Machine) -> bool:
     """Whether a wheel of these tags (`cp39-abi3-manylinux_2_24_aarch64`) runs there."""
     pythons, abi, platforms = tags.split("-")
+    major, minor = machine.python
     minors = [int(one[3:]) for one in pythons.split(".") if re.fullmatch(r"cp3[0-9]+", one)]
     if abi == "abi3":
-        is_python = any(minor <= PYTHON[1] for minor in minors)
+        is_python = any(one <= minor for one in minors)
     elif abi == "none":
-        is_python = "py3" in pythons.split(".") or PYTHON[1] in minors
+        is_python = "py3" in pythons.split(".") or minor in minors
     else:
-        is_python = abi == f"cp{PYTHON[0]}{PYTHON[1]}" and PYTHON[1] in minors
-    return is_python and any(one == "any" or one in _platforms(machine) for one in platforms.split("."))
+        is_python = abi == f"cp{major}{minor}" and minor in minors
+    return is_python and any(one == "any" or one in _platforms(machine.name) for one in platforms.split("."))
 
 
 def _platforms(machine: str) -> tuple[str, ...]:
@@ -105,9 +125,9 @@ def _platforms(machine: str) -> tuple[str, ...]:
     return (*newest, f"manylinux2014_{machine}")
 
 
-def _machine_options(machine: str) -> list[str]:
-    version = f"{PYTHON[0]}{PYTHON[1]}"
-    tags = [f"--platform={one}" for one in _platforms(machine)]
+def _machine_options(machine: Machine) -> list[str]:
+    version = "".join(map(str, machine.python))
+    tags = [f"--platform={one}" for one in _platforms(machine.name)]
     abis = [f"--abi={one}" for one in (f"cp{version}", "abi3", "none")]
     return ["--only-binary=:all:", "--implementation=cp", f"--python-version={version}", *abis, *tags]
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from galerly_cdn.render.loaders import Image
 
 _STREAMED_ROWS = 256
+_CODEC_PIXEL_BYTES = 10
+"""What libheif and its codec hold of each pixel beside the picture itself; measured."""
 _UNCALIBRATED_INTEROPERABILITY: Final = "R03"
 _ADOBE_COLOR_SPACE: Final = "2"
 _GPS_FIELDS: Final = (
@@ -180,6 +182,8 @@ def _decode_bytes(image: Image, kind: Kind, *, whole: bool) -> int:
             return row_bytes * (image.height if whole else min(image.height, _STREAMED_ROWS))
         case Kind.TIFF:
             return row_bytes * image.height
+        case Kind.AVIF | Kind.HEIC:
+            return (2 * row_bytes + _CODEC_PIXEL_BYTES * image.width) * image.height
         case _:
             return 2 * row_bytes * image.height
 

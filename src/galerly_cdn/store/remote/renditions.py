@@ -18,7 +18,7 @@ from galerly_cdn.errors import (
     StoreUnreachable,
     Unsettled,
 )
-from galerly_cdn.model import IMMUTABLE, Format, Record, Rendition
+from galerly_cdn.model import IMMUTABLE, Format, Record, Rendition, Value
 from galerly_cdn.store.remote import MD5
 
 if TYPE_CHECKING:
@@ -28,6 +28,17 @@ if TYPE_CHECKING:
     from galerly_cdn.store.remote.bucket import Bucket
 
 
+class Stored(Value, frozen=True):
+    """What a store tells of a rendition without its bytes.
+
+    `version` is the original's it was made from, empty for an object that is no rendition of ours;
+    `modified_s` is when it was put, by the store's clock, in seconds of the epoch.
+    """
+
+    version: str
+    modified_s: float
+
+
 class RemoteRenditions:
     """Renditions in a remote store; `count` is told of `rendition-corrupt` and `rendition-unreadable`."""
 
@@ -35,6 +46,14 @@ class RemoteRenditions:
         self._bucket = bucket
         self._count = count
         self._reads: Coalescer[tuple[str, Target], Rendition | None] = Coalescer()
+
+    async def head(self, key: str, target: Target) -> Stored | None:
+        """What is stored, current or not. Raises `StoreRefused`, `StoreUnreachable`."""
+        try:
+            found, _ = await self._bucket.read(target.rendition_key(key), {"head": True})
+        except NoSuchOriginal:
+            return None
+        return Stored(str(found.attributes.get("version", "")), found.meta["last_modified"].timestamp())
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         """The stored rendition, verified; None if there is none, or it cannot be read as it was put.

@@ -1,0 +1,167 @@
+"""What stands before a function that has a URL? A signature is verified, a policy asked, HTTP made an event.
+
+AWS Lambda Developer Guide, "Control access to Lambda function URLs" and "Invoking Lambda function URLs".
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+
+from galerly_cdn.model import Value
+from local_cloudfront.exchange import OriginResponse
+from local_cloudfront.runtime import Crashed, FunctionFailed, Throttled, TimedOut
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from botocore.credentials import Credentials
+
+    from local_cloudfront.exchange import OriginRequest
+
+_CLOUDFRONT = "cloudfront.amazonaws.com"
+_AUTHORIZATION = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=(?P<id>[^/]+)/(?P<scope>[0-9]{8}/[^,]+), ?"
+    r"SignedHeaders=(?P<headers>[^,]+), ?Signature=(?P<signature>[0-9a-f]{64})"
+)
+
+
+class Invocable(Protocol):
+    """What runs the function: `runtime.Runtime`."""
+
+    async def invoke(self, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
+        """Raises `Throttled`, `TimedOut`, `Crashed`, `FunctionFailed`."""
+        ...
+
+
+class Permission(Value, frozen=True):
+    """A statement of the function's resource policy, as `AWS::Lambda::Permission` tells it."""
+
+    action: str
+    principal: str
+    source_arn: str | None = None
+    function_url_auth_type: str | None = None
+    invoked_via_function_url: bool = False
+
+
+class FunctionUrl:
+    """The URL of the function that `runtime` runs, asked by the distribution of `caller_arn`.
+
+    `credentials` are those that CloudFront signs with.
+    """
+
+    def __init__(
+        self,
+        runtime: Invocable,
+        *,
+        permissions: Iterable[Permission],
+        credentials: Credentials,
+        region: str,
+        caller_arn: str,
+    ) -> None:
+        self._runtime = runtime
+        self._permissions = tuple(permissions)
+        self._credentials = credentials
+        self._region = region
+        self._caller_arn = caller_arn
+
+    async def answer(self, request: OriginRequest) -> OriginResponse:
+        """The function's answer, or Lambda's own for it: it never raises."""
+        if not (self._is_signed(request) and self._is_allowed()):
+            return _own(HTTPStatus.FORBIDDEN, "Message", "Forbidden")
+        try:
+            return _answered(await self._runtime.invoke(event(request)))
+        except Throttled:
+            return _own(HTTPStatus.TOO_MANY_REQUESTS, "Reason", "ConcurrentInvocationLimitExceeded")
+        except TimedOut:
+            return _own(HTTPStatus.GATEWAY_TIMEOUT, "Message", "Gateway Timeout")
+        except (Crashed, FunctionFailed, ValueError):
+            return _own(HTTPStatus.BAD_GATEWAY, "Message", "Internal Server Error")
+
+    def _is_allowed(self) -> bool:
+        """Both statements are needed: new URLs since October 2025, CloudFront's since 2026-11-01."""
+        granted = [
+            one
+            for one in self._permissions
+            if one.principal == _CLOUDFRONT and one.source_arn in {None, self._caller_arn}
+        ]
+        return any(
+            one.action == "lambda:InvokeFunctionUrl" and one.function_url_auth_type in {None, "AWS_IAM"}
+            for one in granted
+        ) and any(one.action == "lambda:InvokeFunction" and one.invoked_via_function_url for one in granted)
+
+    def _is_signed(self, request: OriginRequest) -> bool:
+        """Whether the signature is the one that botocore makes of the same request (Signature Version 4)."""
+        told = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
+        date = request.headers.get("x-amz-date", "")
+        if told is None or told["id"] != self._credentials.access_key:
+            return False
+        signer = SigV4Auth(self._credentials, "lambda", self._region)
+        received = {"host": request.host, **request.headers}
+        signed = told["headers"].split(";")
+        if "host" not in signed or not set(signed) <= received.keys():
+            return False
+        query = f"?{request.query}" if request.query else ""
+        again = AWSRequest(
+            method=request.method,
+            url=f"{request.scheme}://{request.host}{request.raw_path}{query}",
+            headers={name: received[name] for name in signed},
+        )
+        again.context["timestamp"] = date
+        if told["scope"] != signer.credential_scope(again):
+            return False
+        text = signer.string_to_sign(again, signer.canonical_request(again))
+        return hmac.compare_digest(told["signature"], str(signer.signature(text, again)))
+
+
+def event(request: OriginRequest) -> dict[str, Any]:
+    """The request in payload format 2.0."""
+    return {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": request.raw_path,
+        "rawQueryString": request.query,
+        "headers": request.headers,
+        "requestContext": {
+            "accountId": "anonymous",
+            "domainName": request.host,
+            "http": {
+                "method": request.method,
+                "path": request.raw_path,
+                "protocol": "HTTP/1.1",
+                "sourceIp": "127.0.0.1",
+                "userAgent": request.headers.get("user-agent", ""),
+            },
+            "routeKey": "$default",
+            "stage": "$default",
+        },
+        "isBase64Encoded": False,
+    }
+
+
+def _answered(result: Any) -> OriginResponse:  # noqa: ANN401 - any JSON
+    """A function's result as HTTP; what names no status is the body of a 200, as JSON."""
+    if not isinstance(result, dict) or "statusCode" not in result:
+        return OriginResponse(200, {"content-type": "application/json"}, json.dumps(result).encode())
+    text = result.get("body", "")
+    body = base64.b64decode(text, validate=True) if result.get("isBase64Encoded") else text.encode()
+    headers = {name.lower(): value for name, value in result.get("headers", {}).items()}
+    return OriginResponse(
+        result["statusCode"],
+        {"content-type": "application/json", "content-length": str(len(body))} | headers,
+        body,
+    )
+
+
+def _own(status: HTTPStatus, name: str, text: str) -> OriginResponse:
+    """An answer of Lambda's own, for which the function was not asked or has no word."""
+    body = json.dumps({name: text}, separators=(",", ":")).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(body))}
+    return OriginResponse(status.value, headers, body)

@@ -1,0 +1,280 @@
+"""How does Lambda run a function? AWS's own runtime client, against a double of the Runtime API.
+
+Every execution environment is a process (`python -m awslambdaric`) that asks its own API for one event after
+the other (AWS Lambda Developer Guide, "Using the Lambda runtime API"). There are as many as events at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from galerly_cdn.model import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_PAYLOAD_BYTES = 6 * 1024 * 1024
+"""Lambda quota: a buffered response, as the JSON that it travels as."""
+_MAX_INIT_S = 10.0
+"""Lambda quota: initialisation."""
+_MAX_LINE_BYTES = 1024 * 1024
+_API = "/2018-06-01/runtime"
+
+
+class Throttled(Exception):
+    """All the concurrency there is is taken."""
+
+
+class TimedOut(Exception):
+    """The function was not done in its time; its environment is gone."""
+
+
+class Crashed(Exception):
+    """The process ended, or never came to ask for an event."""
+
+
+class FunctionFailed(Exception):
+    """The function raised an exception, or answered more than Lambda takes: the error as it was told."""
+
+
+class Function(Value, frozen=True, kw_only=True):
+    """A function as the template tells it. `root` is the unpacked zip's folder, or any that it can run in.
+
+    `environment` is all the variables there are, credentials included.
+    """
+
+    name: str
+    handler: str
+    root: str
+    environment: dict[str, str]
+    timeout_s: float
+    memory_mb: int
+    concurrency: int = 10
+    python: str = sys.executable
+
+
+class Runtime:
+    """Runs one function. `lines` is its log; `inits_s` how long each environment took to start."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.lines: list[str] = []
+        self.inits_s: list[float] = []
+        self.peak_bytes = 0
+        """The most memory that any environment held (Linux)."""
+        self._busy = 0
+        self._free: list[_Environment] = []
+
+    async def invoke(self, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
+        """The function's result for an event.
+
+        Raises `Throttled`, `TimedOut`, `Crashed`, `FunctionFailed`.
+        """
+        if self._busy >= self.function.concurrency:
+            raise Throttled
+        self._busy += 1
+        try:
+            environment = self._free.pop() if self._free else await self._start()
+            try:
+                async with asyncio.timeout(self.function.timeout_s):
+                    return await environment.run(event)
+            except TimeoutError:
+                environment.kill()
+                raise TimedOut(f"after {self.function.timeout_s} s") from None
+            finally:
+                await self._put_back(environment)
+        finally:
+            self._busy -= 1
+
+    async def close(self) -> None:
+        """End every environment that waits."""
+        while self._free:
+            await self._free.pop().close()
+
+    async def _start(self) -> _Environment:
+        environment = _Environment(self.function, self.lines)
+        began_s = time.monotonic()
+        try:
+            await environment.start()
+        except BaseException:
+            await environment.close()
+            raise
+        self.inits_s.append(time.monotonic() - began_s)
+        return environment
+
+    async def _put_back(self, environment: _Environment) -> None:
+        self.peak_bytes = max(self.peak_bytes, environment.peak_bytes())
+        if environment.is_alive:
+            self._free.append(environment)
+        else:
+            await environment.close()
+
+
+class _Environment:
+    """One process and the Runtime API it asks."""
+
+    def __init__(self, function: Function, lines: list[str]) -> None:
+        self._function = function
+        self._lines = lines
+        self._numbers = itertools.count(1)
+        self._events: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self._ready = asyncio.Event()
+        self._result: asyncio.Future[Any] | None = None
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._server: asyncio.Server | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self.is_alive = True
+
+    def kill(self) -> None:
+        """End the process, whatever it is at."""
+        self.is_alive = False
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    async def start(self) -> None:
+        """Return when the process asks for its first event. Raises `Crashed`."""
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1")
+        host, port = self._server.sockets[0].getsockname()
+        self._process = await asyncio.create_subprocess_exec(
+            self._function.python,
+            *("-m", "awslambdaric", self._function.handler),
+            cwd=self._function.root,
+            env=_variables(self._function, f"{host}:{port}"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=_MAX_LINE_BYTES,
+        )
+        self._tasks.append(asyncio.create_task(self._read_log(self._process)))
+        try:
+            async with asyncio.timeout(_MAX_INIT_S):
+                await self._until(self._ready.wait())
+        except TimeoutError:
+            raise Crashed(f"not initialised after {_MAX_INIT_S} s") from None
+
+    async def run(self, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
+        """Hand the process an event; its result. Raises `Crashed`, `FunctionFailed`."""
+        self._result = asyncio.get_running_loop().create_future()
+        self._events.put_nowait(event)
+        return await self._until(self._result)
+
+    async def close(self) -> None:
+        """Kill the process, close its API."""
+        self.kill()
+        if self._process is not None:
+            await self._process.wait()
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def peak_bytes(self) -> int:
+        """The most memory the process has held; 0 where it cannot be told any more."""
+        if self._process is None:
+            return 0
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{self._process.pid}/status").read_text("ascii")
+            return next((int(line.split()[1]) * 1024 for line in status.splitlines() if "VmHWM" in line), 0)
+        return 0
+
+    async def _until(self, awaited: Any) -> Any:  # noqa: ANN401 - an event or a future
+        """What is awaited, unless the process ends first. Raises `Crashed` then."""
+        assert self._process is not None  # noqa: S101 - for the type checker
+        wanted = asyncio.ensure_future(awaited)
+        ended = asyncio.ensure_future(self._process.wait())
+        try:
+            await asyncio.wait({wanted, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if wanted.done():
+                return wanted.result()
+            self.is_alive = False
+            await asyncio.gather(*self._tasks[:1])  # its last words
+            raise Crashed(f"exit {self._process.returncode}: {' '.join(self._lines[-3:])}")
+        finally:
+            wanted.cancel()
+            ended.cancel()
+
+    async def _read_log(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None  # noqa: S101 - for the type checker
+        async for line in process.stdout:
+            self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker
+        self._tasks.append(task)
+        ends = (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError)
+        with contextlib.suppress(*ends), contextlib.closing(writer):
+            while True:
+                await self._exchange(reader, writer)
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One request of the runtime client. It is AWS's, and speaks plain HTTP/1.1 with lengths."""
+        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
+        method, path, _ = first.split(" ")
+        told = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        if "expect" in told:  # curl asks before it sends more than a megabyte
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = await reader.readexactly(int(told.get("content-length", 0)))
+        status, headers, answer = await self._answered(method, path.removeprefix(_API), body)
+        headers["Content-Length"] = str(len(answer))
+        lines = [f"HTTP/1.1 {status} -", *(f"{name}: {value}" for name, value in headers.items())]
+        writer.write("\r\n".join([*lines, "", ""]).encode() + answer)
+        await writer.drain()
+
+    async def _answered(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        if method == "GET" and path == "/invocation/next":
+            self._ready.set()
+            return await self._next()
+        if path == "/init/error":
+            return 202, {}, b""
+        if path.endswith("/error"):
+            self._settle(FunctionFailed(body.decode("utf-8", "replace")))
+        elif len(body) > MAX_PAYLOAD_BYTES:
+            told = {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": f"{len(body)} bytes"}
+            self._settle(FunctionFailed(json.dumps(told)))
+            return 413, {}, json.dumps(told).encode()
+        else:
+            self._settle(json.loads(body))
+        return 202, {}, b""
+
+    async def _next(self) -> tuple[int, dict[str, str], bytes]:
+        event = await self._events.get()
+        deadline_s = time.time() + self._function.timeout_s  # noqa: TID251 - a deadline is told as a date
+        headers = {
+            "Content-Type": "application/json",
+            "Lambda-Runtime-Aws-Request-Id": f"{id(self):x}-{next(self._numbers)}",
+            "Lambda-Runtime-Deadline-Ms": str(int(deadline_s * 1000)),
+            "Lambda-Runtime-Invoked-Function-Arn": f"arn:aws:lambda:::function:{self._function.name}",
+        }
+        return 200, headers, json.dumps(event).encode()
+
+    def _settle(self, result: object) -> None:
+        if self._result is None or self._result.done():
+            return
+        if isinstance(result, Exception):
+            self._result.set_exception(result)
+        else:
+            self._result.set_result(result)
+
+
+def _variables(function: Function, api: str) -> dict[str, str]:
+    """Those of the function, and those that Lambda reserves for itself."""
+    return {
+        **function.environment,
+        "AWS_LAMBDA_FUNCTION_NAME": function.name,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_RUNTIME_API": api,
+        "LAMBDA_TASK_ROOT": function.root,
+        "LANG": "en_US.UTF-8",
+        "TZ": ":UTC",
+    }
