@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -64,7 +65,9 @@ def distribution(requirement: str) -> str:
 
 
 def test_the_package_imports_only_what_it_declares() -> None:
-    declared = {distribution(each) for each in PROJECT["project"]["dependencies"]}
+    project = PROJECT["project"]
+    asked = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    declared = {distribution(each) for each in asked}
     imported = {
         name.partition(".")[0].replace("_", "-")
         for source in SOURCES

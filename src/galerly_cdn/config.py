@@ -194,6 +194,14 @@ class Settings(Value, frozen=True, kw_only=True):
             description="Scheme and host that addresses are signed for; a request's Host is never believed."
         ),
     ] = ()
+    distribution: Annotated[
+        str,
+        Meta(
+            pattern=r"^([A-Z0-9]{8,32})?\Z",
+            description="ID of the CloudFront distribution in front of the `s3://` store: what is purged, "
+            "replaced or deleted is dropped from its caches too. `galerly-cdn aws deploy` tells it.",
+        ),
+    ] = ""
     trusted_proxies: Annotated[
         tuple[str, ...],
         Meta(description="Networks (CIDR) of proxies whose `X-Forwarded-For` names the viewer."),
