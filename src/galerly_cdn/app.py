@@ -168,17 +168,8 @@ async def compose(
 
     On leaving, fills under way are finished, the workers end, and the access log is written out.
     """
-    counters = Counters()
-    lines = AccessLog(sys.stdout.buffer, counters)
-    telemetry = Telemetry(
-        counters,
-        lines if settings.access_log else None,
-        audit=lines,
-        traffic=Traffic() if settings.admin_port >= 0 else None,
-        wall=time.time,  # noqa: TID251 - the rim
-        monotonic=time.monotonic,
-    )
-    workers = Workers(settings, counters.count)
+    telemetry = _telemetry(settings)
+    workers = Workers(settings, telemetry.counters.count)
     try:
         hello = await workers.start()
         wheel.check(hello.libvips)
@@ -203,6 +194,19 @@ async def compose(
     finally:
         await workers.close(settings.drain_s)
         telemetry.close()
+
+
+def _telemetry(settings: Settings) -> Telemetry:
+    counters = Counters()
+    lines = AccessLog(sys.stdout.buffer, counters)
+    return Telemetry(
+        counters,
+        lines if settings.access_log else None,
+        audit=lines,
+        traffic=Traffic() if settings.admin_port >= 0 else None,
+        wall=time.time,  # noqa: TID251 - the rim
+        monotonic=time.monotonic,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -26,7 +26,7 @@ def client(service: str) -> Any:  # noqa: ANN401 - boto3 makes its classes when 
         import boto3  # noqa: PLC0415 - an extra
         from botocore.config import Config  # noqa: PLC0415 - likewise
     except ImportError as error:
-        raise AwsMissing from error
+        raise AwsMissing("pip install 'galerly-cdn[aws]'") from error
     config = Config(
         retries={"mode": "standard", "max_attempts": 8},
         user_agent_extra=f"galerly-cdn/{__version__}",

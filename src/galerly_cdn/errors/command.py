@@ -42,10 +42,10 @@ class UnexpectedAnswer(CommandError):
 
 
 class AwsMissing(CommandError):
-    """boto3 is not installed."""
+    """boto3 is an extra; `detail` says how to install it."""
 
     code = "aws-missing"
-    public = "This needs boto3: pip install 'galerly-cdn[aws]'."
+    public = "This needs boto3, which is not installed."
 
 
 class AwsRefused(CommandError):
