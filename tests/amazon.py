@@ -38,10 +38,16 @@ class Amazon:
     ) -> None:
         self._stub(service).add_response(method, answer, asked)
 
-    def refuses(
-        self, service: str, method: str, code: str, message: str = "no", asked: dict[str, Any] | None = None
+    def refuses(  # noqa: PLR0917 - what is refused, and how
+        self,
+        service: str,
+        method: str,
+        code: str,
+        message: str = "no",
+        asked: dict[str, Any] | None = None,
+        status: int = 400,
     ) -> None:
-        self._stub(service).add_client_error(method, code, message, expected_params=asked)
+        self._stub(service).add_client_error(method, code, message, status, expected_params=asked)
 
     def was_asked_it_all(self) -> None:
         for stub in self._stubs.values():

@@ -110,9 +110,16 @@ def render(settings: Settings, *, with_lambda_edge: bool = False) -> str:
         edges=edges[: 1 + bool(keys)] if with_lambda_edge else [],
         behaviors=behaviors,
         keys=keys,
+        private_prefixes=list(settings.private_prefixes),
         private_viewer=viewer.function(settings, signed=True).rstrip(),
         viewer=viewer.function(settings, signed=False).rstrip(),
     )
+
+
+def parameters(text: str) -> tuple[str, ...]:
+    """The names of a rendered template's parameters."""
+    _, _, section = text.partition("\nParameters:\n")
+    return tuple(re.findall(r"^  (\w+):$", section.partition("\n\n")[0], re.MULTILINE))
 
 
 def _keys(settings: Settings) -> Iterator[Key]:

@@ -17,6 +17,8 @@ class Seen(Value, frozen=True):
     headers: dict[str, str]
     """By lower-case names."""
     problem: str = ""
+    text: str = ""
+    """The beginning of what is no picture."""
 
     @property
     def cache(self) -> str:
@@ -35,4 +37,6 @@ def see(address: str, accept: str = "image/avif,image/webp,*/*") -> Seen:
         answer = httpx.get(address, headers={"Accept": accept}, timeout=_DEADLINE_S, follow_redirects=False)
     except httpx.HTTPError as error:
         return Seen(0, {}, str(error) or type(error).__name__)
-    return Seen(answer.status_code, {name.lower(): value for name, value in answer.headers.items()})
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    is_picture = headers.get("content-type", "").startswith("image/")
+    return Seen(answer.status_code, headers, text="" if is_picture else answer.text[:200])
