@@ -23,6 +23,7 @@ from tests.stacks import (
     CHANGE_SET,
     CHANGES,
     CODE_BUCKET,
+    OUTPUTS,
     OWNED,
     described,
     event,
@@ -334,6 +335,21 @@ def test_a_prepared_change_set_is_executed_by_its_arn_and_tried(
     executed = run("execute", CHANGE_SET)
     assert executed.exit_code == 0, executed.output
     assert "address   https://cdn.example.com\n" in executed.stdout
+
+
+def test_the_name_that_cloudfront_gave_a_key_is_told(
+    amazon: Amazon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key_id, _, secret = keyring.create(tmp_path / "keys", ecdsa=True)
+    secret.unlink()
+    env = {"GALERLY_PUBLIC_KEYS": str(tmp_path / "keys"), "GALERLY_PUBLIC_URLS": "https://cdn.example.com"}
+    (key,) = template.keys(Settings(public_keys=env["GALERLY_PUBLIC_KEYS"]))
+    monkeypatch.setitem(OUTPUTS, key.output, "K2CLOUDFRONT")
+    described(amazon)
+    follows(amazon, "execute_change_set", ("UPDATE_COMPLETE", []))
+    is_tried(amazon, monkeypatch)
+    done = run("execute", CHANGE_SET, **env)
+    assert f"signing   by {key_id}.private.pem, copied to K2CLOUDFRONT.private.pem: " in done.stdout
 
 
 def test_a_long_change_set_is_shown_to_its_end(amazon: Amazon) -> None:

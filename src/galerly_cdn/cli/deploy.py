@@ -188,10 +188,13 @@ def _agreed(opened: Sequence[str], *, yes: bool) -> bool:
 
 def _try(state: State, settings: Settings) -> None:
     """See whether it answers as it should, and tell its address; ends with 1 if it does not."""
-    from galerly_cdn.aws import smoke, viewers
+    from galerly_cdn.aws import smoke, template, viewers
 
     guest = smoke.Guest(smoke.Deployed.of(state.outputs), viewers.see)
     click.echo(f"address   {state.outputs['Address']}")
     click.echo(f"store     GALERLY_STORE={state.outputs['Store']}")
     click.echo(f"purging   GALERLY_DISTRIBUTION={state.outputs['DistributionId']}")
+    for key in template.keys(settings):
+        file = f"{state.outputs.get(key.output, '')}.private.pem"
+        click.echo(f"signing   by {key.id}.private.pem, copied to {file}: CloudFront names keys itself")
     deployed.tell_checks(smoke.run(guest, settings), as_json=False)
