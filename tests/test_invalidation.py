@@ -11,7 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from galerly_cdn import cli
+from galerly_cdn.archive import nowhere_else
 from galerly_cdn.aws import invalidation, viewers
+from galerly_cdn.cli import downstream
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import AwsMissing, NotInvalidated
 from galerly_cdn.model import Size, Target
@@ -122,7 +124,8 @@ def test_without_boto3_one_line_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 async def test_a_running_cdn_sends_each_key_and_does_not_wait(amazon: Amazon) -> None:
     amazon.expects("cloudfront", "create_invalidation", asked(tags(KEY)), **made(tags(KEY)))
-    await invalidation.sender(Settings(distribution=DISTRIBUTION))(KEY)
+    await downstream.sender(Settings(distribution=DISTRIBUTION))(KEY)
+    assert downstream.sender(Settings()) is nowhere_else
 
 
 # the commands
