@@ -74,4 +74,3 @@ def test_a_bucket_is_measured_and_erased_with_every_version(s3: Any) -> None:  #
 
 def test_what_stays_costs_what_s3_asks() -> None:
     assert leftovers.Leftover(NAME, 1, 100 * 10**9).month_dollars == pytest.approx(2.30)
-    assert leftovers.buckets({"BucketName": "b"}) == ("b", "b-logs")

@@ -173,14 +173,15 @@ def test_without_credentials_nothing_is_deployed(amazon: Amazon) -> None:
     assert done.stderr == "galerly-cdn: AWS refused. (GetCallerIdentity: ExpiredToken: expired)\n"
 
 
-def test_who_says_no_leaves_nothing_behind(amazon: Amazon) -> None:
+@pytest.mark.parametrize("answer", ["n\n", ""])
+def test_who_says_no_or_leaves_leaves_nothing_behind(amazon: Amazon, answer: str) -> None:
     is_known(amazon)
     has_code(amazon)
     has_no_buckets(amazon)
     proposes(amazon, "CREATE")
     amazon.expects("cloudformation", "delete_change_set", {"ChangeSetName": CHANGE_SET})
     amazon.expects("cloudformation", "delete_stack", {"StackName": "photos"})
-    assert run("deploy", "--stack", "photos", answer="n\n").exit_code == 1
+    assert run("deploy", "--stack", "photos", answer=answer).exit_code == 1
 
 
 @pytest.mark.parametrize(

@@ -240,32 +240,64 @@ def versions(*keys: str) -> dict[str, Any]:
     return {"Versions": [{"Key": key, "VersionId": "1", "Size": 10**9} for key in keys]}
 
 
+def has_buckets(amazon: Amazon, *statuses: str) -> None:
+    """A stack with the buckets b0, b1, …, each as CloudFormation says; and a topic."""
+    amazon.expects("cloudformation", "describe_stacks", None, **told("CREATE_COMPLETE", {"BucketName": "b0"}))
+    resources = [
+        {"LogicalResourceId": f"B{number}", "PhysicalResourceId": f"b{number}", "ResourceStatus": status}
+        for number, status in enumerate(statuses)
+    ]
+    told_of = [{"ResourceType": "AWS::S3::Bucket", "Timestamp": 0, **one} for one in resources]
+    told_of.append({**RESOURCE, "ResourceType": "AWS::SNS::Topic", "Timestamp": 0})
+    for one in told_of:
+        one.pop("LastUpdatedTimestamp", None)
+    amazon.expects(
+        "cloudformation", "describe_stack_resources", {"StackName": "photos"}, StackResources=told_of
+    )
+
+
 def test_destroying_keeps_the_originals_and_says_what_they_cost(amazon: Amazon) -> None:
-    amazon.expects("cloudformation", "describe_stacks", None, **told("CREATE_COMPLETE", {"BucketName": "b"}))
-    amazon.expects("s3", "list_object_versions", {"Bucket": "b"}, **versions("originals/a", "originals/b"))
-    amazon.refuses("s3", "list_object_versions", "NoSuchBucket")
+    has_buckets(amazon, "UPDATE_COMPLETE", "CREATE_COMPLETE")
+    amazon.expects("s3", "list_object_versions", {"Bucket": "b0"}, **versions("originals/a", "originals/b"))
+    amazon.refuses("s3", "list_object_versions", "NoSuchBucket", asked={"Bucket": "b1"})
     follows(amazon, "delete_stack", ("DELETE_IN_PROGRESS", []), ("DELETE_COMPLETE", []))
     done = run("destroy", "--stack", "photos", answer="y\n")
     assert (done.exit_code, done.stdout.splitlines()) == (
         0,
-        ["b: 2 objects, 2.0 GB; stays: about $0.05 a month", "photos is gone."],
+        ["b0: 2 objects, 2.0 GB; stays: about $0.05 a month", "photos is gone."],
     )
 
 
-@pytest.mark.parametrize(("answer", "exit_code"), [("y\nb\n", 0), ("y\nB\n", 1), ("n\n", 1)])
+@pytest.mark.parametrize(("answer", "exit_code"), [("y\nb0\n", 0), ("y\nB0\n", 1), ("n\n", 1), ("", 1)])
 def test_originals_are_erased_only_by_the_bucket_s_name(amazon: Amazon, answer: str, exit_code: int) -> None:
-    amazon.expects("cloudformation", "describe_stacks", None, **told("CREATE_COMPLETE", {"BucketName": "b"}))
-    amazon.expects("s3", "list_object_versions", {"Bucket": "b"}, **versions("originals/a"))
-    amazon.refuses("s3", "list_object_versions", "NoSuchBucket")
+    has_buckets(amazon, "CREATE_COMPLETE")
+    amazon.expects("s3", "list_object_versions", {"Bucket": "b0"}, **versions("originals/a"))
     if exit_code == 0:
         follows(amazon, "delete_stack", ("DELETE_COMPLETE", []))
         markers = {"DeleteMarkers": [{"Key": "gone", "VersionId": "2"}]}
-        amazon.expects("s3", "list_object_versions", {"Bucket": "b"}, **versions("originals/a"), **markers)
+        amazon.expects("s3", "list_object_versions", {"Bucket": "b0"}, **versions("originals/a"), **markers)
         objects = [{"Key": "originals/a", "VersionId": "1"}, {"Key": "gone", "VersionId": "2"}]
-        amazon.expects("s3", "delete_objects", {"Bucket": "b", "Delete": {"Objects": objects, "Quiet": True}})
-        amazon.expects("s3", "delete_bucket", {"Bucket": "b"})
+        deleted = {"Bucket": "b0", "Delete": {"Objects": objects, "Quiet": True}}
+        amazon.expects("s3", "delete_objects", deleted)
+        amazon.expects("s3", "delete_bucket", {"Bucket": "b0"})
     done = run("destroy", "--stack", "photos", "--originals", "delete", answer=answer)
     assert done.exit_code == exit_code
+
+
+def test_a_bucket_that_the_stack_never_had_is_not_erased(amazon: Amazon) -> None:
+    """Of a first deployment that failed: the name was told, and the bucket is somebody's."""
+    has_buckets(amazon, "CREATE_FAILED", "DELETE_COMPLETE")
+    follows(amazon, "delete_stack", ("DELETE_COMPLETE", []))
+    done = run("destroy", "--stack", "photos", "--originals", "delete", "--yes")
+    assert (done.exit_code, done.stdout) == (0, "photos is gone.\n")
+
+
+def test_another_s_stack_is_told_from_ours(amazon: Amazon) -> None:
+    other = told("CREATE_COMPLETE")
+    other["Stacks"][0]["Outputs"] = []
+    amazon.expects("cloudformation", "describe_stacks", None, **other)
+    done = run("verify", "--stack", "photos")
+    assert (done.exit_code, "the stack tells no 'CloudFrontAddress'" in done.stderr) == (1, True)
 
 
 def test_there_is_nothing_to_destroy(amazon: Amazon) -> None:

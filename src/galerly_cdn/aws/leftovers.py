@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from galerly_cdn.aws import session
 from galerly_cdn.errors import AwsRefused
 from galerly_cdn.model import Value
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 GIGABYTE_MONTH_DOLLARS = 0.023
 """S3 Standard in us-east-1, first 50 TB, as listed on 2026-11-23."""
@@ -25,12 +22,6 @@ class Leftover(Value, frozen=True):
     @property
     def month_dollars(self) -> float:
         return self.length_bytes / 1e9 * GIGABYTE_MONTH_DOLLARS
-
-
-def buckets(parameters: Mapping[str, str]) -> tuple[str, str]:
-    """Those of a stack: the store, and its access logs."""
-    name = parameters["BucketName"]
-    return name, f"{name}-logs"
 
 
 def measure(bucket: str) -> Leftover | None:

@@ -8,6 +8,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.aws import session
+from galerly_cdn.errors import DeploymentFailed
 from galerly_cdn.links import Links
 from galerly_cdn.model import Value
 from galerly_cdn.private import folders
@@ -49,13 +50,16 @@ class Deployed(Value, frozen=True):
 
     @classmethod
     def of(cls, outputs: dict[str, str]) -> Deployed:
-        """CloudFront's own name: a Domain's may not lead here yet."""
-        return cls(
-            address=f"https://{outputs['CloudFrontAddress']}",
-            bucket=outputs["Store"].removeprefix("s3://"),
-            function_url=outputs["FunctionUrl"],
-            distribution=outputs["DistributionId"],
-        )
+        """At CloudFront's own name: a Domain may not lead there yet. Raises `DeploymentFailed`."""
+        try:
+            return cls(
+                address=f"https://{outputs['CloudFrontAddress']}",
+                bucket=outputs["Store"].removeprefix("s3://"),
+                function_url=outputs["FunctionUrl"],
+                distribution=outputs["DistributionId"],
+            )
+        except KeyError as error:
+            raise DeploymentFailed(f"the stack tells no {error}: it is not ours, or not made yet") from error
 
 
 class Guest:

@@ -18,6 +18,7 @@ _POLL_S = 3.0
 _LOOKS = 200
 """At a change set, until it is made; CloudFormation takes seconds."""
 _DONE = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
+_HAS = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_FAILED", "IMPORT_COMPLETE", "DELETE_FAILED"}
 _NEW = {"REVIEW_IN_PROGRESS"}
 """A first change set was made and never executed: there is a name and nothing else."""
 _ADVICE = {
@@ -120,6 +121,16 @@ class Stack:
         with session.told():
             summary = self._aws.get_template_summary(StackName=self._name)
         return changes.private_prefixes(summary.get("Metadata", ""))
+
+    def buckets(self) -> tuple[str, ...]:
+        """Those that it made or took over: the store, its access logs. Not one that it only was to have."""
+        with session.told():
+            told = self._aws.describe_stack_resources(StackName=self._name)["StackResources"]
+        return tuple(
+            one["PhysicalResourceId"]
+            for one in told
+            if one["ResourceType"] == "AWS::S3::Bucket" and one["ResourceStatus"] in _HAS
+        )
 
     def propose(self, request: Request, name: str, *, is_new: bool) -> ChangeSet | None:
         """Make a change set; None where nothing would change. Raises `DeploymentFailed`, too."""

@@ -104,7 +104,7 @@ def deploy(file: Path | None, *, dry_run: bool, prepare: bool, yes: bool, **opti
         if proposed is None:
             tell("No changes: what is deployed is what was asked for.")
             return
-        tell(f"{proposed}")
+        tell(proposed)
         opened = deployment.opened(settings)
         if prepare:
             tell(_opened_line(opened))
@@ -136,14 +136,14 @@ def execute(change_set: str, private: tuple[str, ...], file: Path | None) -> Non
 
 
 def _deployment(
-    wanted: Wanted, package: Package, tell: Callable[[str], None], *, is_dry: bool
+    wanted: Wanted, package: Package, tell: Callable[[object], None], *, is_dry: bool
 ) -> Deployment | None:
     """None where nothing is to be done and the account cannot be asked."""
     from galerly_cdn.aws.deploy import Deployment
     from galerly_cdn.errors import AwsMissing, AwsRefused
 
     try:
-        deployment = Deployment(wanted, package, deployed.stack(wanted.stack))
+        deployment = Deployment(wanted, package, deployed.stack(wanted.stack, tell))
         tell("\n".join(_deployment_lines(deployment)))
     except (AwsMissing, AwsRefused) as error:
         if not is_dry:
@@ -177,13 +177,19 @@ def _opened_line(opened: Sequence[str]) -> str:
 
 
 def _agreed(opened: Sequence[str], *, yes: bool) -> bool:
-    """Whether it may be done. What was private is opened by a person alone, never by --yes."""
+    """Whether it may be done. What was private is opened by a person alone, never by --yes.
+
+    Who leaves (Ctrl-C, an end of input) has said no: what was proposed is then withdrawn.
+    """
     if opened:
         terminal.complain(_opened_line(opened))
         if yes:
             terminal.complain("--yes does not answer that: run it on a terminal, or tell --private again.")
             return False
-    return yes or click.confirm("Do it?", err=True)
+    try:
+        return yes or click.confirm("Do it?", err=True)
+    except click.Abort:
+        return False
 
 
 def _try(state: State, settings: Settings) -> None:

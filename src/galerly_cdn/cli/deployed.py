@@ -10,12 +10,12 @@ import click
 from galerly_cdn.cli import terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from galerly_cdn.aws.leftovers import Leftover
     from galerly_cdn.aws.smoke import Check
-    from galerly_cdn.aws.stack import Stack
+    from galerly_cdn.aws.stack import Event, Stack
 
 STACK = click.option("--stack", "name", required=True, help="The CloudFormation stack's name.")
 YES = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -40,7 +40,7 @@ def destroy(name: str, originals: str, *, yes: bool) -> None:
     state = it.state()
     if state is None:
         raise DeploymentFailed(f"there is no stack {name}")
-    left = [one for one in map(leftovers.measure, leftovers.buckets(state.parameters)) if one is not None]
+    left = [one for one in map(leftovers.measure, it.buckets()) if one is not None]
     erases = originals == "delete"
     for one in left:
         click.echo(_leftover_line(one, erases=erases))
@@ -72,16 +72,16 @@ def verify(name: str, file: Path | None, *, as_json: bool) -> None:
 
     settings = terminal.load(file).settings
     state = stack(name).state()
-    if state is None or not state.outputs:
-        raise DeploymentFailed(f"there is no stack {name} that runs")
+    if state is None:
+        raise DeploymentFailed(f"there is no stack {name}")
     tell_checks(verified(Guest(Deployed.of(state.outputs), viewers.see), name, settings), as_json=as_json)
 
 
-def stack(name: str) -> Stack:
-    """A stack whose events are lines on stdout."""
+def stack(name: str, tell: Callable[[Event], object] = click.echo) -> Stack:
+    """A stack whose events are lines."""
     from galerly_cdn.aws.stack import Stack
 
-    return Stack(name, click.echo)
+    return Stack(name, tell)
 
 
 def tell_checks(checks: Iterable[Check], *, as_json: bool) -> None:
