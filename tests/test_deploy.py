@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from galerly_cdn import cli, keyring
 from galerly_cdn.aws import build, changes, deploy, smoke, stack, template, wheels
 from galerly_cdn.config import Settings
-from galerly_cdn.errors import SettingsError
+from galerly_cdn.errors import DeploymentFailed, SettingsError
 from tests import cloudformation
 from tests.amazon import ANY, Amazon, amazon
 from tests.stacks import (
@@ -316,7 +316,10 @@ def test_a_template_tells_its_private_prefixes_and_its_parameters(tmp_path: Path
     text = template.render(Settings(private_prefixes=("a", "b/c"), public_keys=str(tmp_path)))
     read = cloudformation.read(text)
     assert changes.private_prefixes(json.dumps(read["Metadata"])) == ("a", "b/c")
-    assert changes.private_prefixes("") == ()
+    assert changes.private_prefixes("") == changes.private_prefixes("{}") == ()
+    for unreadable in ("a: 1", "[]", '{"galerly-cdn": []}'):
+        with pytest.raises(DeploymentFailed, match="metadata cannot be read"):
+            changes.private_prefixes(unreadable)
     assert list(template.parameters(text)) == list(read["Parameters"])
 
 

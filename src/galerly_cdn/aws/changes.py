@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from galerly_cdn.errors import DeploymentFailed
 from galerly_cdn.model import Value
 from galerly_cdn.private import folders
 
@@ -63,6 +64,12 @@ def opened(before: Iterable[str], after: Iterable[str]) -> tuple[str, ...]:
 
 
 def private_prefixes(metadata: str) -> tuple[str, ...]:
-    """Those of a stack, by its template's `Metadata`: JSON, or empty."""
-    told = json.loads(metadata or "{}")
-    return tuple(told.get("galerly-cdn", {}).get("PrivatePrefixes", ()))
+    """Those of a stack, by its template's `Metadata`: JSON, or empty. Raises `DeploymentFailed`.
+
+    What cannot be read is not taken for a stack without private galleries.
+    """
+    try:
+        told = json.loads(metadata or "{}")
+        return tuple(told.get("galerly-cdn", {}).get("PrivatePrefixes", ()))
+    except (ValueError, AttributeError) as error:
+        raise DeploymentFailed(f"the stack's metadata cannot be read: {error}") from error
