@@ -375,3 +375,31 @@ async def test_an_inspection_tells_the_current_from_the_stale(it: Scratch) -> No
 async def test_nothing_is_said_of_an_original_that_is_not_there(it: Scratch) -> None:
     with pytest.raises(errors.NoSuchOriginal):
         await it.archive.inspect(KEY)
+
+
+# caches beyond the edge
+
+
+async def test_caches_beyond_are_told_after_the_renditions_are_gone(it: Scratch) -> None:
+    """The other way round they would fetch the old ones again in between."""
+    await it.upload(KEY)
+    assert it.invalidated == []
+    for change in (
+        lambda: it.archive.purge(KEY),
+        lambda: it.upload(KEY, b"another photograph", replaces=True),
+        lambda: it.archive.delete(KEY),
+        lambda: it.archive.purge(KEY),  # nothing was stored, but a cache may hold it
+    ):
+        if await it.keys():
+            await it.store(KEY, "150x150", "800x600.webp")
+        await change()
+        assert it.invalidated.pop() == (KEY, [])
+        assert it.invalidated == []
+
+
+async def test_a_replace_that_caches_were_not_told_of_is_no_success(it: Scratch) -> None:
+    await it.upload(KEY)
+    it.unlike_cloudfront = errors.NotInvalidated("away")
+    with pytest.raises(errors.NotInvalidated):
+        await it.upload(KEY, b"another photograph", replaces=True)
+    assert it.content(KEY) == b"another photograph"

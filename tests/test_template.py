@@ -466,7 +466,7 @@ def test_every_promise_has_its_alarm() -> None:
 
 def test_destroying_the_stack_keeps_the_originals() -> None:
     bucket = RESOURCES["Bucket"]
-    assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     expiring = {
         one["Prefix"]: one["ExpirationInDays"]
         for one in bucket["Properties"]["LifecycleConfiguration"]["Rules"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn import jobs, listener, roots, stores
-from galerly_cdn.archive import Archive
+from galerly_cdn.archive import Archive, nowhere_else
 from galerly_cdn.asgi import Application
 from galerly_cdn.edge import Edge
 from galerly_cdn.links import Links
@@ -31,13 +31,15 @@ from galerly_cdn.telemetry import AccessLog, Counters, Telemetry, Traffic
 from galerly_cdn.url import AllowList, checked_key, is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from galerly_cdn.admin.side import Side
     from galerly_cdn.asgi import Handler
     from galerly_cdn.config import Settings
     from galerly_cdn.roots import Roots
     from galerly_cdn.store import Originals, Renditions, WritableOriginals
+
+    Invalidate = Callable[[str], Awaitable[None]]
 
 
 class Cdn:
@@ -53,6 +55,7 @@ class Cdn:
         originals: Originals,
         writable: WritableOriginals | None,
         renditions: Renditions,
+        invalidate: Invalidate = nowhere_else,
     ) -> None:
         self.telemetry = telemetry
         self.workers = workers
@@ -77,12 +80,14 @@ class Cdn:
             guard=guard,
             downloads=Downloads(settings, misses, originals, guard),
         )
-        self.archive = self._archive(writable or ReadOnlyOriginals(originals), renditions, guard)
+        self.archive = self._archive(writable or ReadOnlyOriginals(originals), renditions, guard, invalidate)
         self._page = self._browse(renditions)
         self.application = Application(self._route, settings, telemetry)
         self.admin: Side | None = None
 
-    def _archive(self, originals: WritableOriginals, renditions: Renditions, guard: Guard) -> Archive:
+    def _archive(
+        self, originals: WritableOriginals, renditions: Renditions, guard: Guard, invalidate: Invalidate
+    ) -> Archive:
         return Archive(
             originals=originals,
             renditions=renditions,
@@ -92,6 +97,7 @@ class Cdn:
             warm=functools.partial(self.origin.warm, targets=jobs.pages(self._settings)),
             check=lambda key: guard.checked(checked_key(key)),
             forget=self.edge.forget,
+            invalidate=invalidate,
         )
 
     def _browse(self, renditions: Renditions) -> Handler | None:
@@ -125,8 +131,12 @@ def _guard(settings: Settings, now: Callable[[], float]) -> Guard:
 
 
 @contextlib.asynccontextmanager
-async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
+async def compose(
+    settings: Settings, places: Roots, invalidate: Invalidate = nowhere_else
+) -> AsyncIterator[Cdn]:
     """A CDN over its two roots, its workers running. Raises `SettingsError`.
+
+    `invalidate` drops a key's pictures from caches in front of it: whoever starts the CDN knows them.
 
     On leaving, fills under way are finished, the workers end, and the access log is written out.
     """
@@ -146,6 +156,7 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
                 originals=originals,
                 writable=writable,
                 renditions=renditions,
+                invalidate=invalidate,
             )
             cdn.admin = await _admin(cdn, settings, places, hello.libvips)
             yield cdn
@@ -173,10 +184,10 @@ def _telemetry(settings: Settings) -> Telemetry:
 
 
 @contextlib.asynccontextmanager
-async def archive(settings: Settings) -> AsyncIterator[Archive]:
+async def archive(settings: Settings, invalidate: Invalidate = nowhere_else) -> AsyncIterator[Archive]:
     """The archive of the settings' store, and no server. Raises `SettingsError`."""
     places = roots.resolve(settings, None)
-    async with compose(replaced(settings, access_log=False, admin_port=-1), places) as cdn:
+    async with compose(replaced(settings, access_log=False, admin_port=-1), places, invalidate) as cdn:
         yield cdn.archive
 
 
@@ -203,6 +214,7 @@ def serve(
     photographs: str | None,
     announce: Callable[[str], None],
     announce_admin: Callable[[str], None] = lambda _: None,
+    invalidate: Invalidate = nowhere_else,
 ) -> bool:
     """Serve until a signal; whether every answer under way was finished. Raises `SettingsError`."""
     places = roots.resolve(settings, photographs)
@@ -211,7 +223,7 @@ def serve(
     )
 
     async def main() -> bool:
-        async with compose(settings, places) as cdn:
+        async with compose(settings, places, invalidate) as cdn:
             listeners = [
                 listener.Listener(
                     application=cdn.application,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         AsyncGenerator,
         AsyncIterable,
         AsyncIterator,
+        Awaitable,
         Callable,
         Coroutine,
         Mapping,
@@ -113,11 +114,15 @@ class Decoder(Protocol):
     async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]: ...
 
 
+async def nowhere_else(_key: str) -> None:
+    """No cache beyond the edge's own holds pictures."""
+
+
 class Archive:
     """The originals and what is stored of them.
 
     `warm` makes what pages ask for of a key; `check` lets pass the keys that uploads may have; `forget`
-    drops a rendition from the edge's memory.
+    drops a rendition from the edge's memory, `invalidate` a key's pictures from the caches beyond it.
     """
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -131,6 +136,7 @@ class Archive:
         warm: Callable[[str], AsyncGenerator[Warmed, None]],
         check: Callable[[str], str] = checked_key,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
+        invalidate: Callable[[str], Awaitable[None]] = nowhere_else,
     ) -> None:
         self._originals = originals
         self._renditions = renditions
@@ -140,6 +146,7 @@ class Archive:
         self._warm = warm
         self._check = check
         self._forget = forget
+        self._invalidate = invalidate
 
     async def upload(
         self,
@@ -198,11 +205,15 @@ class Archive:
         return Inspection(key, head.version, head.length_bytes, facts, renditions)
 
     async def purge(self, key: str) -> Purged:
-        """Remove every rendition of an original, also of one that is gone. Raises `StoreUnreachable`."""
+        """Remove every rendition of an original, also of one that is gone.
+
+        Raises `StoreUnreachable`, `NotInvalidated`.
+        """
         checked_key(key)
         removed = await self._each(lambda target: self._renditions.delete(key, target))
         for target in self._recipes:
             self._forget(key, target)
+        await self._invalidate(key)
         return Purged(key, tuple(str(target) for target, was_there in removed.items() if was_there))
 
     async def purge_gallery(self, gallery: str) -> AsyncGenerator[Purged, None]:

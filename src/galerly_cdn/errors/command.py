@@ -41,6 +41,27 @@ class UnexpectedAnswer(CommandError):
     public = "What answered is no admin side that is understood here."
 
 
+class AwsMissing(CommandError):
+    """boto3 is an extra; `detail` says how to install it."""
+
+    code = "aws-missing"
+    public = "This needs boto3, which is not installed."
+
+
+class AwsRefused(CommandError):
+    """AWS did not do what it was asked; `detail` has its own words."""
+
+    code = "aws-refused"
+    public = "AWS refused."
+
+
+class DeploymentFailed(CommandError):
+    """The stack is not what was asked for; `detail` says what, why, and what to do."""
+
+    code = "deployment-failed"
+    public = "The deployment failed."
+
+
 class BuildFailed(CommandError):
     """What AWS is to be given could not be made."""
 
