@@ -11,15 +11,17 @@ import uuid
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
+from galerly_cdn import jobs
 from galerly_cdn.aws import session
 from galerly_cdn.errors import NotInvalidated
-from galerly_cdn.model import Target, Value
+from galerly_cdn.model import Value
 from galerly_cdn.url import cache_tag
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from galerly_cdn.config import Settings
+    from galerly_cdn.model import Target
 
 DEADLINE_S = 300
 """How long a command waits. By AWS's word 25 s (P95) pass until all locations have reported."""
@@ -65,18 +67,12 @@ def sender(settings: Settings) -> Callable[[str], Awaitable[None]]:
     Raises `AwsMissing` at once, not when the first photograph is purged.
     """
     session.client("cloudfront")
-    targets = all_targets(settings)
+    targets = jobs.targets(settings)
 
     async def send(key: str) -> None:
         await asyncio.to_thread(invalidate, settings.distribution, [key], targets)
 
     return send
-
-
-def all_targets(settings: Settings) -> tuple[Target, ...]:
-    """Everything that addresses may ask for."""
-    rules = settings.size_rules
-    return tuple(Target(rule.size, chosen) for rule in rules for chosen in (None, *rule.qualities))
 
 
 def _send(cloudfront: Any, distribution_id: str, items: Sequence[str], deadline_s: int) -> Iterable[str]:  # noqa: ANN401 - boto3's

@@ -7,6 +7,7 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from galerly_cdn import jobs
 from galerly_cdn.aws import session
 from galerly_cdn.errors import DeploymentFailed
 from galerly_cdn.links import Links
@@ -91,10 +92,8 @@ class Guest:
 
     def leave(self, settings: Settings) -> None:
         """Take away what was put, and what was made of it. Raises `AwsRefused`."""
-        from galerly_cdn.aws.invalidation import all_targets  # noqa: PLC0415 - only where it is used
-
         names = [f"originals/{key}" for key in self._put]
-        targets = all_targets(settings)
+        targets = jobs.targets(settings)
         names += [f"resized/{target.rendition_key(key)}" for key in self._put for target in targets]
         self._put.clear()
         for start in range(0, len(names), 1000):  # S3's most in one call

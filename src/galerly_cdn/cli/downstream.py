@@ -42,10 +42,11 @@ class Stale:
         """
         if not (self._keys and settings.distribution):
             return
+        from galerly_cdn import jobs
         from galerly_cdn.aws import invalidation
 
         keys = list(self._keys)
-        targets = invalidation.all_targets(settings)
+        targets = jobs.targets(settings)
         done = invalidation.invalidate(
             settings.distribution, keys, targets, deadline_s=invalidation.DEADLINE_S
         )
