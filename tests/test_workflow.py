@@ -106,5 +106,6 @@ def test_every_command_and_option_of_the_workflow_exists() -> None:
     asked = re.findall(r"galerly-cdn aws (\w+)([^>|\n]*(?:\\\n[^>|\n]*)*)", TEXT)
     assert {name for name, _ in asked} == {"deploy", "execute"}
     for name, line in asked:
-        known = {option for one in group.commands[name].params for option in one.opts}  # type: ignore[attr-defined]
+        command = group.commands[name]  # type: ignore[attr-defined]  # a group's
+        known = {option for one in command.params for option in one.opts}
         assert set(re.findall(r"--[a-z-]+", line)) <= known
