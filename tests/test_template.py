@@ -13,7 +13,7 @@ from galerly_cdn import deliver, keyring, layers
 from galerly_cdn.aws import template, viewer
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import SettingsError, UnknownPath
-from tests import cloudformation
+from local_cloudfront import template as cloudformation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

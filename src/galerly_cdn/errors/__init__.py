@@ -30,7 +30,7 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     ├── Disconnected         (never served: whoever asked has left, and only the log is told)
     └── CommandError         (never served, the command line tells it)
                                    SettingsError · CdnUnreachable · CdnInterrupted · UnexpectedAnswer
-                                   · BuildFailed
+                                   · BuildFailed · UnmodelledProperty
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from galerly_cdn.errors.command import (
     CommandError,
     SettingsError,
     UnexpectedAnswer,
+    UnmodelledProperty,
 )
 from galerly_cdn.errors.photograph import (
     Quarantined,
@@ -166,6 +167,7 @@ __all__ = [
     "Undecodable",
     "UnexpectedAnswer",
     "UnknownPath",
+    "UnmodelledProperty",
     "Unrenderable",
     "Unsettled",
     "UnsupportedFormat",
