@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.aws import template
 from galerly_cdn.config import Settings
 from local_cloudfront import app
+from local_cloudfront import template as cloudformation
 from local_cloudfront.access import Identity
 from local_cloudfront.exchange import OriginRequest, OriginResponse
 from local_cloudfront.viewer import Answer, Request
@@ -23,6 +25,38 @@ if TYPE_CHECKING:
 IDENTITY = Identity(s3.CREDENTIALS["AWS_ACCESS_KEY_ID"], s3.CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
 PLAIN = template.render(Settings())
 HOST = "cdn.example.com"
+NEEDED = {"BucketName": "galerly-1", "CodeBucket": "code", "CodeKey": "resizer.zip"}
+YEAR = "public, max-age=31536000, immutable"
+
+
+def deployed(text: str = PLAIN, endpoint: str = "http://127.0.0.1:9", **given: str) -> app.Deployment:
+    """A template with the parameters it needs."""
+    return app.Deployment(
+        template=text, parameters={**NEEDED, **given}, s3_endpoint=endpoint, identity=IDENTITY
+    )
+
+
+def changed(change: Callable[[dict[str, Any]], object], text: str = PLAIN) -> str:
+    """The template after a change to its resources."""
+    document = cloudformation.read(text)
+    change(document["Resources"])
+    return json.dumps(document)
+
+
+def put(path: str, value: object) -> Callable[[dict[str, Any]], None]:
+    """Sets what lies at `Resource/Properties/…`, list elements by number; None takes it away."""
+
+    def change(resources: dict[str, Any]) -> None:
+        *way, last = (int(part) if part.isdigit() else part for part in path.split("/"))
+        node: Any = resources
+        for part in way:
+            node = node[part]
+        if value is None:
+            del node[last]
+        else:
+            node[last] = value
+
+    return change
 
 
 @dataclass
@@ -40,7 +74,7 @@ class Resizer:
     """Answers for the function's URL, and remembers what it was asked."""
 
     answers: Callable[[OriginRequest], OriginResponse] = lambda _: OriginResponse(
-        200, {"cache-control": "public, max-age=31536000, immutable", "content-type": "image/jpeg"}, b"made"
+        200, {"cache-control": YEAR, "content-type": "image/jpeg"}, b"made"
     )
     asked: list[OriginRequest] = field(default_factory=list)
     function: GuardedFunction | None = None
@@ -76,12 +110,7 @@ async def cloud(
     endpoint: str, bucket: str, text: str = PLAIN, programs: tuple[str, ...] = ("node", "njs"), **given: str
 ) -> AsyncIterator[Viewer]:
     clock, resizer, lines = Clock(), Resizer(), list[dict[str, str]]()
-    deployment = app.Deployment(
-        template=text,
-        parameters={"BucketName": bucket, "CodeBucket": "code", "CodeKey": "resizer.zip", **given},
-        s3_endpoint=endpoint,
-        identity=IDENTITY,
-    )
+    deployment = deployed(text, endpoint, BucketName=bucket, **given)
     async with app.start(
         deployment,
         resizer.of,

@@ -13,17 +13,18 @@ from local_cloudfront import distribution, engine, function, log, resources, tem
 from local_cloudfront.access import Asked, Identity, Signed
 from local_cloudfront.bucket import Bucket
 from local_cloudfront.cache import Cache
+from local_cloudfront.distribution import Distribution
 from local_cloudfront.edge import Edge
 from local_cloudfront.faults import Faulty
 from local_cloudfront.origin import Origins
-from local_cloudfront.resources import GuardedFunction
+from local_cloudfront.resources import GuardedBucket, GuardedFunction
 from local_cloudfront.stack import Stack
 from local_cloudfront.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from local_cloudfront.distribution import Distribution, Origin
+    from local_cloudfront.distribution import Origin
 
 
 Resizer = Callable[[GuardedFunction], Asked]
@@ -42,21 +43,43 @@ class Deployment(Value, frozen=True, kw_only=True):
     identity: Identity
 
 
+class Plan(Value, frozen=True, kw_only=True):
+    """All that a template says, read and checked: what a start starts."""
+
+    stack: Stack
+    distribution: Distribution
+    sources: dict[str, str]
+    log_fields: tuple[str, ...]
+    function: GuardedFunction
+    buckets: dict[str, GuardedBucket]
+    """By the domain of the origin."""
+
+
 @dataclass(frozen=True)
 class LocalCloudFront:
     """What runs: the edge to ask, its cache to invalidate, and the switches for faults by origin."""
 
-    stack: Stack
+    plan: Plan
     edge: Edge
+    cache: Cache
     faults: Mapping[str, Faulty]
 
-    @property
-    def cache(self) -> Cache:
-        return self.edge.cache
 
-    @property
-    def distribution(self) -> Distribution:
-        return self.edge.distribution
+def plan(deployment: Deployment) -> Plan:
+    """Raises `UnmodelledProperty` for a template that says more than is modelled, `SettingsError`."""
+    stack = Stack(template.read(deployment.template), deployment.parameters)
+    read = distribution.read(stack)
+    sources = function.sources(stack)
+    function.check(read, sources)
+    domains = [one.domain for one in read.origins.values() if one.kind == "s3"]
+    return Plan(
+        stack=stack,
+        distribution=read,
+        sources=sources,
+        log_fields=log.fields(stack),
+        function=resources.function(stack, read.arn),
+        buckets={domain: resources.bucket(stack, domain) for domain in domains},
+    )
 
 
 @asynccontextmanager
@@ -70,37 +93,34 @@ async def start(
 ) -> AsyncIterator[LocalCloudFront]:
     """A local CloudFront, until the block ends; `record` gets the lines of its access log.
 
-    Raises `UnmodelledProperty` for a template that says more than is modelled, `SettingsError`.
+    Raises what `plan` raises, and `SettingsError` where no program runs viewer functions.
     """
-    stack = Stack(template.read(deployment.template), deployment.parameters)
-    read = distribution.read(stack)
-    sources = function.sources(stack)
-    function.check(read, sources)
-    fields = log.fields(stack)
-    faults = {name: Faulty(one) for name, one in _doors(stack, read, deployment, resizer).items()}
-    async with engine.find(sources, programs) as running:
+    read = plan(deployment)
+    cache = Cache(clock, read.distribution.tag_header, read.distribution.error_ttls_s)
+    faults = {name: Faulty(one) for name, one in _doors(read, deployment, resizer).items()}
+    async with engine.find(read.sources, programs) as running:
         edge = Edge(
-            distribution=read,
-            functions=function.Functions(running, read),
-            cache=Cache(clock, read.tag_header, read.error_ttls_s),
-            origins=Origins(read, faults),
+            distribution=read.distribution,
+            functions=function.Functions(running, read.distribution),
+            cache=cache,
+            origins=Origins(read.distribution, faults),
             clock=clock,
-            record=lambda visit: record(log.line(visit, fields)),
+            record=lambda visit: record(log.line(visit, read.log_fields)),
         )
-        yield LocalCloudFront(stack, edge, faults)
+        yield LocalCloudFront(read, edge, cache, faults)
 
 
-def _doors(stack: Stack, read: Distribution, deployment: Deployment, resizer: Resizer) -> dict[str, Asked]:
-    """Who answers for each origin: signed, where access control says so."""
-    asked = resizer(resources.function(stack))
+def _doors(read: Plan, deployment: Deployment, resizer: Resizer) -> dict[str, Asked]:
+    """Who answers for each origin, asked by signed requests where access control says so."""
+    asked = resizer(read.function)
     endpoint, identity = deployment.s3_endpoint, deployment.identity
 
     def door(origin: Origin) -> Asked:
-        source_arn = read.arn if origin.is_signed else ""
+        source_arn = read.distribution.arn if origin.is_signed else ""
         if origin.kind == "lambda":
             return Signed(asked, identity, "lambda", source_arn) if source_arn else asked
         wire = Wire(endpoint, origin.connect_s)
         inner = Signed(wire, identity, "s3", source_arn) if source_arn else wire
-        return Bucket(resources.bucket(stack, origin.domain), endpoint, inner, source_arn)
+        return Bucket(read.buckets[origin.domain], endpoint, inner, source_arn)
 
-    return {name: door(one) for name, one in read.origins.items()}
+    return {name: door(one) for name, one in read.distribution.origins.items()}

@@ -159,7 +159,7 @@ class FunctionUrl(Property, frozen=True):
     """AWS::Lambda::Url."""
 
     target_function_arn: str
-    auth_type: Literal["AWS_IAM", "NONE"]
+    auth_type: Literal["AWS_IAM"]
     invoke_mode: Literal["BUFFERED"] = "BUFFERED"
 
 

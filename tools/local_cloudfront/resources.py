@@ -58,12 +58,12 @@ class GuardedBucket(Value, frozen=True):
 
 
 class GuardedFunction(Value, frozen=True):
-    """A function with a URL: whom the URL asks for a signature, and who may call it."""
+    """A function with a URL that asks for signatures, who may call it, and the distribution that does."""
 
     arn: str
     function: LambdaFunction
-    url: FunctionUrl
     permissions: tuple[Permission, ...]
+    caller_arn: str
 
 
 def bucket(stack: Stack, domain: str) -> GuardedBucket:
@@ -76,7 +76,7 @@ def bucket(stack: Stack, domain: str) -> GuardedBucket:
     raise UnmodelledProperty("Resources", "AWS::S3::Bucket", f"none has the domain {domain}")
 
 
-def function(stack: Stack) -> GuardedFunction:
+def function(stack: Stack, caller_arn: str) -> GuardedFunction:
     """The one function that has a URL. Raises `UnmodelledProperty`."""
     urls = list(stack.all(FunctionUrl, "AWS::Lambda::Url").values())
     if len(urls) != 1:
@@ -88,4 +88,4 @@ def function(stack: Stack) -> GuardedFunction:
         raise UnmodelledProperty("Resources", "AWS::Lambda::Url", f"there is no function {arn}")
     permissions = stack.all(Permission, "AWS::Lambda::Permission").values()
     allowed = tuple(one for one in permissions if one.function_name in {arn, arn.rpartition(":")[2]})
-    return GuardedFunction(arn, named[arn], urls[0], allowed)
+    return GuardedFunction(arn, named[arn], allowed, caller_arn)
