@@ -107,10 +107,10 @@ class Viewer:
 
 @asynccontextmanager
 async def cloud(
-    endpoint: str, bucket: str, text: str = PLAIN, programs: tuple[str, ...] = ("node", "njs"), **given: str
+    bucket: s3.Objects, text: str = PLAIN, programs: tuple[str, ...] = ("node", "njs"), **given: str
 ) -> AsyncIterator[Viewer]:
     clock, resizer, lines = Clock(), Resizer(), list[dict[str, str]]()
-    deployment = deployed(text, endpoint, BucketName=bucket, **given)
+    deployment = deployed(text, bucket.server.endpoint, BucketName=bucket.name, **given)
     async with app.start(
         deployment,
         resizer.of,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PROGRAMS = ("node", "njs")
 TIMEOUT_MS = 200
 """CloudFront allows about one of CPU time; a busy machine takes longer to run what is as short."""
+_PROCESS_S = 2.0
+"""A process takes longer to start than a function to run."""
 _LONGEST_LINE_BYTES = 4_194_304
 _NJS = "\nconsole.log(JSON.stringify({result: handler(JSON.parse(process.argv[2]))}));\n"
 
@@ -105,7 +107,7 @@ class Njs:
             "njs", self._files[name], json.dumps(event), stdout=pipe, stderr=pipe
         )
         try:
-            async with asyncio.timeout(5):  # a process takes longer to start than a function to run
+            async with asyncio.timeout(_PROCESS_S):
                 told, complaint = await process.communicate()
         except TimeoutError:
             process.kill()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MAX_TARGET_BYTES = 8192
 """CloudFront quota: length of a URL."""
 _CHUNK_BYTES = 65_536
+_LINGER_S = 2.0
 
 
 @asynccontextmanager
@@ -71,6 +72,7 @@ class _Connection:
             if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
                 status = problem.error_status_hint
                 await self._send(error(status, "BadRequest", "Bad request.").answer, "GET")
+        await self._part()
 
     async def _exchange(self) -> bool:
         """Answer one request, whether another may follow."""
@@ -83,9 +85,20 @@ class _Connection:
         else:
             answer = await self._edge.answer(request)
         await self._send(answer, head.method.decode("ascii"))
-        if self._http.their_state is h11.SEND_BODY:
-            await self._event()  # the end, unless a body comes, which nobody reads
+        if isinstance(request, Answer) or request.has_body:
+            return False
+        await self._event()  # its end, without a body
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+
+    async def _part(self) -> None:
+        """Take what is still coming: a close with bytes unread would reset the answer away."""
+        if not self._writer.can_write_eof():  # TLS
+            return
+        self._writer.write_eof()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while await self._reader.read(_CHUNK_BYTES):
+                    pass
 
     async def _event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
