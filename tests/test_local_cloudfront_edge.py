@@ -7,10 +7,13 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from galerly_cdn import keyring
 from galerly_cdn.aws import template
 from galerly_cdn.config import Settings
+from galerly_cdn.errors import UnmodelledProperty
 from galerly_cdn.grant import Grant
 from galerly_cdn.model import replaced
 from galerly_cdn.signing import Signer
@@ -115,6 +118,13 @@ def test_a_redirect_leads_to_the_same_address_byte_for_byte(
 )
 def test_a_path_is_normalised_to_choose_a_behaviour(path: str, normal: str) -> None:
     assert behavior.normal(path) == normal
+
+
+@given(st.text("/.%2eE~aé", max_size=20))
+def test_a_normal_path_is_normal_already(text: str) -> None:
+    path = behavior.normal(f"/{text}")
+    assert behavior.normal(path) == path
+    assert not {"", ".", ".."} & set(path.strip("/").split("/")[:-1])
 
 
 @pytest.mark.parametrize(
@@ -364,6 +374,13 @@ async def test_a_function_that_fails_or_does_what_it_may_not_is_an_error(
     async with local.cloud(bucket, with_function(code), programs) as viewer:
         assert (await viewer.ask(PATH)).status == status
         assert (await viewer.ask(PATH)).status == status  # and the engine goes on
+
+
+@needs_node
+async def test_code_that_is_none_stops_the_start(bucket: s3.Objects) -> None:
+    with pytest.raises(UnmodelledProperty, match="FunctionCode: SyntaxError"):
+        async with local.cloud(bucket, with_function("function handler(event) {"), ("node",)):
+            pass
 
 
 @needs_node

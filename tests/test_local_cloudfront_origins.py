@@ -120,9 +120,9 @@ async def test_attempts_repeat_a_stuck_render(attempts: int, asked: int) -> None
 
 async def test_who_does_not_answer_within_the_read_timeout_is_too_slow() -> None:
     class Stuck:
-        async def answer(self, _: OriginRequest) -> OriginResponse:
+        async def answer(self, request: OriginRequest) -> OriginResponse:
             await asyncio.Event().wait()
-            raise AssertionError
+            raise AssertionError(request)
 
     assert (await only_resizer(Stuck(), read_s=0.0).answer("resizer", ASKED)).status == 504
 

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from galerly_cdn.errors import SettingsError
+from galerly_cdn.errors import SettingsError, UnmodelledProperty
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,9 @@ class FunctionFailed(Exception):
 class Engine(Protocol):
     """Runs functions by name; used as a context, at whose end it stops."""
 
-    async def __aenter__(self) -> Self: ...
+    async def __aenter__(self) -> Self:
+        """Raises `UnmodelledProperty` for code that is none, as CloudFormation would not take it."""
+        ...
 
     async def __aexit__(self, *_: object) -> None: ...
 
@@ -62,7 +64,11 @@ class Node:
             "node", "-e", driver, stdin=pipe, stdout=pipe, limit=_LONGEST_LINE_BYTES
         )
         for name, code in self._sources.items():
-            await self._ask({"load": name, "code": code})
+            try:
+                await self._ask({"load": name, "code": code})
+            except FunctionFailed as error:
+                await self.__aexit__()
+                raise UnmodelledProperty(name, "FunctionCode", str(error)) from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -80,8 +86,10 @@ class Node:
         async with self._turn:
             stdin.write(json.dumps(line).encode() + b"\n")
             await stdin.drain()
-            told = json.loads(await stdout.readline())
-        return _result(told)
+            told = await stdout.readline()
+        if not told:
+            raise FunctionFailed("the engine has ended")
+        return _result(json.loads(told))
 
 
 class Njs:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from galerly_cdn.errors import UnmodelledProperty
 from galerly_cdn.model import Value
 from local_cloudfront import policy
-from local_cloudfront.distribution import FunctionUrl
+from local_cloudfront.declaration import FunctionUrl
 from local_cloudfront.policy import BucketPolicy, Permission, PolicyDocument
 from local_cloudfront.properties import Property
 
