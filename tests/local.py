@@ -13,6 +13,7 @@ from local_cloudfront import app
 from local_cloudfront import template as cloudformation
 from local_cloudfront.access import Identity
 from local_cloudfront.exchange import OriginRequest, OriginResponse
+from local_cloudfront.stack import Stack
 from local_cloudfront.viewer import Answer, Request
 from tests import s3
 
@@ -27,6 +28,11 @@ PLAIN = template.render(Settings())
 HOST = "cdn.example.com"
 NEEDED = {"BucketName": "galerly-1", "CodeBucket": "code", "CodeKey": "resizer.zip"}
 YEAR = "public, max-age=31536000, immutable"
+
+
+def planned(text: str = PLAIN, **given: str) -> app.Plan:
+    """What a start would start."""
+    return app.plan(Stack(cloudformation.read(text), {**NEEDED, **given}))
 
 
 def deployed(text: str = PLAIN, endpoint: str = "http://127.0.0.1:9", **given: str) -> app.Deployment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,11 @@ from local_cloudfront.stack import Stack
 from tests import local
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
+Place = tuple[str | int, ...]
 CONFIG = "Distribution/Properties/DistributionConfig"
-
-
-def read(text: str = local.PLAIN, **given: str) -> app.Plan:
-    return app.plan(local.deployed(text, **given))
 
 
 @pytest.mark.parametrize(
@@ -38,19 +37,19 @@ def read(text: str = local.PLAIN, **given: str) -> app.Plan:
     ],
 )
 def test_our_template_is_modelled_with_whatever_parameters(given: dict[str, str]) -> None:
-    read(local.PLAIN, **given)
+    local.planned(local.PLAIN, **given)
 
 
 @pytest.mark.parametrize("prefixes", [("clients", "studio/2026"), ("/",)])
 def test_our_template_is_modelled_with_private_galleries(prefixes: tuple[str, ...], tmp_path: Path) -> None:
     keyring.create(tmp_path, ecdsa=True)[2].unlink()
     settings = Settings(private_prefixes=prefixes, public_keys=str(tmp_path))
-    read(written.render(settings))
+    local.planned(written.render(settings))
 
 
 def test_lambda_at_edge_is_refused() -> None:
     with pytest.raises(UnmodelledProperty, match="Version"):
-        read(written.render(Settings(), with_lambda_edge=True))
+        local.planned(written.render(Settings(), with_lambda_edge=True))
 
 
 @pytest.mark.parametrize(
@@ -119,12 +118,52 @@ def test_lambda_at_edge_is_refused() -> None:
 )
 def test_what_is_not_modelled_stops_the_start_and_is_named(path: str, value: object, told: str) -> None:
     with pytest.raises(UnmodelledProperty, match=told):
-        read(local.changed(local.put(path, value)))
+        local.planned(local.changed(local.put(path, value)))
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Our template with all it can have."""
+    folder = tmp_path_factory.mktemp("keys")
+    keyring.create(folder, ecdsa=True)[2].unlink()
+    settings = Settings(private_prefixes=("clients",), public_keys=str(folder))
+    return template.read(written.render(settings))
+
+
+def places(node: Any, at: Place, left_out: Collection[str]) -> Iterator[Place]:  # noqa: ANN401
+    """Where a property could be added: all objects that are neither ignored nor an intrinsic function."""
+    if isinstance(node, list):
+        for number, one in enumerate(node):
+            yield from places(one, (*at, number), left_out)
+    if not isinstance(node, dict) or any(name == "Ref" or name.startswith("Fn::") for name in node):
+        return
+    if ".".join(part for part in at if isinstance(part, str)) in {*left_out, "Environment.Variables"}:
+        return
+    yield at
+    for name, one in node.items():
+        yield from places(one, (*at, name), left_out)
+
+
+@pytest.mark.parametrize("type_name", sorted(properties.MODELLED))
+def test_nothing_can_be_added_anywhere_without_being_noticed(type_name: str, full: dict[str, Any]) -> None:
+    left_out = properties.IGNORED.get(type_name, {})
+    named = [name for name, one in full["Resources"].items() if one["Type"] == type_name]
+    assert named
+    for name in named:
+        for place in places(full["Resources"][name]["Properties"], (), left_out):
+            document = copy.deepcopy(full)
+            node = document["Resources"][name]["Properties"]
+            for part in place:
+                node = node[part]
+            node["Surprise"] = {"Surprise": True}
+            with pytest.raises(UnmodelledProperty) as refused:
+                app.plan(Stack(document, {**local.NEEDED, "Prewarm": "on"}))
+            assert refused.value.resource == name
 
 
 def test_an_unknown_section_is_refused() -> None:
     with pytest.raises(UnmodelledProperty, match="Transform"):
-        read(json.dumps({**template.read(local.PLAIN), "Transform": "AWS::Serverless-2016-10-31"}))
+        local.planned(json.dumps({**template.read(local.PLAIN), "Transform": "AWS::Serverless-2016-10-31"}))
 
 
 def test_every_ignored_property_has_its_reason() -> None:
@@ -170,7 +209,7 @@ def paths(node: Any, at: str) -> set[str]:  # noqa: ANN401
 )
 def test_parameters_that_cloudformation_would_refuse_are_refused(given: dict[str, str], told: str) -> None:
     with pytest.raises(SettingsError, match=told):
-        read(**given)
+        local.planned(**given)
 
 
 def test_a_parameter_that_is_missing_is_asked_for() -> None:

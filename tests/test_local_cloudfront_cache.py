@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from galerly_cdn.model import replaced
-from local_cloudfront import app, delivery
+from local_cloudfront import delivery
 from local_cloudfront.cache import Cache
 from local_cloudfront.exchange import OriginResponse
 from local_cloudfront.forwarding import CachePolicyConfig, Key
@@ -16,7 +16,7 @@ from local_cloudfront.lifetime import lifetime_s
 from local_cloudfront.viewer import Answer, Outcome, Request
 from tests import local
 
-DISTRIBUTION = app.plan(local.deployed()).distribution
+DISTRIBUTION = local.planned().distribution
 POLICY = DISTRIBUTION.behaviors[0].cache
 ERRORS = DISTRIBUTION.error_ttls_s
 ONE_SECOND = replaced(POLICY, min_ttl_s=1.0)

@@ -17,7 +17,7 @@ from galerly_cdn.errors import UnmodelledProperty
 from galerly_cdn.grant import Grant
 from galerly_cdn.model import replaced
 from galerly_cdn.signing import Signer
-from local_cloudfront import app, behavior
+from local_cloudfront import behavior
 from local_cloudfront.exchange import OriginResponse
 from local_cloudfront.headers import CorsConfig, Items, ResponseHeadersPolicyConfig
 from local_cloudfront.viewer import Request
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tests import s3
 
-PLAIN = app.plan(local.deployed()).distribution.behaviors[0]
+PLAIN = local.planned().distribution.behaviors[0]
 PATH = "/resize/800x600/g/a.jpg"
 STORED = "resized/800x600/g/a.jpg"
 ENGINES = [
@@ -190,7 +190,7 @@ class Private:
         secret.unlink()
         settings = Settings(private_prefixes=(prefix,), public_keys=str(folder))
         self.text = template.render(settings)
-        (key_id,) = app.plan(local.deployed(self.text)).distribution.behaviors[0].keys or {}
+        (key_id,) = local.planned(self.text).distribution.behaviors[0].keys or {}
         self.signer = Signer(key_id, self._pem)
 
     def of_key(self, key_id: str) -> Signer:

@@ -11,7 +11,6 @@ import pytest
 from galerly_cdn.aws import template
 from galerly_cdn.config import Settings
 from galerly_cdn.model import replaced
-from local_cloudfront import app
 from local_cloudfront.access import Identity, Signed
 from local_cloudfront.exchange import OriginRequest, OriginResponse
 from local_cloudfront.faults import Fault, Faulty
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from tests import s3
 
 pytestmark = pytest.mark.server("node")
-DISTRIBUTION = app.plan(local.deployed()).distribution
+DISTRIBUTION = local.planned().distribution
 GROUP = "s3-else-resizer"
 PATH = "/resize/800x600/g/a.jpg"
 STORED = "resized/800x600/g/a.jpg"

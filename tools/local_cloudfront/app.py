@@ -46,7 +46,6 @@ class Deployment(Value, frozen=True, kw_only=True):
 class Plan(Value, frozen=True, kw_only=True):
     """All that a template says, read and checked: what a start starts."""
 
-    stack: Stack
     distribution: Distribution
     sources: dict[str, str]
     log_fields: tuple[str, ...]
@@ -65,15 +64,13 @@ class LocalCloudFront:
     faults: Mapping[str, Faulty]
 
 
-def plan(deployment: Deployment) -> Plan:
-    """Raises `UnmodelledProperty` for a template that says more than is modelled, `SettingsError`."""
-    stack = Stack(template.read(deployment.template), deployment.parameters)
+def plan(stack: Stack) -> Plan:
+    """Reads all that is modelled. Raises `UnmodelledProperty` where the template says more."""
     read = distribution.read(stack)
     sources = function.sources(stack)
     function.check(read, sources)
     domains = [one.domain for one in read.origins.values() if one.kind == "s3"]
     return Plan(
-        stack=stack,
         distribution=read,
         sources=sources,
         log_fields=log.fields(stack),
@@ -93,9 +90,10 @@ async def start(
 ) -> AsyncIterator[LocalCloudFront]:
     """A local CloudFront, until the block ends; `record` gets the lines of its access log.
 
-    Raises what `plan` raises, and `SettingsError` where no program runs viewer functions.
+    Raises `UnmodelledProperty` for a template that says more than is modelled, `SettingsError` for parameters
+    that do not fit, and where no program runs viewer functions.
     """
-    read = plan(deployment)
+    read = plan(Stack(template.read(deployment.template), deployment.parameters))
     cache = Cache(clock, read.distribution.tag_header, read.distribution.error_ttls_s)
     faults = {name: Faulty(one) for name, one in _doors(read, deployment, resizer).items()}
     async with engine.find(read.sources, programs) as running:

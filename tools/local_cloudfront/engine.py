@@ -80,6 +80,10 @@ class Node:
         return await self._ask({"call": name, "event": event, "milliseconds": TIMEOUT_MS})
 
     async def _ask(self, line: Mapping[str, Any]) -> object:
+        """Shielded: an answer that nobody waits for would be taken for the next one's."""
+        return await asyncio.shield(self._exchange(line))
+
+    async def _exchange(self, line: Mapping[str, Any]) -> object:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin  # noqa: S101 - pipes were asked for
         assert stdout  # noqa: S101

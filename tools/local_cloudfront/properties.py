@@ -38,6 +38,24 @@ _EVENTS = "what happens after an upload is the business of whoever runs the func
 _NAME = "a name that people read"
 _SHIELD = "one machine has no regions whose misses could meet"
 
+MODELLED = {
+    "AWS::CloudFront::CachePolicy",
+    "AWS::CloudFront::Distribution",
+    "AWS::CloudFront::Function",
+    "AWS::CloudFront::KeyGroup",
+    "AWS::CloudFront::OriginAccessControl",
+    "AWS::CloudFront::OriginRequestPolicy",
+    "AWS::CloudFront::PublicKey",
+    "AWS::CloudFront::ResponseHeadersPolicy",
+    "AWS::Lambda::Function",
+    "AWS::Lambda::Permission",
+    "AWS::Lambda::Url",
+    "AWS::Logs::Delivery",
+    "AWS::S3::Bucket",
+    "AWS::S3::BucketPolicy",
+}
+"""Types of resources of which every property is a field of a value, or ignored."""
+
 IGNORED: Mapping[str, str | Mapping[str, str]] = {
     "AWS::CloudFront::CachePolicy": {
         "CachePolicyConfig.Name": _NAME,
@@ -108,6 +126,11 @@ IGNORED: Mapping[str, str | Mapping[str, str]] = {
     "AWS::SQS::QueuePolicy": _EVENTS,
 }
 """Type, then path (lists are transparent), then why; of a whole type only the reason."""
+
+
+def is_known(type_name: str) -> bool:
+    """Whether resources of a type are modelled, or ignored altogether."""
+    return type_name in MODELLED or isinstance(IGNORED.get(type_name), str)
 
 
 def model(

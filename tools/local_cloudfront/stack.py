@@ -33,22 +33,6 @@ _OF_RESOURCES = {
     *("Type", "Properties", "Condition", "DependsOn", "DeletionPolicy"),
     *("UpdateReplacePolicy", "Metadata"),
 }
-_MODELLED = {
-    "AWS::CloudFront::CachePolicy",
-    "AWS::CloudFront::Distribution",
-    "AWS::CloudFront::Function",
-    "AWS::CloudFront::KeyGroup",
-    "AWS::CloudFront::OriginAccessControl",
-    "AWS::CloudFront::OriginRequestPolicy",
-    "AWS::CloudFront::PublicKey",
-    "AWS::CloudFront::ResponseHeadersPolicy",
-    "AWS::Lambda::Function",
-    "AWS::Lambda::Permission",
-    "AWS::Lambda::Url",
-    "AWS::Logs::Delivery",
-    "AWS::S3::Bucket",
-    "AWS::S3::BucketPolicy",
-}
 _ATTRIBUTES: Mapping[tuple[str, str], str] = {
     ("AWS::CloudFront::Distribution", "DomainName"): "{name}.cloudfront.net",
     ("AWS::CloudFront::Function", "FunctionARN"): f"arn:aws:cloudfront::{ACCOUNT}:function/{{name}}",
@@ -78,11 +62,6 @@ class Stack:
         self._resources = {
             name: one for name, one in template["Resources"].items() if self._is_made(name, one)
         }
-
-    @property
-    def parameters(self) -> Mapping[str, parameters.Parameter]:
-        """The value of every parameter of the template."""
-        return self._parameters
 
     def all(self, kind: type[P], type_name: str) -> dict[str, P]:
         """The resources of a type, by logical name. Raises `UnmodelledProperty`."""
@@ -114,10 +93,6 @@ class Stack:
             raise UnmodelledProperty(name, attribute, f"the attribute of {type_name} is not known")
         return _ATTRIBUTES[type_name, attribute].format(id=own, name=name.lower())
 
-    def output(self, name: str) -> object:
-        """One of the template's outputs."""
-        return self._resolver("Outputs").resolve(self._template["Outputs"][name]["Value"])
-
     def _id(self, name: str, type_name: str) -> str:
         if type_name == "AWS::S3::Bucket":
             told = self._resources[name].get("Properties", {}).get("BucketName")
@@ -135,8 +110,7 @@ class Stack:
         for each in resource:
             if each not in _OF_RESOURCES:
                 raise UnmodelledProperty(name, each, "the attribute of resources is not known")
-        known = isinstance(properties.IGNORED.get(resource["Type"]), str) or resource["Type"] in _MODELLED
-        if not known:
+        if not properties.is_known(resource["Type"]):
             raise UnmodelledProperty(name, "Type", f"{resource['Type']} is not modelled")
         condition = resource.get("Condition")
         return condition is None or self._resolver(name).holds({"Condition": condition})

@@ -17,7 +17,7 @@ _CHUNK_BYTES = 65_536
 
 
 class Wire:
-    """A server at an address; a connection for each request."""
+    """A server at an `http://` address; a connection for each request."""
 
     def __init__(self, endpoint: str, connect_s: float) -> None:
         place = urlsplit(endpoint)
