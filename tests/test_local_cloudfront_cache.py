@@ -257,6 +257,7 @@ WHOLE = Answer(
         ({"range": "bytes=10-"}, 416, b"", "bytes */10"),
         ({"range": "bytes=-0"}, 416, b"", "bytes */10"),
         ({"range": "bytes=-"}, 200, b"0123456789", None),
+        ({"range": "bytes=5-2"}, 200, b"0123456789", None),
         ({"range": "bytes=0-1,3-4"}, 200, b"0123456789", None),
         ({"range": "bytes=0-0", "if-range": '"1"'}, 206, b"0", "bytes 0-0/10"),
         ({"range": "bytes=0-0", "if-range": '"2"'}, 200, b"0123456789", None),
@@ -280,6 +281,15 @@ def test_ranges_and_conditions_are_answered_of_the_object(
     request = Request(method="GET", scheme="https", host=local.HOST, raw_path="/", headers=headers)
     found = delivery.deliver(WHOLE, request)
     assert (found.status, found.body, found.headers.get("content-range")) == (status, body, told)
+
+
+def test_a_304_says_nothing_of_content() -> None:
+    told = {"content-type": "image/jpeg", "content-disposition": "inline", "vary": "Accept"}
+    request = Request(
+        method="GET", scheme="https", host=local.HOST, raw_path="/", headers={"if-none-match": '"1"'}
+    )
+    found = delivery.deliver(replaced(WHOLE, headers=WHOLE.headers | told), request)
+    assert set(found.headers) == {"etag", "last-modified", "vary"}
 
 
 def test_an_error_has_no_ranges() -> None:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from local_cloudfront.viewer import Request
 
 _RANGE = re.compile(r"bytes=(?P<first>\d*)-(?P<last>\d*)")
-_ENTITY = {"content-length", "content-range"}
+_OF_CONTENT = {"content-disposition", "content-length", "content-type"}
+"""What a 304 does not say (RFC 9110 §15.4.5)."""
 
 
 def deliver(answer: Answer, request: Request) -> Answer:
@@ -32,7 +33,7 @@ def _unchanged(answer: Answer, request: Request) -> Answer | None:
         is_known = modified is not None and request.headers.get("if-modified-since") == modified
     if not is_known:
         return None
-    headers = {name: value for name, value in answer.headers.items() if name not in _ENTITY}
+    headers = {name: value for name, value in answer.headers.items() if name not in _OF_CONTENT}
     return Answer(304, headers)
 
 
@@ -45,6 +46,8 @@ def _part(answer: Answer, request: Request) -> Answer | None:
     length = len(answer.body)
     if asked["first"]:
         first = int(asked["first"])
+        if asked["last"] and int(asked["last"]) < first:
+            return None
         last = min(int(asked["last"] or length - 1), length - 1)
     elif asked["last"]:
         first, last = max(0, length - int(asked["last"])), length - 1
