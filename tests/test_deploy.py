@@ -14,7 +14,7 @@ from galerly_cdn import cli, keyring
 from galerly_cdn.aws import build, changes, deploy, smoke, stack, template, wheels
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import DeploymentFailed, SettingsError
-from tests import cloudformation
+from local_cloudfront import template as cloudformation
 from tests.amazon import ANY, Amazon, amazon
 from tests.stacks import (
     ACCOUNT,

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 FOLDERS = ("benchmarks", "checks", "docs", "samples", "src", "tests", "tools")
 PYTHON = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+TOOLS = sorted((ROOT / "tools").rglob("*.py"))
 SCRIPTS = sorted(path for path in (ROOT / "script").iterdir() if path.is_file())
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -94,7 +95,7 @@ def imports(node: ast.AST) -> list[str]:
     return []
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=relative)
+@pytest.mark.parametrize("source", [*SOURCES, *TOOLS], ids=relative)
 def test_a_file_fits_on_a_few_screens_and_a_function_on_one(source: Path) -> None:
     text = source.read_text()
     assert len(text.splitlines()) <= LONGEST.get(source.name, 300)
@@ -147,7 +148,7 @@ def test_a_reason_is_told_from_none(comment: str, *, has_reason: bool) -> None:
 
 def test_files_are_named_by_nouns() -> None:
     vague = {"base", "common", "core", "helpers", "misc", "utils"}
-    assert [relative(path) for path in SOURCES if path.stem in vague] == []
+    assert [relative(path) for path in [*SOURCES, *TOOLS] if path.stem in vague] == []
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=relative)

@@ -15,7 +15,7 @@ from galerly_cdn.aws import emf, template, viewer
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import SettingsError, UnknownPath
 from galerly_cdn.render import process
-from tests import cloudformation
+from local_cloudfront import template as cloudformation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

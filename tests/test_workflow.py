@@ -12,7 +12,7 @@ import yaml
 from galerly_cdn import cli, keyring
 from galerly_cdn.aws import template
 from galerly_cdn.config import Settings
-from tests import cloudformation
+from local_cloudfront import template as cloudformation
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 ROLES: dict[str, Any] = cloudformation.read((DEPLOY / "github-role.yaml").read_text())["Resources"]

@@ -31,7 +31,8 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     ├── Disconnected         (never served: whoever asked has left, and only the log is told)
     └── CommandError         (never served, the command line tells it)
                                    SettingsError · CdnUnreachable · CdnInterrupted · UnexpectedAnswer
-                                   · BuildFailed · AwsMissing · AwsRefused · DeploymentFailed
+                                   · BuildFailed · UnmodelledProperty · AwsMissing · AwsRefused
+                                   · DeploymentFailed
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from galerly_cdn.errors.command import (
     DeploymentFailed,
     SettingsError,
     UnexpectedAnswer,
+    UnmodelledProperty,
 )
 from galerly_cdn.errors.photograph import (
     Quarantined,
@@ -175,6 +177,7 @@ __all__ = [
     "Undecodable",
     "UnexpectedAnswer",
     "UnknownPath",
+    "UnmodelledProperty",
     "Unrenderable",
     "Unsettled",
     "UnsupportedFormat",

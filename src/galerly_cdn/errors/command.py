@@ -67,3 +67,15 @@ class BuildFailed(CommandError):
 
     code = "build-failed"
     public = "The package could not be built."
+
+
+class UnmodelledProperty(CommandError):
+    """The local CloudFront would have to pretend: a property of the template that it does not model."""
+
+    code = "unmodelled-property"
+    public = "The local CloudFront does not model this part of the template."
+
+    def __init__(self, resource: str, path: str, why: str) -> None:
+        super().__init__(f"{resource}: {path}: {why}" if path else f"{resource}: {why}")
+        self.resource = resource
+        self.path = path
