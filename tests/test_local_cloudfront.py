@@ -74,6 +74,20 @@ def test_lambda_at_edge_is_refused() -> None:
         (f"{CONFIG}/CacheBehaviors/0/CachePolicyId", "658327ea", "nothing of the template has this id"),
         (f"{CONFIG}/CacheBehaviors/0/TrustedSigners", ["self"], "TrustedSigners"),
         (f"{CONFIG}/CustomErrorResponses/0/ResponsePagePath", "/e.html", "ResponsePagePath"),
+        (f"{CONFIG}/DefaultCacheBehavior/CachedMethods", ["GET"], "CachedMethods"),
+        (f"{CONFIG}/DefaultCacheBehavior/OriginRequestPolicyId", "b689b0a8", "nothing of the template has"),
+        (
+            f"{CONFIG}/DefaultCacheBehavior/FunctionAssociations/0/FunctionARN",
+            "arn:other",
+            "viewer-request: there is no function arn:other",
+        ),
+        (f"{CONFIG}/Origins/0/DomainName", "b.s3.amazonaws.com", "none has the domain b.s3.amazonaws.com"),
+        (f"{CONFIG}/Origins/0/S3OriginConfig", None, "Origins.s3: neither a bucket nor a function's URL"),
+        (f"{CONFIG}/Origins/0/OriginAccessControlId", "E1", "OriginAccessControlId: there is no such one"),
+        (f"{CONFIG}/OriginGroups/Items/0/Members/Items/0/OriginId", "nowhere", "there is no origin nowhere"),
+        ("Distribution", None, "Distribution"),
+        ("ResizerUrl/Properties/TargetFunctionArn", "arn:other", "there is no function arn:other"),
+        ("AccessLogsPolicy/Properties/Bucket", {"Ref": "Bucket"}, "a bucket has one policy"),
         ("PathOnly/Properties/CachePolicyConfig/Other", 1, "PathOnly: CachePolicyConfig: .*Other"),
         (
             "PathOnly/Properties/CachePolicyConfig/ParametersInCacheKeyAndForwardedToOrigin/CookiesConfig",
@@ -159,6 +173,13 @@ def test_nothing_can_be_added_anywhere_without_being_noticed(type_name: str, ful
             with pytest.raises(UnmodelledProperty) as refused:
                 app.plan(Stack(document, {**local.NEEDED, "Prewarm": "on"}))
             assert refused.value.resource == name
+
+
+def test_what_is_said_of_a_parameter_is_known_too() -> None:
+    document = template.read(local.PLAIN)
+    document["Parameters"]["Domain"]["NoEcho"] = True
+    with pytest.raises(UnmodelledProperty, match=r"Parameters: Domain: .*NoEcho"):
+        local.planned(json.dumps(document))
 
 
 def test_an_unknown_section_is_refused() -> None:

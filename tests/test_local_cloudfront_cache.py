@@ -131,6 +131,15 @@ async def test_a_stale_object_is_asked_about_and_kept_if_it_still_holds() -> Non
     assert asking.conditions == [{}, {"if-none-match": '"1"'}]
 
 
+async def test_a_revalidated_object_keeps_its_length_and_its_tags() -> None:
+    headers = {"etag": '"1"', "content_length": "1", "x_amz_meta_cache_tag": "o-1"}
+    asking = Asking(response(**headers), response(status=304, body="", content_length="0"), response("b"))
+    await asking()
+    assert (await asking(after_s=61)).answer.headers["content-length"] == "1"
+    asking.cache.invalidate("#o-1")
+    assert (await asking()).answer.body == b"b"
+
+
 async def test_a_stale_object_gives_way_to_a_new_one() -> None:
     asking = Asking(response(etag='"1"'), response("b"))
     assert await results(asking, 0, 61, 0) == ["Miss 200 a", "Miss 200 b", "Hit 200 b"]

@@ -383,13 +383,12 @@ async def test_code_that_is_none_stops_the_start(bucket: s3.Objects) -> None:
             pass
 
 
-@needs_node
-async def test_a_viewer_response_function_sees_no_errors(bucket: s3.Objects) -> None:
-    code = """function handler(event) {
-        if (event.context.eventType === 'viewer-request') { return event.request; }
-        event.response.headers.seen = { value: String(event.response.statusCode) };
-        return event.response;
-    }"""
+def with_response_function(body: str) -> str:
+    """Of the behaviour of `/resize/*`."""
+    code = f"""function handler(event) {{
+        if (event.context.eventType === 'viewer-request') {{ return event.request; }}
+        {body}
+    }}"""
 
     def change(resources: dict[str, Any]) -> None:
         local.put("Viewer/Properties/FunctionCode", code)(resources)
@@ -398,10 +397,34 @@ async def test_a_viewer_response_function_sees_no_errors(bucket: s3.Objects) -> 
         events = ("viewer-request", "viewer-response")
         local.put(where, [{"EventType": one, "FunctionARN": arn} for one in events])(resources)
 
-    async with local.cloud(bucket, local.changed(change)) as viewer:
+    return local.changed(change)
+
+
+@needs_node
+async def test_a_viewer_response_function_sees_no_errors(bucket: s3.Objects) -> None:
+    body = """event.response.headers.seen = { value: String(event.response.statusCode) };
+        return event.response;"""
+    async with local.cloud(bucket, with_response_function(body)) as viewer:
         assert (await viewer.ask(PATH)).headers["seen"] == "200"
         viewer.resizer.answers = lambda _: OriginResponse(404, {}, b"")
         assert "seen" not in (await viewer.ask("/resize/other")).headers
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("throw new Error('no')", 503),
+        ("event.response.statusCode = 404; return event.response", 502),
+        ("event.response.headers.Upper = { value: '1' }; return event.response", 502),
+    ],
+)
+async def test_a_viewer_response_function_that_fails_is_an_error(
+    body: str, status: int, bucket: s3.Objects
+) -> None:
+    async with local.cloud(bucket, with_response_function(body)) as viewer:
+        found = await viewer.ask(PATH)
+        assert (found.status, found.headers["x-cache"]) == (status, "Error from cloudfront")
 
 
 # -------------------------------------------------------------------------------------- 5: the key

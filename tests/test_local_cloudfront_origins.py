@@ -301,6 +301,27 @@ async def test_a_server_that_is_not_there_is_no_answer() -> None:
         await Wire("http://127.0.0.1:9", connect_s=5).answer(ASKED)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", b"HTTP/1.1 200"],
+)
+async def test_a_server_that_hangs_up_or_speaks_no_http_is_no_answer(said: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ConnectionError):
+            await Wire(f"http://127.0.0.1:{port}", connect_s=5).answer(ASKED)
+
+
+async def test_a_server_that_takes_too_long_to_connect_to_is_not_reached() -> None:
+    with pytest.raises(ConnectionError, match="no connection in time"):
+        await Wire("http://127.0.0.1:9", connect_s=0).answer(ASKED)
+
+
 async def test_a_replaced_picture_is_new_after_its_tag_is_invalidated(viewer: local.Viewer) -> None:
     def answer(body: bytes) -> Callable[[OriginRequest], OriginResponse]:
         headers = {"cache-control": local.YEAR, "x-amz-meta-cache-tag": "o-1"}

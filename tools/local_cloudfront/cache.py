@@ -95,9 +95,8 @@ class Cache:
         """A stale object that still holds; or whose origin fails, for as long as the error would be kept."""
         now_s = self._clock()
         if found.status == 304:
-            headers = stale.answer.headers | found.headers
-            body_s = stale.answer.headers.get("content-length")
-            headers |= {"content-length": body_s} if body_s else {}
+            told = {name: value for name, value in found.headers.items() if name != "content-length"}
+            headers = stale.answer.headers | told
             fresh = self._made(policy, replaced(found, status=stale.answer.status, headers=headers))
             renewed = fresh and replaced(fresh, answer=replaced(stale.answer, headers=headers))
         else:

@@ -66,11 +66,11 @@ class Edge:
         asked = await self.functions.on_request(chosen, request, request_id)
         found = asked if isinstance(asked, Outcome) else await self._object(chosen, asked)
         headers = chosen.headers.applied(found.answer.headers, request)
-        answer = replaced(found.answer, headers=headers)
-        if not isinstance(asked, Outcome):
-            answer = delivery.deliver(answer, request)
-            answer = await self.functions.on_response(chosen, asked, answer, request_id)
-        return replaced(found, answer=answer)
+        found = replaced(found, answer=replaced(found.answer, headers=headers))
+        if isinstance(asked, Outcome):
+            return found
+        delivered = replaced(found, answer=delivery.deliver(found.answer, request))
+        return await self.functions.on_response(chosen, asked, delivered, request_id)
 
     async def _object(self, chosen: Behavior, request: Request) -> Outcome:
         """From the cache, or from the origins under the path that the function has left."""

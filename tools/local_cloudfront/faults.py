@@ -22,13 +22,14 @@ class Fault(enum.Enum):
     CRASHED = enum.auto()
 
 
+_BAD_GATEWAY = OriginResponse(502, {"content-type": "application/json"}, b'{"Message":"Bad Gateway"}')
 _ANSWERS = {
     Fault.FORBIDDEN: OriginResponse(403, {"content-type": "application/xml"}, b"<Error/>"),
     Fault.THROTTLED: OriginResponse(
         429, {"content-type": "application/json"}, b'{"Reason":"ConcurrentInvocationLimitExceeded"}'
     ),
-    Fault.OVERSIZE: OriginResponse(502, {"content-type": "application/json"}, b'{"Message":"Bad Gateway"}'),
-    Fault.CRASHED: OriginResponse(502, {"content-type": "application/json"}, b'{"Message":"Bad Gateway"}'),
+    Fault.OVERSIZE: _BAD_GATEWAY,
+    Fault.CRASHED: _BAD_GATEWAY,
 }
 
 

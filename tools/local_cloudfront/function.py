@@ -122,19 +122,19 @@ class Functions:
             return _failure(failure)
 
     async def on_response(
-        self, behavior: Behavior, request: Request, answer: Answer, request_id: str
-    ) -> Answer:
-        """The answer with the headers of the viewer-response function, which sees no error of an origin."""
+        self, behavior: Behavior, request: Request, found: Outcome, request_id: str
+    ) -> Outcome:
+        """An answer with the headers of the viewer-response function, which sees no error of an origin."""
         arn = behavior.functions.get("viewer-response")
-        if arn is None or answer.status >= 400:
-            return answer
+        if arn is None or found.answer.status >= 400:
+            return found
         event = self._event("viewer-response", request, request_id)
-        shown = {"statusCode": answer.status, "headers": _fields(answer.headers), "cookies": {}}
+        shown = {"statusCode": found.answer.status, "headers": _fields(found.answer.headers), "cookies": {}}
         try:
             told = convert(Told, await self._engine.call(arn, {**event, "response": shown}))
-            return _reheaded(answer, told)
+            return replaced(found, answer=_reheaded(found.answer, told))
         except (FunctionFailed, ValidationError, ValueError) as failure:
-            return _failure(failure).answer
+            return _failure(failure)
 
     def _event(self, kind: str, request: Request, request_id: str) -> dict[str, Any]:
         return {

@@ -92,7 +92,7 @@ class _Connection:
 
     async def _part(self) -> None:
         """Take what is still coming: a close with bytes unread would reset the answer away."""
-        if not self._writer.can_write_eof():  # TLS
+        if self._writer.is_closing() or not self._writer.can_write_eof():  # TLS cannot
             return
         self._writer.write_eof()
         with suppress(TimeoutError):

@@ -75,7 +75,6 @@ class UnmodelledProperty(CommandError):
     code = "unmodelled-property"
     public = "The local CloudFront does not model this part of the template."
 
-    def __init__(self, resource: str, path: str, why: str) -> None:
-        super().__init__(f"{resource}: {path}: {why}" if path else f"{resource}: {why}")
+    def __init__(self, resource: str, path: str = "", why: str = "") -> None:
+        super().__init__(": ".join(part for part in (resource, path, why) if part))
         self.resource = resource
-        self.path = path
