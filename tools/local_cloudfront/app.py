@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from galerly_cdn.model import Value
-from local_cloudfront import distribution, engine, function, log, resources, template
+from local_cloudfront import distribution, engine, events, function, log, resources, role, template
 from local_cloudfront.access import Asked, Identity, Signed
 from local_cloudfront.bucket import Bucket
 from local_cloudfront.cache import Cache
 from local_cloudfront.distribution import Distribution
 from local_cloudfront.edge import Edge
+from local_cloudfront.events import Flow
 from local_cloudfront.faults import Faulty
 from local_cloudfront.origin import Origins
 from local_cloudfront.resources import GuardedBucket, GuardedFunction
+from local_cloudfront.role import RoledFunction
 from local_cloudfront.stack import Stack
 from local_cloudfront.wire import Wire
 
@@ -52,6 +54,9 @@ class Plan(Value, frozen=True, kw_only=True):
     function: GuardedFunction
     buckets: dict[str, GuardedBucket]
     """By the domain of the origin."""
+    functions: dict[str, RoledFunction]
+    """By logical name."""
+    flow: Flow
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,15 @@ def plan(stack: Stack) -> Plan:
     sources = function.sources(stack)
     function.check(read, sources)
     domains = [one.domain for one in read.origins.values() if one.kind == "s3"]
+    functions = role.functions(stack)
     return Plan(
         distribution=read,
         sources=sources,
         log_fields=log.fields(stack),
         function=resources.function(stack, read.arn),
         buckets={domain: resources.bucket(stack, domain) for domain in domains},
+        functions=functions,
+        flow=events.read(stack, functions),
     )
 
 

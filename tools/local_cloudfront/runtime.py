@@ -47,7 +47,7 @@ class FunctionFailed(Exception):
 class Function(Value, frozen=True, kw_only=True):
     """A function as the template tells it. `root` is the unpacked zip's folder, or any that it can run in.
 
-    `environment` is all the variables there are, credentials included.
+    `environment` is all the variables there are, credentials included. Without `may_log` its lines are lost.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Function(Value, frozen=True, kw_only=True):
     timeout_s: float
     memory_mb: int
     concurrency: int = 10
+    may_log: bool = True
     python: str = sys.executable
 
 
@@ -71,6 +72,7 @@ class Runtime:
         """The most memory that any environment held (Linux)."""
         self._busy = 0
         self._free: list[_Environment] = []
+        self._running: set[_Environment] = set()
 
     async def invoke(self, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
         """The function's result for an event.
@@ -82,6 +84,7 @@ class Runtime:
         self._busy += 1
         try:
             environment = self._free.pop() if self._free else await self._start()
+            self._running.add(environment)
             try:
                 async with asyncio.timeout(self.function.timeout_s):
                     return await environment.run(event)
@@ -89,9 +92,15 @@ class Runtime:
                 environment.kill()
                 raise TimedOut(f"after {self.function.timeout_s} s") from None
             finally:
+                self._running.discard(environment)
                 await self._put_back(environment)
         finally:
             self._busy -= 1
+
+    def kill(self) -> None:
+        """End every environment that is at work, whatever it is at: SIGKILL."""
+        for one in self._running:
+            one.kill()
 
     async def close(self) -> None:
         """End every environment that waits."""
@@ -205,7 +214,8 @@ class _Environment:
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None  # noqa: S101 - for the type checker
         async for line in process.stdout:
-            self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+            if self._function.may_log:
+                self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
