@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def mean(root: Path, keys: Sequence[str], bodies: Sequence[bytes]) -> str:
     """Over the answers, each against its original, every pixel decoded, at the answer's own sides."""
-    from ssimulacra2 import compute_ssimulacra2  # type: ignore[import-not-found,unused-ignore]
+    from ssimulacra2 import compute_ssimulacra2  # type: ignore[import-not-found,unused-ignore]  # optional
 
     scores = []
     for key, body in zip(keys, bodies, strict=True):

@@ -1,4 +1,4 @@
-"""Write the pages that are made from the code: `python docs/generate.py`. A test tells when to."""  # noqa: INP001
+"""Write the pages that are made from the code: `python docs/generate.py`. A test tells when to."""  # noqa: INP001 - a script
 
 from __future__ import annotations
 

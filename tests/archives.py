@@ -62,6 +62,8 @@ class Scratch:
     def __post_init__(self) -> None:
         self.decoder = Decoder()
         self.forgotten: list[tuple[str, str]] = []
+        self.invalidated: list[tuple[str, list[str]]] = []
+        self.unlike_cloudfront: GalerlyError | None = None
         self.recipes = recipes(self.settings, "8.18")
         self.archive = Archive(
             originals=self.originals,
@@ -71,7 +73,14 @@ class Scratch:
             max_bytes=MAX_BYTES,
             warm=self._warm,
             forget=lambda key, target: self.forgotten.append((key, str(target))),
+            invalidate=self._invalidate,
         )
+
+    async def _invalidate(self, key: str) -> None:
+        """A cache beyond the edge is told; what is stored of the key by then."""
+        if self.unlike_cloudfront is not None:
+            raise self.unlike_cloudfront
+        self.invalidated.append((key, await self.stored(key)))
 
     async def _warm(self, key: str) -> AsyncGenerator[Warmed, None]:
         raise AssertionError(f"{key}: no test warms here")

@@ -30,6 +30,13 @@ def difference(one: Image.Image, other: Image.Image) -> tuple[float, float]:
     return float(steps.mean()), float(np.percentile(steps, 99.9))
 
 
+def assert_alike(one: Image.Image, other: Image.Image, *, mean: float, worst: float) -> None:
+    """Neither difference is above its limit: a wash of color fails the mean, a wrong corner the worst."""
+    seen_mean, seen_worst = difference(one, other)
+    assert seen_mean <= mean, seen_mean
+    assert seen_worst <= worst, seen_worst
+
+
 def _lab(pixels: NDArray[np.uint8]) -> pyvips.Image:
     height, width, _ = pixels.shape
     image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).tobytes(), width, height, 3, "uchar")

@@ -151,6 +151,10 @@ class MemoryRenditions:
         self.gets += 1
         return self.kept.get(target.rendition_key(key))
 
+    async def record(self, key: str, target: Target) -> Record | None:
+        found = await self.get(key, target)
+        return found.record if found else None
+
     async def put(self, rendition: Rendition) -> Rendition:
         await self.puts.passed()
         if self.error is not None:

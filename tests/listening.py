@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from galerly_cdn import listener
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from galerly_cdn.deliver import Response
     from galerly_cdn.errors import GalerlyError
-    from galerly_cdn.listener import Application, Receive, Scope, Send
+    from galerly_cdn.listener import Application
+    from galerly_cdn.request import Receive, Scope, Send
+
+T = TypeVar("T")
 
 GUARD_S = 20.0
 """No test waits for this; it only keeps a failing one from hanging."""
@@ -132,11 +135,11 @@ async def serving(
             await running
 
 
-def run(test: Coroutine[None, None, None]) -> None:
+def run(test: Coroutine[Any, Any, T]) -> T:
     """Run a test on the event loop that is used in earnest."""
 
-    async def guarded() -> None:
+    async def guarded() -> T:
         async with asyncio.timeout(GUARD_S):
-            await test
+            return await test
 
-    listener.run(guarded())
+    return listener.run(guarded())

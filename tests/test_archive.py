@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from galerly_cdn import errors
-from galerly_cdn.archive import DIGESTS, Accepted, Deleted, Purged
+from galerly_cdn.archive import Accepted, Deleted, Purged
+from galerly_cdn.digests import LENGTHS_BYTES
 from tests.archives import MAX_BYTES, PHOTOGRAPH, Scratch, scratch, stream
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ async def test_what_cannot_be_rendered_replaces_nothing(it: Scratch) -> None:
     assert it.lies_about() == []
 
 
-@pytest.mark.parametrize("name", DIGESTS)
+@pytest.mark.parametrize("name", LENGTHS_BYTES)
 async def test_a_right_checksum_is_accepted_and_a_wrong_one_refused(it: Scratch, name: str) -> None:
     right = hashlib.new(name, PHOTOGRAPH).digest()
     for wrong in (bytes([right[0] ^ 1]) + right[1:], right[:-1], b"", hashlib.new(name, b"other").digest()):
@@ -163,8 +164,8 @@ async def test_a_right_checksum_is_accepted_and_a_wrong_one_refused(it: Scratch,
 
 
 async def test_of_several_checksums_every_one_must_hold(it: Scratch) -> None:
-    right = {name: hashlib.new(name, PHOTOGRAPH).digest() for name in DIGESTS}
-    for name in DIGESTS:
+    right = {name: hashlib.new(name, PHOTOGRAPH).digest() for name in LENGTHS_BYTES}
+    for name in LENGTHS_BYTES:
         with pytest.raises(errors.ChecksumMismatch):
             await it.archive.upload(
                 KEY, stream([PHOTOGRAPH]), digests=right | {name: bytes(len(right[name]))}
@@ -374,3 +375,31 @@ async def test_an_inspection_tells_the_current_from_the_stale(it: Scratch) -> No
 async def test_nothing_is_said_of_an_original_that_is_not_there(it: Scratch) -> None:
     with pytest.raises(errors.NoSuchOriginal):
         await it.archive.inspect(KEY)
+
+
+# caches beyond the edge
+
+
+async def test_caches_beyond_are_told_after_the_renditions_are_gone(it: Scratch) -> None:
+    """The other way round they would fetch the old ones again in between."""
+    await it.upload(KEY)
+    assert it.invalidated == []
+    for change in (
+        lambda: it.archive.purge(KEY),
+        lambda: it.upload(KEY, b"another photograph", replaces=True),
+        lambda: it.archive.delete(KEY),
+        lambda: it.archive.purge(KEY),  # nothing was stored, but a cache may hold it
+    ):
+        if await it.keys():
+            await it.store(KEY, "150x150", "800x600.webp")
+        await change()
+        assert it.invalidated.pop() == (KEY, [])
+        assert it.invalidated == []
+
+
+async def test_a_replace_that_caches_were_not_told_of_is_no_success(it: Scratch) -> None:
+    await it.upload(KEY)
+    it.unlike_cloudfront = errors.NotInvalidated("away")
+    with pytest.raises(errors.NotInvalidated):
+        await it.upload(KEY, b"another photograph", replaces=True)
+    assert it.content(KEY) == b"another photograph"

@@ -18,7 +18,7 @@ from tests.listening import answer, get, run, serving
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from galerly_cdn.listener import Receive, Scope, Send
+    from galerly_cdn.request import Receive, Scope, Send
 
 PUT = b"PUT /a HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"

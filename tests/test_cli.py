@@ -350,7 +350,9 @@ def test_serve_announces_and_ends_as_the_server_ended(
 ) -> None:
     served: list[tuple[Settings, str]] = []
 
-    def serve(settings: Settings, photographs: str, announce: object, announce_admin: object) -> bool:
+    def serve(
+        settings: Settings, photographs: str, announce: object, announce_admin: object, *_: object
+    ) -> bool:
         served.append((settings, photographs))
         assert callable(announce)
         assert callable(announce_admin)

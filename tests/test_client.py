@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from galerly_cdn.admin.digests import read as read_digests
 from galerly_cdn.archive import Accepted
 from galerly_cdn.client import Client
+from galerly_cdn.digests import read as read_digests
 from galerly_cdn.errors import (
     CdnInterrupted,
     CdnUnreachable,

@@ -38,7 +38,8 @@ class Place(NamedTuple):
     options: tuple[str, ...]
 
     def run(self, *arguments: str | Path, **options: str) -> Result:
-        return CliRunner().invoke(cli.main, [*map(str, arguments), *self.options], **options)  # type: ignore[arg-type]
+        told = [*map(str, arguments), *self.options]
+        return CliRunner().invoke(cli.main, told, **options)  # type: ignore[arg-type]  # `input` alone
 
     def values(self, *arguments: str | Path) -> list[dict[str, object]]:
         done = self.run(*arguments, "--json")
@@ -214,7 +215,9 @@ def test_json_is_one_value_on_a_line(place: Place, desk: Path, gallery: str) -> 
     assert len(renditions) == WARMED
     assert all(one["is_current"] and "gps" in one["lost"] for one in renditions)
     (purged,) = place.values("purge", key)
-    assert sorted(purged["removed"]) == sorted(one["target"] for one in renditions)  # type: ignore[call-overload]
+    removed = purged["removed"]
+    assert isinstance(removed, list)
+    assert sorted(removed) == sorted(one["target"] for one in renditions)
     assert place.values("rm", key) == [{"key": key, "existed": True, "removed": []}]
     (failed,) = place.values("warm", key)
     assert failed == {

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import sys
 from contextlib import contextmanager
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from galerly_cdn import jobs
+from galerly_cdn.aws import invalidation
 from galerly_cdn.aws.janitor import Janitor
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import StoreUnreachable
@@ -181,9 +182,7 @@ def started(
 ) -> Iterator[tuple[Callable[[dict[str, Any]], None], list[Any]]]:
     """The entry as Lambda calls it, and what it tells CloudFront, whose side is another module's."""
     told: list[Any] = []
-    invalidation = ModuleType("galerly_cdn.aws.invalidation")
-    invalidation.invalidate = lambda *arguments: told.append(arguments)  # type: ignore[attr-defined]
-    patch.setitem(sys.modules, invalidation.__name__, invalidation)
+    patch.setattr(invalidation, "invalidate", lambda *arguments: told.append(arguments))
     patch.delitem(sys.modules, "galerly_cdn.aws.lambda_janitor", raising=False)
     variables = {
         "GALERLY_STORE": f"s3://{bucket.name}",

@@ -16,7 +16,7 @@ from tests.lines import SETTINGS, Line
 from tests.listening import Echo, answer, get
 
 if TYPE_CHECKING:
-    from galerly_cdn.listener import Receive, Scope, Send
+    from galerly_cdn.request import Receive, Scope, Send
 
 PARTIAL = b"GET /a HTTP/1.1\r\nHost: a\r\nX"
 

@@ -12,7 +12,7 @@ from tests.lines import SETTINGS, Line
 from tests.listening import get
 
 if TYPE_CHECKING:
-    from galerly_cdn.listener import Receive, Scope, Send
+    from galerly_cdn.request import Receive, Scope, Send
 
 CHUNK = b"x" * 100_000
 

@@ -167,4 +167,4 @@ def test_values_cannot_be_changed() -> None:
         x: int
 
     with pytest.raises(AttributeError):
-        Point(1).x = 2  # type: ignore[misc]
+        Point(1).x = 2  # type: ignore[misc]  # frozen

@@ -233,7 +233,7 @@ def scope(path: str = PATH) -> dict[str, Any]:
 
 @pytest.mark.parametrize("error", [Unsettled("replaced"), StoreUnreachable("gone"), OSError("what")])
 async def test_an_original_that_fails_midway_is_never_an_answer_that_looks_whole(
-    cdn: SmallCdn, error: Exception
+    cdn: SmallCdn, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await cdn.ask(PATH, "HEAD")
 
@@ -241,7 +241,7 @@ async def test_an_original_that_fails_midway_is_never_an_answer_that_looks_whole
         yield CONTENT[:1000]
         raise error
 
-    cdn.originals.read = failing  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(cdn.originals, "read", failing)
     outcome = Outcome()
     await cdn.application(scope(), outcome.receive, outcome.send)
     assert outcome.messages[0]["status"] == 200
@@ -252,13 +252,15 @@ async def test_an_original_that_fails_midway_is_never_an_answer_that_looks_whole
     assert cdn.counters.snapshot()[record.reason] == 1
 
 
-async def test_a_stream_that_is_short_is_never_an_answer_that_looks_whole(cdn: SmallCdn) -> None:
+async def test_a_stream_that_is_short_is_never_an_answer_that_looks_whole(
+    cdn: SmallCdn, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await cdn.ask(PATH, "HEAD")
 
     async def short(*_: object) -> AsyncGenerator[bytes, None]:
         yield CONTENT[:-1]
 
-    cdn.originals.read = short  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(cdn.originals, "read", short)
     outcome = Outcome()
     await cdn.application(scope(), outcome.receive, outcome.send)
     assert not outcome.is_whole
@@ -400,6 +402,19 @@ async def _download(served: Served, begun: asyncio.Semaphore, may_end: asyncio.E
         return came
 
 
+async def _downloads(shape: OneMachine, meanwhile: Callable[[], object]) -> list[int]:
+    """How many bytes came to each of several viewers, if that happens when all have begun."""
+    begun, may_end = asyncio.Semaphore(0), asyncio.Event()
+    served = Served(f"http://127.0.0.1:{shape.port}/")
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_download(served, begun, may_end)) for _ in range(VIEWERS)]
+        for _ in tasks:
+            await begun.acquire()
+        meanwhile()
+        may_end.set()
+    return [task.result() for task in tasks]
+
+
 def _peak_bytes(pid: int) -> int:
     """The most memory a process has had (proc_pid_status(5), VmHWM)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -408,35 +423,15 @@ def _peak_bytes(pid: int) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 def test_downloads_of_60_mb_do_not_take_60_mb_of_memory(tmp_path: Path) -> None:
-    async def scenario(shape: OneMachine) -> None:
-        before_bytes = _peak_bytes(shape.process.pid)
-        begun, may_end = asyncio.Semaphore(0), asyncio.Event()
-        async with asyncio.TaskGroup() as group:
-            served = Served(f"http://127.0.0.1:{shape.port}/")
-            tasks = [group.create_task(_download(served, begun, may_end)) for _ in range(VIEWERS)]
-            for _ in tasks:
-                await begun.acquire()
-            may_end.set()
-        assert [task.result() for task in tasks] == [LARGE_BYTES] * VIEWERS
-        assert _peak_bytes(shape.process.pid) - before_bytes < LARGE_BYTES / 2
-
     with large(tmp_path) as shape:
-        run(scenario(shape))
+        before_bytes = _peak_bytes(shape.process.pid)
+        assert run(_downloads(shape, lambda: None)) == [LARGE_BYTES] * VIEWERS
+        assert _peak_bytes(shape.process.pid) - before_bytes < LARGE_BYTES / 2
         assert [record["bytes"] for record in shape.stop()] == [LARGE_BYTES] * VIEWERS
 
 
 def test_a_stop_truncates_no_download_of_an_original(tmp_path: Path) -> None:
-    async def scenario(shape: OneMachine) -> None:
-        begun, may_end = asyncio.Semaphore(0), asyncio.Event()
-        async with asyncio.TaskGroup() as group:
-            served = Served(f"http://127.0.0.1:{shape.port}/")
-            tasks = [group.create_task(_download(served, begun, may_end)) for _ in range(VIEWERS)]
-            for _ in tasks:
-                await begun.acquire()
-            shape.process.send_signal(signal.SIGTERM)
-            may_end.set()
-        assert [task.result() for task in tasks] == [LARGE_BYTES] * VIEWERS
-
     with large(tmp_path) as shape:
-        run(scenario(shape))
+        stopped = _downloads(shape, lambda: shape.process.send_signal(signal.SIGTERM))
+        assert run(stopped) == [LARGE_BYTES] * VIEWERS
         assert shape.process.wait(30) == 0

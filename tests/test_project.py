@@ -7,13 +7,18 @@ import itertools
 import re
 import subprocess
 import sys
+import tokenize
 import tomllib
 from pathlib import Path
+from tokenize import COMMENT
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
+FOLDERS = ("benchmarks", "checks", "docs", "samples", "src", "tests", "tools")
+PYTHON = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+TOOLS = sorted((ROOT / "tools").rglob("*.py"))
 SCRIPTS = sorted(path for path in (ROOT / "script").iterdir() if path.is_file())
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -21,6 +26,11 @@ LONGEST = {"config.py": 350}
 """Files that are mostly a table may be longer."""
 PINNED = re.compile(
     r"^(?P<name>[a-z0-9.-]+)==\S+(?: ; [^\\]+)? \\(?P<hashes>(?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)+)"
+)
+
+SET_ASIDE = re.compile(r"# ?(noqa|type: ?ignore|pyright: ?ignore|pragma)")
+SET_ASIDE_FOR = re.compile(
+    r"# (noqa: [A-Z]+\d+(, [A-Z]+\d+)*|(type|pyright): ignore\[[\w, -]+\]|pragma: no \w+) (-| #) (?!noqa)\S"
 )
 
 
@@ -85,7 +95,7 @@ def imports(node: ast.AST) -> list[str]:
     return []
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=relative)
+@pytest.mark.parametrize("source", [*SOURCES, *TOOLS], ids=relative)
 def test_a_file_fits_on_a_few_screens_and_a_function_on_one(source: Path) -> None:
     text = source.read_text()
     assert len(text.splitlines()) <= LONGEST.get(source.name, 300)
@@ -98,9 +108,47 @@ def test_a_file_fits_on_a_few_screens_and_a_function_on_one(source: Path) -> Non
     assert {name: lines for name, lines in long.items() if lines > 40} == {}
 
 
+@pytest.mark.parametrize("source", PYTHON, ids=relative)
+def test_a_check_is_set_aside_for_a_reason(source: Path) -> None:
+    """Told on the line, or in a comment right above it."""
+    with source.open("rb") as opened:
+        comments = {one.start[0]: one for one in tokenize.tokenize(opened.readline) if one.type == COMMENT}
+    without = [
+        one.line.strip()
+        for number, one in comments.items()
+        if SET_ASIDE.search(one.string)
+        and not SET_ASIDE_FOR.search(one.string)
+        and not (number - 1 in comments and comments[number - 1].line.lstrip().startswith("#"))
+    ]
+    assert without == []
+
+
+@pytest.mark.parametrize(
+    ("comment", "has_reason"),
+    [
+        ("# noqa: S311 - noise is no secret", True),
+        ("# noqa: S311, T201 - likewise", True),
+        ("# type: ignore[misc]  # frozen", True),
+        ("# type: ignore[method-assign, assignment]  # the test's", True),
+        ("# pyright: ignore[reportX] - it is one", True),
+        ("# pragma: no cover - never on Linux", True),
+        ("# noqa: S311", False),
+        ("# noqa: S311, T201", False),
+        ("# noqa", False),
+        ("# type: ignore[misc]", False),
+        ("# type: ignore[misc]  # noqa: S311", False),
+        ("# type: ignore", False),
+        ("# pragma: no cover", False),
+    ],
+)
+def test_a_reason_is_told_from_none(comment: str, *, has_reason: bool) -> None:
+    assert SET_ASIDE.search(comment)
+    assert bool(SET_ASIDE_FOR.search(comment)) == has_reason
+
+
 def test_files_are_named_by_nouns() -> None:
     vague = {"base", "common", "core", "helpers", "misc", "utils"}
-    assert [relative(path) for path in SOURCES if path.stem in vague] == []
+    assert [relative(path) for path in [*SOURCES, *TOOLS] if path.stem in vague] == []
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=relative)

@@ -131,6 +131,7 @@ async def test_what_does_not_pass_is_unreachable_after_a_few_tries(fake: FakeS3,
         await originals(fake).open("a")
     assert len(fake.requests) == 2 * TRIES
     assert await renditions(fake).get("a", TARGET) is None
+    assert await renditions(fake).record("a", TARGET) is None
     with pytest.raises(StoreUnreachable):
         await renditions(fake).put(made("a"))
 
@@ -357,6 +358,13 @@ async def test_an_altered_rendition_is_a_miss(fake: FakeS3, altered: Callable[[b
     assert await store.get("a", TARGET) is None
     fake.fault = lambda _request: None
     assert await store.get("a", TARGET) == made("a")
+
+
+async def test_what_a_rendition_is_costs_no_body(fake: FakeS3) -> None:
+    store = renditions(fake)
+    await store.put(made("a", CONTENT))
+    assert await store.record("a", TARGET) == made("a", CONTENT).record
+    assert (fake.asked("HEAD"), fake.asked("GET")) == (1, 0)
 
 
 # puts that conflict

@@ -123,6 +123,7 @@ async def test_what_is_no_rendition_of_ours_is_a_miss(bucket: Objects) -> None:
     for metadata in ({}, {"version": "v1"}, {"version": "v1", "width": "many"}):
         bucket.put("resized/800x600/a", b"something else", Metadata=metadata)
         assert await bucket.renditions().get("a", Target(Size(800, 600))) is None
+        assert await bucket.renditions().record("a", Target(Size(800, 600))) is None
 
 
 async def test_a_folders_marker_is_no_original(bucket: Objects) -> None:

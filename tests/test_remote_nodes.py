@@ -11,11 +11,12 @@ import pytest
 
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import StoreUnreachable
-from tests.fakes import CountingRenderer, SmallCdn
+from tests.crews import ticks
+from tests.fakes import CountingRenderer, Gate, SmallCdn
 from tests.s3 import VERSITYGW
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from galerly_cdn.model import Job, Rendered
     from tests.s3 import Objects
@@ -49,6 +50,14 @@ def node(
     )
 
 
+async def replace(cdn: SmallCdn, key: str, content: bytes) -> None:
+    originals = cast("Any", cdn.originals)
+    with originals.spool() as spool:
+        spool.write(content)
+        md5 = hashlib.md5(content).hexdigest()
+        await originals.put(key, spool, media_type="image/jpeg", md5=md5, replaces=True)
+
+
 @pytest.mark.parametrize("bucket", [VERSITYGW], indirect=True)
 async def test_two_nodes_make_every_picture_once_and_answer_it_alike(bucket: Objects) -> None:
     nodes = [node(bucket, name, memory_cache_bytes=0) for name in ("one", "two")]
@@ -77,11 +86,7 @@ async def test_an_upload_here_shows_here_at_once_and_elsewhere_when_the_head_is_
     bucket.put("originals/g/a", b"before")
     before = [(await cdn.ask("/resize/tiny/g/a")).body for cdn in (here, elsewhere)]
     assert before[0] == before[1]
-    originals = here.originals
-    with cast("Any", originals).spool() as spool:
-        spool.write(b"after!")
-        md5 = hashlib.md5(b"after!").hexdigest()
-        await cast("Any", originals).put("g/a", spool, media_type="image/jpeg", md5=md5, replaces=True)
+    await replace(here, "g/a", b"after!")
     after = await here.ask("/resize/tiny/g/a")
     assert (after.status, after.headers["cache-status"]) == (200, "galerly-cdn; fwd=stale; stored")
     assert after.body != before[0]
@@ -117,3 +122,70 @@ async def test_warm_pictures_are_served_while_the_store_is_away_cold_ones_are_50
     heads._ask = ask
     assert (await cdn.ask("/resize/tiny/g/warm")).headers["cache-status"] == "galerly-cdn; hit"
     assert (await cdn.ask("/resize/tiny/g/cold")).status == 200
+
+
+@pytest.fixture
+async def herded(bucket: Objects) -> tuple[SmallCdn, Reads]:
+    """A node that knows the original, whose picture another has stored; its reads of the store are held."""
+    bucket.put("originals/g/a", b"before")
+    assert (await node(bucket, "elsewhere").ask("/resize/tiny/g/a")).status == 200
+    here = node(bucket, "here", store_fresh_s=1.0)
+    await here.originals.head("g/a")
+    renditions = cast("Any", here.renditions)
+    reads = Reads(renditions._bucket.read)
+    renditions._bucket.read = reads
+    return here, reads
+
+
+class Reads:
+    """A bucket's `read`; counts the questions and has each pass `gate`."""
+
+    def __init__(self, read: Callable[..., Awaitable[object]]) -> None:
+        self.gate = Gate(is_open=False)
+        self.asked = 0
+        self._read = read
+
+    async def __call__(self, *asked: object) -> object:
+        self.asked += 1
+        await self.gate.passed()
+        return await self._read(*asked)
+
+
+async def test_a_thousand_viewers_of_a_stored_picture_are_one_read_of_the_store(
+    herded: tuple[SmallCdn, Reads],
+) -> None:
+    here, reads = herded
+    viewers = [asyncio.create_task(here.ask("/resize/tiny/g/a")) for _ in range(1000)]
+    await ticks()  # each has come as far as it can
+    reads.gate.open()
+    answers = await asyncio.gather(*viewers)
+    assert reads.asked == 1
+    assert {one.headers["cache-status"] for one in answers} == {"galerly-cdn; hit; detail=store"}
+    assert len({id(one.body) for one in answers}) == 1
+    assert here.renderer.renders == 0
+
+
+async def test_whoever_leaves_a_read_the_others_are_answered(herded: tuple[SmallCdn, Reads]) -> None:
+    here, reads = herded
+    first, other = (asyncio.create_task(here.ask("/resize/tiny/g/a")) for _ in range(2))
+    await ticks()
+    first.cancel()
+    await asyncio.wait([first])
+    reads.gate.open()
+    assert (await other).headers["cache-status"] == "galerly-cdn; hit; detail=store"
+    assert reads.asked == 1
+
+
+async def test_a_read_under_way_is_nothing_to_who_comes_after_a_replace(
+    herded: tuple[SmallCdn, Reads],
+) -> None:
+    here, reads = herded
+    before = asyncio.create_task(here.ask("/resize/tiny/g/a"))
+    await ticks()
+    await replace(here, "g/a", b"after!")
+    after = asyncio.create_task(here.ask("/resize/tiny/g/a"))
+    await ticks()
+    reads.gate.open()
+    assert (await before).body.startswith(b"elsewhere: ")
+    assert (await after).body.startswith(b"here: ")
+    assert (await here.ask("/resize/tiny/g/a")).body == (await after).body

@@ -17,7 +17,7 @@ from tests.s3 import credentials
 from tests.shapes import Answer, OneMachine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
 WARM, COLD = "/resize/tiny/g/warm.jpg", "/resize/tiny/g/cold-{}.jpg"
@@ -119,13 +119,13 @@ async def test_half_an_original_is_never_rendered(
 
 
 async def until(
-    ask: Callable[[], object], enough: Callable[[Answer], bool] = lambda answer: answer.status == 200
+    ask: Callable[[], Awaitable[Answer]],
+    enough: Callable[[Answer], bool] = lambda answer: answer.status == 200,
 ) -> Answer:
     """The first answer that is enough; a store that is back must be found within 5 s."""
     began_s = time.monotonic()
     while True:
-        answer = await ask()  # type: ignore[misc]
-        assert isinstance(answer, Answer)
+        answer = await ask()
         if enough(answer):
             return answer
         assert time.monotonic() - began_s < 5

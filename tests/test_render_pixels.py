@@ -9,7 +9,7 @@ from PIL import Image, ImageCms
 from galerly_cdn.model import Format
 from galerly_cdn.render import color, header, pipeline, profiles, recipe
 from tests import pictures
-from tests.color_difference import difference, opened
+from tests.color_difference import assert_alike, difference, opened
 from tests.jobs import ALL_FORMATS, job
 
 SIDES = (300, 200)
@@ -54,7 +54,7 @@ def through_profile(picture: Image.Image, profile: bytes) -> Image.Image:
 )
 def test_pixels_equal_pillows_full_decode(original: bytes, mean: float, worst: float) -> None:
     reference = opened(original) if header.read(original).bits == 8 else pictures.scene()
-    assert difference(shown(original), expected(reference)) <= (mean, worst)
+    assert_alike(shown(original), expected(reference), mean=mean, worst=worst)
 
 
 @pytest.mark.parametrize("form", ALL_FORMATS)
@@ -83,7 +83,7 @@ def test_shrinking_in_the_decoder_shows_the_same_picture(box: str) -> None:
 def test_a_wide_gamut_is_converted_to_srgb(name: str, profile: bytes) -> None:
     original = pictures.jpeg(profile=profile)
     reference = expected(through_profile(opened(original), profile))
-    assert difference(shown(original), reference) <= (0.8, 8)
+    assert_alike(shown(original), reference, mean=0.8, worst=8)
     assert difference(shown(pictures.jpeg()), reference)[0] > 1.5, f"{name} must make a difference"
     assert {"icc", "wide-gamut"} <= set(header.read(original).loses)
 
@@ -109,7 +109,7 @@ def test_a_damaged_profile_is_ignored(profile: bytes) -> None:
 
 def test_a_profile_for_other_bands_is_ignored() -> None:
     grey = pictures.saved(pictures.scene().convert("L"), "JPEG", icc_profile=profiles.made(P3), quality=92)
-    assert difference(shown(grey), expected(opened(grey))) <= (0.6, 6)
+    assert_alike(shown(grey), expected(opened(grey)), mean=0.6, worst=6)
 
 
 def test_verdicts_on_profiles_are_remembered_but_not_for_ever() -> None:
@@ -126,7 +126,7 @@ def test_adobe_rgb_named_by_the_camera_is_converted() -> None:
     exif.get_ifd(0x8769)[0xA001] = 2
     original = pictures.saved(pictures.scene(), "JPEG", quality=92, exif=exif.tobytes())
     reference = expected(through_profile(opened(original), profiles.made(profiles.ADOBE_RGB)))
-    assert difference(shown(original), reference) <= (0.8, 8)
+    assert_alike(shown(original), reference, mean=0.8, worst=8)
     assert header.inspect(original).profile == "Adobe RGB (1998)"
 
 
@@ -139,10 +139,8 @@ def test_p3_named_by_code_points_is_converted() -> None:
     png = pictures.png(alpha=False)
     original = with_chunk(png, b"cICP", bytes([12, 13, 0, 1]))
     assert header.inspect(original).profile == "Display P3"
-    assert difference(shown(original), expected(through_profile(pictures.scene(), profiles.made(P3)))) <= (
-        0.8,
-        8,
-    )
+    reference = expected(through_profile(pictures.scene(), profiles.made(P3)))
+    assert_alike(shown(original), reference, mean=0.8, worst=8)
 
 
 def test_p3_named_in_an_avif_is_converted() -> None:
@@ -151,7 +149,7 @@ def test_p3_named_in_an_avif_is_converted() -> None:
     original = plain[: at + 8] + bytes([0, 12, 0, 13]) + plain[at + 12 :]
     assert header.inspect(original).profile == "Display P3"
     reference = expected(through_profile(opened(plain), profiles.made(P3)))
-    assert difference(shown(original), reference) <= (0.8, 8)
+    assert_alike(shown(original), reference, mean=0.8, worst=8)
 
 
 @pytest.mark.parametrize(

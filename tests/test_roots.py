@@ -38,7 +38,7 @@ def test_every_originals_root_has_renditions_of_its_own_in_the_cache_folder(tmp_
         (
             Settings(store="/srv/s"),
             None,
-            Roots("/srv/s/originals", "/srv/s/resized", is_writable=True, incoming="/srv/s/incoming"),
+            Roots("/srv/s/originals", "/srv/s/resized", is_writable=True),
         ),
         (
             Settings(store="s3://b", renditions="/r"),

@@ -361,7 +361,7 @@ def any_case(query: bytes) -> bytes:
 
 
 def marks_alone(query: bytes) -> bytes:
-    return b"&".join(part for part in query.split(b"&") if part.partition(b"=")[0].decode() in signing._MARKS)
+    return b"&".join(part for part in query.split(b"&") if part.partition(b"=")[0].decode() in signing.MARKS)
 
 
 def without_empty(query: bytes) -> bytes:
@@ -397,7 +397,7 @@ def test_twenty_thousand_mutations_of_cookies_open_nothing() -> None:
 def marks_of(cookie: str) -> list[str]:
     """The cookies that are the signature's; spaces around one mean nothing (RFC 6265 §5.4)."""
     parts = (part.strip(" ") for part in cookie.split(";"))
-    names = {f"CloudFront-{mark}" for mark in signing._MARKS}
+    names = {f"CloudFront-{mark}" for mark in signing.MARKS}
     return sorted(part for part in parts if part.partition("=")[0] in names)
 
 

@@ -7,9 +7,12 @@ import json
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from galerly_cdn import app
+from galerly_cdn.config import Settings
 from galerly_cdn.telemetry import AccessLog, AccessRecord, Counters, Telemetry
 
 if TYPE_CHECKING:
@@ -181,3 +184,20 @@ def test_telemetry_writes_to_its_log() -> None:
     telemetry.record(record(7))
     telemetry.close()
     assert [line["request_id"] for line in lines(stream)] == ["run-7"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "writers"),
+    [
+        (Settings(access_log=False), 0),
+        (Settings(access_log=True), 1),
+        (Settings(access_log=False, admin_port=0), 1),  # its audit log
+        (Settings(access_log=True, admin_port=0), 1),
+    ],
+)
+def test_a_log_is_kept_where_somebody_writes_into_it(settings: Settings, writers: int) -> None:
+    before = set(threading.enumerate())
+    telemetry = app._telemetry(settings)
+    started = [one.name for one in set(threading.enumerate()) - before]
+    telemetry.close()
+    assert started == ["access-log"] * writers

@@ -15,7 +15,7 @@ from galerly_cdn.aws import emf, template, viewer
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import SettingsError, UnknownPath
 from galerly_cdn.render import process
-from tests import cloudformation
+from local_cloudfront import template as cloudformation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -265,7 +265,8 @@ def test_nothing_of_private_galleries_is_there_without_them() -> None:
 )
 def test_originals_are_handed_out_as_downloads_to_whom_the_settings_say(
     prefixes: tuple[str, ...],
-    sign_originals: bool,  # noqa: FBT001
+    *,
+    sign_originals: bool,
     patterns: dict[str, str],
     private: Settings,
 ) -> None:
@@ -324,7 +325,7 @@ def test_the_functions_are_those_of_the_settings(private: Settings) -> None:
 
 
 @pytest.mark.parametrize("with_keys", [False, True])
-def test_lambda_edge_takes_the_function_s_place(with_keys: bool, private: Settings) -> None:  # noqa: FBT001
+def test_lambda_edge_takes_the_function_s_place(*, with_keys: bool, private: Settings) -> None:
     settings = private if with_keys else Settings()
     text = template.render(settings, with_lambda_edge=True)
     resources = cloudformation.read(text)["Resources"]
@@ -465,7 +466,7 @@ def test_every_promise_has_its_alarm() -> None:
 
 def test_destroying_the_stack_keeps_the_originals() -> None:
     bucket = RESOURCES["Bucket"]
-    assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("Retain", "Retain")
+    assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     expiring = {
         one["Prefix"]: one["ExpirationInDays"]
         for one in bucket["Properties"]["LifecycleConfiguration"]["Rules"]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from galerly_cdn.config import Settings
     from galerly_cdn.deliver import Response
     from galerly_cdn.errors import GalerlyError
-    from galerly_cdn.listener import Receive, Scope, Send
+    from galerly_cdn.request import Receive, Scope, Send
 
 
 T = TypeVar("T")

@@ -165,7 +165,9 @@ def solid(color: str) -> bytes:
 
 
 def shown(answer: Answer) -> str:
-    red, _, blue = Image.open(io.BytesIO(answer.body)).convert("RGB").getpixel((70, 50))  # type: ignore[misc]
+    seen = Image.open(io.BytesIO(answer.body)).convert("RGB").getpixel((70, 50))
+    assert isinstance(seen, tuple)
+    red, _, blue = seen
     return "red" if red > blue else "blue"
 
 

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @asynccontextmanager
 async def running(store: Path, **settings: object) -> AsyncIterator[Cdn]:
-    made = Settings(store=str(store), workers=1, access_log=False, **settings)  # type: ignore[arg-type]
+    made = Settings(store=str(store), workers=1, access_log=False, **settings)  # type: ignore[arg-type]  # any setting
     async with compose(made, roots.resolve(made, None)) as cdn:
         yield cdn
 
@@ -176,7 +176,9 @@ def solid(color: str) -> bytes:
 
 
 def shown(body: bytes) -> str:
-    red, _, blue = Image.open(io.BytesIO(body)).convert("RGB").getpixel((70, 50))  # type: ignore[misc]
+    seen = Image.open(io.BytesIO(body)).convert("RGB").getpixel((70, 50))
+    assert isinstance(seen, tuple)
+    red, _, blue = seen
     return "red" if red > blue else "blue"
 
 

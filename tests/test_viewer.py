@@ -179,7 +179,7 @@ def test_the_table_is_long_and_holds_every_kind_of_answer() -> None:
 
 
 @both
-def test_the_python_edge_answers_the_table(signed: bool) -> None:  # noqa: FBT001 - a table's column
+def test_the_python_edge_answers_the_table(*, signed: bool) -> None:
     edge = viewers.PythonEdge(SETTINGS, signed=signed)
     wrong = [one for one in viewers.vectors() if edge.answer(one) != expected(one, signed=signed)]
     assert wrong == []
@@ -187,7 +187,7 @@ def test_the_python_edge_answers_the_table(signed: bool) -> None:  # noqa: FBT00
 
 @both
 @every_engine
-def test_the_function_answers_the_table(engine: str, signed: bool, tmp_path: Path) -> None:  # noqa: FBT001
+def test_the_function_answers_the_table(engine: str, *, signed: bool, tmp_path: Path) -> None:
     asked = viewers.vectors()
     told = [viewers.line(one) for one in run(engine, asked, tmp_path, signed=signed)]
     wrong = [
@@ -200,7 +200,8 @@ def test_the_function_answers_the_table(engine: str, signed: bool, tmp_path: Pat
 @every_engine
 def test_the_function_and_the_edge_agree_on_generated_addresses(
     engine: str,
-    signed: bool,  # noqa: FBT001
+    *,
+    signed: bool,
     tmp_path: Path,
 ) -> None:
     dice = random.Random(random.random())  # pytest-randomly prints the seed
@@ -400,7 +401,8 @@ def test_a_query_cannot_pass_for_another_gallery(
 def test_what_is_behind_a_signature_is_private_and_every_other_original_immutable(
     engine: str,
     status: int,
-    signed: bool,  # noqa: FBT001
+    *,
+    signed: bool,
     tmp_path: Path,
 ) -> None:
     event = EVENTS[engine]({"path": "/original/smith/1.jpg"})
@@ -435,7 +437,7 @@ def test_a_key_is_spelt_as_s3_signs_it() -> None:
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_the_function_is_small_enough_for_cloudfront(signed: bool) -> None:  # noqa: FBT001
+def test_the_function_is_small_enough_for_cloudfront(*, signed: bool) -> None:
     text = viewer.function(SETTINGS, signed=signed)
     assert len(text.encode()) <= 10_240
     assert text.isascii()

@@ -1,7 +1,6 @@
-"""A CDN that takes uploads, to be killed: forks one for each line on stdin, and names its process.
+"""A CDN that takes uploads, to be killed (`zygote`).
 
-A line is `{seed} {step}`: it kills itself at one of its next system calls of that name, or, where the step is
-`none`, works until it is killed. It says `try KEY NUMBER` before an upload, `ack KEY NUMBER` when it was
+It says `try KEY NUMBER` before an upload, `ack KEY NUMBER` when it was
 accepted, `not KEY NUMBER` when the name was taken, and `wrong …` if a picture is not that of its original.
 """
 
@@ -11,8 +10,6 @@ import asyncio
 import io
 import os
 import random
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -21,11 +18,12 @@ from galerly_cdn import roots
 from galerly_cdn.app import compose
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import OriginalExists
-from tests import pictures
+from tests import pictures, zygote
 from tests.archives import ask, stream
-from tests.writer import die_at
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from galerly_cdn.app import Cdn
 
 LANES = 3
@@ -56,22 +54,10 @@ def shows(body: bytes, number: int) -> bool:
     return all(abs(a - b) < 12 for a, b in zip(seen, color(number), strict=True))
 
 
-def main(root: Path) -> None:
-    for line in sys.stdin:
-        seed, step = line.split()
-        child = os.fork()
-        if child == 0:
-            asyncio.run(_work(root, int(seed), step))
-        print(child, flush=True)
-        os.waitpid(child, 0)
-        print("ended", flush=True)
-
-
 async def _work(root: Path, seed: int, step: str) -> None:
     settings = Settings(store=str(root), workers=1, access_log=False)
     async with compose(settings, roots.resolve(settings, None)) as cdn:
-        if step != "none":
-            die_at(step, random.Random(seed).randrange(1, 25))
+        zygote.die_at(step, random.Random(seed).randrange(1, 25))
         await asyncio.gather(*(_lane(cdn, seed, lane) for lane in range(LANES)))
 
 
@@ -102,4 +88,4 @@ def _say(what: str, key: str, number: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    zygote.main(_work)

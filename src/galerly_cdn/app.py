@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn import jobs, listener, roots, stores
-from galerly_cdn.archive import Archive
+from galerly_cdn.archive import Archive, nowhere_else
 from galerly_cdn.asgi import Application
 from galerly_cdn.edge import Edge
 from galerly_cdn.links import Links
@@ -31,14 +31,15 @@ from galerly_cdn.telemetry import AccessLog, Counters, Telemetry, Traffic
 from galerly_cdn.url import AllowList, checked_key, is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from galerly_cdn.admin.side import Side
     from galerly_cdn.asgi import Handler
     from galerly_cdn.config import Settings
-    from galerly_cdn.model import Facts
     from galerly_cdn.roots import Roots
     from galerly_cdn.store import Originals, Renditions, WritableOriginals
+
+    Invalidate = Callable[[str], Awaitable[None]]
 
 
 class Cdn:
@@ -54,6 +55,7 @@ class Cdn:
         originals: Originals,
         writable: WritableOriginals | None,
         renditions: Renditions,
+        invalidate: Invalidate = nowhere_else,
     ) -> None:
         self.telemetry = telemetry
         self.workers = workers
@@ -78,12 +80,14 @@ class Cdn:
             guard=guard,
             downloads=Downloads(settings, misses, originals, guard),
         )
-        self.archive = self._archive(writable or ReadOnlyOriginals(originals), renditions, guard)
+        self.archive = self._archive(writable or ReadOnlyOriginals(originals), renditions, guard, invalidate)
         self._page = self._browse(renditions)
         self.application = Application(self._route, settings, telemetry)
         self.admin: Side | None = None
 
-    def _archive(self, originals: WritableOriginals, renditions: Renditions, guard: Guard) -> Archive:
+    def _archive(
+        self, originals: WritableOriginals, renditions: Renditions, guard: Guard, invalidate: Invalidate
+    ) -> Archive:
         return Archive(
             originals=originals,
             renditions=renditions,
@@ -93,6 +97,7 @@ class Cdn:
             warm=functools.partial(self.origin.warm, targets=jobs.pages(self._settings)),
             check=lambda key: guard.checked(checked_key(key)),
             forget=self.edge.forget,
+            invalidate=invalidate,
         )
 
     def _browse(self, renditions: Renditions) -> Handler | None:
@@ -103,18 +108,12 @@ class Cdn:
         from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time
 
         links = Links(sizes=settings.sizes)
-        return Browse(self.originals, renditions, self.inspect, links, is_public=settings.browse).answer
+        return Browse(self.originals, renditions, self.archive.facts, links, is_public=settings.browse).answer
 
     def _route(self, raw_path: bytes) -> Handler:
         if self._page is not None and (raw_path == b"/" or raw_path.startswith(b"/-/")):
             return self._page
         return self.edge.answer
-
-    async def inspect(self, key: str) -> Facts:
-        """What an original's header says. Raises as opening and inspecting it do."""
-        with await self.originals.open(key) as original:
-            head = original.head
-            return await self.workers.inspect(original.fd, head.length_bytes, f"{head.version} {key}")
 
 
 def _guard(settings: Settings, now: Callable[[], float]) -> Guard:
@@ -132,22 +131,17 @@ def _guard(settings: Settings, now: Callable[[], float]) -> Guard:
 
 
 @contextlib.asynccontextmanager
-async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
+async def compose(
+    settings: Settings, places: Roots, invalidate: Invalidate = nowhere_else
+) -> AsyncIterator[Cdn]:
     """A CDN over its two roots, its workers running. Raises `SettingsError`.
+
+    `invalidate` drops a key's pictures from caches in front of it: whoever starts the CDN knows them.
 
     On leaving, fills under way are finished, the workers end, and the access log is written out.
     """
-    counters = Counters()
-    lines = AccessLog(sys.stdout.buffer, counters)
-    telemetry = Telemetry(
-        counters,
-        lines if settings.access_log else None,
-        audit=lines,
-        traffic=Traffic() if settings.admin_port >= 0 else None,
-        wall=time.time,  # noqa: TID251 - the rim
-        monotonic=time.monotonic,
-    )
-    workers = Workers(settings, counters.count)
+    telemetry = _telemetry(settings)
+    workers = Workers(settings, telemetry.counters.count)
     try:
         hello = await workers.start()
         wheel.check(hello.libvips)
@@ -162,6 +156,7 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
                 originals=originals,
                 writable=writable,
                 renditions=renditions,
+                invalidate=invalidate,
             )
             cdn.admin = await _admin(cdn, settings, places, hello.libvips)
             yield cdn
@@ -173,11 +168,26 @@ async def compose(settings: Settings, places: Roots) -> AsyncIterator[Cdn]:
         telemetry.close()
 
 
+def _telemetry(settings: Settings) -> Telemetry:
+    """What is reported to; lines are written where somebody has something to say."""
+    counters = Counters()
+    has_admin = settings.admin_port >= 0
+    lines = AccessLog(sys.stdout.buffer, counters) if settings.access_log or has_admin else None
+    return Telemetry(
+        counters,
+        lines if settings.access_log else None,
+        audit=lines,
+        traffic=Traffic() if has_admin else None,
+        wall=time.time,  # noqa: TID251 - the rim
+        monotonic=time.monotonic,
+    )
+
+
 @contextlib.asynccontextmanager
-async def archive(settings: Settings) -> AsyncIterator[Archive]:
+async def archive(settings: Settings, invalidate: Invalidate = nowhere_else) -> AsyncIterator[Archive]:
     """The archive of the settings' store, and no server. Raises `SettingsError`."""
     places = roots.resolve(settings, None)
-    async with compose(replaced(settings, access_log=False, admin_port=-1), places) as cdn:
+    async with compose(replaced(settings, access_log=False, admin_port=-1), places, invalidate) as cdn:
         yield cdn.archive
 
 
@@ -204,6 +214,7 @@ def serve(
     photographs: str | None,
     announce: Callable[[str], None],
     announce_admin: Callable[[str], None] = lambda _: None,
+    invalidate: Invalidate = nowhere_else,
 ) -> bool:
     """Serve until a signal; whether every answer under way was finished. Raises `SettingsError`."""
     places = roots.resolve(settings, photographs)
@@ -212,7 +223,7 @@ def serve(
     )
 
     async def main() -> bool:
-        async with compose(settings, places) as cdn:
+        async with compose(settings, places, invalidate) as cdn:
             listeners = [
                 listener.Listener(
                     application=cdn.application,

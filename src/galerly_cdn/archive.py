@@ -29,12 +29,13 @@ if TYPE_CHECKING:
         AsyncGenerator,
         AsyncIterable,
         AsyncIterator,
+        Awaitable,
         Callable,
         Coroutine,
         Mapping,
     )
 
-    from galerly_cdn.model import Rendered, Rendition
+    from galerly_cdn.model import Head, Record, Rendered
     from galerly_cdn.origin import Recipe, Warmed
     from galerly_cdn.store import Renditions, WritableOriginals
     from galerly_cdn.store.spool import Spool
@@ -43,8 +44,6 @@ T = TypeVar("T")
 
 Outcome = Literal["created", "replaced", "unchanged"]
 
-DIGESTS = ("md5", "sha256", "sha512", "sha1")
-"""The checksums an upload may bring, by the names of `hashlib`."""
 _AT_ONCE = 16
 """Requests to the store under way for one purge."""
 
@@ -115,11 +114,15 @@ class Decoder(Protocol):
     async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]: ...
 
 
+async def nowhere_else(_key: str) -> None:
+    """No cache beyond the edge's own holds pictures."""
+
+
 class Archive:
     """The originals and what is stored of them.
 
     `warm` makes what pages ask for of a key; `check` lets pass the keys that uploads may have; `forget`
-    drops a rendition from the edge's memory.
+    drops a rendition from the edge's memory, `invalidate` a key's pictures from the caches beyond it.
     """
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -133,6 +136,7 @@ class Archive:
         warm: Callable[[str], AsyncGenerator[Warmed, None]],
         check: Callable[[str], str] = checked_key,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
+        invalidate: Callable[[str], Awaitable[None]] = nowhere_else,
     ) -> None:
         self._originals = originals
         self._renditions = renditions
@@ -142,6 +146,7 @@ class Archive:
         self._warm = warm
         self._check = check
         self._forget = forget
+        self._invalidate = invalidate
 
     async def upload(
         self,
@@ -153,6 +158,7 @@ class Archive:
     ) -> Accepted:
         """Take an original: whole, as its `digests` say, and decodable; or leave all as it was.
 
+        `digests` are by the names of `hashlib`, and of its lengths (`digests.LENGTHS_BYTES`).
         Uploading the same bytes again is no fault. Raises `MalformedKey`, `UploadTooLarge`, `EmptyUpload`,
         `ChecksumMismatch`, `Unrenderable` with its reason, `OriginalExists`, `KeyNotHeld`, and as the
         store does.
@@ -187,21 +193,27 @@ class Archive:
             found.append(one)
         return Page(tuple(found), "")
 
+    async def facts(self, key: str) -> Facts:
+        """What an original's header says. Raises as opening and inspecting it do."""
+        return (await self._looked_into(key))[1]
+
     async def inspect(self, key: str) -> Inspection:
-        """What is stored of an original, from which version and recipe. Raises as opening it does."""
-        with await self._originals.open(checked_key(key)) as original:
-            head = original.head
-            facts = await self._decoder.inspect(original.fd, head.length_bytes, f"{head.version} {key}")
-        found = await self._each(lambda target: self._renditions.get(key, target))
+        """What is stored of an original, from which version and recipe. Raises as `facts` does."""
+        head, facts = await self._looked_into(key)
+        found = await self._each(lambda target: self._renditions.record(key, target))
         renditions = tuple(self._stored(one, head.version) for one in found.values() if one)
         return Inspection(key, head.version, head.length_bytes, facts, renditions)
 
     async def purge(self, key: str) -> Purged:
-        """Remove every rendition of an original, also of one that is gone. Raises `StoreUnreachable`."""
+        """Remove every rendition of an original, also of one that is gone.
+
+        Raises `StoreUnreachable`, `NotInvalidated`.
+        """
         checked_key(key)
         removed = await self._each(lambda target: self._renditions.delete(key, target))
         for target in self._recipes:
             self._forget(key, target)
+        await self._invalidate(key)
         return Purged(key, tuple(str(target) for target, was_there in removed.items() if was_there))
 
     async def purge_gallery(self, gallery: str) -> AsyncGenerator[Purged, None]:
@@ -217,6 +229,11 @@ class Archive:
     def warm(self, key: str) -> AsyncGenerator[Warmed, None]:
         """Make what pages ask for. Raises as `Origin.warm` does."""
         return self._warm(checked_key(key))
+
+    async def _looked_into(self, key: str) -> tuple[Head, Facts]:
+        with await self._originals.open(checked_key(key)) as original:
+            head = original.head
+            return head, await self._decoder.inspect(original.fd, head.length_bytes, head.token(key))
 
     async def _receive(self, spool: Spool, chunks: AsyncIterable[bytes], digests: Mapping[str, bytes]) -> str:
         """Fill the spool; the MD5 of its bytes, in hex."""
@@ -261,8 +278,7 @@ class Archive:
         targets = sorted(self._recipes, key=str)
         return dict(zip(targets, await asyncio.gather(*map(one, targets)), strict=True))
 
-    def _stored(self, found: Rendition, version: str) -> Stored:
-        record = found.record
+    def _stored(self, record: Record, version: str) -> Stored:
         return Stored(
             target=str(record.target),
             format=record.format,

@@ -6,64 +6,46 @@ Whatever a handler raises becomes an answer here; nothing but an error's code an
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from galerly_cdn import deliver
 from galerly_cdn.deliver import Conditions
 from galerly_cdn.errors import GalerlyError
-from galerly_cdn.forwarded import networks, viewer
+from galerly_cdn.forwarded import networks
+from galerly_cdn.request import Request
 from galerly_cdn.telemetry import AccessRecord, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable
 
     from galerly_cdn.config import Settings
     from galerly_cdn.deliver import Response
+    from galerly_cdn.forwarded import Network
     from galerly_cdn.model import Target
+    from galerly_cdn.request import Message, Receive, Scope, Send
     from galerly_cdn.stream import Stream
     from galerly_cdn.telemetry import Telemetry
 
-    Scope = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-    Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-_READ = frozenset(
-    {b"accept", b"cookie", b"host", b"if-none-match", b"if-range", b"range", b"x-forwarded-for"}
-)
 _MAX_LOGGED_PATH = 1024
 _log = logging.getLogger(__name__)
 
 
-class Visit:
+class Visit(Request):
     """One request on its way, and what is learned of it for the headers and the access record."""
 
     __slots__ = (
         "cache",
-        "client",
         "error",
-        "headers",
         "is_private",
         "key",
-        "method",
         "negotiated",
-        "query",
-        "raw_path",
-        "request_id",
         "sent_bytes",
         "stages_ms",
         "target",
     )
 
-    def __init__(self, scope: Scope, request_id: str) -> None:
-        self.request_id = request_id
-        self.method: str = scope["method"]
-        self.raw_path: bytes = scope["raw_path"]
-        self.query: bytes = scope["query_string"]
-        self.client: str = scope["client"][0] if scope["client"] else ""
-        self.headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            if name in _READ:  # a repeated header is one list (RFC 9110 §5.3)
-                self.headers[name] = self.headers[name] + b", " + value if name in self.headers else value
+    def __init__(self, scope: Scope, request_id: str, trusted: tuple[Network, ...] = ()) -> None:
+        super().__init__(scope, request_id, trusted)
         self.key = ""
         self.target: Target | None = None
         self.is_private = False
@@ -97,10 +79,7 @@ class Application:
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer, send, record."""
         started_s = self._telemetry.monotonic()
-        visit = Visit(scope, self._telemetry.next_request_id())
-        if self._trusted:
-            forwarded = visit.headers.get(b"x-forwarded-for", b"")
-            visit.client = viewer(visit.client, forwarded, self._trusted)
+        visit = Visit(scope, self._telemetry.next_request_id(), self._trusted)
         try:
             response = await self._route(visit.raw_path)(visit)
         except GalerlyError as error:
@@ -172,7 +151,7 @@ async def _send(send: Send, visit: Visit, response: Response, duration_ms: float
     visit.sent_bytes = len(body)
 
 
-async def _send_stream(send: Send, visit: Visit, start: dict[str, Any], stream: Stream) -> None:
+async def _send_stream(send: Send, visit: Visit, start: Message, stream: Stream) -> None:
     """Send a chunk at a time, each when the one before it is taken; never less than was promised."""
     try:
         await send(start)

@@ -6,7 +6,6 @@ upload is streamed, and its checksum goes ahead of it, so that a byte changed on
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import ssl
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -15,6 +14,7 @@ import httpx
 
 from galerly_cdn.archive import Accepted, Deleted, Inspection, Page, Purged
 from galerly_cdn.deliver import Problem
+from galerly_cdn.digests import write as write_digests
 from galerly_cdn.errors import (
     CdnInterrupted,
     CdnUnreachable,
@@ -88,7 +88,7 @@ class Client:
             "PUT",
             _path("originals", key),
             content=chunks,
-            headers=_digest_headers(digests or {}),
+            headers=write_digests(digests or {}),
             params={"replace": "true"} if replaces else {},
         )
 
@@ -125,16 +125,6 @@ class Client:
 def _path(what: str, key: str) -> str:
     """Raises `MalformedKey`."""
     return f"/{what}/{format_key(checked_key(key))}"
-
-
-def _digest_headers(digests: Mapping[str, bytes]) -> dict[str, str]:
-    """Content-MD5 (RFC 1864), and Content-Digest (RFC 9530) for the rest."""
-    told = {name: base64.b64encode(digest).decode("ascii") for name, digest in digests.items()}
-    headers = {"Content-MD5": told.pop("md5")} if "md5" in told else {}
-    names = {"sha256": "sha-256", "sha512": "sha-512", "sha1": "sha"}
-    if told:
-        headers["Content-Digest"] = ", ".join(f"{names[name]}=:{digest}:" for name, digest in told.items())
-    return headers
 
 
 @contextlib.contextmanager

@@ -102,7 +102,7 @@ class Edge:
 
     def _remembered(self, wanted: Wanted, version: str, visit: Visit) -> Parcel | None:
         found = self._memory.get(wanted)
-        if found is None or not self._is_current(found.rendition, wanted, version):
+        if found is None or not self._origin.is_current(found.rendition.record, version):
             return None
         visit.cache = "hit"
         return found
@@ -112,7 +112,7 @@ class Edge:
         if rendition is None:
             visit.cache = "fwd=uri-miss"
             return None
-        if not self._is_current(rendition, wanted, version):
+        if not self._origin.is_current(rendition.record, version):
             visit.cache = "fwd=stale"
             return None
         visit.cache = "hit; detail=store"
@@ -129,9 +129,6 @@ class Edge:
         else:
             visit.stages_ms = filled.stages_ms
         return self._remember(wanted, filled.rendition)
-
-    def _is_current(self, rendition: Rendition, wanted: Wanted, version: str) -> bool:
-        return rendition.record.is_current(version, self._origin.recipes[wanted.target].digest)
 
     def _remember(self, wanted: Wanted, rendition: Rendition) -> Parcel:
         """Keep it in memory; all who waited for one fill share one parcel."""

@@ -39,7 +39,9 @@ def load(
     Raises `SettingsError` with one line for every unknown or impossible setting.
     """
     variables = os.environ if environment is None else environment
-    layers: list[tuple[str, dict[str, Any]]] = []
+    layers: list[tuple[str, dict[str, Any]]] = [
+        (one, {"store_endpoint": variables[one]}) for one in _ENDPOINTS if variables.get(one)
+    ]
     problems: list[str] = []
     if file is not None:
         layers.append((str(file), _read_file(file)))
@@ -47,9 +49,6 @@ def load(
     layers.append(("--", {name: value for name, value in (options or {}).items() if value is not None}))
     values: dict[str, Any] = {}
     origin = {setting.name: "default" for setting in DESCRIBED}
-    for variable in _ENDPOINTS:
-        if variables.get(variable):
-            values["store_endpoint"], origin["store_endpoint"] = variables[variable], variable
     for place, layer in layers:
         for name, raw in layer.items():
             try:
@@ -168,17 +167,31 @@ def admin_token(settings: Settings, environment: Mapping[str, str] | None = None
     Empty for none. Raises `SettingsError`, which does not repeat it, for what no header can hold.
     """
     variables = os.environ if environment is None else environment
-    place, tokens = ADMIN_TOKEN, variables.get(ADMIN_TOKEN, "")
-    if not tokens and settings.admin_token_file:
-        place = f"admin_token_file: {settings.admin_token_file}"
-        try:
-            tokens = Path(settings.admin_token_file).read_text("latin-1")
-        except OSError as error:
-            raise SettingsError([f"{place}: {error.strerror}"]) from error
-    first = next(iter(tokens.splitlines()), "").strip()
-    if not re.fullmatch("[!-~]*", first):
+    tokens = _tokens(ADMIN_TOKEN, variables.get(ADMIN_TOKEN, "")) or admin_tokens(settings)
+    return tokens[0] if tokens else ""
+
+
+def admin_tokens(settings: Settings) -> tuple[str, ...]:
+    """The tokens in `admin_token_file`, one a line: two while one takes the other's place; none without it.
+
+    Raises `SettingsError`, which repeats none of them.
+    """
+    if not settings.admin_token_file:
+        return ()
+    place = f"admin_token_file: {settings.admin_token_file}"
+    try:
+        text = Path(settings.admin_token_file).read_text("ascii", "surrogateescape")
+    except OSError as error:
+        raise SettingsError([f"{place}: {error.strerror}"]) from error
+    return _tokens(place, text)
+
+
+def _tokens(place: str, text: str) -> tuple[str, ...]:
+    """Raises `SettingsError` for what no header can hold."""
+    tokens = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if not all(re.fullmatch("[!-~]+", one) for one in tokens):
         raise SettingsError([f"{place}: a token is one word of ASCII"])
-    return first
+    return tokens
 
 
 def function_memory_bytes(environment: Mapping[str, str] | None = None) -> int:

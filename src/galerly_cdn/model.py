@@ -192,6 +192,10 @@ class Head(Value, frozen=True):
     stale_s: float = 0.0
     """How old this knowledge is, while the store cannot be asked; else 0."""
 
+    def token(self, key: str) -> str:
+        """Names the original and this version of it to a worker: what quarantine holds."""
+        return f"{self.version} {key}"
+
 
 class Listed(Value, frozen=True):
     """An original as a listing shows it; `modified_s` in seconds of the epoch."""

@@ -132,6 +132,10 @@ class Origin:
                     return
         raise Unsettled
 
+    def is_current(self, record: Record, version: str) -> bool:
+        """Whether a rendition was made from this version of its original by the present recipe."""
+        return record.is_current(version, self.recipes[record.target].digest)
+
     def is_filling(self, wanted: Wanted) -> bool:
         """Whether it is being made already: asking for it now would start nothing."""
         return wanted in self._fills
@@ -148,8 +152,8 @@ class Origin:
         job = first.of(picture for one in jobs for picture in one.pictures)
         started_s = self._clock()
         with await self._originals.open(key) as original:
-            token = _token(key, original)
-            pictures = self._renderer.warm(original.fd, original.head.length_bytes, job, token)
+            head = original.head
+            pictures = self._renderer.warm(original.fd, head.length_bytes, job, head.token(key))
             async with contextlib.aclosing(pictures):
                 async for rendered, body in pictures:
                     wanted = Wanted(key, rendered.target)
@@ -187,10 +191,9 @@ class Origin:
     async def _render(self, wanted: Wanted, took: _Stages) -> Rendition:
         with await self._originals.open(wanted.key) as original:
             took.ended("open")
-            job = self.recipes[wanted.target].job
-            rendered, body = await self._renderer.render(
-                original.fd, original.head.length_bytes, job, _token(wanted.key, original)
-            )
+            head, job = original.head, self.recipes[wanted.target].job
+            token = head.token(wanted.key)
+            rendered, body = await self._renderer.render(original.fd, head.length_bytes, job, token)
             took.ended("render")
             return self._rendition(wanted, original, rendered, body)
 
@@ -217,8 +220,7 @@ class Origin:
     async def _stored(self, wanted: Wanted, version: str) -> Rendition | None:
         """The rendition the store has, if it is current."""
         found = await self._renditions.get(wanted.key, wanted.target)
-        is_current = found and found.record.is_current(version, self.recipes[wanted.target].digest)
-        return found if is_current else None
+        return found if found and self.is_current(found.record, version) else None
 
     def _warmed(self, rendition: Rendition, started_s: float, *, was_there: bool) -> Warmed:
         record = rendition.record
@@ -249,10 +251,6 @@ class _Stages:
         now_s = self._clock()
         self.stages_ms[stage] = _ms(self._began_s, now_s)
         self._began_s = now_s
-
-
-def _token(key: str, original: Original) -> str:
-    return f"{original.head.version} {key}"
 
 
 def _ms(began_s: float, ended_s: float) -> float:

@@ -1,8 +1,8 @@
 """Where do originals and renditions live? Two roots, each a folder or a remote store's address.
 
-`--store ADDRESS` is both: `originals/` and `resized/` in it, as specified, and `incoming/` beside them. A
-plain folder of photographs is an originals root by itself; its renditions lie in the user's cache folder, one
-folder for each root.
+`--store ADDRESS` is both: `originals/` and `resized/` in it, as specified, and in a remote store `incoming/`
+beside them. A plain folder of photographs is an originals root by itself; its renditions lie in the user's
+cache folder, one folder for each root.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 class Roots(Value, frozen=True):
     """The addresses, each a URL without a final slash or an absolute path; whether uploads are taken.
 
-    `incoming` is for uploads that no key leads to yet; empty where there is no store.
+    `incoming` is for uploads sent straight to a remote store, to which no key leads yet; else it is empty.
     """
 
     originals: str
@@ -48,7 +48,8 @@ def resolve(settings: Settings, photographs: str | None) -> Roots:
         )
     if settings.store:
         store = _address(settings.store)
-        originals, beside, incoming = f"{store}/originals", f"{store}/resized", f"{store}/incoming"
+        originals, beside = f"{store}/originals", f"{store}/resized"
+        incoming = f"{store}/incoming" if is_remote(store) else ""
     else:
         originals = _address(photographs or "")
         beside, incoming = _cache_folder(originals), ""

@@ -35,7 +35,8 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 MIN_RSA_BITS = 2048
 _COOKIE = "CloudFront-"
-_MARKS = frozenset({"Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm"})
+MARKS = frozenset({"Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm"})
+"""Names of the parameters that are a signature."""
 _HASHES: Mapping[str | None, type[hashes.SHA1 | hashes.SHA256]] = {
     None: hashes.SHA1,
     "SHA1": hashes.SHA1,
@@ -212,7 +213,7 @@ def _in_query(query: bytes) -> Signed | None:
     rest = []
     for part in query.decode("latin-1").split("&"):
         name, _, value = part.partition("=")
-        if name not in _MARKS:
+        if name not in MARKS:
             rest.append(part)
         elif name in marks:
             raise SignatureInvalid
@@ -229,7 +230,7 @@ def _in_cookies(cookie: bytes, query: bytes) -> Signed | None:
     for part in cookie.decode("latin-1").split(";"):
         name, _, value = part.strip(" ").partition("=")
         mark = name.removeprefix(_COOKIE)
-        if mark == name or mark not in _MARKS:
+        if mark == name or mark not in MARKS:
             continue
         if mark in marks:
             raise SignatureInvalid

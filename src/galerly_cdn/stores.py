@@ -88,7 +88,7 @@ async def _bucket(root: str, settings: Settings, telemetry: Telemetry) -> Bucket
 
 async def incoming(settings: Settings, places: Roots, telemetry: Telemetry) -> Incoming | None:
     """Where uploads come that are sent straight to the store; None for a folder. Raises `SettingsError`."""
-    if not (places.incoming and roots.is_remote(places.incoming)):
+    if not places.incoming:
         return None
     from galerly_cdn.store.remote.incoming import RemoteIncoming  # noqa: PLC0415 - likewise
     from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - likewise

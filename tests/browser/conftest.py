@@ -143,7 +143,7 @@ class Browser:
 
     def errors(self) -> list[str]:
         """What the console has complained of since the last call."""
-        logged: list[dict[str, str]] = self._driver.get_log("browser")  # type: ignore[no-untyped-call]
+        logged: list[dict[str, str]] = self._driver.get_log("browser")  # type: ignore[no-untyped-call]  # selenium's
         return [line["message"] for line in logged if line["level"] in {"SEVERE", "WARNING"}]
 
 

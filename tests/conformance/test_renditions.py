@@ -39,7 +39,7 @@ class FolderWorld:
         path = file_of(self.root, key)
         path.write_bytes(change(path.read_bytes()))
 
-    def holds(self, key: str) -> bool:  # noqa: ARG002
+    def holds(self, key: str) -> bool:  # noqa: ARG002 - every key
         return True
 
 
@@ -82,6 +82,15 @@ async def test_what_is_put_is_got(world: World, key: str, body: bytes) -> None:
 
 async def test_what_was_never_put_is_a_miss(world: World) -> None:
     assert await world.store.get("a", TARGET) is None
+
+
+async def test_what_is_stored_is_told_without_its_bytes(world: World) -> None:
+    assert await world.store.record("a", TARGET) is None
+    for rendition in (made("a", b"before"), made("a", b"after, and longer", version="v2")):
+        await world.store.put(rendition)
+        assert await world.store.record("a", TARGET) == rendition.record
+    await world.store.delete("a", TARGET)
+    assert await world.store.record("a", TARGET) is None
 
 
 async def test_renditions_of_one_original_do_not_mix(world: World) -> None:

@@ -34,7 +34,7 @@ def links() -> None:
     made.src("gallery/photo.jpg", "thumbnail", "webp")  # type: ignore[arg-type]  # a Format, no text
     made.src("gallery/photo.jpg", "thumbnail", version=2)  # type: ignore[arg-type]  # text
     made.picture("gallery/photo.jpg", 6000, 4000, "thumbnail")  # type: ignore[call-arg]  # alt is asked for
-    made.picture("k", 1, 1, "thumbnail", alt="", loading="soon")  # type: ignore[arg-type]
+    made.picture("k", 1, 1, "thumbnail", alt="", loading="soon")  # type: ignore[arg-type]  # no such word
 
 
 def values() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from galerly_cdn import deliver
 from galerly_cdn.admin import openapi
@@ -19,20 +19,16 @@ from galerly_cdn.admin.answers import JSON, Lines, whole
 from galerly_cdn.admin.call import Call
 from galerly_cdn.admin.routes import Route, Routes
 from galerly_cdn.errors import GalerlyError
-from galerly_cdn.forwarded import networks, viewer
+from galerly_cdn.forwarded import networks
 from galerly_cdn.model import to_json
 from galerly_cdn.telemetry import AuditRecord, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
-
     from galerly_cdn.admin.access import Door
-    from galerly_cdn.admin.call import Receive, Scope
     from galerly_cdn.config import Settings
     from galerly_cdn.deliver import Response
+    from galerly_cdn.request import Receive, Scope, Send
     from galerly_cdn.telemetry import Telemetry
-
-    Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _log = logging.getLogger(__name__)
 
@@ -54,9 +50,7 @@ class Admin:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, send, record what was changed."""
         started_s = self._telemetry.monotonic()
-        call = Call(scope, receive, self._telemetry.next_request_id())
-        if self._trusted:
-            call.client = viewer(call.client, call.headers.get(b"x-forwarded-for", b""), self._trusted)
+        call = Call(scope, receive, self._telemetry.next_request_id(), self._trusted)
         call.route, call.named = self._routes.find(call.method, call.raw_path)
         response = await self._answered(call)
         try:

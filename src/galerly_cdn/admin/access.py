@@ -12,11 +12,11 @@ import re
 from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import CrossSite, Misdirected, SettingsError, Unauthorized
+from galerly_cdn.layers import admin_tokens
 from galerly_cdn.url import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
     from galerly_cdn.config import Settings
 
@@ -73,22 +73,16 @@ def _is_same_site(headers: Mapping[bytes, bytes], host: bytes) -> bool:
 
 def door(settings: Settings) -> Door:
     """As the settings say. Raises `SettingsError` for an address that others reach, without a token."""
-    from pathlib import Path  # noqa: PLC0415 - what admits does no I/O
-
     is_local = is_loopback(settings.admin_host)
-    tokens = _read_tokens(Path(settings.admin_token_file)) if settings.admin_token_file else ()
+    tokens = _fit_tokens(settings) if settings.admin_token_file else ()
     if not (tokens or is_local):
         raise SettingsError([f"admin_host {settings.admin_host} is not loopback: it needs admin_token_file"])
     return Door(tokens, is_local=is_local)
 
 
-def _read_tokens(file: Path) -> tuple[str, ...]:
-    """One token a line: two while one takes the other's place."""
-    try:
-        tokens = tuple(file.read_text("ascii").split())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "a token is ASCII"
-        raise SettingsError([f"admin_token_file: {file}: {reason}"]) from error
+def _fit_tokens(settings: Settings) -> tuple[str, ...]:
+    """At least one, and none that could be guessed. Raises `SettingsError`."""
+    file, tokens = settings.admin_token_file, admin_tokens(settings)
     if not tokens:
         raise SettingsError([f"admin_token_file: {file} holds no token"])
     if not all(len(one) >= MIN_TOKEN_BYTES and _TOKEN.fullmatch(one) for one in tokens):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl
 
 from galerly_cdn.errors import Disconnected, MalformedBody, MalformedQuery
 from galerly_cdn.model import ValidationError, Value, convert, from_json
+from galerly_cdn.request import Request
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+    from collections.abc import AsyncIterator
 
     from galerly_cdn.admin.routes import Route
     from galerly_cdn.errors import GalerlyError
-
-    Scope = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+    from galerly_cdn.forwarded import Network
+    from galerly_cdn.request import Receive, Scope
 
 V = TypeVar("V", bound=Value)
 
@@ -23,7 +23,7 @@ MAX_JSON_BYTES = 16 * 1024
 _MAX_PARAMETERS = 16
 
 
-class Call:
+class Call(Request):
     """One request on its way, with what is learned of it for the audit log.
 
     `route` is the operation, `named` what its path's `{…}` stands for, still encoded.
@@ -33,30 +33,17 @@ class Call:
 
     __slots__ = (
         "_receive",
-        "client",
         "error",
-        "headers",
         "length_bytes",
-        "method",
         "named",
         "outcome",
-        "query",
-        "raw_path",
-        "request_id",
         "route",
         "subject",
         "who",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, request_id: str) -> None:
-        self.request_id = request_id
-        self.method: str = scope["method"]
-        self.raw_path: bytes = scope["raw_path"]
-        self.query: bytes = scope["query_string"]
-        self.client: str = scope["client"][0] if scope["client"] else ""
-        self.headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:  # a repeated header is one list (RFC 9110 §5.3)
-            self.headers[name] = self.headers[name] + b", " + value if name in self.headers else value
+    def __init__(self, scope: Scope, receive: Receive, request_id: str, trusted: tuple[Network, ...]) -> None:
+        super().__init__(scope, request_id, trusted)
         self.named = b""
         self._receive = receive
         self.error: GalerlyError | None = None

@@ -10,8 +10,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Annotated
 
-from galerly_cdn import deliver
-from galerly_cdn.admin import digests
+from galerly_cdn import deliver, digests
 from galerly_cdn.admin.answers import Failed, Lines, told
 from galerly_cdn.errors import (
     BadRequest,

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 
 def _invalidate(key: str) -> None:
-    from galerly_cdn.aws.invalidation import (  # type: ignore[import-not-found, unused-ignore] # noqa: PLC0415 - boto3's time
-        invalidate,
-    )
+    from galerly_cdn.aws.invalidation import invalidate  # noqa: PLC0415 - boto3's time
 
     invalidate(_stores.settings.distribution, [key], jobs.targets(_stores.settings))
 

@@ -130,8 +130,7 @@ class Resizer:
         if self._wall() - stored.modified_s > _SETTLED_S:
             visit.metrics["StoredButUnreadable"] = 1
         rendition = await self._renditions.get(wanted.key, wanted.target)
-        digest = self._origin.recipes[wanted.target].digest
-        if rendition is None or not rendition.record.is_current(version, digest):
+        if rendition is None or not self._origin.is_current(rendition.record, version):
             visit.cache = "fwd=stale"
             return None
         visit.cache = "hit; detail=store"

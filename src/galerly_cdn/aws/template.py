@@ -49,6 +49,11 @@ class Key(Value, frozen=True):
     id: str
     pem: str
 
+    @property
+    def output(self) -> str:
+        """The name of the stack's output that tells CloudFront's own ID of it."""
+        return f"{self.name}Id"
+
 
 class Behavior(Value, frozen=True):
     """A cache behaviour: for which addresses, whether it asks for a signature, what it hands out."""
@@ -91,8 +96,8 @@ def render(settings: Settings, *, with_lambda_edge: bool = False) -> str:
     Raises `SettingsError` for private prefixes that no path pattern can spell, for keys that are unfit,
     and for settings that make the viewer function too large.
     """
-    keys = list(_keys(settings))
-    behaviors = list(_behaviors(settings, has_keys=bool(keys)))
+    signers = list(keys(settings))
+    behaviors = list(_behaviors(settings, has_keys=bool(signers)))
     edges = [
         Edge("ViewerEdge", viewer.lambda_edge(settings, signed=False)),
         Edge("PrivateViewerEdge", viewer.lambda_edge(settings, signed=True)),
@@ -108,15 +113,23 @@ def render(settings: Settings, *, with_lambda_edge: bool = False) -> str:
         embedding=_embedding(settings),
         environment=_environment(settings),
         headers=sorted({"PublicHeaders", *(one.headers for one in behaviors)}),
-        edges=edges[: 1 + bool(keys)] if with_lambda_edge else [],
+        edges=edges[: 1 + bool(signers)] if with_lambda_edge else [],
         behaviors=behaviors,
-        keys=keys,
+        keys=signers,
+        private_prefixes=list(settings.private_prefixes),
         private_viewer=viewer.function(settings, signed=True).rstrip(),
         viewer=viewer.function(settings, signed=False).rstrip(),
     )
 
 
-def _keys(settings: Settings) -> Iterator[Key]:
+def parameters(text: str) -> tuple[str, ...]:
+    """The names of a rendered template's parameters."""
+    _, _, section = text.partition("\nParameters:\n")
+    return tuple(re.findall(r"^  (\w+):$", section.partition("\n\n")[0], re.MULTILINE))
+
+
+def keys(settings: Settings) -> Iterator[Key]:
+    """The public keys that signatures are verified by. Raises `SettingsError` for keys that are unfit."""
     if not settings.public_keys and not settings.private_prefixes:
         return
     loaded = keyring.load(Path(settings.public_keys))

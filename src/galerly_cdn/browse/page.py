@@ -167,10 +167,9 @@ class Browse:
         _, target = self._links.allowed.find(segment)
         key = parse_key(encoded)
         head = await self._originals.head(key)
-        rendition = await self._renditions.get(key, target)
-        if rendition is None or rendition.record.version != head.version:
+        record = await self._renditions.record(key, target)
+        if record is None or record.version != head.version:
             raise NotFound
-        record = rendition.record
         told = {"record": record, "lost": {word: LOSSES.get(word, word) for word in record.lost}}
         return _response(b"application/json", to_json(told), b"no-store")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from galerly_cdn.cli import terminal
+from galerly_cdn.cli import deploy, deployed, terminal
 
 _LAMBDA_EDGE = click.option(
     "--lambda-edge",
@@ -52,3 +52,7 @@ def build(out: Path, file: Path | None, lambda_edge: str, *, as_json: bool) -> N
     built = package.build(settings, out, with_lambda_edge=lambda_edge == "on")
     text = f"{built.zip}: {built.zip_bytes} bytes, sha256 {built.sha256}\n{built.viewer}\n{built.template}"
     terminal.answer(built, text, as_json=as_json)
+
+
+for _command in (deploy.deploy, deploy.execute, deployed.destroy, deployed.verify):
+    aws.add_command(_command)

@@ -112,7 +112,7 @@ def _over(
         chosen = await _keys_of(archivist, gallery) if gallery else keys
         await report.run({key: key for key in chosen}, lambda key: act(archivist, key))
 
-    where.ask(work)
+    where.change(work, as_json=as_json)
     sys.exit(1 if report.failures else 0)
 
 

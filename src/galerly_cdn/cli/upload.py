@@ -57,7 +57,7 @@ def upload(files: tuple[Path, ...], gallery: str, *, replace: bool, where: Where
 
         await report.run(things, send)
 
-    where.ask(work)
+    where.change(work, as_json=as_json)
     sys.exit(1 if report.failures else 0)
 
 

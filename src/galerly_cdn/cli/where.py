@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from galerly_cdn.cli import terminal
+from galerly_cdn.cli.downstream import Stale
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -50,17 +51,31 @@ class Where(NamedTuple):
 
     def ask(self, act: Callable[[Archivist], Coroutine[Any, Any, T]]) -> T:
         """What `act` makes of whom to ask. Raises as it and `settings` do."""
+        return self._ask(act, Stale())
+
+    def change(self, act: Callable[[Archivist], Coroutine[Any, Any, T]], *, as_json: bool) -> T:
+        """As `ask`; then, also if it was cut off, CloudFront forgets what was purged of its store.
+
+        Raises `NotInvalidated`, too.
+        """
+        stale = Stale()
+        try:
+            return self._ask(act, stale)
+        finally:
+            stale.invalidate(self.settings(), as_json=as_json)
+
+    def _ask(self, act: Callable[[Archivist], Coroutine[Any, Any, T]], stale: Stale) -> T:
         import asyncio
 
         async def main() -> T:
-            async with self._archivist() as archivist:
+            async with self._archivist(stale) as archivist:
                 return await act(archivist)
 
         return asyncio.run(main())
 
     @contextlib.asynccontextmanager
-    async def _archivist(self) -> AsyncIterator[Archivist]:
-        """An option goes before a setting."""
+    async def _archivist(self, stale: Stale) -> AsyncIterator[Archivist]:
+        """An option goes before a setting. A running CDN knows by itself what is in front of it."""
         settings = self.settings()
         if settings.admin and not self.store:
             from galerly_cdn import layers
@@ -71,7 +86,7 @@ class Where(NamedTuple):
         elif settings.store:
             from galerly_cdn import app
 
-            async with app.archive(settings) as archive:
+            async with app.archive(settings, stale.add) as archive:
                 yield archive
         else:
             raise click.UsageError("say where the originals are: --store ADDRESS or --admin URL.")

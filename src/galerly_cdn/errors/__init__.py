@@ -24,24 +24,30 @@ What went wrong inside (`detail`) is for the log and never leaves the machine.
     ├── Misdirected          421
     ├── HeadersTooLarge      431
     ├── StoreRefused         502   StoreCorrupt
+    ├── NotInvalidated       502
     ├── Unavailable          503   QueueFull · Draining · Unsettled · StoreUnreachable
     │                              · TooManyConnections · TooManyMisses
     ├── RenderFailed         504   RenderTimeout · WorkerDied
     ├── Disconnected         (never served: whoever asked has left, and only the log is told)
     └── CommandError         (never served, the command line tells it)
                                    SettingsError · CdnUnreachable · CdnInterrupted · UnexpectedAnswer
-                                   · BuildFailed
+                                   · BuildFailed · UnmodelledProperty · AwsMissing · AwsRefused
+                                   · DeploymentFailed
 """
 
 from __future__ import annotations
 
 from galerly_cdn.errors.command import (
+    AwsMissing,
+    AwsRefused,
     BuildFailed,
     CdnInterrupted,
     CdnUnreachable,
     CommandError,
+    DeploymentFailed,
     SettingsError,
     UnexpectedAnswer,
+    UnmodelledProperty,
 )
 from galerly_cdn.errors.photograph import (
     Quarantined,
@@ -96,6 +102,7 @@ from galerly_cdn.errors.root import (
 )
 from galerly_cdn.errors.server import (
     Draining,
+    NotInvalidated,
     QueueFull,
     RenderFailed,
     RenderTimeout,
@@ -110,6 +117,8 @@ from galerly_cdn.errors.server import (
 )
 
 __all__ = [
+    "AwsMissing",
+    "AwsRefused",
     "BadRequest",
     "BodyTooSlow",
     "BuildFailed",
@@ -118,6 +127,7 @@ __all__ = [
     "ChecksumMismatch",
     "CommandError",
     "CrossSite",
+    "DeploymentFailed",
     "Disconnected",
     "Draining",
     "EmptyUpload",
@@ -137,6 +147,7 @@ __all__ = [
     "NoSuchOriginal",
     "NoSuchUpload",
     "NotFound",
+    "NotInvalidated",
     "OriginalExists",
     "Quarantined",
     "QueueFull",
@@ -166,6 +177,7 @@ __all__ = [
     "Undecodable",
     "UnexpectedAnswer",
     "UnknownPath",
+    "UnmodelledProperty",
     "Unrenderable",
     "Unsettled",
     "UnsupportedFormat",

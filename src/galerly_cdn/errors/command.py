@@ -41,8 +41,40 @@ class UnexpectedAnswer(CommandError):
     public = "What answered is no admin side that is understood here."
 
 
+class AwsMissing(CommandError):
+    """boto3 is an extra; `detail` says how to install it."""
+
+    code = "aws-missing"
+    public = "This needs boto3, which is not installed."
+
+
+class AwsRefused(CommandError):
+    """AWS did not do what it was asked; `detail` has its own words."""
+
+    code = "aws-refused"
+    public = "AWS refused."
+
+
+class DeploymentFailed(CommandError):
+    """The stack is not what was asked for; `detail` says what, why, and what to do."""
+
+    code = "deployment-failed"
+    public = "The deployment failed."
+
+
 class BuildFailed(CommandError):
     """What AWS is to be given could not be made."""
 
     code = "build-failed"
     public = "The package could not be built."
+
+
+class UnmodelledProperty(CommandError):
+    """The local CloudFront would have to pretend: a property of the template that it does not model."""
+
+    code = "unmodelled-property"
+    public = "The local CloudFront does not model this part of the template."
+
+    def __init__(self, resource: str, path: str = "", why: str = "") -> None:
+        super().__init__(": ".join(part for part in (resource, path, why) if part))
+        self.resource = resource

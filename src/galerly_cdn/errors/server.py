@@ -18,6 +18,14 @@ class StoreCorrupt(StoreRefused):
     public = "The store handed out a damaged photograph."
 
 
+class NotInvalidated(GalerlyError):
+    """What was removed from the store may still be handed out by CloudFront."""
+
+    status = 502
+    code = "not-invalidated"
+    public = "The store has changed, but CloudFront could not be told to forget what it holds; purge again."
+
+
 class Unavailable(GalerlyError):
     status = 503
     code = "unavailable"

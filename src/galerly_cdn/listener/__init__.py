@@ -32,14 +32,11 @@ from galerly_cdn.listener.tunnel import Tunnel
 from galerly_cdn.model import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator, MutableMapping
+    from collections.abc import Coroutine, Generator
 
     from galerly_cdn.listener.certificate import Certificate
+    from galerly_cdn.request import Receive, Scope, Send
 
-    Scope = MutableMapping[str, Any]
-    Message = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[Message]]
-    Send = Callable[[Message], Awaitable[None]]
     Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 T = TypeVar("T")

@@ -82,7 +82,7 @@ class Connection(HttpToolsProtocol):
 
     # its life
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows
         super().connection_made(transport)
         self.outlet = Outlet(transport, self.loop, self._settings.write_deadline_s)
         self.transport = cast("asyncio.Transport", self.outlet)

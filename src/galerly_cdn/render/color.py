@@ -38,13 +38,13 @@ _NOTHING = Verdict(converts=False, is_wide=False)
 
 def profile_of(image: Image) -> bytes | None:
     """The embedded ICC profile's bytes."""
-    return image.get(PROFILE) if image.get_typeof(PROFILE) else None  # type: ignore[return-value]
+    return image.get(PROFILE) if image.get_typeof(PROFILE) else None  # type: ignore[return-value]  # a blob
 
 
 def with_profile(image: Image, profile: bytes) -> Image:
     """The same picture, its colours named by `profile`."""
     named = image.copy()
-    named.set_type(pyvips.GValue.blob_type, PROFILE, profile)  # type: ignore[arg-type]
+    named.set_type(pyvips.GValue.blob_type, PROFILE, profile)  # type: ignore[arg-type]  # a blob is bytes
     return named
 
 
@@ -79,12 +79,13 @@ def _examine(profile: bytes, bands: int) -> Verdict:
         seen = probe.icc_transform("srgb", embedded=True, intent="relative", depth=8).copy_memory()
         if bands == 4:
             return Verdict(converts=True, is_wide=False)
-        differs = (seen.cast("short") - cube.cast("short")).abs().max() > _SAME_STEPS  # type: ignore[operator]
+        steps = (seen.cast("short") - cube.cast("short")).abs()
         light = probe.icc_import(embedded=True, intent="relative", pcs="xyz").colourspace("scrgb")
-        is_wide = bands == 3 and (light.min() < -_WIDE_LIGHT or light.max() > 1 + _WIDE_LIGHT)  # type: ignore[operator]
+        differs = steps.max() > _SAME_STEPS  # type: ignore[operator]  # a number, unless its place is asked
+        is_beyond = light.min() < -_WIDE_LIGHT or light.max() > 1 + _WIDE_LIGHT  # type: ignore[operator]  # likewise
     except pyvips.Error:
         return _NOTHING
-    return Verdict(converts=differs, is_wide=differs and is_wide)
+    return Verdict(converts=differs, is_wide=differs and bands == 3 and is_beyond)
 
 
 @functools.cache

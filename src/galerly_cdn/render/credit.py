@@ -64,7 +64,7 @@ def _first(*lines: str) -> str:
 
 
 def _blob(image: Image, field: str) -> bytes:
-    return image.get(field) if image.get_typeof(field) else b""  # type: ignore[return-value]
+    return image.get(field) if image.get_typeof(field) else b""  # type: ignore[return-value]  # a blob
 
 
 def _exif(image: Image, field: str) -> str:

@@ -150,7 +150,7 @@ def _frame(original: bytes, image: Image) -> jpeg.Frame:
 
 
 def _number(image: Image, field: str, otherwise: int) -> int:
-    return int(image.get(field)) if image.get_typeof(field) else otherwise  # type: ignore[arg-type]
+    return int(image.get(field)) if image.get_typeof(field) else otherwise  # type: ignore[arg-type]  # a number
 
 
 def _orientation(image: Image) -> int:

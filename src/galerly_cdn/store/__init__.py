@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from types import TracebackType
 
-    from galerly_cdn.model import Head, Listed, Rendition, Target
+    from galerly_cdn.model import Head, Listed, Record, Rendition, Target
     from galerly_cdn.store.spool import Spool
 
 
@@ -118,6 +118,13 @@ class Renditions(Protocol):
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         """The stored rendition, verified; None if there is none or its bytes are not what was put."""
+        ...
+
+    async def record(self, key: str, target: Target) -> Record | None:
+        """What the stored rendition is; None if there is none. A remote store is asked for no body.
+
+        So a body that is damaged may not be found out: what is to be answered, or kept, is `get`.
+        """
         ...
 
     async def put(self, rendition: Rendition) -> Rendition:

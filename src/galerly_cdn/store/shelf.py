@@ -31,7 +31,7 @@ from galerly_cdn.store.survey import TEMPORARY, name_of, path_of, survey
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from galerly_cdn.model import Rendition, Target
+    from galerly_cdn.model import Record, Rendition, Target
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _CACHEDIR_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
@@ -89,6 +89,11 @@ class FolderRenditions:
         except Damaged:
             self._discard(name)
         return None
+
+    async def record(self, key: str, target: Target) -> Record | None:
+        """What the stored rendition is, verified as `get` does: here its body costs next to nothing."""
+        found = await self.get(key, target)
+        return found.record if found else None
 
     async def put(self, rendition: Rendition) -> Rendition:
         """Store durably and atomically, over what was there; it itself. Raises `StoreUnreachable`.

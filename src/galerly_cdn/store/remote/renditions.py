@@ -9,6 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn import disposition
+from galerly_cdn.cache import Coalescer
 from galerly_cdn.errors import (
     KeyNotHeld,
     NoSuchOriginal,
@@ -44,6 +45,7 @@ class RemoteRenditions:
     def __init__(self, bucket: Bucket, count: Callable[[str], None]) -> None:
         self._bucket = bucket
         self._count = count
+        self._reads: Coalescer[tuple[str, Target], Rendition | None] = Coalescer()
 
     async def head(self, key: str, target: Target) -> Stored | None:
         """What is stored, current or not. Raises `StoreRefused`, `StoreUnreachable`."""
@@ -54,19 +56,17 @@ class RemoteRenditions:
         return Stored(str(found.attributes.get("version", "")), found.meta["last_modified"].timestamp())
 
     async def get(self, key: str, target: Target) -> Rendition | None:
-        """The stored rendition, verified; None if there is none, or it cannot be read as it was put."""
-        try:
-            found, body = await self._bucket.read(target.rendition_key(key))
-        except NoSuchOriginal:
-            return None
-        except (StoreRefused, StoreUnreachable):
-            self._count("rendition-unreadable")
-            return None
-        record = _record(key, target, len(body), dict(found.attributes))
-        if record is None or record.md5 != hashlib.md5(body, usedforsecurity=False).hexdigest():
-            self._count("rendition-corrupt")
-            return None
-        return Rendition(record, body)
+        """The stored rendition, verified; None if there is none, or it cannot be read as it was put.
+
+        Any number who ask while it is being read are one request to the store, and share one rendition.
+        """
+        found, _ = await self._reads.run((key, target), lambda: self._read(key, target))
+        return found
+
+    async def record(self, key: str, target: Target) -> Record | None:
+        """What the object's metadata says; None if there is none, or it is no rendition of ours."""
+        found = await self._asked(key, target, head=True)
+        return found[0] if found else None
 
     async def put(self, rendition: Rendition) -> Rendition:
         """Store it, unless what is stored was made of the same version by the same recipe."""
@@ -74,7 +74,7 @@ class RemoteRenditions:
         try:
             await self._put(rendition, creates=True)
         except OriginalExists:
-            winner = await self.get(record.key, record.target)
+            winner = await self._read(record.key, record.target)  # as it is now, not as it was being read
             if winner is not None and winner.record.is_current(record.version, record.recipe):
                 return winner
             await self._put(rendition, creates=False)
@@ -89,6 +89,31 @@ class RemoteRenditions:
         except NoSuchOriginal:
             return False
         return True
+
+    async def _read(self, key: str, target: Target) -> Rendition | None:
+        found = await self._asked(key, target, head=False)
+        if found is None:
+            return None
+        record, body = found
+        if record.md5 != hashlib.md5(body, usedforsecurity=False).hexdigest():
+            self._count("rendition-corrupt")
+            return None
+        return Rendition(record, body)
+
+    async def _asked(self, key: str, target: Target, *, head: bool) -> tuple[Record, bytes] | None:
+        """A record, and the body unless the object's `head` alone is asked for."""
+        try:
+            found, body = await self._bucket.read(target.rendition_key(key), {"head": head})
+        except NoSuchOriginal:
+            return None
+        except (StoreRefused, StoreUnreachable):
+            self._count("rendition-unreadable")
+            return None
+        record = _record(key, target, found.meta["size"], dict(found.attributes))
+        if record is None:
+            self._count("rendition-corrupt")
+            return None
+        return record, body
 
     async def _put(self, rendition: Rendition, *, creates: bool) -> None:
         record = rendition.record

@@ -1,4 +1,4 @@
-"""What should an upload's bytes be? The checksums that its headers tell, as the archive takes them.
+"""What should an upload's bytes be? The checksums that its headers tell, as the archive takes them; and back.
 
 Content-MD5 (RFC 1864), Digest (RFC 3230), Content-Digest and Repr-Digest (RFC 9530, which are one for a body
 that is neither coded nor partial), and S3's `x-amz-checksum-*`, so that whatever spoke to S3 speaks to us.
@@ -18,13 +18,9 @@ if TYPE_CHECKING:
 
 LENGTHS_BYTES = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}
 """The checksums that are verified, by the names of `hashlib`, and how long each is."""
-_REGISTERED = {
-    b"md5": "md5",
-    b"sha": "sha1",
-    b"sha-256": "sha256",
-    b"sha-512": "sha512",
-}
-"""By IANA's names (Hash Algorithms for HTTP Digest Fields), which RFC 3230 spells in any case."""
+_REGISTERED = {"md5": "md5", "sha1": "sha", "sha256": "sha-256", "sha512": "sha-512"}
+"""IANA's names of them (Hash Algorithms for HTTP Digest Fields), which RFC 3230 spells in any case."""
+_BY_REGISTERED = {registered.encode(): name for name, registered in _REGISTERED.items()}
 _AMAZON = b"x-amz-checksum-"
 _NOT_A_SUM = frozenset({b"x-amz-checksum-algorithm", b"x-amz-checksum-mode", b"x-amz-checksum-type"})
 _ITEM = re.compile(rb"\s*([A-Za-z0-9*_.-]+)=(\S+)\s*")
@@ -41,6 +37,16 @@ def read(headers: Mapping[bytes, bytes]) -> dict[str, bytes]:
         if len(digest) != LENGTHS_BYTES[name] or found.setdefault(name, digest) != digest:
             raise MalformedChecksum(f"{name} of {len(digest)} bytes, or two of them")
     return found
+
+
+def write(digests: Mapping[str, bytes]) -> dict[str, str]:
+    """The headers that tell these checksums: `read` is the inverse. Content-MD5, and Content-Digest."""
+    told = {name: base64.b64encode(digest).decode("ascii") for name, digest in digests.items()}
+    headers = {"Content-MD5": told.pop("md5")} if "md5" in told else {}
+    if told:
+        items = (f"{_REGISTERED[name]}=:{digest}:" for name, digest in told.items())
+        headers["Content-Digest"] = ", ".join(items)
+    return headers
 
 
 def _told(headers: Mapping[bytes, bytes]) -> Iterator[tuple[str, bytes]]:
@@ -65,7 +71,7 @@ def _listed(value: bytes, opening: bytes, closing: bytes) -> Iterator[tuple[str,
         matched = _ITEM.fullmatch(item)
         if not matched:
             raise MalformedChecksum(repr(item))
-        name = _REGISTERED.get(matched[1].lower())
+        name = _BY_REGISTERED.get(matched[1].lower())
         if name is None:
             continue
         told = matched[2]

@@ -1,0 +1,54 @@
+"""Who speaks to AWS? boto3, from the extra `galerly-cdn[aws]`; here its errors become ours."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from galerly_cdn import __version__
+from galerly_cdn.errors import AwsMissing, AwsRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from galerly_cdn.errors import GalerlyError
+
+REGION = "us-east-1"
+"""Where the stack lives: CloudFront's metrics, logs and certificates are there."""
+
+
+def client(service: str) -> Any:  # noqa: ANN401 - boto3 makes its classes when it runs
+    """A client of one service, with the credentials that AWS's own tools would take.
+
+    Raises `AwsMissing`, and `AwsRefused` for a profile that does not exist.
+    """
+    try:
+        import boto3  # noqa: PLC0415 - an extra
+        from botocore.config import Config  # noqa: PLC0415 - likewise
+    except ImportError as error:
+        raise AwsMissing("pip install 'galerly-cdn[aws]'") from error
+    config = Config(
+        retries={"mode": "standard", "max_attempts": 8},
+        user_agent_extra=f"galerly-cdn/{__version__}",
+    )
+    with told():
+        return boto3.client(service, region_name=REGION, config=config)
+
+
+@contextlib.contextmanager
+def told(kind: type[GalerlyError] = AwsRefused) -> Iterator[None]:
+    """boto3's errors as `kind`, with AWS's own words as the detail."""
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - an extra
+
+    try:
+        yield
+    except ClientError as error:
+        raise kind(f"{error.operation_name}: {code(error)}: {error.response['Error']['Message']}") from error
+    except BotoCoreError as error:
+        raise kind(str(error)) from error
+
+
+def code(error: Exception) -> str:
+    """AWS's code of an error: `AccessDenied`, `ValidationError`; empty if it is not AWS that speaks."""
+    response = getattr(error, "response", None) or {}
+    return str(response.get("Error", {}).get("Code", ""))

@@ -1,0 +1,68 @@
+"""What does the bucket answer CloudFront? Its policy is asked first, then a real S3 server.
+
+The server knows one owner, whose credentials sign here; who of AWS may do what, it cannot know. That is the
+template's bucket policy, evaluated in front of it.
+
+Source: the S3 API Reference, GetObject: what is missing is 404 to who may list the bucket, 403 to others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from galerly_cdn.model import replaced
+from local_cloudfront.exchange import OriginRequest, OriginResponse
+from local_cloudfront.policy import Access
+from local_cloudfront.stack import ACCOUNT
+
+if TYPE_CHECKING:
+    from local_cloudfront.access import Asked
+    from local_cloudfront.resources import GuardedBucket
+
+_DENIED = OriginResponse(
+    403,
+    {"content-type": "application/xml", "server": "AmazonS3"},
+    b'<?xml version="1.0" encoding="UTF-8"?>\n'
+    b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>",
+)
+
+
+class Bucket:
+    """A bucket behind its policy; `source_arn` is whose signature requests have, empty for none."""
+
+    def __init__(self, own: GuardedBucket, endpoint: str, inner: Asked, source_arn: str) -> None:
+        place = urlsplit(endpoint)
+        self._name = own.name
+        self._scheme, self._host = place.scheme, place.netloc
+        self._policy = own.policy
+        self._inner = inner
+        self._source_arn = source_arn
+
+    async def answer(self, request: OriginRequest) -> OriginResponse:
+        arn = f"arn:aws:s3:::{self._name}"
+        key = unquote(request.raw_path)
+        if not self._may("s3:GetObject", arn + key, request.scheme):
+            return _denied(request)
+        found = await self._inner.answer(
+            replaced(
+                request,
+                scheme=self._scheme,
+                host=self._host,
+                raw_path=f"/{self._name}{request.raw_path}",  # the server's other way of naming buckets
+            )
+        )
+        if found.status == 404 and not self._may("s3:ListBucket", arn, request.scheme):
+            return _denied(request)
+        return found
+
+    def _may(self, action: str, resource: str, scheme: str) -> bool:
+        context = {"aws:securetransport": str(scheme == "https").lower()}
+        if self._source_arn:
+            context |= {"aws:sourcearn": self._source_arn, "aws:sourceaccount": ACCOUNT}
+        service = "cloudfront.amazonaws.com" if self._source_arn else ""
+        return self._policy.allows(Access(service=service, action=action, resource=resource, context=context))
+
+
+def _denied(request: OriginRequest) -> OriginResponse:
+    return replaced(_DENIED, body=b"") if request.method == "HEAD" else _DENIED

@@ -1,0 +1,91 @@
+"""What lies behind the origins: the bucket and the function, as the template describes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from galerly_cdn.errors import UnmodelledProperty
+from galerly_cdn.model import Value
+from local_cloudfront import policy
+from local_cloudfront.declaration import FunctionUrl
+from local_cloudfront.policy import BucketPolicy, Permission, PolicyDocument
+from local_cloudfront.properties import Property
+
+if TYPE_CHECKING:
+    from local_cloudfront.stack import Stack
+
+
+class ByDefault(Property, frozen=True, rename={"sse_algorithm": "SSEAlgorithm"}):
+    """With a key of KMS CloudFront would need a permission more, which is not modelled."""
+
+    sse_algorithm: Literal["AES256"]
+
+
+class EncryptionRule(Property, frozen=True):
+    server_side_encryption_by_default: ByDefault
+
+
+class BucketEncryption(Property, frozen=True):
+    server_side_encryption_configuration: tuple[EncryptionRule, ...]
+
+
+class BucketResource(Property, frozen=True):
+    """AWS::S3::Bucket."""
+
+    bucket_name: str = ""
+    bucket_encryption: BucketEncryption | None = None
+
+
+class Environment(Property, frozen=True):
+    variables: dict[str, str]
+
+
+class LambdaFunction(Property, frozen=True, kw_only=True):
+    """AWS::Lambda::Function."""
+
+    handler: str
+    memory_size_mb: int
+    timeout_s: float
+    environment: Environment
+    reserved_concurrent_executions: int | None = None
+
+
+class GuardedBucket(Value, frozen=True):
+    """A bucket's name, and who may do what in it."""
+
+    name: str
+    policy: PolicyDocument
+
+
+class GuardedFunction(Value, frozen=True):
+    """A function with a URL that asks for signatures, who may call it, and the distribution that does."""
+
+    arn: str
+    function: LambdaFunction
+    permissions: tuple[Permission, ...]
+    caller_arn: str
+
+
+def bucket(stack: Stack, domain: str) -> GuardedBucket:
+    """The bucket of this domain. Raises `UnmodelledProperty`."""
+    policies = stack.all(BucketPolicy, "AWS::S3::BucketPolicy")
+    for name in stack.all(BucketResource, "AWS::S3::Bucket"):
+        if stack.refer(name, "RegionalDomainName") == domain:
+            own = stack.identity(name)
+            return GuardedBucket(own, policy.of_bucket(policies, own))
+    raise UnmodelledProperty("Resources", "AWS::S3::Bucket", f"none has the domain {domain}")
+
+
+def function(stack: Stack, caller_arn: str) -> GuardedFunction:
+    """The one function that has a URL. Raises `UnmodelledProperty`."""
+    urls = list(stack.all(FunctionUrl, "AWS::Lambda::Url").values())
+    if len(urls) != 1:
+        raise UnmodelledProperty("Resources", "AWS::Lambda::Url", f"one is modelled, not {len(urls)}")
+    arn = urls[0].target_function_arn
+    functions = stack.all(LambdaFunction, "AWS::Lambda::Function")
+    named = {str(stack.refer(name, "Arn")): one for name, one in functions.items()}
+    if arn not in named:
+        raise UnmodelledProperty("Resources", "AWS::Lambda::Url", f"there is no function {arn}")
+    permissions = stack.all(Permission, "AWS::Lambda::Permission").values()
+    allowed = tuple(one for one in permissions if one.function_name in {arn, arn.rpartition(":")[2]})
+    return GuardedFunction(arn, named[arn], allowed, caller_arn)
