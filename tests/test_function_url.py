@@ -14,7 +14,8 @@ from botocore.credentials import Credentials
 from galerly_cdn.aws import payload
 from galerly_cdn.model import replaced
 from local_cloudfront.exchange import OriginRequest
-from local_cloudfront.function_url import FunctionUrl, Permission
+from local_cloudfront.function_url import FunctionUrl
+from local_cloudfront.policy import Permission
 from local_cloudfront.runtime import Crashed, FunctionFailed, Throttled, TimedOut
 
 if TYPE_CHECKING:
@@ -27,10 +28,18 @@ PATH = "/resized/800x600.webp/g/a%20b%2B%C3%BC.jpg"
 DISTRIBUTION = "arn:aws:cloudfront::1:distribution/E1"
 CREDENTIALS = Credentials("local", "only here")
 BY_URL = Permission(
-    "lambda:InvokeFunctionUrl", "cloudfront.amazonaws.com", DISTRIBUTION, function_url_auth_type="AWS_IAM"
+    function_name="resizer",
+    action="lambda:InvokeFunctionUrl",
+    principal="cloudfront.amazonaws.com",
+    source_arn=DISTRIBUTION,
+    function_url_auth_type="AWS_IAM",
 )
 BY_CALL = Permission(
-    "lambda:InvokeFunction", "cloudfront.amazonaws.com", DISTRIBUTION, invoked_via_function_url=True
+    function_name="resizer",
+    action="lambda:InvokeFunction",
+    principal="cloudfront.amazonaws.com",
+    source_arn=DISTRIBUTION,
+    invoked_via_function_url=True,
 )
 FORBIDDEN = (403, b'{"Message":"Forbidden"}')
 

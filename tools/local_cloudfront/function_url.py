@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
-from galerly_cdn.model import Value
 from local_cloudfront.exchange import OriginResponse
 from local_cloudfront.runtime import Crashed, FunctionFailed, Throttled, TimedOut
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from botocore.credentials import Credentials
 
     from local_cloudfront.exchange import OriginRequest
+    from local_cloudfront.policy import Permission
 
 _CLOUDFRONT = "cloudfront.amazonaws.com"
 _AUTHORIZATION = re.compile(
@@ -39,16 +39,6 @@ class Invocable(Protocol):
     async def invoke(self, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
         """Raises `Throttled`, `TimedOut`, `Crashed`, `FunctionFailed`."""
         ...
-
-
-class Permission(Value, frozen=True):
-    """A statement of the function's resource policy, as `AWS::Lambda::Permission` tells it."""
-
-    action: str
-    principal: str
-    source_arn: str | None = None
-    function_url_auth_type: str | None = None
-    invoked_via_function_url: bool = False
 
 
 class FunctionUrl:
