@@ -10,7 +10,7 @@ import pytest
 from galerly_cdn import jobs
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import SettingsError, UnmodelledProperty
-from local_cloudfront import guard, listener
+from local_cloudfront import guard, listener, template
 from local_cloudfront.exchange import OriginRequest, OriginResponse
 from local_cloudfront.guard import Guard
 from local_cloudfront.policy import IdentityStatement
@@ -98,32 +98,35 @@ FUNCTIONS: dict[str, tuple[Callable[[chains.Stack], Awaitable[set[str]]], set[st
 """What checks each role's function, and what it promises."""
 
 
-@pytest.mark.parametrize(
-    ("role", "policy", "place", "broken"),
-    [
-        ("ResizerRole", 0, (0,), {"answers", "stores", "says what is not there"}),
-        ("ResizerRole", 0, (0, "Resource", 0), {"answers", "stores", "says what is not there"}),
-        ("ResizerRole", 0, (0, "Resource", 1), {"answers", "stores"}),
-        ("ResizerRole", 0, (1,), {"stores"}),
-        ("ResizerRole", 0, (2,), {"answers", "stores", "says what is not there"}),
-        ("ResizerRole", 1, (0,), {"logs"}),
-        ("PrewarmRole", 0, (0,), PREWARM - {"logs"}),
-        ("PrewarmRole", 0, (0, "Resource", 0), PREWARM - {"logs"}),
-        ("PrewarmRole", 0, (0, "Resource", 1), {"leaves what is there"}),
-        ("PrewarmRole", 0, (1,), {"warms", "leaves what is there"}),
-        ("PrewarmRole", 0, (2,), {"is done with what is gone"}),
-        ("PrewarmRole", 1, (1,), {"logs"}),
-        ("JanitorRole", 0, (0,), JANITOR - {"logs"}),
-        ("JanitorRole", 0, (0, "Resource", 0), JANITOR - {"logs"}),
-        ("JanitorRole", 0, (0, "Resource", 1), JANITOR - {"logs"}),
-        ("JanitorRole", 0, (1,), JANITOR - {"deletes", "logs"}),
-        ("JanitorRole", 0, (1, "Action", 0), JANITOR - {"deletes", "logs"}),
-        ("JanitorRole", 0, (1, "Action", 1), {"is done with the new"}),
-        ("JanitorRole", 0, (2,), {"deletes", "invalidates", "is done with what is gone"}),
-        ("JanitorRole", 0, (3,), {"invalidates", "is done with what is gone"}),
-        ("JanitorRole", 0, (5,), {"logs"}),
-    ],
-)
+BROKEN: list[tuple[str, int, tuple[str | int, ...], set[str]]] = [
+    ("ResizerRole", 0, (0,), {"answers", "stores", "says what is not there"}),
+    ("ResizerRole", 0, (0, "Resource", 0), {"answers", "stores", "says what is not there"}),
+    ("ResizerRole", 0, (0, "Resource", 1), {"answers", "stores"}),
+    ("ResizerRole", 0, (1,), {"stores"}),
+    ("ResizerRole", 0, (2,), {"answers", "stores", "says what is not there"}),
+    ("ResizerRole", 1, (0,), {"logs"}),
+    ("PrewarmRole", 0, (0,), PREWARM - {"logs"}),
+    ("PrewarmRole", 0, (0, "Resource", 0), PREWARM - {"logs"}),
+    ("PrewarmRole", 0, (0, "Resource", 1), {"leaves what is there"}),
+    ("PrewarmRole", 0, (1,), {"warms", "leaves what is there"}),
+    ("PrewarmRole", 0, (2,), {"is done with what is gone"}),
+    ("PrewarmRole", 1, (1,), {"logs"}),
+    ("JanitorRole", 0, (0,), JANITOR - {"logs"}),
+    ("JanitorRole", 0, (0, "Resource", 0), JANITOR - {"logs"}),
+    ("JanitorRole", 0, (0, "Resource", 1), JANITOR - {"logs"}),
+    ("JanitorRole", 0, (1,), JANITOR - {"deletes", "logs"}),
+    ("JanitorRole", 0, (1, "Action", 0), JANITOR - {"deletes", "logs"}),
+    ("JanitorRole", 0, (1, "Action", 1), {"is done with the new"}),
+    ("JanitorRole", 0, (2,), {"deletes", "invalidates", "is done with what is gone"}),
+    ("JanitorRole", 0, (3,), {"invalidates", "is done with what is gone"}),
+    ("JanitorRole", 0, (5,), {"logs"}),
+]
+"""A role, a policy of it, a place there, and what fails without what lies there."""
+POLLING = [("PrewarmRole", 1, 0), ("JanitorRole", 0, 4)]
+"""Statements that Lambda asks for before anything runs."""
+
+
+@pytest.mark.parametrize(("role", "policy", "place", "broken"), BROKEN)
 @pytest.mark.server("versitygw", "node")
 async def test_without_any_one_permission_something_named_fails(
     tmp_path: Path, role: str, policy: int, place: tuple[str | int, ...], broken: set[str]
@@ -143,14 +146,27 @@ async def test_with_its_role_a_function_does_all_it_is_for(tmp_path: Path, role:
         assert await check(stack) == promised
 
 
+def test_every_statement_of_every_role_is_told_of() -> None:
+    """A permission more is a row more, or nobody knows what it is for."""
+    roles = {
+        name: one["Properties"]["Policies"]
+        for name, one in template.read(local.PLAIN)["Resources"].items()
+        if one["Type"] == "AWS::IAM::Role"
+    }
+    written = [
+        (role, policy, number)
+        for role, policies in roles.items()
+        for policy, one in enumerate(policies)
+        for number, _ in enumerate(one["PolicyDocument"]["Statement"])
+    ]
+    told = [(role, policy, place[0]) for role, policy, place, _ in BROKEN if len(place) == 1]
+    assert sorted(written) == sorted([*told, *POLLING])
+
+
 # What Lambda itself does by a role.
 
 
-@pytest.mark.parametrize(
-    ("role", "policy", "statement"),
-    [("PrewarmRole", 1, 0), ("JanitorRole", 0, 4)],
-    ids=["prewarm", "janitor"],
-)
+@pytest.mark.parametrize(("role", "policy", "statement"), POLLING)
 @pytest.mark.parametrize("action", [None, 0, 1, 2])
 def test_a_function_that_may_not_take_messages_is_not_deployed(
     role: str, policy: int, statement: int, action: int | None
