@@ -48,12 +48,13 @@ async def start(
     *,
     clock: Callable[[], float] = time.time,  # noqa: TID251 - the rim
     record: Callable[[dict[str, str]], None] = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Chain]:
-    """A chain, until the block ends. Raises as `app.start` does."""
+    """A chain, until the block ends; `tell` gets the lines of the function's log. Raises as `app.start` does."""
     started: list[Runtime] = []
 
     def resizer(guarded: GuardedFunction) -> Asked:
-        started.append(Runtime(function(guarded, deployment, code)))
+        started.append(Runtime(function(guarded, deployment, code), tell))
         identity = deployment.identity
         return FunctionUrl(
             started[0],
@@ -72,8 +73,10 @@ async def start(
 
 
 def function(guarded: GuardedFunction, deployment: Deployment, code: Code) -> Function:
-    """The function as the template tells it, led to the local S3 server."""
+    """The function as the template tells it, led to the local S3 server, or the folder in its place."""
     told = guarded.function
+    folder = deployment.folder
+    place = {"GALERLY_STORE": folder} if folder else {"GALERLY_STORE_ENDPOINT": deployment.s3_endpoint}
     return Function(
         name=guarded.arn.rpartition(":")[2],
         handler=told.handler,
@@ -81,7 +84,7 @@ def function(guarded: GuardedFunction, deployment: Deployment, code: Code) -> Fu
         environment={
             **process.ENVIRONMENT,
             **told.environment.variables,
-            "GALERLY_STORE_ENDPOINT": deployment.s3_endpoint,
+            **place,
             "AWS_ACCESS_KEY_ID": deployment.identity.access_key,
             "AWS_SECRET_ACCESS_KEY": deployment.identity.secret_key,
             "AWS_REGION": REGION,

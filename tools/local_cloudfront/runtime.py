@@ -7,6 +7,7 @@ the other (AWS Lambda Developer Guide, "Using the Lambda runtime API"). There ar
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import itertools
 import json
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from galerly_cdn.model import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 MAX_PAYLOAD_BYTES = 6 * 1024 * 1024
 """Lambda quota: a buffered response, as the JSON that it travels as."""
@@ -61,11 +62,12 @@ class Function(Value, frozen=True, kw_only=True):
 
 
 class Runtime:
-    """Runs one function. `lines` is its log; `inits_s` how long each environment took to start."""
+    """Runs one function. `lines` is its log, which `tell` hears of; `inits_s` how long each start took."""
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, tell: Callable[[str], None] = lambda _: None) -> None:
         self.function = function
         self.lines: list[str] = []
+        self._tell = tell
         self.inits_s: list[float] = []
         self.peak_bytes = 0
         """The most memory that any environment held (Linux)."""
@@ -99,7 +101,7 @@ class Runtime:
             await self._free.pop().close()
 
     async def _start(self) -> _Environment:
-        environment = _Environment(self.function, self.lines)
+        environment = _Environment(self.function, self._log)
         began_s = time.monotonic()
         try:
             await environment.start()
@@ -108,6 +110,10 @@ class Runtime:
             raise
         self.inits_s.append(time.monotonic() - began_s)
         return environment
+
+    def _log(self, line: str) -> None:
+        self.lines.append(line)
+        self._tell(line)
 
     async def _put_back(self, environment: _Environment) -> None:
         self.peak_bytes = max(self.peak_bytes, environment.peak_bytes())
@@ -120,9 +126,10 @@ class Runtime:
 class _Environment:
     """One process and the Runtime API it asks."""
 
-    def __init__(self, function: Function, lines: list[str]) -> None:
+    def __init__(self, function: Function, log: Callable[[str], None]) -> None:
         self._function = function
-        self._lines = lines
+        self._log = log
+        self._last: collections.deque[str] = collections.deque(maxlen=3)
         self._numbers = itertools.count(1)
         self._events: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         self._ready = asyncio.Event()
@@ -197,7 +204,7 @@ class _Environment:
                 return wanted.result()
             self.is_alive = False
             await asyncio.gather(*self._tasks[:1])  # its last words
-            raise Crashed(f"exit {self._process.returncode}: {' '.join(self._lines[-3:])}")
+            raise Crashed(f"exit {self._process.returncode}: {' '.join(self._last)}")
         finally:
             wanted.cancel()
             ended.cancel()
@@ -205,7 +212,9 @@ class _Environment:
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None  # noqa: S101 - for the type checker
         async for line in process.stdout:
-            self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+            text = line.decode("utf-8", "replace").rstrip("\n")
+            self._last.append(text)
+            self._log(text)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
