@@ -14,7 +14,8 @@ from botocore.credentials import Credentials
 
 from galerly_cdn.model import Value
 from galerly_cdn.render import process
-from local_cloudfront import app
+from local_cloudfront import app, listener
+from local_cloudfront.control import Control
 from local_cloudfront.function_url import FunctionUrl
 from local_cloudfront.runtime import Function, Runtime
 from local_cloudfront.stack import REGION
@@ -35,9 +36,10 @@ class Code(Value, frozen=True):
 
 @dataclass(frozen=True)
 class Chain:
-    """What runs: CloudFront, and the resizer behind it."""
+    """What runs: CloudFront, and the resizer behind it. `control` is the address of CloudFront's own API."""
 
     cloud: LocalCloudFront
+    control: str
     resizer: Runtime
 
 
@@ -66,8 +68,10 @@ async def start(
 
     async with app.start(deployment, resizer, clock=clock, record=record) as cloud:
         (runtime,) = started
+        control = Control(cloud.cache, cloud.plan.distribution, deployment.identity, clock)
         try:
-            yield Chain(cloud, runtime)
+            async with listener.listening(control.door()) as address:
+                yield Chain(cloud, address, runtime)
         finally:
             await runtime.close()
 

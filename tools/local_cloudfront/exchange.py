@@ -6,7 +6,7 @@ from galerly_cdn.model import Value
 
 
 class OriginRequest(Value, frozen=True):
-    """A request without a body; names of headers are lower-case, the path is percent-encoded as sent."""
+    """A request, whole; names of headers are lower-case, the path is percent-encoded as it was sent."""
 
     method: str
     scheme: str
@@ -14,6 +14,7 @@ class OriginRequest(Value, frozen=True):
     raw_path: str
     query: str
     headers: dict[str, str]
+    body: bytes = b""
 
 
 class OriginResponse(Value, frozen=True):

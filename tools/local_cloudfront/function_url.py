@@ -6,15 +6,11 @@ AWS Lambda Developer Guide, "Control access to Lambda function URLs" and "Invoki
 from __future__ import annotations
 
 import base64
-import hmac
 import json
-import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
 
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-
+from local_cloudfront import sigv4
 from local_cloudfront.exchange import OriginResponse
 from local_cloudfront.runtime import Crashed, FunctionFailed, Throttled, TimedOut
 
@@ -27,10 +23,6 @@ if TYPE_CHECKING:
     from local_cloudfront.policy import Permission
 
 _CLOUDFRONT = "cloudfront.amazonaws.com"
-_AUTHORIZATION = re.compile(
-    r"AWS4-HMAC-SHA256 Credential=(?P<id>[^/]+)/(?P<scope>[0-9]{8}/[^,]+), ?"
-    r"SignedHeaders=(?P<headers>[^,]+), ?Signature=(?P<signature>[0-9a-f]{64})"
-)
 
 
 class Invocable(Protocol):
@@ -64,7 +56,7 @@ class FunctionUrl:
 
     async def answer(self, request: OriginRequest) -> OriginResponse:
         """The function's answer, or Lambda's own for it: it never raises."""
-        if not (self._is_signed(request) and self._is_allowed()):
+        if not (sigv4.is_signed(request, self._credentials, "lambda", self._region) and self._is_allowed()):
             return _own(HTTPStatus.FORBIDDEN, "Message", "Forbidden")
         try:
             return _answered(await self._runtime.invoke(event(request)))
@@ -86,29 +78,6 @@ class FunctionUrl:
             one.action == "lambda:InvokeFunctionUrl" and one.function_url_auth_type in {None, "AWS_IAM"}
             for one in granted
         ) and any(one.action == "lambda:InvokeFunction" and one.invoked_via_function_url for one in granted)
-
-    def _is_signed(self, request: OriginRequest) -> bool:
-        """Whether the signature is the one that botocore makes of the same request (Signature Version 4)."""
-        told = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
-        date = request.headers.get("x-amz-date", "")
-        if told is None or told["id"] != self._credentials.access_key:
-            return False
-        signer = SigV4Auth(self._credentials, "lambda", self._region)
-        received = {"host": request.host, **request.headers}
-        signed = told["headers"].split(";")
-        if "host" not in signed or not set(signed) <= received.keys():
-            return False
-        query = f"?{request.query}" if request.query else ""
-        again = AWSRequest(
-            method=request.method,
-            url=f"{request.scheme}://{request.host}{request.raw_path}{query}",
-            headers={name: received[name] for name in signed},
-        )
-        again.context["timestamp"] = date
-        if told["scope"] != signer.credential_scope(again):
-            return False
-        text = signer.string_to_sign(again, signer.canonical_request(again))
-        return hmac.compare_digest(told["signature"], str(signer.signature(text, again)))
 
 
 def event(request: OriginRequest) -> dict[str, Any]:

@@ -22,7 +22,9 @@ class Invalidation(Value, frozen=True):
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """As an operator writes it. Raises `ValueError`."""
+        """As an operator writes it: ASCII, the rest percent-encoded. Raises `ValueError`."""
+        if not text or not text.isascii() or any(one <= " " for one in text):
+            raise ValueError(f"{text!r} is not spelt as in an address")
         if text.startswith("#"):
             if len(text) == 1 or "*" in text:
                 raise ValueError(f"{text!r} names no tag")

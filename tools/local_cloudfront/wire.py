@@ -1,4 +1,4 @@
-"""Asks a real HTTP server, byte for byte what is to be asked; h11's door, with `server`."""
+"""Asks a real HTTP server, byte for byte what is to be asked."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Wire:
             headers=[*{**request.headers, "host": request.host, "connection": "close"}.items()],
         )
         try:
-            for event in (asked, h11.EndOfMessage()):
+            for event in (asked, h11.Data(data=request.body), h11.EndOfMessage()):
                 writer.write(connection.send(event) or b"")
             return await self._received(connection, reader)
         except h11.ProtocolError as error:

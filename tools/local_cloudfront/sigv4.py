@@ -1,0 +1,49 @@
+"""Is a request signed by whom it names? The signature is made again, by botocore, and compared. Pure.
+
+Source: the IAM User Guide, "AWS Signature Version 4 for API requests". How old a signature is nobody asks.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from typing import TYPE_CHECKING
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials
+
+    from local_cloudfront.exchange import OriginRequest
+
+_AUTHORIZATION = re.compile(
+    r"AWS4-HMAC-SHA256 Credential=(?P<id>[^/]+)/(?P<scope>[0-9]{8}/[^,]+), ?"
+    r"SignedHeaders=(?P<headers>[^,]+), ?Signature=(?P<signature>[0-9a-f]{64})"
+)
+_TOLD_HASH = "x-amz-content-sha256"
+"""botocore would believe it; the hash is that of the body."""
+
+
+def is_signed(request: OriginRequest, credentials: Credentials, service: str, region: str) -> bool:
+    """Whether the signature is the one that these credentials make of the same request."""
+    told = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
+    if told is None or told["id"] != credentials.access_key:
+        return False
+    signer = SigV4Auth(credentials, service, region)
+    received = {"host": request.host, **request.headers}
+    signed = told["headers"].split(";")
+    if "host" not in signed or not set(signed) <= received.keys() - {_TOLD_HASH}:
+        return False
+    query = f"?{request.query}" if request.query else ""
+    again = AWSRequest(
+        method=request.method,
+        url=f"{request.scheme}://{request.host}{request.raw_path}{query}",
+        headers={name: received[name] for name in signed},
+        data=request.body,
+    )
+    again.context["timestamp"] = request.headers.get("x-amz-date", "")
+    if told["scope"] != signer.credential_scope(again):
+        return False
+    text = signer.string_to_sign(again, signer.canonical_request(again))
+    return hmac.compare_digest(told["signature"], str(signer.signature(text, again)))
