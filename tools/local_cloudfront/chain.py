@@ -52,7 +52,10 @@ async def start(
     record: Callable[[dict[str, str]], None] = lambda _: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Chain]:
-    """A chain, until the block ends; `tell` gets the lines of the function's log. Raises as `app.start` does."""
+    """A chain, until the block ends; `tell` gets the lines of the function's log.
+
+    Raises as `app.start` does.
+    """
     started: list[Runtime] = []
 
     def resizer(guarded: GuardedFunction) -> Asked:

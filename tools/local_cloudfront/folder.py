@@ -49,9 +49,7 @@ class Folder:
         now = time.time  # noqa: TID251 - ages of files are the machine's, whatever clock CloudFront has
         self._allowed = AllowList(settings.size_rules)
         self._originals = FolderOriginals(root / "originals", checked_key, now=now)
-        self._renditions = FolderRenditions(
-            root / "resized", settings.renditions_bytes, lambda _: None, now
-        )
+        self._renditions = FolderRenditions(root / "resized", settings.renditions_bytes, lambda _: None, now)
         self._credentials = credentials
 
     async def answer(self, request: OriginRequest) -> OriginResponse:
@@ -91,8 +89,8 @@ def _headers(record: Record) -> dict[str, str]:
 
 
 def _stored(headers: dict[str, str], etag: str, body: bytes) -> OriginResponse:
-    own = {"accept-ranges": "bytes", "content-length": str(len(body)), "etag": f'"{etag}"', "server": "AmazonS3"}
-    return OriginResponse(200, own | headers, body)
+    own = {"accept-ranges": "bytes", "etag": f'"{etag}"', "server": "AmazonS3"}
+    return OriginResponse(200, {"content-length": str(len(body)), **own, **headers}, body)
 
 
 def _error(status: int, code: str) -> OriginResponse:

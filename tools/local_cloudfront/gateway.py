@@ -60,6 +60,7 @@ async def running(program: str, root: Path, identity: Identity) -> AsyncIterator
         *(program, "--quiet", "--keep-alive", "--port", f"127.0.0.1:{port}"),
         *("posix", "--sidecar", str(metadata), str(objects)),
         env=owner,
+        start_new_session=True,  # Ctrl-C is for whoever runs us
         stdin=nowhere,
         stdout=nowhere,
         stderr=nowhere,

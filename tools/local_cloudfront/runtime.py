@@ -90,6 +90,9 @@ class Runtime:
             except TimeoutError:
                 environment.kill()
                 raise TimedOut(f"after {self.function.timeout_s} s") from None
+            except asyncio.CancelledError:  # what it is at must not become the answer to another event
+                environment.kill()
+                raise
             finally:
                 await self._put_back(environment)
         finally:
@@ -155,6 +158,7 @@ class _Environment:
             *("-m", "awslambdaric", self._function.handler),
             cwd=self._function.root,
             env=_variables(self._function, f"{host}:{port}"),
+            start_new_session=True,  # Ctrl-C is for whoever runs us
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
