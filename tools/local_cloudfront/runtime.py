@@ -73,6 +73,12 @@ class Runtime:
         """The most memory that any environment held (Linux)."""
         self._busy = 0
         self._free: list[_Environment] = []
+        self._all: set[_Environment] = set()
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that run it."""
+        return [one.pid for one in self._all]
 
     async def invoke(self, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
         """The function's result for an event.
@@ -99,17 +105,19 @@ class Runtime:
             self._busy -= 1
 
     async def close(self) -> None:
-        """End every environment that waits."""
-        while self._free:
-            await self._free.pop().close()
+        """End every environment."""
+        self._free.clear()
+        for one in list(self._all):
+            await self._end(one)
 
     async def _start(self) -> _Environment:
         environment = _Environment(self.function, self._log)
         began_s = time.monotonic()
+        self._all.add(environment)
         try:
             await environment.start()
         except BaseException:
-            await environment.close()
+            await self._end(environment)
             raise
         self.inits_s.append(time.monotonic() - began_s)
         return environment
@@ -123,7 +131,11 @@ class Runtime:
         if environment.is_alive:
             self._free.append(environment)
         else:
-            await environment.close()
+            await self._end(environment)
+
+    async def _end(self, environment: _Environment) -> None:
+        self._all.discard(environment)
+        await environment.close()
 
 
 class _Environment:
@@ -141,6 +153,11 @@ class _Environment:
         self._server: asyncio.Server | None = None
         self._process: asyncio.subprocess.Process | None = None
         self.is_alive = True
+
+    @property
+    def pid(self) -> int:
+        """0 if it has not been started."""
+        return self._process.pid if self._process else 0
 
     def kill(self) -> None:
         """End the process, whatever it is at."""
