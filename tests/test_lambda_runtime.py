@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import asynccontextmanager, closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +32,7 @@ from tests.jobs import target
 from tests.s3 import CREDENTIALS
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tests.s3 import Objects
@@ -144,6 +146,44 @@ async def test_prewarm_makes_every_page_s_pictures(bucket: Objects) -> None:
         assert await runtime.invoke(change("originals/bad.jpg")) is None
     stored = {name for name in bucket.names() if name.startswith("resized/")}
     assert stored == {f"resized/{one.rendition_key(KEY)}" for one in jobs.pages(Settings())}
+
+
+@asynccontextmanager
+async def cloudfront() -> AsyncIterator[tuple[str, list[str]]]:
+    """The address of something that takes every invalidation, and what it was asked."""
+    asked: list[str] = []
+
+    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length_bytes = int(head.lower().partition("content-length: ")[2].partition("\r\n")[0])
+        asked.append(head.partition("\r\n")[0] + (await reader.readexactly(length_bytes)).decode())
+        body = b"<Invalidation><Id>I1</Id><Status>InProgress</Status></Invalidation>"
+        writer.write(
+            b"HTTP/1.1 201 -\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
+        )
+        with closing(writer):
+            await writer.drain()
+
+    async with await asyncio.start_server(answered, "127.0.0.1") as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+
+
+async def test_the_janitor_cleans_up_and_cloudfront_is_told_by_tag(bucket: Objects) -> None:
+    bucket.put(f"resized/{WEBP.rendition_key(KEY)}", b"of an original that is gone")
+    async with cloudfront() as (address, asked):
+        janitor = function(
+            "janitor",
+            bucket.settings(),
+            GALERLY_DISTRIBUTION="E1ABCDEF",
+            AWS_ENDPOINT_URL_CLOUDFRONT=address,
+        )
+        async with running(janitor) as runtime:
+            assert await runtime.invoke(change(f"originals/{KEY}", what="Object Deleted")) is None
+    assert bucket.names() == []
+    (told,) = asked
+    assert told.startswith("POST /2020-05-31/distribution/E1ABCDEF/invalidation ")
+    assert f"<Path>#{url.cache_tag(KEY)}</Path>" in told
+    assert [json.loads(line) for line in runtime.lines] == [{"key": KEY, "deleted": 1, "invalidated": True}]
 
 
 async def test_settings_that_are_impossible_end_the_start(bucket: Objects) -> None:

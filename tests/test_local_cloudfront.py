@@ -144,7 +144,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return template.read(written.render(settings))
 
 
-def places(node: Any, at: Place, left_out: Collection[str]) -> Iterator[Place]:  # noqa: ANN401
+def places(node: Any, at: Place, left_out: Collection[str]) -> Iterator[Place]:  # noqa: ANN401 - any JSON
     """Where a property could be added: all objects that are neither ignored nor an intrinsic function."""
     if isinstance(node, list):
         for number, one in enumerate(node):
@@ -207,7 +207,7 @@ def test_every_ignored_path_lies_in_our_template() -> None:
             assert (type_name, path) in found or type_name in keys
 
 
-def paths(node: Any, at: str) -> set[str]:  # noqa: ANN401
+def paths(node: Any, at: str) -> set[str]:  # noqa: ANN401 - any JSON
     if isinstance(node, list):
         return {path for one in node for path in paths(one, at)}
     if not isinstance(node, dict):
@@ -318,7 +318,7 @@ def document(*statements: dict[str, Any]) -> PolicyDocument:
         ([ALLOW, ALLOW | {"Effect": "Deny", "Condition": {"Bool": {"aws:SecureTransport": False}}}], True),
     ],
 )
-def test_a_policy_is_evaluated_as_aws_does(statements: list[dict[str, Any]], is_allowed: bool) -> None:  # noqa: FBT001
+def test_a_policy_is_evaluated_as_aws_does(statements: list[dict[str, Any]], *, is_allowed: bool) -> None:
     assert document(*statements).allows(ACCESS) is is_allowed
 
 

@@ -132,8 +132,8 @@ async def test_a_stale_object_is_asked_about_and_kept_if_it_still_holds() -> Non
 
 
 async def test_a_revalidated_object_keeps_its_length_and_its_tags() -> None:
-    headers = {"etag": '"1"', "content_length": "1", "x_amz_meta_cache_tag": "o-1"}
-    asking = Asking(response(**headers), response(status=304, body="", content_length="0"), response("b"))
+    tagged = response(etag='"1"', content_length="1", x_amz_meta_cache_tag="o-1")
+    asking = Asking(tagged, response(status=304, body="", content_length="0"), response("b"))
     await asking()
     assert (await asking(after_s=61)).answer.headers["content-length"] == "1"
     asking.cache.invalidate("#o-1")
@@ -212,7 +212,7 @@ async def test_an_origin_that_raises_leaves_nobody_waiting() -> None:
         ("#o-", False),
     ],
 )
-async def test_an_invalidation_ends_what_it_names(text: str, is_gone: bool) -> None:  # noqa: FBT001
+async def test_an_invalidation_ends_what_it_names(text: str, *, is_gone: bool) -> None:
     asking = Asking(response(x_amz_meta_cache_tag="o-1, O-2"), response("b"))
     await asking()
     asking.cache.invalidate(text)

@@ -48,7 +48,7 @@ async def viewer(bucket: s3.Objects) -> AsyncIterator[local.Viewer]:
         yield running
 
 
-def request(method: str = "GET", scheme: str = "https", target: str = PATH, **fields: Any) -> Request:  # noqa: ANN401
+def request(method: str = "GET", scheme: str = "https", target: str = PATH, **fields: Any) -> Request:  # noqa: ANN401 - fields of a value
     path, _, query = target.partition("?")
     told = {"method": method, "scheme": scheme, "raw_path": path, "query": query, "host": local.HOST}
     return Request(**{**told, **fields})
@@ -140,7 +140,7 @@ def test_a_normal_path_is_normal_already(text: str) -> None:
         ("/resize/*/clients/*", "/resize/800x600/x/clients/y", True),
     ],
 )
-def test_a_pattern_matches_as_cloudfronts_do(pattern: str, path: str, is_match: bool) -> None:  # noqa: FBT001
+def test_a_pattern_matches_as_cloudfronts_do(pattern: str, path: str, *, is_match: bool) -> None:
     assert behavior.matches(pattern, path) is is_match
 
 
@@ -183,7 +183,7 @@ ADDRESS = f"https://{local.HOST}{SECRET}"
 SOON_S = int(local.Clock().now_s) + 60
 
 
-def signed(signer: Signer, **given: Any) -> str:  # noqa: ANN401
+def signed(signer: Signer, **given: Any) -> str:  # noqa: ANN401 - fields of a value
     grant = Grant(resource=ADDRESS, **{"expires_s": SOON_S, **given})
     return signer.url(ADDRESS, grant).removeprefix(f"https://{local.HOST}")
 
@@ -191,7 +191,8 @@ def signed(signer: Signer, **given: Any) -> str:  # noqa: ANN401
 @needs_node
 @pytest.mark.parametrize("ecdsa", [True, False], ids=["ecdsa", "rsa"])
 async def test_a_signed_address_is_answered_and_the_origin_sees_no_signature(
-    ecdsa: bool,  # noqa: FBT001
+    *,
+    ecdsa: bool,
     bucket: s3.Objects,
     tmp_path: Path,
 ) -> None:
@@ -481,7 +482,7 @@ async def test_headers_are_removed_then_added_after_caching(viewer: local.Viewer
     assert "access-control-allow-origin" not in (await viewer.ask(PATH)).headers
 
 
-def policy(**fields: Any) -> ResponseHeadersPolicyConfig:  # noqa: ANN401
+def policy(**fields: Any) -> ResponseHeadersPolicyConfig:  # noqa: ANN401 - fields of a value
     return replaced(PLAIN.headers, **fields)
 
 

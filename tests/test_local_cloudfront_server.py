@@ -40,7 +40,7 @@ WHOLE = Answer(200, {"x-a": "1"}, b"body")
 @asynccontextmanager
 async def listening(
     answer: Answer = WHOLE,
-    **given: Any,  # noqa: ANN401
+    **given: Any,  # noqa: ANN401 - keywords handed on
 ) -> AsyncIterator[tuple[Echo, int]]:
     echo = Echo(answer)
     options = {"scheme": "http", **given}

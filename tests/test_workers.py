@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import os
@@ -443,12 +444,12 @@ async def test_nothing_is_left_behind() -> None:
 
 
 def children() -> set[int]:
-    """This process's children, zombies included; another test may keep a server."""
-    return {
-        int(pid)
-        for task in Path("/proc/self/task").iterdir()
-        for pid in (task / "children").read_text().split()
-    }
+    """This process's children, zombies included; another test's server may stay, its threads come and go."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.update(map(int, (task / "children").read_text().split()))
+    return found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl and pidfd are Linux")

@@ -86,7 +86,7 @@ class Node:
     async def _exchange(self, line: Mapping[str, Any]) -> object:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin  # noqa: S101 - pipes were asked for
-        assert stdout  # noqa: S101
+        assert stdout  # noqa: S101 - likewise
         async with self._turn:
             stdin.write(json.dumps(line).encode() + b"\n")
             await stdin.drain()
