@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -114,3 +117,17 @@ async def whole(
         deployment = local.deployed(text, endpoint, BucketName=bucket.name, **given)
         async with chain.start(deployment, Code(root), clock=clock, record=lines.append) as running:
             yield Whole(running, gate, clock, lines, listening, urlsplit(endpoint).port or 0)
+
+
+async def command(variables: dict[str, str], *arguments: str) -> str:
+    """What a command of ours prints that has these variables; it may ask what runs in this process."""
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.executable).parent / "galerly-cdn",
+        *arguments,
+        env={"PATH": os.environ["PATH"], **variables},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    told, problems = await process.communicate()
+    assert process.returncode == 0, problems
+    return told.decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -30,7 +29,7 @@ from local_cloudfront.access import Identity, Signed
 from local_cloudfront.exchange import OriginRequest
 from local_cloudfront.folder import Folder
 from local_cloudfront.laptop import Laptop
-from tests import local, pictures, s3
+from tests import gated, local, pictures, s3
 from tests.jobs import target
 from tests.shelves import file_of, made
 
@@ -71,20 +70,6 @@ async def started(asked: Laptop, lines: list[str]) -> AsyncIterator[tuple[Runnin
         yield running, viewer
 
 
-async def command(running: Running, *arguments: str) -> str:
-    """What a command of ours prints that was told the variables."""
-    process = await asyncio.create_subprocess_exec(
-        BINARIES / "galerly-cdn",
-        *arguments,
-        env={"PATH": os.environ["PATH"], **running.variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    told, problems = await process.communicate()
-    assert process.returncode == 0, problems
-    return told.decode()
-
-
 def contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
     """The files of a folder."""
     files = [file for file in folder.rglob("*") if file.is_file()]
@@ -115,7 +100,7 @@ async def test_what_is_stored_is_answered_without_the_resizer(asked: Laptop) -> 
     lines: list[str] = []
     async with started(asked, lines) as (running, viewer):
         made = await viewer.get(PATH)
-        await command(running, "warm", "g/a b.jpg")
+        await gated.command(running.variables, "warm", "g/a b.jpg")
         before = len(lines)
         found = await viewer.get("/resize/400x400.webp/g/a%20b.jpg")
     assert found.headers["x-cache"].startswith("Miss")
@@ -129,7 +114,9 @@ async def test_a_replaced_photograph_is_the_new_one_after_the_command(asked: Lap
     (tmp_path / "a b.jpg").write_bytes(pictures.jpeg(200, 300))
     async with started(asked, []) as (running, viewer):
         old = await viewer.get(PATH)
-        told = await command(running, "upload", str(tmp_path / "a b.jpg"), "--gallery", "g", "--replace")
+        told = await gated.command(
+            running.variables, "upload", str(tmp_path / "a b.jpg"), "--gallery", "g", "--replace"
+        )
         new = await viewer.get(PATH)
     assert "invalidated  1 photograph by tag, completed" in told
     assert f"asked again  {running.address}" in told
