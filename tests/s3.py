@@ -146,8 +146,8 @@ def versitygw_program() -> Path | None:
 
 
 @contextmanager
-def versitygw(root: Path) -> Iterator[S3Server]:
-    """versitygw over a folder, as a process of its own."""
+def versitygw(root: Path, *, webhook: str = "") -> Iterator[S3Server]:
+    """versitygw over a folder, as a process of its own, versions beside it; changes go to `webhook`."""
     program = versitygw_program()
     assert program
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -156,13 +156,18 @@ def versitygw(root: Path) -> Iterator[S3Server]:
         "ROOT_ACCESS_KEY": CREDENTIALS["AWS_ACCESS_KEY_ID"],
         "ROOT_SECRET_KEY": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
     }
+    versions = root.with_name(f"{root.name}-versions")
+    versions.mkdir()
     command: list[str | Path] = [
         program,
         "--quiet",
         "--keep-alive",
         "--port",
         f"127.0.0.1:{port}",
+        *(("--event-webhook-url", webhook) if webhook else ()),
         "posix",
+        "--versioning-dir",
+        versions,
         root,
     ]
     with subprocess.Popen(

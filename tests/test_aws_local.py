@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -138,6 +139,37 @@ async def test_a_folder_without_photographs_is_served(asked: Laptop) -> None:
     async with started(asked, []) as (running, viewer):
         assert running.first == ""
         assert (await viewer.get(PATH)).status_code == 404
+
+
+@pytest.mark.server("versitygw")
+async def test_what_is_uploaded_is_prewarmed(photographs: Path, tmp_path: Path) -> None:
+    """The server tells of the upload, a queue of it a function, which makes all pictures."""
+    (tmp_path / "new.jpg").write_bytes(pictures.jpeg(300, 200))
+    asked = Laptop(
+        photographs=str(photographs),
+        settings=Settings(),
+        port=0,
+        program=str(s3.versitygw_program()),
+        prewarms=True,
+    )
+    made = asyncio.Event()
+
+    def heard(line: str) -> None:
+        if '"was_there"' in line and "g/new.jpg" in line:
+            made.set()
+
+    async with laptop.start(asked, lambda _done, _of: None, heard) as running:
+        await gated.command(running.variables, "upload", str(tmp_path / "new.jpg"), "--gallery", "g")
+        async with asyncio.timeout(60):
+            await made.wait()
+        told = await gated.command(running.variables, "inspect", "g/new.jpg")
+    assert told.count(".avif ") == len(Settings().size_rules)
+
+
+async def test_a_folder_is_not_prewarmed(asked: Laptop) -> None:
+    with pytest.raises(SettingsError, match="versitygw"):
+        async with laptop.start(replaced(asked, program=None, prewarms=True), lambda _done, _of: None, print):
+            pass
 
 
 @pytest.mark.server("versitygw")

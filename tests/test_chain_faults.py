@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -157,8 +155,7 @@ def killed_at(method: str) -> Callable[[Whole], AbstractAsyncContextManager[None
 
         async def kill() -> None:
             await whole.gate.held.wait()
-            (pid,) = whole.chain.resizer.pids
-            os.kill(pid, signal.SIGKILL)
+            whole.chain.resizer.kill()
 
         killing = asyncio.create_task(kill())
         yield

@@ -13,16 +13,18 @@ from botocore.credentials import Credentials
 
 from galerly_cdn import layers
 from galerly_cdn.model import Value
-from local_cloudfront import distribution, engine, function, log, resources, template
+from local_cloudfront import distribution, engine, events, function, log, resources, role, template
 from local_cloudfront.access import Asked, Identity, Signed
 from local_cloudfront.bucket import Bucket
 from local_cloudfront.cache import Cache
 from local_cloudfront.distribution import Distribution
 from local_cloudfront.edge import Edge
+from local_cloudfront.events import Flow
 from local_cloudfront.faults import Faulty
 from local_cloudfront.folder import Folder
 from local_cloudfront.origin import Origins
 from local_cloudfront.resources import GuardedBucket, GuardedFunction
+from local_cloudfront.role import RoledFunction
 from local_cloudfront.stack import Stack
 from local_cloudfront.wire import Wire
 
@@ -59,6 +61,9 @@ class Plan(Value, frozen=True, kw_only=True):
     function: GuardedFunction
     buckets: dict[str, GuardedBucket]
     """By the domain of the origin."""
+    functions: dict[str, RoledFunction]
+    """By logical name."""
+    flow: Flow
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,15 @@ def plan(stack: Stack) -> Plan:
     sources = function.sources(stack)
     function.check(read, sources)
     domains = [one.domain for one in read.origins.values() if one.kind == "s3"]
+    functions = role.functions(stack)
     return Plan(
         distribution=read,
         sources=sources,
         log_fields=log.fields(stack),
         function=resources.function(stack, read.arn),
         buckets={domain: resources.bucket(stack, domain) for domain in domains},
+        functions=functions,
+        flow=events.read(stack, functions),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
+from xml.sax.saxutils import escape
 
 from galerly_cdn.model import replaced
 from local_cloudfront.exchange import OriginRequest, OriginResponse
@@ -19,13 +20,6 @@ from local_cloudfront.stack import ACCOUNT
 if TYPE_CHECKING:
     from local_cloudfront.access import Asked
     from local_cloudfront.resources import GuardedBucket
-
-_DENIED = OriginResponse(
-    403,
-    {"content-type": "application/xml", "server": "AmazonS3"},
-    b'<?xml version="1.0" encoding="UTF-8"?>\n'
-    b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>",
-)
 
 
 class Bucket:
@@ -43,7 +37,7 @@ class Bucket:
         arn = f"arn:aws:s3:::{self._name}"
         key = unquote(request.raw_path)
         if not self._may("s3:GetObject", arn + key, request.scheme):
-            return _denied(request)
+            return refusal(403, "AccessDenied", "Access Denied", request.method)
         found = await self._inner.answer(
             replaced(
                 request,
@@ -53,7 +47,7 @@ class Bucket:
             )
         )
         if found.status == 404 and not self._may("s3:ListBucket", arn, request.scheme):
-            return _denied(request)
+            return refusal(403, "AccessDenied", "Access Denied", request.method)
         return found
 
     def _may(self, action: str, resource: str, scheme: str) -> bool:
@@ -64,5 +58,9 @@ class Bucket:
         return self._policy.allows(Access(service=service, action=action, resource=resource, context=context))
 
 
-def _denied(request: OriginRequest) -> OriginResponse:
-    return replaced(_DENIED, body=b"") if request.method == "HEAD" else _DENIED
+def refusal(status: int, code: str, message: str, method: str) -> OriginResponse:
+    """What S3 says of what it does not do; without a body to a HEAD."""
+    told = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n{told}'.encode()
+    headers = {"content-type": "application/xml", "server": "AmazonS3"}
+    return OriginResponse(status, headers, b"" if method == "HEAD" else body)

@@ -1,31 +1,43 @@
-"""The whole of a deployed stack on one machine: CloudFront, the bucket's guard, and the resizer in Lambda.
+"""The whole of a deployed stack on one machine: CloudFront, bucket, functions, and what leads to them.
 
-`app` has CloudFront; this adds the function, run by AWS's own runtime client in processes of its own.
+`app` has CloudFront; this adds the functions, run by AWS's own runtime client in processes of their own, each
+behind a guard that lets it do what its role may, and the way from a change in the bucket to them.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import botocore.session
 from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError, ClientError
 
+from galerly_cdn.errors import SettingsError
 from galerly_cdn.model import Value
 from galerly_cdn.render import process
-from local_cloudfront import app, listener
+from local_cloudfront import app, events, listener
 from local_cloudfront.control import Control
 from local_cloudfront.function_url import FunctionUrl
+from local_cloudfront.guard import Guard
 from local_cloudfront.runtime import Function, Runtime
 from local_cloudfront.stack import REGION
+from local_cloudfront.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from local_cloudfront.access import Asked
     from local_cloudfront.app import Deployment, LocalCloudFront
-    from local_cloudfront.resources import GuardedFunction
+    from local_cloudfront.events import Deliveries
+    from local_cloudfront.notification import Notifications
+    from local_cloudfront.resources import GuardedBucket, GuardedFunction
+    from local_cloudfront.role import RoledFunction
+
+_CONNECT_S = 5.0
 
 
 class Code(Value, frozen=True):
@@ -36,11 +48,17 @@ class Code(Value, frozen=True):
 
 @dataclass(frozen=True)
 class Chain:
-    """What runs: CloudFront, and the resizer behind it. `control` is the address of CloudFront's own API."""
+    """What runs: CloudFront, the functions with their guards by logical names, and the way to them.
+
+    `control` is the address of CloudFront's own API.
+    """
 
     cloud: LocalCloudFront
     control: str
+    functions: Mapping[str, Runtime]
+    guards: Mapping[str, Guard]
     resizer: Runtime
+    events: Deliveries
 
 
 @asynccontextmanager
@@ -48,56 +66,110 @@ async def start(
     deployment: Deployment,
     code: Code,
     *,
+    notifications: Notifications | None = None,
     clock: Callable[[], float] = time.time,  # noqa: TID251 - the rim
     record: Callable[[dict[str, str]], None] = lambda _: None,
-    tell: Callable[[str], None] = lambda _: None,
 ) -> AsyncIterator[Chain]:
-    """A chain, until the block ends; `tell` gets the lines of the function's log.
+    """A chain, until the block ends. Raises as `app.start` does.
 
-    Raises as `app.start` does.
+    `notifications` are what the S3 server posts; without them changes are told by `events.publish`. What is
+    due by the clock is brought by `events.settle`, or by `events.run` as long as that runs.
     """
-    started: list[Runtime] = []
+    functions: dict[str, Runtime] = {}
 
     def resizer(guarded: GuardedFunction) -> Asked:
-        started.append(Runtime(function(guarded, deployment, code), tell))
         identity = deployment.identity
         return FunctionUrl(
-            started[0],
+            _Named(functions, guarded.name),
             permissions=guarded.permissions,
             credentials=Credentials(identity.access_key, identity.secret_key),
             region=REGION,
             caller_arn=guarded.caller_arn,
         )
 
-    async with app.start(deployment, resizer, clock=clock, record=record) as cloud:
-        (runtime,) = started
-        control = Control(cloud.cache, cloud.plan.distribution, deployment.identity, clock)
-        try:
-            async with listener.listening(control.door()) as address:
-                yield Chain(cloud, address, runtime)
-        finally:
-            await runtime.close()
+    async with AsyncExitStack() as rest:
+        cloud = await rest.enter_async_context(app.start(deployment, resizer, clock=clock, record=record))
+        plan = cloud.plan
+        (own,) = plan.buckets.values()
+        await asyncio.to_thread(_prepare, own, deployment)
+        control = Control(cloud.cache, plan.distribution, deployment.identity, clock)
+        guards = {
+            name: Guard(own, one.role, Wire(deployment.s3_endpoint, _CONNECT_S))
+            for name, one in plan.functions.items()
+        }
+        for name, one in plan.functions.items():
+            store = await rest.enter_async_context(listener.listening(guards[name]))
+            api = await rest.enter_async_context(listener.listening(control.door(one.role.may)))
+            functions[name] = Runtime(function(one, deployment, code, store=store, api=api))
+            rest.push_async_callback(functions[name].close)
+        told = frozenset({own.name} if own.tells else ())
+        deliveries = events.start(plan.flow, functions, told, clock)
+        if notifications:
+            notifications.publish = deliveries.publish
+        address = await rest.enter_async_context(listener.listening(control.door()))
+        yield Chain(
+            cloud, address, functions, guards, _Named(functions, plan.function.name).runtime, deliveries
+        )
 
 
-def function(guarded: GuardedFunction, deployment: Deployment, code: Code) -> Function:
-    """The function as the template tells it, led to the local S3 server, or the folder in its place."""
-    told = guarded.function
+@dataclass(frozen=True)
+class _Named:
+    """A function that is there when it is invoked: it starts after what asks it."""
+
+    functions: Mapping[str, Runtime]
+    name: str
+
+    @property
+    def runtime(self) -> Runtime:
+        return next(one for one in self.functions.values() if one.function.name == self.name)
+
+    async def invoke(self, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
+        """Raises as `Runtime.invoke` does."""
+        return await self.runtime.invoke(event)
+
+
+def function(one: RoledFunction, deployment: Deployment, code: Code, *, store: str, api: str) -> Function:
+    """The function as the template tells it, led to CloudFront's API, and its guard or the folder."""
     folder = deployment.folder
-    place = {"GALERLY_STORE": folder} if folder else {"GALERLY_STORE_ENDPOINT": deployment.s3_endpoint}
+    place = {"GALERLY_STORE": folder} if folder else {"GALERLY_STORE_ENDPOINT": store}
     return Function(
-        name=guarded.arn.rpartition(":")[2],
-        handler=told.handler,
+        name=one.name,
+        handler=one.told.handler,
         root=code.root,
         environment={
             **process.ENVIRONMENT,
-            **told.environment.variables,
+            **one.told.environment.variables,
             **place,
+            "AWS_ENDPOINT_URL_CLOUDFRONT": api,
             "AWS_ACCESS_KEY_ID": deployment.identity.access_key,
             "AWS_SECRET_ACCESS_KEY": deployment.identity.secret_key,
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
         },
-        timeout_s=told.timeout_s,
-        memory_mb=told.memory_size_mb,
-        concurrency=told.reserved_concurrent_executions or 10,
+        timeout_s=one.told.timeout_s,
+        memory_mb=one.told.memory_size_mb,
+        concurrency=one.told.reserved_concurrent_executions or 10,
+        may_log=one.may_log,
     )
+
+
+def _prepare(own: GuardedBucket, deployment: Deployment) -> None:
+    """Have the S3 server keep versions where the template says so; a folder keeps none.
+
+    Raises `SettingsError` if the server cannot.
+    """
+    if deployment.folder or not own.keeps_versions:
+        return
+    client = botocore.session.Session().create_client(
+        "s3",
+        endpoint_url=deployment.s3_endpoint,
+        aws_access_key_id=deployment.identity.access_key,
+        aws_secret_access_key=deployment.identity.secret_key,
+        region_name=REGION,
+    )
+    try:
+        client.put_bucket_versioning(Bucket=own.name, VersioningConfiguration={"Status": "Enabled"})
+    except (BotoCoreError, ClientError) as error:
+        raise SettingsError([f"the S3 server does not keep versions in {own.name}: {error}"]) from error
+    finally:
+        client.close()

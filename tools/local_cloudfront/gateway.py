@@ -44,13 +44,13 @@ def find() -> str | None:
 
 
 @contextlib.asynccontextmanager
-async def running(program: str, root: Path, identity: Identity) -> AsyncIterator[str]:
+async def running(program: str, root: Path, identity: Identity, webhook: str) -> AsyncIterator[str]:
     """The server over a folder, until the block ends; its endpoint. Raises `StoreUnreachable`.
 
-    Metadata lies in files beside the objects: not every temporary folder takes extended attributes.
+    It keeps versions where it is asked to, and posts every change to `webhook`.
     """
-    objects, metadata = root / "objects", root / "metadata"
-    for folder in (objects, metadata):
+    objects, versions, metadata = (root / name for name in ("objects", "versions", "metadata"))
+    for folder in (objects, versions, metadata):
         folder.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -58,7 +58,8 @@ async def running(program: str, root: Path, identity: Identity) -> AsyncIterator
     nowhere = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
         *(program, "--quiet", "--keep-alive", "--port", f"127.0.0.1:{port}"),
-        *("posix", "--sidecar", str(metadata), str(objects)),
+        *("--event-webhook-url", webhook),
+        *("posix", "--sidecar", str(metadata), "--versioning-dir", str(versions), str(objects)),
         env=owner,
         start_new_session=True,  # Ctrl-C is for whoever runs us
         stdin=nowhere,

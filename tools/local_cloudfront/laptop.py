@@ -5,6 +5,7 @@ photographs → versitygw's bucket, or the folder itself → chain → listener
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import json
@@ -21,10 +22,11 @@ from galerly_cdn.errors import SettingsError
 from galerly_cdn.model import Value
 from galerly_cdn.store.folder import FolderOriginals
 from galerly_cdn.url import checked_key, format_key
-from local_cloudfront import chain, gateway, server
+from local_cloudfront import chain, gateway, listener, server
 from local_cloudfront.access import Identity
 from local_cloudfront.app import Deployment
 from local_cloudfront.folder import media_type
+from local_cloudfront.notification import Notifications
 from local_cloudfront.stack import REGION
 
 if TYPE_CHECKING:
@@ -41,12 +43,16 @@ _SIZE = "800x600"
 
 
 class Laptop(Value, frozen=True, kw_only=True):
-    """What is to be served: `program` is the S3 server's, None to have the folder answer in its place."""
+    """What is to be served: `program` is the S3 server's, None to have the folder answer in its place.
+
+    `prewarms`: every picture of what is uploaded is made at once; a folder tells of no uploads.
+    """
 
     photographs: str
     settings: Settings
     port: int
     program: str | None
+    prewarms: bool = False
 
 
 class Running(Value, frozen=True):
@@ -69,20 +75,40 @@ async def start(
     """
     if importlib.util.find_spec("awslambdaric") is None:
         raise SettingsError(["awslambdaric: needed, on Linux: pip install 'galerly-cdn[aws]'"])
+    if laptop.prewarms and laptop.program is None:
+        raise SettingsError([f"prewarming needs an S3 server, versitygw: {gateway.INSTALL}"])
     root = Path(laptop.photographs)
     found = await _listed(root)
-    first = next(iter(found), "")
     lines = tell if laptop.settings.access_log else lambda _: None
+    notifications = Notifications()
     async with (
-        _deployed(laptop, found, progress) as deployment,
+        listener.listening(notifications) as webhook,
+        _deployed(laptop, found, webhook, progress) as deployment,
         chain.start(
-            deployment, chain.Code(_CODE), record=lambda one: lines(json.dumps(one)), tell=lines
+            deployment,
+            chain.Code(_CODE),
+            notifications=notifications,
+            record=lambda one: lines(json.dumps(one)),
         ) as running,
+        _delivering(running),
         server.listening(running.cloud.edge, HOST, laptop.port, scheme="https") as port,
     ):
+        for function in running.functions.values():
+            function.tell = lines
         address = f"http://{HOST}:{port}"
-        example = f"{address}/resize/{_SIZE}/{format_key(first)}" if first else ""
+        example = f"{address}/resize/{_SIZE}/{format_key(next(iter(found)))}" if found else ""
         yield Running(address, example, _variables(address, deployment, running))
+
+
+@contextlib.asynccontextmanager
+async def _delivering(running: Chain) -> AsyncIterator[None]:
+    """What happens after an upload, by the time of this machine."""
+    task = asyncio.create_task(running.events.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _listed(root: Path) -> dict[str, Path]:
@@ -93,20 +119,20 @@ async def _listed(root: Path) -> dict[str, Path]:
 
 @contextlib.asynccontextmanager
 async def _deployed(
-    laptop: Laptop, found: dict[str, Path], progress: Callable[[int, int], None]
+    laptop: Laptop, found: dict[str, Path], webhook: str, progress: Callable[[int, int], None]
 ) -> AsyncIterator[Deployment]:
     """The stack, its bucket filled with the photographs."""
     identity = Identity(f"LOCAL{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
     with tempfile.TemporaryDirectory(prefix="galerly-cdn-local-") as scratch:
         if laptop.program is None:
             _lend(laptop.photographs, scratch)
-            yield _deployment(laptop.settings, identity, _NOWHERE, scratch)
+            yield _deployment(laptop, identity, _NOWHERE, scratch)
             return
         _check_room(found, scratch)
-        async with gateway.running(laptop.program, Path(scratch), identity) as endpoint:
+        async with gateway.running(laptop.program, Path(scratch), identity, webhook) as endpoint:
             stored = {f"originals/{key}": file for key, file in found.items()}
             await gateway.put(endpoint, _BUCKET, identity, stored, progress)
-            yield _deployment(laptop.settings, identity, endpoint)
+            yield _deployment(laptop, identity, endpoint)
 
 
 def _lend(photographs: str, scratch: str) -> None:
@@ -123,10 +149,15 @@ def _check_room(found: dict[str, Path], scratch: str) -> None:
         raise SettingsError([f"{told}; TMPDIR may lead elsewhere"])
 
 
-def _deployment(settings: Settings, identity: Identity, endpoint: str, folder: str = "") -> Deployment:
+def _deployment(laptop: Laptop, identity: Identity, endpoint: str, folder: str = "") -> Deployment:
     return Deployment(
-        template=template.render(settings),
-        parameters={"BucketName": _BUCKET, "CodeBucket": "local", "CodeKey": "resizer.zip"},
+        template=template.render(laptop.settings),
+        parameters={
+            "BucketName": _BUCKET,
+            "CodeBucket": "local",
+            "CodeKey": "resizer.zip",
+            "Prewarm": "on" if laptop.prewarms else "off",
+        },
         s3_endpoint=endpoint,
         identity=identity,
         folder=folder,

@@ -1,4 +1,4 @@
-"""May somebody do something to something? A resource policy, evaluated. Pure.
+"""May somebody do something to something? Policies of resources and of roles, evaluated. Pure.
 
 Source: the IAM User Guide, "Policy evaluation logic": a Deny that matches decides, else an Allow, else no.
 """
@@ -13,7 +13,7 @@ from galerly_cdn.model import Value
 from local_cloudfront.properties import Property
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 Scalar = str | bool
 Listed = Scalar | tuple[Scalar, ...]
@@ -25,7 +25,7 @@ _KEYS = {"aws:sourcearn", "aws:sourceaccount", "aws:securetransport"}
 class Access(Value, frozen=True, kw_only=True):
     """Who wants to do what to what; `context` has the values of condition keys, names in small letters.
 
-    `service` is the host name of a service that signed, empty for anybody.
+    `service` is the host name of a service that signed, empty for anybody and for a role.
     """
 
     service: str
@@ -34,18 +34,15 @@ class Access(Value, frozen=True, kw_only=True):
     context: dict[str, str]
 
 
-class Statement(Property, frozen=True, kw_only=True):
+class _Statement(Property, frozen=True, kw_only=True):
     sid: str = ""
     effect: Literal["Allow", "Deny"]
-    principal: Literal["*"] | dict[str, Listed]
     action: Listed
     resource: Listed
     condition: dict[str, dict[str, Listed]] = {}
 
     def __post_init__(self) -> None:
         """Refuse what would be evaluated wrongly."""
-        if isinstance(self.principal, dict) and set(self.principal) != {"Service"}:
-            raise ValueError(f"principals {sorted(self.principal)} are not modelled")
         for operator, tests in self.condition.items():
             if operator not in _OPERATORS:
                 raise ValueError(f"the condition operator {operator} is not modelled")
@@ -56,8 +53,7 @@ class Statement(Property, frozen=True, kw_only=True):
     def applies(self, access: Access) -> bool:
         """Whether it speaks of this access."""
         return (
-            self._is_of(access.service)
-            and any(_like(one.lower(), access.action.lower()) for one in _each(self.action))
+            any(_like(one.lower(), access.action.lower()) for one in _each(self.action))
             and any(_like(one, access.resource) for one in _each(self.resource))
             and all(
                 _holds(operator, _each(wanted), access.context.get(key.lower()))
@@ -66,10 +62,30 @@ class Statement(Property, frozen=True, kw_only=True):
             )
         )
 
+
+class Statement(_Statement, frozen=True, kw_only=True):
+    """Of a resource's policy: it says of whom it speaks."""
+
+    principal: Literal["*"] | dict[str, Listed]
+
+    def __post_init__(self) -> None:
+        """Refuse what would be evaluated wrongly."""
+        super().__post_init__()
+        if isinstance(self.principal, dict) and set(self.principal) != {"Service"}:
+            raise ValueError(f"principals {sorted(self.principal)} are not modelled")
+
+    def applies(self, access: Access) -> bool:
+        """Whether it speaks of this access."""
+        return self._is_of(access.service) and super().applies(access)
+
     def _is_of(self, service: str) -> bool:
         if isinstance(self.principal, str):
             return True
         return service in _each(self.principal["Service"])
+
+
+class IdentityStatement(_Statement, frozen=True, kw_only=True):
+    """Of a role's policy: it speaks of whoever has the role."""
 
 
 class PolicyDocument(Property, frozen=True):
@@ -78,8 +94,17 @@ class PolicyDocument(Property, frozen=True):
 
     def allows(self, access: Access) -> bool:
         """Whether the access is allowed, and not denied."""
-        effects = {one.effect for one in self.statement if one.applies(access)}
-        return effects == {"Allow"}
+        return is_allowed(access, self.statement)
+
+
+class IdentityDocument(Property, frozen=True):
+    version: Literal["2012-10-17"]
+    statement: tuple[IdentityStatement, ...]
+
+
+def is_allowed(access: Access, statements: Iterable[_Statement]) -> bool:
+    """Whether one of the statements allows it, and none denies it."""
+    return {one.effect for one in statements if one.applies(access)} == {"Allow"}
 
 
 class BucketPolicy(Property, frozen=True):
@@ -99,6 +124,13 @@ class Permission(Property, frozen=True, kw_only=True):
     source_account: str | None = None
     function_url_auth_type: str | None = None
     invoked_via_function_url: bool | None = None
+
+
+class QueuePolicy(Property, frozen=True):
+    """AWS::SQS::QueuePolicy; queues are named by their URLs."""
+
+    queues: tuple[str, ...]
+    policy_document: PolicyDocument
 
 
 def of_bucket(policies: Mapping[str, BucketPolicy], bucket: str) -> PolicyDocument:

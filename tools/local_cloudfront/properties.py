@@ -34,7 +34,6 @@ class Property(Value, frozen=True, rename=_spelt):
 P = TypeVar("P", bound=Property)
 
 _METRICS = "watches; nothing that a viewer is answered depends on it"
-_EVENTS = "what happens after an upload is the business of whoever runs the functions"
 _NAME = "a name that people read"
 _SHIELD = "one machine has no regions whose misses could meet"
 
@@ -47,12 +46,17 @@ MODELLED = {
     "AWS::CloudFront::OriginRequestPolicy",
     "AWS::CloudFront::PublicKey",
     "AWS::CloudFront::ResponseHeadersPolicy",
+    "AWS::Events::Rule",
+    "AWS::IAM::Role",
+    "AWS::Lambda::EventSourceMapping",
     "AWS::Lambda::Function",
     "AWS::Lambda::Permission",
     "AWS::Lambda::Url",
     "AWS::Logs::Delivery",
     "AWS::S3::Bucket",
     "AWS::S3::BucketPolicy",
+    "AWS::SQS::Queue",
+    "AWS::SQS::QueuePolicy",
 }
 """Types of resources of which every property is a field of a value, or ignored."""
 
@@ -91,16 +95,13 @@ IGNORED: Mapping[str, str | Mapping[str, str]] = {
     },
     "AWS::CloudWatch::Alarm": _METRICS,
     "AWS::CloudWatch::Dashboard": _METRICS,
-    "AWS::Events::Rule": _EVENTS,
-    "AWS::IAM::Role": "what the functions may do is the S3 server's to judge, by their credentials",
-    "AWS::Lambda::EventSourceMapping": _EVENTS,
+    "AWS::Events::Rule": {"Description": _NAME},
+    "AWS::IAM::Role": {"Policies.PolicyName": _NAME},
     "AWS::Lambda::Function": {
         "Description": _NAME,
         "Runtime": "the Python of this machine",
         "Architectures": "the processor of this machine",
         "Code": "the checkout, or the content of the zip",
-        "Role": "see AWS::IAM::Role",
-        "LoggingConfig": "lines are collected where it runs",
     },
     "AWS::Logs::Delivery": {
         "DeliverySourceName": "there is one distribution",
@@ -115,15 +116,15 @@ IGNORED: Mapping[str, str | Mapping[str, str]] = {
     "AWS::S3::Bucket": {
         "PublicAccessBlockConfiguration": "the policy is evaluated as it is; it allows the public nothing",
         "OwnershipControls": "nobody else writes",
-        "VersioningConfiguration": "the S3 server's own",
         "LifecycleConfiguration": "nothing lives for days here",
         "CorsConfiguration": "uploads go to the S3 server, not through CloudFront",
-        "NotificationConfiguration": _EVENTS,
     },
     "AWS::SNS::Subscription": _METRICS,
     "AWS::SNS::Topic": _METRICS,
-    "AWS::SQS::Queue": _EVENTS,
-    "AWS::SQS::QueuePolicy": _EVENTS,
+    "AWS::SQS::Queue": {
+        "SqsManagedSseEnabled": "nothing is written to a disk",
+        "MessageRetentionPeriod": "nothing lives for days here",
+    },
 }
 """Type, then path (lists are transparent), then why; of a whole type only the reason."""
 

@@ -29,21 +29,41 @@ class BucketEncryption(Property, frozen=True):
     server_side_encryption_configuration: tuple[EncryptionRule, ...]
 
 
+class Versioning(Property, frozen=True):
+    status: Literal["Enabled"]
+
+
+class EventBridgeConfiguration(Property, frozen=True):
+    event_bridge_enabled: bool
+
+
+class NotificationConfiguration(Property, frozen=True):
+    event_bridge_configuration: EventBridgeConfiguration | None = None
+
+
 class BucketResource(Property, frozen=True):
     """AWS::S3::Bucket."""
 
     bucket_name: str = ""
     bucket_encryption: BucketEncryption | None = None
+    versioning_configuration: Versioning | None = None
+    notification_configuration: NotificationConfiguration = NotificationConfiguration()
 
 
 class Environment(Property, frozen=True):
     variables: dict[str, str]
 
 
+class LoggingConfig(Property, frozen=True):
+    log_group: str
+
+
 class LambdaFunction(Property, frozen=True, kw_only=True):
     """AWS::Lambda::Function."""
 
     handler: str
+    role: str
+    logging_config: LoggingConfig
     memory_size_mb: int
     timeout_s: float
     environment: Environment
@@ -51,10 +71,12 @@ class LambdaFunction(Property, frozen=True, kw_only=True):
 
 
 class GuardedBucket(Value, frozen=True):
-    """A bucket's name, and who may do what in it."""
+    """A bucket: who may do what in it, whether it keeps versions, and tells EventBridge of changes."""
 
     name: str
     policy: PolicyDocument
+    keeps_versions: bool
+    tells: bool
 
 
 class GuardedFunction(Value, frozen=True):
@@ -65,14 +87,25 @@ class GuardedFunction(Value, frozen=True):
     permissions: tuple[Permission, ...]
     caller_arn: str
 
+    @property
+    def name(self) -> str:
+        """What Lambda calls it."""
+        return self.arn.rpartition(":")[2]
+
 
 def bucket(stack: Stack, domain: str) -> GuardedBucket:
     """The bucket of this domain. Raises `UnmodelledProperty`."""
     policies = stack.all(BucketPolicy, "AWS::S3::BucketPolicy")
-    for name in stack.all(BucketResource, "AWS::S3::Bucket"):
+    for name, told in stack.all(BucketResource, "AWS::S3::Bucket").items():
         if stack.refer(name, "RegionalDomainName") == domain:
             own = stack.identity(name)
-            return GuardedBucket(own, policy.of_bucket(policies, own))
+            bridge = told.notification_configuration.event_bridge_configuration
+            return GuardedBucket(
+                name=own,
+                policy=policy.of_bucket(policies, own),
+                keeps_versions=told.versioning_configuration is not None,
+                tells=bridge is not None and bridge.event_bridge_enabled,
+            )
     raise UnmodelledProperty("Resources", "AWS::S3::Bucket", f"none has the domain {domain}")
 
 

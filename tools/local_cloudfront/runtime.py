@@ -48,7 +48,7 @@ class FunctionFailed(Exception):
 class Function(Value, frozen=True, kw_only=True):
     """A function as the template tells it. `root` is the unpacked zip's folder, or any that it can run in.
 
-    `environment` is all the variables there are, credentials included.
+    `environment` is all the variables there are, credentials included. Without `may_log` its lines are lost.
     """
 
     name: str
@@ -58,27 +58,24 @@ class Function(Value, frozen=True, kw_only=True):
     timeout_s: float
     memory_mb: int
     concurrency: int = 10
+    may_log: bool = True
     python: str = sys.executable
 
 
 class Runtime:
     """Runs one function. `lines` is its log, which `tell` hears of; `inits_s` how long each start took."""
 
-    def __init__(self, function: Function, tell: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, function: Function) -> None:
         self.function = function
         self.lines: list[str] = []
-        self._tell = tell
+        self.tell: Callable[[str], None] = lambda _: None
         self.inits_s: list[float] = []
         self.peak_bytes = 0
         """The most memory that any environment held (Linux)."""
         self._busy = 0
         self._free: list[_Environment] = []
         self._all: set[_Environment] = set()
-
-    @property
-    def pids(self) -> list[int]:
-        """Of the processes that run it."""
-        return [one.pid for one in self._all]
+        self._running: set[_Environment] = set()
 
     async def invoke(self, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
         """The function's result for an event.
@@ -90,6 +87,7 @@ class Runtime:
         self._busy += 1
         try:
             environment = self._free.pop() if self._free else await self._start()
+            self._running.add(environment)
             try:
                 async with asyncio.timeout(self.function.timeout_s):
                     return await environment.run(event)
@@ -100,9 +98,15 @@ class Runtime:
                 environment.kill()
                 raise
             finally:
+                self._running.discard(environment)
                 await self._put_back(environment)
         finally:
             self._busy -= 1
+
+    def kill(self) -> None:
+        """End every environment that is at work, whatever it is at: SIGKILL."""
+        for one in self._running:
+            one.kill()
 
     async def close(self) -> None:
         """End every environment."""
@@ -124,7 +128,7 @@ class Runtime:
 
     def _log(self, line: str) -> None:
         self.lines.append(line)
-        self._tell(line)
+        self.tell(line)
 
     async def _put_back(self, environment: _Environment) -> None:
         self.peak_bytes = max(self.peak_bytes, environment.peak_bytes())
@@ -153,11 +157,6 @@ class _Environment:
         self._server: asyncio.Server | None = None
         self._process: asyncio.subprocess.Process | None = None
         self.is_alive = True
-
-    @property
-    def pid(self) -> int:
-        """0 if it has not been started."""
-        return self._process.pid if self._process else 0
 
     def kill(self) -> None:
         """End the process, whatever it is at."""
@@ -235,7 +234,8 @@ class _Environment:
         async for line in process.stdout:
             text = line.decode("utf-8", "replace").rstrip("\n")
             self._last.append(text)
-            self._log(text)
+            if self._function.may_log:
+                self._log(text)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -37,12 +37,17 @@ _ATTRIBUTES: Mapping[tuple[str, str], str] = {
     ("AWS::CloudFront::Distribution", "DomainName"): "{name}.cloudfront.net",
     ("AWS::CloudFront::Function", "FunctionARN"): f"arn:aws:cloudfront::{ACCOUNT}:function/{{name}}",
     ("AWS::CloudFront::OriginAccessControl", "Id"): "{id}",
+    ("AWS::Events::Rule", "Arn"): f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{{id}}",
+    ("AWS::IAM::Role", "Arn"): f"arn:aws:iam::{ACCOUNT}:role/{{id}}",
     ("AWS::Lambda::Function", "Arn"): f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{{id}}",
     ("AWS::Lambda::Url", "FunctionUrl"): f"https://{{name}}.lambda-url.{REGION}.on.aws/",
+    ("AWS::Logs::LogGroup", "Arn"): f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{{id}}:*",
     ("AWS::S3::Bucket", "Arn"): "arn:aws:s3:::{id}",
     ("AWS::S3::Bucket", "RegionalDomainName"): f"{{id}}.s3.{REGION}.amazonaws.com",
+    ("AWS::SQS::Queue", ""): f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{{id}}",
+    ("AWS::SQS::Queue", "Arn"): f"arn:aws:sqs:{REGION}:{ACCOUNT}:{{id}}",
 }
-"""What a GetAtt answers; `id` is what a Ref answers, `name` the logical name in small letters."""
+"""What a GetAtt answers, and a Ref where that is not `id`; `name` is the logical name in small letters."""
 
 
 class Stack:
@@ -87,7 +92,7 @@ class Stack:
             raise UnmodelledProperty(name, attribute, "there is no such parameter or resource")
         type_name = self._resources[name]["Type"]
         own = self._id(name, type_name)
-        if not attribute:
+        if not attribute and (type_name, "") not in _ATTRIBUTES:
             return own
         if (type_name, attribute) not in _ATTRIBUTES:
             raise UnmodelledProperty(name, attribute, f"the attribute of {type_name} is not known")

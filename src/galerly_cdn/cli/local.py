@@ -20,8 +20,15 @@ if TYPE_CHECKING:
 @click.option(
     "--port", type=int, default=8780, show_default=True, help="Port to listen on, 0 for any free one."
 )
+@click.option(
+    "--prewarm",
+    type=click.Choice(["on", "off"]),
+    default="off",
+    show_default=True,
+    help="Make every picture of an upload at once. Needs versitygw.",
+)
 @terminal.CONFIG
-def local(photographs: Path, port: int, file: Path | None) -> None:
+def local(photographs: Path, port: int, prewarm: str, file: Path | None) -> None:
     """Serve PHOTOGRAPHS as AWS would: what is deployed, run on this machine. It costs nothing.
 
     CloudFront is a double that reads the template; the viewer function runs in Node or njs, the resizer under
@@ -39,11 +46,14 @@ def local(photographs: Path, port: int, file: Path | None) -> None:
         from local_cloudfront import gateway, laptop
     except ImportError as error:
         raise AwsMissing("pip install 'galerly-cdn[aws]'") from error
-    settings = terminal.load(file).settings
-    program = gateway.find()
-    asyncio.run(
-        _serve(laptop.Laptop(photographs=str(photographs), settings=settings, port=port, program=program))
+    asked = laptop.Laptop(
+        photographs=str(photographs),
+        settings=terminal.load(file).settings,
+        port=port,
+        program=gateway.find(),
+        prewarms=prewarm == "on",
     )
+    asyncio.run(_serve(asked))
 
 
 async def _serve(laptop: Laptop) -> None:
