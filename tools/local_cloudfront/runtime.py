@@ -7,7 +7,6 @@ the other (AWS Lambda Developer Guide, "Using the Lambda runtime API"). There ar
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
 import itertools
 import json
@@ -74,7 +73,6 @@ class Runtime:
         """The most memory that any environment held (Linux)."""
         self._busy = 0
         self._free: list[_Environment] = []
-        self._all: set[_Environment] = set()
         self._running: set[_Environment] = set()
 
     async def invoke(self, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
@@ -92,11 +90,7 @@ class Runtime:
                 async with asyncio.timeout(self.function.timeout_s):
                     return await environment.run(event)
             except TimeoutError:
-                environment.kill()
                 raise TimedOut(f"after {self.function.timeout_s} s") from None
-            except asyncio.CancelledError:  # what it is at must not become the answer to another event
-                environment.kill()
-                raise
             finally:
                 self._running.discard(environment)
                 await self._put_back(environment)
@@ -109,37 +103,32 @@ class Runtime:
             one.kill()
 
     async def close(self) -> None:
-        """End every environment."""
-        self._free.clear()
-        for one in list(self._all):
-            await self._end(one)
+        """End every environment that waits."""
+        while self._free:
+            await self._free.pop().close()
 
     async def _start(self) -> _Environment:
         environment = _Environment(self.function, self._log)
         began_s = time.monotonic()
-        self._all.add(environment)
         try:
             await environment.start()
         except BaseException:
-            await self._end(environment)
+            await environment.close()
             raise
         self.inits_s.append(time.monotonic() - began_s)
         return environment
 
     def _log(self, line: str) -> None:
-        self.lines.append(line)
-        self.tell(line)
+        if self.function.may_log:
+            self.lines.append(line)
+            self.tell(line)
 
     async def _put_back(self, environment: _Environment) -> None:
         self.peak_bytes = max(self.peak_bytes, environment.peak_bytes())
         if environment.is_alive:
             self._free.append(environment)
         else:
-            await self._end(environment)
-
-    async def _end(self, environment: _Environment) -> None:
-        self._all.discard(environment)
-        await environment.close()
+            await environment.close()
 
 
 class _Environment:
@@ -148,7 +137,7 @@ class _Environment:
     def __init__(self, function: Function, log: Callable[[str], None]) -> None:
         self._function = function
         self._log = log
-        self._last: collections.deque[str] = collections.deque(maxlen=3)
+        self._last = ""
         self._numbers = itertools.count(1)
         self._events: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         self._ready = asyncio.Event()
@@ -224,7 +213,10 @@ class _Environment:
                 return wanted.result()
             self.is_alive = False
             await asyncio.gather(*self._tasks[:1])  # its last words
-            raise Crashed(f"exit {self._process.returncode}: {' '.join(self._last)}")
+            raise Crashed(f"exit {self._process.returncode}: {self._last}")
+        except asyncio.CancelledError:
+            self.kill()  # what it is at must not become the answer to another event
+            raise
         finally:
             wanted.cancel()
             ended.cancel()
@@ -232,10 +224,8 @@ class _Environment:
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None  # noqa: S101 - for the type checker
         async for line in process.stdout:
-            text = line.decode("utf-8", "replace").rstrip("\n")
-            self._last.append(text)
-            if self._function.may_log:
-                self._log(text)
+            self._last = line.decode("utf-8", "replace").rstrip("\n")
+            self._log(self._last)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
