@@ -78,6 +78,13 @@ def _provided(tool: str) -> str:
     return "script/s3 (a Go program)" if tool == "versitygw" else f"apt install {_PACKAGES.get(tool, tool)}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _credentials_of_all() -> Iterator[None]:
+    """Those of the servers, before any fixture that sets them for a while and takes them away again."""
+    with s3.credentials():
+        yield
+
+
 @pytest.fixture(scope="session")
 def moto() -> Iterator[s3.S3Server]:
     with s3.credentials(), s3.moto() as server:

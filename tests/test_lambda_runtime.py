@@ -277,6 +277,33 @@ async def test_what_an_event_would_have_been_answered_is_no_other_s_answer(
         assert len(runtime.inits_s) == 2
 
 
+async def test_all_that_is_at_work_can_be_killed_and_the_next_event_starts_anew(
+    program: Function, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    async with running(program) as runtime:
+        asked = asyncio.create_task(runtime.invoke({"waits": str(pipe)}))
+        writer = await asyncio.to_thread(os.open, pipe, os.O_WRONLY)  # open when the function reads
+        runtime.kill()
+        with pytest.raises(Crashed, match="exit -9"):
+            await asked
+        os.close(writer)
+        runtime.kill()  # whoever waits for an event is not at work
+        assert (await runtime.invoke({}))["echo"] == {}
+        runtime.kill()
+        await runtime.invoke({})
+        assert len(runtime.inits_s) == 2
+
+
+async def test_without_the_right_to_log_its_lines_are_lost(program: Function) -> None:
+    async with running(replaced(program, may_log=False)) as runtime:
+        assert (await runtime.invoke({}))["echo"] == {}
+        with pytest.raises(Crashed, match="exit 3"):
+            await runtime.invoke({"ends": True})
+        assert runtime.lines == []
+
+
 async def test_a_result_that_is_too_large_is_the_function_s_failure(program: Function) -> None:
     async with running(program) as runtime:
         assert len((await runtime.invoke({"length": MAX_PAYLOAD_BYTES - 100}))["body"]) > 6_000_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
@@ -42,6 +43,10 @@ def made(request: OriginRequest) -> OriginResponse:
     return OriginResponse(200, headers, b"made")
 
 
+def anything(_action: str, _resource: str) -> bool:
+    return True
+
+
 class Asking:
     """A local CloudFront with two pictures in its cache, and its API as boto3 asks it."""
 
@@ -56,16 +61,25 @@ class Asking:
         answers = [await self.viewer.ask(path) for path in PATHS]
         return [one.headers["x-cache"].split()[0] for one in answers]
 
-    async def call(self, method: str, /, *arguments: object, may: May | None = None, **named: object) -> Any:  # noqa: ANN401 - any result
-        """A method of boto3's client, or `invalidate`, by the API's address."""
-        door = self.control.door(may) if may else self.control.door()
-        async with listener.listening(door) as address:
+    async def invalidate(
+        self, distribution: str, *keys: str, may: May = anything, deadline_s: int = 0
+    ) -> Any:  # noqa: ANN401 - as it is
+        """Our own side, by the API's address."""
+        async with self._listening(may):
+            return await asyncio.to_thread(invalidation.invalidate, distribution, keys, deadline_s=deadline_s)
+
+    async def call(self, method: str, may: May = anything, **named: object) -> Any:  # noqa: ANN401 - boto3's
+        """A method of boto3's client, by the API's address."""
+        async with self._listening(may):
+            client = boto3.client("cloudfront", region_name="us-east-1")
+            return await asyncio.to_thread(getattr(client, method), **named)
+
+    @asynccontextmanager
+    async def _listening(self, may: May) -> AsyncIterator[None]:
+        async with listener.listening(self.control.door(may)) as address:
             self._patch.setenv("AWS_ENDPOINT_URL_CLOUDFRONT", address)
             self._patch.setattr(boto3, "DEFAULT_SESSION", None)  # it would remember credentials
-            if method == "invalidate":
-                return await asyncio.to_thread(invalidation.invalidate, *arguments, **named)  # type: ignore[arg-type]
-            client = boto3.client("cloudfront", region_name="us-east-1")
-            return await asyncio.to_thread(getattr(client, method), *arguments, **named)
+            yield
 
     async def create(self, *items: str, reference: str = "once", of: str = DISTRIBUTION) -> Any:  # noqa: ANN401 - boto3's
         paths = {"Quantity": len(items), "Items": list(items)}
@@ -91,7 +105,7 @@ pytestmark = [pytest.mark.server("versitygw"), pytest.mark.server("node")]
 
 
 async def test_our_own_side_has_a_photograph_forgotten_by_its_tag(asking: Asking) -> None:
-    done = await asking.call("invalidate", DISTRIBUTION, KEYS[:1], deadline_s=2)
+    done = await asking.invalidate(DISTRIBUTION, KEYS[0], deadline_s=2)
     assert (done.by, done.is_completed, len(done.ids)) == ("tag", True, 1)
     assert await asking.results() == ["Miss", "Hit"]
 
@@ -139,7 +153,7 @@ async def test_what_names_no_path_and_no_tag_is_an_invalid_argument(
 async def test_another_distribution_is_not_there(asking: Asking) -> None:
     assert await code(asking.create("/*", of="EOTHER")) == "NoSuchDistribution"
     with pytest.raises(NotInvalidated, match="NoSuchDistribution"):
-        await asking.call("invalidate", "EOTHER", KEYS)
+        await asking.invalidate("EOTHER", *KEYS)
     assert await asking.results() == ["Hit", "Hit"]
 
 
@@ -169,7 +183,7 @@ async def test_who_may_not_is_denied_by_action_and_distribution(asking: Asking) 
     refused = asking.call("get_invalidation", DistributionId=DISTRIBUTION, Id="I1", may=may)
     assert await code(refused) == "AccessDenied"
     with pytest.raises(NotInvalidated, match="AccessDenied"):
-        await asking.call("invalidate", DISTRIBUTION, KEYS, may=may)
+        await asking.invalidate(DISTRIBUTION, *KEYS, may=may)
     assert seen == [("cloudfront:GetInvalidation", ARN), ("cloudfront:CreateInvalidation", ARN)]
     assert await asking.results() == ["Hit", "Hit"]
 

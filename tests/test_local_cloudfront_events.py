@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -44,7 +45,7 @@ def told(answer: Answer) -> tuple[int, str, str]:
 
 
 def color(body: bytes) -> str:
-    red, _, blue = Image.open(io.BytesIO(body)).convert("RGB").resize((1, 1)).getpixel((0, 0))  # type: ignore[misc]
+    red, _, blue = np.asarray(Image.open(io.BytesIO(body)).convert("RGB")).mean(axis=(0, 1))
     return "red" if red > blue else "blue"
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from local_cloudfront.access import Asked
     from local_cloudfront.app import Deployment, LocalCloudFront
     from local_cloudfront.events import Deliveries
+    from local_cloudfront.function_url import Invocable
     from local_cloudfront.notification import Notifications
     from local_cloudfront.resources import GuardedBucket, GuardedFunction
     from local_cloudfront.role import RoledFunction
@@ -57,8 +58,12 @@ class Chain:
     control: str
     functions: Mapping[str, Runtime]
     guards: Mapping[str, Guard]
-    resizer: Runtime
     events: Deliveries
+
+    @property
+    def resizer(self) -> Runtime:
+        """The function behind the URL."""
+        return _named(self.functions, self.cloud.plan.function.name)
 
 
 @asynccontextmanager
@@ -78,21 +83,14 @@ async def start(
     functions: dict[str, Runtime] = {}
 
     def resizer(guarded: GuardedFunction) -> Asked:
-        identity = deployment.identity
-        return FunctionUrl(
-            _Named(functions, guarded.name),
-            permissions=guarded.permissions,
-            credentials=Credentials(identity.access_key, identity.secret_key),
-            region=REGION,
-            caller_arn=guarded.caller_arn,
-        )
+        return _url(guarded, _Named(functions, guarded.name), deployment)
 
-    async with AsyncExitStack() as rest:
-        cloud = await rest.enter_async_context(app.start(deployment, resizer, clock=clock, record=record))
+    async with app.start(deployment, resizer, clock=clock, record=record) as cloud, AsyncExitStack() as rest:
         plan = cloud.plan
         (own,) = plan.buckets.values()
         await asyncio.to_thread(_prepare, own, deployment)
         control = Control(cloud.cache, plan.distribution, deployment.identity, clock)
+        address = await rest.enter_async_context(listener.listening(control.door()))
         guards = {
             name: Guard(own, one.role, Wire(deployment.s3_endpoint, _CONNECT_S))
             for name, one in plan.functions.items()
@@ -102,14 +100,22 @@ async def start(
             api = await rest.enter_async_context(listener.listening(control.door(one.role.may)))
             functions[name] = Runtime(function(one, deployment, code, store=store, api=api))
             rest.push_async_callback(functions[name].close)
-        told = frozenset({own.name} if own.tells else ())
-        deliveries = events.start(plan.flow, functions, told, clock)
+        deliveries = events.start(plan.flow, functions, frozenset({own.name} if own.tells else ()), clock)
         if notifications:
             notifications.publish = deliveries.publish
-        address = await rest.enter_async_context(listener.listening(control.door()))
-        yield Chain(
-            cloud, address, functions, guards, _Named(functions, plan.function.name).runtime, deliveries
-        )
+        yield Chain(cloud, address, functions, guards, deliveries)
+
+
+def _url(guarded: GuardedFunction, invoked: Invocable, deployment: Deployment) -> FunctionUrl:
+    """The URL of the function that renders, asked by CloudFront."""
+    identity = deployment.identity
+    return FunctionUrl(
+        invoked,
+        permissions=guarded.permissions,
+        credentials=Credentials(identity.access_key, identity.secret_key),
+        region=REGION,
+        caller_arn=guarded.caller_arn,
+    )
 
 
 @dataclass(frozen=True)
@@ -119,13 +125,14 @@ class _Named:
     functions: Mapping[str, Runtime]
     name: str
 
-    @property
-    def runtime(self) -> Runtime:
-        return next(one for one in self.functions.values() if one.function.name == self.name)
-
     async def invoke(self, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
         """Raises as `Runtime.invoke` does."""
-        return await self.runtime.invoke(event)
+        return await _named(self.functions, self.name).invoke(event)
+
+
+def _named(functions: Mapping[str, Runtime], name: str) -> Runtime:
+    """The function that Lambda calls so."""
+    return next(one for one in functions.values() if one.function.name == name)
 
 
 def function(one: RoledFunction, deployment: Deployment, code: Code, *, store: str, api: str) -> Function:
