@@ -1,30 +1,47 @@
 """`python -m checks.package`: the Lambda package, built for this machine from the same lock, makes a picture.
 
-Its content alone is enough to start each function; then AWS's runtime client runs it over an S3 server.
+Its content alone is enough to start each function; then AWS's runtime client runs it over an S3 server, and
+our template's CloudFront in front of it: a miss, a hit, a purge, and the replaced original's picture.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from galerly_cdn.aws import build, wheels
 from galerly_cdn.config import Settings
 from galerly_cdn.render import process
-from tests import pictures, s3
+from tests import gated, pictures, s3
 from tests.functions import MEMORY_MB, answer, change, function, request, running
 
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+_PATH = "/resize/150x150/g/b.jpg"
+_RECORD = '"stages_ms"'
 _ALONE = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import galerly_cdn.aws.lambda_{name} as module
 print(module.__file__)
 """
+
+
+def server_in(folder: Path) -> AbstractContextManager[s3.S3Server]:
+    """One that verifies signatures, where `script/s3` has provided it."""
+    if s3.versitygw_program() is None:
+        print("versitygw is not here (script/s3): the S3 server is moto's, which takes every signature.")
+        return s3.moto()
+    (folder / "s3").mkdir()
+    return s3.versitygw(folder / "s3")
 
 
 def unpacked(folder: Path) -> Path:
@@ -54,10 +71,37 @@ async def asked(root: Path, name: str, bucket: s3.Objects, event: dict[str, obje
         return await runtime.invoke(event)
 
 
+async def served(root: Path, bucket: s3.Objects) -> list[str]:
+    """What CloudFront's log calls each request for a photograph, which is replaced and purged in between."""
+    bucket.put("originals/g/b.jpg", pictures.jpeg(600, 400))
+    async with gated.whole(bucket, root=str(root)) as whole:
+        variables = {
+            **s3.CREDENTIALS,
+            "GALERLY_STORE": f"s3://{bucket.name}",
+            "GALERLY_STORE_ENDPOINT": bucket.server.endpoint,
+            "GALERLY_DISTRIBUTION": whole.chain.cloud.plan.distribution.id,
+            "AWS_ENDPOINT_URL_CLOUDFRONT": whole.chain.control,
+        }
+        first, again = [await whole.ask(_PATH, accept="image/avif") for _ in range(2)]
+        bucket.put("originals/g/b.jpg", pictures.jpeg(400, 600))
+        kept = await whole.ask(_PATH, accept="image/avif")
+        print(await gated.command(variables, "purge", "g/b.jpg"), end="")
+        other = await whole.ask(_PATH, accept="image/avif")
+        assert [one.status for one in (first, again, kept, other)] == [200] * 4, whole.lines
+        assert first.body == again.body == kept.body != other.body
+        records = [json.loads(line) for line in whole.chain.resizer.lines if _RECORD in line]
+        assert [one["status"] for one in records] == [200] * 2, records
+        for line in whole.lines:
+            print("CloudFront", *(line[name] for name in ("cs-uri-stem", "sc-status", "x-edge-result-type")))
+        for one in records:
+            print("resizer", one["path"], one["status"], one["cache"], one["stages_ms"])
+        return [line["x-edge-result-type"] for line in whole.lines]
+
+
 def main() -> int:
     """Build it, start it, ask it."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # every request to the S3 server
-    with tempfile.TemporaryDirectory() as scratch, s3.credentials(), s3.moto() as server:
+    with tempfile.TemporaryDirectory() as scratch, s3.credentials(), server_in(Path(scratch)) as server:
         root = unpacked(Path(scratch))
         for name in ("resizer", "prewarm", "janitor"):
             started(root, name)
@@ -69,6 +113,8 @@ def main() -> int:
         assert (found.status, found.headers["content-type"]) == (200, "image/avif"), found
         assert asyncio.run(asked(root, "prewarm", bucket, change("originals/g/a.jpg"))) is None
         stored = [name for name in bucket.names() if name.startswith("resized/")]
+        results = asyncio.run(served(root, bucket))
+        assert results == ["Miss", "Hit", "Hit", "Miss"], results
     print(f"The package of {wheels.here()} made {len(stored)} pictures.")
     return 0
 

@@ -22,7 +22,19 @@ BURN = f"import time\nwhile time.process_time() < {BURN_S}: pass\n"
 
 @pytest.mark.parametrize(
     "name",
-    ["render", "warm", "server", "hit", "sweep", "memory", "start", "upload", "remote", "cold_start"],
+    [
+        "render",
+        "warm",
+        "server",
+        "hit",
+        "sweep",
+        "memory",
+        "start",
+        "upload",
+        "remote",
+        "cold_start",
+        "chain",
+    ],
 )
 def test_every_benchmark_explains_itself(name: str) -> None:
     told = subprocess.run(

@@ -261,6 +261,22 @@ async def test_a_function_over_its_time_is_killed(program: Function) -> None:
         assert runtime._free == []
 
 
+async def test_what_an_event_would_have_been_answered_is_no_other_s_answer(
+    program: Function, tmp_path: Path
+) -> None:
+    """Whoever asked gave up: the environment that is still at it is not asked again."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    async with running(program) as runtime:
+        given_up = asyncio.create_task(runtime.invoke({"waits": str(pipe)}))
+        writing = await asyncio.to_thread(pipe.open, "w")  # opens when the function reads
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        assert (await runtime.invoke({"a": 1}))["echo"] == {"a": 1}
+        writing.close()
+        assert len(runtime.inits_s) == 2
+
+
 async def test_all_that_is_at_work_can_be_killed_and_the_next_event_starts_anew(
     program: Function, tmp_path: Path
 ) -> None:

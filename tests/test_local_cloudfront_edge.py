@@ -10,23 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galerly_cdn import keyring
-from galerly_cdn.aws import template
-from galerly_cdn.config import Settings
 from galerly_cdn.errors import UnmodelledProperty
 from galerly_cdn.grant import Grant
 from galerly_cdn.model import replaced
-from galerly_cdn.signing import Signer
 from local_cloudfront import behavior
 from local_cloudfront.exchange import OriginResponse
 from local_cloudfront.headers import CorsConfig, Items, ResponseHeadersPolicyConfig
 from local_cloudfront.viewer import Request
-from tests import local
+from tests import galleries, local
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from galerly_cdn.signing import Signer
     from tests import s3
 
 PLAIN = local.planned().distribution.behaviors[0]
@@ -181,22 +178,6 @@ async def test_the_raw_path_goes_on_to_the_function(viewer: local.Viewer) -> Non
 # --------------------------------------------------------------------------------------- 3: signatures
 
 
-class Private:
-    """A distribution with private galleries, and those who may sign for it."""
-
-    def __init__(self, folder: Path, prefix: str = "clients", *, ecdsa: bool = True) -> None:
-        _, _, secret = keyring.create(folder, ecdsa=ecdsa)
-        self._pem = secret.read_bytes()
-        secret.unlink()
-        settings = Settings(private_prefixes=(prefix,), public_keys=str(folder))
-        self.text = template.render(settings)
-        (key_id,) = local.planned(self.text).distribution.behaviors[0].keys or {}
-        self.signer = Signer(key_id, self._pem)
-
-    def of_key(self, key_id: str) -> Signer:
-        return Signer(key_id, self._pem)
-
-
 SECRET = "/resize/800x600/clients/smith/1.jpg"
 ADDRESS = f"https://{local.HOST}{SECRET}"
 SOON_S = int(local.Clock().now_s) + 60
@@ -215,7 +196,7 @@ async def test_a_signed_address_is_answered_and_the_origin_sees_no_signature(
     bucket: s3.Objects,
     tmp_path: Path,
 ) -> None:
-    private = Private(tmp_path, ecdsa=ecdsa)
+    private = galleries.Private(tmp_path, ecdsa=ecdsa)
     async with local.cloud(bucket, private.text) as viewer:
         found = await viewer.ask(signed(private.signer))
         assert (found.status, found.headers["cache-control"]) == (200, "private, max-age=3600")
@@ -226,7 +207,7 @@ async def test_a_signed_address_is_answered_and_the_origin_sees_no_signature(
 
 @needs_node
 async def test_cookies_let_a_viewer_in_as_well(bucket: s3.Objects, tmp_path: Path) -> None:
-    private = Private(tmp_path)
+    private = galleries.Private(tmp_path)
     resource = f"https://{local.HOST}/resize/*/clients/smith/*"
     cookies = private.signer.cookies(Grant(resource=resource, expires_s=SOON_S))
     told = "; ".join(f"{name}={value}" for name, value in cookies.items())
@@ -239,7 +220,7 @@ async def test_cookies_let_a_viewer_in_as_well(bucket: s3.Objects, tmp_path: Pat
 async def test_what_is_not_or_badly_signed_is_403_and_reaches_no_origin(
     bucket: s3.Objects, tmp_path: Path
 ) -> None:
-    private = Private(tmp_path)
+    private = galleries.Private(tmp_path)
     good = signed(private.signer)
     async with local.cloud(bucket, private.text) as viewer:
         bad = {
@@ -260,7 +241,7 @@ async def test_what_is_not_or_badly_signed_is_403_and_reaches_no_origin(
 
 @needs_node
 async def test_a_hit_asks_for_a_signature_too(bucket: s3.Objects, tmp_path: Path) -> None:
-    private = Private(tmp_path)
+    private = galleries.Private(tmp_path)
     async with local.cloud(bucket, private.text) as viewer:
         await viewer.ask(signed(private.signer))
         assert (await viewer.ask(signed(private.signer))).headers["x-cache"] == "Hit from cloudfront"
@@ -272,7 +253,7 @@ async def test_a_spelling_that_slips_past_the_pattern_ends_at_the_function(
     bucket: s3.Objects, tmp_path: Path
 ) -> None:
     """RFC 3986 leaves `%40` alone, so the pattern does not see the `@` that the key has."""
-    async with local.cloud(bucket, Private(tmp_path, "smith@home").text) as viewer:
+    async with local.cloud(bucket, galleries.Private(tmp_path, "smith@home").text) as viewer:
         for spelt in ("smith@home", "%73mith@home", "x/../smith@home"):
             assert b"MissingKey" in (await viewer.ask(f"/resize/800x600/{spelt}/1.jpg")).body
         found = await viewer.ask("/resize/800x600/smith%40home/a/1.jpg")
@@ -287,7 +268,7 @@ async def test_a_private_behaviour_without_its_key_group_lets_everybody_in(
 ) -> None:
     """The planted mistake shows: nothing else would keep a stranger out."""
     where = "Distribution/Properties/DistributionConfig/CacheBehaviors/0/TrustedKeyGroups"
-    text = local.changed(local.put(where, None), Private(tmp_path).text)
+    text = local.changed(local.put(where, None), galleries.Private(tmp_path).text)
     async with local.cloud(bucket, text) as viewer:
         assert (await viewer.ask(SECRET)).status == 200
 

@@ -6,8 +6,12 @@ import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from botocore.credentials import Credentials
+
+from galerly_cdn import layers
 from galerly_cdn.model import Value
 from local_cloudfront import distribution, engine, events, function, log, resources, role, template
 from local_cloudfront.access import Asked, Identity, Signed
@@ -17,6 +21,7 @@ from local_cloudfront.distribution import Distribution
 from local_cloudfront.edge import Edge
 from local_cloudfront.events import Flow
 from local_cloudfront.faults import Faulty
+from local_cloudfront.folder import Folder
 from local_cloudfront.origin import Origins
 from local_cloudfront.resources import GuardedBucket, GuardedFunction
 from local_cloudfront.role import RoledFunction
@@ -36,13 +41,15 @@ Resizer = Callable[[GuardedFunction], Asked]
 class Deployment(Value, frozen=True, kw_only=True):
     """A template and its parameters, and the S3 server that has the bucket they name.
 
-    `identity` is what requests to both origins are signed with; the server takes its signatures.
+    `identity` is what requests to both origins are signed with; the server takes its signatures. Where no
+    server runs, `folder` is what answers at its address: a store's, with originals/ and resized/ in it.
     """
 
     template: str
     parameters: dict[str, str]
     s3_endpoint: str
     identity: Identity
+    folder: str = ""
 
 
 class Plan(Value, frozen=True, kw_only=True):
@@ -125,8 +132,16 @@ def _doors(read: Plan, deployment: Deployment, resizer: Resizer) -> dict[str, As
         source_arn = read.distribution.arn if origin.is_signed else ""
         if origin.kind == "lambda":
             return Signed(asked, identity, "lambda", source_arn) if source_arn else asked
-        wire = Wire(endpoint, origin.connect_s)
-        inner = Signed(wire, identity, "s3", source_arn) if source_arn else wire
+        served = _folder(read, deployment) if deployment.folder else Wire(endpoint, origin.connect_s)
+        inner = Signed(served, identity, "s3", source_arn) if source_arn else served
         return Bucket(read.buckets[origin.domain], endpoint, inner, source_arn)
 
     return {name: door(one) for name, one in read.distribution.origins.items()}
+
+
+def _folder(read: Plan, deployment: Deployment) -> Folder:
+    """The folder of a deployment, with the settings that its function is given. Raises `SettingsError`."""
+    settings = layers.load(environment=read.function.function.environment.variables).settings
+    identity = deployment.identity
+    credentials = Credentials(identity.access_key, identity.secret_key)
+    return Folder(Path(deployment.folder), settings, credentials)

@@ -136,7 +136,9 @@ def _named(functions: Mapping[str, Runtime], name: str) -> Runtime:
 
 
 def function(one: RoledFunction, deployment: Deployment, code: Code, *, store: str, api: str) -> Function:
-    """The function as the template tells it, led to its guard and to CloudFront's API."""
+    """The function as the template tells it, led to CloudFront's API, and its guard or the folder."""
+    folder = deployment.folder
+    place = {"GALERLY_STORE": folder} if folder else {"GALERLY_STORE_ENDPOINT": store}
     return Function(
         name=one.name,
         handler=one.told.handler,
@@ -144,7 +146,7 @@ def function(one: RoledFunction, deployment: Deployment, code: Code, *, store: s
         environment={
             **process.ENVIRONMENT,
             **one.told.environment.variables,
-            "GALERLY_STORE_ENDPOINT": store,
+            **place,
             "AWS_ENDPOINT_URL_CLOUDFRONT": api,
             "AWS_ACCESS_KEY_ID": deployment.identity.access_key,
             "AWS_SECRET_ACCESS_KEY": deployment.identity.secret_key,
@@ -159,8 +161,11 @@ def function(one: RoledFunction, deployment: Deployment, code: Code, *, store: s
 
 
 def _prepare(own: GuardedBucket, deployment: Deployment) -> None:
-    """Have the S3 server keep versions where the template says so. Raises `SettingsError` if it cannot."""
-    if not own.keeps_versions:
+    """Have the S3 server keep versions where the template says so; a folder keeps none.
+
+    Raises `SettingsError` if the server cannot.
+    """
+    if deployment.folder or not own.keeps_versions:
         return
     client = botocore.session.Session().create_client(
         "s3",

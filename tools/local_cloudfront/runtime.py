@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from galerly_cdn.model import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 MAX_PAYLOAD_BYTES = 6 * 1024 * 1024
 """Lambda quota: a buffered response, as the JSON that it travels as."""
@@ -62,11 +62,12 @@ class Function(Value, frozen=True, kw_only=True):
 
 
 class Runtime:
-    """Runs one function. `lines` is its log; `inits_s` how long each environment took to start."""
+    """Runs one function. `lines` is its log, which `tell` hears of; `inits_s` how long each start took."""
 
     def __init__(self, function: Function) -> None:
         self.function = function
         self.lines: list[str] = []
+        self.tell: Callable[[str], None] = lambda _: None
         self.inits_s: list[float] = []
         self.peak_bytes = 0
         """The most memory that any environment held (Linux)."""
@@ -89,7 +90,6 @@ class Runtime:
                 async with asyncio.timeout(self.function.timeout_s):
                     return await environment.run(event)
             except TimeoutError:
-                environment.kill()
                 raise TimedOut(f"after {self.function.timeout_s} s") from None
             finally:
                 self._running.discard(environment)
@@ -108,7 +108,7 @@ class Runtime:
             await self._free.pop().close()
 
     async def _start(self) -> _Environment:
-        environment = _Environment(self.function, self.lines)
+        environment = _Environment(self.function, self._log)
         began_s = time.monotonic()
         try:
             await environment.start()
@@ -117,6 +117,11 @@ class Runtime:
             raise
         self.inits_s.append(time.monotonic() - began_s)
         return environment
+
+    def _log(self, line: str) -> None:
+        if self.function.may_log:
+            self.lines.append(line)
+            self.tell(line)
 
     async def _put_back(self, environment: _Environment) -> None:
         self.peak_bytes = max(self.peak_bytes, environment.peak_bytes())
@@ -129,9 +134,10 @@ class Runtime:
 class _Environment:
     """One process and the Runtime API it asks."""
 
-    def __init__(self, function: Function, lines: list[str]) -> None:
+    def __init__(self, function: Function, log: Callable[[str], None]) -> None:
         self._function = function
-        self._lines = lines
+        self._log = log
+        self._last = ""
         self._numbers = itertools.count(1)
         self._events: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         self._ready = asyncio.Event()
@@ -157,6 +163,7 @@ class _Environment:
             *("-m", "awslambdaric", self._function.handler),
             cwd=self._function.root,
             env=_variables(self._function, f"{host}:{port}"),
+            start_new_session=True,  # Ctrl-C is for whoever runs us
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -206,7 +213,10 @@ class _Environment:
                 return wanted.result()
             self.is_alive = False
             await asyncio.gather(*self._tasks[:1])  # its last words
-            raise Crashed(f"exit {self._process.returncode}: {' '.join(self._lines[-3:])}")
+            raise Crashed(f"exit {self._process.returncode}: {self._last}")
+        except asyncio.CancelledError:
+            self.kill()  # what it is at must not become the answer to another event
+            raise
         finally:
             wanted.cancel()
             ended.cancel()
@@ -214,8 +224,8 @@ class _Environment:
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None  # noqa: S101 - for the type checker
         async for line in process.stdout:
-            if self._function.may_log:
-                self._lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+            self._last = line.decode("utf-8", "replace").rstrip("\n")
+            self._log(self._last)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -30,15 +30,17 @@ async def listening(
 
     `scheme` is what viewers are taken to speak: `https` without a certificate spares a laptop the warnings.
     """
-    open_ones: set[asyncio.StreamWriter] = set()
+    open_ones: set[asyncio.Task[None]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_ones.add(writer)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker
+        open_ones.add(task)
         try:
-            with suppress(ConnectionError):
+            with suppress(ConnectionError, asyncio.CancelledError):
                 await _Connection(edge, scheme, reader, writer).run()
         finally:
-            open_ones.discard(writer)
+            open_ones.discard(task)
             writer.close()
 
     server = await asyncio.start_server(accept, host, port, ssl=certificate)
@@ -47,7 +49,8 @@ async def listening(
     finally:
         server.close()
         for one in open_ones:
-            one.close()
+            one.cancel()
+        await asyncio.gather(*open_ones, return_exceptions=True)
         await server.wait_closed()
 
 

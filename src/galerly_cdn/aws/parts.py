@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from galerly_cdn import jobs, layers, roots
+from galerly_cdn import jobs, layers, roots, url
 from galerly_cdn.origin import Origin
 from galerly_cdn.store.remote.bucket import Bucket
 from galerly_cdn.store.remote.originals import RemoteOriginals
@@ -18,17 +19,20 @@ from galerly_cdn.store.remote.renditions import RemoteRenditions
 
 if TYPE_CHECKING:
     from galerly_cdn.config import Settings
+    from galerly_cdn.roots import Roots
+    from galerly_cdn.store.folder import FolderOriginals
+    from galerly_cdn.store.shelf import FolderRenditions
 
 
 class Stores(NamedTuple):
-    """The settings that the environment tells, and the two remote stores they lead to.
+    """The settings that the environment tells, and the two stores they lead to.
 
-    `folder` is where originals lie in `bucket`: `originals/`.
+    `folder` is where originals lie in `bucket`: `originals/`. Both are empty where there is no bucket.
     """
 
     settings: Settings
-    originals: RemoteOriginals
-    renditions: RemoteRenditions
+    originals: RemoteOriginals | FolderOriginals
+    renditions: RemoteRenditions | FolderRenditions
     bucket: str
     folder: str
 
@@ -37,6 +41,8 @@ def stores(settings: Settings | None = None) -> Stores:
     """Of the environment's settings, unless told. Connects to nothing yet. Raises `SettingsError`."""
     settings = settings or layers.load().settings
     places = roots.resolve(settings, None)
+    if not roots.is_remote(places.originals):
+        return _folders(settings, places)
     clock = time.monotonic
     bucket, _, folder = places.originals.partition("://")[2].partition("/")
     return Stores(
@@ -46,6 +52,17 @@ def stores(settings: Settings | None = None) -> Stores:
         bucket=bucket,
         folder=f"{folder}/",
     )
+
+
+def _folders(settings: Settings, places: Roots) -> Stores:
+    """The folders of one machine: what `aws local` has in the place of a bucket where no S3 server runs."""
+    from galerly_cdn.store.folder import FolderOriginals  # noqa: PLC0415 - no concern of a start in Lambda
+    from galerly_cdn.store.shelf import FolderRenditions  # noqa: PLC0415 - likewise
+
+    now = time.time  # noqa: TID251 - the rim
+    originals = FolderOriginals(Path(places.originals), url.checked_key, now=now)
+    shelf = FolderRenditions(Path(places.renditions), settings.renditions_bytes, _unheard, now)
+    return Stores(settings=settings, originals=originals, renditions=shelf, bucket="", folder="")
 
 
 def origin(of: Stores) -> Origin:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from galerly_cdn.cli import deploy, deployed, terminal
+from galerly_cdn.cli import deploy, deployed, local, terminal
 
 _LAMBDA_EDGE = click.option(
     "--lambda-edge",
@@ -19,10 +19,7 @@ _LAMBDA_EDGE = click.option(
 
 @click.group(epilog="Example: galerly-cdn aws template")
 def aws() -> None:
-    """Deploy to AWS: CloudFront, a viewer function, S3, and Lambda for what S3 lacks.
-
-    Not to be deployed yet: what the template and the package name as the Lambda's handlers is not written.
-    """
+    """Deploy to AWS: CloudFront, a viewer function, S3, and Lambda for what S3 lacks. Or try it here."""
 
 
 @aws.command(epilog="Example: galerly-cdn aws template --config galerly.toml")
@@ -54,5 +51,5 @@ def build(out: Path, file: Path | None, lambda_edge: str, *, as_json: bool) -> N
     terminal.answer(built, text, as_json=as_json)
 
 
-for _command in (deploy.deploy, deploy.execute, deployed.destroy, deployed.verify):
+for _command in (local.local, deploy.deploy, deploy.execute, deployed.destroy, deployed.verify):
     aws.add_command(_command)

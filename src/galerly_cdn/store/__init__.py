@@ -113,6 +113,17 @@ class Incoming(Protocol):
         ...
 
 
+class Stored(Value, frozen=True):
+    """What a store tells of a rendition without its bytes.
+
+    `version` is the original's it was made from, empty for an object that is no rendition of ours;
+    `modified_s` is when it was put, by the store's clock, in seconds of the epoch.
+    """
+
+    version: str
+    modified_s: float
+
+
 class Renditions(Protocol):
     """Where renditions live."""
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import SettingsError, StoreUnreachable
+from galerly_cdn.store import Stored
 from galerly_cdn.store.claim import HOUR_S, claim
 from galerly_cdn.store.ledger import Ledger, weight
 from galerly_cdn.store.seal import Damaged, seal, unseal
@@ -88,6 +89,16 @@ class FolderRenditions:
             self._count("rendition-unreadable")
         except Damaged:
             self._discard(name)
+        return None
+
+    async def head(self, key: str, target: Target) -> Stored | None:
+        """What is stored, current or not: for the resizer, whose store is else a bucket (`aws local`)."""
+        found = await self.get(key, target)
+        if found is None:
+            return None
+        with suppress(FileNotFoundError):
+            path = path_of(self._root, name_of(key, target))
+            return Stored(found.record.version, path.stat().st_mtime)
         return None
 
     async def record(self, key: str, target: Target) -> Record | None:

@@ -18,7 +18,8 @@ from galerly_cdn.errors import (
     StoreUnreachable,
     Unsettled,
 )
-from galerly_cdn.model import IMMUTABLE, Format, Record, Rendition, Value
+from galerly_cdn.model import IMMUTABLE, Format, Record, Rendition
+from galerly_cdn.store import Stored
 from galerly_cdn.store.remote import MD5
 
 if TYPE_CHECKING:
@@ -26,17 +27,6 @@ if TYPE_CHECKING:
 
     from galerly_cdn.model import Target
     from galerly_cdn.store.remote.bucket import Bucket
-
-
-class Stored(Value, frozen=True):
-    """What a store tells of a rendition without its bytes.
-
-    `version` is the original's it was made from, empty for an object that is no rendition of ours;
-    `modified_s` is when it was put, by the store's clock, in seconds of the epoch.
-    """
-
-    version: str
-    modified_s: float
 
 
 class RemoteRenditions:
@@ -119,13 +109,13 @@ class RemoteRenditions:
         record = rendition.record
         path = record.target.rendition_key(record.key)
         try:
-            attributes = {**_attributes(record), **self._bucket.label(record.key)}
-            await self._bucket.put(path, rendition.body, attributes, creates=creates)
+            told = {**attributes(record), **self._bucket.label(record.key)}
+            await self._bucket.put(path, rendition.body, told, creates=creates)
         except (KeyNotHeld, Unsettled) as error:
             raise StoreRefused(error.detail) from error
 
 
-def _attributes(record: Record) -> dict[str, str]:
+def attributes(record: Record) -> dict[str, str]:
     """A record as an object's headers and metadata: printable ASCII; what is empty is left out."""
     told = {
         "Content-Type": record.format.media_type,
@@ -142,7 +132,7 @@ def _attributes(record: Record) -> dict[str, str]:
 
 
 def _record(key: str, target: Target, length_bytes: int, told: Mapping[str, Any]) -> Record | None:
-    """The inverse of `_attributes`; None for an object that is no rendition of ours."""
+    """The inverse of `attributes`; None for an object that is no rendition of ours."""
     try:
         return Record(
             key=key,

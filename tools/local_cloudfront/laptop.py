@@ -1,0 +1,178 @@
+"""A folder of photographs, served as our template would serve it from AWS: all of it on one machine.
+
+photographs → versitygw's bucket, or the folder itself → chain → listener
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import galerly_cdn
+from galerly_cdn.aws import template
+from galerly_cdn.config import Settings
+from galerly_cdn.errors import SettingsError
+from galerly_cdn.model import Value
+from galerly_cdn.store.folder import FolderOriginals
+from galerly_cdn.url import checked_key, format_key
+from local_cloudfront import chain, gateway, listener, server
+from local_cloudfront.access import Identity
+from local_cloudfront.app import Deployment
+from local_cloudfront.folder import media_type
+from local_cloudfront.notification import Notifications
+from local_cloudfront.stack import REGION
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from local_cloudfront.chain import Chain
+
+HOST = "127.0.0.1"
+_BUCKET = "galerly-local"
+_NOWHERE = "http://s3.localhost"
+"""What requests to S3 are signed for where no server has an address."""
+_CODE = str(Path(galerly_cdn.__file__).parents[1])
+_SIZE = "800x600"
+
+
+class Laptop(Value, frozen=True, kw_only=True):
+    """What is to be served: `program` is the S3 server's, None to have the folder answer in its place.
+
+    `prewarms`: every picture of what is uploaded is made at once; a folder tells of no uploads.
+    """
+
+    photographs: str
+    settings: Settings
+    port: int
+    program: str | None
+    prewarms: bool = False
+
+
+class Running(Value, frozen=True):
+    """Where it is. `variables` lead commands to the store; `first` is empty if there is no photograph."""
+
+    address: str
+    first: str
+    variables: dict[str, str]
+
+
+@contextlib.asynccontextmanager
+async def start(
+    laptop: Laptop, progress: Callable[[int, int], None], tell: Callable[[str], None]
+) -> AsyncIterator[Running]:
+    """Serve until the block ends, and leave nothing behind.
+
+    `progress` is told of photographs that are being copied: how many of how many. `tell` gets the lines of
+    CloudFront's access log and of the resizer's. Raises `SettingsError`, `StoreRefused`, `StoreUnreachable`,
+    `UnmodelledProperty`, `OSError`.
+    """
+    if importlib.util.find_spec("awslambdaric") is None:
+        raise SettingsError(["awslambdaric: needed, on Linux: pip install 'galerly-cdn[aws]'"])
+    if laptop.prewarms and laptop.program is None:
+        raise SettingsError([f"prewarming needs an S3 server, versitygw: {gateway.INSTALL}"])
+    root = Path(laptop.photographs)
+    found = await _listed(root)
+    lines = tell if laptop.settings.access_log else lambda _: None
+    notifications = Notifications()
+    async with (
+        listener.listening(notifications) as webhook,
+        _deployed(laptop, found, webhook, progress) as deployment,
+        chain.start(
+            deployment,
+            chain.Code(_CODE),
+            notifications=notifications,
+            record=lambda one: lines(json.dumps(one)),
+        ) as running,
+        _delivering(running),
+        server.listening(running.cloud.edge, HOST, laptop.port, scheme="https") as port,
+    ):
+        for function in running.functions.values():
+            function.tell = lines
+        address = f"http://{HOST}:{port}"
+        example = f"{address}/resize/{_SIZE}/{format_key(next(iter(found)))}" if found else ""
+        yield Running(address, example, _variables(address, deployment, running))
+
+
+@contextlib.asynccontextmanager
+async def _delivering(running: Chain) -> AsyncIterator[None]:
+    """What happens after an upload, by the time of this machine."""
+    task = asyncio.create_task(running.events.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _listed(root: Path) -> dict[str, Path]:
+    """The photographs of a folder by key, what is named like none left out. Raises `SettingsError`."""
+    originals = FolderOriginals(root, checked_key, now=lambda: 0.0)
+    return {one.key: root / one.key async for one in originals.list() if media_type(one.key)}
+
+
+@contextlib.asynccontextmanager
+async def _deployed(
+    laptop: Laptop, found: dict[str, Path], webhook: str, progress: Callable[[int, int], None]
+) -> AsyncIterator[Deployment]:
+    """The stack, its bucket filled with the photographs."""
+    identity = Identity(f"LOCAL{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
+    with tempfile.TemporaryDirectory(prefix="galerly-cdn-local-") as scratch:
+        if laptop.program is None:
+            _lend(laptop.photographs, scratch)
+            yield _deployment(laptop, identity, _NOWHERE, scratch)
+            return
+        _check_room(found, scratch)
+        async with gateway.running(laptop.program, Path(scratch), identity, webhook) as endpoint:
+            stored = {f"originals/{key}": file for key, file in found.items()}
+            await gateway.put(endpoint, _BUCKET, identity, stored, progress)
+            yield _deployment(laptop, identity, endpoint)
+
+
+def _lend(photographs: str, scratch: str) -> None:
+    """Make a store of which the folder is a part."""
+    Path(scratch, "originals").symlink_to(Path(photographs).absolute())
+
+
+def _check_room(found: dict[str, Path], scratch: str) -> None:
+    """Raises `SettingsError` if copies would not leave as much room again for what is made of them."""
+    wanted_bytes = 2 * sum(file.stat().st_size for file in found.values())
+    if shutil.disk_usage(scratch).free < wanted_bytes:
+        place = Path(scratch).parent
+        told = f"the photographs are copied to {place}, which lacks room: {wanted_bytes / 1e9:.1f} GB"
+        raise SettingsError([f"{told}; TMPDIR may lead elsewhere"])
+
+
+def _deployment(laptop: Laptop, identity: Identity, endpoint: str, folder: str = "") -> Deployment:
+    return Deployment(
+        template=template.render(laptop.settings),
+        parameters={
+            "BucketName": _BUCKET,
+            "CodeBucket": "local",
+            "CodeKey": "resizer.zip",
+            "Prewarm": "on" if laptop.prewarms else "off",
+        },
+        s3_endpoint=endpoint,
+        identity=identity,
+        folder=folder,
+    )
+
+
+def _variables(address: str, deployment: Deployment, running: Chain) -> dict[str, str]:
+    """What our commands have to be told to change the store, and to have CloudFront forget."""
+    store = {"GALERLY_STORE": f"s3://{_BUCKET}", "GALERLY_STORE_ENDPOINT": deployment.s3_endpoint}
+    return {
+        **({"GALERLY_STORE": deployment.folder} if deployment.folder else store),
+        "GALERLY_PUBLIC_URLS": address,
+        "GALERLY_DISTRIBUTION": running.cloud.plan.distribution.id,
+        "AWS_ENDPOINT_URL_CLOUDFRONT": running.control,
+        "AWS_ACCESS_KEY_ID": deployment.identity.access_key,
+        "AWS_SECRET_ACCESS_KEY": deployment.identity.secret_key,
+        "AWS_REGION": REGION,
+    }
