@@ -97,6 +97,13 @@ def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3Server]
         yield server
 
 
+@pytest.fixture(scope="session")
+def s3_server(request: pytest.FixtureRequest) -> s3.S3Server:
+    """A real one where there is one."""
+    server: s3.S3Server = request.getfixturevalue("versitygw" if s3.versitygw_program() else "moto")
+    return server
+
+
 @pytest.fixture(params=s3.SERVERS)
 def bucket(request: pytest.FixtureRequest) -> s3.Objects:
     """An empty bucket of each server there is."""

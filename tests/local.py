@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from local_cloudfront.app import LocalCloudFront
     from local_cloudfront.resources import GuardedFunction
 
+    Change = Callable[[dict[str, Any]], object]
+    """To the resources of a template, by name."""
+
 IDENTITY = Identity(s3.CREDENTIALS["AWS_ACCESS_KEY_ID"], s3.CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
 PLAIN = template.render(Settings())
 HOST = "cdn.example.com"
@@ -42,25 +45,32 @@ def deployed(text: str = PLAIN, endpoint: str = "http://127.0.0.1:9", **given: s
     )
 
 
-def changed(change: Callable[[dict[str, Any]], object], text: str = PLAIN) -> str:
+def changed(change: Change, text: str = PLAIN) -> str:
     """The template after a change to its resources."""
     document = cloudformation.read(text)
     change(document["Resources"])
     return json.dumps(document)
 
 
-def put(path: str, value: object) -> Callable[[dict[str, Any]], None]:
-    """Sets what lies at `Resource/Properties/…`, list elements by number; None takes it away."""
+def found(resources: dict[str, Any], path: str) -> Any:  # noqa: ANN401 - any JSON
+    """What lies at `Resource/Properties/…`, list elements by number."""
+    node: Any = resources
+    for part in path.split("/"):
+        node = node[int(part) if isinstance(node, list) else part]
+    return node
+
+
+def put(path: str, value: object) -> Change:
+    """Sets what lies at `Resource/Properties/…`; None takes it away."""
+    above, _, last = path.rpartition("/")
 
     def change(resources: dict[str, Any]) -> None:
-        *way, last = (int(part) if part.isdigit() else part for part in path.split("/"))
-        node: Any = resources
-        for part in way:
-            node = node[part]
+        node = found(resources, above) if above else resources
+        own: Any = int(last) if isinstance(node, list) else last
         if value is None:
-            del node[last]
+            del node[own]
         else:
-            node[last] = value
+            node[own] = value
 
     return change
 

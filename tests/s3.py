@@ -91,6 +91,17 @@ class Objects:
     def remove(self, key: str) -> None:
         self.server.client.delete_object(Bucket=self.name, Key=key)
 
+    def erase(self, key: str) -> None:
+        """Remove all versions of an object that was deleted, and the marker that says so.
+
+        versitygw takes the marker for an object, and creates none over it, where S3 does
+        (https://github.com/versity/versitygw/issues/1750).
+        """
+        found = self.server.client.list_object_versions(Bucket=self.name, Prefix=key)
+        for one in [*found.get("Versions", []), *found.get("DeleteMarkers", [])]:
+            if one["Key"] == key:
+                self.server.client.delete_object(Bucket=self.name, Key=key, VersionId=one["VersionId"])
+
     def names(self) -> list[str]:
         found = self.server.client.list_objects_v2(Bucket=self.name).get("Contents", [])
         return [one["Key"] for one in found]
@@ -105,6 +116,23 @@ class Objects:
             Metadata=found["Metadata"],
             **({"CacheControl": found["CacheControl"]} if "CacheControl" in found else {}),
         )
+
+    def rot(self) -> None:
+        """Damage every stored rendition."""
+
+        def damaged(content: bytes) -> bytes:
+            return content[:-20] + bytes([content[-20] ^ 0x40]) + content[-19:]
+
+        for key in self._renditions():
+            self.damage(key, damaged)
+
+    def lose(self) -> None:
+        """Delete every stored rendition."""
+        for key in self._renditions():
+            self.remove(key)
+
+    def _renditions(self) -> list[str]:
+        return [key for key in self.names() if key.startswith("resized/")]
 
 
 def client(endpoint: str) -> Any:  # noqa: ANN401 - it has no types

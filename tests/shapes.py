@@ -8,12 +8,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from tests.expected import Imposed
     from tests.s3 import Objects
 
 
@@ -24,10 +27,28 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+    cache: str = ""
+    """Cache-Status, without our name."""
 
 
 class Shape(Protocol):
     """What every shape can do for a scenario."""
+
+    imposed: Sequence[Imposed]
+    """What its platform answers otherwise."""
+
+    @property
+    def key_id(self) -> str:
+        """The name of the public key that signatures are verified by."""
+        ...
+
+    def now_s(self) -> float:
+        """The time by its clock, in seconds of the epoch."""
+        ...
+
+    def wait(self, duration_s: float) -> None:
+        """Let time pass, where the clock is set by hand."""
+        ...
 
     def put(self, key: str, original: bytes) -> None:
         """Put or replace an original; when it returns, no old picture may be answered."""
@@ -65,6 +86,10 @@ class OneMachine:
     folder: Path
     renditions: Path
     settings: dict[str, object] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+    """Of its environment, beside those of the settings."""
+    imposed: Sequence[Imposed] = ()
+    key_id: str = "K1"
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +104,7 @@ class OneMachine:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "galerly_cdn", "serve", *arguments, "--port", "0", "--admin-port", "0"],
             stdout=subprocess.PIPE,
-            env={**os.environ, **variables},
+            env={**os.environ, **variables, **self.variables},
         )
         self.port = self._announced("galerly-cdn serves ")
         self.admin_port = self._announced("galerly-cdn is administered at ")
@@ -93,6 +118,12 @@ class OneMachine:
             self.process.communicate()
             raise RuntimeError(f"it did not start; exit {self.process.returncode}, last words {line!r}")
         return int(line.rpartition(":")[2].strip().strip("/"))
+
+    def now_s(self) -> float:
+        return time.time()
+
+    def wait(self, duration_s: float) -> None:
+        raise NotImplementedError(f"nothing here takes {duration_s} s")
 
     def put(self, key: str, original: bytes) -> None:
         file = self.folder / key
@@ -130,10 +161,10 @@ class OneMachine:
         return [json.loads(line) for line in output.splitlines()]
 
     def request(self, method: str, path: str, headers: dict[str, str]) -> Answer:
-        return _ask(self.port, method, path, headers)
+        return ask(self.port, method, path, headers)
 
     def administer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
-        return _ask(self.admin_port, method, path, {"Content-Length": str(len(body)), **headers}, body)
+        return ask(self.admin_port, method, path, {"Content-Length": str(len(body)), **headers}, body)
 
 
 @dataclass
@@ -168,30 +199,23 @@ class OverS3(OneMachine):
         self.objects.remove(f"originals/{key}")
 
     def rot(self) -> None:
-        def damaged(content: bytes) -> bytes:
-            return content[:-20] + bytes([content[-20] ^ 0x40]) + content[-19:]
-
-        for key in self._renditions():
-            self.objects.damage(key, damaged)
+        self.objects.rot()
 
     def lose(self) -> None:
-        for key in self._renditions():
-            self.objects.remove(key)
-
-    def _renditions(self) -> list[str]:
-        return [key for key in self.objects.names() if key.startswith("resized/")]
+        self.objects.lose()
 
 
-def _ask(port: int, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer:
+def ask(port: int, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer:
     """One request on a connection of its own, with no header that it was not told."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
-        connection.putrequest(method, path, skip_accept_encoding=True)
+        connection.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
         for name, value in headers.items():
             connection.putheader(name, value)
         connection.endheaders(body or None)
         response = connection.getresponse()
         told = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, told, response.read())
+        cache = told.get("cache-status", "").removeprefix("galerly-cdn; ")
+        return Answer(response.status, told, response.read(), cache)
     finally:
         connection.close()

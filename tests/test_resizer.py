@@ -364,3 +364,25 @@ async def test_a_private_picture_that_fits_is_told_as_it_is_stored(
     """CloudFront keeps it behind the signature; the viewer function tells the viewer `private`."""
     found = await functions.ask(url.format_stored(target("800x600", form), KEY), x_galerly_private="1")
     assert (found.status, found.headers["cache-control"]) == (200, IMMUTABLE)
+
+
+@pytest.mark.parametrize("key", [KEY, "g/none.jpg"])
+@pytest.mark.parametrize("marks", [{}, {"x_galerly_private": "1"}])
+async def test_who_may_embed_an_answer_is_left_to_cloudfront(
+    functions: Functions, key: str, marks: dict[str, str]
+) -> None:
+    """Of what S3 hands out its policies say so too, and nothing for a private gallery's."""
+    found = await functions.ask(url.format_stored(WEBP, key), **marks)
+    told = {"access-control-allow-origin", "cross-origin-resource-policy", "timing-allow-origin"}
+    assert not told & found.headers.keys()
+
+
+async def test_an_error_behind_a_signature_is_kept_by_nobody(functions: Functions) -> None:
+    missing = url.format_stored(WEBP, "g/none.jpg")
+    assert (await functions.ask(missing)).headers["cache-control"] == "public, max-age=5"
+    private = await functions.ask(missing, x_galerly_private="1")
+    assert (private.status, private.code, private.headers["cache-control"]) == (
+        404,
+        "no-such-original",
+        "no-store",
+    )

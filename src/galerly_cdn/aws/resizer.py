@@ -23,7 +23,7 @@ from galerly_cdn.errors import (
     StoreUnreachable,
     Unavailable,
 )
-from galerly_cdn.model import to_json
+from galerly_cdn.model import replaced, to_json
 from galerly_cdn.origin import Wanted
 from galerly_cdn.telemetry import AccessRecord, printable
 from galerly_cdn.url import AllowList
@@ -71,7 +71,10 @@ class Resizer:
         monotonic: Callable[[], float],
         tell: Callable[[bytes], None],
     ) -> None:
-        self._settings = stores.settings
+        # S3 says nothing of who may embed a picture: CloudFront's headers policies do, of either's answers.
+        self._settings = replaced(
+            stores.settings, allow_origin="", timing_allow_origin="", resource_policy=""
+        )
         self._originals = stores.originals
         self._renditions = stores.renditions
         self._origin = origin
@@ -154,7 +157,8 @@ class Resizer:
 
     def _failure(self, visit: Visit, error: GalerlyError) -> Response:
         visit.error = error
-        return deliver.failure(error, visit.request_id, self._settings)
+        is_private = visit.asked is not None and visit.asked.is_private
+        return deliver.failure(error, visit.request_id, self._settings, is_private=is_private)
 
     def _record(self, visit: Visit, response: Response, started_s: float) -> AccessRecord:
         asked, error, target = visit.asked, visit.error, visit.target
