@@ -379,6 +379,15 @@ def test_a_signal_ends_it_and_nothing_is_left(
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
+def test_without_its_extra_it_says_what_to_install(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "local_cloudfront", None)
+    told = CliRunner().invoke(main, ["aws", "local", str(photographs)])
+    assert told.exit_code == 1
+    assert "galerly-cdn[aws]" in told.stderr
+
+
 def test_a_port_that_is_taken_is_an_error_of_one_line(photographs: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
     from local_cloudfront.chain import Chain
 
-HOST = "127.0.0.1"
 _BUCKET = "galerly-local"
 _NOWHERE = "http://s3.localhost"
 """What requests to S3 are signed for where no server has an address."""
@@ -97,11 +96,11 @@ async def start(
             record=lambda one: lines(json.dumps(one)),
         ) as running,
         _delivering(running),
-        server.listening(running.cloud.edge, HOST, laptop.port, scheme="https") as port,
+        server.listening(running.cloud.edge, listener.HOST, laptop.port, scheme="https") as port,
     ):
         for function in running.functions.values():
             function.tell = lines
-        address = f"http://{HOST}:{port}"
+        address = f"http://{listener.HOST}:{port}"
         yield Running(
             address,
             _first(address, found, laptop.settings),
