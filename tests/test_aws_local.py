@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,13 @@ import pytest
 from botocore.credentials import Credentials
 from click.testing import CliRunner
 
+from galerly_cdn import keyring
 from galerly_cdn.cli import main
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import SettingsError, StoreUnreachable
+from galerly_cdn.grant import Grant
 from galerly_cdn.model import Format, replaced
+from galerly_cdn.signing import Signer
 from galerly_cdn.store import Stored
 from galerly_cdn.store.shelf import FolderRenditions
 from local_cloudfront import app, gateway, laptop
@@ -124,6 +128,24 @@ async def test_a_replaced_photograph_is_the_new_one_after_the_command(asked: Lap
     assert "200 Miss" in told
     assert new.status_code == 200
     assert new.content != old.content
+
+
+async def test_a_private_gallery_is_for_those_who_sign_by_cloudfront_s_name_of_the_key(
+    asked: Laptop, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").mkdir()
+    key_id, _, secret = keyring.create(tmp_path / "keys", ecdsa=True)
+    settings = Settings(private_prefixes=("/",), public_keys=str(tmp_path / "keys"))
+    pem = secret.read_bytes()
+    secret.unlink()
+    async with started(replaced(asked, settings=settings), []) as (running, viewer):
+        assert running.first == ""
+        address = running.address.replace("http:", "https:") + PATH
+        grant = Grant(resource=address, expires_s=int(time.time()) + 600)
+        signed = Signer(running.keys[key_id], pem).url(address, grant)
+        found = await viewer.get(signed.replace("https:", "http:"))
+        assert (found.status_code, found.headers["cache-control"]) == (200, "private, max-age=3600")
+        assert (await viewer.get(PATH)).status_code == 403
 
 
 async def test_nothing_is_told_where_the_settings_ask_for_silence(asked: Laptop) -> None:
@@ -355,6 +377,15 @@ def test_a_signal_ends_it_and_nothing_is_left(
     assert (process.returncode, stderr) == (0, "")
     assert not any(Path(f"/proc/{one}").exists() for one in started)
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_without_its_extra_it_says_what_to_install(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "local_cloudfront", None)
+    told = CliRunner().invoke(main, ["aws", "local", str(photographs)])
+    assert told.exit_code == 1
+    assert "galerly-cdn[aws]" in told.stderr
 
 
 def test_a_port_that_is_taken_is_an_error_of_one_line(photographs: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,7 +23,6 @@ from tests.jobs import target
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
-    from pathlib import Path
 
     from local_cloudfront.viewer import Answer
     from tests import s3
@@ -205,6 +205,12 @@ async def test_a_fault_has_its_status_and_is_forgotten(whole: Whole, name: str) 
     healed = await whole.ask(PATH)
     assert (healed.status, result(healed)) == (200, "Miss"), healed
     assert result(await whole.ask(PATH)) == "Hit"
+
+
+def test_the_guide_tells_what_a_viewer_gets() -> None:
+    told = (Path(__file__).parents[1] / "docs/aws.md").read_text("utf-8")
+    rows = [f"| {name} | {one.status} | {one.kept_s} |\n" for name, one in FAULTS.items()]
+    assert "|---|---|---|\n" + "".join(rows) + "\n" in told
 
 
 async def test_a_function_that_dies_costs_one_environment_and_no_other_picture(

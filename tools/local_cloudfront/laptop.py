@@ -20,21 +20,22 @@ from galerly_cdn.aws import template
 from galerly_cdn.config import Settings
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.model import Value
+from galerly_cdn.private import folders
 from galerly_cdn.store.folder import FolderOriginals
 from galerly_cdn.url import checked_key, format_key
 from local_cloudfront import chain, gateway, listener, server
+from local_cloudfront import template as cloudformation
 from local_cloudfront.access import Identity
 from local_cloudfront.app import Deployment
 from local_cloudfront.folder import media_type
 from local_cloudfront.notification import Notifications
-from local_cloudfront.stack import REGION
+from local_cloudfront.stack import REGION, Stack
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from local_cloudfront.chain import Chain
 
-HOST = "127.0.0.1"
 _BUCKET = "galerly-local"
 _NOWHERE = "http://s3.localhost"
 """What requests to S3 are signed for where no server has an address."""
@@ -56,11 +57,15 @@ class Laptop(Value, frozen=True, kw_only=True):
 
 
 class Running(Value, frozen=True):
-    """Where it is. `variables` lead commands to the store; `first` is empty if there is no photograph."""
+    """Where it is. `variables` lead commands to the store; `first` is empty if no photograph is public.
+
+    `keys` are CloudFront's names of public keys, by ours: addresses are signed by the former.
+    """
 
     address: str
     first: str
     variables: dict[str, str]
+    keys: dict[str, str]
 
 
 @contextlib.asynccontextmanager
@@ -91,13 +96,17 @@ async def start(
             record=lambda one: lines(json.dumps(one)),
         ) as running,
         _delivering(running),
-        server.listening(running.cloud.edge, HOST, laptop.port, scheme="https") as port,
+        server.listening(running.cloud.edge, listener.HOST, laptop.port, scheme="https") as port,
     ):
         for function in running.functions.values():
             function.tell = lines
-        address = f"http://{HOST}:{port}"
-        example = f"{address}/resize/{_SIZE}/{format_key(next(iter(found)))}" if found else ""
-        yield Running(address, example, _variables(address, deployment, running))
+        address = f"http://{listener.HOST}:{port}"
+        yield Running(
+            address,
+            _first(address, found, laptop.settings),
+            _variables(address, deployment, running),
+            _keys(deployment, laptop.settings),
+        )
 
 
 @contextlib.asynccontextmanager
@@ -162,6 +171,18 @@ def _deployment(laptop: Laptop, identity: Identity, endpoint: str, folder: str =
         identity=identity,
         folder=folder,
     )
+
+
+def _first(address: str, found: Iterable[str], settings: Settings) -> str:
+    """The address of the first picture that anybody may see."""
+    private = folders(settings.private_prefixes)
+    public = (key for key in found if not key.startswith(private))
+    return next((f"{address}/resize/{_SIZE}/{format_key(key)}" for key in public), "")
+
+
+def _keys(deployment: Deployment, settings: Settings) -> dict[str, str]:
+    stack = Stack(cloudformation.read(deployment.template), deployment.parameters)
+    return {one.id: stack.identity(one.name) for one in template.keys(settings)}
 
 
 def _variables(address: str, deployment: Deployment, running: Chain) -> dict[str, str]:

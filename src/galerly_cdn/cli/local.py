@@ -95,6 +95,9 @@ def _announce(running: Running, program: str | None) -> None:
             "         Not shown: that an S3 server takes them, and what it makes of concurrent writes."
         )
         click.echo(f"         With versitygw it is: {gateway.INSTALL}")
+    for own, name in running.keys.items():
+        click.echo(f"signing  https://{running.address.partition('://')[2]}/… by a copy of {own}.private.pem")
+        click.echo(f"         that is called {name}.private.pem; what is signed is then asked by http://")
     click.echo("\nFor galerly-cdn upload, ls, warm, inspect, purge and rm, in another terminal:")
     for name, value in running.variables.items():
         click.echo(f"export {name}={shlex.quote(value)}")
