@@ -20,6 +20,7 @@ DISTRIBUTION = local.planned().distribution
 POLICY = DISTRIBUTION.behaviors[0].cache
 ERRORS = DISTRIBUTION.error_ttls_s
 ONE_SECOND = replaced(POLICY, min_ttl_s=1.0)
+A_DAY = replaced(POLICY, default_ttl_s=86_400.0)
 NOW_S = 1_800_000_000.0
 KEY = Key("/resized/800x600/a.jpg", "", ())
 HEAD = replaced(KEY, method="HEAD")
@@ -33,7 +34,8 @@ HEAD = replaced(KEY, method="HEAD")
         (200, {"cache-control": "max-age=60, s-maxage=5"}, POLICY, 5),
         (200, {"cache-control": "MAX-AGE=60"}, POLICY, 60),
         (200, {"cache-control": "max-age=99999999"}, POLICY, 31_536_000),
-        (200, {}, POLICY, 86_400),
+        (200, {}, POLICY, 0),
+        (200, {}, A_DAY, 86_400),
         (200, {"expires": "Fri, 15 Jan 2027 08:01:00 GMT"}, POLICY, 60),
         (200, {"expires": "Fri, 15 Jan 2027 07:00:00 GMT"}, POLICY, 0),
         (200, {"expires": "0"}, POLICY, 0),
