@@ -358,9 +358,10 @@ def children(pid: int) -> list[int]:
     return found + [one for child in found for one in children(child)]
 
 
+@pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_and_nothing_is_left(
-    process: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
+    process: subprocess.Popen[str], tmp_path: Path, number: signal.Signals, times: int
 ) -> None:
     assert process.stdout
     told: dict[str, Any] = {}
@@ -372,7 +373,8 @@ def test_a_signal_ends_it_and_nothing_is_left(
     assert httpx.get(told["try"]).status_code == 200
     started = children(process.pid)
     assert len(started) >= 2  # Node, the resizer
-    os.killpg(process.pid, number)  # as a terminal does
+    for _ in range(times):
+        os.killpg(process.pid, number)  # as a terminal does, and whoever wraps the command beside it
     _, stderr = process.communicate()
     assert (process.returncode, stderr) == (0, "")
     assert not any(Path(f"/proc/{one}").exists() for one in started)

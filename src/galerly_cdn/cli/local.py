@@ -57,7 +57,7 @@ def local(photographs: Path, port: int, prewarm: str, file: Path | None) -> None
 
 
 async def _serve(laptop: Laptop) -> None:
-    """Until a signal; a second one ends at once."""
+    """Until a signal. More of them, from whatever wraps the command, do not cut the clearing up short."""
     import asyncio
     import contextlib
     import signal
@@ -66,14 +66,12 @@ async def _serve(laptop: Laptop) -> None:
 
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None  # noqa: S101 - for the type checker
-    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
     def stop() -> None:
-        task.cancel()
-        for number in numbers:
-            loop.remove_signal_handler(number)
+        if not task.cancelling():
+            task.cancel()
 
-    for number in numbers:
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     with contextlib.suppress(asyncio.CancelledError):
         async with laptops.start(laptop, _progress, click.echo) as running:
