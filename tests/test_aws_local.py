@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -390,10 +391,15 @@ def test_without_its_extra_it_says_what_to_install(
     assert "galerly-cdn[aws]" in told.stderr
 
 
-def test_a_port_that_is_taken_is_an_error_of_one_line(photographs: Path) -> None:
+def test_a_port_that_is_taken_is_an_error_of_one_line_before_anything_is_copied(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "find", lambda: "/bin/false")
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        told = CliRunner().invoke(main, ["aws", "local", str(photographs), "--port", port])
-    assert told.exit_code == 1
-    assert told.stderr.count("\n") == 1
-    assert "address already in use" in told.stderr
+        port = taken.getsockname()[1]
+        told = CliRunner().invoke(main, ["aws", "local", str(photographs), "--port", str(port)])
+    assert told.exit_code == 2  # as `serve` says it
+    assert (
+        told.stderr
+        == f"galerly-cdn: port: cannot listen on 127.0.0.1:{port}: {os.strerror(errno.EADDRINUSE)}\n"
+    )

@@ -9,8 +9,10 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import os
 import secrets
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,6 +84,7 @@ async def start(
         raise SettingsError(["awslambdaric: needed, on Linux: pip install 'galerly-cdn[aws]'"])
     if laptop.prewarms and laptop.program is None:
         raise SettingsError([f"prewarming needs an S3 server, versitygw: {gateway.INSTALL}"])
+    _check_port(laptop.port)
     root = Path(laptop.photographs)
     found = await _listed(root)
     lines = tell if laptop.settings.access_log else lambda _: None
@@ -147,6 +150,15 @@ async def _deployed(
 def _lend(photographs: str, scratch: str) -> None:
     """Make a store of which the folder is a part."""
     Path(scratch, "originals").symlink_to(Path(photographs).absolute())
+
+
+def _check_port(port: int) -> None:
+    """Raises `SettingsError` for one that is taken, before anything is copied."""
+    try:
+        socket.create_server((listener.HOST, port)).close()
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise SettingsError([f"port: cannot listen on {listener.HOST}:{port}: {reason}"]) from error
 
 
 def _check_room(found: dict[str, Path], scratch: str) -> None:
