@@ -5,15 +5,16 @@ Viewers, who may be hostile, come in by `server`. Here come AWS's own clients, a
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import h11
 
+from local_cloudfront.connections import accepting
 from local_cloudfront.exchange import OriginRequest
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator
 
     from local_cloudfront.access import Asked
@@ -26,28 +27,13 @@ _CHUNK_BYTES = 65_536
 @asynccontextmanager
 async def listening(asked: Asked, port: int = 0) -> AsyncIterator[str]:
     """Have `asked` answer until the block ends; the address is told, with a free port for 0."""
-    open_ones: set[asyncio.Task[None]] = set()
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - for the type checker
-        open_ones.add(task)
-        try:
-            with suppress(ConnectionError, h11.ProtocolError, asyncio.CancelledError):
-                await _Connection(asked, reader, writer).run()
-        finally:
-            open_ones.discard(task)
-            writer.close()
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(h11.ProtocolError):
+            await _Connection(asked, reader, writer).run()
 
-    server = await asyncio.start_server(accept, HOST, port)
-    try:
-        yield f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for one in open_ones:
-            one.cancel()
-        await asyncio.gather(*open_ones, return_exceptions=True)
-        await server.wait_closed()
+    async with accepting(serve, HOST, port) as chosen:
+        yield f"http://{HOST}:{chosen}"
 
 
 class _Connection:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import h11
 
+from local_cloudfront.connections import accepting
 from local_cloudfront.viewer import Answer, Request, error
 
 if TYPE_CHECKING:
@@ -30,28 +31,12 @@ async def listening(
 
     `scheme` is what viewers are taken to speak: `https` without a certificate spares a laptop the warnings.
     """
-    open_ones: set[asyncio.Task[None]] = set()
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - for the type checker
-        open_ones.add(task)
-        try:
-            with suppress(ConnectionError, asyncio.CancelledError):
-                await _Connection(edge, scheme, reader, writer).run()
-        finally:
-            open_ones.discard(task)
-            writer.close()
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _Connection(edge, scheme, reader, writer).run()
 
-    server = await asyncio.start_server(accept, host, port, ssl=certificate)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for one in open_ones:
-            one.cancel()
-        await asyncio.gather(*open_ones, return_exceptions=True)
-        await server.wait_closed()
+    async with accepting(serve, host, port, certificate) as chosen:
+        yield chosen
 
 
 class _Connection:
