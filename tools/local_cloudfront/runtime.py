@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.model import Value
+from local_cloudfront import listener
+from local_cloudfront.exchange import OriginResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from local_cloudfront.exchange import OriginRequest
 
 MAX_PAYLOAD_BYTES = 6 * 1024 * 1024
 """Lambda quota: a buffered response, as the JSON that it travels as."""
@@ -142,8 +146,8 @@ class _Environment:
         self._events: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         self._ready = asyncio.Event()
         self._result: asyncio.Future[Any] | None = None
-        self._tasks: list[asyncio.Task[Any]] = []
-        self._server: asyncio.Server | None = None
+        self._api = contextlib.AsyncExitStack()
+        self._reading: asyncio.Task[None] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self.is_alive = True
 
@@ -156,20 +160,19 @@ class _Environment:
 
     async def start(self) -> None:
         """Return when the process asks for its first event. Raises `Crashed`."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1")
-        host, port = self._server.sockets[0].getsockname()
+        address = await self._api.enter_async_context(listener.listening(self))
         self._process = await asyncio.create_subprocess_exec(
             self._function.python,
             *("-m", "awslambdaric", self._function.handler),
             cwd=self._function.root,
-            env=_variables(self._function, f"{host}:{port}"),
+            env=_variables(self._function, address.removeprefix("http://")),
             start_new_session=True,  # Ctrl-C is for whoever runs us
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             limit=_MAX_LINE_BYTES,
         )
-        self._tasks.append(asyncio.create_task(self._read_log(self._process)))
+        self._reading = asyncio.create_task(self._read_log(self._process))
         try:
             async with asyncio.timeout(_MAX_INIT_S):
                 await self._until(self._ready.wait())
@@ -187,11 +190,10 @@ class _Environment:
         self.kill()
         if self._process is not None:
             await self._process.wait()
-        if self._server is not None:
-            self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._api.aclose()
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
 
     def peak_bytes(self) -> int:
         """The most memory the process has held; 0 where it cannot be told any more."""
@@ -205,6 +207,7 @@ class _Environment:
     async def _until(self, awaited: Any) -> Any:  # noqa: ANN401 - an event or a future
         """What is awaited, unless the process ends first. Raises `Crashed` then."""
         assert self._process is not None  # noqa: S101 - for the type checker
+        assert self._reading is not None  # noqa: S101 - likewise
         wanted = asyncio.ensure_future(awaited)
         ended = asyncio.ensure_future(self._process.wait())
         try:
@@ -212,7 +215,7 @@ class _Environment:
             if wanted.done():
                 return wanted.result()
             self.is_alive = False
-            await asyncio.gather(*self._tasks[:1])  # its last words
+            await self._reading  # its last words
             raise Crashed(f"exit {self._process.returncode}: {self._last}")
         except asyncio.CancelledError:
             self.kill()  # what it is at must not become the answer to another event
@@ -227,46 +230,24 @@ class _Environment:
             self._last = line.decode("utf-8", "replace").rstrip("\n")
             self._log(self._last)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - for the type checker
-        self._tasks.append(task)
-        ends = (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError)
-        with contextlib.suppress(*ends), contextlib.closing(writer):
-            while True:
-                await self._exchange(reader, writer)
-
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One request of the runtime client. It is AWS's, and speaks plain HTTP/1.1 with lengths."""
-        first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
-        method, path, _ = first.split(" ")
-        told = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        if "expect" in told:  # curl asks before it sends more than a megabyte
-            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        body = await reader.readexactly(int(told.get("content-length", 0)))
-        status, headers, answer = await self._answered(method, path.removeprefix(_API), body)
-        headers["Content-Length"] = str(len(answer))
-        lines = [f"HTTP/1.1 {status} -", *(f"{name}: {value}" for name, value in headers.items())]
-        writer.write("\r\n".join([*lines, "", ""]).encode() + answer)
-        await writer.drain()
-
-    async def _answered(self, method: str, path: str, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        if method == "GET" and path == "/invocation/next":
+    async def answer(self, request: OriginRequest) -> OriginResponse:
+        """The Runtime API's answer to the runtime client."""
+        path, body = request.raw_path.removeprefix(_API), request.body
+        if request.method == "GET" and path == "/invocation/next":
             self._ready.set()
             return await self._next()
-        if path == "/init/error":
-            return 202, {}, b""
         if path.endswith("/error"):
-            self._settle(FunctionFailed(body.decode("utf-8", "replace")))
+            if path != "/init/error":
+                self._settle(FunctionFailed(body.decode("utf-8", "replace")))
         elif len(body) > MAX_PAYLOAD_BYTES:
             told = {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": f"{len(body)} bytes"}
             self._settle(FunctionFailed(json.dumps(told)))
-            return 413, {}, json.dumps(told).encode()
+            return OriginResponse(413, {}, json.dumps(told).encode())
         else:
             self._settle(json.loads(body))
-        return 202, {}, b""
+        return OriginResponse(202, {}, b"")
 
-    async def _next(self) -> tuple[int, dict[str, str], bytes]:
+    async def _next(self) -> OriginResponse:
         event = await self._events.get()
         deadline_s = time.time() + self._function.timeout_s  # noqa: TID251 - a deadline is told as a date
         headers = {
@@ -275,7 +256,7 @@ class _Environment:
             "Lambda-Runtime-Deadline-Ms": str(int(deadline_s * 1000)),
             "Lambda-Runtime-Invoked-Function-Arn": f"arn:aws:lambda:::function:{self._function.name}",
         }
-        return 200, headers, json.dumps(event).encode()
+        return OriginResponse(200, headers, json.dumps(event).encode())
 
     def _settle(self, result: object) -> None:
         if self._result is None or self._result.done():
