@@ -79,21 +79,21 @@ def _provided(tool: str) -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _credentials_of_all() -> Iterator[None]:
-    """Those of the servers, before any fixture that sets them for a while and takes them away again."""
+def _credentials() -> Iterator[None]:
+    """Those of the servers, for all tests: a test that is to have none takes them away for itself."""
     with s3.credentials():
         yield
 
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[s3.S3Server]:
-    with s3.credentials(), s3.moto() as server:
+    with s3.moto() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3Server]:
-    with s3.credentials(), s3.versitygw(tmp_path_factory.mktemp("versitygw")) as server:
+    with s3.versitygw(tmp_path_factory.mktemp("versitygw")) as server:
         yield server
 
 

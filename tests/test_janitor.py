@@ -22,7 +22,6 @@ from tests import pictures
 from tests.fake_s3 import Fault, fake_s3
 from tests.functions import Functions, change, function, request, running
 from tests.jobs import target
-from tests.s3 import credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,12 +34,6 @@ KEY = "g/a b.jpg"
 OTHER = "g/a b.jpg.2"
 AGAIN = "g/again.jpg"
 PICTURES = [target("800x600"), target("800x600", Format.WEBP), target("150x150", Format.PNG)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _credentials() -> Iterator[None]:
-    with credentials():
-        yield
 
 
 class Cleaning:

@@ -19,20 +19,13 @@ from galerly_cdn.errors import (
 )
 from tests.fake_s3 import FakeS3, Fault, fake_s3
 from tests.functions import Functions, change
-from tests.s3 import credentials
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from tests.s3 import Objects
 
 KEY = "g/a b+ü%2B.jpg"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _credentials() -> Iterator[None]:
-    with credentials():
-        yield
 
 
 @pytest.fixture

@@ -37,11 +37,10 @@ from galerly_cdn.store.remote.renditions import RemoteRenditions
 from galerly_cdn.store.remote.retries import Retries
 from tests import certificates
 from tests.fake_s3 import FakeS3, Fault, Request, fake_s3
-from tests.s3 import credentials
 from tests.shelves import TARGET, Counted, made
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
     from galerly_cdn.store import WritableOriginals
 
@@ -60,11 +59,9 @@ class Clock:
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bucket_module, "_BACKOFF_S", 0.001)
     monkeypatch.setattr(retries_module, "_BACKOFF_S", 0.001)
-    with credentials():
-        yield
 
 
 @pytest.fixture

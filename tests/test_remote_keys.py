@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from galerly_cdn.model import Format, Record, Rendition, Size, Target
 from tests.fake_s3 import fake_s3
-from tests.s3 import credentials
 
 if TYPE_CHECKING:
     from tests.s3 import Objects
@@ -136,11 +135,10 @@ async def test_a_folders_marker_is_no_original(bucket: Objects) -> None:
 
 
 async def test_a_delete_is_a_request_that_every_server_knows() -> None:
-    with credentials():
-        async with fake_s3() as fake:
-            fake.put("originals/a", b"photograph")
-            from galerly_cdn.store.remote.bucket import Bucket
+    async with fake_s3() as fake:
+        fake.put("originals/a", b"photograph")
+        from galerly_cdn.store.remote.bucket import Bucket
 
-            bucket = Bucket("s3://bucket/originals", fake.settings(), lambda: 0.0, lambda _event: None)
-            await bucket.delete("a")
-            assert [one.method for one in fake.requests] == ["DELETE"]
+        bucket = Bucket("s3://bucket/originals", fake.settings(), lambda: 0.0, lambda _event: None)
+        await bucket.delete("a")
+        assert [one.method for one in fake.requests] == ["DELETE"]

@@ -13,21 +13,14 @@ import pytest
 
 from tests import pictures
 from tests.fake_s3 import FakeS3, Fault, fake_s3
-from tests.s3 import credentials
 from tests.shapes import Answer, OneMachine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
 WARM, COLD = "/resize/tiny/g/warm.jpg", "/resize/tiny/g/cold-{}.jpg"
 STALE = "store-unreachable"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _credentials() -> Iterator[None]:
-    with credentials():
-        yield
 
 
 @pytest.fixture

@@ -18,10 +18,9 @@ from galerly_cdn.url import AllowList, PictureRequest
 from tests.fake_s3 import FakeS3, Fault, fake_s3
 from tests.functions import Functions, answer, request
 from tests.jobs import target
-from tests.s3 import credentials
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from tests.s3 import Objects
 
@@ -40,12 +39,6 @@ def functions(bucket: Objects) -> Functions:
     """Over a bucket with one original."""
     bucket.put(f"originals/{KEY}", b"an original")
     return Functions(bucket.settings())
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _credentials() -> Iterator[None]:
-    with credentials():
-        yield
 
 
 @pytest.fixture
