@@ -12,14 +12,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import botocore.session
 from botocore.credentials import Credentials
 from botocore.exceptions import BotoCoreError, ClientError
 
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.model import Value
 from galerly_cdn.render import process
-from local_cloudfront import app, events, listener
+from local_cloudfront import app, events, gateway, listener
 from local_cloudfront.control import Control
 from local_cloudfront.function_url import FunctionUrl
 from local_cloudfront.guard import Guard
@@ -167,13 +166,7 @@ def _prepare(own: GuardedBucket, deployment: Deployment) -> None:
     """
     if deployment.folder or not own.keeps_versions:
         return
-    client = botocore.session.Session().create_client(
-        "s3",
-        endpoint_url=deployment.s3_endpoint,
-        aws_access_key_id=deployment.identity.access_key,
-        aws_secret_access_key=deployment.identity.secret_key,
-        region_name=REGION,
-    )
+    client = gateway.client(deployment.s3_endpoint, deployment.identity)
     try:
         client.put_bucket_versioning(Bucket=own.name, VersioningConfiguration={"Status": "Enabled"})
     except (BotoCoreError, ClientError) as error:

@@ -86,15 +86,14 @@ async def put(
 
     Raises `StoreRefused`.
     """
-    client = _client(endpoint, identity)
+    s3 = client(endpoint, identity)
     loop = asyncio.get_running_loop()
     pool = ThreadPoolExecutor(_PARALLEL)
     try:
         with session.told(StoreRefused):
-            await loop.run_in_executor(pool, functools.partial(client.create_bucket, Bucket=bucket))
+            await loop.run_in_executor(pool, functools.partial(s3.create_bucket, Bucket=bucket))
             works = [
-                loop.run_in_executor(pool, _put, client, bucket, key, file)
-                for key, file in photographs.items()
+                loop.run_in_executor(pool, _put, s3, bucket, key, file) for key, file in photographs.items()
             ]
             for done, work in enumerate(asyncio.as_completed(works), 1):
                 await work
@@ -103,12 +102,13 @@ async def put(
         pool.shutdown(cancel_futures=True)
 
 
-def _put(client: Any, bucket: str, key: str, file: Path) -> None:  # noqa: ANN401 - it has no types
+def _put(s3: Any, bucket: str, key: str, file: Path) -> None:  # noqa: ANN401 - it has no types
     with file.open("rb") as body:
-        client.put_object(Bucket=bucket, Key=key, Body=body, ContentType=media_type(key))
+        s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=media_type(key))
 
 
-def _client(endpoint: str, identity: Identity) -> Any:  # noqa: ANN401 - it has no types
+def client(endpoint: str, identity: Identity) -> Any:  # noqa: ANN401 - it has no types
+    """botocore's, for a server that names buckets in the path."""
     return botocore.session.Session().create_client(
         "s3",
         endpoint_url=endpoint,
