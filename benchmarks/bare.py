@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn import listener
-from galerly_cdn.config import Settings
+from galerly_cdn.server import serve
+from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -42,8 +42,8 @@ def main() -> None:
     def announce(address: str) -> None:
         print(address, flush=True)
 
-    bare = listener.Listener(application=application(body), host="127.0.0.1", port=0, on_ready=announce)
-    listener.run(listener.serve(bare, settings=Settings()))
+    bare = serve.Listener(application=application(body), host="127.0.0.1", port=0, on_ready=announce)
+    serve.run(serve.serve(bare, settings=Settings()))
 
 
 if __name__ == "__main__":

@@ -23,15 +23,16 @@ from benchmarks import photographs
 from benchmarks.cold_start import megapixels, photograph
 from benchmarks.report import Report
 from benchmarks.sampling import spread
-from local_cloudfront import server
-from tests import gated, s3
+from galerly_cdn.aws_local import viewer_server
+from tests.support import gated_stack
+from tests.support import s3_servers as s3
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from local_cloudfront.access import Asked
-    from local_cloudfront.exchange import OriginRequest, OriginResponse
-    from tests.gated import Whole
+    from galerly_cdn.aws_local.cloudfront.origin_access_control import Asked
+    from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
+    from tests.support.gated_stack import Whole
 
 FIRST_S = 0.5
 """From the first byte of the request to the last of the picture, by a resizer that runs."""
@@ -117,8 +118,8 @@ class Viewer:
 async def viewing(bucket: s3.Objects) -> AsyncIterator[Viewer]:
     """A chain over a bucket, and its viewer at the other end of a connection."""
     async with (
-        gated.whole(bucket) as whole,
-        server.listening(whole.chain.cloud.edge, "127.0.0.1", 0, scheme="https") as port,
+        gated_stack.whole(bucket) as whole,
+        viewer_server.listening(whole.chain.cloud.edge, "127.0.0.1", 0, scheme="https") as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,
     ):
         doors = {name: Timed(door._inner) for name, door in whole.chain.cloud.faults.items()}

@@ -20,8 +20,8 @@ import pyvips
 from benchmarks import photographs
 from benchmarks.report import Report
 from benchmarks.sampling import spread
-from tests import s3
-from tests.functions import MEMORY_MB, answer, change, function, request, running, variables
+from tests.support import s3_servers
+from tests.support.lambda_functions import MEMORY_MB, answer, change, function, request, running, variables
 
 INIT_S = 0.8
 OURS_S = 0.15
@@ -31,7 +31,7 @@ import time
 began_s = time.perf_counter()
 import pyvips
 pyvips_s = time.perf_counter() - began_s
-import galerly_cdn.aws.lambda_resizer
+import galerly_cdn.aws.functions.resizer_handler
 print(pyvips_s, time.perf_counter() - began_s - pyvips_s)
 """
 
@@ -44,7 +44,7 @@ class Start(NamedTuple):
     warm_s: float
 
 
-def imports(bucket: s3.Objects) -> tuple[float, float]:
+def imports(bucket: s3_servers.Objects) -> tuple[float, float]:
     """Seconds that importing pyvips takes, and everything else up to the handler."""
     told = subprocess.run(
         [sys.executable, "-c", _IMPORTS],
@@ -57,7 +57,7 @@ def imports(bucket: s3.Objects) -> tuple[float, float]:
     return pyvips_s, ours_s
 
 
-async def start(bucket: s3.Objects) -> Start:
+async def start(bucket: s3_servers.Objects) -> Start:
     """A cold start and two pictures of 800x600."""
     async with running(function("resizer", bucket.settings())) as runtime:
         seconds = []
@@ -70,7 +70,7 @@ async def start(bucket: s3.Objects) -> Start:
         return Start(runtime.inits_s[0], *seconds)
 
 
-async def peak_mb(name: str, bucket: s3.Objects, event: dict[str, object]) -> float:
+async def peak_mb(name: str, bucket: s3_servers.Objects, event: dict[str, object]) -> float:
     """The most memory that a fresh function held for one event."""
     async with running(function(name, bucket.settings())) as runtime:
         result = await runtime.invoke(event)
@@ -98,7 +98,7 @@ def enlarged(path: Path, made: Path) -> None:
     image.jpegsave(str(made), Q=90, subsample_mode="on", keep=0)
 
 
-async def starts(bucket: s3.Objects, rounds: int, size: str, report: Report) -> None:
+async def starts(bucket: s3_servers.Objects, rounds: int, size: str, report: Report) -> None:
     """How long until a picture is there."""
     began = [await start(bucket) for _ in range(rounds)]
     pyvips_s, ours_s = zip(*(imports(bucket) for _ in range(rounds)), strict=True)
@@ -115,7 +115,7 @@ async def starts(bucket: s3.Objects, rounds: int, size: str, report: Report) -> 
     report.table(["", "wall s (quartiles)", "target"], rows)
 
 
-async def peaks(bucket: s3.Objects, size: str, report: Report) -> None:
+async def peaks(bucket: s3_servers.Objects, size: str, report: Report) -> None:
     """How much memory one event takes."""
     rows = []
     for what, name, event in (
@@ -139,7 +139,11 @@ def main() -> int:
     report = Report(f"Cold start, {options.rounds} times")
     path = photograph(options.photographs)
     size = f"{megapixels(path):.0f} MP"
-    with TemporaryDirectory() as scratch, s3.credentials(), s3.versitygw(Path(scratch)) as server:
+    with (
+        TemporaryDirectory() as scratch,
+        s3_servers.credentials(),
+        s3_servers.versitygw(Path(scratch)) as server,
+    ):
         bucket = server.bucket()
         bucket.put("originals/large.jpg", path.read_bytes())
         made = Path(scratch, "largest.jpg")

@@ -23,8 +23,8 @@ from benchmarks.hit import ask
 from benchmarks.report import Report
 from benchmarks.sampling import interleave, percentile, ratios, spread
 from benchmarks.servers import Client, ask_all, galerly, galerly_over, picture
-from tests import s3
-from tests.fake_s3 import FakeS3, Fault, fake_s3
+from tests.support import s3_servers
+from tests.support.fake_s3 import FakeS3, Fault, fake_s3
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,7 +59,11 @@ class Phase(NamedTuple):
 def stages(root: Path, report: Report) -> None:
     """Where the time of a miss and of a hit goes."""
     keys = photographs.keys(root)
-    with s3.credentials(), TemporaryDirectory() as scratch, s3.versitygw(Path(scratch)) as server:
+    with (
+        s3_servers.credentials(),
+        TemporaryDirectory() as scratch,
+        s3_servers.versitygw(Path(scratch)) as server,
+    ):
         bucket = server.bucket()
         for key in keys:
             bucket.put(f"originals/{key}", (root / key).read_bytes())
@@ -78,9 +82,9 @@ def cpu(root: Path, rounds: int, requests: int, report: Report) -> None:
     """CPU of a hit in memory, over a folder and over S3."""
     with ExitStack() as running:
         scratch = Path(running.enter_context(TemporaryDirectory()))
-        running.enter_context(s3.credentials())
+        running.enter_context(s3_servers.credentials())
         (scratch / "s3").mkdir()
-        bucket = running.enter_context(s3.versitygw(scratch / "s3")).bucket()
+        bucket = running.enter_context(s3_servers.versitygw(scratch / "s3")).bucket()
         key = photographs.keys(root)[0]
         bucket.put(f"originals/{key}", (root / key).read_bytes())
         servers = {
@@ -166,7 +170,7 @@ def faults(root: Path, rounds: int, lasts_s: float, report: Report) -> None:
         ask_all(server.address, [picture(f"{number}.jpg", _SEGMENT) for number in range(_WARM)], 2)
         return found
 
-    with s3.credentials(), obedient(root) as fake, galerly_over(fake.settings()) as server:
+    with s3_servers.credentials(), obedient(root) as fake, galerly_over(fake.settings()) as server:
         ask_all(server.address, [picture(f"{number}.jpg", _SEGMENT) for number in range(_WARM)], 2)
         found = interleave({name: partial(measured, server, fake, name) for name in FAULTS}, rounds)
     p99_ms = {name: [percentile(one.took_ms, 0.99) for one in phases] for name, phases in found.items()}
@@ -211,7 +215,7 @@ def main() -> int:
     options = parser.parse_args()
     root = photographs.folder(options.photographs)
     report = Report(f"Remote store: {options.rounds} rounds, {options.seconds:g} s of each fault")
-    if s3.versitygw_program():
+    if s3_servers.versitygw_program():
         stages(root, report)
         cpu(root, options.rounds, options.requests, report)
     else:

@@ -26,8 +26,8 @@ from benchmarks import photographs, proc, quality, thumbor
 from benchmarks.report import Report
 from benchmarks.sampling import interleave, ratios, spread
 from benchmarks.servers import ask_all, galerly
-from galerly_cdn.config import Settings
 from galerly_cdn.model import Format, Size
+from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

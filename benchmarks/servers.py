@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from galerly_cdn.config import Settings
+    from galerly_cdn.settings.table import Settings
 
 _STOP_S = 40.0
 _POLL_S = 0.01

@@ -6,8 +6,8 @@ import argparse
 import statistics
 import time
 
-from galerly_cdn.grant import Grant, gallery_resource
-from galerly_cdn.signing import Signer, Verifier, new_pair, public_key
+from galerly_cdn.access.policy import Grant, gallery_resource
+from galerly_cdn.access.signing import Signer, Verifier, new_pair, public_key
 
 HOST, PATH = "https://cdn.example.com", "/resize/small/clients/smith/1.jpg"
 END_S = 2_000_000_000

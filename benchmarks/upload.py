@@ -23,14 +23,14 @@ import pyvips
 from benchmarks import photographs
 from benchmarks.report import Report
 from benchmarks.sampling import interleave, ratios, spread
-from galerly_cdn import layers, roots
 from galerly_cdn.app import compose
+from galerly_cdn.settings import load, locations
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from galerly_cdn.archive import Archive
-    from galerly_cdn.config import Settings
+    from galerly_cdn.library import Archive
+    from galerly_cdn.settings.table import Settings
 
 SHARE = 0.75
 _BYTES = 8_000_000
@@ -89,7 +89,9 @@ class Contest:
         self._store = settings.store
         self._rounds = itertools.count()
         self._parts = AsyncExitStack()
-        cdn = runner.run(self._parts.enter_async_context(compose(settings, roots.resolve(settings, None))))
+        cdn = runner.run(
+            self._parts.enter_async_context(compose(settings, locations.resolve(settings, None)))
+        )
         self._archive: Archive = cdn.archive
 
     def close(self) -> None:
@@ -97,7 +99,7 @@ class Contest:
 
     def plainly(self) -> float:
         """Seconds of the plain copies."""
-        if roots.is_remote(self._store):
+        if locations.is_remote(self._store):
             return self._put_plainly()
         folder = Path(self._store, "plain")
         folder.mkdir()
@@ -143,7 +145,7 @@ def main() -> int:
     content = photograph(options.photographs, _BYTES)
     report = Report(f"Uploads: {options.count} × {len(content) / 1e6:.1f} MB, {_AT_ONCE} at once")
     with TemporaryDirectory() as scratch, asyncio.Runner() as runner:
-        settings = layers.load({"store": options.store or scratch, "access_log": False}).settings
+        settings = load.load({"store": options.store or scratch, "access_log": False}).settings
         contest = Contest(runner, settings, content, options.count)
         seconds = interleave({"plain copy": contest.plainly, "upload": contest.uploaded}, options.rounds)
         contest.close()

@@ -18,10 +18,10 @@ from benchmarks import photographs, proc
 from benchmarks.render import by_round
 from benchmarks.report import Report
 from benchmarks.sampling import interleave, spread
-from galerly_cdn.config import Settings
 from galerly_cdn.jobs import recipes
 from galerly_cdn.model import Format, Target
-from galerly_cdn.render.workers import Workers
+from galerly_cdn.render.pool.pool import Workers
+from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence

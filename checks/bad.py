@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from checks.corpus import entries
-from galerly_cdn.config import Settings
+from galerly_cdn.http.urls import format_path
 from galerly_cdn.model import Target
-from galerly_cdn.url import format_path
-from tests.shapes import OneMachine
+from galerly_cdn.settings.table import Settings
+from tests.support.shapes import OneMachine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checks.corpus import Entry
-    from tests.shapes import Answer
+    from tests.support.shapes import Answer
 
 BEACON = ("127.0.0.1", 9)
 """Where the hostile files of a corpus try to phone."""

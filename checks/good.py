@@ -13,18 +13,18 @@ from PIL import ExifTags, Image
 
 from checks import oracle
 from checks.corpus import entries
-from galerly_cdn.config import Settings
+from galerly_cdn.http.urls import format_path
 from galerly_cdn.model import Format, Target
-from galerly_cdn.url import format_path
-from tests.color_difference import difference
-from tests.shapes import OneMachine
+from galerly_cdn.settings.table import Settings
+from tests.support.color_difference import difference
+from tests.support.shapes import OneMachine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from checks.corpus import Entry
     from galerly_cdn.model import Size
-    from tests.shapes import Answer
+    from tests.support.shapes import Answer
 
 MAX_MEAN_DIFFERENCE = {Format.PNG: 2.0}
 """CIEDE2000 against Pillow's picture. Both before encoding: PNG shows our pixels as they were."""

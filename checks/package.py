@@ -16,11 +16,11 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galerly_cdn.aws import build, wheels
-from galerly_cdn.config import Settings
-from galerly_cdn.render import process
-from tests import gated, pictures, s3
-from tests.functions import MEMORY_MB, answer, change, function, request, running
+from galerly_cdn.aws.deploy import build, lambda_packages
+from galerly_cdn.render.pool import process
+from galerly_cdn.settings.table import Settings
+from tests.support import gated_stack, pictures, s3_servers
+from tests.support.lambda_functions import MEMORY_MB, answer, change, function, request, running
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -30,23 +30,23 @@ _RECORD = '"stages_ms"'
 _ALONE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-import galerly_cdn.aws.lambda_{name} as module
+import galerly_cdn.aws.functions.{name}_handler as module
 print(module.__file__)
 """
 
 
-def server_in(folder: Path) -> AbstractContextManager[s3.S3Server]:
+def server_in(folder: Path) -> AbstractContextManager[s3_servers.S3Server]:
     """One that verifies signatures, where `script/s3` has provided it."""
-    if s3.versitygw_program() is None:
+    if s3_servers.versitygw_program() is None:
         print("versitygw is not here (script/s3): the S3 server is moto's, which takes every signature.")
-        return s3.moto()
+        return s3_servers.moto()
     (folder / "s3").mkdir()
-    return s3.versitygw(folder / "s3")
+    return s3_servers.versitygw(folder / "s3")
 
 
 def unpacked(folder: Path) -> Path:
     """The package's content, as Lambda unpacks it."""
-    built = build.build(Settings(), folder / "built", machine=wheels.here())
+    built = build.build(Settings(), folder / "built", machine=lambda_packages.here())
     with zipfile.ZipFile(built.zip) as archive:
         archive.extractall(folder / "task")
     return folder / "task"
@@ -56,7 +56,7 @@ def started(root: Path, name: str) -> None:
     """Import a function's module without any package of ours. Raises `CalledProcessError`."""
     environment = {
         **process.ENVIRONMENT,
-        **s3.CREDENTIALS,
+        **s3_servers.CREDENTIALS,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_MB),
         "GALERLY_STORE": "s3://bucket",
     }
@@ -65,18 +65,18 @@ def started(root: Path, name: str) -> None:
     assert told.stdout.startswith(str(root)), told.stdout
 
 
-async def asked(root: Path, name: str, bucket: s3.Objects, event: dict[str, object]) -> object:
+async def asked(root: Path, name: str, bucket: s3_servers.Objects, event: dict[str, object]) -> object:
     """What a function answers under AWS's runtime client."""
     async with running(function(name, bucket.settings(), root=root)) as runtime:
         return await runtime.invoke(event)
 
 
-async def served(root: Path, bucket: s3.Objects) -> list[str]:
+async def served(root: Path, bucket: s3_servers.Objects) -> list[str]:
     """What CloudFront's log calls each request for a photograph, which is replaced and purged in between."""
     bucket.put("originals/g/b.jpg", pictures.jpeg(600, 400))
-    async with gated.whole(bucket, root=str(root)) as whole:
+    async with gated_stack.whole(bucket, root=str(root)) as whole:
         variables = {
-            **s3.CREDENTIALS,
+            **s3_servers.CREDENTIALS,
             "GALERLY_STORE": f"s3://{bucket.name}",
             "GALERLY_STORE_ENDPOINT": bucket.server.endpoint,
             "GALERLY_DISTRIBUTION": whole.chain.cloud.plan.distribution.id,
@@ -85,7 +85,7 @@ async def served(root: Path, bucket: s3.Objects) -> list[str]:
         first, again = [await whole.ask(_PATH, accept="image/avif") for _ in range(2)]
         bucket.put("originals/g/b.jpg", pictures.jpeg(400, 600))
         kept = await whole.ask(_PATH, accept="image/avif")
-        print(await gated.command(variables, "purge", "g/b.jpg"), end="")
+        print(await gated_stack.command(variables, "purge", "g/b.jpg"), end="")
         other = await whole.ask(_PATH, accept="image/avif")
         assert [one.status for one in (first, again, kept, other)] == [200] * 4, whole.lines
         assert first.body == again.body == kept.body != other.body
@@ -101,7 +101,11 @@ async def served(root: Path, bucket: s3.Objects) -> list[str]:
 def main() -> int:
     """Build it, start it, ask it."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # every request to the S3 server
-    with tempfile.TemporaryDirectory() as scratch, s3.credentials(), server_in(Path(scratch)) as server:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        s3_servers.credentials(),
+        server_in(Path(scratch)) as server,
+    ):
         root = unpacked(Path(scratch))
         for name in ("resizer", "prewarm", "janitor"):
             started(root, name)
@@ -115,7 +119,7 @@ def main() -> int:
         stored = [name for name in bucket.names() if name.startswith("resized/")]
         results = asyncio.run(served(root, bucket))
         assert results == ["Miss", "Hit", "Hit", "Miss"], results
-    print(f"The package of {wheels.here()} made {len(stored)} pictures.")
+    print(f"The package of {lambda_packages.here()} made {len(stored)} pictures.")
     return 0
 
 

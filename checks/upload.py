@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from checks.corpus import entries
-from galerly_cdn import roots
 from galerly_cdn.app import compose
-from galerly_cdn.config import Settings
 from galerly_cdn.errors import GalerlyError
+from galerly_cdn.http.urls import format_path
 from galerly_cdn.model import Target
-from galerly_cdn.url import format_path
-from tests.archives import ask, stream
+from galerly_cdn.settings import locations
+from galerly_cdn.settings.table import Settings
+from tests.support.folder_library import ask, stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,7 +38,7 @@ def check(folder: Path, scratch: Path) -> list[str]:
 async def _check(folder: Path, settings: Settings) -> list[str]:
     findings: list[str] = []
     codes: Counter[str] = Counter()
-    async with compose(settings, roots.resolve(settings, None)) as cdn:
+    async with compose(settings, locations.resolve(settings, None)) as cdn:
         upload = Upload(cdn, settings)
         for entry in entries(folder):
             started_s = time.monotonic()

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from galerly_cdn import cli, deliver
-from galerly_cdn.config import DESCRIBED, Settings
+from galerly_cdn import cli
 from galerly_cdn.errors import CommandError, Disconnected, NoSuchOriginal, by_code
+from galerly_cdn.http import responses
 from galerly_cdn.render.losses import LOSSES
+from galerly_cdn.settings.table import DESCRIBED, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +126,7 @@ def _help(context: click.Context) -> str:
 
 def errors() -> str:
     """The status table of all refusals, and their shape."""
-    example = json.loads(deliver.failure(NoSuchOriginal(), "3f2a91c0-1f", Settings()).body)
+    example = json.loads(responses.failure(NoSuchOriginal(), "3f2a91c0-1f", Settings()).body)
     kinds = [kind for kind in by_code().values() if not issubclass(kind, (CommandError, Disconnected))]
     rows = "".join(map(_error, sorted(kinds, key=lambda kind: (kind.status, kind.code))))
     return ERRORS % json.dumps(example, indent=2) + rows

@@ -12,8 +12,8 @@ import hypothesis
 import pytest
 from coverage import CoverageData
 
-from galerly_cdn.render import process
-from tests import s3
+from galerly_cdn.render.pool import process
+from tests.support import s3_servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,17 +37,17 @@ def pytest_configure() -> None:
 
 
 def _measured(command: Callable[[str], tuple[str, ...]]) -> Callable[[str], tuple[str, ...]]:
-    def measured(module: str = "galerly_cdn.render.worker") -> tuple[str, ...]:
+    def measured(module: str = "galerly_cdn.render.pool.worker") -> tuple[str, ...]:
         *interpreter, code = command(module)
         start = f"from {module} import main"
         assert start in code
-        return (*interpreter, code.replace(start, f"import tests.measure; {start}"))
+        return (*interpreter, code.replace(start, f"import tests.support.subprocess_coverage; {start}"))
 
     return measured
 
 
 def _keep_what_workers_did() -> None:
-    """Turn what `tests.measure` wrote into data files of coverage's own; a killed worker's is empty."""
+    """Turn what measured worker processes wrote into data files of coverage; a killed worker's is empty."""
     for seen in Path(__file__).parents[1].glob(".pytest_cache/measured/*"):
         if content := seen.read_bytes():
             data = CoverageData(suffix=f"worker.{seen.name}")
@@ -71,7 +71,9 @@ def _needs(item: pytest.Item) -> Iterator[str]:
 
 
 def _is_here(tool: str) -> bool:
-    return s3.versitygw_program() is not None if tool == "versitygw" else shutil.which(tool) is not None
+    return (
+        s3_servers.versitygw_program() is not None if tool == "versitygw" else shutil.which(tool) is not None
+    )
 
 
 def _provided(tool: str) -> str:
@@ -81,40 +83,42 @@ def _provided(tool: str) -> str:
 @pytest.fixture(scope="session", autouse=True)
 def _credentials() -> Iterator[None]:
     """Those of the servers, for all tests: a test that is to have none takes them away for itself."""
-    with s3.credentials():
+    with s3_servers.credentials():
         yield
 
 
 @pytest.fixture(scope="session")
-def moto() -> Iterator[s3.S3Server]:
-    with s3.moto() as server:
+def moto() -> Iterator[s3_servers.S3Server]:
+    with s3_servers.moto() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3Server]:
-    with s3.versitygw(tmp_path_factory.mktemp("versitygw")) as server:
+def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.S3Server]:
+    with s3_servers.versitygw(tmp_path_factory.mktemp("versitygw")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def s3_server(request: pytest.FixtureRequest) -> s3.S3Server:
+def s3_server(request: pytest.FixtureRequest) -> s3_servers.S3Server:
     """A real one where there is one."""
-    server: s3.S3Server = request.getfixturevalue("versitygw" if s3.versitygw_program() else "moto")
+    server: s3_servers.S3Server = request.getfixturevalue(
+        "versitygw" if s3_servers.versitygw_program() else "moto"
+    )
     return server
 
 
-@pytest.fixture(params=s3.SERVERS)
-def bucket(request: pytest.FixtureRequest) -> s3.Objects:
+@pytest.fixture(params=s3_servers.SERVERS)
+def bucket(request: pytest.FixtureRequest) -> s3_servers.Objects:
     """An empty bucket of each server there is."""
-    server: s3.S3Server = request.getfixturevalue(request.param)
+    server: s3_servers.S3Server = request.getfixturevalue(request.param)
     return server.bucket()
 
 
 @pytest.fixture
-def versitygw_bucket(request: pytest.FixtureRequest) -> s3.Objects:
+def versitygw_bucket(request: pytest.FixtureRequest) -> s3_servers.Objects:
     """An empty bucket of a server that verifies signatures; moto believes them all."""
-    server: s3.S3Server = request.getfixturevalue("versitygw")
+    server: s3_servers.S3Server = request.getfixturevalue("versitygw")
     return server.bucket()
 
 

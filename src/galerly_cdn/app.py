@@ -14,30 +14,33 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galerly_cdn import jobs, listener, roots, stores
-from galerly_cdn.archive import Archive, nowhere_else
-from galerly_cdn.asgi import Application
+from galerly_cdn import jobs
+from galerly_cdn.access.authorizer import Guard
+from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
+from galerly_cdn.fill import Origin
+from galerly_cdn.http.exchange import Application
+from galerly_cdn.http.urls import AllowList, checked_key, is_loopback
+from galerly_cdn.library import Archive, nowhere_else
 from galerly_cdn.links import Links
-from galerly_cdn.misses import Misses
 from galerly_cdn.model import replaced
-from galerly_cdn.origin import Origin
-from galerly_cdn.original import Downloads
-from galerly_cdn.private import Guard
-from galerly_cdn.render import wheel
-from galerly_cdn.render.workers import Workers
-from galerly_cdn.store.readonly import ReadOnlyOriginals
+from galerly_cdn.rate_limit import Misses
+from galerly_cdn.render import libvips_version
+from galerly_cdn.render.pool.pool import Workers
+from galerly_cdn.server import serve as listener
+from galerly_cdn.settings import locations
+from galerly_cdn.store import open as stores
+from galerly_cdn.store.read_only import ReadOnlyOriginals
 from galerly_cdn.telemetry import AccessLog, Counters, Telemetry, Traffic
-from galerly_cdn.url import AllowList, checked_key, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from galerly_cdn.admin.side import Side
-    from galerly_cdn.asgi import Handler
-    from galerly_cdn.config import Settings
-    from galerly_cdn.roots import Roots
-    from galerly_cdn.store import Originals, Renditions, WritableOriginals
+    from galerly_cdn.admin.composition import Side
+    from galerly_cdn.http.exchange import Handler
+    from galerly_cdn.settings.locations import Roots
+    from galerly_cdn.settings.table import Settings
+    from galerly_cdn.store.interfaces import Originals, Renditions, WritableOriginals
 
     Invalidate = Callable[[str], Awaitable[None]]
 
@@ -105,7 +108,7 @@ class Cdn:
         settings = self._settings
         if not (settings.browse or (is_loopback(settings.host) and not settings.private_prefixes)):
             return None
-        from galerly_cdn.browse import Browse  # noqa: PLC0415 - its templates cost start-up time
+        from galerly_cdn.browse.page import Browse  # noqa: PLC0415 - its templates cost start-up time
 
         links = Links(sizes=settings.sizes)
         return Browse(self.originals, renditions, self.archive.facts, links, is_public=settings.browse).answer
@@ -123,8 +126,8 @@ def _guard(settings: Settings, now: Callable[[], float]) -> Guard:
     )
     if not settings.public_keys:
         return guard(verifier=None)
-    from galerly_cdn import keyring  # noqa: PLC0415 - cryptography's start-up time is for those who sign
-    from galerly_cdn.signing import Verifier  # noqa: PLC0415 - likewise
+    from galerly_cdn.access import keys as keyring  # noqa: PLC0415 - cryptography's start-up time is for those who sign
+    from galerly_cdn.access.signing import Verifier  # noqa: PLC0415 - likewise
 
     keys = keyring.load(Path(settings.public_keys))
     return guard(verifier=Verifier(keys, settings.public_urls))
@@ -144,7 +147,7 @@ async def compose(
     workers = Workers(settings, telemetry.counters.count)
     try:
         hello = await workers.start()
-        wheel.check(hello.libvips)
+        libvips_version.check(hello.libvips)
         writable = await stores.writable(settings, places, telemetry) if places.is_writable else None
         originals = writable or await stores.readable(settings, places, telemetry)
         async with stores.renditions(settings, places.renditions, telemetry) as renditions:
@@ -186,7 +189,7 @@ def _telemetry(settings: Settings) -> Telemetry:
 @contextlib.asynccontextmanager
 async def archive(settings: Settings, invalidate: Invalidate = nowhere_else) -> AsyncIterator[Archive]:
     """The archive of the settings' store, and no server. Raises `SettingsError`."""
-    places = roots.resolve(settings, None)
+    places = locations.resolve(settings, None)
     async with compose(replaced(settings, access_log=False, admin_port=-1), places, invalidate) as cdn:
         yield cdn.archive
 
@@ -195,7 +198,7 @@ async def _admin(cdn: Cdn, settings: Settings, places: Roots, libvips: str) -> S
     """The admin side, if the settings ask for one. Raises `SettingsError`."""
     if settings.admin_port < 0:
         return None
-    from galerly_cdn.admin.side import Side  # noqa: PLC0415 - prometheus_client's start-up time
+    from galerly_cdn.admin.composition import Side  # noqa: PLC0415 - prometheus_client's start-up time
 
     return Side(
         settings,
@@ -217,7 +220,7 @@ def serve(
     invalidate: Invalidate = nowhere_else,
 ) -> bool:
     """Serve until a signal; whether every answer under way was finished. Raises `SettingsError`."""
-    places = roots.resolve(settings, photographs)
+    places = locations.resolve(settings, photographs)
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Mapping
 
-    from galerly_cdn.archive import Accepted, Deleted, Inspection, Page, Purged
-    from galerly_cdn.origin import Warmed
+    from galerly_cdn.fill import Warmed
+    from galerly_cdn.library import Accepted, Deleted, Inspection, Page, Purged
 
 
 class Archivist(Protocol):

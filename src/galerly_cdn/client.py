@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 
-from galerly_cdn.archive import Accepted, Deleted, Inspection, Page, Purged
-from galerly_cdn.deliver import Problem
-from galerly_cdn.digests import write as write_digests
 from galerly_cdn.errors import (
     CdnInterrupted,
     CdnUnreachable,
@@ -23,9 +20,12 @@ from galerly_cdn.errors import (
     UnexpectedAnswer,
     by_code,
 )
+from galerly_cdn.fill import Warmed
+from galerly_cdn.http.checksums import write as write_digests
+from galerly_cdn.http.responses import Problem
+from galerly_cdn.http.urls import checked_key, format_key
+from galerly_cdn.library import Accepted, Deleted, Inspection, Page, Purged
 from galerly_cdn.model import ValidationError, Value, from_json
-from galerly_cdn.origin import Warmed
-from galerly_cdn.url import checked_key, format_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping

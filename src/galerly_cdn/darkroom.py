@@ -6,20 +6,20 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from galerly_cdn import listener
+from galerly_cdn.http.urls import AllowList
 from galerly_cdn.jobs import job_of
-from galerly_cdn.render import wheel
-from galerly_cdn.render.workers import Workers
+from galerly_cdn.render import libvips_version
+from galerly_cdn.render.pool.pool import Workers
+from galerly_cdn.server import serve
 from galerly_cdn.telemetry import Counters
-from galerly_cdn.url import AllowList
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from galerly_cdn.config import Settings
     from galerly_cdn.model import Facts, Rendered
-    from galerly_cdn.render.wire import Hello
+    from galerly_cdn.render.pool.protocol import Hello
+    from galerly_cdn.settings.table import Settings
 
 
 def render(settings: Settings, file: Path, size: str, image_format: str | None) -> tuple[Rendered, bytes]:
@@ -34,7 +34,7 @@ def render(settings: Settings, file: Path, size: str, image_format: str | None) 
                 length_bytes = os.fstat(original.fileno()).st_size
                 return await workers.render(original.fileno(), length_bytes, job, str(file))
 
-    return listener.run(main())
+    return serve.run(main())
 
 
 def inspect(settings: Settings, file: Path) -> Facts:
@@ -46,7 +46,7 @@ def inspect(settings: Settings, file: Path) -> Facts:
                 length_bytes = os.fstat(original.fileno()).st_size
                 return await workers.inspect(original.fileno(), length_bytes, str(file))
 
-    return listener.run(main())
+    return serve.run(main())
 
 
 def renderer(settings: Settings) -> Hello:
@@ -56,7 +56,7 @@ def renderer(settings: Settings) -> Hello:
         async with _workers(settings) as (_, hello):
             return hello
 
-    return listener.run(main())
+    return serve.run(main())
 
 
 @contextlib.asynccontextmanager
@@ -64,7 +64,7 @@ async def _workers(settings: Settings) -> AsyncIterator[tuple[Workers, Hello]]:
     workers = Workers(settings, Counters().count)
     hello = await workers.start()
     try:
-        wheel.check(hello.libvips)
+        libvips_version.check(hello.libvips)
         yield workers, hello
     finally:
         await workers.close(settings.drain_s)

@@ -13,25 +13,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from galerly_cdn import deliver, url
 from galerly_cdn.cache import MemoryCache
 from galerly_cdn.errors import MethodNotAllowed
+from galerly_cdn.fill import Wanted
+from galerly_cdn.http import responses, urls
+from galerly_cdn.http.negotiation import negotiate
+from galerly_cdn.http.urls import OriginalRequest
 from galerly_cdn.model import Target
-from galerly_cdn.negotiate import negotiate
-from galerly_cdn.origin import Wanted
-from galerly_cdn.url import OriginalRequest
 
 if TYPE_CHECKING:
-    from galerly_cdn.asgi import Visit
-    from galerly_cdn.config import Settings
-    from galerly_cdn.deliver import Parcel, Response
-    from galerly_cdn.misses import Misses
+    from galerly_cdn.access.authorizer import Guard
+    from galerly_cdn.downloads import Downloads
+    from galerly_cdn.fill import Origin
+    from galerly_cdn.http.exchange import Visit
+    from galerly_cdn.http.responses import Parcel, Response
+    from galerly_cdn.http.urls import AllowList, PictureRequest
     from galerly_cdn.model import Rendition
-    from galerly_cdn.origin import Origin
-    from galerly_cdn.original import Downloads
-    from galerly_cdn.private import Guard
-    from galerly_cdn.store import Renditions
-    from galerly_cdn.url import AllowList, PictureRequest
+    from galerly_cdn.rate_limit import Misses
+    from galerly_cdn.settings.table import Settings
+    from galerly_cdn.store.interfaces import Renditions
 
 
 class Edge:
@@ -63,7 +63,7 @@ class Edge:
         """The response to one request. Raises the `GalerlyError` that answers it otherwise."""
         if visit.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed
-        asked = url.parse(visit.raw_path, self._allowed)
+        asked = urls.parse(visit.raw_path, self._allowed)
         if isinstance(asked, OriginalRequest):
             return await self._downloads.answer(asked, visit)
         self._guard.admit(asked.key, visit)
@@ -78,7 +78,7 @@ class Edge:
             found = await self._filled(wanted, head.version, visit)
         elif head.stale_s:
             visit.cache = f"hit; ttl=-{int(head.stale_s)}; detail=store-unreachable"
-        return deliver.picture(found, visit.conditions, is_private=visit.is_private)
+        return responses.picture(found, visit.conditions, is_private=visit.is_private)
 
     @property
     def memory_bytes(self) -> int:
@@ -134,6 +134,6 @@ class Edge:
         """Keep it in memory; all who waited for one fill share one parcel."""
         found = self._memory.get(wanted)
         if found is None or found.rendition is not rendition:
-            found = deliver.parcel(rendition, self._settings)
+            found = responses.parcel(rendition, self._settings)
             self._memory.put(wanted, found)
         return found

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from galerly_cdn.fill import Recipe
 from galerly_cdn.model import Job, Picture, Target
-from galerly_cdn.origin import Recipe
 from galerly_cdn.render import recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from galerly_cdn.config import Settings
     from galerly_cdn.model import SizeRule
+    from galerly_cdn.settings.table import Settings
 
 
 def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:

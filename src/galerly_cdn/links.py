@@ -8,7 +8,7 @@
 Everything comes from the allow-list, so a page can only ask for what is answered. Width and height
 are those of the upright original. Nothing of the server is imported.
 
-    signer = Signer(key_id, private_pem)  # of galerly_cdn.signing
+    signer = Signer(key_id, private_pem)  # of galerly_cdn.access.signing
     private = Links("https://cdn.example.com", signer=signer)
     private.src("clients/smith/1.jpg", "small", expires_s=1_800_000_000)
 
@@ -23,16 +23,16 @@ from html import escape
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
-from galerly_cdn.config import Settings
 from galerly_cdn.errors import FormatNotAllowed
+from galerly_cdn.http.urls import AllowList, checked_key, format_original, format_path
 from galerly_cdn.model import PREFERENCE, Format, Target, Value
-from galerly_cdn.sizes import allow_list
-from galerly_cdn.url import AllowList, checked_key, format_original, format_path
+from galerly_cdn.settings.sizes import allow_list
+from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from galerly_cdn.signing import Signer
+    from galerly_cdn.access.signing import Signer
 
 Loading = Literal["lazy", "eager"]
 Decoding = Literal["async", "sync", "auto"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import pictures
+from tests.support import pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

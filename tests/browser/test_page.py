@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import pictures
 from tests.browser.conftest import photographs, serving
+from tests.support import pictures
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from galerly_cdn.errors import NoSuchOriginal, Unsettled
-from galerly_cdn.store.folder import FolderOriginals
-from galerly_cdn.url import checked_key
-from tests.s3 import SERVERS
+from galerly_cdn.http.urls import checked_key
+from galerly_cdn.store.folder.originals import FolderOriginals
+from tests.support.s3_servers import SERVERS
 
 if TYPE_CHECKING:
-    from galerly_cdn.store import Originals
-    from tests.s3 import Objects
+    from galerly_cdn.store.interfaces import Originals
+    from tests.support.s3_servers import Objects
 
 KEYS = ["a/x", "a-b", "a/é", "a/z/1", "Ünïcode folder/ein Bild.jpg", "b", "a/y%41", "日本/写真.jpg"]
 

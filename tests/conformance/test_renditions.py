@@ -9,15 +9,15 @@ import pytest
 
 from galerly_cdn.errors import StoreRefused
 from galerly_cdn.model import Format, Size, Target
-from tests.s3 import SERVERS
-from tests.shelves import TARGET, file_of, made, opened
+from tests.support.rendition_folders import TARGET, file_of, made, opened
+from tests.support.s3_servers import SERVERS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from galerly_cdn.store import Renditions
-    from tests.s3 import Objects
+    from galerly_cdn.store.interfaces import Renditions
+    from tests.support.s3_servers import Objects
 
 
 class World(Protocol):

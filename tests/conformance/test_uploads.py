@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from galerly_cdn.errors import KeyNotHeld, NoSuchOriginal, OriginalExists, StoreRefused
-from galerly_cdn.store.deposit import FolderDeposit
-from galerly_cdn.url import checked_key
-from tests.s3 import SERVERS, VERSITYGW
+from galerly_cdn.http.urls import checked_key
+from galerly_cdn.store.folder.uploads import FolderDeposit
+from tests.support.s3_servers import SERVERS, VERSITYGW
 
 if TYPE_CHECKING:
     from galerly_cdn.model import Head
-    from galerly_cdn.store import WritableOriginals
-    from tests.s3 import Objects
+    from galerly_cdn.store.interfaces import WritableOriginals
+    from tests.support.s3_servers import Objects
 
 PHOTOGRAPH = b"not a photograph: no store looks inside"
 KEYS = [

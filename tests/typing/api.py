@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_type
 
-from galerly_cdn import layers, url
 from galerly_cdn.cache import Coalescer, MemoryCache
 from galerly_cdn.errors import GalerlyError, by_code
+from galerly_cdn.http import urls
+from galerly_cdn.http.negotiation import negotiate
 from galerly_cdn.links import Links, Picture
 from galerly_cdn.model import Format, Rendition, Size, Target, from_json
-from galerly_cdn.negotiate import negotiate
-from tests.fakes import CountingRenderer, MemoryOriginals, MemoryRenditions
+from galerly_cdn.settings import load
+from tests.support.in_memory_cdn import CountingRenderer, MemoryOriginals, MemoryRenditions
 
 if TYPE_CHECKING:
-    from galerly_cdn.archive import Archive
     from galerly_cdn.archivist import Archivist
     from galerly_cdn.client import Client
-    from galerly_cdn.origin import Renderer
-    from galerly_cdn.store import Originals, Renditions
+    from galerly_cdn.fill import Renderer
+    from galerly_cdn.library import Archive
+    from galerly_cdn.store.interfaces import Originals, Renditions
 
 
 def links() -> None:
@@ -46,10 +47,12 @@ def values() -> None:
 
 
 def decisions() -> None:
-    settings = layers.load().settings
+    settings = load.load().settings
     assert_type(settings.sizes, tuple[str, ...])
     assert_type(settings.idle_s, float)
-    assert_type(url.parse(b"/", url.AllowList(settings.size_rules)), url.PictureRequest | url.OriginalRequest)
+    assert_type(
+        urls.parse(b"/", urls.AllowList(settings.size_rules)), urls.PictureRequest | urls.OriginalRequest
+    )
     assert_type(negotiate(b"*/*", (Format.WEBP,)), Format | None)
     assert_type(by_code()["internal"], type[GalerlyError])
 

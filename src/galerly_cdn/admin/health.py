@@ -11,20 +11,20 @@ import itertools
 import tempfile
 from typing import TYPE_CHECKING
 
-from galerly_cdn.admin.answers import told
+from galerly_cdn.admin.responses import told
 from galerly_cdn.cache import Coalescer
 from galerly_cdn.errors import GalerlyError, NoSuchOriginal, QueueFull
 from galerly_cdn.model import Format, Job, Picture, Size, Target, Value
-from galerly_cdn.render.specimens import SPECIMENS
+from galerly_cdn.render.sample_images import SPECIMENS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from galerly_cdn.admin.call import Call
-    from galerly_cdn.deliver import Response
+    from galerly_cdn.admin.request import Call
+    from galerly_cdn.fill import Renderer
+    from galerly_cdn.http.responses import Response
     from galerly_cdn.model import Limits
-    from galerly_cdn.origin import Renderer
-    from galerly_cdn.store import Originals
+    from galerly_cdn.store.interfaces import Originals
 
 _FRESH_S = 5.0
 _PATIENCE_S = 5.0

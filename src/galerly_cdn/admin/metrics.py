@@ -20,7 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from galerly_cdn import __version__
-from galerly_cdn.admin.answers import whole
+from galerly_cdn.admin.responses import whole
 from galerly_cdn.errors import by_code
 from galerly_cdn.telemetry import Tally, Traffic
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import Metric
 
-    from galerly_cdn.admin.call import Call
-    from galerly_cdn.deliver import Response
+    from galerly_cdn.admin.request import Call
+    from galerly_cdn.http.responses import Response
     from galerly_cdn.telemetry import Telemetry
 
 _NO_EVENTS = frozenset(by_code())

@@ -10,10 +10,10 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn import __version__
-from galerly_cdn.admin.answers import JSON, JSON_LINES, Failed
-from galerly_cdn.admin.service import NUMBER_PATTERN, SEGMENT_PATTERN
-from galerly_cdn.deliver import Failure
+from galerly_cdn.admin.handlers import NUMBER_PATTERN, SEGMENT_PATTERN
+from galerly_cdn.admin.responses import JSON, JSON_LINES, Failed
 from galerly_cdn.errors import BadRequest, CrossSite, HeadersTooLarge, Misdirected, Unauthorized, UrlTooLong
+from galerly_cdn.http.responses import Failure
 from galerly_cdn.model import schemas
 
 if TYPE_CHECKING:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from galerly_cdn.admin.answers import JSON, JSON_LINES
+from galerly_cdn.admin.handlers import Completion, Gallery, GalleryAfter, Invited, Part, Replace
 from galerly_cdn.admin.health import Live, Readiness
-from galerly_cdn.admin.service import Completion, Gallery, GalleryAfter, Invited, Part, Replace
-from galerly_cdn.archive import Accepted, Deleted, Inspection, Page, Purged
+from galerly_cdn.admin.responses import JSON, JSON_LINES
 from galerly_cdn.errors import (
     BadRequest,
     BodyTooSlow,
@@ -37,17 +36,18 @@ from galerly_cdn.errors import (
     Unrenderable,
     UploadTooLarge,
 )
-from galerly_cdn.origin import Warmed
+from galerly_cdn.fill import Warmed
+from galerly_cdn.library import Accepted, Deleted, Inspection, Page, Purged
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from galerly_cdn.admin.answers import Lines
-    from galerly_cdn.admin.call import Call
+    from galerly_cdn.admin.handlers import Service
     from galerly_cdn.admin.health import Health
     from galerly_cdn.admin.metrics import Metrics
-    from galerly_cdn.admin.service import Service
-    from galerly_cdn.deliver import Response
+    from galerly_cdn.admin.request import Call
+    from galerly_cdn.admin.responses import Lines
+    from galerly_cdn.http.responses import Response
     from galerly_cdn.model import Value
 
     Handler = Callable[[Call], Awaitable[Response | Lines]]

@@ -9,14 +9,14 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn import deliver
-from galerly_cdn.admin.answers import Failed
+from galerly_cdn.admin.responses import Failed
 from galerly_cdn.errors import GalerlyError, StoreRefused, Unavailable
+from galerly_cdn.http import responses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from galerly_cdn.archive import Archive
+    from galerly_cdn.library import Archive
     from galerly_cdn.model import Value
 
 _MAX_WAITING = 10_000
@@ -76,7 +76,7 @@ class Warming:
         except (StoreRefused, Unavailable):
             raise
         except GalerlyError as error:
-            told.append(Failed(key, deliver.problem(error, request_id)))
+            told.append(Failed(key, responses.problem(error, request_id)))
         return told
 
     async def _run(self) -> None:

@@ -14,23 +14,23 @@ from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs
 
-from galerly_cdn.browse.catalog import Catalog
-from galerly_cdn.browse.collection import page_numbers, title
-from galerly_cdn.deliver import IMMUTABLE, Response
+from galerly_cdn.browse.facts_cache import Catalog
+from galerly_cdn.browse.pagination import page_numbers, title
 from galerly_cdn.errors import MethodNotAllowed, NotFound, UnknownPath
+from galerly_cdn.http.responses import IMMUTABLE, Response
+from galerly_cdn.http.urls import is_loopback, parse_key
 from galerly_cdn.model import to_json
 from galerly_cdn.render.losses import LOSSES
-from galerly_cdn.url import is_loopback, parse_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from galerly_cdn.asgi import Visit
-    from galerly_cdn.browse.catalog import Entry, Inspect
-    from galerly_cdn.browse.collection import Collection, Part
-    from galerly_cdn.deliver import Headers
+    from galerly_cdn.browse.facts_cache import Entry, Inspect
+    from galerly_cdn.browse.pagination import Collection, Part
+    from galerly_cdn.http.exchange import Visit
+    from galerly_cdn.http.responses import Headers
     from galerly_cdn.links import Links
-    from galerly_cdn.store import Originals, Renditions
+    from galerly_cdn.store.interfaces import Originals, Renditions
 
 _ROW_PX = 220
 """Height a row of the grid starts from on a desk; style.css lets it grow."""

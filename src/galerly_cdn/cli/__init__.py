@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from galerly_cdn.cli import about, aws, completion, keys, link, originals, photograph, serve, terminal, upload
+from galerly_cdn.cli import about, completion, keys, link, originals, photograph, serve, terminal, upload
+from galerly_cdn.cli.aws import commands
 
 
 @click.group(cls=terminal.Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,7 +39,7 @@ for _command in (
     originals.rm,
     keys.keys,
     keys.sign,
-    aws.aws,
+    commands.aws,
     about.config,
     about.version,
     completion.completion,

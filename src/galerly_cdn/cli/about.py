@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @terminal.JSON
 def config(file: Path | None, *, as_json: bool) -> None:
     """Show every setting, its value, and where the value comes from."""
-    from galerly_cdn.config import DESCRIBED
+    from galerly_cdn.settings.table import DESCRIBED
 
     loaded = terminal.load(file)
     values = {setting.name: getattr(loaded.settings, setting.name) for setting in DESCRIBED}

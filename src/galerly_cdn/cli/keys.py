@@ -26,7 +26,7 @@ def new(out: Path, *, ecdsa: bool, as_json: bool) -> None:
 
     The server refuses a folder that holds a private key: copy ID.pem alone to it.
     """
-    from galerly_cdn import keyring
+    from galerly_cdn.access import keys as keyring
 
     key_id, public, private = keyring.create(out, ecdsa=ecdsa)
     made = {"id": key_id, "public": str(public), "private": str(private)}
@@ -62,8 +62,8 @@ def sign(  # noqa: PLR0913, PLR0917 - its options
     as_json: bool,
 ) -> None:
     """Sign URL as CloudFront does; `*` and `?` in its path are wildcards."""
-    from galerly_cdn import keyring
-    from galerly_cdn.grant import Grant, gallery_resource
+    from galerly_cdn.access import keys as keyring
+    from galerly_cdn.access.policy import Grant, gallery_resource
 
     resource = url
     if gallery is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from galerly_cdn.cli import terminal
-from galerly_cdn.cli.where import Where, located
+from galerly_cdn.cli.library_options import Where, located
 
 
 @click.command(epilog='Example: galerly-cdn link wedding/1.jpg --alt "The first dance" --store photographs')

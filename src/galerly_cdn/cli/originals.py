@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from galerly_cdn.cli import terminal
-from galerly_cdn.cli.report import Report, Told
-from galerly_cdn.cli.where import Where, located
+from galerly_cdn.cli.library_options import Where, located
+from galerly_cdn.cli.progress import Report, Told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from galerly_cdn.archivist import Archivist
+    from galerly_cdn.fill import Warmed
     from galerly_cdn.model import Listed
-    from galerly_cdn.origin import Warmed
 
 _KEYS = click.argument("keys", nargs=-1)
 _GALLERY = click.option("--gallery", type=terminal.Gallery(), help="Every photograph of this gallery.")

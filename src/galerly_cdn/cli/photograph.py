@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from galerly_cdn.cli import terminal
-from galerly_cdn.cli.where import Where, located
+from galerly_cdn.cli.library_options import Where, located
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from galerly_cdn.archive import Inspection, Stored
+    from galerly_cdn.library import Inspection, Stored
     from galerly_cdn.model import Facts, Rendered
 
 

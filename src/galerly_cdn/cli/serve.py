@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from galerly_cdn.cli import downstream, terminal
+from galerly_cdn.cli import invalidation, terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +43,6 @@ def serve(photographs: str | None, file: Path | None, **options: object) -> None
         photographs,
         lambda address: click.echo(f"galerly-cdn serves {address}"),
         lambda address: click.echo(f"galerly-cdn is administered at {address}"),
-        downstream.sender(settings),
+        invalidation.sender(settings),
     )
     sys.exit(0 if is_clean else 1)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from galerly_cdn.layers import Loaded
     from galerly_cdn.model import Value
+    from galerly_cdn.settings.load import Loaded
 
 CONFIG = click.option(
     "--config",
@@ -55,7 +55,7 @@ class Gallery(click.ParamType[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         from galerly_cdn.errors import MalformedKey
-        from galerly_cdn.url import checked_key
+        from galerly_cdn.http.urls import checked_key
 
         try:
             checked_key(self.as_key(value))
@@ -85,7 +85,7 @@ def complain(*lines: str) -> None:
 
 def load(file: Path | None, **options: object) -> Loaded:
     """The settings: options over environment over file. Raises `SettingsError`."""
-    from galerly_cdn import layers
+    from galerly_cdn.settings import load as layers
 
     return layers.load(options, file)
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from galerly_cdn.cli import terminal
-from galerly_cdn.cli.report import Report, Told
-from galerly_cdn.cli.where import Where, located
+from galerly_cdn.cli.library_options import Where, located
+from galerly_cdn.cli.progress import Report, Told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
 
-    from galerly_cdn.archive import Accepted
     from galerly_cdn.archivist import Archivist
+    from galerly_cdn.library import Accepted
 
 _CHUNK_BYTES = 256 * 1024
 _NAMED_AS_PHOTOGRAPHS = re.compile(

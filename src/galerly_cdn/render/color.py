@@ -14,7 +14,7 @@ from typing import Final
 import pyvips
 
 from galerly_cdn.model import Value
-from galerly_cdn.render.loaders import Image
+from galerly_cdn.render.decoders import Image
 
 PROFILE: Final = "icc-profile-data"
 _CUBE_SIDE = 18

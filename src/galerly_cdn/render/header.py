@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from galerly_cdn.errors import TooManyFrames, TooManyPixels, TooMuchMemory, Undecodable, UnsupportedFormat
 from galerly_cdn.model import Facts, Format, Limits, Value
-from galerly_cdn.render import color, jpeg, loaders, losses, png, profiles
-from galerly_cdn.render.kind import Kind, sniff
+from galerly_cdn.render import color, decoders, icc, losses, markers, png_chunks
+from galerly_cdn.render.formats import Kind, sniff
 
 if TYPE_CHECKING:
-    from galerly_cdn.render.loaders import Image
+    from galerly_cdn.render.decoders import Image
 
 _STREAMED_ROWS = 256
 _CODEC_PIXEL_BYTES = 10
@@ -52,7 +52,7 @@ class Header(Value, frozen=True):
     coefficient_bytes: int
     decode_bytes: int
     profile: str | None
-    colors: profiles.Named | None
+    colors: icc.Named | None
     """The colours named without a profile, where they are not sRGB."""
     metadata: tuple[str, ...]
     loses: tuple[str, ...]
@@ -76,11 +76,11 @@ class Header(Value, frozen=True):
 def read(original: bytes) -> Header:
     """Raises `UnsupportedFormat` or `Undecodable`."""
     kind = sniff(original)
-    if kind not in loaders.decodable():
-        raise UnsupportedFormat(f"libvips {loaders.version()} cannot decode {kind}")
-    image = loaders.load(original, kind)
+    if kind not in decoders.decodable():
+        raise UnsupportedFormat(f"libvips {decoders.version()} cannot decode {kind}")
+    image = decoders.load(original, kind)
     frame = _frame(original, image) if kind is Kind.JPEG else None
-    chunks = png.chunks(original) if kind is Kind.PNG else {}
+    chunks = png_chunks.chunks(original) if kind is Kind.PNG else {}
     is_progressive = frame.is_progressive if frame else bool(image.get_typeof("interlaced"))
     coefficient_bytes = frame.coefficient_bytes if frame else 0
     profile = color.profile_of(image)
@@ -99,7 +99,7 @@ def read(original: bytes) -> Header:
         is_progressive=is_progressive,
         coefficient_bytes=coefficient_bytes,
         decode_bytes=coefficient_bytes + _decode_bytes(image, kind, whole=is_progressive),
-        profile=profiles.description(profile) if profile else str(colors) if colors else None,
+        profile=icc.description(profile) if profile else str(colors) if colors else None,
         colors=colors,
         metadata=metadata,
         loses=losses.ordered(lost),
@@ -141,9 +141,9 @@ def inspect(original: bytes) -> Facts:
     )
 
 
-def _frame(original: bytes, image: Image) -> jpeg.Frame:
+def _frame(original: bytes, image: Image) -> markers.Frame:
     """The frame header libvips opened; what only one of the two readers understands is refused."""
-    frame = jpeg.frame(original)
+    frame = markers.frame(original)
     if frame is None or (frame.width_px, frame.height_px) != (image.width, image.height):
         raise Undecodable("the frame header cannot be read")
     return frame
@@ -188,20 +188,18 @@ def _decode_bytes(image: Image, kind: Kind, *, whole: bool) -> int:
             return 2 * row_bytes * image.height
 
 
-def _named_colors(
-    image: Image, kind: Kind, original: bytes, chunks: dict[bytes, bytes]
-) -> profiles.Named | None:
+def _named_colors(image: Image, kind: Kind, original: bytes, chunks: dict[bytes, bytes]) -> icc.Named | None:
     """Colours named without a profile: cICP, nclx, or a camera's Adobe RGB (EXIF 2.32 §4.6.5)."""
     if kind is Kind.PNG:
-        return profiles.in_png(chunks)
+        return icc.in_png(chunks)
     if kind in {Kind.AVIF, Kind.HEIC}:
-        return profiles.in_heif(original)
+        return icc.in_heif(original)
     space = _text(image, "exif-ifd2-ColorSpace")
     interoperability = _text(image, "exif-ifd4-InteroperabilityIndex")
     if interoperability.startswith(_UNCALIBRATED_INTEROPERABILITY) or space.startswith(
         f"{_ADOBE_COLOR_SPACE} "
     ):
-        return profiles.ADOBE_RGB if image.bands == 3 else None
+        return icc.ADOBE_RGB if image.bands == 3 else None
     return None
 
 
@@ -217,15 +215,15 @@ def _metadata(image: Image) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _lost_colors(image: Image, profile: bytes | None, colors: profiles.Named | None) -> set[str]:
+def _lost_colors(image: Image, profile: bytes | None, colors: icc.Named | None) -> set[str]:
     found = set()
     if _bits(image) > 8:
         found.add("bit-depth")
     if image.interpretation == "cmyk":
         found.add("cmyk")
-    if colors and colors.transfer in profiles.HDR_TRANSFERS:
+    if colors and colors.transfer in icc.HDR_TRANSFERS:
         found.add("hdr-transfer")
-    effective = profile or (profiles.made(colors) if colors else None)
+    effective = profile or (icc.made(colors) if colors else None)
     if effective and color.judge(effective, image.bands - image.hasalpha()).is_wide:
         found.add("wide-gamut")
     return found
@@ -237,6 +235,6 @@ def _lost_pictures(image: Image, kind: Kind, original: bytes, chunks: dict[bytes
         found.add("animation")
     elif _number(image, "n-pages", 1) > 1:
         found.add("pages")
-    if kind is Kind.JPEG and jpeg.has_gain_map(original):
+    if kind is Kind.JPEG and markers.has_gain_map(original):
         found.add("hdr-gain-map")
     return found

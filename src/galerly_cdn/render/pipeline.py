@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from galerly_cdn.errors import Undecodable
 from galerly_cdn.model import Format, Job, Picture, Rendered, Value
-from galerly_cdn.render import codecs, color, credit, header, loaders, losses, profiles, recipe
+from galerly_cdn.render import color, copyright_notice, decoders, encoders, header, icc, losses, recipe
+from galerly_cdn.render.formats import Kind
 from galerly_cdn.render.header import Header
-from galerly_cdn.render.kind import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from galerly_cdn.render.loaders import Image
+    from galerly_cdn.render.decoders import Image
 
 _WHITE = 255.0
 _JPEG_SHRINKS = (8, 4, 2)
@@ -80,8 +80,8 @@ def pictures(original: bytes, job: Job, read: Header | None = None) -> Iterator[
                 # To be read more than once, it must be in memory: a decoder runs but once.
                 made.append(Made(plan.sides_px, image.copy_memory() if len(plans) > 1 else image))
             body = encoded(flatten(made[-1].image, plan), plan)
-        except loaders.Error as error:
-            raise Undecodable(loaders.text_of(error)) from error
+        except decoders.Error as error:
+            raise Undecodable(decoders.text_of(error)) from error
         yield _rendered(plan, body), body
 
 
@@ -111,7 +111,7 @@ def pixels(original: bytes, plan: Plan, made: Sequence[Made]) -> Image:
         if will_do(larger.sides_px, plan):
             smaller = _resized(larger.image, plan.sides_px)
             return smaller.rint().cast(larger.image.format)  # a bare cast cuts off, once for each size
-    image = loaders.load(original, plan.header.kind, **shrink_on_load(plan))
+    image = decoders.load(original, plan.header.kind, **shrink_on_load(plan))
     for step in STEPS:
         image = step(image, plan)
     return image
@@ -157,7 +157,7 @@ def name_colors(image: Image, plan: Plan) -> Image:
     """Give a picture whose header names its colours the profile it did not bring."""
     if plan.header.colors is None:
         return image
-    return color.with_profile(image, profiles.made(plan.header.colors))
+    return color.with_profile(image, icc.made(plan.header.colors))
 
 
 def convert(image: Image, plan: Plan) -> Image:  # noqa: ARG001 - every step has the same shape
@@ -182,11 +182,11 @@ def flatten(image: Image, plan: Plan) -> Image:
 
 def encoded(image: Image, plan: Plan) -> bytes:
     """The bytes; creator and copyright go with them where the job allows it, nothing else ever does."""
-    lines = credit.read(image) if plan.keep_copyright else credit.NOBODY
-    if lines == credit.NOBODY:
-        return codecs.encode(image, plan.format, plan.picture.qualities)
-    signed = credit.only(image, lines)
-    return codecs.encode(signed, plan.format, plan.picture.qualities, codecs.KEEP_EXIF)
+    lines = copyright_notice.read(image) if plan.keep_copyright else copyright_notice.NOBODY
+    if lines == copyright_notice.NOBODY:
+        return encoders.encode(image, plan.format, plan.picture.qualities)
+    signed = copyright_notice.only(image, lines)
+    return encoders.encode(signed, plan.format, plan.picture.qualities, encoders.KEEP_EXIF)
 
 
 def _resized(image: Image, sides_px: tuple[int, int]) -> Image:

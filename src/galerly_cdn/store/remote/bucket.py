@@ -33,9 +33,9 @@ from galerly_cdn.errors import (
     StoreUnreachable,
     Unsettled,
 )
+from galerly_cdn.http.urls import cache_tag
 from galerly_cdn.store.remote.breaker import Breaker
 from galerly_cdn.store.remote.retries import TRIES, Retries
-from galerly_cdn.url import cache_tag
 
 if TYPE_CHECKING:
     import mmap
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from obstore import GetOptions, GetResult, ObjectMeta, PutResult, SignCapableStore
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
-    from galerly_cdn.config import Settings
+    from galerly_cdn.settings.table import Settings
 
 CHUNK_BYTES = 1024 * 1024
 _CONNECT_S = 2

@@ -22,17 +22,17 @@ from galerly_cdn.errors import (
     Unsettled,
 )
 from galerly_cdn.model import Head, Listed
-from galerly_cdn.store import Original
+from galerly_cdn.store.interfaces import Original
 from galerly_cdn.store.remote import MD5
-from galerly_cdn.store.remote.heads import Heads
-from galerly_cdn.store.spool import Spool
+from galerly_cdn.store.remote.head_cache import Heads
+from galerly_cdn.store.upload_file import Spool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from obstore import GetResult, ObjectMeta
 
-    from galerly_cdn.config import Settings
+    from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.remote.bucket import Bucket
 
 _DOWNLOADS = 16

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn import disposition
 from galerly_cdn.cache import Coalescer
 from galerly_cdn.errors import (
     KeyNotHeld,
@@ -18,8 +17,9 @@ from galerly_cdn.errors import (
     StoreUnreachable,
     Unsettled,
 )
+from galerly_cdn.http import content_disposition
 from galerly_cdn.model import IMMUTABLE, Format, Record, Rendition
-from galerly_cdn.store import Stored
+from galerly_cdn.store.interfaces import Stored
 from galerly_cdn.store.remote import MD5
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def attributes(record: Record) -> dict[str, str]:
     told = {
         "Content-Type": record.format.media_type,
         "Cache-Control": IMMUTABLE,
-        "Content-Disposition": disposition.inline(record.key, record.format.extension),
+        "Content-Disposition": content_disposition.inline(record.key, record.format.extension),
         "version": record.version,
         "recipe": record.recipe,
         "width": str(record.width_px),

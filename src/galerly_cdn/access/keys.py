@@ -1,0 +1,73 @@
+"""Which public keys does a folder hold? Makes new pairs; the id is the file's name."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from typing import TYPE_CHECKING
+
+from galerly_cdn.access import signing
+from galerly_cdn.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_PRIVATE = ".private.pem"
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def load(folder: Path) -> Mapping[str, signing.PublicKey]:
+    """The keys of `{id}.pem`. Raises `SettingsError` with one line for each that is unfit, or if none is."""
+    problems = []
+    keys = {}
+    try:
+        files = sorted(one for one in folder.iterdir() if one.suffix == ".pem")
+    except OSError as error:
+        raise SettingsError([f"public_keys: cannot read the folder {folder}: {error.strerror}"]) from error
+    for file in files:
+        if file.name.endswith(_PRIVATE):
+            problems.append(f"public_keys: {file} is a private key: the server must not have it")
+            continue
+        try:
+            keys[_checked_id(file.stem)] = signing.public_key(file.read_bytes())
+        except OSError as error:
+            problems.append(f"public_keys: cannot read {file}: {error.strerror}")
+        except ValueError as error:
+            problems.append(f"public_keys: {file}: {str(error).splitlines()[0]}")
+    if not files:
+        problems.append(f"public_keys: no {{id}}.pem in {folder}")
+    if problems:
+        raise SettingsError(problems)
+    return keys
+
+
+def signer(file: Path) -> signing.Signer:
+    """The signer of `{id}.private.pem`. Raises `OSError`, or `SettingsError` for what is no such key."""
+    try:
+        key_id = _checked_id(file.name.removesuffix(".pem").removesuffix(".private"))
+        return signing.Signer(key_id, file.read_bytes())
+    except ValueError as error:
+        raise SettingsError([f"{file}: {str(error).splitlines()[0]}"]) from error
+
+
+def create(folder: Path, *, ecdsa: bool) -> tuple[str, Path, Path]:
+    """A new pair: its id, `{id}.pem` and `{id}.private.pem`, which its owner alone may read.
+
+    Raises `OSError`; a file that exists is never written over.
+    """
+    key_id = "K" + secrets.token_hex(7).upper()
+    public, private = signing.new_pair(ecdsa=ecdsa)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = folder / f"{key_id}.pem", folder / f"{key_id}{_PRIVATE}"
+    for file, pem, mode in ((files[1], private, 0o600), (files[0], public, 0o644)):
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
+            out.write(pem)
+    return key_id, *files
+
+
+def _checked_id(key_id: str) -> str:
+    if not _ID.fullmatch(key_id):
+        raise ValueError("its name must be {id}.pem, the id 1 to 64 letters, digits, - and _")
+    return key_id

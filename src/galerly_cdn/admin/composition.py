@@ -1,0 +1,61 @@
+"""The admin side of a CDN, its parts built and wired."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from galerly_cdn.admin.app import Admin
+from galerly_cdn.admin.auth import door
+from galerly_cdn.admin.handlers import Service
+from galerly_cdn.admin.health import Health
+from galerly_cdn.admin.metrics import Metrics
+from galerly_cdn.admin.routes import routes
+from galerly_cdn.admin.warming import Warming
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from galerly_cdn.library import Archive
+    from galerly_cdn.render.pool.pool import Workers
+    from galerly_cdn.settings.table import Settings
+    from galerly_cdn.store.interfaces import Incoming, Originals
+    from galerly_cdn.telemetry import Telemetry
+
+
+class Side:
+    """The application, and what the end of the process asks of it. Raises `SettingsError`."""
+
+    def __init__(  # noqa: PLR0913 - its parts
+        self,
+        settings: Settings,
+        *,
+        telemetry: Telemetry,
+        archive: Archive,
+        originals: Originals,
+        incoming: Incoming | None,
+        workers: Workers,
+        libvips: str,
+        memory_cache_bytes: Callable[[], int],
+    ) -> None:
+        self._health = Health(workers, originals, settings.limits, telemetry.monotonic)
+        self._warming = Warming(archive, workers.strength, telemetry.counters.count)
+        gauges = {
+            "workers": ("Render processes that are ready or at work.", lambda: float(workers.serving)),
+            "renders_in_progress": ("Calls in a worker's hands.", lambda: float(workers.in_flight)),
+            "render_queue": ("Viewers' calls that wait for a worker.", lambda: float(workers.queued)),
+            "memory_cache_bytes": (
+                "Bytes of hot renditions in memory.",
+                lambda: float(memory_cache_bytes()),
+            ),
+        }
+        service = Service(archive, self._warming, settings, incoming=incoming)
+        metrics = Metrics(telemetry, gauges, libvips)
+        self.application = Admin(routes(service, self._health, metrics), door(settings), settings, telemetry)
+
+    def drain(self) -> None:
+        """The process is about to stop."""
+        self._health.drain()
+
+    async def close(self) -> None:
+        """End what goes on in the background."""
+        await self._warming.close()

@@ -1,0 +1,56 @@
+"""What does a function URL hand to its function, and take back? Payload format 2.0.
+
+AWS Lambda Developer Guide, "Invoking function URLs": request and response payloads. Pure.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any
+
+from galerly_cdn.model import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from galerly_cdn.http.responses import Response
+
+MAX_BODY_BYTES = 4_500_000
+"""Of an answer, before base64 makes a third more of it: Lambda takes 6 MB, with the headers."""
+
+
+class Asked(Value, frozen=True):
+    """A request of CloudFront's. What the viewer function marked is in headers that no viewer can send.
+
+    `is_stored`: the viewer followed a redirect of ours; `is_private`: a signature was verified.
+    """
+
+    method: str
+    raw_path: bytes
+    client: str
+    is_stored: bool
+    is_private: bool
+
+
+def read(event: Mapping[str, Any]) -> Asked:
+    """The request in an event. Raises `KeyError` for an event that no function URL made."""
+    http = event["requestContext"]["http"]
+    headers = event.get("headers", {})
+    return Asked(
+        method=http["method"],
+        raw_path=event["rawPath"].encode("utf-8", "surrogatepass"),
+        client=http.get("sourceIp", ""),
+        is_stored=headers.get("x-galerly-stored") == "1",
+        is_private=headers.get("x-galerly-private") == "1",
+    )
+
+
+def written(response: Response, method: str) -> dict[str, Any]:
+    """The result that stands for a response; a HEAD's has its headers and no body."""
+    body = b"" if method == "HEAD" else response.body
+    return {
+        "statusCode": response.status,
+        "headers": {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers},
+        "body": base64.b64encode(body).decode("ascii"),
+        "isBase64Encoded": True,
+    }

@@ -1,0 +1,22 @@
+"""Lambda's entry to the prewarm. Importing it is the function's start: everything is built once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from galerly_cdn.aws.functions import composition
+from galerly_cdn.aws.functions.prewarm import Prewarm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_runner = asyncio.Runner()
+_stores = composition.stores()
+_prewarm = Prewarm(_stores, composition.origin(_stores), wall=time.time, tell=composition.tell)  # noqa: TID251 - the rim
+
+
+def handler(event: Mapping[str, Any], context: Any) -> None:  # noqa: ANN401 - Lambda's has no types
+    """Take the messages of one event. Raises for the queue to bring them again."""
+    _runner.run(_prewarm.take(event, context.function_name))

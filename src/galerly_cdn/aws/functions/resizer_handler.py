@@ -1,0 +1,29 @@
+"""Lambda's entry to the resizer. Importing it is the function's start: everything is built once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from galerly_cdn.aws.functions import composition
+from galerly_cdn.aws.functions.resizer import Resizer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_runner = asyncio.Runner()
+"""One event loop for all events: connections to the store outlive each."""
+_stores = composition.stores()
+_resizer = Resizer(
+    _stores,
+    composition.origin(_stores),
+    wall=time.time,  # noqa: TID251 - the rim
+    monotonic=time.monotonic,
+    tell=composition.tell,
+)
+
+
+def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's has no types
+    """Answer one function-URL event."""
+    return _runner.run(_resizer.answer(event, context.aws_request_id, context.function_name))

@@ -1,0 +1,101 @@
+"""What happens to a viewer's request? Read this first: one request, from top to bottom."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from galerly_cdn.aws_local.cloudfront import behaviors, cache_policies, ranges, signed_requests
+from galerly_cdn.aws_local.cloudfront.access_log import Visit
+from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
+from galerly_cdn.aws_local.http.viewer_exchange import Answer, Outcome, Request
+from galerly_cdn.model import replaced
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from galerly_cdn.aws_local.cloudfront.cache import Cache
+    from galerly_cdn.aws_local.cloudfront.distribution import Behavior, Distribution
+    from galerly_cdn.aws_local.cloudfront.origins import Origins
+    from galerly_cdn.aws_local.cloudfront.viewer_functions import Functions
+    from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
+
+
+@dataclass
+class Edge:
+    """A distribution at work. `clock` tells seconds of the epoch, `record` gets every visit."""
+
+    distribution: Distribution
+    functions: Functions
+    cache: Cache
+    origins: Origins
+    clock: Callable[[], float]
+    record: Callable[[Visit], None]
+    https_port: int = 443
+    """Where redirects lead to."""
+
+    async def answer(self, request: Request) -> Answer:
+        """The answer to a viewer, with CloudFront's own headers."""
+        request_id, started_s = secrets.token_urlsafe(40), self.clock()
+        outcome = await self._outcome(request, request_id)
+        self.record(
+            Visit(
+                request=request,
+                outcome=outcome,
+                request_id=request_id,
+                started_s=started_s,
+                took_s=self.clock() - started_s,
+            )
+        )
+        own = {
+            "x-cache": f"{outcome.result} from cloudfront",
+            "via": f"1.1 {self.distribution.domain} (CloudFront)",
+            "x-amz-cf-id": request_id,
+        }
+        return replaced(outcome.answer, headers=outcome.answer.headers | own)
+
+    async def _outcome(self, request: Request, request_id: str) -> Outcome:
+        chosen = behaviors.choose(self.distribution.behaviors, request.raw_path)
+        refused = behaviors.refusal(chosen, request, self.https_port)
+        if refused is None and chosen.keys is not None:
+            refused = signed_requests.refusal(chosen.keys, request, self.clock())
+            request = signed_requests.stripped(request)
+        if refused is not None:
+            return refused
+        asked = await self.functions.on_request(chosen, request, request_id)
+        found = asked if isinstance(asked, Outcome) else await self._object(chosen, asked)
+        headers = chosen.headers.applied(found.answer.headers, request)
+        found = replaced(found, answer=replaced(found.answer, headers=headers))
+        if isinstance(asked, Outcome):
+            return found
+        delivered = replaced(found, answer=ranges.deliver(found.answer, request))
+        return await self.functions.on_response(chosen, asked, delivered, request_id)
+
+    async def _object(self, chosen: Behavior, request: Request) -> Outcome:
+        """From the cache, or from the origins under the path that the function has left."""
+        key = replaced(cache_policies.key(request, chosen.cache), method=request.method)
+        sent = cache_policies.forwarded(request, chosen.cache, chosen.forwarded)
+
+        async def ask(conditions: dict[str, str]) -> OriginResponse:
+            return await self.origins.answer(
+                chosen.target,
+                OriginRequest(
+                    method=request.method,
+                    scheme=request.scheme,
+                    host=request.host,
+                    raw_path=request.raw_path,
+                    query=sent.query,
+                    headers={**sent.headers, **conditions, **self._introduced(request)},
+                ),
+            )
+
+        return await self.cache.answer(key, chosen.cache, ask)
+
+    def _introduced(self, request: Request) -> dict[str, str]:
+        """Headers by which CloudFront introduces itself; the viewer's own are gone."""
+        return {
+            "user-agent": "Amazon CloudFront",
+            "via": f"1.1 {self.distribution.domain} (CloudFront)",
+            "x-forwarded-for": request.client,
+        }

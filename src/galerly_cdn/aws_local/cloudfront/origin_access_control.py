@@ -1,0 +1,71 @@
+"""How does CloudFront show an origin who it is? Origin access control: requests signed with SigV4.
+
+botocore signs, by the real time: what the S3 server checks is a real signature.
+
+Source: the IAM User Guide, "AWS Signature Version 4 for API requests"; the CloudFront Developer Guide,
+"Restrict access to an Amazon S3 origin", "Restrict access to an AWS Lambda function URL origin".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from botocore.auth import S3SigV4Auth, SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from galerly_cdn.aws_local.cloudformation.stack import ACCOUNT, REGION
+from galerly_cdn.model import Value, replaced
+
+if TYPE_CHECKING:
+    from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
+
+
+class Asked(Protocol):
+    """Whoever answers what an origin is asked.
+
+    Raises `ConnectionError` if nobody can be reached, `TimeoutError` if nobody answers in time.
+    """
+
+    async def answer(self, request: OriginRequest) -> OriginResponse: ...
+
+
+class Identity(Value, frozen=True):
+    """The credentials that stand for CloudFront's own."""
+
+    access_key: str
+    secret_key: str
+
+
+class Signed:
+    """Signs what it is asked, as one distribution, and asks on."""
+
+    def __init__(
+        self, inner: Asked, identity: Identity, service: Literal["s3", "lambda"], source_arn: str
+    ) -> None:
+        self._inner = inner
+        credentials = Credentials(identity.access_key, identity.secret_key)
+        kind: Any = S3SigV4Auth if service == "s3" else SigV4Auth
+        self._signer = kind(credentials, service, REGION)
+        self._source_arn = source_arn
+
+    async def answer(self, request: OriginRequest) -> OriginResponse:
+        return await self._inner.answer(self.signed(request))
+
+    def signed(self, request: OriginRequest) -> OriginRequest:
+        """The request with `authorization`, and who asks in the two headers that AWS's services read."""
+        told = {"x-amz-source-arn": self._source_arn, "x-amz-source-account": ACCOUNT}
+        query = f"?{request.query}" if request.query else ""
+        draft = AWSRequest(
+            method=request.method,
+            url=f"{request.scheme}://{request.host}{request.raw_path}{query}",
+            headers={**_signable(request.headers), **told, "host": request.host},
+        )
+        self._signer.add_auth(draft)
+        added = {name.lower(): value for name, value in draft.headers.items()}
+        return replaced(request, headers={**request.headers, **added})
+
+
+def _signable(headers: dict[str, str]) -> dict[str, str]:
+    """Of the viewer's headers none is signed: whoever hands the request on may change them."""
+    return {name: value for name, value in headers.items() if name.startswith("x-amz-")}

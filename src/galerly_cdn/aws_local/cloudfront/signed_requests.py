@@ -1,0 +1,53 @@
+"""Has a viewer been let in by a signature? And what is left of the request without it? Pure.
+
+The rules are CloudFront's own, which `galerly_cdn.access.signing` implements; they are asked of the address
+as the viewer wrote it, before any function sees it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from galerly_cdn.access.signing import MARKS, Verifier
+from galerly_cdn.aws_local.http.viewer_exchange import Outcome, Request, error
+from galerly_cdn.errors import GalerlyError, SignatureRequired
+from galerly_cdn.model import replaced
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from galerly_cdn.access.signing import PublicKey
+
+_COOKIE = "CloudFront-"
+
+
+def refusal(keys: Mapping[str, PublicKey], request: Request, now_s: float) -> Outcome | None:
+    """CloudFront's 403 unless one of the keys has signed the address for this viewer and time."""
+    verifier = Verifier(keys, [f"{request.scheme}://{request.host}"])
+    try:
+        verifier.verify(
+            request.raw_path.encode("latin-1"),
+            request.query.encode("latin-1"),
+            request.headers.get("cookie", "").encode("latin-1"),
+            client=request.client,
+            now_s=now_s,
+        )
+    except SignatureRequired:
+        return error(403, "MissingKey", "Missing Key-Pair-Id query parameter or cookie value")
+    except GalerlyError:
+        return error(403, "AccessDenied", "Access denied")
+    return None
+
+
+def stripped(request: Request) -> Request:
+    """The request as functions and origins see it: without what only CloudFront reads."""
+    query = "&".join(part for part in request.query.split("&") if part.partition("=")[0] not in MARKS)
+    cookies = [part.strip(" ") for part in request.headers.get("cookie", "").split(";")]
+    left = "; ".join(part for part in cookies if part and not _is_mark(part))
+    headers = {name: value for name, value in request.headers.items() if name != "cookie"}
+    return replaced(request, query=query, headers=headers | ({"cookie": left} if left else {}))
+
+
+def _is_mark(cookie: str) -> bool:
+    name = cookie.partition("=")[0]
+    return name.startswith(_COOKIE) and name.removeprefix(_COOKIE) in MARKS

@@ -1,0 +1,151 @@
+"""Builds a local CloudFront from a template: the one place where its parts are put together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from botocore.credentials import Credentials
+
+from galerly_cdn.aws_local.cloudformation import yaml_template as template
+from galerly_cdn.aws_local.cloudformation.stack import Stack
+from galerly_cdn.aws_local.cloudfront import access_log, distribution, javascript_engines
+from galerly_cdn.aws_local.cloudfront import viewer_functions as function
+from galerly_cdn.aws_local.cloudfront.cache import Cache
+from galerly_cdn.aws_local.cloudfront.distribution import Distribution
+from galerly_cdn.aws_local.cloudfront.edge import Edge
+from galerly_cdn.aws_local.cloudfront.origin_access_control import Asked, Identity, Signed
+from galerly_cdn.aws_local.cloudfront.origins import Origins
+from galerly_cdn.aws_local.faults import Faulty
+from galerly_cdn.aws_local.functions import event_rules
+from galerly_cdn.aws_local.functions.event_rules import Flow
+from galerly_cdn.aws_local.http.http_client import Wire
+from galerly_cdn.aws_local.iam import resources, roles
+from galerly_cdn.aws_local.iam.resources import GuardedBucket, GuardedFunction
+from galerly_cdn.aws_local.iam.roles import RoledFunction
+from galerly_cdn.aws_local.s3.bucket import Bucket
+from galerly_cdn.aws_local.s3.folder_bucket import Folder
+from galerly_cdn.model import Value
+from galerly_cdn.settings import load
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from galerly_cdn.aws_local.cloudfront.distribution import Origin
+
+
+Resizer = Callable[[GuardedFunction], Asked]
+"""Makes what answers for the function's URL, of the function as the template describes it."""
+
+
+class Deployment(Value, frozen=True, kw_only=True):
+    """A template and its parameters, and the S3 server that has the bucket they name.
+
+    `identity` is what requests to both origins are signed with; the server takes its signatures. Where no
+    server runs, `folder` is what answers at its address: a store's, with originals/ and resized/ in it.
+    """
+
+    template: str
+    parameters: dict[str, str]
+    s3_endpoint: str
+    identity: Identity
+    folder: str = ""
+
+
+class Plan(Value, frozen=True, kw_only=True):
+    """All that a template says, read and checked: what a start starts."""
+
+    distribution: Distribution
+    sources: dict[str, str]
+    log_fields: tuple[str, ...]
+    function: GuardedFunction
+    buckets: dict[str, GuardedBucket]
+    """By the domain of the origin."""
+    functions: dict[str, RoledFunction]
+    """By logical name."""
+    flow: Flow
+
+
+@dataclass(frozen=True)
+class LocalCloudFront:
+    """What runs: the edge to ask, its cache to invalidate, and the switches for faults by origin."""
+
+    plan: Plan
+    edge: Edge
+    cache: Cache
+    faults: Mapping[str, Faulty]
+
+
+def plan(stack: Stack) -> Plan:
+    """Reads all that is modelled. Raises `UnmodelledProperty` where the template says more."""
+    read = distribution.read(stack)
+    sources = function.sources(stack)
+    function.check(read, sources)
+    domains = [one.domain for one in read.origins.values() if one.kind == "s3"]
+    functions = roles.functions(stack)
+    return Plan(
+        distribution=read,
+        sources=sources,
+        log_fields=access_log.fields(stack),
+        function=resources.function(stack, read.arn),
+        buckets={domain: resources.bucket(stack, domain) for domain in domains},
+        functions=functions,
+        flow=event_rules.read(stack, functions),
+    )
+
+
+@asynccontextmanager
+async def start(
+    deployment: Deployment,
+    resizer: Resizer,
+    *,
+    clock: Callable[[], float] = time.time,  # noqa: TID251 - the rim
+    record: Callable[[dict[str, str]], None] = lambda _: None,
+    programs: tuple[str, ...] = javascript_engines.PROGRAMS,
+) -> AsyncIterator[LocalCloudFront]:
+    """A local CloudFront, until the block ends; `record` gets the lines of its access log.
+
+    Raises `UnmodelledProperty` for a template that says more than is modelled, `SettingsError` for parameters
+    that do not fit, and where no program runs viewer functions.
+    """
+    read = plan(Stack(template.read(deployment.template), deployment.parameters))
+    cache = Cache(clock, read.distribution.tag_header, read.distribution.error_ttls_s)
+    faults = {name: Faulty(one) for name, one in _doors(read, deployment, resizer).items()}
+    async with javascript_engines.find(read.sources, programs) as running:
+        edge = Edge(
+            distribution=read.distribution,
+            functions=function.Functions(running, read.distribution),
+            cache=cache,
+            origins=Origins(read.distribution, faults),
+            clock=clock,
+            record=lambda visit: record(access_log.line(visit, read.log_fields)),
+        )
+        yield LocalCloudFront(read, edge, cache, faults)
+
+
+def _doors(read: Plan, deployment: Deployment, resizer: Resizer) -> dict[str, Asked]:
+    """Who answers for each origin, asked by signed requests where access control says so."""
+    asked = resizer(read.function)
+    endpoint, identity = deployment.s3_endpoint, deployment.identity
+
+    def door(origin: Origin) -> Asked:
+        source_arn = read.distribution.arn if origin.is_signed else ""
+        if origin.kind == "lambda":
+            return Signed(asked, identity, "lambda", source_arn) if source_arn else asked
+        served = _folder(read, deployment) if deployment.folder else Wire(endpoint, origin.connect_s)
+        inner = Signed(served, identity, "s3", source_arn) if source_arn else served
+        return Bucket(read.buckets[origin.domain], endpoint, inner, source_arn)
+
+    return {name: door(one) for name, one in read.distribution.origins.items()}
+
+
+def _folder(read: Plan, deployment: Deployment) -> Folder:
+    """The folder of a deployment, with the settings that its function is given. Raises `SettingsError`."""
+    settings = load.load(environment=read.function.function.environment.variables).settings
+    identity = deployment.identity
+    credentials = Credentials(identity.access_key, identity.secret_key)
+    return Folder(Path(deployment.folder), settings, credentials)

@@ -1,0 +1,126 @@
+"""What stands before a function that has a URL? A signature is verified, a policy asked, HTTP made an event.
+
+AWS Lambda Developer Guide, "Control access to Lambda function URLs" and "Invoking Lambda function URLs".
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol
+
+from galerly_cdn.aws_local.functions.runtime import Crashed, FunctionFailed, Throttled, TimedOut
+from galerly_cdn.aws_local.http import sigv4
+from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from botocore.credentials import Credentials
+
+    from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
+    from galerly_cdn.aws_local.iam.policies import Permission
+
+_CLOUDFRONT = "cloudfront.amazonaws.com"
+
+
+class Invocable(Protocol):
+    """What runs the function: `runtime.Runtime`."""
+
+    async def invoke(self, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
+        """Raises `Throttled`, `TimedOut`, `Crashed`, `FunctionFailed`."""
+        ...
+
+
+class FunctionUrl:
+    """The URL of the function that `runtime` runs, asked by the distribution of `caller_arn`.
+
+    `credentials` are those that CloudFront signs with.
+    """
+
+    def __init__(
+        self,
+        runtime: Invocable,
+        *,
+        permissions: Iterable[Permission],
+        credentials: Credentials,
+        region: str,
+        caller_arn: str,
+    ) -> None:
+        self._runtime = runtime
+        self._permissions = tuple(permissions)
+        self._credentials = credentials
+        self._region = region
+        self._caller_arn = caller_arn
+
+    async def answer(self, request: OriginRequest) -> OriginResponse:
+        """The function's answer, or Lambda's own for it: it never raises."""
+        if not (sigv4.is_signed(request, self._credentials, "lambda", self._region) and self._is_allowed()):
+            return _own(HTTPStatus.FORBIDDEN, "Message", "Forbidden")
+        try:
+            return _answered(await self._runtime.invoke(event(request)))
+        except Throttled:
+            return _own(HTTPStatus.TOO_MANY_REQUESTS, "Reason", "ConcurrentInvocationLimitExceeded")
+        except TimedOut:
+            return _own(HTTPStatus.GATEWAY_TIMEOUT, "Message", "Gateway Timeout")
+        except (Crashed, FunctionFailed, ValueError):
+            return _own(HTTPStatus.BAD_GATEWAY, "Message", "Internal Server Error")
+
+    def _is_allowed(self) -> bool:
+        """Both statements are needed: new URLs since October 2025, CloudFront's since 2026-11-01."""
+        granted = [
+            one
+            for one in self._permissions
+            if one.principal == _CLOUDFRONT and one.source_arn in {None, self._caller_arn}
+        ]
+        return any(
+            one.action == "lambda:InvokeFunctionUrl" and one.function_url_auth_type in {None, "AWS_IAM"}
+            for one in granted
+        ) and any(one.action == "lambda:InvokeFunction" and one.invoked_via_function_url for one in granted)
+
+
+def event(request: OriginRequest) -> dict[str, Any]:
+    """The request in payload format 2.0."""
+    return {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": request.raw_path,
+        "rawQueryString": request.query,
+        "headers": request.headers,
+        "requestContext": {
+            "accountId": "anonymous",
+            "domainName": request.host,
+            "http": {
+                "method": request.method,
+                "path": request.raw_path,
+                "protocol": "HTTP/1.1",
+                "sourceIp": "127.0.0.1",
+                "userAgent": request.headers.get("user-agent", ""),
+            },
+            "routeKey": "$default",
+            "stage": "$default",
+        },
+        "isBase64Encoded": False,
+    }
+
+
+def _answered(result: Any) -> OriginResponse:  # noqa: ANN401 - any JSON
+    """A function's result as HTTP; what names no status is the body of a 200, as JSON."""
+    if not isinstance(result, dict) or "statusCode" not in result:
+        return OriginResponse(200, {"content-type": "application/json"}, json.dumps(result).encode())
+    text = result.get("body", "")
+    body = base64.b64decode(text, validate=True) if result.get("isBase64Encoded") else text.encode()
+    headers = {name.lower(): value for name, value in result.get("headers", {}).items()}
+    return OriginResponse(
+        result["statusCode"],
+        {"content-type": "application/json", "content-length": str(len(body))} | headers,
+        body,
+    )
+
+
+def _own(status: HTTPStatus, name: str, text: str) -> OriginResponse:
+    """An answer of Lambda's own, for which the function was not asked or has no word."""
+    body = json.dumps({name: text}, separators=(",", ":")).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(body))}
+    return OriginResponse(status.value, headers, body)

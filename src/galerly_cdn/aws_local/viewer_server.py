@@ -1,0 +1,129 @@
+"""How do viewers' requests come in? HTTP/1.1, with TLS or without; the path byte for byte as it was sent."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import h11
+
+from galerly_cdn.aws_local.http.connections import accepting
+from galerly_cdn.aws_local.http.viewer_exchange import Answer, Request, error
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator
+
+    from galerly_cdn.aws_local.cloudfront.edge import Edge
+
+MAX_TARGET_BYTES = 8192
+"""CloudFront quota: length of a URL."""
+_CHUNK_BYTES = 65_536
+_LINGER_S = 2.0
+
+
+@asynccontextmanager
+async def listening(
+    edge: Edge, host: str, port: int, *, scheme: str, certificate: ssl.SSLContext | None = None
+) -> AsyncIterator[int]:
+    """Listen until the block ends; the port is told, for 0 one that is free.
+
+    `scheme` is what viewers are taken to speak: `https` without a certificate spares a laptop the warnings.
+    """
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await _Connection(edge, scheme, reader, writer).run()
+
+    async with accepting(serve, host, port, certificate) as chosen:
+        yield chosen
+
+
+class _Connection:
+    """One viewer's connection: requests one after another."""
+
+    def __init__(
+        self, edge: Edge, scheme: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._edge = edge
+        self._scheme = scheme
+        self._reader = reader
+        self._writer = writer
+        self._http = h11.Connection(h11.SERVER)
+
+    async def run(self) -> None:
+        """Until either side wants no more."""
+        try:
+            while await self._exchange():
+                self._http.start_next_cycle()
+        except h11.RemoteProtocolError as problem:
+            if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+                status = problem.error_status_hint
+                await self._send(error(status, "BadRequest", "Bad request.").answer, "GET")
+        await self._part()
+
+    async def _exchange(self) -> bool:
+        """Answer one request, whether another may follow."""
+        head = await self._event()
+        if not isinstance(head, h11.Request):
+            return False
+        request = _request(head, self._scheme, str(self._writer.get_extra_info("peername")[0]))
+        if isinstance(request, Answer):
+            answer = request
+        else:
+            answer = await self._edge.answer(request)
+        await self._send(answer, head.method.decode("ascii"))
+        if isinstance(request, Answer) or request.has_body:
+            return False
+        await self._event()  # its end, without a body
+        return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+
+    async def _part(self) -> None:
+        """Take what is still coming: a close with bytes unread would reset the answer away."""
+        if self._writer.is_closing() or not self._writer.can_write_eof():  # TLS cannot
+            return
+        self._writer.write_eof()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S):
+                while await self._reader.read(_CHUNK_BYTES):
+                    pass
+
+    async def _event(self) -> object:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            self._http.receive_data(await self._reader.read(_CHUNK_BYTES))
+        return event
+
+    async def _send(self, answer: Answer, method: str) -> None:
+        headers = dict(answer.headers)
+        if method != "HEAD" and answer.status != 304:
+            headers["content-length"] = str(len(answer.body))
+        head = h11.Response(status_code=answer.status, headers=[*headers.items()])
+        body = [] if method == "HEAD" else [h11.Data(data=answer.body)]
+        for event in (head, *body, h11.EndOfMessage()):
+            self._writer.write(self._http.send(event) or b"")
+        await self._writer.drain()
+
+
+def _request(head: h11.Request, scheme: str, client: str) -> Request | Answer:
+    """The request, or the answer to what is none that CloudFront takes."""
+    headers: dict[str, str] = {}
+    for name, value in head.headers:
+        own, told = name.decode("ascii"), value.decode("latin-1")
+        joint = "; " if own == "cookie" else ", "
+        headers[own] = f"{headers[own]}{joint}{told}" if own in headers else told
+    target = head.target.decode("latin-1")
+    if len(target) > MAX_TARGET_BYTES:
+        return error(414, "UriTooLong", "The URI is too long.").answer
+    if not target.startswith("/") or "host" not in headers:
+        return error(400, "BadRequest", "Bad request.").answer
+    path, _, query = target.partition("?")
+    return Request(
+        method=head.method.decode("ascii"),
+        scheme=scheme,
+        host=headers.pop("host"),
+        raw_path=path,
+        query=query,
+        headers=headers,
+        client=client,
+        has_body=headers.get("content-length", "0") != "0" or "transfer-encoding" in headers,
+    )

@@ -1,0 +1,45 @@
+"""What does a request say of itself? The parts of an ASGI scope that both sides read, each once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from galerly_cdn.http.client_address import viewer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+
+    from galerly_cdn.http.client_address import Network
+
+    Message = MutableMapping[str, Any]
+    Scope = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+
+
+class Request:
+    """One request. `client` is the address of who asks: the peer's, or what `trusted` proxies say of it.
+
+    A header that comes more than once is one list (RFC 9110 §5.3); names are in lower case, as ASGI has them.
+    """
+
+    __slots__ = ("client", "headers", "method", "query", "raw_path", "request_id")
+
+    def __init__(self, scope: Scope, request_id: str, trusted: tuple[Network, ...] = ()) -> None:
+        self.request_id = request_id
+        self.method: str = scope["method"]
+        self.raw_path: bytes = scope["raw_path"]
+        self.query: bytes = scope["query_string"]
+        self.client: str = scope["client"][0] if scope["client"] else ""
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        if len(self.headers) < len(scope["headers"]):
+            self.headers = _folded(scope["headers"])
+        if trusted:
+            self.client = viewer(self.client, self.headers.get(b"x-forwarded-for", b""), trusted)
+
+
+def _folded(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value)
+    return {name: b", ".join(several) for name, several in values.items()}

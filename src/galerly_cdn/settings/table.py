@@ -1,0 +1,272 @@
+"""Every setting once: name, type, unit, default, and why. `layers` reads them.
+
+The settings page of the docs is made from this table.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from galerly_cdn.model import Limits, Meta, SizeRule, Value, describe
+from galerly_cdn.settings.sizes import allow_list
+
+PREFIX = "GALERLY_"
+_MIB = 1024 * 1024
+_GIB = 1024 * _MIB
+
+_MAX_NUMBER = 2**53 - 1
+"""The largest integer that JSON, and every system call a setting reaches, takes as it is."""
+_WEEK_S = 7 * 24 * 3600
+
+Positive = Annotated[int, Meta(ge=1, le=_MAX_NUMBER)]
+Natural = Annotated[int, Meta(ge=0, le=_MAX_NUMBER)]
+Seconds = Annotated[float, Meta(gt=0, le=_WEEK_S)]
+HeaderValue = Annotated[str, Meta(pattern=r"^[ -~]*\Z")]
+
+
+class Settings(Value, frozen=True, kw_only=True):
+    """The settings, flat. 0 means what its line says; times are seconds, sizes bytes."""
+
+    host: Annotated[
+        str, Meta(min_length=1, description="Address to listen on. Any other than loopback is public.")
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on; 0 takes any free one.")] = (
+        8000
+    )
+    store: Annotated[
+        str,
+        Meta(
+            description="Folder or address (`s3://bucket`, `gs://…`, `az://…`) with the originals in "
+            "`originals/` and the renditions in `resized/`. Takes uploads."
+        ),
+    ] = ""
+    admin: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://[^/?#@]+/?)?\Z",
+            description="Address of a running CDN's admin side (`http://127.0.0.1:8001`) that the commands "
+            "speak to, in place of a store.",
+        ),
+    ] = ""
+    writable: Annotated[
+        bool, Meta(description="Take uploads into a plain folder of photographs too; a `store` always does.")
+    ] = False
+    renditions: Annotated[
+        str,
+        Meta(
+            description="Folder or address for the renditions. Empty: `resized/` of the store, or one folder "
+            "per originals root in the user's cache folder."
+        ),
+    ] = ""
+    store_endpoint: Annotated[
+        str,
+        Meta(
+            description="Address of an S3-compatible server (`https://s3.example.com`). Empty: AWS. "
+            "Not given: `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, as other tools read them."
+        ),
+    ] = ""
+    store_fresh_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="How long a remote original's version is remembered: a replace shows after at most "
+            "this. Each second is one request less for every picture that is asked for all the time.",
+        ),
+    ] = 1.0
+    stale_if_error_s: Annotated[
+        Natural,
+        Meta(description="While a remote store cannot be asked, how old the last known pictures may be."),
+    ] = 24 * 3600
+    store_deadline_s: Annotated[
+        Seconds, Meta(description="Time of one request to a remote store, its retries included.")
+    ] = 10.0
+    renditions_bytes: Annotated[
+        Positive, Meta(description="Bytes the renditions may take on disk; the least recently used go first.")
+    ] = 10 * _GIB
+    memory_cache_bytes: Annotated[
+        Natural, Meta(description="Bytes of hot renditions kept in memory; 0 keeps none.")
+    ] = 64 * _MIB
+    sizes: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="The allow-list, one size a line: `name WxH format=quality …`. The name may be left "
+            "out; jpeg is always offered, png always to pictures with alpha."
+        ),
+    ] = (
+        "tiny 150x150 jpeg=85 webp=86 avif=74",
+        "small 400x400 jpeg=85 webp=86 avif=74",
+        "thumbnail 800x600 jpeg=85 webp=88 avif=74",
+        "medium 2000x2000 jpeg=85 webp=90 avif=76",
+    )
+    keep_copyright: Annotated[
+        bool, Meta(description="Keep copyright and creator in the renditions; all other metadata is dropped.")
+    ] = False
+    max_megapixels: Annotated[
+        Positive,
+        Meta(description="Largest original, width × height × frames, read before a pixel is decoded."),
+    ] = 100
+    max_original_bytes: Annotated[
+        Positive, Meta(description="Largest original's file on the render path.")
+    ] = 64 * _MIB
+    max_frames: Annotated[Positive, Meta(description="Most frames or pages of an original.")] = 256
+    max_coefficient_bytes: Annotated[
+        Positive,
+        Meta(
+            description="Most memory for a progressive JPEG's coefficients, which no shrink factor lessens."
+        ),
+    ] = 512 * _MIB
+    workers: Annotated[int, Meta(ge=0, le=256, description="Render worker processes; 0 is one per core.")] = 0
+    worker_memory_bytes: Annotated[
+        Positive, Meta(description="Address space of one worker; over it the render fails, not the machine.")
+    ] = 2 * _GIB
+    worker_rss_bytes: Annotated[
+        Positive,
+        Meta(description="A worker resident above this after a render is replaced: allocators fragment."),
+    ] = 256 * _MIB
+    worker_renders: Annotated[
+        Positive, Meta(description="A worker is replaced after this many renders, whatever its size.")
+    ] = 2000
+    render_deadline_s: Annotated[
+        Seconds, Meta(description="Wall time of one render; over it the worker is killed, the answer is 504.")
+    ] = 10.0
+    render_memory_bytes: Annotated[
+        Positive,
+        Meta(description="Decoding memory of all renders at once; heavy originals wait for each other."),
+    ] = 768 * _MIB
+    queue_renders: Annotated[
+        Natural, Meta(description="Renders that may wait for a worker; one more is 503 at once.")
+    ] = 256
+    queue_bytes: Annotated[
+        Positive, Meta(description="Bytes of the originals whose renders may wait; over it 503 at once.")
+    ] = 4 * _GIB
+    quarantine_s: Annotated[
+        Seconds, Meta(description="How long an original that ended two workers is answered 415 untried.")
+    ] = 600.0
+    header_deadline_s: Annotated[
+        Seconds, Meta(description="Time for a request's headers to arrive; slowloris is cut off.")
+    ] = 10.0
+    idle_s: Annotated[Seconds, Meta(description="How long an idle keep-alive connection stays open.")] = 60.0
+    write_deadline_s: Annotated[
+        Seconds, Meta(description="How long a viewer may leave an answer unread before the connection ends.")
+    ] = 30.0
+    max_connections: Annotated[Positive, Meta(description="Open connections in all.")] = 4096
+    max_connections_per_client: Annotated[
+        Positive, Meta(description="Open connections of one address; loopback is exempt.")
+    ] = 256
+    misses_per_minute_per_client: Annotated[
+        Natural,
+        Meta(
+            description="New pictures one address (in IPv6 one /64) may have made in a minute, and originals "
+            "it may ask for that are not there: so many of each, then 503. 0 is no limit; loopback has none."
+        ),
+    ] = 3000
+    misses_per_minute: Annotated[
+        Natural,
+        Meta(description="New pictures all addresses together may have made in a minute; 0 is no limit."),
+    ] = 60_000
+    drain_s: Annotated[
+        Seconds, Meta(description="After SIGTERM, how long answers under way may take to finish.")
+    ] = 30.0
+    browse: Annotated[
+        bool, Meta(description="Serve the browsing page on a public address too; on loopback it always is.")
+    ] = False
+    private_prefixes: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Folders whose pictures only signed requests get: `prefix/gallery/photo`, "
+            "exactly two segments under it; `/` is every folder. The page is off then."
+        ),
+    ] = ()
+    sign_originals: Annotated[
+        bool,
+        Meta(
+            description="Originals (`/original/…`) are for signed requests alone, in public folders too; "
+            "without `public_keys` for nobody."
+        ),
+    ] = True
+    public_keys: Annotated[
+        str, Meta(description="Folder of the public keys, `{id}.pem` each, that signatures are verified by.")
+    ] = ""
+    public_urls: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Scheme and host that addresses are signed for; a request's Host is never believed."
+        ),
+    ] = ()
+    distribution: Annotated[
+        str,
+        Meta(
+            pattern=r"^([A-Z0-9]{8,32})?\Z",
+            description="ID of the CloudFront distribution in front of the `s3://` store: what is purged, "
+            "replaced or deleted is dropped from its caches too. `galerly-cdn aws deploy` tells it.",
+        ),
+    ] = ""
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(description="Networks (CIDR) of proxies whose `X-Forwarded-For` names the viewer."),
+    ] = ()
+    tls_certificate: Annotated[
+        str,
+        Meta(
+            description="File of the certificate and its chain, in PEM: HTTPS instead of HTTP. A renewed "
+            "file is used without a restart."
+        ),
+    ] = ""
+    tls_key: Annotated[str, Meta(description="File of the certificate's key, in PEM, unencrypted.")] = ""
+    admin_port: Annotated[
+        int,
+        Meta(
+            ge=-1,
+            le=65535,
+            description="TCP port of the admin side: uploads, purge, health, metrics. -1 is none, "
+            "0 takes any free one.",
+        ),
+    ] = -1
+    admin_host: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Address of the admin side. Any other than loopback needs `admin_token_file`.",
+        ),
+    ] = "127.0.0.1"
+    admin_token_file: Annotated[
+        str,
+        Meta(
+            description="File with the admin side's bearer tokens, one a line. On loopback, empty lets in "
+            "whoever is on this machine."
+        ),
+    ] = ""
+    warm_on_upload: Annotated[
+        bool, Meta(description="Make every size and format of an upload at once, behind all viewers.")
+    ] = False
+    access_log: Annotated[bool, Meta(description="One JSON line per request on stdout.")] = True
+    lost_header: Annotated[
+        bool, Meta(description="Say in a `Galerly-Lost` header what a rendition has lost.")
+    ] = False
+    allow_origin: Annotated[
+        HeaderValue, Meta(description="`Access-Control-Allow-Origin` of public answers; empty leaves it out.")
+    ] = "*"
+    timing_allow_origin: Annotated[
+        HeaderValue, Meta(description="`Timing-Allow-Origin` of public answers; empty leaves it out.")
+    ] = "*"
+    resource_policy: Annotated[
+        str,
+        Meta(
+            pattern=r"^(cross-origin|same-site|same-origin)?\Z",
+            description="`Cross-Origin-Resource-Policy` of public answers; empty leaves it out.",
+        ),
+    ] = "cross-origin"
+
+    @property
+    def limits(self) -> Limits:
+        """What an original may ask of the renderer."""
+        return Limits(self.max_megapixels * 1_000_000, self.max_frames, self.max_coefficient_bytes)
+
+    @property
+    def size_rules(self) -> tuple[SizeRule, ...]:
+        """The allow-list's rules; `load` has checked them."""
+        return allow_list(self.sizes)
+
+
+DESCRIBED = describe(Settings)

@@ -1,0 +1,235 @@
+"""Where do renditions lie on this machine? A folder of sealed files, bounded in bytes.
+
+- A file is whole or not there: it is written beside its place, fsynced and renamed into it.
+- What is read is verified (`seal`); anything else is a miss, deleted and counted.
+- One thread writes, in the order of the reservations in the ledger, victims first: at no time are
+  there more bytes than the limit and one rendition. A read in progress keeps the file it opened.
+- Several servers may share the folder: each knows what it found at start, put or read, and bounds
+  that; an answer is never wrong, because every file speaks for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import stat
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from galerly_cdn.errors import SettingsError, StoreUnreachable
+from galerly_cdn.store.folder.rendition_file import Damaged, seal, unseal
+from galerly_cdn.store.folder.renditions_index import Ledger, weight
+from galerly_cdn.store.folder.renditions_scan import TEMPORARY, name_of, path_of, survey
+from galerly_cdn.store.interfaces import Stored
+from galerly_cdn.store.temp_files import HOUR_S, claim
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from galerly_cdn.model import Record, Rendition, Target
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_CACHEDIR_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
+# The renditions of galerly-cdn: every one can be made again. See https://bford.info/cachedir/
+"""
+
+
+class FolderRenditions:
+    """At most `limit_bytes` of renditions under `root`, the least recently used deleted first.
+
+    `count` is told of `rendition-corrupt`, `rendition-unreadable` and `rendition-evicted`; `now`
+    is the wall clock in seconds. Raises `SettingsError` if `root` cannot be written to.
+    """
+
+    def __init__(
+        self, root: Path, limit_bytes: int, count: Callable[[str], None], now: Callable[[], float]
+    ) -> None:
+        self._root = root.absolute()
+        self._limit_bytes = limit_bytes
+        self._count = count
+        self._now = now
+        self._ledger = Ledger()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="renditions")
+        self._closing = threading.Event()
+        self._indexing: asyncio.Task[None] | None = None
+        try:
+            _prepare(root)
+        except OSError as error:
+            raise SettingsError([f"renditions: cannot write to {root}: {error.strerror}"]) from error
+
+    def start(self) -> None:
+        """Learn, in the background, what an earlier run left; until then the bound covers what is new."""
+        self._indexing = asyncio.create_task(self._index())
+
+    async def close(self) -> None:
+        """Stop learning, finish what is being written."""
+        self._closing.set()
+        if self._indexing is not None:
+            await self._indexing
+        await asyncio.to_thread(self._writer.shutdown)
+
+    async def get(self, key: str, target: Target) -> Rendition | None:
+        """The stored rendition, verified; None if there is none or its bytes are not what was put."""
+        name = name_of(key, target)
+        try:
+            rendition, length_bytes = self._read(name)
+            if (rendition.record.key, rendition.record.target) == (key, target):
+                self._ledger.use(name, weight(length_bytes))
+                return rendition
+            self._discard(name)
+        except FileNotFoundError:
+            self._ledger.forget(name)
+        except OSError:
+            self._count("rendition-unreadable")
+        except Damaged:
+            self._discard(name)
+        return None
+
+    async def head(self, key: str, target: Target) -> Stored | None:
+        """What is stored, current or not: for the resizer, whose store is else a bucket (`aws local`)."""
+        found = await self.get(key, target)
+        if found is None:
+            return None
+        with suppress(FileNotFoundError):
+            path = path_of(self._root, name_of(key, target))
+            return Stored(found.record.version, path.stat().st_mtime)
+        return None
+
+    async def record(self, key: str, target: Target) -> Record | None:
+        """What the stored rendition is, verified as `get` does: here its body costs next to nothing."""
+        found = await self.get(key, target)
+        return found.record if found else None
+
+    async def put(self, rendition: Rendition) -> Rendition:
+        """Store durably and atomically, over what was there; it itself. Raises `StoreUnreachable`.
+
+        Finishes even if the caller is cancelled.
+        """
+        name = name_of(rendition.record.key, rendition.record.target)
+        content = seal(rendition)
+        if weight(len(content)) > self._limit_bytes:
+            raise StoreUnreachable("the rendition is larger than all renditions may be")
+        self._ledger.use(name, weight(len(content)))
+        victims = self._evict(self._limit_bytes)
+        try:
+            await self._write(name, partial(self._store, name, content, victims))
+        except OSError as error:
+            raise StoreUnreachable(str(error)) from error
+        return rendition
+
+    async def delete(self, key: str, target: Target) -> bool:
+        """Remove; whether there was one. Raises `StoreUnreachable`."""
+        name = name_of(key, target)
+        try:
+            return await self._write(name, partial(self._remove, [name])) == 1
+        except OSError as error:
+            raise StoreUnreachable(str(error)) from error
+
+    def _read(self, name: bytes) -> tuple[Rendition, int]:
+        """A rendition and the length of its file. Raises `OSError`, `Damaged`."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(path_of(self._root, name), flags)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > self._limit_bytes:
+                raise Damaged("not a rendition's file")
+            rendition = unseal(os.read(fd, status.st_size))
+            now_s = self._now()
+            if now_s - status.st_mtime > HOUR_S:  # what the next start knows of recency
+                with suppress(OSError):
+                    os.utime(fd, (now_s, now_s))
+            return rendition, status.st_size
+        finally:
+            os.close(fd)
+
+    def _discard(self, name: bytes) -> None:
+        self._count("rendition-corrupt")
+        with suppress(OSError):
+            path_of(self._root, name).unlink()
+        self._ledger.forget(name)
+
+    async def _write(self, name: bytes, work: Callable[[], int]) -> int:
+        """Run `work` in the writing thread, then enter into the ledger what came of it."""
+        done = asyncio.get_running_loop().run_in_executor(self._writer, work)
+        done.add_done_callback(partial(self._settle, name))
+        return await asyncio.shield(done)
+
+    def _settle(self, name: bytes, done: asyncio.Future[int]) -> None:
+        try:
+            length_bytes = path_of(self._root, name).lstat().st_size
+        except OSError:
+            self._ledger.forget(name)
+        else:
+            self._ledger.use(name, weight(length_bytes))
+        error = done.exception()
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            # The disk is smaller than the limit: make room, or the hot would never replace the cold.
+            victims = self._evict(self._ledger.used_bytes * 31 // 32)
+            self._writer.submit(self._remove, victims)
+
+    def _evict(self, limit_bytes: int) -> list[bytes]:
+        victims = self._ledger.evict(limit_bytes)
+        for _ in victims:
+            self._count("rendition-evicted")
+        return victims
+
+    def _store(self, name: bytes, content: bytes, victims: Iterable[bytes]) -> int:
+        self._remove(victims)
+        path = path_of(self._root, name)
+        self._make(path.parent)
+        fd, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                claim(fd)
+                file.write(content)
+                file.flush()
+                os.fsync(fd)
+                Path(temporary).rename(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _fsync_folder(path.parent)
+        return len(content)
+
+    def _make(self, folder: Path) -> None:
+        for missing in (self._root, folder):  # the root too: it may have been deleted meanwhile
+            if not missing.is_dir():
+                missing.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _fsync_folder(missing.parent)
+
+    def _remove(self, names: Iterable[bytes]) -> int:
+        removed = 0
+        for name in names:
+            with suppress(FileNotFoundError):
+                path_of(self._root, name).unlink()
+                removed += 1
+        return removed
+
+    async def _index(self) -> None:
+        found = await asyncio.to_thread(survey, self._root, self._now(), self._closing.is_set)
+        self._ledger = self._ledger.used_after(found)
+        self._writer.submit(self._remove, self._evict(self._limit_bytes))
+
+
+def _prepare(root: Path) -> None:
+    """The folder, private and tagged as a cache for backup programs. Raises `OSError`."""
+    with suppress(FileExistsError):
+        root.mkdir(mode=0o700, parents=True)
+    with tempfile.TemporaryFile(dir=root):  # whether it is a folder and can be written to
+        tag = root / "CACHEDIR.TAG"
+    if not tag.is_file() or tag.read_bytes() != _CACHEDIR_TAG:
+        tag.write_bytes(_CACHEDIR_TAG)
+
+
+def _fsync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

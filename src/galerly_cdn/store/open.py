@@ -1,0 +1,97 @@
+"""How are the stores at the roots opened? By a folder's code or a remote store's, as their address says.
+
+Part of the composition root (`app`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from galerly_cdn.errors import StoreUnreachable
+from galerly_cdn.http.urls import checked_key
+from galerly_cdn.settings import locations
+from galerly_cdn.store.folder.originals import FolderOriginals
+from galerly_cdn.store.folder.renditions import FolderRenditions
+from galerly_cdn.store.folder.uploads import FolderDeposit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from galerly_cdn.settings.locations import Roots
+    from galerly_cdn.settings.table import Settings
+    from galerly_cdn.store.interfaces import Incoming, Originals, Renditions, WritableOriginals
+    from galerly_cdn.store.remote.bucket import Bucket
+    from galerly_cdn.store.remote.originals import RemoteOriginals
+    from galerly_cdn.telemetry import Telemetry
+
+_log = logging.getLogger(__name__)
+
+
+async def readable(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:
+    """The store of originals at their root. Raises `SettingsError`."""
+    if locations.is_remote(places.originals):
+        return await _remote_originals(settings, places, telemetry)
+    return FolderOriginals(Path(places.originals), checked_key, now=telemetry.wall)
+
+
+async def writable(settings: Settings, places: Roots, telemetry: Telemetry) -> WritableOriginals:
+    """The same, taking uploads. Raises `SettingsError`."""
+    if locations.is_remote(places.originals):
+        return await _remote_originals(settings, places, telemetry)
+    return _deposit(Path(places.originals), settings, telemetry)
+
+
+def _deposit(root: Path, settings: Settings, telemetry: Telemetry) -> FolderDeposit:
+    if settings.store:
+        root.mkdir(parents=True, exist_ok=True)
+    return FolderDeposit(root, checked_key, now=telemetry.wall)
+
+
+async def _remote_originals(settings: Settings, places: Roots, telemetry: Telemetry) -> RemoteOriginals:
+    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - obstore's start-up time
+
+    bucket = await _bucket(places.originals, settings, telemetry)
+    return RemoteOriginals(bucket, settings, telemetry.monotonic)
+
+
+@contextlib.asynccontextmanager
+async def renditions(settings: Settings, root: str, telemetry: Telemetry) -> AsyncIterator[Renditions]:
+    """The store of renditions at their root, closed on leaving. Raises `SettingsError`."""
+    count = telemetry.counters.count
+    if not locations.is_remote(root):
+        shelf = FolderRenditions(Path(root), settings.renditions_bytes, count, telemetry.wall)
+        shelf.start()
+        try:
+            yield shelf
+        finally:
+            await shelf.close()
+        return
+    from galerly_cdn.store.remote.renditions import RemoteRenditions  # noqa: PLC0415 - likewise
+
+    yield RemoteRenditions(await _bucket(root, settings, telemetry), count)
+
+
+async def _bucket(root: str, settings: Settings, telemetry: Telemetry) -> Bucket:
+    """A remote root, which may be away for now. Raises `SettingsError`."""
+    from galerly_cdn.store.remote.bucket import Bucket  # noqa: PLC0415 - likewise
+
+    bucket = Bucket(root, settings, telemetry.monotonic, telemetry.counters.count)
+    try:
+        await bucket.check()
+    except StoreUnreachable as error:
+        _log.warning("%s cannot be reached now: %s", root, error.detail)
+    return bucket
+
+
+async def incoming(settings: Settings, places: Roots, telemetry: Telemetry) -> Incoming | None:
+    """Where uploads come that are sent straight to the store; None for a folder. Raises `SettingsError`."""
+    if not places.incoming:
+        return None
+    from galerly_cdn.store.remote.direct_uploads import RemoteIncoming  # noqa: PLC0415 - likewise
+    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - likewise
+
+    bucket = await _bucket(places.incoming, settings, telemetry)
+    return RemoteIncoming(bucket, RemoteOriginals(bucket, settings, telemetry.monotonic))

@@ -1,0 +1,333 @@
+"""The local CloudFront reads the template itself, and stops at whatever it does not model."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from galerly_cdn.access import keys as keyring
+from galerly_cdn.aws.deploy import template as written
+from galerly_cdn.aws_local import cloudfront_stack
+from galerly_cdn.aws_local.cloudformation import properties, yaml_template
+from galerly_cdn.aws_local.cloudformation.intrinsic_functions import NOTHING, Resolver
+from galerly_cdn.aws_local.cloudformation.properties import model
+from galerly_cdn.aws_local.cloudformation.stack import Stack
+from galerly_cdn.aws_local.cloudfront import javascript_engines
+from galerly_cdn.aws_local.iam.policies import Access, PolicyDocument
+from galerly_cdn.errors import SettingsError, UnmodelledProperty
+from galerly_cdn.settings.table import Settings
+from tests.support import local_cloudfront
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
+Place = tuple[str | int, ...]
+CONFIG = "Distribution/Properties/DistributionConfig"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"OriginShield": "off", "Prewarm": "on", "Janitor": "off", "ReservedConcurrency": "3"},
+        {"UploadOrigins": "https://a.example,https://b.example", "AlarmEmail": "a@example.com"},
+        {"Domain": "cdn.example.com", "Certificate": f"arn:aws:acm:us-east-1:{'1' * 12}:certificate/1a"},
+    ],
+)
+def test_our_template_is_modelled_with_whatever_parameters(given: dict[str, str]) -> None:
+    local_cloudfront.planned(local_cloudfront.PLAIN, **given)
+
+
+@pytest.mark.parametrize("prefixes", [("clients", "studio/2026"), ("/",)])
+def test_our_template_is_modelled_with_private_galleries(prefixes: tuple[str, ...], tmp_path: Path) -> None:
+    keyring.create(tmp_path, ecdsa=True)[2].unlink()
+    settings = Settings(private_prefixes=prefixes, public_keys=str(tmp_path))
+    local_cloudfront.planned(written.render(settings))
+
+
+def test_lambda_at_edge_is_refused() -> None:
+    with pytest.raises(UnmodelledProperty, match="Version"):
+        local_cloudfront.planned(written.render(Settings(), with_lambda_edge=True))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "told"),
+    [
+        (f"{CONFIG}/Staging", True, "Distribution: DistributionConfig: .*`Staging`"),
+        (f"{CONFIG}/WebACLId", "x", "Distribution: DistributionConfig: .*`WebACLId`"),
+        (f"{CONFIG}/Enabled", False, "Distribution: DistributionConfig: .*Enabled"),
+        (
+            f"{CONFIG}/Origins/0/OriginPath",
+            "/x",
+            "DistributionConfig.Origins.0.: .*OriginPath",
+        ),
+        (f"{CONFIG}/DefaultCacheBehavior/SmoothStreaming", True, "DefaultCacheBehavior: .*SmoothStreaming"),
+        (f"{CONFIG}/DefaultCacheBehavior/Compress", True, "DefaultCacheBehavior: .*compressed"),
+        (f"{CONFIG}/CacheBehaviors/0/AllowedMethods", ["GET", "HEAD", "PUT"], "AllowedMethods.*PUT"),
+        (
+            f"{CONFIG}/CacheBehaviors/0/TargetOriginId",
+            "nowhere",
+            "TargetOriginId: there is no origin",
+        ),
+        (f"{CONFIG}/CacheBehaviors/0/CachePolicyId", "658327ea", "nothing of the template has this id"),
+        (f"{CONFIG}/CacheBehaviors/0/TrustedSigners", ["self"], "TrustedSigners"),
+        (f"{CONFIG}/CustomErrorResponses/0/ResponsePagePath", "/e.html", "ResponsePagePath"),
+        (f"{CONFIG}/DefaultCacheBehavior/CachedMethods", ["GET"], "CachedMethods"),
+        (f"{CONFIG}/DefaultCacheBehavior/OriginRequestPolicyId", "b689b0a8", "nothing of the template has"),
+        (
+            f"{CONFIG}/DefaultCacheBehavior/FunctionAssociations/0/FunctionARN",
+            "arn:other",
+            "viewer-request: there is no function arn:other",
+        ),
+        (f"{CONFIG}/Origins/0/DomainName", "b.s3.amazonaws.com", "none has the domain b.s3.amazonaws.com"),
+        (f"{CONFIG}/Origins/0/S3OriginConfig", None, "Origins.s3: neither a bucket nor a function's URL"),
+        (f"{CONFIG}/Origins/0/OriginAccessControlId", "E1", "OriginAccessControlId: there is no such one"),
+        (f"{CONFIG}/OriginGroups/Items/0/Members/Items/0/OriginId", "nowhere", "there is no origin nowhere"),
+        ("Distribution", None, "Distribution"),
+        ("ResizerUrl/Properties/TargetFunctionArn", "arn:other", "there is no function arn:other"),
+        ("AccessLogsPolicy/Properties/Bucket", {"Ref": "Bucket"}, "a bucket has one policy"),
+        ("PathOnly/Properties/CachePolicyConfig/Other", 1, "PathOnly: CachePolicyConfig: .*Other"),
+        (
+            "PathOnly/Properties/CachePolicyConfig/ParametersInCacheKeyAndForwardedToOrigin/CookiesConfig",
+            {"CookieBehavior": "all"},
+            "CookiesConfig.CookieBehavior: ",
+        ),
+        ("S3Access/Properties/OriginAccessControlConfig/SigningBehavior", "no-override", "SigningBehavior"),
+        ("Viewer/Properties/FunctionConfig/KeyValueStoreAssociations", [], "KeyValueStoreAssociations"),
+        ("Viewer/Properties/FunctionConfig/Runtime", "cloudfront-js-1.0", "FunctionConfig.Runtime"),
+        ("Viewer/Properties/FunctionCode", "/".ljust(10_241), "10241 bytes, 10240 are allowed"),
+        ("Viewer/Properties/AutoPublish", False, "not published"),
+        (
+            "PublicHeaders/Properties/ResponseHeadersPolicyConfig/ServerTimingHeadersConfig",
+            {},
+            "ServerTiming",
+        ),
+        ("ResizerUrl/Properties/AuthType", "NONE", "ResizerUrl: AuthType"),
+        ("ResizerUrl/Properties/InvokeMode", "RESPONSE_STREAM", "ResizerUrl: InvokeMode"),
+        ("AllowUrl/Properties/PrincipalOrgID", "o-1", "AllowUrl: .*PrincipalOrgID"),
+        ("Resizer/Properties/VpcConfig", {}, "Resizer: .*VpcConfig"),
+        ("Bucket/Properties/WebsiteConfiguration", {}, "Bucket: .*WebsiteConfiguration"),
+        (
+            "Bucket/Properties/BucketEncryption/ServerSideEncryptionConfiguration/0/ServerSideEncryptionByDefault",
+            {"SSEAlgorithm": "aws:kms"},
+            "SSEAlgorithm",
+        ),
+        ("BucketPolicy/Properties/PolicyDocument/Statement/0/Condition", {"IpAddress": {}}, "IpAddress"),
+        (
+            "BucketPolicy/Properties/PolicyDocument/Statement/0/Condition",
+            {"StringEquals": {"s3:prefix": "x"}},
+            "s3:prefix",
+        ),
+        ("BucketPolicy/Properties/PolicyDocument/Statement/0/Principal", {"AWS": "*"}, "AWS"),
+        ("BucketPolicy/Properties/PolicyDocument/Statement/0/NotAction", "s3:*", "NotAction"),
+        ("AccessLogDelivery/Properties/RecordFields", ["cs-bytes"], "cs-bytes"),
+        ("Viewer/CreationPolicy", {}, "Viewer: CreationPolicy"),
+        ("Other", {"Type": "AWS::EC2::Instance"}, "Other: Type: AWS::EC2::Instance is not modelled"),
+        ("ResizerUrl/Properties/TargetFunctionArn", {"Fn::ImportValue": "x"}, "Fn::ImportValue"),
+        ("ResizerUrl/Properties/TargetFunctionArn", {"Fn::GetAtt": ["Resizer", "Qualifier"]}, "Qualifier"),
+        ("ResizerUrl/Properties/TargetFunctionArn", {"Ref": "Nobody"}, "Nobody: there is no such"),
+    ],
+)
+def test_what_is_not_modelled_stops_the_start_and_is_named(path: str, value: object, told: str) -> None:
+    with pytest.raises(UnmodelledProperty, match=told):
+        local_cloudfront.planned(local_cloudfront.changed(local_cloudfront.put(path, value)))
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Our template with all it can have."""
+    folder = tmp_path_factory.mktemp("keys")
+    keyring.create(folder, ecdsa=True)[2].unlink()
+    settings = Settings(private_prefixes=("clients",), public_keys=str(folder))
+    return yaml_template.read(written.render(settings))
+
+
+def places(node: Any, at: Place, left_out: Collection[str]) -> Iterator[Place]:  # noqa: ANN401 - any JSON
+    """Where a property could be added: all objects that are neither ignored nor an intrinsic function."""
+    if isinstance(node, list):
+        for number, one in enumerate(node):
+            yield from places(one, (*at, number), left_out)
+    if not isinstance(node, dict) or any(name == "Ref" or name.startswith("Fn::") for name in node):
+        return
+    if ".".join(part for part in at if isinstance(part, str)) in {*left_out, "Environment.Variables"}:
+        return
+    yield at
+    for name, one in node.items():
+        yield from places(one, (*at, name), left_out)
+
+
+@pytest.mark.parametrize("type_name", sorted(properties.MODELLED))
+def test_nothing_can_be_added_anywhere_without_being_noticed(type_name: str, full: dict[str, Any]) -> None:
+    left_out = properties.IGNORED.get(type_name, {})
+    named = [name for name, one in full["Resources"].items() if one["Type"] == type_name]
+    assert named
+    for name in named:
+        for place in places(full["Resources"][name]["Properties"], (), left_out):
+            document = copy.deepcopy(full)
+            node = document["Resources"][name]["Properties"]
+            for part in place:
+                node = node[part]
+            node["Surprise"] = {"Surprise": True}
+            with pytest.raises(UnmodelledProperty) as refused:
+                cloudfront_stack.plan(Stack(document, {**local_cloudfront.NEEDED, "Prewarm": "on"}))
+            assert refused.value.resource == name
+
+
+def test_what_is_said_of_a_parameter_is_known_too() -> None:
+    document = yaml_template.read(local_cloudfront.PLAIN)
+    document["Parameters"]["Domain"]["NoEcho"] = True
+    with pytest.raises(UnmodelledProperty, match=r"Parameters: Domain: .*NoEcho"):
+        local_cloudfront.planned(json.dumps(document))
+
+
+def test_an_unknown_section_is_refused() -> None:
+    with pytest.raises(UnmodelledProperty, match="Transform"):
+        local_cloudfront.planned(
+            json.dumps(
+                {**yaml_template.read(local_cloudfront.PLAIN), "Transform": "AWS::Serverless-2016-10-31"}
+            )
+        )
+
+
+def test_every_ignored_property_has_its_reason() -> None:
+    reasons = [
+        reason
+        for told in properties.IGNORED.values()
+        for reason in ([told] if isinstance(told, str) else told.values())
+    ]
+    assert all(len(reason) > 5 for reason in reasons)
+
+
+def test_every_ignored_path_lies_in_our_template() -> None:
+    """A row for what we do not write would hide a mistake."""
+    found = set()
+    for one in yaml_template.read(local_cloudfront.PLAIN)["Resources"].values():
+        found |= {(one["Type"], path) for path in paths(one.get("Properties", {}), "")} | {(one["Type"], "")}
+    keys = {"AWS::CloudFront::KeyGroup", "AWS::CloudFront::PublicKey"}
+    for type_name, told in properties.IGNORED.items():
+        for path in [""] if isinstance(told, str) else told:
+            assert (type_name, path) in found or type_name in keys
+
+
+def paths(node: Any, at: str) -> set[str]:  # noqa: ANN401 - any JSON
+    if isinstance(node, list):
+        return {path for one in node for path in paths(one, at)}
+    if not isinstance(node, dict):
+        return set()
+    below = {name: f"{at}.{name}" if at else name for name in node}
+    return {*below.values()}.union(*(paths(one, below[name]) for name, one in node.items()))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"BucketName": "NOT"}, "BucketName: 'NOT' is not of the form"),
+        ({"Memory": "1"}, "Memory: 1 is less than 1024"),
+        ({"Memory": "9999"}, "Memory: 9999 is more than 3008"),
+        ({"Memory": "much"}, "Memory: 'much' is no number"),
+        ({"PriceClass": "all"}, "PriceClass: 'all' is none of"),
+        ({"Nonsense": "1"}, "Nonsense: the template has no such parameter"),
+        ({"Domain": "cdn.example.com"}, "Domain needs a Certificate"),
+    ],
+)
+def test_parameters_that_cloudformation_would_refuse_are_refused(given: dict[str, str], told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        local_cloudfront.planned(**given)
+
+
+def test_a_parameter_that_is_missing_is_asked_for() -> None:
+    with pytest.raises(SettingsError, match="BucketName: Name of the bucket"):
+        Stack(yaml_template.read(local_cloudfront.PLAIN), {})
+
+
+REFERENCES = {"Text": "a", "List": ["a", "b"], "None": NOTHING, "Thing": "id", "Thing.Arn": "arn"}
+
+
+def resolver() -> Resolver:
+    conditions = {
+        "Yes": {"Fn::Equals": [{"Ref": "Text"}, "a"]},
+        "No": {"Fn::Not": [{"Condition": "Yes"}]},
+        "Both": {"Fn::And": [{"Condition": "Yes"}, {"Condition": "No"}]},
+        "Either": {"Fn::Or": [{"Condition": "Yes"}, {"Condition": "No"}]},
+    }
+    return Resolver(
+        lambda name, attribute: REFERENCES[f"{name}.{attribute}" if attribute else name],
+        conditions,
+        {"Map": {"a": {"x": 1}}},
+        "Resource",
+    )
+
+
+@pytest.mark.parametrize(
+    ("node", "value"),
+    [
+        ({"Ref": "Text"}, "a"),
+        ({"Fn::GetAtt": ["Thing", "Arn"]}, "arn"),
+        ({"Fn::Sub": "x-${Text}-${Thing.Arn}-${!Text}"}, "x-a-arn-${Text}"),
+        ({"Fn::Sub": ["${own}${Text}", {"own": {"Ref": "Thing"}}]}, "ida"),
+        ({"Fn::Join": ["-", {"Ref": "List"}]}, "a-b"),
+        ({"Fn::Split": ["/", "a/b/c"]}, ["a", "b", "c"]),
+        ({"Fn::Select": ["1", {"Fn::Split": ["/", "a/b"]}]}, "b"),
+        ({"Fn::If": ["Yes", 1, 2]}, 1),
+        ({"Fn::If": ["No", 1, 2]}, 2),
+        ({"Fn::If": ["Both", 1, 2]}, 2),
+        ({"Fn::If": ["Either", 1, 2]}, 1),
+        ({"Fn::FindInMap": ["Map", {"Ref": "Text"}, "x"]}, 1),
+        ({"a": {"Ref": "None"}, "b": [{"Ref": "None"}, 1]}, {"b": [1]}),
+        ({"Condition": {"StringEquals": {}}}, {"Condition": {"StringEquals": {}}}),
+    ],
+)
+def test_intrinsic_functions_are_resolved(node: object, value: object) -> None:
+    assert resolver().resolve(node) == value
+
+
+@pytest.mark.parametrize("condition", [{"Fn::Xor": []}, {"Condition": "Unknown"}])
+def test_what_is_no_condition_is_refused(condition: dict[str, Any]) -> None:
+    with pytest.raises(UnmodelledProperty):
+        resolver().holds(condition)
+
+
+ALLOW = {"Effect": "Allow", "Principal": {"Service": "a.example"}, "Action": "s3:Get*", "Resource": "b/*"}
+ACCESS = Access(
+    service="a.example", action="s3:GetObject", resource="b/k/1", context={"aws:sourcearn": "arn:x/1"}
+)
+
+
+def document(*statements: dict[str, Any]) -> PolicyDocument:
+    told = {"Version": "2012-10-17", "Statement": list(statements)}
+    return model(PolicyDocument, "", "Policy", told, lambda node: node)
+
+
+@pytest.mark.parametrize(
+    ("statements", "is_allowed"),
+    [
+        ([], False),
+        ([ALLOW], True),
+        ([ALLOW | {"Principal": "*"}], True),
+        ([ALLOW | {"Principal": {"Service": ["x.example", "a.example"]}}], True),
+        ([ALLOW | {"Principal": {"Service": "x.example"}}], False),
+        ([ALLOW | {"Action": "s3:PutObject"}], False),
+        ([ALLOW | {"Action": ["s3:PutObject", "S3:GETOBJECT"]}], True),
+        ([ALLOW | {"Resource": "B/*"}], False),
+        ([ALLOW | {"Resource": ["x", "b/?/1"]}], True),
+        ([ALLOW | {"Condition": {"StringEquals": {"AWS:SourceArn": "arn:x/1"}}}], True),
+        ([ALLOW | {"Condition": {"StringEquals": {"AWS:SourceArn": "arn:x/*"}}}], False),
+        ([ALLOW | {"Condition": {"ArnEquals": {"aws:SourceArn": ["arn:y", "arn:x/*"]}}}], True),
+        ([ALLOW | {"Condition": {"ArnLike": {"aws:SourceArn": "arn:y/*"}}}], False),
+        ([ALLOW | {"Condition": {"StringEquals": {"aws:SourceAccount": "1"}}}], False),
+        ([ALLOW, ALLOW | {"Effect": "Deny"}], False),
+        ([ALLOW, ALLOW | {"Effect": "Deny", "Action": "s3:PutObject"}], True),
+        ([ALLOW, ALLOW | {"Effect": "Deny", "Condition": {"Bool": {"aws:SecureTransport": False}}}], True),
+    ],
+)
+def test_a_policy_is_evaluated_as_aws_does(statements: list[dict[str, Any]], *, is_allowed: bool) -> None:
+    assert document(*statements).allows(ACCESS) is is_allowed
+
+
+def test_without_an_engine_nothing_starts() -> None:
+    with pytest.raises(SettingsError, match="viewer function"):
+        javascript_engines.find({}, ("no-such-program",))

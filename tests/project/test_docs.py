@@ -1,0 +1,46 @@
+"""The pages made from the code say what the code says; the README's links and addresses lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs import generate
+from galerly_cdn.errors import CommandError, Disconnected, by_code
+from galerly_cdn.http.urls import AllowList
+from galerly_cdn.settings.table import DESCRIBED, Settings
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md"))
+ALLOWED = AllowList(Settings().size_rules)
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("name", generate.PAGES)
+def test_a_page_made_from_the_code_is_up_to_date(name: str) -> None:
+    written = (ROOT / "docs" / name).read_text("utf-8")
+    assert written == generate.PAGES[name](), "run `python docs/generate.py`"
+
+
+def test_every_setting_and_every_error_has_its_row() -> None:
+    settings, errors = generate.settings(), generate.errors()
+    assert all(f"\n| `{setting.name}` | " in settings for setting in DESCRIBED)
+    told = {code for code, kind in by_code().items() if issubclass(kind, (CommandError, Disconnected))}
+    assert all(f" | `{code}` | " in errors for code in by_code() if code not in told)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_no_link_between_pages_is_broken(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_every_size_in_an_address_is_in_the_allow_list(page: Path) -> None:
+    for segment in re.findall(r"/resize/([a-z0-9][a-z0-9.]*)/", page.read_text("utf-8")):
+        ALLOWED.find(segment.encode())

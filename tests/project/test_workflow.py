@@ -1,0 +1,112 @@
+"""The workflow to copy and its roles: no key is stored, nobody else gets in, nothing is done unseen."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from galerly_cdn import cli
+from galerly_cdn.access import keys
+from galerly_cdn.aws.deploy import template
+from galerly_cdn.aws_local.cloudformation import yaml_template as cloudformation
+from galerly_cdn.settings.table import Settings
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+ROLES: dict[str, Any] = cloudformation.read((DEPLOY / "github-role.yaml").read_text())["Resources"]
+TEXT = (DEPLOY / "github-actions.yml").read_text()
+WORKFLOW: dict[Any, Any] = yaml.safe_load(TEXT)
+SERVICES = {
+    "AWS::CloudFront": "cloudfront",
+    "AWS::CloudWatch": "cloudwatch",
+    "AWS::Events": "events",
+    "AWS::IAM": "iam",
+    "AWS::Lambda": "lambda",
+    "AWS::Logs": "logs",
+    "AWS::Route53": "route53",
+    "AWS::S3": "s3",
+    "AWS::SNS": "sns",
+    "AWS::SQS": "sqs",
+}
+
+
+def actions(role: str) -> set[str]:
+    """Every action that a role allows, those under a condition too."""
+    found: set[str] = set()
+    for policy in ROLES[role]["Properties"]["Policies"]:
+        for one in policy["PolicyDocument"]["Statement"]:
+            statement = one["Fn::If"][1] if "Fn::If" in one else one
+            assert statement["Effect"] == "Allow"
+            listed = statement["Action"]
+            found |= {listed} if isinstance(listed, str) else set(listed)
+    return found
+
+
+@pytest.mark.parametrize(("role", "environment"), [("PreviewRole", "preview"), ("DeployRole", "production")])
+def test_one_environment_of_one_repository_may_take_a_role(role: str, environment: str) -> None:
+    (trust,) = ROLES[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Action"] == "sts:AssumeRoleWithWebIdentity"
+    issuer = "token.actions.githubusercontent.com"
+    assert trust["Condition"] == {
+        "StringEquals": {
+            f"{issuer}:aud": "sts.amazonaws.com",
+            f"{issuer}:sub": {"Fn::Sub": f"repo:${{Repository}}:environment:{environment}"},
+        }
+    }
+
+
+def test_who_prepares_cannot_execute_and_who_executes_cannot_prepare() -> None:
+    assert "cloudformation:ExecuteChangeSet" not in actions("PreviewRole")
+    assert not {"cloudformation:CreateChangeSet", "iam:PassRole"} & actions("DeployRole")
+    assert not {one for role in ("PreviewRole", "DeployRole") for one in actions(role) if "*" in one}
+
+
+def test_no_role_reads_an_original() -> None:
+    assert "s3:GetObject" not in actions("DeployRole")
+    (code,) = (
+        one["Resource"]
+        for one in ROLES["PreviewRole"]["Properties"]["Policies"][0]["PolicyDocument"]["Statement"]
+        if "s3:GetObject" in one["Action"]
+    )
+    assert all(one["Fn::Sub"].startswith("${CodeBucket.Arn}/") for one in code)
+
+
+def test_cloudformation_may_make_every_kind_of_thing_that_the_template_has(tmp_path: Path) -> None:
+    _, _, secret = keys.create(tmp_path, ecdsa=True)
+    secret.unlink()
+    settings = Settings(private_prefixes=("clients",), public_keys=str(tmp_path))
+    resources = cloudformation.read(template.render(settings, with_lambda_edge=True))["Resources"]
+    kinds = {one["Type"].rpartition("::")[0] for one in resources.values()}
+    assert kinds <= set(SERVICES)
+    allowed = {one.partition(":")[0] for one in actions("ServiceRole")}
+    assert {SERVICES[kind] for kind in kinds} <= allowed
+
+
+def test_each_job_has_an_environment_and_the_rights_it_needs_and_no_secret() -> None:
+    jobs = WORKFLOW["jobs"]
+    assert {name: job["environment"] for name, job in jobs.items()} == {
+        "preview": "preview",
+        "deploy": "production",
+    }
+    assert WORKFLOW["permissions"] == {}
+    assert all(job["permissions"] == {"contents": "read", "id-token": "write"} for job in jobs.values())
+    assert "secrets." not in TEXT
+
+
+def test_every_action_is_pinned_by_its_commit() -> None:
+    used = re.findall(r"uses: (.*)", TEXT)
+    assert used
+    assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one) for one in used)
+
+
+def test_every_command_and_option_of_the_workflow_exists() -> None:
+    group = cli.main.commands["aws"]
+    asked = re.findall(r"galerly-cdn aws (\w+)([^>|\n]*(?:\\\n[^>|\n]*)*)", TEXT)
+    assert {name for name, _ in asked} == {"deploy", "execute"}
+    for name, line in asked:
+        command = group.commands[name]  # type: ignore[attr-defined]  # a group's
+        known = {option for one in command.params for option in one.opts}
+        assert set(re.findall(r"--[a-z-]+", line)) <= known

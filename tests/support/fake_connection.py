@@ -1,0 +1,149 @@
+"""A connection on a pretended wire and a pretended clock: what it asks of a loop, without waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from typing import TYPE_CHECKING, Any, cast
+
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from galerly_cdn.server import serve
+from galerly_cdn.server.connection import Connection, Terms
+from galerly_cdn.server.connection_limit import Crowd
+from galerly_cdn.settings.table import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from galerly_cdn.errors import GalerlyError
+    from galerly_cdn.http.responses import Response
+    from galerly_cdn.server.serve import Application
+
+SETTINGS = Settings(header_deadline_s=10, idle_s=60, write_deadline_s=30)
+
+
+class Timer:
+    def __init__(self) -> None:
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class Clock:
+    """A loop whose time is told: what a connection asks of an event loop, without waiting."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self._order = itertools.count()
+        self._due: list[tuple[float, int, Timer, Callable[[], None]]] = []
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
+        timer = Timer()
+        heapq.heappush(self._due, (self.now_s + delay_s, next(self._order), timer, callback))
+        return timer
+
+    def create_task(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(coroutine)
+
+    def pass_s(self, seconds: float) -> None:
+        until_s = self.now_s + seconds
+        while self._due and self._due[0][0] <= until_s:
+            self.now_s, _, timer, callback = heapq.heappop(self._due)
+            if not timer.is_cancelled:
+                callback()
+        self.now_s = until_s
+
+    def time(self) -> float:
+        return self.now_s
+
+
+class Wire:
+    """A transport that remembers what was written, and pretends the client has not read `unsent_bytes`."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.sent = b""
+        self.unsent_bytes = 0
+        self.ended = ""
+        self.has_sent_end = False
+        self.is_paused = False
+
+    def write(self, data: bytes) -> None:
+        assert not self.has_sent_end
+        self.sent += data
+
+    def write_eof(self) -> None:
+        self.has_sent_end = True
+
+    def close(self) -> None:
+        self.ended = self.ended or "closed"
+
+    def abort(self) -> None:
+        self.ended = self.ended or "aborted"
+
+    def is_closing(self) -> bool:
+        return bool(self.ended)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent_bytes
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
+
+    def is_reading(self) -> bool:
+        return not self.is_paused
+
+    def get_extra_info(self, name: str) -> tuple[str, int] | None:
+        return (self.address, 50000) if name == "peername" else None
+
+
+class Line:
+    """A connection on a pretended wire; several may share one server and one clock."""
+
+    def __init__(
+        self,
+        application: Application,
+        beside: Line | None = None,
+        settings: Settings = SETTINGS,
+        address: str = "192.0.2.1",
+        *,
+        takes_bodies: bool = False,
+    ) -> None:
+        config = Config(
+            cast("Any", application), lifespan="off", log_config=None, ws="none", interface="asgi3"
+        )
+        config.timeout_keep_alive = cast("int", SETTINGS.idle_s)
+        config.load()
+        self.clock: Clock = beside.clock if beside else Clock()
+        self.state: ServerState = beside.state if beside else ServerState()
+        self.crowd: Crowd = beside.crowd if beside else Crowd(settings)
+        self.refused: list[tuple[str, str]] = []
+        self.connection = Connection(
+            config,
+            self.state,
+            {},
+            cast("Any", self.clock),
+            terms=Terms(settings, self._refuse, self.crowd, takes_bodies),
+        )
+        self.wire = Wire(address)
+        self.connection.connection_made(cast("Any", self.wire))
+
+    def _refuse(self, error: GalerlyError, client: str) -> Response:
+        self.refused.append((error.code, client))
+        return serve.refuse(error, client)
+
+    async def feed(self, raw: bytes) -> None:
+        """Bytes arrive; every task they start gets its turn."""
+        self.connection.data_received(raw)
+        for _ in range(4):
+            await asyncio.sleep(0)
+
+    def statuses(self) -> list[int]:
+        return [int(part[:3]) for part in self.wire.sent.split(b"HTTP/1.1 ")[1:]]

@@ -1,0 +1,210 @@
+"""An S3 server in memory that fails as it is told to; it keeps count of what it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import re
+import ssl
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from galerly_cdn.model import replaced
+from galerly_cdn.settings.table import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from tests.support.tls_certificates import Files
+
+_KEPT = ("content-type", "cache-control")
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    key: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Fault:
+    """How an answer goes wrong; the first that applies."""
+
+    resets: bool = False
+    """The connection ends without an answer."""
+    delay_s: float = 0.0
+    """For benchmarks: how long nothing comes first."""
+    hangs: bool = False
+    """No answer comes, until the server closes."""
+    status: int = 0
+    code: str = "InternalError"
+    location: str = ""
+    cut: float = 1.0
+    """The share of the body after which the connection ends."""
+    altered: Callable[[bytes], bytes] = bytes
+    """The body that is sent; its length is told as it then is."""
+    done: bool = False
+    """Whether what is asked is done first, and only the answer fails."""
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass
+class FakeS3:
+    """`fault` decides over every request; the objects are by `{bucket}/{key}`."""
+
+    port: int = 0
+    fault: Callable[[Request], Fault | None] = lambda _request: None
+    objects: dict[str, Answer] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
+    connections: int = 0
+    host: str = "127.0.0.1"
+    scheme: str = "http"
+    _closing: asyncio.Event = field(default_factory=asyncio.Event)
+    _serving: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def settings(self, **settings: object) -> Settings:
+        made = Settings(store="s3://bucket", store_endpoint=f"{self.scheme}://{self.host}:{self.port}")
+        return replaced(made, **settings)
+
+    def put(self, key: str, content: bytes, **metadata: str) -> None:
+        """Put an object there, as any other client does."""
+        self.objects[f"bucket/{key}"] = _object(
+            content, {f"x-amz-meta-{name}": value for name, value in metadata.items()}
+        )
+
+    def asked(self, method: str, key: str = "") -> int:
+        """How often."""
+        return sum(one.method == method and key in one.key for one in self.requests)
+
+    def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a connection."""
+        self.connections += 1
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def close(self) -> None:
+        """End every connection."""
+        self._closing.set()
+        while self._serving:
+            await asyncio.wait(self._serving)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        closing = asyncio.create_task(self._closing.wait())
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while not self._closing.is_set():
+                head = asyncio.create_task(reader.readuntil(b"\r\n\r\n"))
+                await asyncio.wait({head, closing}, return_when=asyncio.FIRST_COMPLETED)
+                if not head.done():
+                    head.cancel()
+                    break
+                request = await _read(head.result(), reader)
+                self.requests.append(request)
+                if not await self._answered(request, writer):
+                    break
+        closing.cancel()
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async def _answered(self, request: Request, writer: asyncio.StreamWriter) -> bool:
+        """Whether the connection may go on."""
+        fault = self.fault(request) or Fault()
+        answer = Answer(500)
+        if fault.done or not (fault.status or fault.hangs or fault.resets):
+            answer = self._done(request)
+        if fault.delay_s:
+            await asyncio.sleep(fault.delay_s)
+        if fault.resets:
+            return False
+        if fault.hangs:
+            await self._closing.wait()
+            return False
+        if fault.status:
+            body = b"<Error><Code>%b</Code></Error>" % fault.code.encode()
+            answer = Answer(fault.status, {"location": fault.location} if fault.location else {}, body)
+        body = fault.altered(answer.body)
+        headers = {"content-length": str(len(body)), **answer.headers}
+        if request.method == "HEAD":
+            body = b""
+        lines = [f"HTTP/1.1 {answer.status} -", *(f"{name}: {value}" for name, value in headers.items())]
+        writer.write("\r\n".join([*lines, "", ""]).encode() + body[: int(len(body) * fault.cut)])
+        await writer.drain()
+        return fault.cut == 1.0
+
+    def _done(self, request: Request) -> Answer:
+        found = self.objects.get(request.key)
+        if request.method == "PUT":
+            if found and "if-none-match" in request.headers:
+                return Answer(412)
+            kept = {
+                name: value
+                for name, value in request.headers.items()
+                if name in _KEPT or name.startswith("x-amz-meta-")
+            }
+            made = self.objects[request.key] = _object(request.body, kept)
+            return Answer(200, {"etag": made.headers["etag"]})
+        if request.method == "DELETE":
+            self.objects.pop(request.key, None)
+            return Answer(204)
+        if found is None:
+            return Answer(404, {}, b"<Error><Code>NoSuchKey</Code></Error>")
+        if request.headers.get("if-match", found.headers["etag"]) != found.headers["etag"]:
+            return Answer(412)
+        return _range(found, request.headers.get("range", ""))
+
+
+def _object(content: bytes, headers: dict[str, str]) -> Answer:
+    told = {
+        "etag": f'"{hashlib.md5(content).hexdigest()}"',
+        "last-modified": "Tue, 24 Nov 2026 20:00:00 GMT",
+        **headers,
+    }
+    return Answer(200, told, content)
+
+
+def _range(found: Answer, asked: str) -> Answer:
+    """RFC 9110 §14: the range of an object that is asked for, or all of it."""
+    match = re.fullmatch(r"bytes=(\d+)-(\d+)", asked)
+    if match is None:
+        return found
+    first, last = int(match[1]), min(int(match[2]), len(found.body) - 1)
+    told = {**found.headers, "content-range": f"bytes {first}-{last}/{len(found.body)}"}
+    return Answer(206, told, found.body[first : last + 1])
+
+
+async def _read(head: bytes, reader: asyncio.StreamReader) -> Request:
+    first, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+    method, target, _ = first.split(" ")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Request(method, unquote(urlsplit(target).path).removeprefix("/"), headers, body)
+
+
+@asynccontextmanager
+async def fake_s3(certificate: Files | None = None) -> AsyncIterator[FakeS3]:
+    """A server on a port of its own, by https with a certificate for `localhost`."""
+    fake = FakeS3(host="localhost" if certificate else "127.0.0.1", scheme="https" if certificate else "http")
+    context = None
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.certificate, certificate.key)
+    server = await asyncio.start_server(fake.connected, "127.0.0.1", 0, ssl=context)
+    fake.port = server.sockets[0].getsockname()[1]
+    try:
+        yield fake
+    finally:
+        server.close()
+        await fake.close()
+        await server.wait_closed()

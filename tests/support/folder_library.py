@@ -1,0 +1,149 @@
+"""An archive over real folders, and a decoder that is told what to find."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from galerly_cdn.http.urls import checked_key
+from galerly_cdn.jobs import recipes
+from galerly_cdn.library import Archive
+from galerly_cdn.model import Facts, Format, Record, Rendition
+from galerly_cdn.settings.table import Settings
+from galerly_cdn.store.folder.uploads import FolderDeposit
+from tests.support.in_memory_cdn import Answer, CountingRenderer
+from tests.support.rendition_folders import opened
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, MutableMapping
+    from pathlib import Path
+    from typing import Any
+
+    from galerly_cdn.app import Cdn
+    from galerly_cdn.errors import GalerlyError
+    from galerly_cdn.fill import Warmed
+    from galerly_cdn.library import Accepted
+    from galerly_cdn.store.interfaces import Renditions
+
+MAX_BYTES = 1000
+PHOTOGRAPH = b"a photograph of the sea"
+
+
+class Decoder(CountingRenderer):
+    """Finds a JPEG of 60 x 40 in everything; each look passes `gate`, then raises `unlike` if it is set."""
+
+    unlike: GalerlyError | None = None
+    seen = b""
+    may_write = True
+
+    async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
+        self.seen = os.pread(fd, MAX_BYTES, 0)
+        self.may_write = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+        assert len(self.seen) == length_bytes
+        self.tokens.append(token)
+        if self.unlike is not None:
+            raise self.unlike
+        return Facts("jpeg", 60, 40, 1, 1, 8, 3, False, False, None, (), (), 9600)
+
+
+@dataclass
+class Scratch:
+    """The archive, and all it stands on."""
+
+    root: Path
+    originals: FolderDeposit
+    renditions: Renditions
+    settings: Settings = field(default_factory=Settings)
+
+    def __post_init__(self) -> None:
+        self.decoder = Decoder()
+        self.forgotten: list[tuple[str, str]] = []
+        self.invalidated: list[tuple[str, list[str]]] = []
+        self.unlike_cloudfront: GalerlyError | None = None
+        self.recipes = recipes(self.settings, "8.18")
+        self.archive = Archive(
+            originals=self.originals,
+            renditions=self.renditions,
+            decoder=self.decoder,
+            recipes=self.recipes,
+            max_bytes=MAX_BYTES,
+            warm=self._warm,
+            forget=lambda key, target: self.forgotten.append((key, str(target))),
+            invalidate=self._invalidate,
+        )
+
+    async def _invalidate(self, key: str) -> None:
+        """A cache beyond the edge is told; what is stored of the key by then."""
+        if self.unlike_cloudfront is not None:
+            raise self.unlike_cloudfront
+        self.invalidated.append((key, await self.stored(key)))
+
+    async def _warm(self, key: str) -> AsyncGenerator[Warmed, None]:
+        raise AssertionError(f"{key}: no test warms here")
+        yield
+
+    async def upload(self, key: str, content: bytes = PHOTOGRAPH, *, replaces: bool = False) -> Accepted:
+        """In two pieces."""
+        half = len(content) // 2
+        return await self.archive.upload(key, stream([content[:half], content[half:]]), replaces=replaces)
+
+    async def store(self, key: str, *names: str, version: str = "", recipe: str = "") -> None:
+        """Renditions of an original by their targets' names; current unless told otherwise."""
+        version = version or (await self.originals.head(key)).version
+        for target, made in self.recipes.items():
+            if str(target) in names:
+                body = f"{key} at {target}".encode()
+                md5 = hashlib.md5(body).hexdigest()
+                record = Record(
+                    key, target, version, recipe or made.digest, Format.JPEG, 6, 4, len(body), md5, ("gps",)
+                )
+                await self.renditions.put(Rendition(record, body))
+
+    async def stored(self, key: str) -> list[str]:
+        """The names of the renditions that are stored."""
+        return [str(one) for one in self.recipes if await self.renditions.get(key, one)]
+
+    async def keys(self) -> list[str]:
+        return [one.key async for one in self.originals.list()]
+
+    def lies_about(self) -> list[str]:
+        """Every file but accepted originals: what was spooled."""
+        return [path.name for path in (self.root / ".galerly").iterdir()]
+
+    def content(self, key: str) -> bytes:
+        return (self.root / key).read_bytes()
+
+
+@asynccontextmanager
+async def scratch(root: Path) -> AsyncIterator[Scratch]:
+    """An archive over `root`."""
+    originals = root / "originals"
+    originals.mkdir()
+    async with opened(root / "resized") as renditions:
+        yield Scratch(originals, FolderDeposit(originals, checked_key, now=lambda: 0.0), renditions)
+
+
+async def stream(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """As a request's body arrives."""
+    for chunk in chunks:
+        yield chunk
+
+
+async def ask(cdn: Cdn, path: str) -> Answer:
+    """The answer to one GET."""
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> MutableMapping[str, Any]:
+        raise AssertionError("a picture's request has no body")
+
+    scope = {"type": "http", "method": "GET", "raw_path": path.encode(), "query_string": b"", "headers": []}
+    await cdn.application(scope | {"client": ("192.0.2.1", 4711)}, receive, send)
+    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return Answer(sent[0]["status"], headers, sent[1]["body"])

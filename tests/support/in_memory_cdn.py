@@ -1,0 +1,367 @@
+"""A CDN in memory: originals and renditions in dictionaries, a renderer that writes what it was told.
+
+A rendered body spells the original's version and the target, so that a test can see from the bytes
+what they were made from. Whoever passes a `Gate` is held until it is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from galerly_cdn.access.authorizer import Guard
+from galerly_cdn.downloads import Downloads
+from galerly_cdn.edge import Edge
+from galerly_cdn.errors import NoSuchOriginal, Unsettled
+from galerly_cdn.fill import Origin, Recipe
+from galerly_cdn.http.exchange import Application
+from galerly_cdn.http.urls import AllowList
+from galerly_cdn.model import (
+    Format,
+    Head,
+    Job,
+    Listed,
+    Picture,
+    Record,
+    Rendered,
+    Rendition,
+    Target,
+    replaced,
+)
+from galerly_cdn.rate_limit import Misses
+from galerly_cdn.settings.table import Settings
+from galerly_cdn.store.interfaces import Original
+from galerly_cdn.telemetry import Counters, Telemetry, Traffic
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, MutableMapping, Sequence
+    from typing import Any
+
+    from galerly_cdn.access.signing import Verifier
+    from galerly_cdn.errors import GalerlyError
+    from galerly_cdn.telemetry import AccessLog, AccessRecord, AuditRecord
+
+
+class Gate:
+    """Holds all who come until it is opened; tells when somebody has come."""
+
+    def __init__(self, *, is_open: bool = True) -> None:
+        self._open = asyncio.Event()
+        self._arrivals = asyncio.Semaphore(0)
+        if is_open:
+            self._open.set()
+
+    async def passed(self) -> None:
+        """Come, and wait until it is open."""
+        self._arrivals.release()
+        await self._open.wait()
+
+    async def arrival(self) -> None:
+        """Wait until one more has come."""
+        await self._arrivals.acquire()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def close(self) -> None:
+        self._open.clear()
+
+
+class MemoryOriginals:
+    """Originals by key; `put` gives a new version every time.
+
+    Reading one passes `chunks` before each chunk; `reading` counts the reads that are not closed.
+    """
+
+    chunk_bytes = 1000
+
+    def __init__(self) -> None:
+        self._heads: dict[str, Head] = {}
+        self._contents: dict[str, bytes] = {}
+        self.chunks = Gate()
+        self.reading = 0
+        self._versions = itertools.count(1)
+        self.error: GalerlyError | None = None
+        self.stale_s = 0.0
+        """How old what is remembered is; then `error` is told only to who will not have that."""
+        self.heads = 0
+        self.opened = 0
+
+    def put(self, key: str, length_bytes: int = 1000, content: bytes | None = None) -> str:
+        """Upload or replace; the new version."""
+        version = f"v{next(self._versions)}"
+        self._contents[key] = version.encode().ljust(length_bytes, b".") if content is None else content
+        self._heads[key] = Head(version, len(self._contents[key]))
+        return version
+
+    def remove(self, key: str) -> None:
+        del self._heads[key]
+
+    async def head(self, key: str, *, remembered: bool = True) -> Head:
+        self.heads += 1
+        if remembered and self.stale_s:
+            return replaced(self._heads[key], stale_s=self.stale_s)
+        return self._found(key)
+
+    async def open(self, key: str) -> Original:
+        self.opened += 1
+        return Original(os.open(os.devnull, os.O_RDONLY), self._found(key))
+
+    async def read(
+        self, key: str, version: str, first: int, length_bytes: int
+    ) -> AsyncGenerator[bytes, None]:
+        self.reading += 1
+        try:
+            for at in range(first, first + length_bytes, self.chunk_bytes):
+                await self.chunks.passed()
+                if self._found(key).version != version:
+                    raise Unsettled
+                yield self._contents[key][at : min(at + self.chunk_bytes, first + length_bytes)]
+        finally:
+            self.reading -= 1
+
+    async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
+        for key in sorted(self._heads):
+            if key.startswith(prefix) and key > after:
+                yield Listed(key, self._heads[key].length_bytes, 0.0)
+
+    def _found(self, key: str) -> Head:
+        if self.error is not None:
+            raise self.error
+        if key not in self._heads:
+            raise NoSuchOriginal
+        return self._heads[key]
+
+
+class MemoryRenditions:
+    """Renditions by their key in the store; `error` is raised by the next puts, `puts` holds them up."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Rendition] = {}
+        self.error: GalerlyError | None = None
+        self.puts = Gate()
+        self.gets = 0
+
+    async def get(self, key: str, target: Target) -> Rendition | None:
+        self.gets += 1
+        return self.kept.get(target.rendition_key(key))
+
+    async def record(self, key: str, target: Target) -> Record | None:
+        found = await self.get(key, target)
+        return found.record if found else None
+
+    async def put(self, rendition: Rendition) -> Rendition:
+        await self.puts.passed()
+        if self.error is not None:
+            raise self.error
+        self.kept[rendition.record.target.rendition_key(rendition.record.key)] = rendition
+        return rendition
+
+    async def delete(self, key: str, target: Target) -> bool:
+        return self.kept.pop(target.rendition_key(key), None) is not None
+
+
+class CountingRenderer:
+    """Counts renders; each passes `gate`, then raises `error` or answers its token and target."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+        self.error: Exception | None = None
+        self.renders = 0
+        self.tokens: list[str] = []
+        self.jobs: list[Job] = []
+        """What was warmed."""
+        self.warms_ended = 0
+        self.length_bytes = 0
+        """At least how long a body is."""
+        self.lost: tuple[str, ...] = ()
+
+    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
+        (picture,) = job.pictures
+        return await self._render(fd, length_bytes, picture.target, token)
+
+    async def warm(
+        self, fd: int, length_bytes: int, job: Job, token: str
+    ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
+        """In the reverse order: the renderer chooses its own."""
+        self.jobs.append(job)
+        try:
+            for picture in reversed(job.pictures):
+                yield await self._render(fd, length_bytes, picture.target, token)
+        finally:
+            self.warms_ended += 1
+
+    async def _render(self, fd: int, length_bytes: int, target: Target, token: str) -> tuple[Rendered, bytes]:
+        os.fstat(fd)  # still open
+        assert length_bytes > 0
+        self.renders += 1
+        self.tokens.append(token)
+        await self.gate.passed()
+        os.fstat(fd)
+        if self.error is not None:
+            raise self.error
+        body = f"{token} at {target}".encode().ljust(self.length_bytes, b".")
+        form = target.format or Format.JPEG
+        return Rendered(target, form, 8, 6, len(body), hashlib.md5(body).hexdigest(), self.lost), body
+
+
+def rendition(
+    key: str = "g/photo.jpg",
+    *,
+    body: bytes = b"0123456789",
+    form: Format = Format.JPEG,
+    lost: tuple[str, ...] = (),
+) -> Rendition:
+    """A rendition of `key`, made of `body`."""
+    target = Target(Settings().size_rules[0].size)
+    md5 = hashlib.md5(body).hexdigest()
+    return Rendition(Record(key, target, "v1", "r1", form, 8, 6, len(body), md5, lost), body)
+
+
+@dataclass
+class Answer:
+    """What a viewer got."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        """An error's code."""
+        return str(json.loads(self.body)["error"]["code"])
+
+    @property
+    def lasting_headers(self) -> dict[str, str]:
+        """The headers but for those that may differ from one request to the next."""
+        passing = {"cache-status", "server-timing"}
+        if self.headers.get("content-type") == "application/json":
+            passing.add("content-length")  # the request's id grows
+        return {name: value for name, value in self.headers.items() if name not in passing}
+
+
+@dataclass
+class SmallCdn:
+    """The edge, the origin and the application over the fakes."""
+
+    settings: Settings = field(default_factory=Settings)
+    log: AccessLog | None = None
+    originals: MemoryOriginals = field(default_factory=MemoryOriginals)
+    renditions: MemoryRenditions = field(default_factory=MemoryRenditions)
+    renderer: CountingRenderer = field(default_factory=CountingRenderer)
+    digest: str = "recipe-1"
+    now_s: float = 1000.0
+    """Of the misses' clock."""
+
+    def __post_init__(self) -> None:
+        self.records: list[AccessRecord] = []
+        self.audits: list[AuditRecord] = []
+        self.counters = Counters()
+        ticks = itertools.count()
+        self.telemetry = _Recording(
+            self.counters,
+            self.log,
+            traffic=Traffic(),
+            wall=lambda: 1_700_000_000.0,
+            monotonic=lambda: float(next(ticks)),
+        )
+        self.telemetry.records = self.records
+        self.telemetry.audits = self.audits
+        self.origin = Origin(
+            originals=self.originals,
+            renditions=self.renditions,
+            renderer=self.renderer,
+            recipes=self._recipes(),
+            clock=self.telemetry.monotonic,
+            count=self.counters.count,
+        )
+        self.misses = Misses(self.originals, self.settings, lambda: self.now_s)
+        self.edge = self.guarded(None)
+        self.application = Application(lambda _path: self.edge.answer, self.settings, self.telemetry)
+
+    def guarded(self, verifier: Verifier | None) -> Edge:
+        """An edge whose guard believes the verifier."""
+        settings = self.settings
+        guard = Guard(
+            settings.private_prefixes,
+            verifier,
+            self.telemetry.wall,
+            signs_originals=settings.sign_originals,
+        )
+        return Edge(
+            settings=settings,
+            allowed=AllowList(settings.size_rules),
+            misses=self.misses,
+            renditions=self.renditions,
+            origin=self.origin,
+            guard=guard,
+            downloads=Downloads(settings, self.misses, self.originals, guard),
+        )
+
+    def _recipes(self) -> Mapping[Target, Recipe]:
+        targets = {
+            Target(rule.size, form): rule.qualities
+            for rule in self.settings.size_rules
+            for form in (None, *rule.qualities)
+        }
+        return {
+            target: Recipe(Job((Picture(target, qualities),), self.settings.limits), self.digest)
+            for target, qualities in targets.items()
+        }
+
+    async def ask(
+        self,
+        path: str | bytes,
+        method: str = "GET",
+        *,
+        query: bytes = b"",
+        extra: Sequence[tuple[bytes, bytes]] = (),
+        client: str = "192.0.2.1",
+        **headers: str,
+    ) -> Answer:
+        """One request; `if_none_match="…"` is the header If-None-Match, `extra` may repeat headers."""
+        sent: list[MutableMapping[str, Any]] = []
+
+        async def receive() -> MutableMapping[str, Any]:
+            raise AssertionError("a picture's request has no body")
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": method,
+            "raw_path": path.encode("ascii") if isinstance(path, str) else path,
+            "query_string": query,
+            "client": (client, 4711),
+            "headers": [
+                *extra,
+                *((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()),
+            ],
+        }
+        await self.application(scope, receive, send)
+        start, *rest = sent
+        assert [one.get("more_body", False) for one in rest] == [True] * (len(rest) - 1) + [False]
+        names = [name for name, _ in start["headers"]]
+        assert len(names) == len(set(names)), "a header is sent twice"
+        told = {name.decode("ascii"): value.decode("ascii") for name, value in start["headers"]}
+        return Answer(start["status"], told, b"".join(one["body"] for one in rest))
+
+
+class _Recording(Telemetry):
+    """Keeps the records for the test to read."""
+
+    records: list[AccessRecord]
+    audits: list[AuditRecord]
+
+    def audit(self, record: AuditRecord) -> None:
+        self.audits.append(record)
+
+    def record(self, record: AccessRecord) -> None:
+        self.records.append(record)
+        super().record(record)

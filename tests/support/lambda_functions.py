@@ -1,0 +1,128 @@
+"""The Lambda functions: in this process with a renderer that writes what it was told, or as AWS runs them."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from galerly_cdn import jobs
+from galerly_cdn.aws.functions import composition
+from galerly_cdn.aws.functions.resizer import Resizer
+from galerly_cdn.aws_local.functions.runtime import Function, Runtime
+from galerly_cdn.fill import Origin
+from galerly_cdn.render.pool import process
+from tests.support import s3_servers
+from tests.support.in_memory_cdn import Answer, CountingRenderer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from galerly_cdn.aws.functions.composition import Stores
+    from galerly_cdn.settings.table import Settings
+
+SOURCES = Path(__file__).parents[2] / "src"
+MEMORY_MB = 1769
+"""The template's default."""
+
+
+def request(path: str, method: str = "GET", **headers: str) -> dict[str, Any]:
+    """A function URL's event; `x_galerly_stored="1"` is the header x-galerly-stored."""
+    return {
+        "version": "2.0",
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {name.replace("_", "-"): value for name, value in headers.items()},
+        "requestContext": {"http": {"method": method, "path": path, "sourceIp": "192.0.2.1"}},
+        "isBase64Encoded": False,
+    }
+
+
+def change(key: str, *, what: str = "Object Created", received: int = 1) -> dict[str, Any]:
+    """A queue's event with one change of an object of the bucket."""
+    detail = {"bucket": {"name": "b"}, "object": {"key": key, "size": 1}, "reason": "PutObject"}
+    body = {"source": "aws.s3", "detail-type": what, "detail": detail}
+    attributes = {"ApproximateReceiveCount": str(received)}
+    return {"Records": [{"messageId": "1", "body": json.dumps(body), "attributes": attributes}]}
+
+
+def answer(result: dict[str, Any]) -> Answer:
+    """A function's result as HTTP."""
+    assert result["isBase64Encoded"]
+    return Answer(result["statusCode"], result["headers"], base64.b64decode(result["body"], validate=True))
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """What Lambda and the template give a function, and the address and credentials of a test's server."""
+    return {
+        **process.ENVIRONMENT,
+        **s3_servers.CREDENTIALS,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_MB),
+        "GALERLY_STORE": settings.store,
+        "GALERLY_STORE_ENDPOINT": settings.store_endpoint,
+    }
+
+
+def function(name: str, settings: Settings, *, root: Path = SOURCES, **more: str) -> Function:
+    """One of ours, from the checkout or an unpacked package, and more of its variables."""
+    return Function(
+        name=name,
+        handler=f"galerly_cdn.aws.functions.{name}_handler.handler",
+        root=str(root),
+        environment={**variables(settings), **more},
+        timeout_s=60,
+        memory_mb=MEMORY_MB,
+    )
+
+
+@asynccontextmanager
+async def running(function: Function) -> AsyncIterator[Runtime]:
+    """AWS's runtime client with a function, which starts at the first event."""
+    runtime = Runtime(function)
+    try:
+        yield runtime
+    finally:
+        await runtime.close()
+
+
+@dataclass
+class Functions:
+    """What the functions are made of, and the lines they wrote. `later_s` is how far their clock is ahead."""
+
+    settings: Settings
+    renderer: CountingRenderer = field(default_factory=CountingRenderer)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    later_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.stores: Stores = composition.stores(self.settings)
+        self.origin = Origin(
+            originals=self.stores.originals,
+            renditions=self.stores.renditions,
+            renderer=self.renderer,
+            recipes=jobs.recipes(self.settings, "8.18"),
+            clock=time.monotonic,
+            count=lambda _: None,
+        )
+        ticks = itertools.count()
+        self.resizer = Resizer(
+            self.stores, self.origin, wall=self.wall, monotonic=lambda: float(next(ticks)), tell=self.tell
+        )
+
+    def wall(self) -> float:
+        return time.time() + self.later_s
+
+    def tell(self, line: bytes) -> None:
+        self.lines.append(json.loads(line))
+
+    async def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        return answer(await self.resizer.answer(request(path, method, **headers), "request-1", "resizer"))
+
+    def metric(self, name: str) -> list[float]:
+        """What was told of a metric."""
+        return [line[name] for line in self.lines if name in line]

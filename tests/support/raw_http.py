@@ -1,0 +1,145 @@
+"""A served application that answers what it was asked, and raw sockets to ask it with."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from galerly_cdn.server import serve
+from galerly_cdn.settings.table import Settings
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Callable, Coroutine
+
+    from galerly_cdn.errors import GalerlyError
+    from galerly_cdn.http.request import Receive, Scope, Send
+    from galerly_cdn.http.responses import Response
+    from galerly_cdn.server.serve import Application
+
+T = TypeVar("T")
+
+GUARD_S = 20.0
+"""No test waits for this; it only keeps a failing one from hanging."""
+
+
+class Echo:
+    """An ASGI application: 200 with what was asked as JSON, or what `routes` says."""
+
+    def __init__(self, **routes: Application) -> None:
+        self.routes = {f"/{name}".encode(): route for name, route in routes.items()}
+        self.asked: list[bytes] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.asked.append(scope["raw_path"])
+        route = self.routes.get(scope["raw_path"])
+        if route is not None:
+            await route(scope, receive, send)
+            return
+        told = {
+            "method": scope["method"],
+            "raw_path": scope["raw_path"].decode("latin-1"),
+            "query": scope["query_string"].decode("latin-1"),
+            "client": scope["client"][0],
+        }
+        await answer(send, json.dumps(told).encode())
+
+
+async def answer(send: Send, body: bytes, status: int = 200) -> None:
+    """A whole response."""
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [length]})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Viewer:
+    """One raw connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def send(self, raw: bytes) -> None:
+        self.writer.write(raw)
+        await self.writer.drain()
+
+    async def response(self) -> tuple[int, dict[str, str], bytes]:
+        """The next response, which has to have a Content-Length (or be a 304)."""
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        lines = head.splitlines()
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines[1:] if line)}
+        body = await self.reader.readexactly(int(headers.get("content-length", 0)))
+        return int(lines[0].split()[1]), headers, body
+
+    async def rest(self) -> bytes:
+        """Everything until the server ends the connection."""
+        return await self.reader.read()
+
+
+class Served:
+    """A running server; `tls` says what a viewer of https believes."""
+
+    def __init__(self, address: str, tls: ssl.SSLContext | None = None) -> None:
+        self.address = address
+        self.tls = tls
+        place = urlsplit(address)
+        self.host, self.port = place.hostname, place.port
+
+    @contextlib.asynccontextmanager
+    async def viewer(self) -> AsyncIterator[Viewer]:
+        name = "localhost" if self.tls else None
+        reader, writer = await asyncio.open_connection(
+            self.host, self.port, ssl=self.tls, server_hostname=name
+        )
+        try:
+            yield Viewer(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+
+def get(path: str = "/", *more: str) -> bytes:
+    """A request of one viewer."""
+    return "\r\n".join([f"GET {path} HTTP/1.1", "Host: cdn.example", *more, "", ""]).encode()
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    application: Application,
+    settings: Settings = Settings(port=0),  # noqa: B008 - frozen
+    refuse: Callable[[GalerlyError, str], Response] = serve.refuse,
+    *,
+    takes_bodies: bool = False,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Served]:
+    """The application behind the listener on a free port of loopback."""
+    ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    one = serve.Listener(
+        application=application,
+        host=settings.host,
+        port=settings.port,
+        takes_bodies=takes_bodies,
+        refuse=refuse,
+        on_ready=ready.set_result,
+    )
+    running = asyncio.ensure_future(serve.serve(one, settings=settings))
+    try:
+        yield Served(await ready, tls)
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+def run(test: Coroutine[Any, Any, T]) -> T:
+    """Run a test on the event loop that is used in earnest."""
+
+    async def guarded() -> T:
+        async with asyncio.timeout(GUARD_S):
+            return await test
+
+    return serve.run(guarded())

@@ -1,0 +1,76 @@
+"""Renditions and folders of them, for the tests of what stores them. The bodies are no pictures."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from galerly_cdn.model import Format, Record, Rendition, Size, Target
+from galerly_cdn.store.folder.renditions import FolderRenditions
+from galerly_cdn.store.folder.renditions_scan import name_of, path_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+TARGET = Target(Size(800, 600), Format.WEBP)
+MIB = 1 << 20
+
+
+def made(
+    key: str, body: bytes = b"the picture", target: Target = TARGET, *, version: str = "v1"
+) -> Rendition:
+    md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    record = Record(
+        key=key,
+        target=target,
+        version=version,
+        recipe="r1",
+        format=target.format or Format.JPEG,
+        width_px=800,
+        height_px=600,
+        length_bytes=len(body),
+        md5=md5,
+        lost=("gain map",),
+    )
+    return Rendition(record, body)
+
+
+def file_of(root: Path, key: str, target: Target = TARGET) -> Path:
+    return path_of(root, name_of(key, target))
+
+
+def stored(root: Path) -> list[Path]:
+    """The files of renditions, finished or not."""
+    return [path for path in root.glob("??/*") if path.is_file()]
+
+
+def open_descriptors() -> int:
+    """How many files this process has open."""
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+class Counted:
+    """Counts events, as telemetry does."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def __call__(self, event: str) -> None:
+        self.events.append(event)
+
+
+@asynccontextmanager
+async def opened(
+    root: Path, limit_bytes: int = MIB, count: Callable[[str], None] = lambda _event: None, now_s: float = 0
+) -> AsyncIterator[FolderRenditions]:
+    """A folder of renditions whose index is complete; closed afterwards."""
+    shelf = FolderRenditions(root, limit_bytes, count, lambda: now_s)
+    shelf.start()
+    assert shelf._indexing is not None
+    await shelf._indexing
+    try:
+        yield shelf
+    finally:
+        await shelf.close()

@@ -1,0 +1,223 @@
+"""Real S3 servers for the tests: moto's (pure Python, always here) and versitygw (from `script/s3`)."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import os
+import socket
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import botocore.session
+import pytest
+from botocore.config import Config
+from moto.server import ThreadedMotoServer
+
+from galerly_cdn.model import replaced
+from galerly_cdn.settings.table import Settings
+from galerly_cdn.store.remote.bucket import Bucket
+from galerly_cdn.store.remote.originals import RemoteOriginals
+from galerly_cdn.store.remote.renditions import RemoteRenditions
+from tests.support.rendition_folders import Counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "tests",
+    "AWS_SECRET_ACCESS_KEY": "only for tests",
+    "AWS_REGION": "us-east-1",
+}
+VERSITYGW = pytest.param("versitygw", marks=pytest.mark.server("versitygw"))
+SERVERS = [pytest.param("moto"), VERSITYGW]
+"""Names of fixtures, to be parametrised with."""
+_numbers = itertools.count(1)
+
+
+@dataclass
+class S3Server:
+    """A running server, and a plain S3 client of it."""
+
+    endpoint: str
+    longest_segment_bytes: int = 1024
+    """The longest name between two slashes of a key that it can hold."""
+    client: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = client(self.endpoint)
+
+    def holds(self, key: str) -> bool:
+        """Whether it can hold a key that the contract allows; S3 can hold them all."""
+        return max(len(segment.encode()) for segment in key.split("/")) <= self.longest_segment_bytes
+
+    def bucket(self) -> Objects:
+        """A new bucket."""
+        name = f"galerly-{next(_numbers)}"
+        self.client.create_bucket(Bucket=name)
+        return Objects(self, name)
+
+
+@dataclass
+class Objects:
+    """A bucket as any other client sees it, and our stores over it; originals are never remembered."""
+
+    server: S3Server
+    name: str
+    count: Counted = field(default_factory=Counted)
+
+    def settings(self, **settings: object) -> Settings:
+        made = Settings(store=f"s3://{self.name}", store_endpoint=self.server.endpoint, store_fresh_s=0)
+        return replaced(made, **settings)
+
+    def originals(self, clock: Callable[[], float] = lambda: 0.0, **settings: object) -> RemoteOriginals:
+        made = self.settings(**settings)
+        return RemoteOriginals(Bucket(f"{made.store}/originals", made, clock, self.count), made, clock)
+
+    def renditions(self, clock: Callable[[], float] = lambda: 0.0, **settings: object) -> RemoteRenditions:
+        made = self.settings(**settings)
+        return RemoteRenditions(Bucket(f"{made.store}/resized", made, clock, self.count), self.count)
+
+    def put(self, key: str, content: bytes, **headers: object) -> None:
+        self.server.client.put_object(Bucket=self.name, Key=key, Body=content, **headers)
+
+    def get(self, key: str) -> bytes:
+        content: bytes = self.server.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+        return content
+
+    def remove(self, key: str) -> None:
+        self.server.client.delete_object(Bucket=self.name, Key=key)
+
+    def erase(self, key: str) -> None:
+        """Remove all versions of an object that was deleted, and the marker that says so.
+
+        versitygw takes the marker for an object, and creates none over it, where S3 does
+        (https://github.com/versity/versitygw/issues/1750).
+        """
+        found = self.server.client.list_object_versions(Bucket=self.name, Prefix=key)
+        for one in [*found.get("Versions", []), *found.get("DeleteMarkers", [])]:
+            if one["Key"] == key:
+                self.server.client.delete_object(Bucket=self.name, Key=key, VersionId=one["VersionId"])
+
+    def names(self) -> list[str]:
+        found = self.server.client.list_objects_v2(Bucket=self.name).get("Contents", [])
+        return [one["Key"] for one in found]
+
+    def damage(self, key: str, change: Callable[[bytes], bytes]) -> None:
+        """Change an object's bytes; what is written beside them stays."""
+        found = self.server.client.get_object(Bucket=self.name, Key=key)
+        self.put(
+            key,
+            change(found["Body"].read()),
+            ContentType=found["ContentType"],
+            Metadata=found["Metadata"],
+            **({"CacheControl": found["CacheControl"]} if "CacheControl" in found else {}),
+        )
+
+    def rot(self) -> None:
+        """Damage every stored rendition."""
+
+        def damaged(content: bytes) -> bytes:
+            return content[:-20] + bytes([content[-20] ^ 0x40]) + content[-19:]
+
+        for key in self._renditions():
+            self.damage(key, damaged)
+
+    def lose(self) -> None:
+        """Delete every stored rendition."""
+        for key in self._renditions():
+            self.remove(key)
+
+    def _renditions(self) -> list[str]:
+        return [key for key in self.names() if key.startswith("resized/")]
+
+
+def client(endpoint: str) -> Any:  # noqa: ANN401 - it has no types
+    """botocore's."""
+    return botocore.session.Session().create_client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        region_name=CREDENTIALS["AWS_REGION"],
+        config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
+    )
+
+
+@contextmanager
+def credentials() -> Iterator[None]:
+    """The environment as who runs us sets it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        yield
+
+
+@contextmanager
+def moto() -> Iterator[S3Server]:
+    """moto's server, in a thread of this process."""
+    running = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    running.start()
+    try:
+        host, port = running.get_host_and_port()
+        yield S3Server(f"http://{host}:{port}")
+    finally:
+        running.stop()
+
+
+def versitygw_program() -> Path | None:
+    """Where `script/s3` puts it."""
+    return next(iter(Path(__file__).parents[2].glob(".galerly/bin/versitygw-v*")), None)
+
+
+@contextmanager
+def versitygw(root: Path, *, webhook: str = "") -> Iterator[S3Server]:
+    """versitygw over a folder, as a process of its own, versions beside it; changes go to `webhook`."""
+    program = versitygw_program()
+    assert program
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    variables = {
+        "ROOT_ACCESS_KEY": CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        "ROOT_SECRET_KEY": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+    }
+    versions = root.with_name(f"{root.name}-versions")
+    versions.mkdir()
+    command: list[str | Path] = [
+        program,
+        "--quiet",
+        "--keep-alive",
+        "--port",
+        f"127.0.0.1:{port}",
+        *(("--event-webhook-url", webhook) if webhook else ()),
+        "posix",
+        "--versioning-dir",
+        versions,
+        root,
+    ]
+    with subprocess.Popen(
+        command, env={**os.environ, **variables}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            _answers(port, process)
+            yield S3Server(f"http://127.0.0.1:{port}", longest_segment_bytes=255)
+        finally:
+            process.terminate()
+
+
+def _answers(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Return when something answers at the port. Raises `RuntimeError` if the process ends first."""
+    while process.poll() is None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/")
+            connection.getresponse().read()
+        except ConnectionError:
+            continue
+        finally:
+            connection.close()
+        return
+    raise RuntimeError(f"versitygw ended with {process.returncode}")

@@ -1,0 +1,225 @@
+"""What Lambda gets: exactly the locked packages, for its machine, in the same bytes every time."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import subprocess
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galerly_cdn.aws.deploy import build, lambda_packages
+from galerly_cdn.errors import BuildFailed
+from galerly_cdn.model import to_json
+from galerly_cdn.settings.table import Settings
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterable
+
+LOCK = lambda_packages.read_lock(
+    "one==1.2 \\\n    --hash=sha256:ab\n    # via x\n"
+    "two-part==3.0 \\\n    --hash=sha256:cd \\\n    --hash=sha256:ef\n"
+)
+RIGHT = ["one-1.2-py3-none-any.whl", "two_part-3.0-cp313-cp313-manylinux_2_28_aarch64.whl"]
+
+
+def check(names: Iterable[str]) -> None:
+    lambda_packages.check([Path(name) for name in names], LOCK, lambda_packages.LAMBDA)
+
+
+def test_a_lock_is_read_entry_by_entry() -> None:
+    assert [(one.name, one.version) for one in LOCK] == [("one", "1.2"), ("two-part", "3.0")]
+    assert LOCK[1].text.count("--hash=sha256:") == 2
+
+
+def test_the_lock_holds_every_package_that_lambda_needs_and_nothing_of_the_server() -> None:
+    names = {one.name for one in lambda_packages.lambda_lock()}
+    assert {"pyvips", "pyvips-binary", "obstore", "msgspec"} <= names
+    assert not {"boto3", "botocore", "click", "jinja2", "uvicorn", "cryptography"} & names
+
+
+def test_the_lock_has_the_versions_that_the_tests_run_with() -> None:
+    run = lambda_packages.read_lock((Path(__file__).parents[3] / "requirements/run.txt").read_text())
+    tested = {one.name: one.version for one in run}
+    assert {
+        one.name for one in lambda_packages.lambda_lock() if tested.get(one.name, one.version) != one.version
+    } == set()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "two_part-3.0-cp313-cp313-manylinux_2_28_aarch64.whl",
+        "two_part-3.0-cp313-cp313-manylinux_2_27_aarch64.manylinux_2_28_aarch64.whl",
+        "two_part-3.0-cp313-cp313-manylinux_2_17_aarch64.manylinux2014_aarch64.whl",
+        "two_part-3.0-cp313-cp313-manylinux_2_34_aarch64.whl",
+        "two_part-3.0-cp39-abi3-manylinux_2_24_aarch64.whl",
+        "two_part-3.0-1-cp39-abi3-manylinux_2_24_aarch64.whl",
+        "two_part-3.0-py2.py3-none-any.whl",
+        "two_part-3.0-py3-none-manylinux_2_28_aarch64.whl",
+        "Two.Part-3.0-py3-none-any.whl",
+    ],
+)
+def test_a_wheel_of_lambda_s_machine_is_taken(name: str) -> None:
+    check([RIGHT[0], name])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "two_part-3.0-cp313-cp313-manylinux_2_28_x86_64.whl",
+        "two_part-3.0-cp313-cp313-musllinux_1_2_aarch64.whl",
+        "two_part-3.0-cp313-cp313-macosx_11_0_arm64.whl",
+        "two_part-3.0-cp313-cp313-win_arm64.whl",
+        "two_part-3.0-cp313-cp313-linux_aarch64.whl",
+        "two_part-3.0-cp313-cp313-manylinux_2_35_aarch64.whl",
+        "two_part-3.0-cp312-cp312-manylinux_2_28_aarch64.whl",
+        "two_part-3.0-cp313-cp313t-manylinux_2_28_aarch64.whl",
+        "two_part-3.0-cp314-abi3-manylinux_2_28_aarch64.whl",
+        "two_part-3.0-py2-none-any.whl",
+    ],
+)
+def test_a_wheel_of_another_machine_fails_the_build(name: str) -> None:
+    with pytest.raises(BuildFailed, match=r"does not run on python3\.13 for aarch64"):
+        check([RIGHT[0], name])
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([RIGHT[0], "two_part-2.9-py3-none-any.whl"], "two_part-2.9-py3-none-any.whl is not in the lock"),
+        ([RIGHT[0], "two_part-2.9-py3-none-any.whl"], "two-part 3.0 is missing"),
+        ([*RIGHT, "three-1-py3-none-any.whl"], "three-1-py3-none-any.whl is not in the lock"),
+        ([*RIGHT, RIGHT[0]], "one-1.2-py3-none-any.whl is not in the lock"),
+        ([*RIGHT, "one-1.2.tar.gz"], "one-1.2.tar.gz is not in the lock"),
+        (RIGHT[:1], "two-part 3.0 is missing"),
+    ],
+)
+def test_an_older_version_an_extra_or_a_missing_package_fails_the_build(names: list[str], said: str) -> None:
+    with pytest.raises(BuildFailed) as raised:
+        check(names)
+    assert said in raised.value.detail
+
+
+def test_pip_is_held_to_the_lock_and_to_lambda_s_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[list[str]] = []
+
+    def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        (tmp_path / "wheels").mkdir(exist_ok=True)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    with pytest.raises(BuildFailed, match="is missing"):
+        lambda_packages.fetch(lambda_packages.lambda_lock(), lambda_packages.LAMBDA, tmp_path)
+    assert all({"--require-hashes", "--no-deps"} <= set(command) for command in asked)
+    download = next(command for command in asked if "download" in command)
+    assert "--only-binary=:all:" in download
+    assert "--python-version=313" in download
+    platforms = [one for one in download if one.startswith("--platform=")]
+    assert platforms[0] == "--platform=manylinux_2_34_aarch64"
+    assert "--platform=manylinux_2_24_aarch64" in platforms  # obstore's; without it pip takes one of 0.3.0
+    assert not [one for one in platforms if "x86" in one]
+
+
+def test_pip_s_own_words_end_the_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess(command, 1, "", "warning\nERROR: hashes do not match\n")
+
+    monkeypatch.setattr(subprocess, "run", pip)
+    with pytest.raises(BuildFailed) as raised:
+        lambda_packages.fetch(LOCK, lambda_packages.LAMBDA, tmp_path)
+    assert raised.value.detail == "pip download: ERROR: hashes do not match"
+
+
+@given(
+    st.dictionaries(st.from_regex(r"[a-z]{1,8}(/[a-z]{1,8})?", fullmatch=True), st.binary(max_size=64)),
+    st.randoms(),
+)
+def test_the_same_files_in_any_order_are_the_same_bytes(files: dict[str, bytes], dice: random.Random) -> None:
+    listed = list(files.items())
+    shuffled = list(files.items())
+    dice.shuffle(shuffled)
+    code = build.bundle(listed)
+    assert build.bundle(shuffled) == code
+    with zipfile.ZipFile(io.BytesIO(code)) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == files
+        assert all(entry.date_time == (1980, 1, 1, 0, 0, 0) for entry in archive.infolist())
+        assert all(entry.external_attr >> 16 == 0o100644 for entry in archive.infolist())
+
+
+def test_a_file_in_two_packages_fails_the_build() -> None:
+    with pytest.raises(BuildFailed, match=r"in two packages: a\.py"):
+        build.bundle([("a.py", b"1"), ("b.py", b""), ("a.py", b"2")])
+
+
+def test_of_a_wheel_only_what_runs_is_packed(tmp_path: Path) -> None:
+    wheel = tmp_path / "one-1.2-py3-none-any.whl"
+    kept = [
+        "one/__init__.py",
+        "one/x.abi3.so",
+        "one-1.2.dist-info/METADATA",
+        "one-1.2.dist-info/licenses/LICENSE",
+    ]
+    dropped = [
+        "one/__init__.pyi",
+        "one/py.typed",
+        "one/x.h",
+        "one-1.2.dist-info/RECORD",
+        "one-1.2.dist-info/WHEEL",
+    ]
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in (*kept, *dropped):
+            archive.writestr(name, name)
+    assert dict(build.unpacked([wheel])) == {name: name.encode() for name in kept}
+
+
+def test_the_package_itself_is_all_its_modules_and_nothing_else() -> None:
+    names = {name for name, _ in build.package_files()}
+    assert {"galerly_cdn/__init__.py", "galerly_cdn/render/pipeline.py", "galerly_cdn/aws/build.py"} <= names
+    assert all(re.fullmatch(r"galerly_cdn/([a-z_0-9]+/)*[a-z_0-9]+\.py", name) for name in names)
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """One wheel in the place of what pip would fetch."""
+    wheel = tmp_path / "one-1.2-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("one.py", "1")
+    monkeypatch.setattr(lambda_packages, "fetch", lambda *_: (wheel,))
+    return tmp_path
+
+
+def test_a_build_is_three_files_and_its_hash_names_the_code(offline: Path) -> None:
+    out = offline / "new" / "out"
+    built = build.build(Settings(), out)
+    code = (out / "resizer.zip").read_bytes()
+    assert built.sha256 == hashlib.sha256(code).hexdigest()
+    assert sorted(path.name for path in out.iterdir()) == ["resizer.zip", "template.yaml", "viewer.js"]
+    assert "function handler(event)" in Path(built.viewer).read_text()
+    assert "AWSTemplateFormatVersion" in Path(built.template).read_text()
+    assert to_json(build.build(Settings(), out)) == to_json(built)
+    with zipfile.ZipFile(built.zip) as archive:
+        assert {"one.py", "galerly_cdn/url.py"} <= set(archive.namelist())
+
+
+def test_the_viewer_function_of_a_lambda_edge_build_is_its_handler(offline: Path) -> None:
+    built = build.build(Settings(), offline / "out", with_lambda_edge=True)
+    assert "exports.handler" in Path(built.viewer).read_text()
+    assert "AWS::Lambda::Version" in Path(built.template).read_text()
+
+
+def test_a_package_that_is_too_large_is_not_written(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "MAX_ZIP_BYTES", 1000)
+    with pytest.raises(BuildFailed, match="1000 are allowed"):
+        build.build(Settings(), offline / "out")
+    assert not (offline / "out").exists()

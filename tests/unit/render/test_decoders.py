@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import pyvips
+
+from galerly_cdn.errors import SettingsError
+from galerly_cdn.render import decoders, libvips_version
+from galerly_cdn.render.formats import Kind, sniff
+from galerly_cdn.render.sample_images import SPECIMENS
+from tests.support import pictures
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# In a process of its own: what is blocked stays blocked for every other test.
+CONFINED = """
+import sys, pyvips
+from galerly_cdn.render import decoders, libvips_version
+decoders.confine()
+arguments = {"buffer": b"1,2", "source": pyvips.Source.new_from_memory(b"1,2")}
+for name in sys.argv[2:]:
+    argument = arguments.get(name.rpartition("_")[2], sys.argv[1])
+    try:
+        pyvips.Operation.call(name, argument, *([1, 1, 1] if name == "rawload" else []))
+    except pyvips.Error as error:
+        print(name, "blocked" if "operation is blocked" in str(error) else "open")
+"""
+KINDS = {kind for kind in Kind if kind is not Kind.HEIC}
+
+
+def every_loader() -> dict[str, str]:
+    """Name → class of every loader in this libvips."""
+    found: dict[str, str] = {}
+
+    def visit(kind: int, *_: object) -> int:
+        name = pyvips.nickname_find(kind)
+        if not name.endswith("_base"):
+            found[name] = pyvips.type_name(kind)
+        return pyvips.type_map(kind, visit)
+
+    pyvips.type_map(pyvips.type_from_name("VipsForeignLoad"), visit)
+    return found
+
+
+def test_every_loader_outside_the_allow_list_is_blocked(tmp_path: Path) -> None:
+    classes = every_loader()
+    table = tmp_path / "table.csv"
+    table.write_bytes(b"1,2\n3,4\n")
+    told = subprocess.run(
+        [sys.executable, "-c", CONFINED, str(table), *classes], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    allowed = tuple(f"VipsForeignLoad{name}" for name in decoders.ALLOWED_CLASSES)
+    expected = {name: "open" if kind.startswith(allowed) else "blocked" for name, kind in classes.items()}
+    assert dict(line.split() for line in told) == expected
+    blocked = {"svgload_buffer", "csvload", "matrixload", "rawload", "vipsload", "uhdrload_buffer"}
+    assert {name for name, state in expected.items() if state == "blocked"} >= blocked
+
+
+def test_formats_are_decodable_because_a_specimen_was_decoded() -> None:
+    assert decoders.decodable() >= KINDS
+    assert set(SPECIMENS) == {kind.value for kind in Kind}
+
+
+@pytest.mark.parametrize("name", SPECIMENS)
+def test_a_specimen_is_what_its_name_says(name: str) -> None:
+    assert sniff(SPECIMENS[name]).value == name
+    image = decoders.load(SPECIMENS[name], Kind(name))
+    assert (image.width, image.height) == (16, 16)
+
+
+@pytest.mark.parametrize("specimen", [b"", SPECIMENS["jpeg"][:150], pictures.jpeg(16, 16)])
+def test_a_decoder_that_fails_the_self_test_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, specimen: bytes
+) -> None:
+    monkeypatch.setitem(SPECIMENS, "jpeg", specimen)
+    assert Kind.JPEG not in decoders.decodable.__wrapped__()
+
+
+def test_the_right_libvips_is_accepted() -> None:
+    libvips_version.check(decoders.version())
+
+
+def test_another_libvips_than_the_packages_own_is_refused_with_the_cure() -> None:
+    with pytest.raises(SettingsError) as refused:
+        libvips_version.check("8.14.1")
+    (problem,) = refused.value.problems
+    assert "8.14.1" in problem
+    assert "PKG_CONFIG_LIBDIR=/nonexistent pip install" in problem

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galerly_cdn.model import Format, Job, Limits, Picture, Size, Target
+from galerly_cdn.render import header, markers, pipeline, recipe
+from tests.support import pictures
+from tests.support.color_difference import opened
+from tests.support.render_jobs import ALL_FORMATS, LIMITS, job
+
+QUALITY = st.integers(1, 3)
+PICTURES = st.builds(
+    Picture,
+    st.builds(
+        Target,
+        st.builds(Size, st.sampled_from([150, 800]), st.sampled_from([150, 600])),
+        st.sampled_from([None, *Format]),
+    ),
+    st.fixed_dictionaries(dict.fromkeys((Format.JPEG, Format.WEBP, Format.AVIF), QUALITY)),
+)
+JOBS = st.builds(Job, st.tuples(PICTURES), st.just(LIMITS), st.booleans())
+
+
+def decisions(one: Job) -> tuple[object, ...]:
+    """What decides a rendition's bytes, spelled out a second time."""
+    (picture,) = one.pictures
+    form = picture.target.format
+    quality = None if form is Format.PNG else picture.qualities[form or Format.JPEG]
+    return (picture.target, quality, one.keep_copyright)
+
+
+@given(JOBS, JOBS)
+def test_recipes_are_equal_exactly_when_everything_that_decides_the_bytes_is(one: Job, other: Job) -> None:
+    equal = recipe.digest(one, "8.18.7") == recipe.digest(other, "8.18.7")
+    assert equal == (decisions(one) == decisions(other))
+
+
+@pytest.mark.parametrize(
+    ("box", "form", "found"),
+    [
+        ("150x150", None, "b1ac7e9aeaaceb22"),
+        ("800x600", Format.WEBP, "a3394645612d1c17"),
+        ("2000x2000", Format.AVIF, "529c9d9e171f370a"),
+    ],
+)
+def test_a_recipe_stays_the_same_until_a_picture_does(box: str, form: Format | None, found: str) -> None:
+    """Another one makes every stored rendition anew: raise `RENDERER`, and then these."""
+    assert recipe.digest(job(box, form), "8.18.7") == found
+
+
+def test_a_recipe_is_sixteen_hexadecimal_digits() -> None:
+    found = recipe.digest(job(), "8.18.7")
+    assert len(bytes.fromhex(found)) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("RENDERER", recipe.RENDERER + 1), ("MARGINS", ((400, 1.0), (1 << 30, 1.4)))]
+)
+def test_a_changed_renderer_changes_the_recipe(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: object
+) -> None:
+    before = recipe.digest(job(), "8.18.7")
+    monkeypatch.setattr(recipe, name, value)
+    assert recipe.digest(job(), "8.18.7") != before
+
+
+def test_another_libvips_changes_the_recipe() -> None:
+    assert recipe.digest(job(), "8.18.7") != recipe.digest(job(), "8.18.8")
+
+
+def test_limits_do_not_change_the_recipe() -> None:
+    narrow = job(limits=Limits(max_pixels=1, max_frames=1, max_coefficient_bytes=1))
+    assert recipe.digest(narrow, "8.18.7") == recipe.digest(job(), "8.18.7")
+
+
+def test_jpegs_are_progressive_at_half_color_resolution() -> None:
+    frame = markers.frame(pipeline.render(pictures.jpeg(), job("300x300", Format.JPEG))[1])
+    assert frame
+    assert frame.is_progressive
+    assert frame.bits == 8
+    assert frame.sampling == ((2, 2), (1, 1), (1, 1))
+
+
+@pytest.mark.parametrize("form", [Format.JPEG, Format.WEBP, Format.AVIF])
+def test_quality_decides_the_size(form: Format) -> None:
+    lengths = [
+        len(pipeline.render(pictures.jpeg(), job("300x300", form, qualities={form: quality}))[1])
+        for quality in (30, 60, 90)
+    ]
+    assert lengths == sorted(set(lengths))
+
+
+@pytest.mark.parametrize("form", ALL_FORMATS)
+def test_renditions_have_eight_bits(form: Format) -> None:
+    assert opened(pipeline.render(pictures.deep_png(60, 40), job(form=form))[1]).mode == "RGB"
+
+
+def test_a_png_loses_no_pixel() -> None:
+    original = pictures.png(60, 40)
+    body = pipeline.render(original, job(form=Format.PNG))[1]
+    assert opened(body).tobytes() == opened(original).tobytes()
+
+
+def test_the_digest_is_that_of_the_body() -> None:
+    rendered, body = pipeline.render(pictures.jpeg(), job())
+    assert rendered.md5 == hashlib.md5(body, usedforsecurity=False).hexdigest()
+    assert rendered.length_bytes == len(body)
+
+
+def test_a_header_read_before_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = pictures.jpeg()
+    read = header.read(original)
+    monkeypatch.setattr(header, "read", pytest.fail)
+    assert pipeline.render(original, job(), read)[0].width_px == 150

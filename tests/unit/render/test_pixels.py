@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from galerly_cdn.model import Format
+from galerly_cdn.render import color, header, icc, pipeline, recipe
+from tests.support import pictures
+from tests.support.color_difference import assert_alike, difference, opened
+from tests.support.render_jobs import ALL_FORMATS, job
+
+SIDES = (300, 200)
+P3 = icc.Named(12, 13)
+BT2020 = icc.Named(9, 13)
+
+
+def shown(original: bytes, form: Format = Format.PNG) -> Image.Image:
+    """The rendition at 300 x 200."""
+    return opened(pipeline.render(original, job("300x300", form))[1])
+
+
+def expected(picture: Image.Image) -> Image.Image:
+    """Pillow's full decode, scaled by Pillow."""
+    return picture.convert("RGB").resize(SIDES, Image.Resampling.LANCZOS)
+
+
+def through_profile(picture: Image.Image, profile: bytes) -> Image.Image:
+    """Pillow's lcms, relative colorimetric."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    converted = ImageCms.profileToProfile(
+        picture, source, ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB"
+    )
+    assert converted is not None
+    return converted
+
+
+@pytest.mark.parametrize(
+    ("original", "mean", "worst"),
+    [
+        pytest.param(pictures.jpeg(), 0.6, 6, id="jpeg"),
+        pytest.param(pictures.jpeg(progressive=True, subsampling="4:4:4"), 0.6, 6, id="progressive jpeg"),
+        pytest.param(pictures.png(alpha=False), 0.6, 6, id="png"),
+        pytest.param(pictures.palette_png(), 0.6, 6, id="palette png"),
+        pytest.param(pictures.deep_png(), 0.6, 6, id="16 bit png"),
+        pytest.param(pictures.webp(), 0.9, 8, id="webp"),
+        pytest.param(pictures.avif(), 0.6, 6, id="avif"),
+        pytest.param(pictures.tiff(), 0.6, 6, id="tiff"),
+        pytest.param(pictures.gif(600, 400), 0.6, 6, id="gif"),
+        pytest.param(pictures.grey(), 0.6, 6, id="grey jpeg"),
+    ],
+)
+def test_pixels_equal_pillows_full_decode(original: bytes, mean: float, worst: float) -> None:
+    reference = opened(original) if header.read(original).bits == 8 else pictures.scene()
+    assert_alike(shown(original), expected(reference), mean=mean, worst=worst)
+
+
+@pytest.mark.parametrize("form", ALL_FORMATS)
+def test_every_encoder_keeps_the_picture(form: Format) -> None:
+    mean, worst = difference(shown(pictures.jpeg(), form), expected(opened(pictures.jpeg())))
+    assert mean <= (0.6 if form is Format.PNG else 2.2)
+    assert worst <= 25
+
+
+@pytest.mark.parametrize("box", ["37x37", "75x75", "150x150", "299x299", "400x400"])
+def test_shrinking_in_the_decoder_shows_the_same_picture(box: str) -> None:
+    big = pictures.jpeg(1800, 1200, quality=95)
+    rendered, body = pipeline.render(big, job(box, Format.PNG))
+    whole = opened(big).resize((rendered.width_px, rendered.height_px), Image.Resampling.LANCZOS)
+    assert difference(opened(body), whole)[0] < 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [
+        ("P3", icc.made(P3)),
+        ("BT.2020", icc.made(BT2020)),
+        ("Adobe", icc.made(icc.ADOBE_RGB)),
+    ],
+)
+def test_a_wide_gamut_is_converted_to_srgb(name: str, profile: bytes) -> None:
+    original = pictures.jpeg(profile=profile)
+    reference = expected(through_profile(opened(original), profile))
+    assert_alike(shown(original), reference, mean=0.8, worst=8)
+    assert difference(shown(pictures.jpeg()), reference)[0] > 1.5, f"{name} must make a difference"
+    assert {"icc", "wide-gamut"} <= set(header.read(original).loses)
+
+
+def test_a_profile_that_says_srgb_is_not_gone_through() -> None:
+    profile = pictures.srgb_profile()
+    assert not color.judge(profile, 3).converts
+    assert (
+        pipeline.render(pictures.jpeg(profile=profile), job())[1]
+        == pipeline.render(pictures.jpeg(), job())[1]
+    )
+
+
+@pytest.mark.parametrize("profile", [b"", b"nonsense", pictures.srgb_profile()[:200], icc.made(P3)[:300]])
+def test_a_damaged_profile_is_ignored(profile: bytes) -> None:
+    assert (
+        pipeline.render(pictures.jpeg(profile=profile), job())[1]
+        == pipeline.render(pictures.jpeg(), job())[1]
+    )
+
+
+def test_a_profile_for_other_bands_is_ignored() -> None:
+    grey = pictures.saved(pictures.scene().convert("L"), "JPEG", icc_profile=icc.made(P3), quality=92)
+    assert_alike(shown(grey), expected(opened(grey)), mean=0.6, worst=6)
+
+
+def test_verdicts_on_profiles_are_remembered_but_not_for_ever() -> None:
+    first = icc.made(P3)
+    color.judge(first, 3)
+    for number in range(70):
+        color.judge(number.to_bytes(4, "big"), 3)
+    assert len(color._verdicts) <= 64
+    assert color.judge(first, 3).converts
+
+
+def test_adobe_rgb_named_by_the_camera_is_converted() -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA001] = 2
+    original = pictures.saved(pictures.scene(), "JPEG", quality=92, exif=exif.tobytes())
+    reference = expected(through_profile(opened(original), icc.made(icc.ADOBE_RGB)))
+    assert_alike(shown(original), reference, mean=0.8, worst=8)
+    assert header.inspect(original).profile == "Adobe RGB (1998)"
+
+
+def with_chunk(png: bytes, name: bytes, data: bytes) -> bytes:
+    """The PNG with one more chunk behind its header."""
+    return png[:33] + pictures.chunk(name, data) + png[33:]
+
+
+def test_p3_named_by_code_points_is_converted() -> None:
+    png = pictures.png(alpha=False)
+    original = with_chunk(png, b"cICP", bytes([12, 13, 0, 1]))
+    assert header.inspect(original).profile == "Display P3"
+    reference = expected(through_profile(pictures.scene(), icc.made(P3)))
+    assert_alike(shown(original), reference, mean=0.8, worst=8)
+
+
+def test_p3_named_in_an_avif_is_converted() -> None:
+    plain = pictures.avif()
+    at = plain.index(b"colrnclx")
+    original = plain[: at + 8] + bytes([0, 12, 0, 13]) + plain[at + 12 :]
+    assert header.inspect(original).profile == "Display P3"
+    reference = expected(through_profile(opened(plain), icc.made(P3)))
+    assert_alike(shown(original), reference, mean=0.8, worst=8)
+
+
+@pytest.mark.parametrize(
+    ("transfer", "signal", "light"),
+    [
+        (16, 0.0, 0.0),
+        (16, 0.5081, 100 / 203),
+        (18, 0.5, 1000 * (1 / 12) ** 1.2 / 203),
+        (16, 1.0, 1.0),
+        (18, 1.0, 1.0),
+    ],
+)
+def test_hdr_signals_become_the_light_their_standard_says(transfer: int, signal: float, light: float) -> None:
+    deep = np.full((20, 20, 3), round(signal * 65535), np.uint16)
+    original = with_chunk(pictures.deep_png(20, 20, deep), b"cICP", bytes([9, transfer, 0, 1]))
+    linear = (
+        np.interp(light, [0, 0.0031308, 1], [0, 0.04045, 1])
+        if light < 0.0031308
+        else 1.055 * light ** (1 / 2.4) - 0.055
+    )
+    value = shown(original).convert("RGB").getpixel((9, 9))
+    assert value == pytest.approx((linear * 255,) * 3, abs=3)
+    assert "hdr-transfer" in header.read(original).loses
+
+
+def test_inks_without_a_profile_keep_their_hue() -> None:
+    mean, _ = difference(shown(pictures.cmyk_jpeg()), expected(pictures.scene()))
+    assert mean < 16
+    door = shown(pictures.cmyk_jpeg()).convert("RGB").getpixel((234, 150))
+    assert isinstance(door, tuple)
+    assert door[0] > 2 * door[1]
+
+
+def test_transparent_becomes_white_in_jpeg_never_black() -> None:
+    rendered, body = pipeline.render(pictures.png(), job("300x300", Format.JPEG))
+    picture = opened(body).convert("RGB")
+    assert np.asarray(picture)[:, -4:].min() > 245
+    white = Image.new("RGBA", (600, 400), "white")
+    flat = Image.alpha_composite(white, pictures.scene_with_alpha())
+    assert difference(picture, expected(flat))[0] < 2.2
+    assert "alpha" in rendered.lost
+
+
+@pytest.mark.parametrize("form", [Format.PNG, Format.WEBP, Format.AVIF])
+@pytest.mark.parametrize("kind", ["png", "webp", "avif"])
+def test_alpha_is_kept(form: Format, kind: str) -> None:
+    original = {"png": pictures.png, "webp": pictures.webp, "avif": pictures.avif}[kind](alpha=True)
+    rendered, body = pipeline.render(original, job("300x300", form))
+    picture = opened(body)
+    assert picture.mode == "RGBA"
+    alpha = np.asarray(picture.getchannel("A")).astype(float)
+    wanted = np.asarray(pictures.scene_with_alpha().resize(SIDES).getchannel("A")).astype(float)
+    assert abs(alpha - wanted).mean() < 2
+    assert "alpha" not in rendered.lost
+
+
+def test_colours_of_transparent_pixels_do_not_bleed() -> None:
+    """A white disc on transparent black stays white to its rim."""
+    y, x = np.mgrid[0:400, 0:400]
+    disc = ((x - 200) ** 2 + (y - 200) ** 2 < 120**2)[..., None]
+    original = pictures.saved(Image.fromarray(np.where(disc, 255, 0).repeat(4, 2).astype(np.uint8)), "PNG")
+    rim = np.asarray(shown(original))
+    visible = rim[rim[..., 3] > 20]
+    assert visible[:, :3].min() > 250
+
+
+@pytest.mark.parametrize(("alpha", "form"), [(True, Format.PNG), (False, Format.JPEG)])
+@pytest.mark.parametrize("kind", ["png", "webp", "avif"])
+def test_the_own_format_is_png_with_alpha_and_jpeg_without(kind: str, form: Format, *, alpha: bool) -> None:
+    original = {"png": pictures.png, "webp": pictures.webp, "avif": pictures.avif}[kind](alpha=alpha)
+    assert pipeline.render(original, job())[0].format is form
+
+
+def test_a_grey_picture_with_alpha_stays_grey() -> None:
+    original = pictures.saved(pictures.scene_with_alpha().convert("LA"), "PNG")
+    colors = np.asarray(shown(original).convert("RGBA"))[:, :200, :3].astype(int)
+    assert np.ptp(colors, axis=2).max() <= 1
+
+
+@pytest.mark.parametrize("original", [pictures.gif(600, 400, frames=3), pictures.animated_webp(600, 400)])
+def test_of_an_animation_the_first_frame_is_shown(original: bytes) -> None:
+    rendered, body = pipeline.render(original, job("300x300", Format.PNG))
+    assert "animation" in rendered.lost
+    assert difference(opened(body).convert("RGB"), expected(opened(original)))[0] < 1
+
+
+def test_shrinking_leaves_the_margin_of_each_size() -> None:
+    read = header.read(pictures.jpeg(1600, 1200))
+    for box in ("150x150", "400x400", "800x600"):
+        (plan,) = pipeline.planned(read, job(box))
+        shrink = pipeline.shrink_on_load(plan)["shrink"]
+        left = 1600 / shrink / plan.width_px
+        assert shrink == 1 or left >= recipe.margin(plan.picture.target.size)

@@ -1,0 +1,508 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import random
+import select
+import signal
+import socket
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from galerly_cdn import errors
+from galerly_cdn.render.pool import process
+from galerly_cdn.render.pool.pool import Workers
+from galerly_cdn.render.pool.protocol import Bounds
+from galerly_cdn.render.pool.supervisor import Worker
+from galerly_cdn.settings.table import Settings
+from tests.support import pictures
+from tests.support.worker_pool import JOB, Meeting, Pool, open_descriptors, opened, pool, ticks
+
+DEADLINE_S = 2.0
+
+
+async def test_a_photograph_becomes_a_rendition() -> None:
+    original = pictures.jpeg(640, 480)
+    workers = Workers(Settings(workers=1), print)
+    hello = await workers.start()
+    try:
+        with opened(original) as fd:
+            facts = await workers.inspect(fd, len(original), "a")
+            rendered, body = await workers.render(fd, len(original), JOB, "a")
+        with opened(b"<svg/>") as fd, pytest.raises(errors.UnsupportedFormat):
+            await workers.render(fd, 6, JOB, "b")
+    finally:
+        await workers.close(1)
+    assert "jpeg" in hello.formats
+    assert hello.libvips
+    assert {"memory", "file-size", "open-files", "core"} <= set(hello.confined)
+    assert (facts.width_px, facts.height_px) == (640, 480)
+    assert (rendered.width_px, rendered.height_px, rendered.length_bytes) == (640, 480, len(body))
+    assert body.startswith(b"\xff\xd8\xff")
+
+
+# ------------------------------------------------------------------------- what a hostile original can do
+
+ENDS = [
+    pytest.param("spin", {}, errors.RenderTimeout, "worker-killed", id="spins"),
+    pytest.param("abort", {}, errors.WorkerDied, "worker-died", id="aborts"),
+    pytest.param("segv", {}, errors.WorkerDied, "worker-died", id="writes where it may not"),
+    pytest.param("exit", {}, errors.WorkerDied, "worker-died", id="ends"),
+    pytest.param("garble", {}, errors.WorkerDied, "worker-died", id="writes garbage into the pipe"),
+    pytest.param("overstate", {}, errors.WorkerDied, "worker-died", id="promises more than memory holds"),
+    pytest.param("answer twice", {}, errors.WorkerDied, None, id="answers what nobody asked"),
+    pytest.param("work", {"lie_bytes": 1}, errors.WorkerDied, None, id="lies about its length"),
+    pytest.param("raise", {"code": "no-such-original"}, errors.WorkerDied, None, id="answers for the store"),
+    pytest.param("bug", {}, errors.WorkerDied, None, id="meets a defect of ours"),
+]
+SURVIVES = [
+    pytest.param("hog", {}, errors.TooMuchMemory, id="takes 8 GiB"),
+    pytest.param("raise", {"code": "undecodable"}, errors.Undecodable, id="is damaged"),
+    pytest.param("raise", {"code": "too-many-pixels"}, errors.TooManyPixels, id="is a bomb"),
+    pytest.param("print", {}, None, id="prints to stdout"),
+    pytest.param("complain", {}, None, id="fills stderr"),
+]
+
+
+async def among_others(workers: Pool, do: str, script: dict[str, Any]) -> Exception | None:
+    """What comes of one bad original under load; the calls beside it must all succeed."""
+    bad, *good = await asyncio.gather(
+        workers.do(do, **script), *(workers.do("say", say=n) for n in range(12)), return_exceptions=True
+    )
+    assert good == [str(n).encode() for n in range(12)]
+    return bad if isinstance(bad, Exception) else None
+
+
+@pytest.mark.parametrize(("do", "script", "error", "event"), ENDS)
+async def test_an_original_that_ends_its_worker_costs_one_call(
+    do: str, script: dict[str, Any], error: type[Exception], event: str | None
+) -> None:
+    async with pool(render_deadline_s=DEADLINE_S) as workers:
+        assert type(await among_others(workers, do, script)) is error
+        await workers.whole.wait()
+        assert await among_others(workers, "work", {}) is None
+        assert event is None or workers.counted[event] == 1
+
+
+@pytest.mark.parametrize(("do", "script", "error"), SURVIVES)
+async def test_an_original_that_fails_cleanly_keeps_its_worker(
+    do: str, script: dict[str, Any], error: type[Exception] | None
+) -> None:
+    async with pool(workers=1) as workers:
+        before = await workers.do("work")
+        result = await among_others(workers, do, script)
+        assert (result and type(result)) is error
+        assert await workers.do("work") == before
+        assert not workers.counted
+
+
+async def test_what_a_worker_forks_ends_with_it() -> None:
+    """The child holds the socket open, so that only the deadline tells."""
+    async with Meeting() as meeting, pool(workers=1, render_deadline_s=DEADLINE_S) as workers:
+        with pytest.raises(errors.RenderTimeout):
+            await workers.do("fork", at=meeting.at)
+        await meeting.arrival()
+        await meeting.gone.wait()
+        assert await workers.do("say", say="whole") == b"whole"
+
+
+async def test_the_detail_holds_a_dying_workers_last_words() -> None:
+    async with pool(workers=1) as workers:
+        with pytest.raises(errors.WorkerDied, match="exit -6"):
+            await workers.do("abort")
+        with pytest.raises(errors.WorkerDied, match="a defect of ours"):
+            await workers.do("bug")
+
+
+async def test_killing_workers_at_random_costs_only_the_calls_they_held() -> None:
+    chance = random.Random(4)
+    kills = 25
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    async with pool(workers=3) as workers:
+        start_s = loop.time() - began_s
+        is_over = False
+        right, lost = 0, 0
+
+        async def client(name: int) -> None:
+            nonlocal right, lost
+            while not is_over:
+                said = f"{name}-{right}"
+                try:
+                    assert await workers.do("say", say=said) == said.encode()
+                    right += 1
+                except errors.WorkerDied:
+                    lost += 1
+
+        clients = [asyncio.create_task(client(name)) for name in range(6)]
+        restored_s = []
+        for kill in range(1, kills + 1):
+            began_s = loop.time()
+            os.kill(chance.choice(pids(workers)), signal.SIGKILL)
+            await workers.reach("worker-died", kill)
+            await workers.whole.wait()
+            restored_s.append(loop.time() - began_s)
+        is_over = True
+        await asyncio.gather(*clients)
+        assert len(pids(workers)) == 3
+    assert lost <= kills < right
+    assert workers.counted == {"worker-died": kills}
+    assert statistics.median(restored_s) < max(1, 3 * start_s), "a busy machine starts slowly, too"
+
+
+# ----------------------------------------------------------------------------------- quarantine, recycling
+
+
+async def test_an_original_that_ends_two_workers_is_not_tried_again_for_a_while() -> None:
+    now_s = 0.0
+    async with pool(clock=lambda: now_s, quarantine_s=600) as workers:
+        with pytest.raises(errors.WorkerDied):
+            await workers.do("abort", "a@1")
+        with pytest.raises(errors.Quarantined):
+            await workers.do("abort", "a@1")
+        await workers.reach("worker-died", 2)
+        with pytest.raises(errors.Quarantined):
+            await workers.do("work", "a@1")
+        assert workers.counted["worker-died"] == 2
+        assert workers.counted["quarantined"] == 2
+        assert await workers.do("work", "a@2")
+        now_s = 600.0
+        assert await workers.do("work", "a@1")
+
+
+async def test_a_worn_worker_leaves_when_its_replacement_is_there() -> None:
+    async with pool(workers=1, worker_renders=3) as workers:
+        served_by = [await workers.do("work") for _ in range(3)]
+        assert len(set(served_by)) == 1
+        while (successor := await workers.do("work")) in served_by:
+            assert workers.whole.is_set()
+        assert workers.counted["worker-recycled"] == 1
+        assert int(successor) in pids(workers)
+        assert workers.counted["worker-died"] == 0
+
+
+async def test_a_worker_above_its_memory_mark_is_replaced() -> None:
+    async with pool(workers=1, worker_rss_bytes=1) as workers:
+        first = await workers.do("work")
+        while await workers.do("work") == first:
+            assert workers.whole.is_set()
+        assert workers.counted["worker-recycled"] >= 1
+
+
+async def test_a_retired_worker_that_dies_first_is_replaced_once() -> None:
+    async with pool(workers=1, worker_renders=1) as workers:
+        with pytest.raises(errors.WorkerDied):
+            await asyncio.gather(workers.do("work"), workers.do("abort"))
+        await workers.reach("worker-died", 1)
+        await workers.whole.wait()
+        assert len(pids(workers)) == 1
+
+
+# ------------------------------------------------------------------------------------- queue and admission
+
+
+async def test_the_queue_is_bounded_by_count() -> None:
+    async with Meeting() as meeting, pool(workers=1, queue_renders=2) as workers:
+        held = asyncio.create_task(workers.do("meet", at=meeting.at))
+        await meeting.arrival()
+        waiting = [asyncio.create_task(workers.do("say", say=n)) for n in range(2)]
+        await ticks()
+        assert (workers.in_flight, workers.queued) == (1, 2)
+        with pytest.raises(errors.QueueFull):
+            await workers.do("work")
+        assert workers.counted == {"queue-full": 1}
+        meeting.let_go()
+        assert await asyncio.gather(*waiting) == [b"0", b"1"]
+        await held
+        assert (workers.in_flight, workers.queued) == (0, 0)
+
+
+async def test_the_queue_is_bounded_by_bytes() -> None:
+    async with Meeting() as meeting, pool(workers=1, queue_bytes=1000) as workers:
+        held = asyncio.create_task(workers.do("meet", at=meeting.at))
+        await meeting.arrival()
+        waiting = asyncio.create_task(workers.do("work", pad="x" * 600))
+        await ticks()
+        with pytest.raises(errors.QueueFull):
+            await workers.do("work", pad="x" * 600)
+        small = asyncio.create_task(workers.do("work"))
+        await ticks()
+        assert workers.queued == 2
+        meeting.let_go()
+        await asyncio.gather(held, waiting, small)
+
+
+async def test_who_waits_longest_is_served_first() -> None:
+    async with Meeting() as meeting, pool(workers=1) as workers:
+        held = asyncio.create_task(workers.do("meet", at=meeting.at))
+        await meeting.arrival()
+        served: list[int] = []
+
+        async def call(place: int) -> None:
+            await workers.do("work")
+            served.append(place)
+
+        async with asyncio.TaskGroup() as group:
+            for place in range(5):
+                group.create_task(call(place))
+            await ticks()
+            meeting.let_go()
+        assert served == [0, 1, 2, 3, 4]
+        await held
+
+
+async def test_heavy_originals_are_decoded_one_after_the_other() -> None:
+    async with Meeting() as meeting, pool(workers=3, render_memory_bytes=100) as workers:
+        calls = [
+            asyncio.create_task(workers.do("meet", at=meeting.at, weight_bytes=weight, weigh_at=meeting.at))
+            for weight in (60, 1000)
+        ]
+        for _ in calls:
+            await meeting.arrival()
+        meeting.let_go()
+        for _ in calls:
+            await meeting.arrival()
+            for _ in range(5):
+                assert (await workers.look("work")).format == "script"
+            assert meeting.arrivals.empty()
+            meeting.let_go()
+        await asyncio.gather(*calls)
+
+
+async def test_waiting_for_memory_is_not_held_against_an_original(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead_s = 0.0
+    loop = asyncio.get_running_loop()
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + ahead_s)
+    async with pool(workers=2, render_memory_bytes=100) as workers:
+        async with workers._budget.share(100):
+            call = asyncio.create_task(workers.do("say", say="late", weight_bytes=1))
+            while not workers._budget._waiting:
+                await workers.look("work")
+            ahead_s += 3600
+            await workers.look("work")
+        assert await call == b"late"
+
+
+async def test_reading_the_header_is_part_of_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead_s = 0.0
+    loop = asyncio.get_running_loop()
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + ahead_s)
+    async with Meeting() as meeting, pool(workers=1, render_deadline_s=1000) as workers:
+        call = asyncio.create_task(workers.do("meet", at=meeting.at, weigh_at=meeting.at))
+        await meeting.arrival()
+        ahead_s += 600
+        meeting.let_go()
+        await meeting.arrival()
+        ahead_s += 600
+        with pytest.raises(errors.RenderTimeout):
+            await call
+
+
+async def test_a_caller_who_leaves_frees_the_worker() -> None:
+    async with Meeting() as meeting, pool(workers=1) as workers:
+        before = await workers.do("work")
+        held = asyncio.create_task(workers.do("meet", at=meeting.at))
+        await meeting.arrival()
+        waits = asyncio.create_task(workers.do("work"))
+        await ticks()
+        for call in (held, waits):
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        assert (workers.in_flight, workers.queued) == (1, 0)
+        meeting.let_go()
+        assert await workers.do("work") == before
+        assert not workers.counted
+
+
+# ---------------------------------------------------------------------------------------- what is refused
+
+
+async def test_an_original_over_the_limit_is_not_read() -> None:
+    async with pool(workers=1, max_original_bytes=100) as workers:
+        with opened(b"") as fd, pytest.raises(errors.TooManyBytes):
+            await workers.render(fd, 101, JOB, "a")
+
+
+@pytest.mark.parametrize("said_bytes", [0, 13, 15, 1000])
+async def test_an_original_of_another_length_is_being_written(said_bytes: int) -> None:
+    async with pool(workers=1) as workers:
+        with opened(b'{"do": "work"}') as fd, pytest.raises(errors.Unsettled):
+            await workers.render(fd, said_bytes, JOB, "a")
+        assert await workers.do("work")
+
+
+async def test_the_descriptor_may_stand_anywhere_and_stays_the_callers() -> None:
+    async with pool(workers=1) as workers:
+        content = b'{"do": "say", "say": "read"}'
+        with opened(content) as fd:
+            os.lseek(fd, 7, os.SEEK_SET)
+            for _ in range(2):
+                assert (await workers.render(fd, len(content), JOB, "a"))[1] == b"read"
+            assert os.lseek(fd, 0, os.SEEK_CUR) == 7
+
+
+async def test_a_large_rendition_comes_whole() -> None:
+    async with pool(workers=1) as workers:
+        assert await workers.do("big", length_bytes=20_000_000) == b"x" * 20_000_000
+
+
+# ---------------------------------------------------------------------------------------- start and close
+
+
+async def test_a_worker_that_cannot_start_says_why() -> None:
+    *interpreter, code = process.command("tests.support.hooked_worker")
+    code = code.replace("import main; main()", "import refuse; refuse()")
+    workers = Workers(Settings(workers=2), print, command=[*interpreter, code])
+    with pytest.raises(errors.SettingsError, match="the wrong libvips is loaded; reinstall it"):
+        await workers.start()
+
+
+@pytest.mark.parametrize("command", [["/nonexistent"], [sys.executable, "-c", "exit('no such module')"]])
+async def test_a_command_that_is_no_worker_says_why(command: list[str]) -> None:
+    workers = Workers(Settings(workers=2), print, command=command)
+    with pytest.raises(errors.SettingsError, match=r"a render worker cannot start: .*[Nn]o such"):
+        await workers.start()
+
+
+async def test_replacements_that_cannot_start_are_tried_again() -> None:
+    async with pool(workers=1) as workers:
+        begin = workers._crew._begin
+        workers._crew._begin = functools.partial(Worker, ["/nonexistent"], Bounds(2**31, 10))
+        with pytest.raises(errors.WorkerDied):
+            await workers.do("abort")
+        with pytest.raises(errors.QueueFull, match="no worker starts"):
+            await workers.do("work")
+        await workers.reach("worker-failed", 2)
+        workers._crew._begin = begin
+        assert await workers.do("work")
+        assert workers.whole.is_set()
+
+
+async def test_a_drain_answers_what_was_accepted_and_refuses_the_rest() -> None:
+    async with Meeting() as meeting, pool(workers=1) as workers:
+        held = asyncio.create_task(workers.do("meet", at=meeting.at))
+        await meeting.arrival()
+        waits = asyncio.create_task(workers.do("say", say="accepted"))
+        await ticks()
+        closing = asyncio.create_task(workers.close(60))
+        await ticks()
+        with pytest.raises(errors.Draining):
+            await workers.do("work")
+        assert not closing.done()
+        meeting.let_go()
+        await held
+        assert await waits == b"accepted"
+        await closing
+
+
+async def test_when_the_drain_is_over_the_rest_is_refused() -> None:
+    async with Meeting() as meeting, pool(workers=1) as workers:
+        held = asyncio.create_task(workers.do("meet", at=meeting.at))
+        await meeting.arrival()
+        waits = asyncio.create_task(workers.do("work"))
+        await ticks()
+        await workers.close(0)
+        for call in (held, waits):
+            with pytest.raises(errors.Draining):
+                await call
+        assert (workers.in_flight, workers.queued) == (0, 0)
+
+
+async def test_closing_twice_or_before_the_start_is_no_error() -> None:
+    await Workers(Settings(), print).close(1)
+    async with pool(workers=1) as workers:
+        await workers.close(1)
+
+
+async def test_a_replacement_called_for_as_the_pool_closes_is_not_started() -> None:
+    async with pool(workers=1) as workers:
+        workers._crew._serving.copy().pop().kill()
+        await workers.reach("worker-died", 1)
+    assert not workers._crew._processes
+
+
+async def test_nothing_is_left_behind() -> None:
+    async with pool(workers=2, worker_renders=20) as workers:
+        await asyncio.gather(*(workers.do("work") for _ in range(20)))
+        await workers.whole.wait()
+    before = open_descriptors(), children()
+    for _ in range(5):
+        async with pool(workers=2, worker_renders=7) as workers:
+            for kind in ("work", "abort", "work"):
+                await asyncio.gather(*(workers.do(kind) for _ in range(10)), return_exceptions=True)
+    assert (open_descriptors(), children()) == before
+
+
+def children() -> set[int]:
+    """This process's children, zombies included; another test's server may stay, its threads come and go."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.update(map(int, (task / "children").read_text().split()))
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl and pidfd are Linux")
+async def test_workers_die_with_a_server_that_is_killed(tmp_path: Path) -> None:
+    server = tmp_path / "server.py"
+    server.write_text(
+        "import asyncio, sys\n"
+        f"sys.path[:] = {sys.path!r}\n"
+        "from tests.support.worker_pool import pool\n"
+        "async def main():\n"
+        "    async with pool(workers=2) as workers:\n"
+        "        spinning = asyncio.create_task(workers.do('meet', at=sys.argv[1]))\n"
+        "        print(*[worker.pid for worker in workers._crew._serving], flush=True)\n"
+        "        await spinning\n"
+        "asyncio.run(main())\n"
+    )
+    async with Meeting() as meeting:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, server, meeting.at, stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout
+        told = (await process.stdout.readline()).split()
+        await meeting.arrival()
+        ends = [os.pidfd_open(int(pid)) for pid in told]
+        process.kill()
+        await process.wait()
+        for end in ends:
+            assert await asyncio.to_thread(select.select, [end], [], [], 10) == ([end], [], [])
+            os.close(end)
+        assert len(told) == 2
+
+
+async def test_a_worker_has_an_environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "credentials")
+    async with pool(workers=1) as workers:
+        environment = json.loads(await workers.do("environment"))
+    added = {"LC_CTYPE", "COVERAGE_PROCESS_CONFIG"}  # by Python itself, and by a run that measures coverage
+    assert set(environment) - added == set(process.ENVIRONMENT)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="tries Linux's limits")
+async def test_the_sandbox_holds_what_the_worker_says_it_holds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with pool(workers=1) as workers:
+            port = listener.getsockname()[1]
+            met = json.loads(await workers.do("trespass", port=port, path=__file__))
+            confined = set(workers.hello.confined)
+    assert {"memory", "file-size", "open-files", "core"} <= confined
+    assert met.pop("core") == "(0, 0)"
+    assert met.pop("library") == "utf-16-be"
+    assert met.pop("memory") == "MemoryError"
+    assert set(met) == confined & {"file-size", "open-files", "no-network", "no-files"}
+
+
+def pids(workers: Workers) -> list[int]:
+    return [worker.pid for worker in workers._crew._serving]

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galerly_cdn.model import Format, Rendered, Size, Target
+from galerly_cdn.render.pool import protocol
+from tests.support.worker_pool import JOB
+
+MESSAGES: list[protocol.Message] = [
+    protocol.Order(5, JOB),
+    protocol.Order(5, None),
+    protocol.Go(),
+    protocol.Stop(),
+    protocol.Hello("8.18.7", ("jpeg",), ("memory",)),
+    protocol.Weighed(7),
+    protocol.Done(1, Rendered(Target(Size(4, 4)), Format.AVIF, 1, 2, 3, "md5", ("gps",))),
+    protocol.Failed(1, "undecodable", "Ünïcödé\n\x00"),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=range(len(MESSAGES)))
+def test_a_message_is_read_as_it_was_written(message: protocol.Message) -> None:
+    frame = protocol.frame(message, 9)
+    head, text = frame[: protocol.HEAD.size], frame[protocol.HEAD.size :]
+    assert protocol.lengths(head) == (len(text), 9)
+    assert protocol.message(head, text) == message
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=range(len(MESSAGES)))
+def test_a_message_may_arrive_byte_by_byte(message: protocol.Message) -> None:
+    ours, theirs = socket.socketpair()
+
+    def drip() -> None:
+        with ours:
+            for byte in protocol.frame(message):
+                ours.send(bytes([byte]))
+
+    with theirs:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        assert protocol.hear(theirs) == (message, None)
+        with pytest.raises(EOFError):
+            protocol.hear(theirs)
+        thread.join()
+
+
+def test_a_server_that_ends_within_a_message_has_ended() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        with ours:
+            ours.send(protocol.frame(protocol.Go())[:-1])
+        with pytest.raises(EOFError):
+            protocol.hear(theirs)
+
+
+@given(st.binary(min_size=protocol.HEAD.size, max_size=protocol.HEAD.size))
+def test_a_head_is_bounded_or_garbage(head: bytes) -> None:
+    try:
+        message_bytes, body_bytes = protocol.lengths(head)
+    except protocol.Garbage:
+        return
+    assert message_bytes <= 64 * 1024
+    assert body_bytes <= 256 * 1024 * 1024
+
+
+@given(st.sampled_from(sorted("ogshwdf")), st.binary(max_size=40))
+def test_a_message_is_one_or_garbage(letter: str, text: bytes) -> None:
+    try:
+        message = protocol.message(letter.encode() + bytes(8), text)
+    except protocol.Garbage:
+        return
+    assert protocol.message(protocol.frame(message)[:9], protocol.frame(message)[9:]) == message

@@ -1,0 +1,174 @@
+"""The whole server, as a process, under load: herds, deaths, and originals that change."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import itertools
+import os
+import random
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+
+from tests.support import pictures
+from tests.support.shapes import Answer, OneMachine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HERD = 1000
+KILLS = 100
+SWAPS = 1000
+
+
+@contextmanager
+def running(root: Path, **settings: object) -> Iterator[OneMachine]:
+    """A server that is killed if the test fails; a test that ends well stops it itself."""
+    shape = OneMachine(root / "photographs", root / "renditions", settings)
+    try:
+        yield shape
+    finally:
+        if shape.process.poll() is None:
+            shape.process.kill()
+        shape.process.communicate()
+
+
+async def ask(port: int, path: str) -> Answer | None:
+    """One GET on a connection of its own; None if the server went away before the answer was whole."""
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
+    except ConnectionError:
+        return None
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        status, *lines = head.decode("latin-1").split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in lines if line)
+        body = await reader.readexactly(int(headers["content-length"]))
+    except (ConnectionError, asyncio.IncompleteReadError):
+        return None
+    finally:
+        writer.close()
+    return Answer(int(status.split()[1]), headers, body)
+
+
+def is_whole(answer: Answer) -> bool:
+    """A 200 whose bytes are those its ETag names."""
+    return answer.status == 200 and answer.headers["etag"] == f'"{hashlib.md5(answer.body).hexdigest()}"'
+
+
+async def test_a_herd_for_one_missing_rendition_is_one_render(tmp_path: Path) -> None:
+    with running(tmp_path) as shape:
+        shape.put("g/large.jpg", pictures.jpeg(6000, 4000))
+        herd = [ask(shape.port, "/resize/medium/g/large.jpg") for _ in range(HERD)]
+        answers = await asyncio.gather(*herd)
+        records = shape.stop()
+    bodies = {answer.body for answer in answers if answer and is_whole(answer)}
+    assert len(bodies) == 1
+    assert all(answer and is_whole(answer) for answer in answers)
+    caches = Counter(record["cache"] for record in records)
+    assert caches["fwd=uri-miss; stored"] == 1
+    assert caches["fwd=uri-miss; stored; collapsed"] + caches["hit"] == HERD - 1
+
+
+async def test_many_herds_are_one_render_each(tmp_path: Path) -> None:
+    with running(tmp_path) as shape:
+        original = pictures.jpeg(900, 600)
+        for number in range(50):
+            shape.put(f"g/{number}.jpg", original)
+        paths = [f"/resize/small/g/{number}.jpg" for number in range(50)] * 20
+        random.Random(4).shuffle(paths)
+        answers = await asyncio.gather(*(ask(shape.port, path) for path in paths))
+        records = shape.stop()
+    assert all(answer and is_whole(answer) for answer in answers)
+    assert Counter(record["cache"] for record in records)["fwd=uri-miss; stored"] == 50
+
+
+async def test_a_render_survives_the_viewer_who_asked_first(tmp_path: Path) -> None:
+    with running(tmp_path) as shape:
+        shape.put("g/large.jpg", pictures.jpeg(4000, 3000))
+        _, writer = await asyncio.open_connection("127.0.0.1", shape.port)
+        writer.write(b"GET /resize/medium.avif/g/large.jpg HTTP/1.1\r\nHost: a\r\n\r\n")
+        await writer.drain()
+        others = [asyncio.create_task(ask(shape.port, "/resize/medium.avif/g/large.jpg")) for _ in range(19)]
+        writer.close()
+        answers = await asyncio.gather(*others)
+        records = shape.stop()
+    assert all(answer and is_whole(answer) for answer in answers)
+    assert sum("stored" in str(r["cache"]) and "collapsed" not in str(r["cache"]) for r in records) == 1
+
+
+async def test_a_server_killed_at_any_moment_leaves_nothing_wrong(tmp_path: Path) -> None:
+    """kill -9 after some answers, with others under way; then every rendition is asked for."""
+    chance = random.Random(9)
+    photographs = tmp_path / "photographs" / "g"
+    photographs.mkdir(parents=True)
+    (photographs / "a.jpg").write_bytes(pictures.jpeg(600, 400))
+    names = [f"{number}.jpg" for number in range(KILLS * 4)]
+    for name in names:  # many keys of one original: every one of them must end as the same picture
+        os.link(photographs / "a.jpg", photographs / name)
+    asked = iter(names)
+    right: bytes | None = None
+    for _ in range(KILLS):
+        with running(tmp_path, workers=2, access_log=False) as shape:
+            paths = [f"/resize/small.jpeg/g/{name}" for name in itertools.islice(asked, 4)]
+            tasks = [asyncio.create_task(ask(shape.port, path)) for path in paths]
+            for finished in itertools.islice(asyncio.as_completed(tasks), chance.randrange(4)):
+                await finished
+            shape.process.kill()
+            answers = [answer for answer in await asyncio.gather(*tasks) if answer]
+            assert all(is_whole(answer) for answer in answers)
+    with running(tmp_path) as shape:
+        for name in names:
+            answer = await ask(shape.port, f"/resize/small.jpeg/g/{name}")
+            assert answer
+            assert is_whole(answer)
+            right = right or answer.body
+            assert answer.body == right
+        shape.stop()
+
+
+async def test_after_a_swap_the_old_picture_is_never_answered(tmp_path: Path) -> None:
+    """Replaced again and again under load; what is asked after a swap shows what was swapped in."""
+    with running(tmp_path, access_log=False) as shape:
+        red, blue = (solid(color) for color in ("red", "blue"))
+        shape.put("g/a.jpg", red)
+        stopping = asyncio.Event()
+
+        async def load() -> None:
+            while not stopping.is_set():
+                answer = await ask(shape.port, "/resize/tiny.jpeg/g/a.jpg")
+                assert answer
+                assert answer.status in {200, 503}
+
+        crowd = [asyncio.create_task(load()) for _ in range(3)]
+        for turn in range(SWAPS):
+            shape.put("g/a.jpg", (red, blue)[turn % 2])
+            answer = await ask(shape.port, "/resize/tiny.jpeg/g/a.jpg")
+            assert answer
+            assert is_whole(answer)
+            assert shown(answer) == ("red", "blue")[turn % 2], turn
+        stopping.set()
+        await asyncio.gather(*crowd)
+        shape.stop()
+
+
+def solid(color: str) -> bytes:
+    """A small JPEG of one color; red and blue are equally long files."""
+    return pictures.saved(Image.new("RGB", (300, 200), color), "JPEG", quality=90)
+
+
+def shown(answer: Answer) -> str:
+    seen = Image.open(io.BytesIO(answer.body)).convert("RGB").getpixel((70, 50))
+    assert isinstance(seen, tuple)
+    red, _, blue = seen
+    return "red" if red > blue else "blue"
+
+
+pytestmark = pytest.mark.timeout(240)

@@ -1,0 +1,342 @@
+"""Settings: where each comes from, and one clear line for everything unknown or impossible."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galerly_cdn.errors import SettingsError
+from galerly_cdn.model import Described, Format, Size, SizeRule
+from galerly_cdn.settings import load
+from galerly_cdn.settings.sizes import size_rule
+from galerly_cdn.settings.table import DESCRIBED, Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NAMES = [setting.name for setting in DESCRIBED]
+
+
+def problems(
+    variables: dict[str, str], *, file: Path | None = None, options: dict[str, Any] | None = None
+) -> list[str]:
+    with pytest.raises(SettingsError) as raised:
+        load.load(options, file, variables)
+    return raised.value.problems
+
+
+def test_the_defaults_are_possible() -> None:
+    loaded = load.load(environment={})
+    assert loaded.settings == Settings()
+    assert set(loaded.origin.values()) == {"default"}
+    assert list(loaded.origin) == NAMES
+
+
+@pytest.mark.parametrize("setting", DESCRIBED, ids=lambda setting: setting.name)
+def test_every_setting_says_what_it_is(setting: Described) -> None:
+    assert setting.description.endswith(".")
+    assert setting.description[0].isupper() or setting.description[0] == "`"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_default_may_be_given_as_a_variable(name: str) -> None:
+    default = getattr(Settings(), name)
+    text = ";".join(default) if isinstance(default, tuple) else str(default)
+    variable = f"GALERLY_{name.upper()}"
+    loaded = load.load(environment={variable: text})
+    assert loaded.settings == Settings()
+    assert loaded.origin[name] == variable
+
+
+def test_options_go_before_variables_before_the_file_before_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "galerly.toml"
+    file.write_text('host = "file"\nport = 1\nworkers = 1\nsizes = ["10x10"]\n')
+    loaded = load.load(
+        {"host": "option", "port": None}, file, {"GALERLY_HOST": "variable", "GALERLY_PORT": "2", "HOST": "x"}
+    )
+    assert (loaded.settings.host, loaded.settings.port, loaded.settings.workers) == ("option", 2, 1)
+    assert loaded.settings.sizes == ("10x10",)
+    assert [loaded.origin[name] for name in ("host", "port", "workers", "sizes", "browse")] == [
+        "--host",
+        "GALERLY_PORT",
+        str(file),
+        str(file),
+        "default",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "endpoint", "origin"),
+    [
+        ({}, "", "default"),
+        ({"AWS_ENDPOINT_URL": "http://a"}, "http://a", "AWS_ENDPOINT_URL"),
+        (
+            {"AWS_ENDPOINT_URL_S3": "http://b", "AWS_ENDPOINT_URL": "http://a"},
+            "http://b",
+            "AWS_ENDPOINT_URL_S3",
+        ),
+        (
+            {"AWS_ENDPOINT_URL": "http://a", "GALERLY_STORE_ENDPOINT": "http://c"},
+            "http://c",
+            "GALERLY_STORE_ENDPOINT",
+        ),
+        ({"AWS_ENDPOINT_URL": "http://a", "GALERLY_STORE_ENDPOINT": ""}, "", "GALERLY_STORE_ENDPOINT"),
+        ({"AWS_ENDPOINT_URL": ""}, "", "default"),
+    ],
+)
+def test_a_stores_endpoint_is_also_found_where_its_vendors_tools_look(
+    variables: dict[str, str], endpoint: str, origin: str
+) -> None:
+    loaded = load.load(environment=variables)
+    assert (loaded.settings.store_endpoint, loaded.origin["store_endpoint"]) == (endpoint, origin)
+
+
+def test_the_environment_is_read_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("GALERLY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GALERLY_PORT", "4711")
+    monkeypatch.setenv("GALERLY_CONFIG", "read by the command line")
+    assert load.load().settings.port == 4711
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("GALERLY_PORT", "x", "GALERLY_PORT: expected `int`, got 'x'"),
+        ("GALERLY_PORT", "", "GALERLY_PORT: expected `int`, got ''"),
+        ("GALERLY_PORT", "-1", "GALERLY_PORT: expected `int` >= 0, got '-1'"),
+        ("GALERLY_PORT", "65536", "GALERLY_PORT: expected `int` <= 65535, got '65536'"),
+        ("GALERLY_PORT", "80.5", "GALERLY_PORT: expected `int`, got '80.5'"),
+        ("GALERLY_HOST", "", "GALERLY_HOST: expected `str` of length >= 1, got ''"),
+        ("GALERLY_WORKERS", "257", "GALERLY_WORKERS: expected `int` <= 256, got '257'"),
+        ("GALERLY_MAX_MEGAPIXELS", "0", "GALERLY_MAX_MEGAPIXELS: expected `int` >= 1, got '0'"),
+        (
+            "GALERLY_MAX_FRAMES",
+            "9" * 20,
+            f"GALERLY_MAX_FRAMES: expected `int` <= {2**53 - 1}, got '{'9' * 20}'",
+        ),
+        ("GALERLY_IDLE_S", "0", "GALERLY_IDLE_S: expected `float` > 0.0, got '0'"),
+        ("GALERLY_IDLE_S", "nan", "GALERLY_IDLE_S: expected `float` > 0.0, got 'nan'"),
+        ("GALERLY_IDLE_S", "inf", "GALERLY_IDLE_S: expected `float` <= 604800.0, got 'inf'"),
+        ("GALERLY_BROWSE", "maybe", "GALERLY_BROWSE: expected `bool`, got 'maybe'"),
+        ("GALERLY_BROWSE", "a\nb", "GALERLY_BROWSE: expected `bool`, got 'a\\nb'"),
+        (
+            "GALERLY_ALLOW_ORIGIN",
+            "*\r\nSet-Cookie: a",
+            r"GALERLY_ALLOW_ORIGIN: expected `str` matching regex '^[ -~]*\\Z', got '*\r\nSet-Cookie: a'",
+        ),
+        (
+            "GALERLY_RESOURCE_POLICY",
+            "none",
+            (
+                "GALERLY_RESOURCE_POLICY: expected `str` matching regex "
+                r"'^(cross-origin|same-site|same-origin)?\\Z', got 'none'"
+            ),
+        ),
+        (
+            "GALERLY_NOPE",
+            "1",
+            "GALERLY_NOPE: there is no setting 'nope'; `galerly-cdn config` lists them all",
+        ),
+        ("GALERLY_", "1", "GALERLY_: there is no setting ''; `galerly-cdn config` lists them all"),
+        ("GALERLY_SIZES", "", "GALERLY_SIZES: at least one size is needed"),
+        ("GALERLY_SIZES", " ; ", "GALERLY_SIZES: at least one size is needed"),
+        ("GALERLY_SIZES", "1x1;1x1", "GALERLY_SIZES: listed twice: 1x1"),
+        ("GALERLY_SIZES", "a 1x1; a 2x2", "GALERLY_SIZES: listed twice: a"),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_an_unknown_or_impossible_setting_is_one_clear_line(variable: str, value: str, line: str) -> None:
+    assert problems({variable: value}) == [line]
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "port.toml"  # a file's name must not stand in for the setting's
+    file.write_text("port = -1\nidle = 3\nhost = 5\nsizes = 7\n[table]\na = 1\n")
+    assert problems({"GALERLY_PORT": "y"}, file=file, options={"workers": -1}) == [
+        f"{file}: port: expected `int` >= 0, got -1",
+        f"{file}: idle: there is no setting 'idle'; `galerly-cdn config` lists them all",
+        f"{file}: host: expected `str`, got 5",
+        f"{file}: sizes: expected `array`, got 7",
+        f"{file}: table: there is no setting 'table'; `galerly-cdn config` lists them all",
+        "GALERLY_PORT: expected `int`, got 'y'",
+        "--workers: expected `int` >= 0, got -1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file or directory"),
+        (b"port = ", "Invalid value"),
+        (b"port = 1\nport = 2\n", "overwrite"),
+        (b"\xff", "utf-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
+    file = tmp_path / "galerly.toml"
+    if content is not None:
+        file.write_bytes(content)
+    (line,) = problems({}, file=file)
+    assert line.startswith(f"{file}: ")
+    assert words in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"GALERLY_WORKER_RSS_BYTES": str(2**31)}, ("worker_rss_bytes", "worker_memory_bytes")),
+        ({"GALERLY_WORKER_MEMORY_BYTES": str(2**29)}, ("max_coefficient_bytes", "worker_memory_bytes")),
+        ({"GALERLY_QUEUE_BYTES": "1000"}, ("queue_bytes", "max_original_bytes")),
+    ],
+)
+def test_settings_that_contradict_each_other_are_both_named(
+    variables: dict[str, str], named: tuple[str, str]
+) -> None:
+    (line,) = problems(variables)
+    assert all(name in line for name in named)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "host": st.text(st.characters(codec="utf-8"), min_size=1),
+            "port": st.integers(0, 65535),
+            "renditions": st.text(st.characters(codec="utf-8")),
+            "memory_cache_bytes": st.integers(0, 2**53 - 1),
+            "idle_s": st.floats(0.001, 604_800),
+            "browse": st.booleans(),
+            "sizes": st.sets(st.integers(1, 16_383), min_size=1, max_size=5).map(
+                lambda sides: [f"{side}x{side} webp=80" for side in sorted(sides)]
+            ),
+        },
+    )
+)
+def test_what_is_given_is_what_is_had_from_a_file_or_from_variables(values: dict[str, Any]) -> None:
+    texts = {
+        f"GALERLY_{name.upper()}": ";".join(value) if isinstance(value, list) else str(value)
+        for name, value in values.items()
+    }
+    loaded = load.load(environment=texts)
+    for name, value in values.items():
+        given_value = tuple(value) if isinstance(value, list) else value
+        assert getattr(loaded.settings, name) == given_value
+    assert load.load(values, environment={}).settings == loaded.settings
+
+
+# the allow-list's lines
+
+
+@pytest.mark.parametrize(
+    ("line", "size", "name", "qualities"),
+    [
+        ("800x600", Size(800, 600), None, {}),
+        ("thumbnail 800x600", Size(800, 600), "thumbnail", {}),
+        ("800x600 jpeg=70 webp=60 avif=50", Size(800, 600), None, {"jpeg": 70, "webp": 60, "avif": 50}),
+        ("  a-1\t1x16383  avif=100 ", Size(1, 16383), "a-1", {"avif": 100}),
+    ],
+)
+def test_a_size_is_one_line(line: str, size: Size, name: str | None, qualities: dict[str, int]) -> None:
+    chosen = {Format(form): quality for form, quality in qualities.items()}
+    assert size_rule(line) == SizeRule(size, name, {Format.JPEG: 85, Format.PNG: 100} | chosen)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", "expected `name WxH"),
+        ("thumbnail", "expected `name WxH"),
+        ("a b 1x1", "expected `name WxH"),
+        ("a 1X1", "expected `name WxH"),
+        ("a 1x", "expected `name WxH"),
+        ("a -1x1", "expected `name WxH"),
+        ("a ٨x٨", "expected `name WxH"),
+        ("A 1x1", "lower-case"),
+        ("9 1x1", "lower-case"),
+        ("a/b 1x1", "lower-case"),
+        ("a.b 1x1", "lower-case"),
+        ("é 1x1", "lower-case"),
+        ("0x1", "1 to 16383 px"),
+        ("1x16384", "1 to 16383 px"),
+        ("1x1 webp", "1 to 100"),
+        ("1x1 webp=", "1 to 100"),
+        ("1x1 webp=0", "1 to 100"),
+        ("1x1 webp=101", "1 to 100"),
+        ("1x1 webp=8.5", "1 to 100"),
+        ("1x1 webp=٨٥", "1 to 100"),
+        ("1x1 webp=" + "9" * 5000, "1 to 100"),
+        ("1x1 png=50", "1 to 100"),
+        ("1x1 gif=50", "1 to 100"),
+        ("1x1 webp=80 webp=90", "two qualities"),
+    ],
+    ids=lambda value: value[:40],
+)
+def test_a_line_that_is_no_size_says_what_was_expected(line: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as raised:
+        size_rule(line)
+    assert "got " in str(raised.value)
+
+
+def test_limits_are_in_pixels() -> None:
+    assert Settings(max_megapixels=3).limits.max_pixels == 3_000_000
+
+
+# where renditions live
+
+
+# the admin side's token
+
+
+def test_the_token_comes_from_its_variable_else_from_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text("first-of-the-file\nsecond\n")
+    settings = Settings(admin_token_file=str(file))
+    assert load.admin_token(settings, {"GALERLY_ADMIN_TOKEN": "told"}) == "told"
+    assert load.admin_token(settings, {}) == "first-of-the-file"
+    assert load.admin_token(Settings(), {}) == ""
+    assert load.admin_token(settings, {"GALERLY_ADMIN_TOKEN": "told\n"}) == "told"
+    for content in (b"", b" \n"):
+        file.write_bytes(content)
+        assert load.admin_token(settings, {}) == ""
+    for broken in (tmp_path / "none", tmp_path):
+        with pytest.raises(SettingsError, match="admin_token_file"):
+            load.admin_token(Settings(admin_token_file=str(broken)), {})
+
+
+@pytest.mark.parametrize("token", ["s3cret word", "s3crét", "s3cret\x00", "s3cret\udcff"])
+def test_what_no_header_can_hold_is_no_token_and_is_not_repeated(token: str, tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_bytes(token.encode("utf-8", "surrogateescape"))
+    for settings, variables in (
+        (Settings(), {"GALERLY_ADMIN_TOKEN": token}),
+        (Settings(admin_token_file=str(file)), {}),
+    ):
+        with pytest.raises(SettingsError, match="one word of ASCII") as raised:
+            load.admin_token(settings, variables)
+        assert "s3cr" not in str(raised.value)
+
+
+def test_the_token_is_no_setting_that_would_be_shown() -> None:
+    loaded = load.load(environment={"GALERLY_ADMIN_TOKEN": "s3cret", "GALERLY_CONFIG": "x"})
+    assert "s3cret" not in str(loaded)
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:8001", "https://admin.example.com/", "http://[::1]:80"]
+)
+def test_the_admin_sides_address_is_scheme_and_host(address: str) -> None:
+    assert load.load({"admin": address}).settings.admin == address
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:8001", "ftp://x", "http://", "http://u:p@x", "http://x/y", "http://x?a"]
+)
+def test_another_address_of_an_admin_side_is_refused(address: str) -> None:
+    with pytest.raises(SettingsError, match="--admin: expected"):
+        load.load({"admin": address})

@@ -1,0 +1,144 @@
+"""Every key that the contract allows is an object of exactly that key, whatever client looks.
+
+And the record of a rendition survives being an object's headers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from galerly_cdn.model import Format, Record, Rendition, Size, Target
+from tests.support.fake_s3 import fake_s3
+
+if TYPE_CHECKING:
+    from tests.support.s3_servers import Objects
+
+# XML 1.0 has no U+FFFE and U+FFFF: no server's listing can spell them (§2.2)
+_CHARACTERS = st.characters(
+    codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="/\\\ufffe\uffff"
+) | st.sampled_from(" #?%+&=;:@,$!'()*~|\"<>{}[]^`._-é\u0301")
+_SEGMENTS = st.text(_CHARACTERS, min_size=1, max_size=60).filter(lambda one: one not in {".", ".."})
+KEYS = st.lists(_SEGMENTS, min_size=1, max_size=4).map("/".join).filter(lambda key: len(key.encode()) <= 900)
+WORDS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters=","), min_size=1)
+"""The losses' words are printable ASCII without a comma."""
+
+_same_bucket = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+
+
+@given(key=KEYS)
+@_same_bucket
+async def test_a_key_is_the_same_key_to_every_client(bucket: Objects, key: str) -> None:
+    store = bucket.originals()
+    content = key.encode()
+    with store.spool() as spool:
+        spool.write(content)
+        md5 = hashlib.md5(content).hexdigest()
+        await store.put(key, spool, media_type="image/jpeg", md5=md5, replaces=False)
+    assert bucket.get(f"originals/{key}") == content
+    assert bucket.names() == [f"originals/{key}"]
+    assert [one.key async for one in store.list()] == [key]
+    with await store.open(key) as original:
+        assert os.pread(original.fd, 10_000, 0) == content
+    bucket.remove(f"originals/{key}")
+    bucket.put(f"originals/{key}", b"of another client")
+    assert (await store.head(key)).length_bytes == 17
+    assert await store.delete(key)
+    assert bucket.names() == []
+
+
+RECORDS = st.builds(
+    Record,
+    key=st.just("gallery/a"),
+    target=st.just(Target(Size(800, 600))),
+    version=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=64),
+    recipe=st.text("0123456789abcdef", min_size=1, max_size=64),
+    format=st.sampled_from(Format),
+    width_px=st.integers(1, 100_000),
+    height_px=st.integers(1, 100_000),
+    length_bytes=st.just(11),
+    md5=st.just(hashlib.md5(b"the picture").hexdigest()),
+    lost=st.lists(WORDS.map(str.strip).filter(bool), max_size=5).map(tuple),
+)
+
+
+@given(record=RECORDS)
+@_same_bucket
+async def test_a_rendition_survives_as_an_object(bucket: Objects, record: Record) -> None:
+    store = bucket.renditions()
+    rendition = Rendition(record, b"the picture")
+    await store.put(rendition)
+    assert await store.get(record.key, record.target) == rendition
+    assert await store.delete(record.key, record.target)
+
+
+async def test_a_rendition_is_an_object_that_answers_viewers_as_it_is(bucket: Objects) -> None:
+    """As the contract spells it: `resized/{W}x{H}[.{format}]/{key}`."""
+    rendition = Rendition(
+        Record(
+            "gallery/a",
+            Target(Size(800, 600), Format.WEBP),
+            "v1",
+            "r1",
+            Format.WEBP,
+            800,
+            600,
+            11,
+            hashlib.md5(b"the picture").hexdigest(),
+        ),
+        b"the picture",
+    )
+    await bucket.renditions().put(rendition)
+    found = bucket.server.client.get_object(Bucket=bucket.name, Key="resized/800x600.webp/gallery/a")
+    assert found["Body"].read() == b"the picture"
+    assert found["ContentType"] == "image/webp"
+    assert found["CacheControl"] == "public, max-age=31536000, immutable"
+    assert found["ContentDisposition"] == 'inline; filename="a.webp"'
+    assert found["ETag"] == f'"{rendition.record.md5}"'
+
+
+async def test_an_original_and_its_renditions_are_purged_by_one_tag(bucket: Objects) -> None:
+    """The tag that an original's CloudFront answers carry: hex of SHA-256, shortened."""
+    key = "gallery/a b.jpg"
+    md5 = hashlib.md5(b"the picture").hexdigest()
+    originals, target = bucket.originals(), Target(Size(150, 150))
+    with originals.spool() as spool:
+        spool.write(b"the picture")
+        await originals.put(key, spool, media_type="image/jpeg", md5=md5, replaces=False)
+    record = Record(key, target, "v1", "r1", Format.JPEG, 150, 100, 11, md5)
+    await bucket.renditions().put(Rendition(record, b"the picture"))
+    tags = {
+        bucket.server.client.head_object(Bucket=bucket.name, Key=name)["Metadata"]["cache-tag"]
+        for name in (f"originals/{key}", f"resized/150x150/{key}")
+    }
+    assert tags == {f"o-{hashlib.sha256(key.encode()).hexdigest()[:32]}"}
+
+
+async def test_what_is_no_rendition_of_ours_is_a_miss(bucket: Objects) -> None:
+    for metadata in ({}, {"version": "v1"}, {"version": "v1", "width": "many"}):
+        bucket.put("resized/800x600/a", b"something else", Metadata=metadata)
+        assert await bucket.renditions().get("a", Target(Size(800, 600))) is None
+        assert await bucket.renditions().record("a", Target(Size(800, 600))) is None
+
+
+async def test_a_folders_marker_is_no_original(bucket: Objects) -> None:
+    """Consoles put an object without bytes for every folder that is made in them."""
+    store = bucket.originals()
+    for marker in ("originals/", "originals/gallery/"):
+        bucket.put(marker, b"")
+    bucket.put("originals/gallery/a", b"photograph")
+    assert [one.key async for one in store.list()] == ["gallery/a"]
+
+
+async def test_a_delete_is_a_request_that_every_server_knows() -> None:
+    async with fake_s3() as fake:
+        fake.put("originals/a", b"photograph")
+        from galerly_cdn.store.remote.bucket import Bucket
+
+        bucket = Bucket("s3://bucket/originals", fake.settings(), lambda: 0.0, lambda _event: None)
+        await bucket.delete("a")
+        assert [one.method for one in fake.requests] == ["DELETE"]

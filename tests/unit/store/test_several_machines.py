@@ -1,0 +1,191 @@
+"""Several machines on one remote store: nothing is coordinated but by the store itself."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from galerly_cdn.errors import StoreUnreachable
+from galerly_cdn.settings.table import Settings
+from tests.support.in_memory_cdn import CountingRenderer, Gate, SmallCdn
+from tests.support.s3_servers import VERSITYGW
+from tests.support.worker_pool import ticks
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from galerly_cdn.model import Job, Rendered
+    from tests.support.s3_servers import Objects
+
+
+class OwnHand(CountingRenderer):
+    """No two encoders need make the same bytes of one picture: this one signs them."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
+        return await super().render(fd, length_bytes, job, f"{self.name}: {token}")
+
+
+def node(
+    bucket: Objects,
+    name: str = "node",
+    clock: Callable[[], float] = lambda: 0.0,
+    *,
+    memory_cache_bytes: int = 1 << 20,
+    **settings: object,
+) -> SmallCdn:
+    """A CDN of its own over the bucket."""
+    return SmallCdn(
+        settings=Settings(memory_cache_bytes=memory_cache_bytes),
+        originals=cast("Any", bucket.originals(clock, **settings)),
+        renditions=cast("Any", bucket.renditions(clock, **settings)),
+        renderer=OwnHand(name),
+    )
+
+
+async def replace(cdn: SmallCdn, key: str, content: bytes) -> None:
+    originals = cast("Any", cdn.originals)
+    with originals.spool() as spool:
+        spool.write(content)
+        md5 = hashlib.md5(content).hexdigest()
+        await originals.put(key, spool, media_type="image/jpeg", md5=md5, replaces=True)
+
+
+@pytest.mark.parametrize("bucket", [VERSITYGW], indirect=True)
+async def test_two_nodes_make_every_picture_once_and_answer_it_alike(bucket: Objects) -> None:
+    nodes = [node(bucket, name, memory_cache_bytes=0) for name in ("one", "two")]
+    keys = [f"gallery/{number}" for number in range(200)]
+    for key in keys:
+        bucket.put(f"originals/{key}", key.encode())
+
+    async def visit(cdn: SmallCdn) -> dict[str, tuple[int, bytes]]:
+        answers = {}
+        for key in random.sample(keys, len(keys)):
+            answer = await cdn.ask(f"/resize/tiny/{key}")
+            answers[key] = (answer.status, answer.body)
+        return answers
+
+    first, second, third = await asyncio.gather(visit(nodes[0]), visit(nodes[1]), visit(nodes[0]))
+    assert first == second == third
+    assert {status for status, _ in first.values()} == {200}
+    assert len([name for name in bucket.names() if name.startswith("resized/")]) == 200
+    for key in keys:
+        assert bucket.get(f"resized/150x150/{key}") == first[key][1]
+
+
+async def test_an_upload_here_shows_here_at_once_and_elsewhere_when_the_head_is_old(bucket: Objects) -> None:
+    now_s = 100.0
+    here, elsewhere = (node(bucket, name, lambda: now_s, store_fresh_s=1.0) for name in ("one", "two"))
+    bucket.put("originals/g/a", b"before")
+    before = [(await cdn.ask("/resize/tiny/g/a")).body for cdn in (here, elsewhere)]
+    assert before[0] == before[1]
+    await replace(here, "g/a", b"after!")
+    after = await here.ask("/resize/tiny/g/a")
+    assert (after.status, after.headers["cache-status"]) == (200, "galerly-cdn; fwd=stale; stored")
+    assert after.body != before[0]
+    assert (await elsewhere.ask("/resize/tiny/g/a")).body == before[1]  # for as long as the head is fresh
+    now_s += 1.0
+    assert (await elsewhere.ask("/resize/tiny/g/a")).body == after.body
+    assert elsewhere.renderer.renders <= 1
+
+
+async def test_warm_pictures_are_served_while_the_store_is_away_cold_ones_are_503(
+    bucket: Objects,
+) -> None:
+    now_s = 100.0
+    cdn = node(bucket, clock=lambda: now_s, store_fresh_s=1.0, stale_if_error_s=3600)
+    for key in ("g/warm", "g/cold"):
+        bucket.put(f"originals/{key}", key.encode())
+    warm = await cdn.ask("/resize/tiny/g/warm")
+
+    async def away(_key: str, **_how: object) -> None:
+        raise StoreUnreachable
+
+    heads = cast("Any", cdn.originals)._heads
+    ask, heads._ask = heads._ask, away
+    for age_s in (2.0, 60.0, 3599.0):
+        now_s = 100.0 + age_s
+        answer = await cdn.ask("/resize/tiny/g/warm")
+        assert (answer.status, answer.body) == (200, warm.body)
+        assert f"ttl=-{int(age_s)}" in answer.headers["cache-status"]
+        cold = await cdn.ask("/resize/tiny/g/cold")
+        assert (cold.status, cold.headers["retry-after"]) == (503, "1")
+    now_s = 100.0 + 3601
+    assert (await cdn.ask("/resize/tiny/g/warm")).status == 503
+    heads._ask = ask
+    assert (await cdn.ask("/resize/tiny/g/warm")).headers["cache-status"] == "galerly-cdn; hit"
+    assert (await cdn.ask("/resize/tiny/g/cold")).status == 200
+
+
+@pytest.fixture
+async def herded(bucket: Objects) -> tuple[SmallCdn, Reads]:
+    """A node that knows the original, whose picture another has stored; its reads of the store are held."""
+    bucket.put("originals/g/a", b"before")
+    assert (await node(bucket, "elsewhere").ask("/resize/tiny/g/a")).status == 200
+    here = node(bucket, "here", store_fresh_s=1.0)
+    await here.originals.head("g/a")
+    renditions = cast("Any", here.renditions)
+    reads = Reads(renditions._bucket.read)
+    renditions._bucket.read = reads
+    return here, reads
+
+
+class Reads:
+    """A bucket's `read`; counts the questions and has each pass `gate`."""
+
+    def __init__(self, read: Callable[..., Awaitable[object]]) -> None:
+        self.gate = Gate(is_open=False)
+        self.asked = 0
+        self._read = read
+
+    async def __call__(self, *asked: object) -> object:
+        self.asked += 1
+        await self.gate.passed()
+        return await self._read(*asked)
+
+
+async def test_a_thousand_viewers_of_a_stored_picture_are_one_read_of_the_store(
+    herded: tuple[SmallCdn, Reads],
+) -> None:
+    here, reads = herded
+    viewers = [asyncio.create_task(here.ask("/resize/tiny/g/a")) for _ in range(1000)]
+    await ticks()  # each has come as far as it can
+    reads.gate.open()
+    answers = await asyncio.gather(*viewers)
+    assert reads.asked == 1
+    assert {one.headers["cache-status"] for one in answers} == {"galerly-cdn; hit; detail=store"}
+    assert len({id(one.body) for one in answers}) == 1
+    assert here.renderer.renders == 0
+
+
+async def test_whoever_leaves_a_read_the_others_are_answered(herded: tuple[SmallCdn, Reads]) -> None:
+    here, reads = herded
+    first, other = (asyncio.create_task(here.ask("/resize/tiny/g/a")) for _ in range(2))
+    await ticks()
+    first.cancel()
+    await asyncio.wait([first])
+    reads.gate.open()
+    assert (await other).headers["cache-status"] == "galerly-cdn; hit; detail=store"
+    assert reads.asked == 1
+
+
+async def test_a_read_under_way_is_nothing_to_who_comes_after_a_replace(
+    herded: tuple[SmallCdn, Reads],
+) -> None:
+    here, reads = herded
+    before = asyncio.create_task(here.ask("/resize/tiny/g/a"))
+    await ticks()
+    await replace(here, "g/a", b"after!")
+    after = asyncio.create_task(here.ask("/resize/tiny/g/a"))
+    await ticks()
+    reads.gate.open()
+    assert (await before).body.startswith(b"elsewhere: ")
+    assert (await after).body.startswith(b"here: ")
+    assert (await here.ask("/resize/tiny/g/a")).body == (await after).body

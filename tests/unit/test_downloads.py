@@ -1,0 +1,437 @@
+"""Downloads: what is told of an original, how it is read, and what comes of one that changes midway."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galerly_cdn.errors import StoreUnreachable, Unsettled
+from galerly_cdn.http import responses
+from galerly_cdn.http.responses import Conditions, Download
+from galerly_cdn.http.urls import checked_key
+from galerly_cdn.model import Head
+from galerly_cdn.render.sample_images import SPECIMENS
+from galerly_cdn.settings.table import Settings
+from galerly_cdn.store.folder.originals import FolderOriginals
+from tests.support.in_memory_cdn import SmallCdn
+from tests.support.raw_http import Served, get, run, serving
+from tests.support.shapes import OneMachine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Iterator, MutableMapping
+
+PUBLIC = Settings(sign_originals=False, port=0)
+CONTENT = bytes(range(256)) * 20
+PATH = "/original/g/a.jpg"
+KEY = "g/a.jpg"
+
+
+@pytest.fixture
+def cdn() -> SmallCdn:
+    """With one original of six chunks, which anybody may have."""
+    made = SmallCdn(settings=PUBLIC)
+    made.originals.put(KEY, content=CONTENT)
+    return made
+
+
+# what is told
+
+
+async def _nothing(_first: int, _length_bytes: int) -> AsyncGenerator[bytes, None]:
+    raise AssertionError("nothing is read before it is sent")
+    yield b""
+
+
+def told(key: str, version: str = "v1", *, is_private: bool = False, **asked: bytes) -> dict[bytes, bytes]:
+    found = Download(key, Head(version, 10), "image/jpeg", _nothing)
+    response = responses.original(found, Conditions(**asked), Settings(), is_private=is_private)
+    assert len(dict(response.headers)) == len(response.headers)
+    return dict(response.headers)
+
+
+def test_everything_about_a_public_original_is_told() -> None:
+    headers = told(KEY)
+    assert re.fullmatch(rb'"[0-9a-f]{32}"', headers.pop(b"etag"))
+    assert headers == {
+        b"cache-control": b"public, max-age=31536000, immutable",
+        b"x-content-type-options": b"nosniff",
+        b"content-security-policy": b"default-src 'none'; sandbox",
+        b"cross-origin-resource-policy": b"cross-origin",
+        b"access-control-allow-origin": b"*",
+        b"timing-allow-origin": b"*",
+        b"content-type": b"image/jpeg",
+        b"content-disposition": b'attachment; filename="a.jpg"',
+        b"accept-ranges": b"bytes",
+        b"content-length": b"10",
+    }
+
+
+def test_the_tag_is_the_versions_and_tells_nothing_of_it() -> None:
+    assert told(KEY)[b"etag"] == told("other/key")[b"etag"]
+    assert told(KEY, '"quoted-é"')[b"etag"] != told(KEY)[b"etag"]
+    assert b"quoted" not in told(KEY, '"quoted-é"')[b"etag"]
+
+
+def test_a_signed_original_is_for_its_viewer_alone() -> None:
+    headers = told(KEY, is_private=True)
+    assert headers[b"cache-control"] == b"private, max-age=3600"
+    assert not {b"access-control-allow-origin", b"cross-origin-resource-policy"} & headers.keys()
+    assert told(KEY, is_private=True, if_none_match=b"*")[b"cache-control"] == b"private, max-age=3600"
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("g/a.JPG", 'attachment; filename="a.JPG"'),
+        ("no extension", 'attachment; filename="no extension"'),
+        ("g/.hidden", 'attachment; filename=".hidden"'),
+        ("g/100%.jpg", "attachment; filename=\"100_.jpg\"; filename*=UTF-8''100%25.jpg"),
+        ("g/日本.webp", "attachment; filename=\"__.webp\"; filename*=UTF-8''%E6%97%A5%E6%9C%AC.webp"),
+    ],
+)
+def test_a_download_is_saved_under_the_originals_own_name(key: str, expected: str) -> None:
+    assert told(key)[b"content-disposition"].decode() == expected
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1))
+def test_any_name_is_told_whole_and_writes_no_header_of_its_own(name: str) -> None:
+    matched = re.fullmatch(
+        r"attachment; filename=\"([ !#-\[\]-~]+)\"(?:; filename\*=UTF-8''([\w%.~-]+))?",
+        told(f"g/{name}")[b"content-disposition"].decode("ascii"),
+        re.ASCII,
+    )
+    assert matched is not None
+    assert (unquote(matched[2]) if matched[2] else matched[1]) == name
+
+
+@pytest.mark.parametrize("name", SPECIMENS)
+async def test_the_media_type_is_read_from_the_bytes(cdn: SmallCdn, name: str) -> None:
+    cdn.originals.put("g/lie.txt", content=SPECIMENS[name])
+    assert (await cdn.ask("/original/g/lie.txt")).headers["content-type"] == f"image/{name}"
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\xff"])
+async def test_what_is_no_photograph_is_just_bytes(cdn: SmallCdn, content: bytes) -> None:
+    cdn.originals.put("g/a.html", content=content)
+    answer = await cdn.ask("/original/g/a.html")
+    assert (answer.status, answer.body) == (200, content)
+    assert answer.headers["content-type"] == "application/octet-stream"
+
+
+async def test_a_replaced_originals_media_type_is_that_of_its_new_bytes(cdn: SmallCdn) -> None:
+    for name in ("png", "gif"):
+        cdn.originals.put(KEY, content=SPECIMENS[name])
+        for _ in range(2):
+            assert (await cdn.ask(PATH)).headers["content-type"] == f"image/{name}"
+
+
+# how it is read
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "first", "last"),
+    [
+        ("bytes=0-", 206, 0, 5120),
+        ("bytes=0-0", 206, 0, 1),
+        ("bytes=999-1000", 206, 999, 1001),
+        ("bytes=500-4600", 206, 500, 4601),
+        ("bytes=-120", 206, 5000, 5120),
+        ("bytes=5000-99999", 206, 5000, 5120),
+        ("bytes=1-2,4-5", 200, 0, 5120),
+        ("lines=1-2", 200, 0, 5120),
+    ],
+)
+async def test_a_range_is_exactly_its_bytes(
+    cdn: SmallCdn, asked: str, status: int, first: int, last: int
+) -> None:
+    answer = await cdn.ask(PATH, range=asked)
+    assert (answer.status, answer.body) == (status, CONTENT[first:last])
+    assert answer.headers["content-length"] == str(last - first)
+    expected = f"bytes {first}-{last - 1}/5120" if status == 206 else None
+    assert answer.headers.get("content-range") == expected
+    assert cdn.records[0].bytes == last - first
+
+
+async def test_a_range_outside_is_refused_and_a_range_of_another_version_is_the_whole(cdn: SmallCdn) -> None:
+    outside = await cdn.ask(PATH, range="bytes=5120-")
+    assert (outside.status, outside.headers["content-range"]) == (416, "bytes */5120")
+    etag = (await cdn.ask(PATH, "HEAD")).headers["etag"]
+    assert (await cdn.ask(PATH, range="bytes=0-9", if_range=etag)).status == 206
+    cdn.originals.put(KEY, content=CONTENT[::-1])
+    answer = await cdn.ask(PATH, range="bytes=0-9", if_range=etag)
+    assert (answer.status, answer.body) == (200, CONTENT[::-1])
+
+
+async def test_nothing_is_read_for_a_head_or_for_what_the_viewer_has(cdn: SmallCdn) -> None:
+    etag = (await cdn.ask(PATH)).headers["etag"]
+    cdn.originals.chunks.close()  # whoever read now would wait for ever
+    head = await cdn.ask(PATH, "HEAD", range="bytes=0-1")
+    assert (head.status, head.body, head.headers["content-length"]) == (200, b"", "5120")
+    assert (await cdn.ask(PATH, if_none_match=etag)).status == 304
+    assert cdn.originals.reading == 0
+    assert [record.bytes for record in cdn.records[1:]] == [0, 0]
+
+
+async def test_a_download_is_recorded_with_its_key(cdn: SmallCdn) -> None:
+    await cdn.ask(PATH)
+    (record,) = cdn.records
+    assert (record.key, record.size, record.bytes, record.reason) == (KEY, "", 5120, "")
+
+
+@pytest.mark.parametrize("path", [PATH, "/original/g/none.jpg"])
+async def test_without_keys_originals_are_for_nobody_and_the_store_is_not_asked(path: str) -> None:
+    cdn = SmallCdn(settings=Settings())
+    cdn.originals.put(KEY)
+    for query in (b"", b"Expires=9999999999&Signature=a&Key-Pair-Id=K1"):
+        answer = await cdn.ask(path, query=query)
+        assert (answer.status, answer.code) == (403, "signature-required")
+        assert answer.headers["cache-control"] == "no-store"
+    assert cdn.originals.heads == 0
+
+
+# what comes of one that changes
+
+
+class Outcome:
+    """Sends and receives for one exchange, as a listener would; `messages` is what was sent."""
+
+    def __init__(self) -> None:
+        self.messages: list[MutableMapping[str, Any]] = []
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        raise AssertionError("a download has no body")
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        self.messages.append(message)
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.messages[-1].get("more_body", True)
+
+
+def scope(path: str = PATH) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "method": "GET",
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "client": ("192.0.2.1", 4711),
+        "headers": [],
+    }
+
+
+@pytest.mark.parametrize("error", [Unsettled("replaced"), StoreUnreachable("gone"), OSError("what")])
+async def test_an_original_that_fails_midway_is_never_an_answer_that_looks_whole(
+    cdn: SmallCdn, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cdn.ask(PATH, "HEAD")
+
+    async def failing(*_: object) -> AsyncGenerator[bytes, None]:
+        yield CONTENT[:1000]
+        raise error
+
+    monkeypatch.setattr(cdn.originals, "read", failing)
+    outcome = Outcome()
+    await cdn.application(scope(), outcome.receive, outcome.send)
+    assert outcome.messages[0]["status"] == 200
+    assert not outcome.is_whole
+    record = cdn.records[-1]
+    assert (record.status, record.bytes) == (200, 1000)
+    assert record.reason == getattr(error, "code", "internal")
+    assert cdn.counters.snapshot()[record.reason] == 1
+
+
+async def test_a_stream_that_is_short_is_never_an_answer_that_looks_whole(
+    cdn: SmallCdn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cdn.ask(PATH, "HEAD")
+
+    async def short(*_: object) -> AsyncGenerator[bytes, None]:
+        yield CONTENT[:-1]
+
+    monkeypatch.setattr(cdn.originals, "read", short)
+    outcome = Outcome()
+    await cdn.application(scope(), outcome.receive, outcome.send)
+    assert not outcome.is_whole
+    assert (cdn.records[-1].reason, cdn.records[-1].detail) == ("internal", "5119 bytes of 5120")
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["first visit", "later visit"])
+async def test_an_original_replaced_before_its_first_byte_is_an_error_of_its_own(
+    cdn: SmallCdn, *, is_known: bool
+) -> None:
+    if is_known:
+        await cdn.ask(PATH, "HEAD")
+    cdn.originals.chunks.close()
+    asking = asyncio.ensure_future(cdn.ask(PATH))
+    if is_known:
+        await cdn.originals.chunks.arrival()
+    await cdn.originals.chunks.arrival()
+    cdn.originals.put(KEY, content=CONTENT[::-1])
+    cdn.originals.chunks.open()
+    answer = await asking
+    assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "unsettled", "1")
+    assert cdn.originals.reading == 0
+
+
+def test_an_original_replaced_midway_ends_the_connection() -> None:
+    async def scenario() -> None:
+        cdn = SmallCdn(settings=PUBLIC)
+        cdn.originals.put(KEY, content=CONTENT)
+        await cdn.ask(PATH, "HEAD")
+        cdn.originals.chunks.close()
+        async with serving(cdn.application) as served, served.viewer() as viewer:
+            await viewer.send(get(PATH))
+            for _ in range(2):  # for the media type, and the first chunk
+                await cdn.originals.chunks.arrival()
+            cdn.originals.chunks.open()
+            cdn.originals.chunks.close()  # so that only the first passes
+            await viewer.reader.readuntil(b"\r\n\r\n")
+            assert await viewer.reader.readexactly(1000) == CONTENT[:1000]
+            cdn.originals.put(KEY, content=CONTENT[::-1])
+            cdn.originals.chunks.open()
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await viewer.reader.readexactly(len(CONTENT) - 1000)
+        assert (cdn.records[-1].reason, cdn.records[-1].bytes) == ("unsettled", 1000)
+
+    run(scenario())
+
+
+def test_a_viewer_who_leaves_ends_the_reading() -> None:
+    async def scenario() -> None:
+        cdn = SmallCdn(settings=PUBLIC)
+        cdn.originals.chunk_bytes = 100_000
+        cdn.originals.put(KEY, content=bytes(50_000_000))
+        async with serving(cdn.application) as served:
+            async with served.viewer() as viewer:
+                await viewer.send(get(PATH))
+                await viewer.reader.readexactly(100)
+                assert cdn.originals.reading == 1
+            while cdn.originals.reading:  # a request is a turn for whoever is to notice
+                async with served.viewer() as other:
+                    await other.send(get("/nowhere"))
+                    await other.response()
+        (record,) = (one for one in cdn.records if one.key)
+        assert (record.reason, record.status) == ("disconnected", 200)
+        assert record.bytes < 50_000_000
+
+    run(scenario())
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "edited": lambda file: file.write_bytes(b"X" * 1_000_000),
+    "cut": lambda file: os.truncate(file, 10),
+    "touched": lambda file: file.touch(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_a_file_changed_in_place_is_found_out_before_a_byte_of_it_leaves(
+    tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    file = tmp_path / "a.jpg"
+    file.write_bytes(b"o" * 1_000_000)
+    store = FolderOriginals(tmp_path, checked_key, now=lambda: 0.0)
+    head = await store.head("a.jpg")
+    chunks = store.read("a.jpg", head.version, 0, head.length_bytes)
+    assert set(await anext(chunks)) == {ord("o")}
+    change(file)
+    with pytest.raises(Unsettled):
+        await anext(chunks)
+
+
+async def test_a_file_edited_while_a_chunk_is_read_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.jpg"
+    file.write_bytes(b"o" * 1000)
+    store = FolderOriginals(tmp_path, checked_key, now=lambda: 0.0)
+    head = await store.head("a.jpg")
+    real_pread = os.pread
+
+    def edited(fd: int, length_bytes: int, first: int) -> bytes:
+        file.write_bytes(b"X" * 1000)
+        return real_pread(fd, length_bytes, first)
+
+    monkeypatch.setattr(os, "pread", edited)
+    with pytest.raises(Unsettled):
+        await anext(store.read("a.jpg", head.version, 0, 1000))
+
+
+# what it takes
+
+LARGE_BYTES = 60_000_000
+VIEWERS = 8
+
+
+@contextmanager
+def large(root: Path) -> Iterator[OneMachine]:
+    """A server with an original of 60 MB for everybody; killed if the test fails."""
+    shape = OneMachine(root / "photographs", root / "renditions", {"sign_originals": "false"})
+    try:
+        shape.put("large.jpg", b"")
+        os.truncate(root / "photographs" / "large.jpg", LARGE_BYTES)
+        yield shape
+    finally:
+        if shape.process.poll() is None:
+            shape.process.kill()
+        shape.process.communicate()
+
+
+async def _download(served: Served, begun: asyncio.Semaphore, may_end: asyncio.Event) -> int:
+    """Begin, and read on once it may end; how many bytes came."""
+    async with served.viewer() as viewer:
+        await viewer.send(get("/original/large.jpg", "Connection: close"))
+        assert (await viewer.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        begun.release()
+        await may_end.wait()
+        came = 0
+        while chunk := await viewer.reader.read(1 << 20):
+            came += len(chunk)
+        return came
+
+
+async def _downloads(shape: OneMachine, meanwhile: Callable[[], object]) -> list[int]:
+    """How many bytes came to each of several viewers, if that happens when all have begun."""
+    begun, may_end = asyncio.Semaphore(0), asyncio.Event()
+    served = Served(f"http://127.0.0.1:{shape.port}/")
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_download(served, begun, may_end)) for _ in range(VIEWERS)]
+        for _ in tasks:
+            await begun.acquire()
+        meanwhile()
+        may_end.set()
+    return [task.result() for task in tasks]
+
+
+def _peak_bytes(pid: int) -> int:
+    """The most memory a process has had (proc_pid_status(5), VmHWM)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_downloads_of_60_mb_do_not_take_60_mb_of_memory(tmp_path: Path) -> None:
+    with large(tmp_path) as shape:
+        before_bytes = _peak_bytes(shape.process.pid)
+        assert run(_downloads(shape, lambda: None)) == [LARGE_BYTES] * VIEWERS
+        assert _peak_bytes(shape.process.pid) - before_bytes < LARGE_BYTES / 2
+        assert [record["bytes"] for record in shape.stop()] == [LARGE_BYTES] * VIEWERS
+
+
+def test_a_stop_truncates_no_download_of_an_original(tmp_path: Path) -> None:
+    with large(tmp_path) as shape:
+        stopped = _downloads(shape, lambda: shape.process.send_signal(signal.SIGTERM))
+        assert run(stopped) == [LARGE_BYTES] * VIEWERS
+        assert shape.process.wait(30) == 0

@@ -1,0 +1,201 @@
+"""What viewers are answered: conditions, ranges, HEAD, and the status table of refusals."""
+
+from __future__ import annotations
+
+import pytest
+
+from galerly_cdn.errors import (
+    GalerlyError,
+    NoSuchOriginal,
+    QueueFull,
+    RenderTimeout,
+    StoreRefused,
+    StoreUnreachable,
+    Undecodable,
+)
+from tests.support.in_memory_cdn import SmallCdn
+from tests.unit.http.test_urls import TRAVERSALS, named
+
+PATH = "/resize/800x600/g/a.jpg"
+KEY = "g/a.jpg"
+ALL_FORMATS = "image/avif,image/webp,*/*"
+
+
+@pytest.fixture
+def cdn() -> SmallCdn:
+    """With one photograph."""
+    made = SmallCdn()
+    made.originals.put(KEY)
+    return made
+
+
+# conditions, ranges, HEAD
+
+
+async def test_a_viewer_that_has_it_gets_304_with_what_caches_need(cdn: SmallCdn) -> None:
+    etag = (await cdn.ask(PATH)).headers["etag"]
+    answer = await cdn.ask(PATH, if_none_match=etag, if_modified_since="Sun, 06 Nov 1994 08:49:37 GMT")
+    assert (answer.status, answer.body) == (304, b"")
+    assert answer.headers["etag"] == etag
+    assert answer.headers["vary"] == "Accept"
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert "content-length" not in answer.headers
+
+
+async def test_if_modified_since_alone_is_ignored(cdn: SmallCdn) -> None:
+    answer = await cdn.ask(PATH, if_modified_since="Fri, 31 Dec 2100 23:59:59 GMT")
+    assert answer.status == 200
+
+
+async def test_a_304_is_only_for_a_rendition_that_exists(cdn: SmallCdn) -> None:
+    assert (await cdn.ask("/resize/800x600/g/none.jpg", if_none_match="*")).status == 404
+    assert (await cdn.ask(PATH, if_none_match="*")).status == 304
+    assert list(cdn.renditions.kept) == ["800x600/g/a.jpg"]
+
+
+async def test_another_version_has_another_etag(cdn: SmallCdn) -> None:
+    old = (await cdn.ask(PATH)).headers["etag"]
+    cdn.originals.put(KEY)
+    answer = await cdn.ask(PATH, if_none_match=old)
+    assert answer.status == 200
+    assert answer.headers["etag"] != old
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"), [("bytes=0-1", 206), ("bytes=-2", 206), ("bytes=9-2", 200), ("bytes=999-", 416)]
+)
+async def test_a_range_of_a_miss_and_of_a_hit_are_answered_alike(
+    cdn: SmallCdn, asked: str, status: int
+) -> None:
+    miss, hit = await cdn.ask(PATH, range=asked), await cdn.ask(PATH, range=asked)
+    assert miss.status == hit.status == status
+    assert miss.lasting_headers == hit.lasting_headers
+    assert miss.headers["vary"] == "Accept"
+
+
+HEADS = {
+    "a hit": (PATH, {}),
+    "a negotiated hit": (PATH, {"accept": ALL_FORMATS}),
+    "an explicit format": ("/resize/tiny.webp/g/a.jpg", {}),
+    "a 304": (PATH, {"if-none-match": "*"}),
+    "no original": ("/resize/tiny/g/none.jpg", {}),
+    "no size": ("/resize/1x1/g/a.jpg", {}),
+    "no key": ("/resize/tiny/../a", {}),
+    "nowhere": ("/favicon.ico", {}),
+    "signed": ("/original/g/a.jpg", {}),
+}
+
+
+@pytest.mark.parametrize(("path", "headers"), HEADS.values(), ids=HEADS)
+async def test_head_is_get_without_the_body(cdn: SmallCdn, path: str, headers: dict[str, str]) -> None:
+    sent = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await cdn.ask(path, extra=sent)
+    got, head = await cdn.ask(path, extra=sent), await cdn.ask(path, "HEAD", extra=sent)
+    assert head.body == b""
+    assert head.status == got.status
+    assert head.headers.keys() == got.headers.keys()
+    assert head.lasting_headers == got.lasting_headers
+    if got.status != 304:
+        assert int(head.headers["content-length"]) == len(got.body) > 0
+
+
+async def test_head_of_a_miss_renders_once(cdn: SmallCdn) -> None:
+    head, got = await cdn.ask(PATH, "HEAD"), await cdn.ask(PATH)
+    assert head.headers["content-length"] == got.headers["content-length"]
+    assert cdn.renderer.renders == 1
+
+
+async def test_a_range_is_a_matter_of_get(cdn: SmallCdn) -> None:
+    """RFC 9110 §14.2: a Range beside any other method is ignored."""
+    whole = await cdn.ask(PATH)
+    for asked in ("bytes=0-1", "bytes=999-"):
+        head = await cdn.ask(PATH, "HEAD", range=asked)
+        assert (head.status, head.headers["content-length"]) == (200, str(len(whole.body)))
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "PURGE", "get", ""])
+async def test_only_get_and_head_are_answered(cdn: SmallCdn, method: str) -> None:
+    answer = await cdn.ask(PATH, method)
+    assert (answer.status, answer.code) == (405, "method-not-allowed")
+    assert answer.headers["allow"] == "GET, HEAD"
+    assert cdn.originals.heads == 0
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "reason", "lifetime"),
+    [
+        ("/", 404, "unknown-path", "public, max-age=60"),
+        ("/-/page.css", 404, "unknown-path", "public, max-age=60"),
+        ("/robots.txt", 404, "unknown-path", "public, max-age=60"),
+        ("/resize/800x600/g/none.jpg", 404, "no-such-original", "public, max-age=5"),
+        ("/resize/801x600/g/a.jpg", 403, "size-not-allowed", "no-store"),
+        ("/resize/huge/g/a.jpg", 403, "size-not-allowed", "no-store"),
+        ("/resize/800x600.gif/g/a.jpg", 403, "format-not-allowed", "no-store"),
+        ("/resize/800x600/", 400, "malformed-key", "no-store"),
+        ("/resize/800x600/%ff", 400, "malformed-key", "no-store"),
+        ("/original/g/a.jpg", 403, "signature-required", "no-store"),
+    ],
+)
+async def test_the_status_table(cdn: SmallCdn, path: str, status: int, reason: str, lifetime: str) -> None:
+    answer = await cdn.ask(path)
+    assert (answer.status, answer.code, answer.headers["cache-control"]) == (status, reason, lifetime)
+    assert cdn.records[-1].reason == reason
+    assert cdn.counters.snapshot() == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Undecodable("/srv/x"), 415),
+        (QueueFull("/srv/x"), 503),
+        (RenderTimeout("/srv/x"), 504),
+        (RuntimeError("/srv/x"), 500),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+async def test_a_render_that_fails_is_told_and_never_stored(
+    cdn: SmallCdn, error: Exception, status: int
+) -> None:
+    cdn.renderer.error = error
+    answer = await cdn.ask(PATH)
+    assert answer.status == status
+    assert b"/srv/x" not in answer.body
+    assert answer.headers["vary"] == "Accept"
+    assert cdn.renditions.kept == {}
+    cdn.renderer.error = None
+    assert [(await cdn.ask(PATH)).status for _ in range(100)] == [200] * 100
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(StoreRefused("/srv/x"), 502), (StoreUnreachable("/srv/x"), 503), (NoSuchOriginal("/srv/x"), 404)],
+    ids=lambda value: getattr(value, "code", str(value)),
+)
+async def test_a_store_that_refuses_is_told(cdn: SmallCdn, error: GalerlyError, status: int) -> None:
+    cdn.originals.error = error
+    answer = await cdn.ask(PATH)
+    assert answer.status == status
+    assert b"/srv/x" not in answer.body
+    assert cdn.records[-1].detail == "/srv/x"
+
+
+@pytest.mark.parametrize("encoded", TRAVERSALS, ids=named)
+async def test_an_attack_on_the_key_reaches_no_store(cdn: SmallCdn, encoded: bytes) -> None:
+    for prefix in (b"/resize/thumbnail/", b"/resize/800x600.webp/", b"/original/"):
+        answer = await cdn.ask(prefix + encoded)
+        assert (answer.status, answer.code) == (400, "malformed-key")
+    assert (cdn.originals.heads, cdn.originals.opened, cdn.renditions.gets) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [b"//evil.example", b"/\\evil.example", b"/%0d%0aLocation:%20//evil.example", b"/resize/tiny/%0d%0aX:1"],
+)
+async def test_nothing_in_an_address_becomes_a_header(cdn: SmallCdn, path: bytes) -> None:
+    answer = await cdn.ask(path, query=b"next=//evil.example")
+    assert answer.status in {400, 404}
+    assert "location" not in answer.headers
+    assert "evil" not in str(answer.headers) + answer.body.decode()

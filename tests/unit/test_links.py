@@ -1,0 +1,276 @@
+"""What a page is given to write: addresses the server understands, and sides it will answer."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galerly_cdn.errors import FormatNotAllowed, MalformedKey, SizeNotAllowed
+from galerly_cdn.http.urls import AllowList, PictureRequest, parse
+from galerly_cdn.links import Links
+from galerly_cdn.model import Format
+from galerly_cdn.settings.table import Settings
+from tests.unit.http.test_urls import keys
+
+LINKS = Links("https://cdn.example.com")
+KEY = "wedding/first dance.jpg"
+ALLOWED = AllowList(Settings().size_rules)
+
+
+@pytest.mark.parametrize(
+    ("size", "form", "path"),
+    [
+        ("thumbnail", None, "/resize/800x600/wedding/first%20dance.jpg"),
+        ("800x600", None, "/resize/800x600/wedding/first%20dance.jpg"),
+        ("tiny", Format.AVIF, "/resize/150x150.avif/wedding/first%20dance.jpg"),
+        ("medium", Format.PNG, "/resize/2000x2000.png/wedding/first%20dance.jpg"),
+    ],
+)
+def test_src_is_the_canonical_address(size: str, form: Format | None, path: str) -> None:
+    assert LINKS.src(KEY, size, form) == "https://cdn.example.com" + path
+
+
+@pytest.mark.parametrize(
+    ("base_url", "start"),
+    [
+        ("", "/resize/"),
+        ("https://x.test/", "https://x.test/resize/"),
+        ("https://x.test/cdn", "https://x.test/cdn/resize/"),
+    ],
+)
+def test_addresses_start_where_they_are_told(base_url: str, start: str) -> None:
+    assert Links(base_url).src("a", "tiny").startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("key", "size", "form", "error"),
+    [
+        ("a", "huge", None, SizeNotAllowed),
+        ("a", "800x601", None, SizeNotAllowed),
+        ("../a", "tiny", None, MalformedKey),
+        ("", "tiny", None, MalformedKey),
+        ("a\\b", "tiny", None, MalformedKey),
+        ("a\udcff", "tiny", None, MalformedKey),
+    ],
+)
+def test_what_the_server_would_refuse_is_no_address(
+    key: str, size: str, form: Format | None, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        LINKS.src(key, size, form)
+
+
+def test_a_format_the_size_does_not_offer_is_no_address() -> None:
+    links = Links(sizes=["a 10x10 webp=80", "b 20x20"])
+    assert links.src("k", "a", Format.WEBP) == "/resize/10x10.webp/k"
+    with pytest.raises(FormatNotAllowed):
+        links.src("k", "b", Format.WEBP)
+
+
+def test_a_srcset_leaves_sizes_out_that_lack_the_format() -> None:
+    links = Links(sizes=["10x10 webp=80", "20x20"])
+    assert links.srcset("k", 100, 100, Format.WEBP) == "/resize/10x10.webp/k 10w"
+    with pytest.raises(FormatNotAllowed):
+        links.srcset("k", 100, 100, Format.AVIF)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "srcset"),
+    [
+        (6000, 4000, [("150x150", 150), ("400x400", 400), ("800x600", 800), ("2000x2000", 2000)]),
+        (4000, 6000, [("150x150", 100), ("400x400", 267), ("800x600", 400), ("2000x2000", 1333)]),
+        (300, 200, [("150x150", 150), ("400x400", 300)]),
+        (100, 100, [("150x150", 100)]),
+        (1, 6000, [("150x150", 1)]),
+    ],
+)
+def test_a_srcset_lists_every_width_once_narrowest_first(
+    width: int, height: int, srcset: list[tuple[str, int]]
+) -> None:
+    expected = ", ".join(f"https://cdn.example.com/resize/{size}/k {wide}w" for size, wide in srcset)
+    assert LINKS.srcset("k", width, height) == expected
+
+
+@given(keys, st.integers(1, 60_000), st.integers(1, 60_000), st.sampled_from([None, *Format]))
+def test_the_server_understands_every_address(key: str, width: int, height: int, form: Format | None) -> None:
+    candidates = Links().srcset(key, width, height, form).split(", ")
+    widths = []
+    for candidate in candidates:
+        matched = re.fullmatch(r"(\S+) ([0-9]+)w", candidate)
+        assert matched is not None
+        asked = parse(matched[1].encode("ascii"), ALLOWED)
+        assert isinstance(asked, PictureRequest)
+        assert (asked.key, asked.target.format) == (key, form)
+        assert asked.target.size.fit(width, height)[0] == int(matched[2])
+        widths.append(int(matched[2]))
+    assert widths == sorted(set(widths))
+    assert max(widths) <= width
+
+
+def test_dimensions_are_those_of_the_rendition() -> None:
+    assert LINKS.dimensions(6000, 4000, "thumbnail") == (800, 533)
+    assert LINKS.dimensions(60, 40, "800x600") == (60, 40)
+    with pytest.raises(SizeNotAllowed):
+        LINKS.dimensions(6000, 4000, "thumbnail.webp")
+
+
+def test_sizes_says_how_wide_the_picture_is_shown() -> None:
+    assert LINKS.sizes(6000, 4000, "thumbnail") == "(max-width: 800px) 100vw, 800px"
+
+
+@pytest.mark.parametrize(
+    "key", ["a,b", "a, b", "a b", "ab,", "a\N{NO-BREAK SPACE}b", 'a"b', "a'b", "a<b", "a&b"]
+)
+def test_an_address_ends_where_srcset_thinks_it_ends(key: str) -> None:
+    """HTML's srcset: an address ends at white space, and must neither begin nor end with a comma."""
+    (address, _) = Links(sizes=["10x10"]).srcset(key, 5, 5).split(" ")
+    assert address.isascii()
+    assert not address.endswith(",")
+    assert not set('"<> ') & set(address)
+
+
+# replaced photographs
+
+
+@pytest.mark.parametrize(
+    ("version", "query"),
+    [
+        ("", ""),
+        ("2", "?v=2"),
+        ("2026-03-01T12:00", "?v=2026-03-01T12%3A00"),
+        ("1a-2b-3c", "?v=1a-2b-3c"),
+        ('"&<>*,ä #?', "?v=%22%26%3C%3E%2A%2C%C3%A4%20%23%3F"),
+    ],
+)
+def test_a_replaced_photograph_has_a_new_address_for_the_browser(version: str, query: str) -> None:
+    address = LINKS.src("g/a.jpg", "tiny", version=version)
+    assert address == f"https://cdn.example.com/resize/150x150/g/a.jpg{query}"
+    srcset = LINKS.srcset("g/a.jpg", 200, 100, version=version)
+    assert [one.split(" ")[0].partition("g/a.jpg")[2] for one in srcset.split(", ")] == [query, query]
+    picture = LINKS.picture("g/a.jpg", 200, 100, "tiny", alt="", version=version)
+    addresses = [picture.src, *(one.srcset for one in picture.sources)]
+    assert all(f"/g/a.jpg{query}" in one for one in addresses)
+
+
+# <picture>
+
+
+class Elements(HTMLParser):
+    """Every start tag and its attributes, as a browser reads them."""
+
+    def __init__(self, text: object) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(str(text))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        raise AssertionError(f"text outside of tags: {data!r}")
+
+
+def test_a_picture_offers_the_best_format_first_and_keeps_its_place() -> None:
+    picture = LINKS.picture(KEY, 6000, 4000, "thumbnail", alt="The first dance")
+    sizes = "(max-width: 800px) 100vw, 800px"
+    assert Elements(picture).found == [
+        ("picture", {}),
+        *(
+            (
+                "source",
+                {"type": f"image/{one}", "srcset": LINKS.srcset(KEY, 6000, 4000, one), "sizes": sizes},
+            )
+            for one in (Format.AVIF, Format.WEBP)
+        ),
+        (
+            "img",
+            {
+                "src": LINKS.src(KEY, "thumbnail"),
+                "srcset": LINKS.srcset(KEY, 6000, 4000),
+                "sizes": sizes,
+                "width": "800",
+                "height": "533",
+                "alt": "The first dance",
+                "loading": "lazy",
+                "decoding": "async",
+            },
+        ),
+    ]
+
+
+def test_a_picture_is_told_how_wide_it_is_shown_and_when_it_loads() -> None:
+    picture = LINKS.picture(
+        KEY, 60, 40, "medium", alt="", sizes="(min-width: 40em) 33vw, 100vw", loading="eager", decoding="sync"
+    )
+    *sources, (_, image) = Elements(picture).found
+    assert [attributes["sizes"] for _, attributes in sources[1:]] == ["(min-width: 40em) 33vw, 100vw"] * 2
+    told = {name: image[name] for name in ("sizes", "loading", "decoding", "width", "height", "alt")}
+    assert told == {
+        "sizes": "(min-width: 40em) 33vw, 100vw",
+        "loading": "eager",
+        "decoding": "sync",
+        "width": "60",
+        "height": "40",
+        "alt": "",
+    }
+
+
+def test_a_picture_has_a_source_for_what_is_offered_only() -> None:
+    some = Links(sizes=["10x10 webp=80", "20x20"]).picture("k", 9, 9, "20x20", alt="")
+    assert [one.type for one in some.sources] == ["image/webp"]
+    plain = Links(sizes=["10x10"]).picture("k", 9, 9, "10x10", alt="")
+    assert [tag for tag, _ in Elements(plain).found] == ["picture", "img"]
+
+
+@given(st.text(), keys, st.text(st.characters(codec="utf-8")))
+def test_nothing_in_a_text_key_or_version_ends_its_attribute(alt: str, key: str, version: str) -> None:
+    picture = LINKS.picture(key, 100, 50, "tiny", alt=alt, version=version)
+    found = Elements(picture).found
+    assert [tag for tag, _ in found] == ["picture", "source", "source", "img"]
+    assert found[-1][1] == {
+        "src": picture.src,
+        "srcset": picture.srcset,
+        "sizes": picture.sizes,
+        "width": "100",
+        "height": "50",
+        "alt": alt,
+        "loading": "lazy",
+        "decoding": "async",
+    }
+
+
+def test_a_template_that_escapes_takes_a_picture_as_it_is() -> None:
+    from jinja2 import Environment
+
+    picture = LINKS.picture(KEY, 6000, 4000, "small", alt='"')
+    assert Environment(autoescape=True).from_string("{{ picture }}").render(picture=picture) == str(picture)
+
+
+def test_what_the_page_about_links_shows_can_be_run() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "links.md").read_text("utf-8")
+    namespace: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, namespace)
+    assert {"links", "picture", "private"} <= set(namespace)
+
+
+def test_nothing_of_the_server_is_imported() -> None:
+    """A gallery's application makes links in a process of its own."""
+    script = (
+        "import sys, galerly_cdn.links; "
+        "print(*sorted({'asyncio', 'pyvips', 'uvicorn', 'galerly_cdn.edge', 'socket'} & set(sys.modules)))"
+    )
+    unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=unmeasured
+    )
+    assert done.stdout.strip() == ""

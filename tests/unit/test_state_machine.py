@@ -1,0 +1,536 @@
+"""Whatever happens to photographs, beside a dictionary: no picture is ever wrong, and none is old.
+
+The stores are real; the renderer says which bytes it read, so that a picture tells what it was made from.
+A new store joins by an entry in `WORLDS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import tempfile
+import time
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from unittest import mock
+from urllib.parse import quote
+
+import obstore
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from obstore.exceptions import GenericError, PermissionDeniedError
+
+from galerly_cdn.app import Cdn
+from galerly_cdn.errors import (
+    NoSuchOriginal,
+    OriginalExists,
+    StoreRefused,
+    StoreUnreachable,
+    Undecodable,
+    Unsettled,
+    WorkerDied,
+)
+from galerly_cdn.http.urls import checked_key
+from galerly_cdn.model import Facts, Format, Job, Rendered, Target
+from galerly_cdn.settings.table import Settings
+from galerly_cdn.store.folder.uploads import FolderDeposit
+from galerly_cdn.telemetry import Counters, Telemetry
+from tests.support.folder_library import ask, stream
+from tests.support.rendition_folders import opened
+from tests.support.s3_servers import SERVERS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+
+    from galerly_cdn.library import Archive
+    from galerly_cdn.render.pool.pool import Workers
+    from galerly_cdn.store.interfaces import Renditions, WritableOriginals
+    from tests.support.in_memory_cdn import Answer
+    from tests.support.s3_servers import Objects, S3Server
+
+KEYS = st.sampled_from(["g/a.jpg", "h/é #1.jpg"])
+PHOTOGRAPHS = st.sampled_from(
+    [b"photograph %d" % number for number in range(4)] + [b"photograph, a longer one"]
+)
+WANTED = st.sampled_from(["tiny", "tiny.webp", "small.jpeg"])
+STEPS = 40
+SIZES = ("tiny 150x150 jpeg=85 webp=86", "small 400x400 jpeg=85")
+
+
+class World(Protocol):
+    """Two stores, and what can happen to them from outside."""
+
+    seen_after_s: float
+    """How long a change by somebody else may go unseen."""
+
+    def open(
+        self, clock: Callable[[], float]
+    ) -> AbstractAsyncContextManager[tuple[WritableOriginals, Renditions]]:
+        """As a server that starts finds them; `clock` is its monotonic one."""
+        ...
+
+    def faulty(self, fault: int) -> AbstractContextManager[None]:
+        """The store fails in one of its ways."""
+        ...
+
+    async def change(self, key: str, content: bytes | None) -> None:
+        """Somebody else puts or deletes an original."""
+        ...
+
+
+class FolderWorld:
+    seen_after_s = 0.0
+    FAULTS = (
+        ("open", errno.EIO),
+        ("fsync", errno.EIO),
+        ("write", errno.ENOSPC),
+        ("link", errno.ENOSPC),
+        ("rename", errno.EIO),
+        ("unlink", errno.EACCES),
+        ("mkdir", errno.ENOSPC),
+        ("lstat", errno.EIO),
+    )
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "originals"
+        self.renditions = root / "resized"
+        self.root.mkdir()
+
+    @asynccontextmanager
+    async def open(self, clock: Callable[[], float]) -> AsyncIterator[tuple[WritableOriginals, Renditions]]:
+        del clock  # a folder is asked every time
+        async with opened(self.renditions, now_s=0) as renditions:
+            yield FolderDeposit(self.root, checked_key, now=time.time), renditions
+
+    @contextmanager
+    def faulty(self, fault: int) -> Iterator[None]:
+        name, number = self.FAULTS[fault % len(self.FAULTS)]
+        with mock.patch.object(os, name, side_effect=OSError(number, os.strerror(number))):
+            yield
+
+    async def change(self, key: str, content: bytes | None) -> None:
+        """In place, as an editor does that knows of no renames."""
+        path = self.root / key
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+
+
+class RemoteWorld:
+    """A bucket. Its answers are waited for: lateness has tests of its own."""
+
+    seen_after_s = 1.0
+    FAULTS = (
+        ("head_async", GenericError("503 Service Unavailable"), False),
+        ("get_async", GenericError("503 Service Unavailable"), False),
+        ("get_async", PermissionDeniedError("403 Forbidden"), False),
+        ("put_async", GenericError("503 SlowDown"), False),
+        ("put_async", GenericError("connection reset"), True),
+        ("put_async", PermissionDeniedError("403 Forbidden"), False),
+        ("delete_async", GenericError("503 Service Unavailable"), False),
+        ("delete_async", GenericError("connection reset"), True),
+    )
+    """What fails, how, and whether only the answer is lost."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+
+    @asynccontextmanager
+    async def open(self, clock: Callable[[], float]) -> AsyncIterator[tuple[WritableOriginals, Renditions]]:
+        originals = self.objects.originals(clock, store_fresh_s=self.seen_after_s)
+        yield originals, self.objects.renditions(clock)
+
+    @contextmanager
+    def faulty(self, fault: int) -> Iterator[None]:
+        name, error, is_done = self.FAULTS[fault % len(self.FAULTS)]
+        real = getattr(obstore, name)
+
+        async def failing(*arguments: object, **options: object) -> None:
+            if is_done:
+                await real(*arguments, **options)
+            raise error
+
+        with mock.patch.object(obstore, name, failing):
+            yield
+
+    async def change(self, key: str, content: bytes | None) -> None:
+        if content is None:
+            self.objects.remove(f"originals/{key}")
+        else:
+            self.objects.put(f"originals/{key}", content)
+
+
+WORLDS = ["folder", *SERVERS]
+EXAMPLES = {"folder": 40, "moto": 12, "versitygw": 12}
+"""A remote store is slower by far."""
+
+
+class Renderer:
+    """Workers that say what they read, and may die of it."""
+
+    def __init__(self) -> None:
+        self.deaths = 0
+
+    async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
+        del token
+        self._read(fd, length_bytes)
+        return Facts("jpeg", 60, 40, 1, 1, 8, 3, False, False, None, (), (), 9600)
+
+    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
+        del token
+        content = self._read(fd, length_bytes)
+        self._live_or_die()
+        return rendered(content, job.pictures[0].target)
+
+    async def warm(
+        self, fd: int, length_bytes: int, job: Job, token: str
+    ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
+        del token
+        content = self._read(fd, length_bytes)
+        for one in job.pictures:
+            self._live_or_die()
+            yield rendered(content, one.target)
+
+    def _live_or_die(self) -> None:
+        if self.deaths:
+            self.deaths -= 1
+            raise WorkerDied
+
+    @staticmethod
+    def _read(fd: int, length_bytes: int) -> bytes:
+        content = os.pread(fd, 1000, 0)
+        if len(content) != length_bytes:
+            raise Unsettled
+        if not content.startswith(b"photograph"):
+            raise Undecodable
+        return content
+
+
+def picture(content: bytes, target: Target) -> bytes:
+    return b"%b at %b" % (content, str(target).encode())
+
+
+def rendered(content: bytes, target: Target) -> tuple[Rendered, bytes]:
+    body = picture(content, target)
+    form = target.format or Format.JPEG
+    return Rendered(target, form, 60, 40, len(body), hashlib.md5(body).hexdigest()), body
+
+
+class Photographs(RuleBasedStateMachine):
+    """`model` is what there is; `late` what may still be seen instead, and until when."""
+
+    world: World
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.now_s = 1000.0
+        self.model: dict[str, bytes | None] = {}
+        self.late: list[tuple[str, bytes | None, float]] = []
+        self.runner = asyncio.Runner()
+        self.parts = AsyncExitStack()
+        self.renderer = Renderer()
+
+    def clock(self) -> float:
+        """No two events are at one time."""
+        self.now_s += 1e-6
+        return self.now_s
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever it answers
+        return self.runner.run(work)
+
+    @initialize(memory_cache_bytes=st.sampled_from([0, 1 << 20]))
+    def begin(self, memory_cache_bytes: int) -> None:
+        self.settings = Settings(
+            sizes=SIZES,
+            access_log=False,
+            memory_cache_bytes=memory_cache_bytes,
+            misses_per_minute=0,
+            misses_per_minute_per_client=0,
+        )
+        self.run(self.start())
+
+    async def start(self) -> None:
+        self.originals, self.renditions = await self.parts.enter_async_context(self.world.open(self.clock))
+        self.cdn = Cdn(
+            self.settings,
+            telemetry=Telemetry(Counters(), None, wall=time.time, monotonic=self.clock),
+            workers=cast("Workers", self.renderer),
+            libvips="8.18",
+            originals=self.originals,
+            writable=self.originals,
+            renditions=self.renditions,
+        )
+
+    @property
+    def targets(self) -> dict[str, Target]:
+        return {str(one): one for one in self.cdn.origin.recipes}
+
+    @property
+    def archive(self) -> Archive:
+        return self.cdn.archive
+
+    def teardown(self) -> None:
+        self.run(self.parts.aclose())
+        self.runner.close()
+
+    # what an application does
+
+    async def upload(self, key: str, content: bytes, *, replaces: bool) -> str:
+        accepted = await self.archive.upload(key, stream([content[:4], content[4:]]), replaces=replaces)
+        return accepted.outcome
+
+    @rule(key=KEYS, content=PHOTOGRAPHS, wanted=WANTED)
+    def create(self, key: str, content: bytes, wanted: str) -> None:
+        there = self.model.get(key)
+        try:
+            outcome = self.run(self.upload(key, content, replaces=False))
+        except OriginalExists:
+            assert there not in {None, content}
+        else:
+            assert outcome == ("created" if there is None else "unchanged")
+            assert there in {None, content}
+            self.acknowledged(key, content)
+        self.look(key, wanted)
+
+    @rule(key=KEYS, content=PHOTOGRAPHS, wanted=WANTED)
+    def replace(self, key: str, content: bytes, wanted: str) -> None:
+        self.look(key, wanted)
+        outcome = self.run(self.upload(key, content, replaces=True))
+        assert outcome == ("created" if self.model.get(key) is None else "replaced")
+        self.acknowledged(key, content)
+        self.look(key, wanted)
+
+    @rule(key=KEYS, replaces=st.booleans())
+    def upload_what_is_no_photograph(self, key: str, *, replaces: bool) -> None:
+        with pytest.raises(Undecodable):
+            self.run(self.upload(key, b"a letter", replaces=replaces))
+
+    @rule(key=KEYS, wanted=WANTED)
+    def delete(self, key: str, wanted: str) -> None:
+        deleted = self.run(self.archive.delete(key))
+        assert deleted.existed == (self.model.get(key) is not None)
+        self.acknowledged(key, None)
+        self.look(key, wanted)
+
+    @rule(key=KEYS)
+    def purge(self, key: str) -> None:
+        self.run(self.archive.purge(key))
+        assert self.run(self.archive.purge(key)).removed == ()
+
+    def acknowledged(self, key: str, content: bytes | None) -> None:
+        """From now on it is this: a change of our own is seen at once."""
+        self.model[key] = content
+        self.late = [one for one in self.late if one[0] != key]
+
+    # what viewers see
+
+    def may_see(self, key: str, *, is_stale: bool = False) -> set[bytes | None]:
+        """What there is; what was before, where that need not be known yet, or for who calls itself stale."""
+        late = {
+            content
+            for name, content, until_s in self.late
+            if name == key and (is_stale or self.now_s < until_s)
+        }
+        return {self.model.get(key)} | late
+
+    async def get(self, key: str, wanted: str) -> Answer:
+        return await ask(self.cdn, f"/resize/{wanted}/{quote(key)}")
+
+    def judge(self, key: str, wanted: str, answer: Answer, *failures: int) -> None:
+        """A picture of what may be seen, or that there is none; or one of the failures."""
+        if answer.status in failures:
+            return
+        may_see = self.may_see(key, is_stale="ttl=-" in answer.headers.get("cache-status", ""))
+        if answer.status == 404:
+            assert None in may_see, "it is there"
+            return
+        assert answer.status == 200, answer
+        right = {picture(content, self.target_of(wanted)) for content in may_see if content is not None}
+        assert answer.body in right, f"{answer.body!r} is not in {right}"
+
+    def target_of(self, wanted: str) -> Target:
+        name, _, form = wanted.partition(".")
+        size = next(one.size for one in self.settings.size_rules if one.name == name)
+        return Target(size, Format(form) if form else None)
+
+    @rule(key=KEYS, wanted=WANTED)
+    def look(self, key: str, wanted: str) -> None:
+        self.judge(key, wanted, self.run(self.get(key, wanted)))
+
+    @rule(key=KEYS, several=st.lists(WANTED, min_size=1, max_size=6), content=PHOTOGRAPHS)
+    def look_while_it_is_replaced(self, key: str, several: list[str], content: bytes) -> None:
+        """Meanwhile either is right; afterwards only the new one."""
+
+        async def both() -> list[Answer]:
+            looks = [asyncio.create_task(self.get(key, wanted)) for wanted in several]
+            await self.upload(key, content, replaces=True)
+            return await asyncio.gather(*looks)
+
+        self.late.append((key, self.model.get(key), self.now_s + 1))
+        self.model[key] = content
+        answers = self.run(both())
+        for wanted, answer in zip(several, answers, strict=True):
+            self.judge(key, wanted, answer)
+        self.acknowledged(key, content)
+        for wanted in several:
+            self.judge(key, wanted, self.run(self.get(key, wanted)))
+
+    @rule(key=KEYS)
+    def inspect(self, key: str) -> None:
+        """Asked of the store itself, whatever is remembered."""
+        content = self.model.get(key)
+        if content is None:
+            with pytest.raises(NoSuchOriginal):
+                self.run(self.archive.inspect(key))
+            return
+        inspection = self.run(self.archive.inspect(key))
+        assert inspection.length_bytes == len(content)
+        for one in inspection.renditions:
+            found = self.run(self.renditions.get(key, self.targets[one.target]))
+            assert (found.body == picture(content, found.record.target)) or not one.is_current
+
+    @rule(key=KEYS)
+    def warm(self, key: str) -> None:
+        """Afterwards every picture that a page asks for is stored and current."""
+        content = self.model.get(key)
+
+        async def warm() -> list[str]:
+            return [str(one.target) async for one in self.archive.warm(key)]
+
+        if content is None:
+            with pytest.raises(NoSuchOriginal):
+                self.run(warm())
+            return
+        warmed = self.run(warm())
+        assert sorted(warmed) == sorted(str(one) for rule in self.settings.size_rules for one in rule.targets)
+        inspection = self.run(self.archive.inspect(key))
+        assert set(warmed) <= {one.target for one in inspection.renditions if one.is_current}
+
+    @invariant()
+    def what_is_listed_is_what_is_there(self) -> None:
+        page = self.run(self.archive.list())
+        assert [one.key for one in page.originals] == sorted(
+            (key for key, content in self.model.items() if content is not None), key=str.encode
+        )
+
+    # what goes wrong
+
+    @rule(key=KEYS, wanted=WANTED)
+    def a_worker_dies(self, key: str, wanted: str) -> None:
+        self.renderer.deaths = 1
+        self.judge(key, wanted, self.run(self.get(key, wanted)), 504)
+        self.renderer.deaths = 0
+        self.judge(key, wanted, self.run(self.get(key, wanted)))
+
+    @rule(key=KEYS, content=PHOTOGRAPHS)
+    def a_worker_dies_of_an_upload(self, key: str, content: bytes) -> None:
+        self.renderer.deaths = 1
+        with pytest.raises(WorkerDied):
+            self.run(self.upload(key, content, replaces=True))
+
+    @rule(in_an_orderly_way=st.booleans())
+    def restart(self, *, in_an_orderly_way: bool) -> None:
+        if in_an_orderly_way:
+            self.run(self.parts.aclose())
+        self.run(self.start())
+
+    @rule(seconds=st.sampled_from([0.1, 0.5, 2.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now_s += seconds
+
+    @rule(
+        key=KEYS,
+        content=PHOTOGRAPHS | st.none(),
+        wanted=WANTED,
+        later_s=st.sampled_from([0.0, 0.5, 0.99, 1.0, 3.0]),
+    )
+    def somebody_else_changes_it(self, key: str, content: bytes | None, wanted: str, later_s: float) -> None:
+        self.look(key, wanted)
+        self.run(self.world.change(key, content))
+        self.late.append((key, self.model.get(key), self.now_s + self.world.seen_after_s))
+        self.model[key] = content
+        self.look(key, wanted)
+        self.now_s += later_s
+        self.look(key, wanted)
+
+    @rule(key=KEYS, wanted=WANTED, fault=st.integers(0, 7))
+    def look_while_the_store_fails(self, key: str, wanted: str, fault: int) -> None:
+        with self.world.faulty(fault):
+            answer = self.run(self.get(key, wanted))
+        self.judge(key, wanted, answer, 502, 503)
+        self.recover()
+
+    @rule(key=KEYS, content=PHOTOGRAPHS | st.none(), fault=st.integers(0, 7), replaces=st.booleans())
+    def change_while_the_store_fails(
+        self, key: str, content: bytes | None, fault: int, *, replaces: bool
+    ) -> None:
+        """Acknowledged, it holds. If not, it came about or not, and whoever looks then knows."""
+        try:
+            with self.world.faulty(fault):
+                if content is None:
+                    self.run(self.archive.delete(key))
+                else:
+                    self.run(self.upload(key, content, replaces=replaces))
+        except OriginalExists:
+            assert not replaces
+            assert self.model.get(key) not in {None, content}
+        except (StoreUnreachable, StoreRefused):
+            self.recover()
+            found = self.run(self.read(key))
+            assert found in {content, self.model.get(key)}
+            self.acknowledged(key, found)
+        else:
+            self.acknowledged(key, content)
+        self.recover()
+
+    def recover(self) -> None:
+        """The store is asked again, and trusted."""
+        self.now_s += 10
+        self.run(self.read("g/none"))
+        self.run(self.renditions.get("g/none", self.target_of("tiny")))
+
+    async def read(self, key: str) -> bytes | None:
+        """What the store holds now, by its own word."""
+        try:
+            await self.originals.head(key, remembered=False)
+            with await self.originals.open(key) as original:
+                return os.pread(original.fd, 1000, 0)
+        except NoSuchOriginal:
+            return None
+
+
+@pytest.mark.timeout(600)  # a failure is made as short as can be before it is told
+@pytest.mark.parametrize("name", WORLDS)
+def test_whatever_happens_no_picture_is_wrong_and_none_is_old(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("galerly_cdn.store.remote.head_cache._PATIENCE_S", 600.0)
+
+    def world() -> World:
+        if name == "folder":
+            return FolderWorld(Path(tempfile.mkdtemp(dir=tmp_path)))
+        server: S3Server = request.getfixturevalue(name)
+        return RemoteWorld(server.bucket())
+
+    class Machine(Photographs):
+        def __init__(self) -> None:
+            super().__init__(world())
+
+    run_state_machine_as_test(
+        Machine, settings=settings(max_examples=EXAMPLES[name], stateful_step_count=STEPS, deadline=None)
+    )

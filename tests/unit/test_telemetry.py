@@ -1,0 +1,203 @@
+"""Access records become whole lines of JSON, and nothing that reads them can hold a viewer up."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from galerly_cdn import app
+from galerly_cdn.settings.table import Settings
+from galerly_cdn.telemetry import AccessLog, AccessRecord, Counters, Telemetry
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+def record(number: int = 0, **chosen: str) -> AccessRecord:
+    return AccessRecord(
+        time_s=1.5,
+        request_id=f"run-{number}",
+        client="192.0.2.1",
+        method="GET",
+        path=chosen.get("path", "/"),
+        status=200,
+        bytes=10,
+        duration_ms=0.25,
+        reason=chosen.get("reason", ""),
+        detail=chosen.get("detail", ""),
+    )
+
+
+class StalledReader(io.BytesIO):
+    """A pipe nobody reads: the first write waits until somebody does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_stalled = threading.Event()
+        self.is_read = threading.Event()
+
+    def write(self, data: Buffer, /) -> int:
+        self.is_stalled.set()
+        self.is_read.wait()
+        return super().write(data)
+
+
+class GoneReader(io.BytesIO):
+    def write(self, data: Buffer, /) -> int:  # noqa: ARG002 - nobody takes it
+        raise BrokenPipeError
+
+
+def lines(stream: io.BytesIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_close_writes_every_record_as_a_line_in_order() -> None:
+    stream = io.BytesIO()
+    log = AccessLog(stream, Counters())
+    for number in range(1000):
+        log.write(record(number))
+    log.close()
+    assert [line["request_id"] for line in lines(stream)] == [f"run-{number}" for number in range(1000)]
+
+
+def test_a_line_leaves_out_what_has_nothing_to_say() -> None:
+    stream = io.BytesIO()
+    log = AccessLog(stream, Counters())
+    log.write(record())
+    log.close()
+    assert lines(stream) == [
+        {
+            "time_s": 1.5,
+            "request_id": "run-0",
+            "client": "192.0.2.1",
+            "method": "GET",
+            "path": "/",
+            "status": 200,
+            "bytes": 10,
+            "duration_ms": 0.25,
+        }
+    ]
+
+
+@given(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8")))
+def test_no_text_breaks_a_line(path: str, detail: str) -> None:
+    stream = io.BytesIO()
+    log = AccessLog(stream, Counters())
+    log.write(record(path=path, detail=detail))
+    log.close()
+    (line,) = stream.getvalue().split(b"\n")[:-1]
+    assert not any(byte < 0x20 for byte in line)
+    told = json.loads(line)
+    assert (told["path"], told.get("detail", "")) == (path, detail)
+
+
+def test_a_stalled_reader_stalls_nobody() -> None:
+    stream, counters = StalledReader(), Counters()
+    log = AccessLog(stream, counters)
+    log.write(record())
+    stream.is_stalled.wait()
+    for number in range(10_005):
+        log.write(record(number))
+    assert counters.snapshot() == {"access-record-dropped": 5}
+    stream.is_read.set()
+    log.close()
+    assert len(lines(stream)) == 10_001
+
+
+def test_a_stalled_reader_does_not_hold_the_stop_up() -> None:
+    stream = StalledReader()
+    log = AccessLog(stream, Counters())
+    log.write(record())
+    stream.is_stalled.wait()
+    log.close(timeout_s=0.0)
+    assert stream.getvalue() == b""
+    stream.is_read.set()
+    log.close()
+
+
+def test_records_for_a_reader_that_has_gone_are_counted() -> None:
+    counters = Counters()
+    log = AccessLog(GoneReader(), counters)
+    for number in range(3):
+        log.write(record(number))
+    log.close()
+    assert counters.snapshot() == {"access-record-dropped": 3}
+
+
+def test_a_closed_stream_is_a_reader_that_has_gone() -> None:
+    stream, counters = io.BytesIO(), Counters()
+    stream.close()
+    log = AccessLog(stream, counters)
+    log.write(record())
+    log.close()
+    assert counters.snapshot() == {"access-record-dropped": 1}
+
+
+def test_counts_of_two_threads_add_up() -> None:
+    counters, start = Counters(), threading.Barrier(2)
+
+    def count() -> None:
+        start.wait()
+        for _ in range(20_000):
+            counters.count("event")
+
+    threads = [threading.Thread(target=count) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counters.snapshot() == {"event": 40_000}
+
+
+def test_a_snapshot_stays_as_it_was_taken() -> None:
+    counters = Counters()
+    counters.count("a", 2)
+    taken = counters.snapshot()
+    counters.count("a")
+    assert (taken, counters.snapshot()) == ({"a": 2}, {"a": 3})
+
+
+def test_the_reason_of_a_refusal_is_counted_with_the_log_off() -> None:
+    counters = Counters()
+    telemetry = Telemetry(counters, None, wall=lambda: 0.0, monotonic=lambda: 0.0)
+    telemetry.record(record(reason="queue-full"))
+    telemetry.record(record())
+    telemetry.close()
+    assert counters.snapshot() == {"queue-full": 1}
+
+
+def test_request_ids_are_unique_within_and_across_runs() -> None:
+    runs = [Telemetry(Counters(), None, wall=lambda: 0.0, monotonic=lambda: 0.0) for _ in range(2)]
+    ids = [run.next_request_id() for _ in range(100) for run in runs]
+    assert len(set(ids)) == 200
+
+
+def test_telemetry_writes_to_its_log() -> None:
+    stream = io.BytesIO()
+    telemetry = Telemetry(Counters(), AccessLog(stream, Counters()), wall=lambda: 0.0, monotonic=lambda: 0.0)
+    telemetry.record(record(7))
+    telemetry.close()
+    assert [line["request_id"] for line in lines(stream)] == ["run-7"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "writers"),
+    [
+        (Settings(access_log=False), 0),
+        (Settings(access_log=True), 1),
+        (Settings(access_log=False, admin_port=0), 1),  # its audit log
+        (Settings(access_log=True, admin_port=0), 1),
+    ],
+)
+def test_a_log_is_kept_where_somebody_writes_into_it(settings: Settings, writers: int) -> None:
+    before = set(threading.enumerate())
+    telemetry = app._telemetry(settings)
+    started = [one.name for one in set(threading.enumerate()) - before]
+    telemetry.close()
+    assert started == ["access-log"] * writers

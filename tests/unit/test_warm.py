@@ -1,0 +1,349 @@
+"""Warming stores what is lacking, of the original as it is now, and goes on where it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from galerly_cdn.app import compose
+from galerly_cdn.errors import (
+    GalerlyError,
+    NoSuchOriginal,
+    QueueFull,
+    StoreRefused,
+    StoreUnreachable,
+    Undecodable,
+    Unsettled,
+)
+from galerly_cdn.fill import Wanted, Warmed
+from galerly_cdn.settings import locations
+from galerly_cdn.settings.table import Settings
+from tests.support import pictures
+from tests.support.in_memory_cdn import MemoryOriginals, SmallCdn
+from tests.support.worker_pool import ticks
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from galerly_cdn.model import Head, Rendition, Target
+
+KEY = "g/a.jpg"
+TARGETS = SmallCdn().settings.size_rules[2].targets + SmallCdn().settings.size_rules[1].targets
+WEBP = TARGETS[2]
+
+
+async def warm(cdn: SmallCdn, targets: tuple[Target, ...] = TARGETS) -> list[Warmed]:
+    return [one async for one in cdn.origin.warm(KEY, targets)]
+
+
+def kept(cdn: SmallCdn) -> dict[Target, Rendition]:
+    return {one.record.target: one for one in cdn.renditions.kept.values()}
+
+
+def body(version: str, target: Target) -> bytes:
+    return f"{version} {KEY} at {target}".encode()
+
+
+def test_what_there_is_to_warm_is_what_an_accept_header_may_choose() -> None:
+    assert [str(one) for one in TARGETS[:3]] == ["800x600", "800x600.avif", "800x600.webp"]
+    recipes = SmallCdn().origin.recipes
+    assert all(one in recipes for rule in SmallCdn().settings.size_rules for one in rule.targets)
+
+
+async def test_all_that_is_lacking_is_made_in_one_job_and_stored_as_a_fill_would() -> None:
+    cdn = SmallCdn()
+    version = cdn.originals.put(KEY)
+    told = await warm(cdn)
+    assert {one.target for one in told} == set(TARGETS)
+    assert [one.target for one in told] == [*reversed(TARGETS)], "the renderer's order"
+    assert {one.key for one in told} == {KEY}
+    assert not any(one.was_there for one in told)
+    assert all(one.duration_ms > 0 for one in told)
+    assert (len(cdn.renderer.jobs), cdn.originals.opened) == (1, 1)
+    assert {target: one.body for target, one in kept(cdn).items()} == {
+        target: body(version, target) for target in TARGETS
+    }
+    for one in told:
+        record = kept(cdn)[one.target].record
+        assert (record.key, record.version, record.recipe) == (KEY, version, cdn.digest)
+        assert one.length_bytes == record.length_bytes == len(body(version, one.target))
+        assert record.md5 == hashlib.md5(body(version, one.target)).hexdigest()
+    assert cdn.counters.snapshot() == {"render": len(TARGETS)}
+
+
+async def test_a_viewer_of_what_was_warmed_has_a_hit() -> None:
+    cdn = SmallCdn()
+    cdn.originals.put(KEY)
+    await warm(cdn)
+    for accept in ("image/avif,image/webp", "image/webp", "*/*"):
+        answer = await cdn.ask(f"/resize/800x600/{KEY}", accept=accept)
+        assert "hit" in answer.headers["cache-status"]
+    assert cdn.renderer.renders == len(TARGETS)
+
+
+async def test_what_is_stored_and_current_is_told_and_not_made() -> None:
+    cdn = SmallCdn()
+    version = cdn.originals.put(KEY)
+    await cdn.origin.fill(Wanted(KEY, WEBP), version)
+    told = await warm(cdn)
+    assert [one.target for one in told if one.was_there] == [WEBP]
+    assert told[0].length_bytes == len(body(version, WEBP))
+    assert cdn.renderer.renders == len(TARGETS)
+    opened = cdn.originals.opened
+    assert all(one.was_there for one in await warm(cdn))
+    assert (cdn.renderer.renders, cdn.originals.opened) == (len(TARGETS), opened)
+
+
+@pytest.mark.parametrize("what", ["version", "recipe"])
+async def test_what_is_stored_and_out_of_date_is_made_again(what: str) -> None:
+    cdn = SmallCdn()
+    version = cdn.originals.put(KEY)
+    await warm(cdn)
+    if what == "version":
+        version = cdn.originals.put(KEY)
+    else:
+        cdn = SmallCdn(originals=cdn.originals, renditions=cdn.renditions, digest="recipe-2")
+    assert not any(one.was_there for one in await warm(cdn))
+    assert {(one.record.version, one.record.recipe) for one in kept(cdn).values()} == {(version, cdn.digest)}
+
+
+async def test_nothing_to_warm_is_no_error() -> None:
+    cdn = SmallCdn()
+    cdn.originals.put(KEY)
+    assert await warm(cdn, ()) == []
+    assert cdn.originals.opened == 0
+
+
+async def test_a_folder_is_warmed_by_real_workers(tmp_path: Path) -> None:
+    """Beside viewers who ask for the same, for whom there is but one picture of each target."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(pictures.jpeg(900, 600))
+    settings = Settings(workers=1, renditions=str(tmp_path / "renditions"), access_log=False)
+    targets = [one for rule in settings.size_rules for one in rule.targets]
+    async with compose(settings, locations.resolve(settings, str(folder))) as cdn:
+        version = (await cdn.originals.head("a.jpg")).version
+        viewers = [asyncio.create_task(cdn.origin.fill(Wanted("a.jpg", one), version)) for one in targets]
+        told = [one async for one in cdn.origin.warm("a.jpg", targets)]
+        seen = [(await viewer)[0].rendition for viewer in viewers]
+        again = [one async for one in cdn.origin.warm("a.jpg", targets)]
+    assert {one.target for one in told} == set(targets)
+    assert all(one.was_there for one in again)
+    assert [one.target for one in again] == targets
+    assert [one.length_bytes for one in again] == [len(one.body) for one in seen]
+
+
+# ------------------------------------------------------------------------------------- it ends in the middle
+
+
+async def test_each_picture_is_stored_before_the_next_is_made() -> None:
+    cdn = SmallCdn()
+    cdn.originals.put(KEY)
+    stored = []
+    async for one in cdn.origin.warm(KEY, TARGETS):
+        stored.append(one.target)
+        assert set(kept(cdn)) == set(stored)
+        assert cdn.renderer.renders == len(stored)
+
+
+async def test_who_leaves_lets_the_renderer_go_and_the_next_goes_on_from_there() -> None:
+    cdn = SmallCdn()
+    cdn.originals.put(KEY)
+    async with contextlib.aclosing(cdn.origin.warm(KEY, TARGETS)) as warming:
+        first = await anext(warming)
+        await anext(warming)
+    assert (cdn.renderer.warms_ended, cdn.renderer.renders) == (1, 2)
+    told = await warm(cdn)
+    assert first.target in {one.target for one in told if one.was_there}
+    assert sum(one.was_there for one in told) == 2
+    assert cdn.renderer.renders == len(TARGETS)
+
+
+async def test_who_is_cancelled_while_a_picture_is_stored_leaves_it_stored() -> None:
+    cdn = SmallCdn()
+    cdn.originals.put(KEY)
+    cdn.renditions.puts.close()
+    warming = asyncio.create_task(warm(cdn))
+    await cdn.renditions.puts.arrival()
+    warming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await warming
+    assert cdn.renderer.warms_ended == 1
+    cdn.renditions.puts.open()
+    await cdn.origin.drain()
+    assert list(kept(cdn)) == [TARGETS[-1]]
+
+
+@pytest.mark.parametrize("error", [Undecodable(), QueueFull()], ids=lambda one: one.code)
+async def test_a_picture_that_fails_ends_it_and_what_was_made_stays(error: GalerlyError) -> None:
+    cdn = SmallCdn()
+    cdn.originals.put(KEY)
+    warming = cdn.origin.warm(KEY, TARGETS)
+    await anext(warming)
+    cdn.renderer.error = error
+    with pytest.raises(type(error)):
+        await anext(warming)
+    assert len(kept(cdn)) == 1
+    cdn.renderer.error = None
+    assert sum(one.was_there for one in await warm(cdn)) == 1
+
+
+async def test_a_store_that_takes_nothing_ends_it() -> None:
+    cdn = SmallCdn()
+    cdn.originals.put(KEY)
+    cdn.renditions.error = StoreUnreachable("disk full")
+    with pytest.raises(StoreUnreachable):
+        await warm(cdn)
+    assert (cdn.renderer.renders, cdn.renderer.warms_ended) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "error", [NoSuchOriginal(), StoreRefused(), StoreUnreachable()], ids=lambda one: one.code
+)
+async def test_an_original_that_cannot_be_had_is_not_rendered(error: GalerlyError) -> None:
+    cdn = SmallCdn()
+    cdn.originals.error = error
+    with pytest.raises(type(error)):
+        await warm(cdn)
+    assert cdn.renderer.jobs == []
+
+
+# -------------------------------------------------------------------------------- the original is replaced
+
+
+async def test_an_original_replaced_meanwhile_is_warmed_anew() -> None:
+    cdn = SmallCdn()
+    cdn.originals.put(KEY)
+    told = []
+    new = ""
+    async for one in cdn.origin.warm(KEY, TARGETS):
+        told.append(one)
+        if len(told) == 2:
+            new = cdn.originals.put(KEY)
+    assert {target: one.body for target, one in kept(cdn).items()} == {
+        target: body(new, target) for target in TARGETS
+    }
+    assert {one.target for one in told[2:]} == set(TARGETS), "each is told again"
+    assert len(cdn.renderer.jobs) == 2
+    assert cdn.counters.snapshot()["original-changed"] == 1
+
+
+async def test_an_original_replaced_while_its_picture_is_stored_is_warmed_anew() -> None:
+    cdn = SmallCdn()
+    cdn.originals.put(KEY)
+    cdn.renditions.puts.close()
+    warming = asyncio.create_task(warm(cdn))
+    await cdn.renditions.puts.arrival()
+    new = cdn.originals.put(KEY)
+    cdn.renditions.puts.open()
+    await warming
+    assert {one.record.version for one in kept(cdn).values()} == {new}
+    assert set(kept(cdn)) == set(TARGETS)
+
+
+class Replaced(MemoryOriginals):
+    """Replaced between the first look and the opening, `times` times."""
+
+    times = 1
+
+    async def head(self, key: str, *, remembered: bool = True) -> Head:
+        head = await super().head(key, remembered=remembered)
+        if self.times and not self.opened:
+            self.times -= 1
+            self.put(key)
+        return head
+
+
+async def test_an_original_replaced_before_it_is_opened_is_warmed_as_it_is_now() -> None:
+    cdn = SmallCdn(originals=Replaced())
+    cdn.originals.put(KEY)
+    await warm(cdn)
+    assert {one.record.version for one in kept(cdn).values()} == {"v2"}
+    assert set(kept(cdn)) == set(TARGETS)
+
+
+async def test_an_original_that_is_replaced_again_and_again_is_given_up() -> None:
+    cdn = SmallCdn()
+    cdn.originals.put(KEY)
+    warming = cdn.origin.warm(KEY, TARGETS)
+    for _ in range(5):
+        await anext(warming)
+        cdn.originals.put(KEY)
+        await anext(warming)
+    with pytest.raises(Unsettled):
+        await anext(warming)
+
+
+async def test_an_original_removed_meanwhile_ends_it() -> None:
+    cdn = SmallCdn()
+    cdn.originals.put(KEY)
+    warming = cdn.origin.warm(KEY, TARGETS)
+    await anext(warming)
+    cdn.originals.remove(KEY)
+    with pytest.raises(NoSuchOriginal):
+        await anext(warming)
+
+
+# ------------------------------------------------------------------------------------------- beside viewers
+
+
+async def test_who_asks_while_a_warmed_picture_is_stored_is_given_it() -> None:
+    cdn = SmallCdn()
+    version = cdn.originals.put(KEY)
+    cdn.renditions.puts.close()
+    warming = asyncio.create_task(warm(cdn, (WEBP,)))
+    await cdn.renditions.puts.arrival()
+    viewer = asyncio.create_task(cdn.origin.fill(Wanted(KEY, WEBP), version))
+    cdn.renditions.puts.open()
+    filled, collapsed = await viewer
+    assert (filled.rendition.body, collapsed) == (body(version, WEBP), True)
+    await warming
+    assert cdn.renderer.renders == 1
+
+
+async def test_a_viewers_fill_that_stored_first_is_what_all_read() -> None:
+    """Warming made the same picture while the viewer's was being stored, and lets go of it."""
+    cdn = SmallCdn()
+    version = cdn.originals.put(KEY)
+    cdn.renditions.puts.close()
+    viewer = asyncio.create_task(cdn.origin.fill(Wanted(KEY, WEBP), version))
+    await cdn.renditions.puts.arrival()
+    cdn.renderer.gate.close()
+    warming = asyncio.create_task(warm(cdn, (WEBP,)))
+    for _ in range(2):
+        await cdn.renderer.gate.arrival()
+    cdn.renderer.gate.open()
+    await ticks()
+    cdn.renditions.puts.open()
+    filled, collapsed = await viewer
+    assert [one.target for one in await warming] == [WEBP]
+    assert (kept(cdn)[WEBP] is filled.rendition, collapsed, cdn.renderer.renders) == (True, False, 2)
+
+
+async def test_a_picture_stored_by_a_viewer_since_the_warm_began_is_not_overwritten() -> None:
+    cdn = SmallCdn()
+    version = cdn.originals.put(KEY)
+    warming = cdn.origin.warm(KEY, TARGETS)
+    await anext(warming)
+    filled, _ = await cdn.origin.fill(Wanted(KEY, WEBP), version)
+    assert {one.target async for one in warming} == set(TARGETS[:-1])
+    assert kept(cdn)[WEBP] is filled.rendition
+
+
+async def test_a_viewer_who_joins_a_warm_is_never_given_an_old_picture() -> None:
+    """The original was replaced while the warmed picture was being stored."""
+    cdn = SmallCdn()
+    cdn.originals.put(KEY)
+    cdn.renditions.puts.close()
+    warming = asyncio.create_task(warm(cdn, (WEBP,)))
+    await cdn.renditions.puts.arrival()
+    new = cdn.originals.put(KEY)
+    viewer = asyncio.create_task(cdn.origin.fill(Wanted(KEY, WEBP), new))
+    cdn.renditions.puts.open()
+    filled, _ = await viewer
+    assert filled.rendition.body == body(new, WEBP)
+    assert [one.length_bytes for one in await warming][-1] == len(body(new, WEBP))
