@@ -30,7 +30,7 @@ from tests.support import s3_servers as s3
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Asked
+    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
     from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
     from tests.support.gated_stack import Whole
 
@@ -51,7 +51,7 @@ _STAGES = {
 class Timed:
     """An origin, and how long its last answer took."""
 
-    inner: Asked
+    inner: Responder
     took_s: float = 0.0
 
     async def answer(self, request: OriginRequest) -> OriginResponse:
@@ -119,7 +119,7 @@ async def viewing(bucket: s3.Objects) -> AsyncIterator[Viewer]:
     """A chain over a bucket, and its viewer at the other end of a connection."""
     async with (
         gated_stack.whole(bucket) as whole,
-        viewer_server.listening(whole.chain.cloud.edge, "127.0.0.1", 0, scheme="https") as port,
+        viewer_server.listen(whole.chain.cloud.edge, "127.0.0.1", 0, scheme="https") as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,
     ):
         doors = {name: Timed(door._inner) for name, door in whole.chain.cloud.faults.items()}

@@ -6,7 +6,7 @@ import argparse
 import statistics
 import time
 
-from galerly_cdn.access.policy import Grant, gallery_resource
+from galerly_cdn.access.policy import Policy, gallery_resource
 from galerly_cdn.access.signing import Signer, Verifier, new_pair, public_key
 
 HOST, PATH = "https://cdn.example.com", "/resize/small/clients/smith/1.jpg"
@@ -14,7 +14,7 @@ END_S = 2_000_000_000
 ROUNDS, CALLS = 5, 1000
 
 
-def cost_us(*, ecdsa: bool, grant: Grant) -> float:
+def cost_us(*, ecdsa: bool, grant: Policy) -> float:
     """Median CPU time of one verification in microseconds."""
     public, private = new_pair(ecdsa=ecdsa)
     verifier = Verifier({"K1": public_key(public)}, [HOST])
@@ -32,8 +32,8 @@ def main() -> None:
     """Print a line for every kind of key and policy."""
     argparse.ArgumentParser(prog="python -m benchmarks.signing", description=__doc__).parse_args()
     grants = {
-        "canned": Grant(resource=HOST + PATH, expires_s=END_S),
-        "custom": Grant(resource=gallery_resource(HOST, "clients/smith"), expires_s=END_S),
+        "canned": Policy(resource=HOST + PATH, expires_s=END_S),
+        "custom": Policy(resource=gallery_resource(HOST, "clients/smith"), expires_s=END_S),
     }
     print("| key | policy | one verification |\n|---|---|---|")
     for key, ecdsa in (("RSA-2048", False), ("ECDSA P-256", True)):

@@ -29,7 +29,7 @@ from galerly_cdn.settings import load, locations
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from galerly_cdn.library import Archive
+    from galerly_cdn.library import StoreLibrary
     from galerly_cdn.settings.table import Settings
 
 SHARE = 0.75
@@ -90,9 +90,9 @@ class Contest:
         self._rounds = itertools.count()
         self._parts = AsyncExitStack()
         cdn = runner.run(
-            self._parts.enter_async_context(compose(settings, locations.resolve(settings, None)))
+            self._parts.enter_async_context(compose(settings, locations.resolve_locations(settings, None)))
         )
-        self._archive: Archive = cdn.archive
+        self._archive: StoreLibrary = cdn.archive
 
     def close(self) -> None:
         self._runner.run(self._parts.aclose())
@@ -145,7 +145,7 @@ def main() -> int:
     content = photograph(options.photographs, _BYTES)
     report = Report(f"Uploads: {options.count} × {len(content) / 1e6:.1f} MB, {_AT_ONCE} at once")
     with TemporaryDirectory() as scratch, asyncio.Runner() as runner:
-        settings = load.load({"store": options.store or scratch, "access_log": False}).settings
+        settings = load.load_settings({"store": options.store or scratch, "access_log": False}).settings
         contest = Contest(runner, settings, content, options.count)
         seconds = interleave({"plain copy": contest.plainly, "upload": contest.uploaded}, options.rounds)
         contest.close()

@@ -20,7 +20,7 @@ from benchmarks.report import Report
 from benchmarks.sampling import interleave, spread
 from galerly_cdn.jobs import recipes
 from galerly_cdn.model import Format, Target
-from galerly_cdn.render.pool.pool import Workers
+from galerly_cdn.render.pool.pool import WorkerPool
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Bench:
 
     def __init__(self, runner: asyncio.Runner) -> None:
         self._runner = runner
-        self.workers = Workers(Settings(workers=1), lambda _: None)
+        self.workers = WorkerPool(Settings(workers=1), lambda _: None)
         self.libvips = runner.run(self.workers.start()).libvips
 
     def cpu_ms(self, warm: Warm, original: Path, jobs: Sequence[Job]) -> float:

@@ -46,7 +46,7 @@ def server_in(folder: Path) -> AbstractContextManager[s3_servers.S3Server]:
 
 def unpacked(folder: Path) -> Path:
     """The package's content, as Lambda unpacks it."""
-    built = build.build(Settings(), folder / "built", machine=lambda_packages.here())
+    built = build.build(Settings(), folder / "built", machine=lambda_packages.local_machine())
     with zipfile.ZipFile(built.zip) as archive:
         archive.extractall(folder / "task")
     return folder / "task"
@@ -119,7 +119,7 @@ def main() -> int:
         stored = [name for name in bucket.names() if name.startswith("resized/")]
         results = asyncio.run(served(root, bucket))
         assert results == ["Miss", "Hit", "Hit", "Miss"], results
-    print(f"The package of {lambda_packages.here()} made {len(stored)} pictures.")
+    print(f"The package of {lambda_packages.local_machine()} made {len(stored)} pictures.")
     return 0
 
 

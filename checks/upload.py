@@ -38,7 +38,7 @@ def check(folder: Path, scratch: Path) -> list[str]:
 async def _check(folder: Path, settings: Settings) -> list[str]:
     findings: list[str] = []
     codes: Counter[str] = Counter()
-    async with compose(settings, locations.resolve(settings, None)) as cdn:
+    async with compose(settings, locations.resolve_locations(settings, None)) as cdn:
         upload = Upload(cdn, settings)
         for entry in entries(folder):
             started_s = time.monotonic()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from galerly_cdn.errors import GalerlyError
-    from galerly_cdn.model import Described
+    from galerly_cdn.model import FieldDescription
 
 MADE = "<!-- Made by docs/generate.py: do not edit. -->\n"
 COLUMNS = 100
@@ -82,7 +82,7 @@ def settings() -> str:
     return f"{SETTINGS}{rows}{SIZES}sizes = [\n{lines}]\n```\n"
 
 
-def _default(setting: Described) -> str:
+def _default(setting: FieldDescription) -> str:
     value = setting.default
     if setting.name == "sizes":
         return "[see below](#sizes)"

@@ -33,7 +33,7 @@ hypothesis.settings.load_profile("any machine")
 def pytest_configure() -> None:
     """Under coverage, measure worker processes too: they start without `site`, which would do it."""
     if "COVERAGE_PROCESS_CONFIG" in os.environ:
-        pytest.MonkeyPatch().setattr(process, "command", _measured(process.command))
+        pytest.MonkeyPatch().setattr(process, "command", _measured(process.worker_command))
 
 
 def _measured(command: Callable[[str], tuple[str, ...]]) -> Callable[[str], tuple[str, ...]]:

@@ -15,30 +15,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn import jobs
-from galerly_cdn.access.authorizer import Guard
+from galerly_cdn.access.authorizer import Authorizer
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
-from galerly_cdn.fill import Origin
+from galerly_cdn.fill import Filler
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList, checked_key, is_loopback
-from galerly_cdn.library import Archive, nowhere_else
+from galerly_cdn.library import StoreLibrary, no_invalidation
 from galerly_cdn.links import Links
 from galerly_cdn.model import replaced
-from galerly_cdn.rate_limit import Misses
+from galerly_cdn.rate_limit import MissLimiter
 from galerly_cdn.render import libvips_version
-from galerly_cdn.render.pool.pool import Workers
+from galerly_cdn.render.pool.pool import WorkerPool
 from galerly_cdn.server import serve as listener
 from galerly_cdn.settings import locations
 from galerly_cdn.store import open as stores
 from galerly_cdn.store.read_only import ReadOnlyOriginals
-from galerly_cdn.telemetry import AccessLog, Counters, Telemetry, Traffic
+from galerly_cdn.telemetry import AccessLog, Counters, Telemetry, TrafficStatistics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from galerly_cdn.admin.composition import Side
+    from galerly_cdn.admin.composition import AdminSide
     from galerly_cdn.http.exchange import Handler
-    from galerly_cdn.settings.locations import Roots
+    from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import Originals, Renditions, WritableOriginals
 
@@ -53,18 +53,18 @@ class Cdn:
         settings: Settings,
         *,
         telemetry: Telemetry,
-        workers: Workers,
+        workers: WorkerPool,
         libvips: str,
         originals: Originals,
         writable: WritableOriginals | None,
         renditions: Renditions,
-        invalidate: Invalidate = nowhere_else,
+        invalidate: Invalidate = no_invalidation,
     ) -> None:
         self.telemetry = telemetry
         self.workers = workers
         self._settings = settings
         self.originals = originals
-        self.origin = Origin(
+        self.origin = Filler(
             originals=originals,
             renditions=renditions,
             renderer=workers,
@@ -72,7 +72,7 @@ class Cdn:
             clock=telemetry.monotonic,
             count=telemetry.counters.count,
         )
-        misses = Misses(originals, settings, telemetry.monotonic)
+        misses = MissLimiter(originals, settings, telemetry.monotonic)
         guard = _guard(settings, telemetry.wall)
         self.edge = Edge(
             settings=settings,
@@ -86,18 +86,18 @@ class Cdn:
         self.archive = self._archive(writable or ReadOnlyOriginals(originals), renditions, guard, invalidate)
         self._page = self._browse(renditions)
         self.application = Application(self._route, settings, telemetry)
-        self.admin: Side | None = None
+        self.admin: AdminSide | None = None
 
     def _archive(
-        self, originals: WritableOriginals, renditions: Renditions, guard: Guard, invalidate: Invalidate
-    ) -> Archive:
-        return Archive(
+        self, originals: WritableOriginals, renditions: Renditions, guard: Authorizer, invalidate: Invalidate
+    ) -> StoreLibrary:
+        return StoreLibrary(
             originals=originals,
             renditions=renditions,
             decoder=self.workers,
             recipes=self.origin.recipes,
             max_bytes=self._settings.max_original_bytes,
-            warm=functools.partial(self.origin.warm, targets=jobs.pages(self._settings)),
+            warm=functools.partial(self.origin.warm, targets=jobs.page_targets(self._settings)),
             check=lambda key: guard.checked(checked_key(key)),
             forget=self.edge.forget,
             invalidate=invalidate,
@@ -108,10 +108,12 @@ class Cdn:
         settings = self._settings
         if not (settings.browse or (is_loopback(settings.host) and not settings.private_prefixes)):
             return None
-        from galerly_cdn.browse.page import Browse  # noqa: PLC0415 - its templates cost start-up time
+        from galerly_cdn.browse.page import BrowsePage  # noqa: PLC0415 - its templates cost start-up time
 
         links = Links(sizes=settings.sizes)
-        return Browse(self.originals, renditions, self.archive.facts, links, is_public=settings.browse).answer
+        return BrowsePage(
+            self.originals, renditions, self.archive.facts, links, is_public=settings.browse
+        ).answer
 
     def _route(self, raw_path: bytes) -> Handler:
         if self._page is not None and (raw_path == b"/" or raw_path.startswith(b"/-/")):
@@ -119,23 +121,23 @@ class Cdn:
         return self.edge.answer
 
 
-def _guard(settings: Settings, now: Callable[[], float]) -> Guard:
+def _guard(settings: Settings, now: Callable[[], float]) -> Authorizer:
     """Raises `SettingsError` for keys that are unfit."""
     guard = functools.partial(
-        Guard, settings.private_prefixes, now=now, signs_originals=settings.sign_originals
+        Authorizer, settings.private_prefixes, now=now, signs_originals=settings.sign_originals
     )
     if not settings.public_keys:
         return guard(verifier=None)
     from galerly_cdn.access import keys as keyring  # noqa: PLC0415 - cryptography's start-up time is for those who sign
     from galerly_cdn.access.signing import Verifier  # noqa: PLC0415 - likewise
 
-    keys = keyring.load(Path(settings.public_keys))
+    keys = keyring.load_public_keys(Path(settings.public_keys))
     return guard(verifier=Verifier(keys, settings.public_urls))
 
 
 @contextlib.asynccontextmanager
 async def compose(
-    settings: Settings, places: Roots, invalidate: Invalidate = nowhere_else
+    settings: Settings, places: Locations, invalidate: Invalidate = no_invalidation
 ) -> AsyncIterator[Cdn]:
     """A CDN over its two roots, its workers running. Raises `SettingsError`.
 
@@ -144,13 +146,15 @@ async def compose(
     On leaving, fills under way are finished, the workers end, and the access log is written out.
     """
     telemetry = _telemetry(settings)
-    workers = Workers(settings, telemetry.counters.count)
+    workers = WorkerPool(settings, telemetry.counters.count)
     try:
         hello = await workers.start()
-        libvips_version.check(hello.libvips)
-        writable = await stores.writable(settings, places, telemetry) if places.is_writable else None
-        originals = writable or await stores.readable(settings, places, telemetry)
-        async with stores.renditions(settings, places.renditions, telemetry) as renditions:
+        libvips_version.check_version(hello.libvips)
+        writable = (
+            await stores.open_writable_originals(settings, places, telemetry) if places.is_writable else None
+        )
+        originals = writable or await stores.open_originals(settings, places, telemetry)
+        async with stores.open_renditions(settings, places.renditions, telemetry) as renditions:
             cdn = Cdn(
                 settings,
                 telemetry=telemetry,
@@ -180,32 +184,34 @@ def _telemetry(settings: Settings) -> Telemetry:
         counters,
         lines if settings.access_log else None,
         audit=lines,
-        traffic=Traffic() if has_admin else None,
+        traffic=TrafficStatistics() if has_admin else None,
         wall=time.time,  # noqa: TID251 - the rim
         monotonic=time.monotonic,
     )
 
 
 @contextlib.asynccontextmanager
-async def archive(settings: Settings, invalidate: Invalidate = nowhere_else) -> AsyncIterator[Archive]:
+async def open_library(
+    settings: Settings, invalidate: Invalidate = no_invalidation
+) -> AsyncIterator[StoreLibrary]:
     """The archive of the settings' store, and no server. Raises `SettingsError`."""
-    places = locations.resolve(settings, None)
+    places = locations.resolve_locations(settings, None)
     async with compose(replaced(settings, access_log=False, admin_port=-1), places, invalidate) as cdn:
         yield cdn.archive
 
 
-async def _admin(cdn: Cdn, settings: Settings, places: Roots, libvips: str) -> Side | None:
+async def _admin(cdn: Cdn, settings: Settings, places: Locations, libvips: str) -> AdminSide | None:
     """The admin side, if the settings ask for one. Raises `SettingsError`."""
     if settings.admin_port < 0:
         return None
-    from galerly_cdn.admin.composition import Side  # noqa: PLC0415 - prometheus_client's start-up time
+    from galerly_cdn.admin.composition import AdminSide  # noqa: PLC0415 - prometheus_client's start-up time
 
-    return Side(
+    return AdminSide(
         settings,
         telemetry=cdn.telemetry,
         archive=cdn.archive,
         originals=cdn.originals,
-        incoming=await stores.incoming(settings, places, cdn.telemetry),
+        incoming=await stores.open_direct_uploads(settings, places, cdn.telemetry),
         workers=cdn.workers,
         libvips=libvips,
         memory_cache_bytes=lambda: cdn.edge.memory_bytes,
@@ -217,10 +223,10 @@ def serve(
     photographs: str | None,
     announce: Callable[[str], None],
     announce_admin: Callable[[str], None] = lambda _: None,
-    invalidate: Invalidate = nowhere_else,
+    invalidate: Invalidate = no_invalidation,
 ) -> bool:
     """Serve until a signal; whether every answer under way was finished. Raises `SettingsError`."""
-    places = locations.resolve(settings, photographs)
+    places = locations.resolve_locations(settings, photographs)
     logging.basicConfig(
         stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
     )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from galerly_cdn.library import Accepted, Deleted, Inspection, Page, Purged
 
 
-class Archivist(Protocol):
+class Library(Protocol):
     """Each raises what `Archive` raises, and what reaching it raises."""
 
     async def upload(

@@ -46,7 +46,7 @@ class MemoryCache(Generic[K, V]):
         return int(self._values.currsize)
 
 
-class Coalescer(Generic[K, V]):
+class SingleFlight(Generic[K, V]):
     """Runs one piece of work for all who ask for its key while it is under way.
 
     The work is its own task: it survives whoever asked first. A failure is shared by those who

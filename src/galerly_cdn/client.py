@@ -21,7 +21,7 @@ from galerly_cdn.errors import (
     by_code,
 )
 from galerly_cdn.fill import Warmed
-from galerly_cdn.http.checksums import write as write_digests
+from galerly_cdn.http.checksums import checksum_headers
 from galerly_cdn.http.responses import Problem
 from galerly_cdn.http.urls import checked_key, format_key
 from galerly_cdn.library import Accepted, Deleted, Inspection, Page, Purged
@@ -88,7 +88,7 @@ class Client:
             "PUT",
             _path("originals", key),
             content=chunks,
-            headers=write_digests(digests or {}),
+            headers=checksum_headers(digests or {}),
             params={"replace": "true"} if replaces else {},
         )
 

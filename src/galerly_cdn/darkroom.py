@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from galerly_cdn.http.urls import AllowList
 from galerly_cdn.jobs import job_of
 from galerly_cdn.render import libvips_version
-from galerly_cdn.render.pool.pool import Workers
+from galerly_cdn.render.pool.pool import WorkerPool
 from galerly_cdn.server import serve
 from galerly_cdn.telemetry import Counters
 
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from galerly_cdn.model import Facts, Rendered
-    from galerly_cdn.render.pool.protocol import Hello
+    from galerly_cdn.render.pool.protocol import Ready
     from galerly_cdn.settings.table import Settings
 
 
-def render(settings: Settings, file: Path, size: str, image_format: str | None) -> tuple[Rendered, bytes]:
+def render_file(
+    settings: Settings, file: Path, size: str, image_format: str | None
+) -> tuple[Rendered, bytes]:
     """Render one file as the server would. Raises as a request for it would."""
     segment = f"{size}.{image_format}" if image_format else size
     rule, target = AllowList(settings.size_rules).find(segment.encode())
@@ -37,7 +39,7 @@ def render(settings: Settings, file: Path, size: str, image_format: str | None) 
     return serve.run(main())
 
 
-def inspect(settings: Settings, file: Path) -> Facts:
+def inspect_file(settings: Settings, file: Path) -> Facts:
     """What a file's header says. Raises as a request for it would."""
 
     async def main() -> Facts:
@@ -49,10 +51,10 @@ def inspect(settings: Settings, file: Path) -> Facts:
     return serve.run(main())
 
 
-def renderer(settings: Settings) -> Hello:
+def describe_renderer(settings: Settings) -> Ready:
     """The renderer in use: libvips' version, and the formats it really decodes."""
 
-    async def main() -> Hello:
+    async def main() -> Ready:
         async with _workers(settings) as (_, hello):
             return hello
 
@@ -60,11 +62,11 @@ def renderer(settings: Settings) -> Hello:
 
 
 @contextlib.asynccontextmanager
-async def _workers(settings: Settings) -> AsyncIterator[tuple[Workers, Hello]]:
-    workers = Workers(settings, Counters().count)
+async def _workers(settings: Settings) -> AsyncIterator[tuple[WorkerPool, Ready]]:
+    workers = WorkerPool(settings, Counters().count)
     hello = await workers.start()
     try:
-        libvips_version.check(hello.libvips)
+        libvips_version.check_version(hello.libvips)
         yield workers, hello
     finally:
         await workers.close(settings.drain_s)

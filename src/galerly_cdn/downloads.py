@@ -15,15 +15,15 @@ from galerly_cdn.cache import MemoryCache
 from galerly_cdn.errors import UnsupportedFormat
 from galerly_cdn.http import responses
 from galerly_cdn.http.responses import Download
-from galerly_cdn.render.formats import MAGIC_BYTES, sniff
+from galerly_cdn.render.formats import MAGIC_BYTES, detect_format
 
 if TYPE_CHECKING:
-    from galerly_cdn.access.authorizer import Guard
-    from galerly_cdn.http.exchange import Visit
+    from galerly_cdn.access.authorizer import Authorizer
+    from galerly_cdn.http.exchange import Exchange
     from galerly_cdn.http.responses import Response
     from galerly_cdn.http.urls import OriginalRequest
     from galerly_cdn.model import Head
-    from galerly_cdn.rate_limit import Misses
+    from galerly_cdn.rate_limit import MissLimiter
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import Originals
 
@@ -36,7 +36,9 @@ _WEIGHT_BYTES = 256
 class Downloads:
     """Answers `/original/…`: the untouched file, whole or a part of it."""
 
-    def __init__(self, settings: Settings, misses: Misses, originals: Originals, guard: Guard) -> None:
+    def __init__(
+        self, settings: Settings, misses: MissLimiter, originals: Originals, guard: Authorizer
+    ) -> None:
         self._settings = settings
         self._misses = misses
         self._originals = originals
@@ -45,7 +47,7 @@ class Downloads:
             _REMEMBERED_BYTES, lambda _: _WEIGHT_BYTES
         )
 
-    async def answer(self, asked: OriginalRequest, visit: Visit) -> Response:
+    async def answer(self, asked: OriginalRequest, visit: Exchange) -> Response:
         """The response to one request. Raises the `GalerlyError` that answers it otherwise."""
         visit.key = asked.key
         self._guard.admit(asked.key, visit, is_original=True)
@@ -71,7 +73,7 @@ class Downloads:
             async for chunk in self._originals.read(key, head.version, 0, length_bytes):
                 beginning += chunk
         try:
-            found = sniff(beginning).media_type
+            found = detect_format(beginning).media_type
         except UnsupportedFormat:
             found = _UNKNOWN
         self._media_types.put((key, head.version), found)

@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.cache import MemoryCache
 from galerly_cdn.errors import MethodNotAllowed
-from galerly_cdn.fill import Wanted
+from galerly_cdn.fill import RenditionKey
 from galerly_cdn.http import responses, urls
 from galerly_cdn.http.negotiation import negotiate
 from galerly_cdn.http.urls import OriginalRequest
 from galerly_cdn.model import Target
 
 if TYPE_CHECKING:
-    from galerly_cdn.access.authorizer import Guard
+    from galerly_cdn.access.authorizer import Authorizer
     from galerly_cdn.downloads import Downloads
-    from galerly_cdn.fill import Origin
-    from galerly_cdn.http.exchange import Visit
-    from galerly_cdn.http.responses import Parcel, Response
+    from galerly_cdn.fill import Filler
+    from galerly_cdn.http.exchange import Exchange
+    from galerly_cdn.http.responses import PreparedResponse, Response
     from galerly_cdn.http.urls import AllowList, PictureRequest
     from galerly_cdn.model import Rendition
-    from galerly_cdn.rate_limit import Misses
+    from galerly_cdn.rate_limit import MissLimiter
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import Renditions
 
@@ -42,10 +42,10 @@ class Edge:
         *,
         settings: Settings,
         allowed: AllowList,
-        misses: Misses,
+        misses: MissLimiter,
         renditions: Renditions,
-        origin: Origin,
-        guard: Guard,
+        origin: Filler,
+        guard: Authorizer,
         downloads: Downloads,
     ) -> None:
         self._settings = settings
@@ -55,11 +55,11 @@ class Edge:
         self._origin = origin
         self._guard = guard
         self._downloads = downloads
-        self._memory: MemoryCache[Wanted, Parcel] = MemoryCache(
+        self._memory: MemoryCache[RenditionKey, PreparedResponse] = MemoryCache(
             settings.memory_cache_bytes, lambda one: one.weight_bytes
         )
 
-    async def answer(self, visit: Visit) -> Response:
+    async def answer(self, visit: Exchange) -> Response:
         """The response to one request. Raises the `GalerlyError` that answers it otherwise."""
         if visit.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed
@@ -87,9 +87,9 @@ class Edge:
 
     def forget(self, key: str, target: Target) -> None:
         """Keep a purged rendition in memory no longer."""
-        self._memory.drop(Wanted(key, target))
+        self._memory.drop(RenditionKey(key, target))
 
-    def _chosen(self, asked: PictureRequest, visit: Visit) -> Wanted:
+    def _chosen(self, asked: PictureRequest, visit: Exchange) -> RenditionKey:
         """What exactly is wanted: the URL's format, or the one the viewer's `Accept` takes."""
         target = asked.target
         if target.format is None:
@@ -98,16 +98,16 @@ class Edge:
             if chosen is not None:
                 target = Target(target.size, chosen)
         visit.key, visit.target = asked.key, target
-        return Wanted(asked.key, target)
+        return RenditionKey(asked.key, target)
 
-    def _remembered(self, wanted: Wanted, version: str, visit: Visit) -> Parcel | None:
+    def _remembered(self, wanted: RenditionKey, version: str, visit: Exchange) -> PreparedResponse | None:
         found = self._memory.get(wanted)
         if found is None or not self._origin.is_current(found.rendition.record, version):
             return None
         visit.cache = "hit"
         return found
 
-    async def _stored(self, wanted: Wanted, version: str, visit: Visit) -> Parcel | None:
+    async def _stored(self, wanted: RenditionKey, version: str, visit: Exchange) -> PreparedResponse | None:
         rendition = await self._renditions.get(wanted.key, wanted.target)
         if rendition is None:
             visit.cache = "fwd=uri-miss"
@@ -118,7 +118,7 @@ class Edge:
         visit.cache = "hit; detail=store"
         return self._remember(wanted, rendition)
 
-    async def _filled(self, wanted: Wanted, version: str, visit: Visit) -> Parcel:
+    async def _filled(self, wanted: RenditionKey, version: str, visit: Exchange) -> PreparedResponse:
         if not self._origin.is_filling(wanted):
             self._misses.start_fill(visit.client)
         filled, collapsed = await self._origin.fill(wanted, version)
@@ -130,10 +130,10 @@ class Edge:
             visit.stages_ms = filled.stages_ms
         return self._remember(wanted, filled.rendition)
 
-    def _remember(self, wanted: Wanted, rendition: Rendition) -> Parcel:
+    def _remember(self, wanted: RenditionKey, rendition: Rendition) -> PreparedResponse:
         """Keep it in memory; all who waited for one fill share one parcel."""
         found = self._memory.get(wanted)
         if found is None or found.rendition is not rendition:
-            found = responses.parcel(rendition, self._settings)
+            found = responses.prepare(rendition, self._settings)
             self._memory.put(wanted, found)
         return found

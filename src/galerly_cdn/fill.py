@@ -10,7 +10,7 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING, Protocol
 
-from galerly_cdn.cache import Coalescer
+from galerly_cdn.cache import SingleFlight
 from galerly_cdn.errors import StoreRefused, StoreUnreachable, Unsettled
 from galerly_cdn.model import Job, Record, Rendition, Target, Value
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _ATTEMPTS = 5
 
 
-class Wanted(Value, frozen=True, cache_hash=True):
+class RenditionKey(Value, frozen=True, cache_hash=True):
     """A rendition, by what it is to be made from."""
 
     key: str
@@ -69,7 +69,7 @@ class Renderer(Protocol):
         ...
 
 
-class Origin:
+class Filler:
     """Fills misses. `recipes` holds one entry for every target of the allow-list."""
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -88,9 +88,9 @@ class Origin:
         self._renderer = renderer
         self._clock = clock
         self._count = count
-        self._fills: Coalescer[Wanted, Filled] = Coalescer()
+        self._fills: SingleFlight[RenditionKey, Filled] = SingleFlight()
 
-    async def fill(self, wanted: Wanted, version: str) -> tuple[Filled, bool]:
+    async def fill(self, wanted: RenditionKey, version: str) -> tuple[Filled, bool]:
         """The rendition of the original's `version`, or of a newer one that replaced it meanwhile.
 
         The second value is whether the fill was already under way for somebody else. Raises what
@@ -118,7 +118,7 @@ class Origin:
             lacking = []
             for target in targets:
                 started_s = self._clock()
-                found = await self._stored(Wanted(key, target), version)
+                found = await self._stored(RenditionKey(key, target), version)
                 if found is None:
                     lacking.append(target)
                 else:
@@ -136,7 +136,7 @@ class Origin:
         """Whether a rendition was made from this version of its original by the present recipe."""
         return record.is_current(version, self.recipes[record.target].digest)
 
-    def is_filling(self, wanted: Wanted) -> bool:
+    def is_filling(self, wanted: RenditionKey) -> bool:
         """Whether it is being made already: asking for it now would start nothing."""
         return wanted in self._fills
 
@@ -156,7 +156,7 @@ class Origin:
             pictures = self._renderer.warm(original.fd, head.length_bytes, job, head.token(key))
             async with contextlib.aclosing(pictures):
                 async for rendered, body in pictures:
-                    wanted = Wanted(key, rendered.target)
+                    wanted = RenditionKey(key, rendered.target)
                     rendition = self._rendition(wanted, original, rendered, body)
                     keep = functools.partial(self._keep, wanted, rendition)
                     filled, _ = await self._fills.run(wanted, keep)
@@ -166,14 +166,14 @@ class Origin:
                     yield self._warmed(filled.rendition, started_s, was_there=False), record.version
                     started_s = self._clock()
 
-    async def _keep(self, wanted: Wanted, rendition: Rendition) -> Filled:
+    async def _keep(self, wanted: RenditionKey, rendition: Rendition) -> Filled:
         """Store what warming made, unless a viewer's fill was first: the others read the winner."""
         first = await self._stored(wanted, rendition.record.version)
         if first is not None:
             return Filled(first, stored=True, stages_ms={})
         return await self._fill(wanted, rendition)
 
-    async def _fill(self, wanted: Wanted, rendition: Rendition | None = None) -> Filled:
+    async def _fill(self, wanted: RenditionKey, rendition: Rendition | None = None) -> Filled:
         """Render, unless the rendition is there already, and store until the original stays the same."""
         for _ in range(_ATTEMPTS):
             took = _Stages(self._clock)
@@ -188,7 +188,7 @@ class Origin:
             rendition = None
         raise Unsettled
 
-    async def _render(self, wanted: Wanted, took: _Stages) -> Rendition:
+    async def _render(self, wanted: RenditionKey, took: _Stages) -> Rendition:
         with await self._originals.open(wanted.key) as original:
             took.ended("open")
             head, job = original.head, self.recipes[wanted.target].job
@@ -197,7 +197,9 @@ class Origin:
             took.ended("render")
             return self._rendition(wanted, original, rendered, body)
 
-    def _rendition(self, wanted: Wanted, original: Original, rendered: Rendered, body: bytes) -> Rendition:
+    def _rendition(
+        self, wanted: RenditionKey, original: Original, rendered: Rendered, body: bytes
+    ) -> Rendition:
         self._count("render")
         record = Record(
             key=wanted.key,
@@ -217,7 +219,7 @@ class Origin:
         """The original's version now, asked of the store itself."""
         return (await self._originals.head(key, remembered=False)).version
 
-    async def _stored(self, wanted: Wanted, version: str) -> Rendition | None:
+    async def _stored(self, wanted: RenditionKey, version: str) -> Rendition | None:
         """The rendition the store has, if it is current."""
         found = await self._renditions.get(wanted.key, wanted.target)
         return found if found and self.is_current(found.record, version) else None

@@ -24,12 +24,12 @@ def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:
     return made
 
 
-def targets(settings: Settings) -> list[Target]:
+def all_targets(settings: Settings) -> list[Target]:
     """Every target of the allow-list: what may be stored of an original."""
     return [target for _, target in _targets(settings)]
 
 
-def pages(settings: Settings) -> list[Target]:
+def page_targets(settings: Settings) -> list[Target]:
     """What pages ask for: every size in the original's own format and those that `Accept` may choose."""
     return sorted((one for rule in settings.size_rules for one in rule.targets), key=str)
 

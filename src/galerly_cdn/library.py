@@ -22,7 +22,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.model import Facts, Job, Listed, Target, Value
-from galerly_cdn.render.formats import Kind
+from galerly_cdn.render.formats import OriginalFormat
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from galerly_cdn.fill import Recipe, Warmed
     from galerly_cdn.model import Head, Record, Rendered
     from galerly_cdn.store.interfaces import Renditions, WritableOriginals
-    from galerly_cdn.store.upload_file import Spool
+    from galerly_cdn.store.upload_file import UploadFile
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class Deleted(Value, frozen=True):
     removed: tuple[str, ...]
 
 
-class Decoder(Protocol):
+class OriginalRenderer(Protocol):
     """Looks into originals, in worker processes."""
 
     async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts: ...
@@ -114,11 +114,11 @@ class Decoder(Protocol):
     async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]: ...
 
 
-async def nowhere_else(_key: str) -> None:
+async def no_invalidation(_key: str) -> None:
     """No cache beyond the edge's own holds pictures."""
 
 
-class Archive:
+class StoreLibrary:
     """The originals and what is stored of them.
 
     `warm` makes what pages ask for of a key; `check` lets pass the keys that uploads may have; `forget`
@@ -130,13 +130,13 @@ class Archive:
         *,
         originals: WritableOriginals,
         renditions: Renditions,
-        decoder: Decoder,
+        decoder: OriginalRenderer,
         recipes: Mapping[Target, Recipe],
         max_bytes: int,
         warm: Callable[[str], AsyncGenerator[Warmed, None]],
         check: Callable[[str], str] = checked_key,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
-        invalidate: Callable[[str], Awaitable[None]] = nowhere_else,
+        invalidate: Callable[[str], Awaitable[None]] = no_invalidation,
     ) -> None:
         self._originals = originals
         self._renditions = renditions
@@ -169,7 +169,7 @@ class Archive:
             facts = await self._try(spool, key)
             is_there = replaces and await self._is_there(key)
             head, is_new = await self._originals.put(
-                key, spool, media_type=Kind(facts.format).media_type, md5=md5, replaces=replaces
+                key, spool, media_type=OriginalFormat(facts.format).media_type, md5=md5, replaces=replaces
             )
         if is_there:
             with suppress(StoreRefused, StoreUnreachable):  # replaced it is: what stays only takes space
@@ -235,7 +235,9 @@ class Archive:
             head = original.head
             return head, await self._decoder.inspect(original.fd, head.length_bytes, head.token(key))
 
-    async def _receive(self, spool: Spool, chunks: AsyncIterable[bytes], digests: Mapping[str, bytes]) -> str:
+    async def _receive(
+        self, spool: UploadFile, chunks: AsyncIterable[bytes], digests: Mapping[str, bytes]
+    ) -> str:
         """Fill the spool; the MD5 of its bytes, in hex."""
         hashes = {name: hashlib.new(name, usedforsecurity=False) for name in {"md5", *digests}}
         async for chunk in chunks:
@@ -251,7 +253,7 @@ class Archive:
                 raise ChecksumMismatch(f"{name} is {hashes[name].hexdigest()}")
         return hashes["md5"].hexdigest()
 
-    async def _try(self, spool: Spool, key: str) -> Facts:
+    async def _try(self, spool: UploadFile, key: str) -> Facts:
         """Decode it: a good header proves nothing. The smallest picture reads every byte of the original."""
         token = f"upload {spool.path.name} {key}"
         smallest = min(self._recipes, key=lambda one: (one.size, str(one)))

@@ -26,7 +26,7 @@ from urllib.parse import quote
 from galerly_cdn.errors import FormatNotAllowed
 from galerly_cdn.http.urls import AllowList, checked_key, format_original, format_path
 from galerly_cdn.model import PREFERENCE, Format, Target, Value
-from galerly_cdn.settings.sizes import allow_list
+from galerly_cdn.settings.sizes import parse_sizes
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Links:
         lines = Settings().sizes if sizes is None else sizes
         self._base_url = base_url.rstrip("/")
         self._signer = signer
-        self.allowed = AllowList(allow_list(lines))
+        self.allowed = AllowList(parse_sizes(lines))
 
     def src(
         self,

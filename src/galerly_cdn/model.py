@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 __all__ = [
     "IMMUTABLE",
     "PREFERENCE",
-    "Described",
     "Facts",
+    "FieldDescription",
     "Format",
     "Head",
     "Job",
@@ -32,7 +32,7 @@ __all__ = [
     "ValidationError",
     "Value",
     "convert",
-    "describe",
+    "describe_fields",
     "from_json",
     "replaced",
     "schemas",
@@ -84,7 +84,7 @@ def replaced(value: V, **fields: object) -> V:
     return msgspec.structs.replace(value, **fields)
 
 
-class Described(Value, frozen=True):
+class FieldDescription(Value, frozen=True):
     """A field of a `Value` as its `Meta` tells it: what a settings table shows."""
 
     name: str
@@ -93,11 +93,11 @@ class Described(Value, frozen=True):
     description: str
 
 
-def describe(kind: type[Value]) -> tuple[Described, ...]:
+def describe_fields(kind: type[Value]) -> tuple[FieldDescription, ...]:
     """The fields of `kind` in the order of their declaration; every one has a default and a description."""
     hints = get_type_hints(kind, include_extras=True)
     return tuple(
-        Described(field.name, field.type, field.default, _description(hints[field.name]))
+        FieldDescription(field.name, field.type, field.default, _description(hints[field.name]))
         for field in msgspec.structs.fields(kind)
     )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.cache import MemoryCache
 from galerly_cdn.errors import NoSuchOriginal, TooManyMisses
-from galerly_cdn.http.ip_addresses import holder
+from galerly_cdn.http.ip_addresses import rate_limit_key
 from galerly_cdn.http.urls import is_loopback
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _MAX_KNOWN = 16_384
 _EVERYBODY = ""
 
 
-class Allowance:
+class RateLimit:
     """So many a minute for each who spends, all at once if need be: GCRA, a token bucket kept as one time.
 
     Each one spent takes its share of a minute to be paid off; nobody may owe more than a minute.
@@ -49,15 +49,15 @@ class Allowance:
         self._paid_s.put(who, max(self._paid_s.get(who) or 0.0, now_s) + self._share_s)
 
 
-class Misses:
+class MissLimiter:
     """Looks originals up for viewers, and lets fills start. `now` is monotonic, in seconds."""
 
     def __init__(self, originals: Originals, settings: Settings, now: Callable[[], float]) -> None:
         self._originals = originals
         self._now = now
-        self._fills = Allowance(settings.misses_per_minute_per_client)
-        self._fills_of_all = Allowance(settings.misses_per_minute)
-        self._lookups = Allowance(settings.misses_per_minute_per_client)
+        self._fills = RateLimit(settings.misses_per_minute_per_client)
+        self._fills_of_all = RateLimit(settings.misses_per_minute)
+        self._lookups = RateLimit(settings.misses_per_minute_per_client)
 
     async def head(self, key: str, client: str, *, is_hot: bool, remembered: bool = True) -> Head:
         """The original's head. Raises as the store does; `TooManyMisses` for who asked in vain too often.
@@ -84,11 +84,11 @@ class Misses:
         self._fills.spend(payer, now_s)
         self._fills_of_all.spend(_EVERYBODY, now_s)
 
-    def _check(self, allowance: Allowance, payer: str | None, what: str) -> None:
+    def _check(self, allowance: RateLimit, payer: str | None, what: str) -> None:
         if payer is not None and allowance.is_spent(payer, self._now()):
             raise TooManyMisses(f"{what} of {payer or 'all'}")
 
 
 def _payer(client: str) -> str | None:
     """Whose allowance a viewer's address spends; None for this machine, which has no limit."""
-    return None if is_loopback(client) else holder(client)
+    return None if is_loopback(client) else rate_limit_key(client)

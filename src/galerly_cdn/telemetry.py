@@ -67,7 +67,7 @@ class AuditRecord(Value, frozen=True, omit_defaults=True):
     detail: str = ""
 
 
-class Tally:
+class Histogram:
     """Answers of one kind: how many, their bytes, how long they took."""
 
     __slots__ = ("buckets", "bytes", "seconds")
@@ -89,23 +89,23 @@ class Tally:
         self.bytes += length_bytes
         self.seconds += seconds
 
-    def merge(self, other: Tally) -> None:
+    def merge(self, other: Histogram) -> None:
         """Make it both."""
         self.buckets = [sum(both) for both in zip(self.buckets, other.buckets, strict=True)]
         self.bytes += other.bytes
         self.seconds += other.seconds
 
 
-class Traffic:
+class TrafficStatistics:
     """What viewers were answered since the start. A hit costs one look and three additions."""
 
     def __init__(self) -> None:
-        self.answers: dict[tuple[str, str, str, int], Tally] = {}
+        self.answers: dict[tuple[str, str, str, int], Histogram] = {}
         """By result, size, format and status. The result is `hit` (from memory), `stored`, `stale` or `miss`;
         empty: no picture."""
         self.refusals: Counter[str] = Counter()
         """By the errors' codes."""
-        self.stages: defaultdict[str, Tally] = defaultdict(Tally)
+        self.stages: defaultdict[str, Histogram] = defaultdict(Histogram)
         """Of misses: opening, rendering, storing."""
 
     def add(self, record: AccessRecord) -> None:
@@ -114,7 +114,7 @@ class Traffic:
         kind = (cache if cache == "hit" else _result(cache), record.size, record.format, record.status)
         tally = self.answers.get(kind)
         if tally is None:
-            tally = self.answers[kind] = Tally()
+            tally = self.answers[kind] = Histogram()
         tally.add(record.duration_ms / 1000, record.bytes)
         if record.reason:
             self.refusals[record.reason] += 1
@@ -201,7 +201,7 @@ class Telemetry:
         log: AccessLog | None,
         *,
         audit: AccessLog | None = None,
-        traffic: Traffic | None = None,
+        traffic: TrafficStatistics | None = None,
         wall: Callable[[], float],
         monotonic: Callable[[], float],
     ) -> None:

@@ -8,11 +8,11 @@ import pytest
 
 from galerly_cdn.aws_local.cloudfront import ranges
 from galerly_cdn.aws_local.cloudfront.cache import Cache
-from galerly_cdn.aws_local.cloudfront.cache_policies import CachePolicyConfig, Key
-from galerly_cdn.aws_local.cloudfront.cache_ttl import lifetime_s
-from galerly_cdn.aws_local.cloudfront.invalidations import Invalidation, tags
+from galerly_cdn.aws_local.cloudfront.cache_policies import CacheKey, CachePolicyConfig
+from galerly_cdn.aws_local.cloudfront.cache_ttl import ttl_s
+from galerly_cdn.aws_local.cloudfront.invalidations import Invalidation, read_tags
 from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
-from galerly_cdn.aws_local.http.viewer_exchange import Answer, Outcome, Request
+from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerRequest, ViewerResponse
 from galerly_cdn.model import replaced
 from tests.support import local_cloudfront
 
@@ -22,7 +22,7 @@ ERRORS = DISTRIBUTION.error_ttls_s
 ONE_SECOND = replaced(POLICY, min_ttl_s=1.0)
 ONE_DAY = replaced(POLICY, default_ttl_s=86_400.0)
 NOW_S = 1_800_000_000.0
-KEY = Key("/resized/800x600/a.jpg", "", ())
+KEY = CacheKey("/resized/800x600/a.jpg", "", ())
 HEAD = replaced(KEY, method="HEAD")
 
 
@@ -70,7 +70,7 @@ HEAD = replaced(KEY, method="HEAD")
 def test_an_answer_is_kept_as_long_as_cloudfront_keeps_it(
     status: int, headers: dict[str, str], policy: CachePolicyConfig, kept_s: float | None
 ) -> None:
-    assert lifetime_s(status, headers, policy, ERRORS, NOW_S) == kept_s
+    assert ttl_s(status, headers, policy, ERRORS, NOW_S) == kept_s
 
 
 def response(body: str = "a", cache: str = "max-age=60", status: int = 200, **headers: str) -> OriginResponse:
@@ -88,7 +88,7 @@ class Asking:
         self.conditions: list[dict[str, str]] = []
         self._policy = policy
 
-    async def __call__(self, key: Key = KEY, after_s: float = 0.0) -> Outcome:
+    async def __call__(self, key: CacheKey = KEY, after_s: float = 0.0) -> Outcome:
         self.clock.now_s += after_s
         return await self.cache.answer(key, self._policy, self.ask)
 
@@ -246,10 +246,10 @@ def test_what_cloudfront_would_not_invalidate_is_refused(text: str) -> None:
 
 
 def test_fifty_tags_of_an_object_count() -> None:
-    assert len(tags(",".join(f"t{number}" for number in range(60)))) == 50
+    assert len(read_tags(",".join(f"t{number}" for number in range(60)))) == 50
 
 
-WHOLE = Answer(
+WHOLE = ViewerResponse(
     200,
     {"etag": '"1"', "content-length": "10", "last-modified": "Fri, 15 Jan 2027 08:00:00 GMT"},
     b"0123456789",
@@ -289,26 +289,28 @@ WHOLE = Answer(
 def test_ranges_and_conditions_are_answered_of_the_object(
     headers: dict[str, str], status: int, body: bytes, told: str | None
 ) -> None:
-    request = Request(method="GET", scheme="https", host=local_cloudfront.HOST, raw_path="/", headers=headers)
-    found = ranges.deliver(WHOLE, request)
+    request = ViewerRequest(
+        method="GET", scheme="https", host=local_cloudfront.HOST, raw_path="/", headers=headers
+    )
+    found = ranges.apply_conditions(WHOLE, request)
     assert (found.status, found.body, found.headers.get("content-range")) == (status, body, told)
 
 
 def test_a_304_says_nothing_of_content() -> None:
     told = {"content-type": "image/jpeg", "content-disposition": "inline", "vary": "Accept"}
-    request = Request(
+    request = ViewerRequest(
         method="GET",
         scheme="https",
         host=local_cloudfront.HOST,
         raw_path="/",
         headers={"if-none-match": '"1"'},
     )
-    found = ranges.deliver(replaced(WHOLE, headers=WHOLE.headers | told), request)
+    found = ranges.apply_conditions(replaced(WHOLE, headers=WHOLE.headers | told), request)
     assert set(found.headers) == {"etag", "last-modified", "vary"}
 
 
 def test_an_error_has_no_ranges() -> None:
-    request = Request(
+    request = ViewerRequest(
         method="GET", scheme="https", host=local_cloudfront.HOST, raw_path="/", headers={"range": "bytes=0-0"}
     )
-    assert ranges.deliver(replaced(WHOLE, status=404), request).status == 404
+    assert ranges.apply_conditions(replaced(WHOLE, status=404), request).status == 404

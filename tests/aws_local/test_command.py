@@ -22,20 +22,20 @@ from botocore.credentials import Credentials
 from click.testing import CliRunner
 
 from galerly_cdn.access import keys
-from galerly_cdn.access.policy import Grant
+from galerly_cdn.access.policy import Policy
 from galerly_cdn.access.signing import Signer
 from galerly_cdn.aws_local import cloudfront_stack, photograph_folder
-from galerly_cdn.aws_local.cloudfront.origin_access_control import Identity, Signed
+from galerly_cdn.aws_local.cloudfront.origin_access_control import Identity, SigningOrigin
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
-from galerly_cdn.aws_local.photograph_folder import Laptop
+from galerly_cdn.aws_local.photograph_folder import LocalDeployment
 from galerly_cdn.aws_local.s3 import versitygw
-from galerly_cdn.aws_local.s3.folder_bucket import Folder
+from galerly_cdn.aws_local.s3.folder_bucket import FolderBucket
 from galerly_cdn.cli import main
 from galerly_cdn.errors import SettingsError, StoreUnreachable
 from galerly_cdn.model import Format, replaced
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.renditions import FolderRenditions
-from galerly_cdn.store.interfaces import Stored
+from galerly_cdn.store.interfaces import StoredObject
 from tests.support import gated_stack, local_cloudfront, pictures, s3_servers
 from tests.support.render_jobs import target
 from tests.support.rendition_folders import file_of, made
@@ -43,7 +43,7 @@ from tests.support.rendition_folders import file_of, made
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from galerly_cdn.aws_local.photograph_folder import Running
+    from galerly_cdn.aws_local.photograph_folder import RunningDeployment
 
 pytestmark = pytest.mark.server("node")
 PATH = "/resize/150x150/g/a%20b.jpg"
@@ -61,14 +61,16 @@ def photographs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(params=["a folder", s3_servers.VERSITYGW])
-def asked(request: pytest.FixtureRequest, photographs: Path) -> Laptop:
+def asked(request: pytest.FixtureRequest, photographs: Path) -> LocalDeployment:
     """What is to be served, in both ways."""
     program = str(s3_servers.versitygw_program()) if request.param == "versitygw" else None
-    return Laptop(photographs=str(photographs), settings=Settings(), port=0, program=program)
+    return LocalDeployment(photographs=str(photographs), settings=Settings(), port=0, program=program)
 
 
 @contextlib.asynccontextmanager
-async def started(asked: Laptop, lines: list[str]) -> AsyncIterator[tuple[Running, httpx.AsyncClient]]:
+async def started(
+    asked: LocalDeployment, lines: list[str]
+) -> AsyncIterator[tuple[RunningDeployment, httpx.AsyncClient]]:
     """It, and somebody who asks it."""
     async with (
         photograph_folder.start(asked, lambda _done, _of: None, lines.append) as running,
@@ -86,7 +88,7 @@ def contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
 # --------------------------------------------------------------------------------------------- what is served
 
 
-async def test_the_first_address_works_and_its_lines_are_told(asked: Laptop) -> None:
+async def test_the_first_address_works_and_its_lines_are_told(asked: LocalDeployment) -> None:
     lines: list[str] = []
     async with started(asked, lines) as (running, viewer):
         assert running.first == f"{running.address}/resize/800x600/g/a%20b.jpg"
@@ -102,7 +104,7 @@ async def test_the_first_address_works_and_its_lines_are_told(asked: Laptop) -> 
     assert [one["key"] for one in told if "stages_ms" in one] == ["g/a b.jpg"]
 
 
-async def test_what_is_stored_is_answered_without_the_resizer(asked: Laptop) -> None:
+async def test_what_is_stored_is_answered_without_the_resizer(asked: LocalDeployment) -> None:
     """CloudFront takes it from S3, with what S3 knows of it."""
     lines: list[str] = []
     async with started(asked, lines) as (running, viewer):
@@ -120,7 +122,9 @@ async def test_what_is_stored_is_answered_without_the_resizer(asked: Laptop) -> 
     assert [json.loads(line)["sc-status"] for line in lines[before:]] == ["200"]
 
 
-async def test_a_replaced_photograph_is_the_new_one_after_the_command(asked: Laptop, tmp_path: Path) -> None:
+async def test_a_replaced_photograph_is_the_new_one_after_the_command(
+    asked: LocalDeployment, tmp_path: Path
+) -> None:
     (tmp_path / "a b.jpg").write_bytes(pictures.jpeg(200, 300))
     async with started(asked, []) as (running, viewer):
         old = await viewer.get(PATH)
@@ -136,24 +140,24 @@ async def test_a_replaced_photograph_is_the_new_one_after_the_command(asked: Lap
 
 
 async def test_a_private_gallery_is_for_those_who_sign_by_cloudfront_s_name_of_the_key(
-    asked: Laptop, tmp_path: Path
+    asked: LocalDeployment, tmp_path: Path
 ) -> None:
     (tmp_path / "keys").mkdir()
-    key_id, _, secret = keys.create(tmp_path / "keys", ecdsa=True)
+    key_id, _, secret = keys.create_key_pair(tmp_path / "keys", ecdsa=True)
     settings = Settings(private_prefixes=("/",), public_keys=str(tmp_path / "keys"))
     pem = secret.read_bytes()
     secret.unlink()
     async with started(replaced(asked, settings=settings), []) as (running, viewer):
         assert running.first == ""
         address = running.address.replace("http:", "https:") + PATH
-        grant = Grant(resource=address, expires_s=int(time.time()) + 600)
+        grant = Policy(resource=address, expires_s=int(time.time()) + 600)
         signed = Signer(running.keys[key_id], pem).url(address, grant)
         found = await viewer.get(signed.replace("https:", "http:"))
         assert (found.status_code, found.headers["cache-control"]) == (200, "private, max-age=3600")
         assert (await viewer.get(PATH)).status_code == 403
 
 
-async def test_nothing_is_told_where_the_settings_ask_for_silence(asked: Laptop) -> None:
+async def test_nothing_is_told_where_the_settings_ask_for_silence(asked: LocalDeployment) -> None:
     lines: list[str] = []
     silent = replaced(asked, settings=Settings(access_log=False))
     async with started(silent, lines) as (_, viewer):
@@ -161,7 +165,7 @@ async def test_nothing_is_told_where_the_settings_ask_for_silence(asked: Laptop)
     assert lines == []
 
 
-async def test_a_folder_without_photographs_is_served(asked: Laptop) -> None:
+async def test_a_folder_without_photographs_is_served(asked: LocalDeployment) -> None:
     shutil.rmtree(Path(asked.photographs, "g"))
     async with started(asked, []) as (running, viewer):
         assert running.first == ""
@@ -172,7 +176,7 @@ async def test_a_folder_without_photographs_is_served(asked: Laptop) -> None:
 async def test_what_is_uploaded_is_prewarmed(photographs: Path, tmp_path: Path) -> None:
     """The server tells of the upload, a queue of it a function, which makes all pictures."""
     (tmp_path / "new.jpg").write_bytes(pictures.jpeg(300, 200))
-    asked = Laptop(
+    asked = LocalDeployment(
         photographs=str(photographs),
         settings=Settings(),
         port=0,
@@ -193,7 +197,7 @@ async def test_what_is_uploaded_is_prewarmed(photographs: Path, tmp_path: Path) 
     assert told.count(".avif ") == len(Settings().size_rules)
 
 
-async def test_a_folder_is_not_prewarmed(asked: Laptop) -> None:
+async def test_a_folder_is_not_prewarmed(asked: LocalDeployment) -> None:
     with pytest.raises(SettingsError, match="versitygw"):
         async with photograph_folder.start(
             replaced(asked, program=None, prewarms=True), lambda _done, _of: None, print
@@ -206,7 +210,7 @@ async def test_photographs_are_copied_and_counted(photographs: Path) -> None:
     (photographs / "b.png").write_bytes(pictures.png(30, 20))
     seen: list[tuple[int, int]] = []
     before = contents(photographs)
-    asked = Laptop(
+    asked = LocalDeployment(
         photographs=str(photographs), settings=Settings(), port=0, program=str(s3_servers.versitygw_program())
     )
     async with photograph_folder.start(asked, lambda done, of: seen.append((done, of)), lambda _: None):
@@ -219,15 +223,15 @@ async def test_photographs_are_copied_and_counted(photographs: Path) -> None:
 
 
 @pytest.fixture
-async def shelved(photographs: Path) -> tuple[Folder, Signed]:
+async def shelved(photographs: Path) -> tuple[FolderBucket, SigningOrigin]:
     """A folder with one rendition, and whoever signs for it."""
     root = photographs.parent
     (root / "originals").symlink_to(photographs)
     shelf = FolderRenditions(root / "resized", 10**9, lambda _: None, lambda: 0.0)
     await shelf.put(made("g/a b.jpg", b"picture", WEBP))
     await shelf.close()
-    folder = Folder(root, Settings(), Credentials("id", "secret"))
-    return folder, Signed(folder, Identity("id", "secret"), "s3", "arn")
+    folder = FolderBucket(root, Settings(), Credentials("id", "secret"))
+    return folder, SigningOrigin(folder, Identity("id", "secret"), "s3", "arn")
 
 
 def request(key: str, method: str = "GET", **headers: str) -> OriginRequest:
@@ -235,7 +239,7 @@ def request(key: str, method: str = "GET", **headers: str) -> OriginRequest:
     return OriginRequest(method, "http", "s3.localhost", f"/bucket/{key}", "", named)
 
 
-async def test_an_object_is_answered_to_who_signs(shelved: tuple[Folder, Signed]) -> None:
+async def test_an_object_is_answered_to_who_signs(shelved: tuple[FolderBucket, SigningOrigin]) -> None:
     folder, signed = shelved
     key = "resized/150x150.webp/g/a%20b.jpg"
     found = await signed.answer(request(key))
@@ -252,21 +256,21 @@ async def test_an_object_is_answered_to_who_signs(shelved: tuple[Folder, Signed]
     "key",
     ["resized/150x150/g/a%20b.jpg", "resized/151x151/x", "originals/none", "incoming/x", "", "resized/"],
 )
-async def test_what_is_not_there_is_404(shelved: tuple[Folder, Signed], key: str) -> None:
+async def test_what_is_not_there_is_404(shelved: tuple[FolderBucket, SigningOrigin], key: str) -> None:
     _, signed = shelved
     found = await signed.answer(request(key))
     assert (found.status, b"NoSuchKey" in found.body) == (404, True)
 
 
 async def test_a_signature_by_another_key_for_another_request_or_of_another_body_is_refused(
-    shelved: tuple[Folder, Signed],
+    shelved: tuple[FolderBucket, SigningOrigin],
 ) -> None:
     folder, signed = shelved
     key = "resized/150x150.webp/g/a%20b.jpg"
     right = signed.signed(request(key))
     wrong = [
-        Signed(folder, Identity("id", "other"), "s3", "arn").signed(request(key)),
-        Signed(folder, Identity("id", "secret"), "lambda", "arn").signed(request(key)),
+        SigningOrigin(folder, Identity("id", "other"), "s3", "arn").signed(request(key)),
+        SigningOrigin(folder, Identity("id", "secret"), "lambda", "arn").signed(request(key)),
         replaced(right, raw_path=f"{right.raw_path}x"),
         replaced(right, headers={**right.headers, "x-amz-content-sha256": "0" * 64}),
         replaced(right, body=b"other"),
@@ -294,14 +298,14 @@ async def test_head_tells_version_and_age_of_what_the_shelf_has(tmp_path: Path) 
     assert await shelf.head("a", WEBP) is None
     await shelf.put(made("a", target=WEBP, version="v7"))
     os.utime(file_of(tmp_path, "a", WEBP), (5, 5))
-    assert await shelf.head("a", WEBP) == Stored("v7", 5.0)
+    assert await shelf.head("a", WEBP) == StoredObject("v7", 5.0)
     await shelf.close()
 
 
 # -------------------------------------------------------------------------------------------- what is missing
 
 
-async def test_what_is_missing_is_named(asked: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_missing_is_named(asked: LocalDeployment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(SettingsError, match=r"galerly-cdn\[aws\]"):
         async with photograph_folder.start(asked, lambda _done, _of: None, print):
@@ -309,7 +313,7 @@ async def test_what_is_missing_is_named(asked: Laptop, monkeypatch: pytest.Monke
 
 
 async def test_a_machine_without_node_is_told_what_is_needed(
-    asked: Laptop, monkeypatch: pytest.MonkeyPatch
+    asked: LocalDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(SettingsError, match="node or njs"):
@@ -317,7 +321,7 @@ async def test_a_machine_without_node_is_told_what_is_needed(
             pass
 
 
-async def test_a_server_that_ends_is_no_server(asked: Laptop) -> None:
+async def test_a_server_that_ends_is_no_server(asked: LocalDeployment) -> None:
     with pytest.raises(StoreUnreachable, match="versitygw ended with 1"):
         async with photograph_folder.start(
             replaced(asked, program="/bin/false"), lambda _done, _of: None, print
@@ -325,7 +329,7 @@ async def test_a_server_that_ends_is_no_server(asked: Laptop) -> None:
             pass
 
 
-async def test_copies_need_room(asked: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_copies_need_room(asked: LocalDeployment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(1000, 900, 100))
     with pytest.raises(SettingsError, match="TMPDIR"):
         async with photograph_folder.start(
@@ -340,7 +344,7 @@ def test_the_server_is_looked_for_where_it_is_installed(
     program = tmp_path / "versitygw"
     program.touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert versitygw.find() == str(program)
+    assert versitygw.find_program() == str(program)
     assert f"\nversion={versitygw.VERSION}\n" in Path("script/s3").read_text()
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galerly_cdn.access.policy import Grant
+from galerly_cdn.access.policy import Policy
 from galerly_cdn.aws_local.cloudfront import behaviors
 from galerly_cdn.aws_local.cloudfront.response_headers_policy import (
     CorsConfig,
@@ -18,7 +18,7 @@ from galerly_cdn.aws_local.cloudfront.response_headers_policy import (
     ResponseHeadersPolicyConfig,
 )
 from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
-from galerly_cdn.aws_local.http.viewer_exchange import Request
+from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest
 from galerly_cdn.errors import UnmodelledProperty
 from galerly_cdn.model import replaced
 from tests.support import local_cloudfront, private_galleries
@@ -52,7 +52,7 @@ async def viewer(bucket: s3_servers.Objects) -> AsyncIterator[local_cloudfront.V
         yield running
 
 
-def request(method: str = "GET", scheme: str = "https", target: str = PATH, **fields: Any) -> Request:  # noqa: ANN401 - fields of a value
+def request(method: str = "GET", scheme: str = "https", target: str = PATH, **fields: Any) -> ViewerRequest:  # noqa: ANN401 - fields of a value
     path, _, query = target.partition("?")
     told = {
         "method": method,
@@ -61,7 +61,7 @@ def request(method: str = "GET", scheme: str = "https", target: str = PATH, **fi
         "query": query,
         "host": local_cloudfront.HOST,
     }
-    return Request(**{**told, **fields})
+    return ViewerRequest(**{**told, **fields})
 
 
 # ------------------------------------------------------------------------------------------ 1: schemes
@@ -124,13 +124,13 @@ def test_a_redirect_leads_to_the_same_address_byte_for_byte(
     ],
 )
 def test_a_path_is_normalised_to_choose_a_behaviour(path: str, normal: str) -> None:
-    assert behaviors.normal(path) == normal
+    assert behaviors.normalized_path(path) == normal
 
 
 @given(st.text("/.%2eE~aé", max_size=20))
 def test_a_normal_path_is_normal_already(text: str) -> None:
-    path = behaviors.normal(f"/{text}")
-    assert behaviors.normal(path) == path
+    path = behaviors.normalized_path(f"/{text}")
+    assert behaviors.normalized_path(path) == path
     assert not {"", ".", ".."} & set(path.strip("/").split("/")[:-1])
 
 
@@ -173,7 +173,7 @@ def test_the_first_pattern_wins() -> None:
         (request("HEAD"), None),
     ],
 )
-def test_methods_that_are_not_allowed_and_bodies_are_403(asked: Request, status: int | None) -> None:
+def test_methods_that_are_not_allowed_and_bodies_are_403(asked: ViewerRequest, status: int | None) -> None:
     found = behaviors.refusal(PLAIN, asked, 443)
     assert (found and found.answer.status) == status
 
@@ -194,7 +194,7 @@ SOON_S = int(local_cloudfront.Clock().now_s) + 60
 
 
 def signed(signer: Signer, **given: Any) -> str:  # noqa: ANN401 - fields of a value
-    grant = Grant(resource=ADDRESS, **{"expires_s": SOON_S, **given})
+    grant = Policy(resource=ADDRESS, **{"expires_s": SOON_S, **given})
     return signer.url(ADDRESS, grant).removeprefix(f"https://{local_cloudfront.HOST}")
 
 
@@ -219,7 +219,7 @@ async def test_a_signed_address_is_answered_and_the_origin_sees_no_signature(
 async def test_cookies_let_a_viewer_in_as_well(bucket: s3_servers.Objects, tmp_path: Path) -> None:
     private = private_galleries.Private(tmp_path)
     resource = f"https://{local_cloudfront.HOST}/resize/*/clients/smith/*"
-    cookies = private.signer.cookies(Grant(resource=resource, expires_s=SOON_S))
+    cookies = private.signer.cookies(Policy(resource=resource, expires_s=SOON_S))
     told = "; ".join(f"{name}={value}" for name, value in cookies.items())
     async with local_cloudfront.cloud(bucket, private.text) as viewer:
         assert (await viewer.ask(SECRET, cookie=told)).status == 200

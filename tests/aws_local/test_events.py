@@ -20,13 +20,13 @@ from tests.support import deployed_stack, local_cloudfront, pictures
 
 if TYPE_CHECKING:
     from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
-    from galerly_cdn.aws_local.http.viewer_exchange import Answer
+    from galerly_cdn.aws_local.http.viewer_exchange import ViewerResponse
 
 KEY = "g/a b+é.jpg"
 PATH = "/resize/800x600/g/a%20b%2B%C3%A9.jpg"
 WEBP = {"accept": "image/webp,*/*"}
 RED, BLUE = (pictures.saved(Image.new("RGB", (300, 200), color), "JPEG") for color in ("red", "blue"))
-PAGES = {f"resized/{one.rendition_key(KEY)}" for one in jobs.pages(Settings())}
+PAGES = {f"resized/{one.rendition_key(KEY)}" for one in jobs.page_targets(Settings())}
 
 pytestmark = [pytest.mark.server("versitygw", "node")]
 
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def told(answer: Answer) -> tuple[int, str, str]:
+def told(answer: ViewerResponse) -> tuple[int, str, str]:
     """Status, `Miss` or `Hit`, and which picture it is."""
     return answer.status, answer.headers["x-cache"].split()[0], color(answer.body)
 
@@ -216,5 +216,5 @@ async def test_only_what_the_parameters_switch_on_is_there(given: dict[str, str]
 
 async def test_a_server_that_keeps_no_versions_is_refused_before_anything_happens() -> None:
     with pytest.raises(SettingsError, match="does not keep versions"):
-        async with chain.start(local_cloudfront.deployed(), chain.Code(str(Path.cwd()))):
+        async with chain.start(local_cloudfront.deployed(), chain.FunctionCode(str(Path.cwd()))):
             pass

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from galerly_cdn.aws_local.http.viewer_exchange import Answer
+    from galerly_cdn.aws_local.http.viewer_exchange import ViewerResponse
     from tests.support import s3_servers
     from tests.support.gated_stack import Whole
 
@@ -49,12 +49,12 @@ async def whole(bucket: s3_servers.Objects) -> AsyncIterator[Whole]:
         yield running
 
 
-def result(answer: Answer) -> str:
+def result(answer: ViewerResponse) -> str:
     """Miss, Hit, Error: in CloudFront's word."""
     return answer.headers["x-cache"].split()[0]
 
 
-def code(answer: Answer) -> str:
+def code(answer: ViewerResponse) -> str:
     """Of an error that is ours; of others what they are."""
     try:
         return str(json.loads(answer.body)["error"]["code"])

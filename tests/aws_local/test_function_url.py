@@ -104,8 +104,8 @@ async def test_a_signed_request_is_an_event_and_its_result_the_answer() -> None:
     assert found.headers["content-length"] == "2"
     (event,) = function.events
     assert (event["version"], event["rawPath"], event["rawQueryString"]) == ("2.0", PATH, "a=1")
-    assert function_url.read(event).raw_path == PATH.encode()
-    assert function_url.read(event).is_private
+    assert function_url.read_event(event).raw_path == PATH.encode()
+    assert function_url.read_event(event).is_private
     assert not event["isBase64Encoded"]
 
 

@@ -13,12 +13,12 @@ from botocore.exceptions import ClientError
 
 from galerly_cdn.aws.deploy import invalidation
 from galerly_cdn.aws.functions.resizer import CACHE_TAG
-from galerly_cdn.aws_local.cloudfront.invalidation_api import Control
+from galerly_cdn.aws_local.cloudfront.invalidation_api import InvalidationApi
 from galerly_cdn.aws_local.http import api_server
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
 from galerly_cdn.errors import NotInvalidated
 from galerly_cdn.http.urls import cache_tag
-from galerly_cdn.jobs import targets
+from galerly_cdn.jobs import all_targets
 from galerly_cdn.settings.table import Settings
 from tests.support import local_cloudfront
 from tests.support.s3_servers import CREDENTIALS
@@ -58,7 +58,9 @@ class Asking:
         self.viewer = viewer
         self._patch = patch
         plan = viewer.cloud.plan
-        self.control = Control(viewer.cloud.cache, plan.distribution, local_cloudfront.IDENTITY, viewer.clock)
+        self.control = InvalidationApi(
+            viewer.cloud.cache, plan.distribution, local_cloudfront.IDENTITY, viewer.clock
+        )
 
     async def results(self) -> list[str]:
         """`Hit` or `Miss` of each picture."""
@@ -80,7 +82,7 @@ class Asking:
 
     @asynccontextmanager
     async def _listening(self, may: May) -> AsyncIterator[None]:
-        async with api_server.listening(self.control.door(may)) as address:
+        async with api_server.listen(self.control.door(may)) as address:
             self._patch.setenv("AWS_ENDPOINT_URL_CLOUDFRONT", address)
             self._patch.setattr(boto3, "DEFAULT_SESSION", None)  # it would remember credentials
             yield
@@ -128,7 +130,7 @@ async def test_an_invalidation_can_be_asked_after(asking: Asking) -> None:
 
 async def test_the_paths_that_our_own_side_knows_are_those_of_the_cache(asking: Asking) -> None:
     """Where tags are refused it sends these: each must be the key of something that was cached."""
-    paths = list(invalidation._paths(KEYS[:1], targets(Settings())))
+    paths = list(invalidation._paths(KEYS[:1], all_targets(Settings())))
     await asking.create(*paths)
     assert await asking.results() == ["Miss", "Hit"]
 

@@ -9,10 +9,10 @@ from urllib.parse import quote
 import pytest
 
 from galerly_cdn.aws.deploy import template
-from galerly_cdn.aws_local.cloudfront.origin_access_control import Identity, Signed
+from galerly_cdn.aws_local.cloudfront.origin_access_control import Identity, SigningOrigin
 from galerly_cdn.aws_local.cloudfront.origins import Origins
-from galerly_cdn.aws_local.faults import Fault, Faulty
-from galerly_cdn.aws_local.http.http_client import Wire
+from galerly_cdn.aws_local.faults import Fault, FaultInjector
+from galerly_cdn.aws_local.http.http_client import HttpClient
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
 from galerly_cdn.model import replaced
 from galerly_cdn.settings.table import Settings
@@ -21,7 +21,7 @@ from tests.support import local_cloudfront
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Asked
+    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
     from tests.support import s3_servers
 
 pytestmark = pytest.mark.server("node")
@@ -100,7 +100,7 @@ async def test_the_primary_is_asked_first_and_the_secondarys_word_is_final(
     assert hosts <= {origin.domain for origin in DISTRIBUTION.origins.values()}
 
 
-def only_resizer(door: Asked, **fields: object) -> Origins:
+def only_resizer(door: Responder, **fields: object) -> Origins:
     """The resizer alone, asked in another way than the template says."""
     resizer = replaced(DISTRIBUTION.origins["resizer"], **fields)
     return Origins(replaced(DISTRIBUTION, origins={"resizer": resizer}), {"resizer": door})
@@ -171,8 +171,8 @@ async def test_a_wrong_signature_or_none_is_refused_by_the_server(
 ) -> None:
     versitygw_bucket.put(STORED, b"stored")
     place = versitygw_bucket.server.endpoint
-    wire = Wire(place, connect_s=5)
-    door = Signed(wire, identity, "s3", DISTRIBUTION.arn) if identity else wire
+    wire = HttpClient(place, connect_s=5)
+    door = SigningOrigin(wire, identity, "s3", DISTRIBUTION.arn) if identity else wire
     host = place.removeprefix("http://")
     asked = OriginRequest("GET", "http", host, f"/{versitygw_bucket.name}/{STORED}", "", {})
     assert (await door.answer(asked)).status == 403
@@ -289,7 +289,7 @@ async def test_a_fault_is_answered_as_cloudfront_does_and_kept_no_longer_than_it
     origin: str, fault: Fault, status: int, again_s: float | None, viewer: local_cloudfront.Viewer
 ) -> None:
     door = viewer.cloud.faults[origin]
-    assert isinstance(door, Faulty)
+    assert isinstance(door, FaultInjector)
     door.fault = fault
     assert (await viewer.ask(PATH)).status == status
     door.fault = None
@@ -304,7 +304,7 @@ async def test_a_fault_is_answered_as_cloudfront_does_and_kept_no_longer_than_it
 
 async def test_a_server_that_is_not_there_is_no_answer() -> None:
     with pytest.raises(ConnectionError):
-        await Wire("http://127.0.0.1:9", connect_s=5).answer(ASKED)
+        await HttpClient("http://127.0.0.1:9", connect_s=5).answer(ASKED)
 
 
 @pytest.mark.parametrize(
@@ -320,12 +320,12 @@ async def test_a_server_that_hangs_up_or_speaks_no_http_is_no_answer(said: bytes
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(ConnectionError):
-            await Wire(f"http://127.0.0.1:{port}", connect_s=5).answer(ASKED)
+            await HttpClient(f"http://127.0.0.1:{port}", connect_s=5).answer(ASKED)
 
 
 async def test_a_server_that_takes_too_long_to_connect_to_is_not_reached() -> None:
     with pytest.raises(ConnectionError, match="no connection in time"):
-        await Wire("http://127.0.0.1:9", connect_s=0).answer(ASKED)
+        await HttpClient("http://127.0.0.1:9", connect_s=0).answer(ASKED)
 
 
 async def test_a_replaced_picture_is_new_after_its_tag_is_invalidated(

@@ -12,7 +12,7 @@ from galerly_cdn.aws.functions import s3_events
 from galerly_cdn.aws_local.functions import event_rules
 from galerly_cdn.aws_local.functions import queues as queue
 from galerly_cdn.aws_local.functions.event_rules import Deliveries, Poller
-from galerly_cdn.aws_local.functions.queues import Described, Queue, QueueResource, RedrivePolicy
+from galerly_cdn.aws_local.functions.queues import Queue, QueueDescription, QueueResource, RedrivePolicy
 from galerly_cdn.aws_local.functions.runtime import Crashed, FunctionFailed, Throttled, TimedOut
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
 from galerly_cdn.aws_local.iam.policies import PolicyDocument
@@ -172,9 +172,9 @@ def test_a_message_is_what_the_functions_read() -> None:
     flow.publish(change(DELETED))
     (own,) = [one for one in flow.queues.values() if one.messages]
     own.messages[0].received = 2
-    event = queue.event(own.messages[0], own.arn)
-    assert [*s3_events.changes(event, "originals/")] == [
-        s3_events.Change(key="g/a b+é.jpg", is_put=False, is_again=True)
+    event = queue.sqs_event(own.messages[0], own.arn)
+    assert [*s3_events.object_changes(event, "originals/")] == [
+        s3_events.ObjectChange(key="g/a b+é.jpg", is_put=False, is_again=True)
     ]
 
 
@@ -227,7 +227,11 @@ def made(
     redrive = RedrivePolicy("dead", most)
     told = QueueResource(delay_seconds=delay, visibility_timeout_s=hidden, redrive_policy=redrive)
     both = queue.start(
-        {"own": Described("own", told, NOBODY), "dead": Described("dead", QueueResource(), NOBODY)}, clock
+        {
+            "own": QueueDescription("own", told, NOBODY),
+            "dead": QueueDescription("dead", QueueResource(), NOBODY),
+        },
+        clock,
     )
     return both["own"], both["dead"]
 
@@ -316,7 +320,7 @@ async def test_no_more_events_at_once_than_the_template_says() -> None:
 async def test_by_real_time_a_message_is_brought_when_it_is_due() -> None:
     clock, function = asyncio.get_running_loop().time, Function()
     told = QueueResource(delay_seconds=1)
-    own = Queue(Described("own", told, NOBODY), clock)
+    own = Queue(QueueDescription("own", told, NOBODY), clock)
     flow = Deliveries({}, {"own": own}, (Poller(own, function, 1, clock),), frozenset())
     running = asyncio.create_task(flow.run())
     sent_s = clock()

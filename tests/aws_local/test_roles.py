@@ -10,12 +10,12 @@ import pytest
 from galerly_cdn import jobs
 from galerly_cdn.aws_local.cloudformation import yaml_template
 from galerly_cdn.aws_local.http import api_server
-from galerly_cdn.aws_local.http.http_client import Wire
+from galerly_cdn.aws_local.http.http_client import HttpClient
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
 from galerly_cdn.aws_local.iam.policies import IdentityStatement
 from galerly_cdn.aws_local.iam.roles import Role
 from galerly_cdn.aws_local.s3 import role_check
-from galerly_cdn.aws_local.s3.role_check import Guard
+from galerly_cdn.aws_local.s3.role_check import RoleCheck
 from galerly_cdn.errors import SettingsError, UnmodelledProperty
 from galerly_cdn.settings.table import Settings
 from tests.support import deployed_stack, local_cloudfront, pictures, s3_servers
@@ -29,7 +29,7 @@ KEY = "g/a.jpg"
 PATH = f"/resize/150x150/{KEY}"
 RED, BLUE = (pictures.jpeg(60, 40, quality=quality) for quality in (50, 90))
 TRUST = "ResizerRole/Properties/AssumeRolePolicyDocument"
-PAGES = {f"resized/{one.rendition_key(KEY)}" for one in jobs.pages(Settings())}
+PAGES = {f"resized/{one.rendition_key(KEY)}" for one in jobs.page_targets(Settings())}
 
 # What each function is for, each promise by name.
 
@@ -267,7 +267,7 @@ async def test_a_request_passes_if_the_role_may_do_it(
     server = Server()
     (own,) = plan.buckets.values()
     asked = request(method, target)
-    answer = await Guard(own, plan.functions[function].role, server).answer(asked)
+    answer = await RoleCheck(own, plan.functions[function].role, server).answer(asked)
     assert answer.status == status
     assert server.asked == ([asked] if status == 200 else [])
     if status == 501:
@@ -279,7 +279,7 @@ async def test_a_request_passes_if_the_role_may_do_it(
 async def test_a_copy_is_not_taken_for_a_put() -> None:
     """It reads as well, and would be let through by the right to write."""
     asked = request("PUT", RENDITION, x_amz_copy_source=ORIGINAL)
-    assert role_check.action(asked, "resized/150x150/a") is None
+    assert role_check.s3_action(asked, "resized/150x150/a") is None
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -290,7 +290,9 @@ async def test_what_is_missing_is_404_only_to_who_may_list(
     text = without("ResizerRole", 0, *place) if place else local_cloudfront.PLAIN
     plan = local_cloudfront.planned(text)
     (own,) = plan.buckets.values()
-    answer = await Guard(own, plan.functions["Resizer"].role, Server(404)).answer(request(method, ORIGINAL))
+    answer = await RoleCheck(own, plan.functions["Resizer"].role, Server(404)).answer(
+        request(method, ORIGINAL)
+    )
     assert answer.status == status
 
 
@@ -301,7 +303,7 @@ async def test_what_the_bucket_denies_no_role_allows() -> None:
     )
     plan = local_cloudfront.planned(text)
     (own,) = plan.buckets.values()
-    answer = await Guard(own, plan.functions["Resizer"].role, Server()).answer(request("GET", ORIGINAL))
+    answer = await RoleCheck(own, plan.functions["Resizer"].role, Server()).answer(request("GET", ORIGINAL))
     assert (answer.status, b"AccessDenied" in answer.body) == (403, True)
 
 
@@ -318,8 +320,8 @@ async def test_what_passes_is_what_was_signed_byte_for_byte(
     plan = local_cloudfront.planned(BucketName=versitygw_bucket.name)
     anything = IdentityStatement(effect="Allow", action="s3:*", resource="*")
     (own,) = plan.buckets.values()
-    through = Guard(own, Role((anything,)), Wire(versitygw_bucket.server.endpoint, 5.0))
-    async with api_server.listening(through) as address:
+    through = RoleCheck(own, Role((anything,)), HttpClient(versitygw_bucket.server.endpoint, 5.0))
+    async with api_server.listen(through) as address:
         client = s3_servers.client(address)
         named = {"Bucket": versitygw_bucket.name, "Key": f"originals/{key}"}
         await asyncio.to_thread(client.put_object, **named, Body=body)

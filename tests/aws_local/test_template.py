@@ -44,7 +44,7 @@ def test_our_template_is_modelled_with_whatever_parameters(given: dict[str, str]
 
 @pytest.mark.parametrize("prefixes", [("clients", "studio/2026"), ("/",)])
 def test_our_template_is_modelled_with_private_galleries(prefixes: tuple[str, ...], tmp_path: Path) -> None:
-    keyring.create(tmp_path, ecdsa=True)[2].unlink()
+    keyring.create_key_pair(tmp_path, ecdsa=True)[2].unlink()
     settings = Settings(private_prefixes=prefixes, public_keys=str(tmp_path))
     local_cloudfront.planned(written.render(settings))
 
@@ -141,7 +141,7 @@ def test_what_is_not_modelled_stops_the_start_and_is_named(path: str, value: obj
 def full(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Our template with all it can have."""
     folder = tmp_path_factory.mktemp("keys")
-    keyring.create(folder, ecdsa=True)[2].unlink()
+    keyring.create_key_pair(folder, ecdsa=True)[2].unlink()
     settings = Settings(private_prefixes=("clients",), public_keys=str(folder))
     return yaml_template.read(written.render(settings))
 
@@ -330,4 +330,4 @@ def test_a_policy_is_evaluated_as_aws_does(statements: list[dict[str, Any]], *, 
 
 def test_without_an_engine_nothing_starts() -> None:
     with pytest.raises(SettingsError, match="viewer function"):
-        javascript_engines.find({}, ("no-such-program",))
+        javascript_engines.find_engine({}, ("no-such-program",))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from galerly_cdn.aws_local import viewer_server
-from galerly_cdn.aws_local.http.viewer_exchange import Answer
+from galerly_cdn.aws_local.http.viewer_exchange import ViewerResponse
 from tests.support import local_cloudfront, tls_certificates
 
 if TYPE_CHECKING:
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from galerly_cdn.aws_local.cloudfront.edge import Edge
-    from galerly_cdn.aws_local.http.viewer_exchange import Request
+    from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest
     from tests.support import s3_servers
 
 
 class Echo:
     """In the edge's place: remembers what it was asked."""
 
-    def __init__(self, answer: Answer) -> None:
-        self.asked: list[Request] = []
+    def __init__(self, answer: ViewerResponse) -> None:
+        self.asked: list[ViewerRequest] = []
         self._answer = answer
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: ViewerRequest) -> ViewerResponse:
         self.asked.append(request)
         return self._answer
 
 
-WHOLE = Answer(200, {"x-a": "1"}, b"body")
+WHOLE = ViewerResponse(200, {"x-a": "1"}, b"body")
 
 
 @asynccontextmanager
 async def listening(
-    answer: Answer = WHOLE,
+    answer: ViewerResponse = WHOLE,
     **given: Any,  # noqa: ANN401 - keywords handed on
 ) -> AsyncIterator[tuple[Echo, int]]:
     echo = Echo(answer)
     options = {"scheme": "http", **given}
-    async with viewer_server.listening(cast("Edge", echo), "127.0.0.1", 0, **options) as port:
+    async with viewer_server.listen(cast("Edge", echo), "127.0.0.1", 0, **options) as port:
         yield echo, port
 
 
@@ -102,7 +102,7 @@ async def test_an_answer_has_the_length_of_its_body_and_a_head_that_of_the_objec
     method: str, status: int, length: bytes | None
 ) -> None:
     headers = {} if status == 304 else {"content-length": "9"}
-    answer = Answer(status, headers, b"body" if method == "GET" and status == 200 else b"")
+    answer = ViewerResponse(status, headers, b"body" if method == "GET" and status == 200 else b"")
     async with listening(answer) as (_, port):
         told = await talk(port, get("/", method=method))
     head, _, body = told.partition(b"\r\n\r\n")
@@ -114,7 +114,7 @@ async def test_an_answer_has_the_length_of_its_body_and_a_head_that_of_the_objec
 
 @pytest.mark.parametrize("header", ["Content-Length: 3", "Transfer-Encoding: chunked"])
 async def test_a_body_is_told_and_not_read(header: str) -> None:
-    async with listening(Answer(403, {}, b"")) as (echo, port):
+    async with listening(ViewerResponse(403, {}, b"")) as (echo, port):
         told = await talk(port, get("/", header, method="POST") + b"abc")
     assert told.startswith(b"HTTP/1.1 403 ")
     assert echo.asked[0].has_body
@@ -155,8 +155,8 @@ async def test_http_is_led_to_https_and_a_picture_comes(moto: s3_servers.S3Serve
     async with local_cloudfront.cloud(bucket) as viewer:
         edge = viewer.cloud.edge
         async with (
-            viewer_server.listening(edge, "127.0.0.1", 0, scheme="http") as plain,
-            viewer_server.listening(edge, "127.0.0.1", 0, scheme="https") as secure,
+            viewer_server.listen(edge, "127.0.0.1", 0, scheme="http") as plain,
+            viewer_server.listen(edge, "127.0.0.1", 0, scheme="https") as secure,
         ):
             edge.https_port = secure
             sent = get("/resize/thumbnail/g/a.jpg")

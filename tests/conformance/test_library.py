@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from galerly_cdn.archivist import Archivist
+    from galerly_cdn.archivist import Library
     from galerly_cdn.errors import GalerlyError
     from galerly_cdn.library import Accepted
 
@@ -47,13 +47,13 @@ def cdn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
 
 
 @pytest.fixture(params=["archive", "client"])
-async def keeper(request: pytest.FixtureRequest, cdn: tuple[Path, str]) -> AsyncIterator[Archivist]:
+async def keeper(request: pytest.FixtureRequest, cdn: tuple[Path, str]) -> AsyncIterator[Library]:
     folder, address = cdn
     if request.param == "client":
         async with Client(address) as client:
             yield client
     else:
-        async with app.archive(Settings(store=str(folder), workers=1)) as archive:
+        async with app.open_library(Settings(store=str(folder), workers=1)) as archive:
             yield archive
 
 
@@ -70,13 +70,13 @@ async def chunks(content: bytes) -> AsyncIterator[bytes]:
 
 
 async def upload(
-    keeper: Archivist, key: str, content: bytes = PHOTOGRAPH, *, replaces: bool = False
+    keeper: Library, key: str, content: bytes = PHOTOGRAPH, *, replaces: bool = False
 ) -> Accepted:
     md5 = hashlib.md5(content).digest()
     return await keeper.upload(key, chunks(content), replaces=replaces, digests={"md5": md5})
 
 
-async def test_an_upload_is_created_unchanged_refused_or_replaced(keeper: Archivist, gallery: str) -> None:
+async def test_an_upload_is_created_unchanged_refused_or_replaced(keeper: Library, gallery: str) -> None:
     key = f"{gallery}/a.jpg"
     created = await upload(keeper, key)
     assert (created.key, created.outcome, created.length_bytes) == (key, "created", len(PHOTOGRAPH))
@@ -102,7 +102,7 @@ async def test_an_upload_is_created_unchanged_refused_or_replaced(keeper: Archiv
     ids=["empty", "text", "truncated", "long"],
 )
 async def test_what_is_refused_leaves_nothing(
-    keeper: Archivist, gallery: str, content: bytes, error: type[GalerlyError]
+    keeper: Library, gallery: str, content: bytes, error: type[GalerlyError]
 ) -> None:
     with pytest.raises(error):
         await upload(keeper, f"{gallery}/a.jpg", content)
@@ -110,7 +110,7 @@ async def test_what_is_refused_leaves_nothing(
 
 
 @pytest.mark.parametrize("name", ["md5", "sha1", "sha256", "sha512"])
-async def test_a_bit_that_turns_on_the_way_is_noticed(keeper: Archivist, gallery: str, name: str) -> None:
+async def test_a_bit_that_turns_on_the_way_is_noticed(keeper: Library, gallery: str, name: str) -> None:
     key = f"{gallery}/a.jpg"
     turned = bytearray(PHOTOGRAPH)
     turned[-10] ^= 1
@@ -121,7 +121,7 @@ async def test_a_bit_that_turns_on_the_way_is_noticed(keeper: Archivist, gallery
     assert (await keeper.upload(key, chunks(PHOTOGRAPH), digests=digests)).outcome == "created"
 
 
-async def test_any_key_comes_back_as_it_went_in(keeper: Archivist, gallery: str) -> None:
+async def test_any_key_comes_back_as_it_went_in(keeper: Library, gallery: str) -> None:
     keys = sorted((f"{gallery}/{name}" for name in STRANGE), key=str.encode)
     for key in keys:
         await upload(keeper, key)
@@ -133,7 +133,7 @@ async def test_any_key_comes_back_as_it_went_in(keeper: Archivist, gallery: str)
 
 
 @pytest.mark.parametrize("key", ["", "/", "a//b", "../a", "a/.", "a\\b", "a\n", "a\udcff", "x" * 901])
-async def test_what_is_no_key_is_refused_everywhere(keeper: Archivist, key: str) -> None:
+async def test_what_is_no_key_is_refused_everywhere(keeper: Library, key: str) -> None:
     for ask in (keeper.delete, keeper.inspect, keeper.purge):
         with pytest.raises(MalformedKey):
             await ask(key)
@@ -143,13 +143,13 @@ async def test_what_is_no_key_is_refused_everywhere(keeper: Archivist, key: str)
         _ = [one async for one in keeper.warm(key)]
 
 
-async def test_a_key_that_cannot_be_held_exactly_is_refused(keeper: Archivist, gallery: str) -> None:
+async def test_a_key_that_cannot_be_held_exactly_is_refused(keeper: Library, gallery: str) -> None:
     await upload(keeper, f"{gallery}/a")
     with pytest.raises(KeyNotHeld):
         await upload(keeper, f"{gallery}/a/b")
 
 
-async def test_a_listing_comes_in_pages(keeper: Archivist, gallery: str) -> None:
+async def test_a_listing_comes_in_pages(keeper: Library, gallery: str) -> None:
     keys = [f"{gallery}/{number}.jpg" for number in range(5)]
     for key in keys:
         await upload(keeper, key)
@@ -162,7 +162,7 @@ async def test_a_listing_comes_in_pages(keeper: Archivist, gallery: str) -> None
 
 
 async def test_what_is_warm_is_told_and_kept_and_goes_with_its_original(
-    keeper: Archivist, gallery: str
+    keeper: Library, gallery: str
 ) -> None:
     key = f"{gallery}/a.jpg"
     await upload(keeper, key)
@@ -181,7 +181,7 @@ async def test_what_is_warm_is_told_and_kept_and_goes_with_its_original(
     assert (deleted.existed, len(deleted.removed)) == (True, len(made))
 
 
-async def test_what_is_not_there_is_told(keeper: Archivist, gallery: str) -> None:
+async def test_what_is_not_there_is_told(keeper: Library, gallery: str) -> None:
     key = f"{gallery}/none.jpg"
     with pytest.raises(NoSuchOriginal):
         await keeper.inspect(key)

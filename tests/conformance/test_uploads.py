@@ -15,7 +15,7 @@ import pytest
 
 from galerly_cdn.errors import KeyNotHeld, NoSuchOriginal, OriginalExists, StoreRefused
 from galerly_cdn.http.urls import checked_key
-from galerly_cdn.store.folder.uploads import FolderDeposit
+from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from tests.support.s3_servers import SERVERS, VERSITYGW
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class World(Protocol):
 class FolderWorld:
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.store: WritableOriginals = FolderDeposit(root, checked_key, now=lambda: 0.0)
-        self.other: WritableOriginals = FolderDeposit(root, checked_key, now=lambda: 0.0)
+        self.store: WritableOriginals = WritableFolderOriginals(root, checked_key, now=lambda: 0.0)
+        self.other: WritableOriginals = WritableFolderOriginals(root, checked_key, now=lambda: 0.0)
 
     def unaccepted(self) -> list[str]:
         return [path.name for path in (self.root / ".galerly").iterdir()]

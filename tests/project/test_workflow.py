@@ -75,7 +75,7 @@ def test_no_role_reads_an_original() -> None:
 
 
 def test_cloudformation_may_make_every_kind_of_thing_that_the_template_has(tmp_path: Path) -> None:
-    _, _, secret = keys.create(tmp_path, ecdsa=True)
+    _, _, secret = keys.create_key_pair(tmp_path, ecdsa=True)
     secret.unlink()
     settings = Settings(private_prefixes=("clients",), public_keys=str(tmp_path))
     resources = cloudformation.read(template.render(settings, with_lambda_edge=True))["Resources"]

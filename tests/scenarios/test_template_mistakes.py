@@ -9,7 +9,7 @@ import pytest
 
 from galerly_cdn.aws_local.faults import Fault
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
-from galerly_cdn.aws_local.http.viewer_exchange import Request
+from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest
 from tests.support import local_cloudfront, pictures
 from tests.support.aws_shape import HOST, OnAws
 from tests.support.local_cloudfront import put
@@ -31,7 +31,7 @@ _BY_NAME = {one["name"]: one for one in SCENARIOS}
 
 
 def leads_to_https(shape: OnAws) -> None:
-    asked = Request(method="GET", scheme="http", host=HOST, raw_path="/resize/tiny/g/a.jpg")
+    asked = ViewerRequest(method="GET", scheme="http", host=HOST, raw_path="/resize/tiny/g/a.jpg")
     answer = shape.call(shape.chain.cloud.edge.answer, asked)
     assert (answer.status, answer.headers.get("location")) == (301, f"https://{HOST}/resize/tiny/g/a.jpg")
 

@@ -27,7 +27,7 @@ from tests.support.shapes import Answer, OverS3, ask
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from galerly_cdn.aws_local.stack import Chain
+    from galerly_cdn.aws_local.stack import RunningStack
     from tests.support.s3_servers import Objects
 
 HOST = "cdn.test"
@@ -64,14 +64,16 @@ class OnAws:
                 BucketName=self.bucket.name,
                 **self.parameters,
             )
-            self.chain: Chain = starting.enter_context(
+            self.chain: RunningStack = starting.enter_context(
                 portal.wrap_async_context_manager(
-                    stack.start(deployment, stack.Code(str(lambda_functions.SOURCES)), clock=self.now_s)
+                    stack.start(
+                        deployment, stack.FunctionCode(str(lambda_functions.SOURCES)), clock=self.now_s
+                    )
                 )
             )
             self.port: int = starting.enter_context(
                 portal.wrap_async_context_manager(
-                    viewer_server.listening(self.chain.cloud.edge, "127.0.0.1", 0, scheme="https")
+                    viewer_server.listen(self.chain.cloud.edge, "127.0.0.1", 0, scheme="https")
                 )
             )
             self._stack = starting.pop_all()
@@ -79,7 +81,7 @@ class OnAws:
     def _template(self) -> str:
         """As an operator gets it."""
         told = {f"GALERLY_{name.upper()}": str(value) for name, value in self.settings.items()}
-        return template.render(load.load(environment=told).settings)
+        return template.render(load.load_settings(environment=told).settings)
 
     @cached_property
     def operator(self) -> OverS3:

@@ -6,7 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.aws.deploy import http_viewer
-from galerly_cdn.aws.deploy.http_viewer import Seen
+from galerly_cdn.aws.deploy.http_viewer import ViewerResponse
 from tests.support.fake_aws import ANY, Amazon
 
 if TYPE_CHECKING:
@@ -146,20 +146,20 @@ def is_tried(amazon: Amazon, monkeypatch: pytest.MonkeyPatch) -> None:
 class Cdn:
     """What viewers get of a CDN that is well; `instead` is what some beginnings of addresses get."""
 
-    def __init__(self, **instead: Seen) -> None:
+    def __init__(self, **instead: ViewerResponse) -> None:
         self._instead = instead
         self._seen: set[str] = set()
 
-    def __call__(self, address: str) -> Seen:
+    def __call__(self, address: str) -> ViewerResponse:
         for word, seen in self._instead.items():
             if word in address:
                 return seen
         if address.startswith("http://"):
-            return Seen(301, {"location": address.replace("http://", "https://", 1)})
+            return ViewerResponse(301, {"location": address.replace("http://", "https://", 1)})
         if "801x600" in address or "cloudfront.net/" not in address:
-            return Seen(403, {"x-cache": "Error from cloudfront"})
+            return ViewerResponse(403, {"x-cache": "Error from cloudfront"})
         if "absent" in address:
-            return Seen(404, {"x-cache": "Error from cloudfront"})
+            return ViewerResponse(404, {"x-cache": "Error from cloudfront"})
         cache = "Hit" if address in self._seen else "Miss"
         self._seen.add(address)
-        return Seen(200, {"x-cache": f"{cache} from cloudfront"})
+        return ViewerResponse(200, {"x-cache": f"{cache} from cloudfront"})

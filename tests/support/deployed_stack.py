@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.aws_local import stack as chain
 from galerly_cdn.aws_local.http import api_server
-from galerly_cdn.aws_local.http.viewer_exchange import Request
+from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest
 from galerly_cdn.aws_local.s3.notifications import Notifications
 from tests.support import local_cloudfront, s3_servers
 from tests.support.lambda_functions import SOURCES
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
-    from galerly_cdn.aws_local.http.viewer_exchange import Answer
+    from galerly_cdn.aws_local.http.viewer_exchange import ViewerResponse
     from galerly_cdn.aws_local.s3.notifications import Message
-    from galerly_cdn.aws_local.stack import Chain
+    from galerly_cdn.aws_local.stack import RunningStack
     from tests.support.s3_servers import Objects
 
 
@@ -29,15 +29,17 @@ if TYPE_CHECKING:
 class Stack:
     """What runs, and its bucket as any other client sees it."""
 
-    chain: Chain
+    chain: RunningStack
     bucket: Objects
     clock: local_cloudfront.Clock
     heard: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
 
-    async def ask(self, path: str, **headers: str) -> Answer:
+    async def ask(self, path: str, **headers: str) -> ViewerResponse:
         """A viewer's GET."""
         return await self.chain.cloud.edge.answer(
-            Request(method="GET", scheme="https", host=local_cloudfront.HOST, raw_path=path, headers=headers)
+            ViewerRequest(
+                method="GET", scheme="https", host=local_cloudfront.HOST, raw_path=path, headers=headers
+            )
         )
 
     async def put(self, key: str, content: bytes) -> None:
@@ -83,13 +85,13 @@ async def stack(folder: Path, text: str = local_cloudfront.PLAIN, **given: str) 
     notifications, clock = Notifications(), local_cloudfront.Clock()
     with ExitStack() as servers:
         servers.enter_context(s3_servers.credentials())
-        async with api_server.listening(notifications) as webhook:
+        async with api_server.listen(notifications) as webhook:
             server = await asyncio.to_thread(
                 servers.enter_context, s3_servers.versitygw(folder, webhook=webhook)
             )
             bucket = await asyncio.to_thread(server.bucket)
             deployment = local_cloudfront.deployed(text, server.endpoint, BucketName=bucket.name, **given)
-            code = chain.Code(str(SOURCES))
+            code = chain.FunctionCode(str(SOURCES))
             async with chain.start(deployment, code, notifications=notifications, clock=clock) as running:
                 made = Stack(running, bucket, clock)
                 publish = notifications.publish

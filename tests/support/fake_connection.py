@@ -11,8 +11,8 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from galerly_cdn.server import serve
-from galerly_cdn.server.connection import Connection, Terms
-from galerly_cdn.server.connection_limit import Crowd
+from galerly_cdn.server.connection import Connection, ConnectionConfig
+from galerly_cdn.server.connection_limit import ConnectionLimit
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
@@ -123,14 +123,14 @@ class Line:
         config.load()
         self.clock: Clock = beside.clock if beside else Clock()
         self.state: ServerState = beside.state if beside else ServerState()
-        self.crowd: Crowd = beside.crowd if beside else Crowd(settings)
+        self.crowd: ConnectionLimit = beside.crowd if beside else ConnectionLimit(settings)
         self.refused: list[tuple[str, str]] = []
         self.connection = Connection(
             config,
             self.state,
             {},
             cast("Any", self.clock),
-            terms=Terms(settings, self._refuse, self.crowd, takes_bodies),
+            terms=ConnectionConfig(settings, self._refuse, self.crowd, takes_bodies),
         )
         self.wire = Wire(address)
         self.connection.connection_made(cast("Any", self.wire))

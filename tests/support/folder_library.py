@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.jobs import recipes
-from galerly_cdn.library import Archive
+from galerly_cdn.library import StoreLibrary
 from galerly_cdn.model import Facts, Format, Record, Rendition
 from galerly_cdn.settings.table import Settings
-from galerly_cdn.store.folder.uploads import FolderDeposit
+from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from tests.support.in_memory_cdn import Answer, CountingRenderer
 from tests.support.rendition_folders import opened
 
@@ -55,7 +55,7 @@ class Scratch:
     """The archive, and all it stands on."""
 
     root: Path
-    originals: FolderDeposit
+    originals: WritableFolderOriginals
     renditions: Renditions
     settings: Settings = field(default_factory=Settings)
 
@@ -65,7 +65,7 @@ class Scratch:
         self.invalidated: list[tuple[str, list[str]]] = []
         self.unlike_cloudfront: GalerlyError | None = None
         self.recipes = recipes(self.settings, "8.18")
-        self.archive = Archive(
+        self.archive = StoreLibrary(
             originals=self.originals,
             renditions=self.renditions,
             decoder=self.decoder,
@@ -124,7 +124,7 @@ async def scratch(root: Path) -> AsyncIterator[Scratch]:
     originals = root / "originals"
     originals.mkdir()
     async with opened(root / "resized") as renditions:
-        yield Scratch(originals, FolderDeposit(originals, checked_key, now=lambda: 0.0), renditions)
+        yield Scratch(originals, WritableFolderOriginals(originals, checked_key, now=lambda: 0.0), renditions)
 
 
 async def stream(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:

@@ -15,17 +15,17 @@ from galerly_cdn.aws.deploy import template
 from galerly_cdn.aws_local import stack as chain
 from galerly_cdn.aws_local.faults import Fault
 from galerly_cdn.aws_local.http import api_server
-from galerly_cdn.aws_local.http.http_client import Wire
+from galerly_cdn.aws_local.http.http_client import HttpClient
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
-from galerly_cdn.aws_local.http.viewer_exchange import Answer, Request
-from galerly_cdn.aws_local.stack import Code
+from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest, ViewerResponse
+from galerly_cdn.aws_local.stack import FunctionCode
 from galerly_cdn.settings.table import Settings
 from tests.support import lambda_functions, local_cloudfront
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from galerly_cdn.aws_local.stack import Chain
+    from galerly_cdn.aws_local.stack import RunningStack
     from tests.support import s3_servers
 
 CLOUDFRONT = "Amazon CloudFront"
@@ -41,7 +41,7 @@ class Gate:
     With a `method` it is for requests of that alone. A request that meets `SLOW` is held until `opened`.
     """
 
-    inner: Wire
+    inner: HttpClient
     fault: Fault | None = None
     method: str = ""
     held: asyncio.Event = field(default_factory=asyncio.Event)
@@ -73,7 +73,7 @@ class Gate:
 class Whole:
     """A running chain, its clock, and the lines of its access log."""
 
-    chain: Chain
+    chain: RunningStack
     gate: Gate
     clock: local_cloudfront.Clock
     lines: list[dict[str, str]]
@@ -85,13 +85,13 @@ class Whole:
         """Nothing listens at the S3 server's address."""
         await self.listening.aclose()
         yield
-        await self.listening.enter_async_context(api_server.listening(self.gate, self.port))
+        await self.listening.enter_async_context(api_server.listen(self.gate, self.port))
 
-    async def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
+    async def ask(self, path: str, method: str = "GET", **headers: str) -> ViewerResponse:
         raw_path, _, query = path.partition("?")
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.chain.cloud.edge.answer(
-            Request(
+            ViewerRequest(
                 method=method,
                 scheme="https",
                 host=local_cloudfront.HOST,
@@ -101,7 +101,7 @@ class Whole:
             )
         )
 
-    async def follow(self, path: str, most: int = 3) -> list[Answer]:
+    async def follow(self, path: str, most: int = 3) -> list[ViewerResponse]:
         """The answers on the way to one that leads nowhere else, as a browser goes it."""
         answers = [await self.ask(path)]
         while answers[-1].status == 302:
@@ -119,12 +119,12 @@ async def whole(
 ) -> AsyncIterator[Whole]:
     """A chain over a bucket, with the functions' code from the checkout or from `root`."""
     clock, lines = local_cloudfront.Clock(), list[dict[str, str]]()
-    gate = Gate(Wire(bucket.server.endpoint, 5.0))
+    gate = Gate(HttpClient(bucket.server.endpoint, 5.0))
     text = template.render(settings or Settings())
     async with AsyncExitStack() as listening:
-        endpoint = await listening.enter_async_context(api_server.listening(gate))
+        endpoint = await listening.enter_async_context(api_server.listen(gate))
         deployment = local_cloudfront.deployed(text, endpoint, BucketName=bucket.name, **given)
-        async with chain.start(deployment, Code(root), clock=clock, record=lines.append) as running:
+        async with chain.start(deployment, FunctionCode(root), clock=clock, record=lines.append) as running:
             yield Whole(running, gate, clock, lines, listening, urlsplit(endpoint).port or 0)
 
 

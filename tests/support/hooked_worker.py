@@ -117,8 +117,8 @@ def overstate(_: Script) -> None:
 
 
 def answer_twice(_: Script) -> None:
-    protocol.say(server(), protocol.Weighed(1))
-    protocol.say(server(), protocol.Weighed(1))
+    protocol.send_message(server(), protocol.MemoryNeeded(1))
+    protocol.send_message(server(), protocol.MemoryNeeded(1))
 
 
 def server() -> socket.socket:

@@ -9,21 +9,21 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from galerly_cdn.access.authorizer import Guard
-from galerly_cdn.admin.app import Admin
-from galerly_cdn.admin.auth import Door
-from galerly_cdn.admin.handlers import Service
+from galerly_cdn.access.authorizer import Authorizer
+from galerly_cdn.admin.app import AdminApplication
+from galerly_cdn.admin.auth import Authenticator
+from galerly_cdn.admin.handlers import Handlers
 from galerly_cdn.admin.health import Health
 from galerly_cdn.admin.metrics import Metrics
-from galerly_cdn.admin.routes import routes
-from galerly_cdn.admin.warming import Warming
+from galerly_cdn.admin.routes import all_routes
+from galerly_cdn.admin.warming import Warmer
 from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, UnsupportedFormat
 from galerly_cdn.http.urls import checked_key
-from galerly_cdn.jobs import pages
-from galerly_cdn.library import Archive
+from galerly_cdn.jobs import page_targets
+from galerly_cdn.library import StoreLibrary
 from galerly_cdn.model import Facts
-from galerly_cdn.store.interfaces import Invitation
-from galerly_cdn.store.upload_file import Spool
+from galerly_cdn.store.interfaces import PresignedUpload
+from galerly_cdn.store.upload_file import UploadFile
 from tests.support.in_memory_cdn import CountingRenderer, MemoryOriginals, SmallCdn
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.model import Head
     from galerly_cdn.settings.table import Settings
-    from galerly_cdn.store.interfaces import Incoming
+    from galerly_cdn.store.interfaces import DirectUploads
 
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -52,11 +52,11 @@ class MemoryDeposit:
         self.read = kept.read
         self.list = kept.list
 
-    def spool(self) -> Spool:
-        return Spool(None)
+    def spool(self) -> UploadFile:
+        return UploadFile(None)
 
     async def put(
-        self, key: str, spool: Spool, *, media_type: str, md5: str, replaces: bool
+        self, key: str, spool: UploadFile, *, media_type: str, md5: str, replaces: bool
     ) -> tuple[Head, bool]:
         assert media_type.startswith("image/")
         assert len(md5) == 32
@@ -98,8 +98,10 @@ class MemoryIncoming:
     def __init__(self) -> None:
         self.sent: dict[str, bytes] = {}
 
-    async def invite(self, number: str) -> Invitation:
-        return Invitation(method="PUT", url=f"https://store.test/{number}", headers={"a": "b"}, expires_s=60)
+    async def invite(self, number: str) -> PresignedUpload:
+        return PresignedUpload(
+            method="PUT", url=f"https://store.test/{number}", headers={"a": "b"}, expires_s=60
+        )
 
     async def read(self, number: str) -> AsyncGenerator[bytes, None]:
         if number not in self.sent:
@@ -138,7 +140,7 @@ class SmallAdmin:
     settings: Settings
     tokens: tuple[str, ...] = ()
     is_local: bool = True
-    incoming: Incoming | None = None
+    incoming: DirectUploads | None = None
     decoder: Decoder = field(default_factory=Decoder)
     at_once: int = 2
 
@@ -147,27 +149,27 @@ class SmallAdmin:
         self.telemetry = self.cdn.telemetry
         self.audits = self.cdn.audits
         self.deposit = MemoryDeposit(self.cdn.originals)
-        guard = Guard(self.settings.private_prefixes, None, lambda: 0.0, signs_originals=False)
-        self.archive = Archive(
+        guard = Authorizer(self.settings.private_prefixes, None, lambda: 0.0, signs_originals=False)
+        self.archive = StoreLibrary(
             originals=self.deposit,
             renditions=self.cdn.renditions,
             decoder=self.decoder,
             recipes=self.cdn.origin.recipes,
             max_bytes=self.settings.max_original_bytes,
-            warm=functools.partial(self.cdn.origin.warm, targets=pages(self.settings)),
+            warm=functools.partial(self.cdn.origin.warm, targets=page_targets(self.settings)),
             check=lambda key: guard.checked(checked_key(key)),
             forget=self.cdn.edge.forget,
         )
         self.now_s = 0.0
-        self.warming = Warming(self.archive, self.at_once, self.cdn.counters.count)
+        self.warming = Warmer(self.archive, self.at_once, self.cdn.counters.count)
         self.health = Health(self.decoder, self.deposit, self.settings.limits, lambda: self.now_s)
-        service = Service(
+        service = Handlers(
             self.archive, self.warming, self.settings, incoming=self.incoming, number=lambda: NUMBER
         )
         gauges = {"workers": ("Workers.", lambda: 2.0)}
-        self.application = Admin(
-            routes(service, self.health, Metrics(self.telemetry, gauges, "8.18")),
-            Door(self.tokens, is_local=self.is_local),
+        self.application = AdminApplication(
+            all_routes(service, self.health, Metrics(self.telemetry, gauges, "8.18")),
+            Authenticator(self.tokens, is_local=self.is_local),
             self.settings,
             self.telemetry,
         )

@@ -14,11 +14,11 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from galerly_cdn.access.authorizer import Guard
+from galerly_cdn.access.authorizer import Authorizer
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import NoSuchOriginal, Unsettled
-from galerly_cdn.fill import Origin, Recipe
+from galerly_cdn.fill import Filler, Recipe
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList
 from galerly_cdn.model import (
@@ -33,10 +33,10 @@ from galerly_cdn.model import (
     Target,
     replaced,
 )
-from galerly_cdn.rate_limit import Misses
+from galerly_cdn.rate_limit import MissLimiter
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.interfaces import Original
-from galerly_cdn.telemetry import Counters, Telemetry, Traffic
+from galerly_cdn.telemetry import Counters, Telemetry, TrafficStatistics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, MutableMapping, Sequence
@@ -266,13 +266,13 @@ class SmallCdn:
         self.telemetry = _Recording(
             self.counters,
             self.log,
-            traffic=Traffic(),
+            traffic=TrafficStatistics(),
             wall=lambda: 1_700_000_000.0,
             monotonic=lambda: float(next(ticks)),
         )
         self.telemetry.records = self.records
         self.telemetry.audits = self.audits
-        self.origin = Origin(
+        self.origin = Filler(
             originals=self.originals,
             renditions=self.renditions,
             renderer=self.renderer,
@@ -280,14 +280,14 @@ class SmallCdn:
             clock=self.telemetry.monotonic,
             count=self.counters.count,
         )
-        self.misses = Misses(self.originals, self.settings, lambda: self.now_s)
+        self.misses = MissLimiter(self.originals, self.settings, lambda: self.now_s)
         self.edge = self.guarded(None)
         self.application = Application(lambda _path: self.edge.answer, self.settings, self.telemetry)
 
     def guarded(self, verifier: Verifier | None) -> Edge:
         """An edge whose guard believes the verifier."""
         settings = self.settings
-        guard = Guard(
+        guard = Authorizer(
             settings.private_prefixes,
             verifier,
             self.telemetry.wall,

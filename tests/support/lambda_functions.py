@@ -15,7 +15,7 @@ from galerly_cdn import jobs
 from galerly_cdn.aws.functions import composition
 from galerly_cdn.aws.functions.resizer import Resizer
 from galerly_cdn.aws_local.functions.runtime import Function, Runtime
-from galerly_cdn.fill import Origin
+from galerly_cdn.fill import Filler
 from galerly_cdn.render.pool import process
 from tests.support import s3_servers
 from tests.support.in_memory_cdn import Answer, CountingRenderer
@@ -100,8 +100,8 @@ class Functions:
     later_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.stores: Stores = composition.stores(self.settings)
-        self.origin = Origin(
+        self.stores: Stores = composition.open_stores(self.settings)
+        self.origin = Filler(
             originals=self.stores.originals,
             renditions=self.stores.renditions,
             renderer=self.renderer,

@@ -13,7 +13,7 @@ from galerly_cdn.aws_local.cloudformation import yaml_template as cloudformation
 from galerly_cdn.aws_local.cloudformation.stack import Stack
 from galerly_cdn.aws_local.cloudfront.origin_access_control import Identity
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
-from galerly_cdn.aws_local.http.viewer_exchange import Answer, Request
+from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest, ViewerResponse
 from galerly_cdn.settings.table import Settings
 from tests.support import s3_servers
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from galerly_cdn.aws_local.cloudfront_stack import LocalCloudFront
-    from galerly_cdn.aws_local.iam.resources import GuardedFunction
+    from galerly_cdn.aws_local.iam.resources import FunctionWithPolicy
 
     Change = Callable[[dict[str, Any]], object]
     """To the resources of a template, by name."""
@@ -97,13 +97,13 @@ class Resizer:
         200, {"cache-control": YEAR, "content-type": "image/jpeg"}, b"made"
     )
     asked: list[OriginRequest] = field(default_factory=list)
-    function: GuardedFunction | None = None
+    function: FunctionWithPolicy | None = None
 
     async def answer(self, request: OriginRequest) -> OriginResponse:
         self.asked.append(request)
         return self.answers(request)
 
-    def of(self, function: GuardedFunction) -> Resizer:
+    def of(self, function: FunctionWithPolicy) -> Resizer:
         self.function = function
         return self
 
@@ -117,11 +117,13 @@ class Viewer:
     resizer: Resizer
     lines: list[dict[str, str]]
 
-    async def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
+    async def ask(self, path: str, method: str = "GET", **headers: str) -> ViewerResponse:
         raw_path, _, query = path.partition("?")
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.cloud.edge.answer(
-            Request(method=method, scheme="https", host=HOST, raw_path=raw_path, query=query, headers=named)
+            ViewerRequest(
+                method=method, scheme="https", host=HOST, raw_path=raw_path, query=query, headers=named
+            )
         )
 
 

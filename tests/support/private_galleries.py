@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from galerly_cdn.access import keys
-from galerly_cdn.access.policy import Grant
+from galerly_cdn.access.policy import Policy
 from galerly_cdn.access.signing import Signer
 from galerly_cdn.aws.deploy import template
 from galerly_cdn.settings.table import Settings
@@ -19,7 +19,7 @@ class Private:
     """A distribution with private galleries, and those who may sign for it."""
 
     def __init__(self, folder: Path, prefix: str = "clients", *, ecdsa: bool = True) -> None:
-        _, _, secret = keys.create(folder, ecdsa=ecdsa)
+        _, _, secret = keys.create_key_pair(folder, ecdsa=ecdsa)
         self._pem = secret.read_bytes()
         secret.unlink()
         self.settings = Settings(private_prefixes=(prefix,), public_keys=str(folder))
@@ -33,5 +33,5 @@ class Private:
     def signed(self, path: str, expires_s: int) -> str:
         """The path with a signature, for the host of the tests."""
         address = f"https://{local_cloudfront.HOST}{path}"
-        grant = Grant(resource=address, expires_s=expires_s)
+        grant = Policy(resource=address, expires_s=expires_s)
         return self.signer.url(address, grant).removeprefix(f"https://{local_cloudfront.HOST}")

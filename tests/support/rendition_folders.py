@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.model import Format, Record, Rendition, Size, Target
 from galerly_cdn.store.folder.renditions import FolderRenditions
-from galerly_cdn.store.folder.renditions_scan import name_of, path_of
+from galerly_cdn.store.folder.renditions_scan import file_name, file_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -38,7 +38,7 @@ def made(
 
 
 def file_of(root: Path, key: str, target: Target = TARGET) -> Path:
-    return path_of(root, name_of(key, target))
+    return file_path(root, file_name(key, target))
 
 
 def stored(root: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from galerly_cdn.access.policy import Grant, gallery_resource
+from galerly_cdn.access.policy import Policy, gallery_resource
 from galerly_cdn.access.signing import Signer, new_pair
 from tests.support import pictures
 from tests.support.expectations import disappointments, imposed_on
@@ -102,7 +102,7 @@ class Play:
         """The path with a signature: of itself, or of a `whole` gallery."""
         address = PUBLIC_URL + path
         resource = address if whole is None else gallery_resource(address, whole.replace("{g}", self.gallery))
-        grant = Grant(resource=resource, expires_s=int(self.shape.now_s()) + lasts_s)
+        grant = Policy(resource=resource, expires_s=int(self.shape.now_s()) + lasts_s)
         return Signer(self.shape.key_id, _PRIVATE_PEM).url(address, grant).removeprefix(PUBLIC_URL)
 
     def _administer(self, step: Step) -> Answer:

@@ -56,7 +56,7 @@ def shows(body: bytes, number: int) -> bool:
 
 async def _work(root: Path, seed: int, step: str) -> None:
     settings = Settings(store=str(root), workers=1, access_log=False)
-    async with compose(settings, locations.resolve(settings, None)) as cdn:
+    async with compose(settings, locations.resolve_locations(settings, None)) as cdn:
         process_forker.die_at(step, random.Random(seed).randrange(1, 25))
         await asyncio.gather(*(_lane(cdn, seed, lane) for lane in range(LANES)))
 

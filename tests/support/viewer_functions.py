@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
-from galerly_cdn.access.authorizer import Guard
+from galerly_cdn.access.authorizer import Authorizer
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import GalerlyError, NoSuchOriginal, SignatureRequired
-from galerly_cdn.http.exchange import Visit
+from galerly_cdn.http.exchange import Exchange
 from galerly_cdn.http.urls import AllowList
 from tests.support import in_memory_cdn
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from galerly_cdn.access.signing import Verifier
-    from galerly_cdn.rate_limit import Misses
+    from galerly_cdn.rate_limit import MissLimiter
     from galerly_cdn.settings.table import Settings
 
 ADDRESSES = Path(__file__).with_name("addresses.jsonl")
@@ -79,8 +79,8 @@ class PythonEdge:
     def __init__(self, settings: Settings, *, signed: bool) -> None:
         verifier = cast("Verifier", _Signatures(hold=signed))
         originals = settings.sign_originals
-        guard = Guard(settings.private_prefixes, verifier, lambda: 0.0, signs_originals=originals)
-        misses = cast("Misses", _Nothing())
+        guard = Authorizer(settings.private_prefixes, verifier, lambda: 0.0, signs_originals=originals)
+        misses = cast("MissLimiter", _Nothing())
         self._edge = Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
@@ -100,7 +100,7 @@ class PythonEdge:
             "client": None,
             "headers": headers,
         }
-        visit = Visit(scope, "")
+        visit = Exchange(scope, "")
         try:
             self._edge.answer(visit).send(None)
         except NoSuchOriginal:

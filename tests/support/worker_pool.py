@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 from galerly_cdn.model import Format, Job, Limits, Picture, Size, Target
 from galerly_cdn.render.pool import process
-from galerly_cdn.render.pool.pool import Workers
+from galerly_cdn.render.pool.pool import WorkerPool
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from galerly_cdn.model import Facts
-    from galerly_cdn.render.pool.protocol import Hello
+    from galerly_cdn.render.pool.protocol import Ready
 
 LIMITS = Limits(10**8, 256, 10**9)
 JOB = Job((Picture(Target(Size(800, 600)), {Format.JPEG: 85}),), LIMITS)
@@ -34,12 +34,12 @@ def opened(content: bytes) -> Iterator[int]:
         yield file.fileno()
 
 
-class Pool(Workers):
+class Pool(WorkerPool):
     """Workers that are told what to do."""
 
     counted: Counter[str]
     news: asyncio.Event
-    hello: Hello
+    hello: Ready
 
     async def reach(self, event: str, times: int) -> None:
         """Wait until `event` was counted so many times."""
@@ -80,7 +80,7 @@ async def pool(
         Settings(**{"workers": 2, **settings}),
         count,
         clock=clock,
-        command=process.command("tests.support.hooked_worker"),
+        command=process.worker_command("tests.support.hooked_worker"),
     )
     workers.counted, workers.news = counted, news
     workers.hello = await workers.start()

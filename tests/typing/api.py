@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_type
 
-from galerly_cdn.cache import Coalescer, MemoryCache
+from galerly_cdn.cache import MemoryCache, SingleFlight
 from galerly_cdn.errors import GalerlyError, by_code
 from galerly_cdn.http import urls
 from galerly_cdn.http.negotiation import negotiate
@@ -14,10 +14,10 @@ from galerly_cdn.settings import load
 from tests.support.in_memory_cdn import CountingRenderer, MemoryOriginals, MemoryRenditions
 
 if TYPE_CHECKING:
-    from galerly_cdn.archivist import Archivist
+    from galerly_cdn.archivist import Library
     from galerly_cdn.client import Client
     from galerly_cdn.fill import Renderer
-    from galerly_cdn.library import Archive
+    from galerly_cdn.library import StoreLibrary
     from galerly_cdn.store.interfaces import Originals, Renditions
 
 
@@ -47,7 +47,7 @@ def values() -> None:
 
 
 def decisions() -> None:
-    settings = load.load().settings
+    settings = load.load_settings().settings
     assert_type(settings.sizes, tuple[str, ...])
     assert_type(settings.idle_s, float)
     assert_type(
@@ -64,11 +64,11 @@ async def memory() -> None:
     async def work() -> bytes:
         return b""
 
-    shared: Coalescer[str, bytes] = Coalescer()
+    shared: SingleFlight[str, bytes] = SingleFlight()
     assert_type(await shared.run("a", work), tuple[bytes, bool])
 
 
-def keepers(archive: Archive, client: Client) -> tuple[Archivist, Archivist]:
+def keepers(archive: StoreLibrary, client: Client) -> tuple[Library, Library]:
     return archive, client
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from galerly_cdn.cache import Coalescer, MemoryCache
+from galerly_cdn.cache import MemoryCache, SingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -100,7 +100,7 @@ async def _nothing() -> None:
 
 
 async def test_a_thousand_share_one_piece_of_work() -> None:
-    shared: Coalescer[str, str] = Coalescer()
+    shared: SingleFlight[str, str] = SingleFlight()
     release, started = asyncio.Event(), Counter[str]()
     waiters = [asyncio.create_task(shared.run("k", held(release, started, "k"))) for _ in range(1000)]
     await _settle()
@@ -112,7 +112,7 @@ async def test_a_thousand_share_one_piece_of_work() -> None:
 
 
 async def test_other_keys_do_not_wait() -> None:
-    shared: Coalescer[str, str] = Coalescer()
+    shared: SingleFlight[str, str] = SingleFlight()
     slow, quick, started = asyncio.Event(), asyncio.Event(), Counter[str]()
     quick.set()
     waiting = asyncio.create_task(shared.run("slow", held(slow, started, "slow")))
@@ -124,7 +124,7 @@ async def test_other_keys_do_not_wait() -> None:
 
 @pytest.mark.parametrize("leaver", [0, 1, 19])
 async def test_whoever_leaves_the_others_are_answered(leaver: int) -> None:
-    shared: Coalescer[str, str] = Coalescer()
+    shared: SingleFlight[str, str] = SingleFlight()
     release, started = asyncio.Event(), Counter[str]()
     waiters = [asyncio.create_task(shared.run("k", held(release, started, "k"))) for _ in range(20)]
     await _settle()
@@ -138,7 +138,7 @@ async def test_whoever_leaves_the_others_are_answered(leaver: int) -> None:
 
 
 async def test_the_work_goes_on_when_all_have_left() -> None:
-    shared: Coalescer[str, str] = Coalescer()
+    shared: SingleFlight[str, str] = SingleFlight()
     release, started = asyncio.Event(), Counter[str]()
     waiter = asyncio.create_task(shared.run("k", held(release, started, "k")))
     await _settle()
@@ -151,7 +151,7 @@ async def test_the_work_goes_on_when_all_have_left() -> None:
 
 
 async def test_a_failure_is_shared_once_and_then_tried_again() -> None:
-    shared: Coalescer[str, str] = Coalescer()
+    shared: SingleFlight[str, str] = SingleFlight()
     release, started = asyncio.Event(), Counter[str]()
 
     async def fail() -> str:
@@ -172,7 +172,7 @@ async def test_a_failure_nobody_waits_for_is_no_warning() -> None:
     """asyncio complains of exceptions nobody took note of; warnings are errors here."""
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
-    shared: Coalescer[str, str] = Coalescer()
+    shared: SingleFlight[str, str] = SingleFlight()
     release = asyncio.Event()
 
     async def fail() -> str:
@@ -189,7 +189,7 @@ async def test_a_failure_nobody_waits_for_is_no_warning() -> None:
 
 
 async def test_drain_waits_for_what_is_under_way_and_for_what_that_starts() -> None:
-    shared: Coalescer[str, str] = Coalescer()
+    shared: SingleFlight[str, str] = SingleFlight()
     release, started = asyncio.Event(), Counter[str]()
     waiter = asyncio.create_task(shared.run("k", held(release, started, "k")))
     await _settle()
@@ -205,7 +205,7 @@ class Room:
     """The coalescer under a schedule; knows what every waiter must get."""
 
     def __init__(self) -> None:
-        self.shared: Coalescer[str, int] = Coalescer()
+        self.shared: SingleFlight[str, int] = SingleFlight()
         self.running: dict[str, tuple[int, asyncio.Future[int]]] = {}
         self.works = 0
         self.waiters: list[tuple[asyncio.Task[tuple[int, bool]], int, bool]] = []

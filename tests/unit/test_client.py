@@ -21,7 +21,7 @@ from galerly_cdn.errors import (
     Unsettled,
     by_code,
 )
-from galerly_cdn.http.checksums import read as read_digests
+from galerly_cdn.http.checksums import read_checksums
 from galerly_cdn.library import Accepted
 from galerly_cdn.model import to_json
 
@@ -173,4 +173,4 @@ async def test_an_uploads_checksums_go_ahead_of_its_bytes() -> None:
         b"abcd",
     )
     headers = {name.lower().encode(): value.encode() for name, value in request.headers.items()}
-    assert read_digests(headers) == digests
+    assert read_checksums(headers) == digests

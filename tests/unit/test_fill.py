@@ -14,12 +14,12 @@ from galerly_cdn.errors import (
     Undecodable,
     Unsettled,
 )
-from galerly_cdn.fill import Filled, Wanted
+from galerly_cdn.fill import Filled, RenditionKey
 from galerly_cdn.model import Format, Head, Size, Target
 from tests.support.in_memory_cdn import MemoryOriginals, SmallCdn
 
 KEY = "g/a.jpg"
-WANTED = Wanted(KEY, Target(Size(800, 600), Format.WEBP))
+WANTED = RenditionKey(KEY, Target(Size(800, 600), Format.WEBP))
 
 
 def body(version: str) -> bytes:
@@ -58,7 +58,7 @@ async def test_a_fill_under_way_is_shared() -> None:
 
 async def test_fifty_pictures_wanted_by_twenty_each_are_fifty_renders() -> None:
     cdn = SmallCdn()
-    wanted = [Wanted(f"g/{number}", WANTED.target) for number in range(50)]
+    wanted = [RenditionKey(f"g/{number}", WANTED.target) for number in range(50)]
     versions = {one: cdn.originals.put(one.key) for one in wanted}
     cdn.renderer.gate.close()
     fills = [asyncio.create_task(cdn.origin.fill(one, versions[one])) for _ in range(20) for one in wanted]

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn.errors import Undecodable
-from galerly_cdn.http.ip_addresses import holder
-from galerly_cdn.rate_limit import Allowance
+from galerly_cdn.http.ip_addresses import rate_limit_key
+from galerly_cdn.rate_limit import RateLimit
 from galerly_cdn.settings.table import Settings
 from tests.support.in_memory_cdn import SmallCdn
 
@@ -101,7 +101,7 @@ async def test_a_minute_later_as_much_may_be_filled_again() -> None:
     ],
 )
 def test_a_network_whose_addresses_are_free_to_choose_is_one_holder(told: str, whose: str) -> None:
-    assert holder(told) == whose
+    assert rate_limit_key(told) == whose
 
 
 async def test_every_address_has_its_own_allowance_and_loopback_none() -> None:
@@ -187,7 +187,7 @@ async def test_a_refusal_says_when_to_come_back_and_is_kept_by_no_cache() -> Non
 
 
 def test_more_addresses_than_are_remembered_take_no_more_memory() -> None:
-    allowance = Allowance(10)
+    allowance = RateLimit(10)
     for number in range(50_000):
         allowance.spend(f"{number}", 0.0)
     assert allowance._paid_s.weight_bytes == 16_384
@@ -204,7 +204,7 @@ def test_more_addresses_than_are_remembered_take_no_more_memory() -> None:
 )
 def test_an_allowance_is_a_bucket_that_fills_steadily(per_minute: int, gaps: list[int], start_s: int) -> None:
     """Against a slow oracle: tokens counted in fractions; gaps are in sixteenths of a second."""
-    allowance, rate = Allowance(per_minute), Fraction(per_minute, 60)
+    allowance, rate = RateLimit(per_minute), Fraction(per_minute, 60)
     tokens, now_s = Fraction(per_minute), Fraction(start_s)
     for gap in gaps:
         now_s += Fraction(gap, 16)

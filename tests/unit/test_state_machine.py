@@ -44,7 +44,7 @@ from galerly_cdn.errors import (
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.model import Facts, Format, Job, Rendered, Target
 from galerly_cdn.settings.table import Settings
-from galerly_cdn.store.folder.uploads import FolderDeposit
+from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from galerly_cdn.telemetry import Counters, Telemetry
 from tests.support.folder_library import ask, stream
 from tests.support.rendition_folders import opened
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-    from galerly_cdn.library import Archive
-    from galerly_cdn.render.pool.pool import Workers
+    from galerly_cdn.library import StoreLibrary
+    from galerly_cdn.render.pool.pool import WorkerPool
     from galerly_cdn.store.interfaces import Renditions, WritableOriginals
     from tests.support.in_memory_cdn import Answer
     from tests.support.s3_servers import Objects, S3Server
@@ -112,7 +112,7 @@ class FolderWorld:
     async def open(self, clock: Callable[[], float]) -> AsyncIterator[tuple[WritableOriginals, Renditions]]:
         del clock  # a folder is asked every time
         async with opened(self.renditions, now_s=0) as renditions:
-            yield FolderDeposit(self.root, checked_key, now=time.time), renditions
+            yield WritableFolderOriginals(self.root, checked_key, now=time.time), renditions
 
     @contextmanager
     def faulty(self, fault: int) -> Iterator[None]:
@@ -269,7 +269,7 @@ class Photographs(RuleBasedStateMachine):
         self.cdn = Cdn(
             self.settings,
             telemetry=Telemetry(Counters(), None, wall=time.time, monotonic=self.clock),
-            workers=cast("Workers", self.renderer),
+            workers=cast("WorkerPool", self.renderer),
             libvips="8.18",
             originals=self.originals,
             writable=self.originals,
@@ -281,7 +281,7 @@ class Photographs(RuleBasedStateMachine):
         return {str(one): one for one in self.cdn.origin.recipes}
 
     @property
-    def archive(self) -> Archive:
+    def archive(self) -> StoreLibrary:
         return self.cdn.archive
 
     def teardown(self) -> None:

@@ -19,7 +19,7 @@ from galerly_cdn.errors import (
     Undecodable,
     Unsettled,
 )
-from galerly_cdn.fill import Wanted, Warmed
+from galerly_cdn.fill import RenditionKey, Warmed
 from galerly_cdn.settings import locations
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
@@ -88,7 +88,7 @@ async def test_a_viewer_of_what_was_warmed_has_a_hit() -> None:
 async def test_what_is_stored_and_current_is_told_and_not_made() -> None:
     cdn = SmallCdn()
     version = cdn.originals.put(KEY)
-    await cdn.origin.fill(Wanted(KEY, WEBP), version)
+    await cdn.origin.fill(RenditionKey(KEY, WEBP), version)
     told = await warm(cdn)
     assert [one.target for one in told if one.was_there] == [WEBP]
     assert told[0].length_bytes == len(body(version, WEBP))
@@ -125,9 +125,11 @@ async def test_a_folder_is_warmed_by_real_workers(tmp_path: Path) -> None:
     (folder / "a.jpg").write_bytes(pictures.jpeg(900, 600))
     settings = Settings(workers=1, renditions=str(tmp_path / "renditions"), access_log=False)
     targets = [one for rule in settings.size_rules for one in rule.targets]
-    async with compose(settings, locations.resolve(settings, str(folder))) as cdn:
+    async with compose(settings, locations.resolve_locations(settings, str(folder))) as cdn:
         version = (await cdn.originals.head("a.jpg")).version
-        viewers = [asyncio.create_task(cdn.origin.fill(Wanted("a.jpg", one), version)) for one in targets]
+        viewers = [
+            asyncio.create_task(cdn.origin.fill(RenditionKey("a.jpg", one), version)) for one in targets
+        ]
         told = [one async for one in cdn.origin.warm("a.jpg", targets)]
         seen = [(await viewer)[0].rendition for viewer in viewers]
         again = [one async for one in cdn.origin.warm("a.jpg", targets)]
@@ -297,7 +299,7 @@ async def test_who_asks_while_a_warmed_picture_is_stored_is_given_it() -> None:
     cdn.renditions.puts.close()
     warming = asyncio.create_task(warm(cdn, (WEBP,)))
     await cdn.renditions.puts.arrival()
-    viewer = asyncio.create_task(cdn.origin.fill(Wanted(KEY, WEBP), version))
+    viewer = asyncio.create_task(cdn.origin.fill(RenditionKey(KEY, WEBP), version))
     cdn.renditions.puts.open()
     filled, collapsed = await viewer
     assert (filled.rendition.body, collapsed) == (body(version, WEBP), True)
@@ -310,7 +312,7 @@ async def test_a_viewers_fill_that_stored_first_is_what_all_read() -> None:
     cdn = SmallCdn()
     version = cdn.originals.put(KEY)
     cdn.renditions.puts.close()
-    viewer = asyncio.create_task(cdn.origin.fill(Wanted(KEY, WEBP), version))
+    viewer = asyncio.create_task(cdn.origin.fill(RenditionKey(KEY, WEBP), version))
     await cdn.renditions.puts.arrival()
     cdn.renderer.gate.close()
     warming = asyncio.create_task(warm(cdn, (WEBP,)))
@@ -329,7 +331,7 @@ async def test_a_picture_stored_by_a_viewer_since_the_warm_began_is_not_overwrit
     version = cdn.originals.put(KEY)
     warming = cdn.origin.warm(KEY, TARGETS)
     await anext(warming)
-    filled, _ = await cdn.origin.fill(Wanted(KEY, WEBP), version)
+    filled, _ = await cdn.origin.fill(RenditionKey(KEY, WEBP), version)
     assert {one.target async for one in warming} == set(TARGETS[:-1])
     assert kept(cdn)[WEBP] is filled.rendition
 
@@ -342,7 +344,7 @@ async def test_a_viewer_who_joins_a_warm_is_never_given_an_old_picture() -> None
     warming = asyncio.create_task(warm(cdn, (WEBP,)))
     await cdn.renditions.puts.arrival()
     new = cdn.originals.put(KEY)
-    viewer = asyncio.create_task(cdn.origin.fill(Wanted(KEY, WEBP), new))
+    viewer = asyncio.create_task(cdn.origin.fill(RenditionKey(KEY, WEBP), new))
     cdn.renditions.puts.open()
     filled, _ = await viewer
     assert filled.rendition.body == body(new, WEBP)

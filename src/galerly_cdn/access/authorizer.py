@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from galerly_cdn.access.signing import Verifier
-    from galerly_cdn.http.exchange import Visit
+    from galerly_cdn.http.exchange import Exchange
 
 _SEGMENTS = 2
 """Gallery and photograph: a policy's `*` crosses `/`, so deeper keys could pass for another gallery's."""
 
 
-def folders(prefixes: Iterable[str]) -> tuple[str, ...]:
+def private_folders(prefixes: Iterable[str]) -> tuple[str, ...]:
     """What private keys begin with: `clients` is `clients/`, `/` is everything."""
     return tuple("" if one == "/" else f"{one}/" for one in prefixes)
 
 
-class Guard:
+class Authorizer:
     """Lets pass what is public, and what is signed.
 
     Without a verifier nobody has a key, and nothing private is for anybody. `signs_originals`: originals
@@ -39,12 +39,12 @@ class Guard:
         *,
         signs_originals: bool,
     ) -> None:
-        self._folders = folders(prefixes)
+        self._folders = private_folders(prefixes)
         self._verifier = verifier
         self._now = now
         self._signs_originals = signs_originals
 
-    def admit(self, key: str, visit: Visit, *, is_original: bool = False) -> None:
+    def admit(self, key: str, visit: Exchange, *, is_original: bool = False) -> None:
         """Return if the visit may have the key's pictures, or its original; marked as private where it is.
 
         Raises `MalformedKey` under a private prefix unless exactly two segments follow, and as

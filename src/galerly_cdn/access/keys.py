@@ -18,7 +18,7 @@ _PRIVATE = ".private.pem"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-def load(folder: Path) -> Mapping[str, signing.PublicKey]:
+def load_public_keys(folder: Path) -> Mapping[str, signing.PublicKey]:
     """The keys of `{id}.pem`. Raises `SettingsError` with one line for each that is unfit, or if none is."""
     problems = []
     keys = {}
@@ -43,7 +43,7 @@ def load(folder: Path) -> Mapping[str, signing.PublicKey]:
     return keys
 
 
-def signer(file: Path) -> signing.Signer:
+def load_signer(file: Path) -> signing.Signer:
     """The signer of `{id}.private.pem`. Raises `OSError`, or `SettingsError` for what is no such key."""
     try:
         key_id = _checked_id(file.name.removesuffix(".pem").removesuffix(".private"))
@@ -52,7 +52,7 @@ def signer(file: Path) -> signing.Signer:
         raise SettingsError([f"{file}: {str(error).splitlines()[0]}"]) from error
 
 
-def create(folder: Path, *, ecdsa: bool) -> tuple[str, Path, Path]:
+def create_key_pair(folder: Path, *, ecdsa: bool) -> tuple[str, Path, Path]:
     """A new pair: its id, `{id}.pem` and `{id}.private.pem`, which its owner alone may read.
 
     Raises `OSError`; a file that exists is never written over.

@@ -41,7 +41,7 @@ class _Policy(Value, frozen=True, rename="pascal"):
     statement: tuple[_Statement]
 
 
-class Grant(Value, frozen=True, kw_only=True):
+class Policy(Value, frozen=True, kw_only=True):
     """What a signature allows: a resource, from a time to a time, to a network of viewers.
 
     `*` in the resource stands for any characters, `/` among them, `?` for one. Times are seconds of the
@@ -92,7 +92,7 @@ class Grant(Value, frozen=True, kw_only=True):
         if self.network is None or self.network == "0.0.0.0/0":
             return True
         try:
-            return address.read(client) in ipaddress.ip_network(self.network, strict=False)
+            return address.parse_ip(client) in ipaddress.ip_network(self.network, strict=False)
         except ValueError:
             return False
 

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from galerly_cdn.access.policy import Grant
+from galerly_cdn.access.policy import Policy
 from galerly_cdn.errors import (
     SignatureExpired,
     SignatureInvalid,
@@ -64,7 +64,7 @@ class Signer:
         self.key_id = key_id
         self._key = key
 
-    def parameters(self, grant: Grant) -> dict[str, str]:
+    def parameters(self, grant: Policy) -> dict[str, str]:
         """The signature's parameters by name, SHA-256; as cookies their names start with `CloudFront-`."""
         policy = grant.policy()
         chosen = hashes.SHA256()
@@ -80,19 +80,19 @@ class Signer:
             "Hash-Algorithm": "SHA256",
         }
 
-    def url(self, address: str, grant: Grant | None = None, *, expires_s: int = 0) -> str:
+    def url(self, address: str, grant: Policy | None = None, *, expires_s: int = 0) -> str:
         """`address` with a signature: of `grant`, or of the address alone until `expires_s`."""
-        chosen = grant or Grant(resource=address, expires_s=expires_s)
+        chosen = grant or Policy(resource=address, expires_s=expires_s)
         joint = "&" if "?" in address else "?"
         told = "&".join(f"{name}={value}" for name, value in self.parameters(chosen).items())
         return f"{address}{joint}{told}"
 
-    def cookies(self, grant: Grant) -> dict[str, str]:
+    def cookies(self, grant: Policy) -> dict[str, str]:
         """The signature as cookies, by name."""
         return {_COOKIE + name: value for name, value in self.parameters(grant).items()}
 
 
-class Signed(NamedTuple):
+class SignatureParameters(NamedTuple):
     """A signature as it was sent, and the rest of the query that it stands for."""
 
     marks: Mapping[str, str]
@@ -124,19 +124,19 @@ class Verifier:
         if not grant.admits(client):
             raise SignatureWrongClient
 
-    def _canned(self, signed: Signed, path: str) -> Grant:
+    def _canned(self, signed: SignatureParameters, path: str) -> Policy:
         """The address itself, rebuilt for every host it may have been signed for."""
         expires = signed.marks["Expires"]
         if "Policy" in signed.marks or not _EXPIRES.fullmatch(expires):
             raise SignatureInvalid
         tail = f"{path}?{signed.query}" if signed.query else path
         for public_url in self._public_urls:
-            grant = Grant(resource=public_url + tail, expires_s=int(expires))
+            grant = Policy(resource=public_url + tail, expires_s=int(expires))
             if self._holds(signed, grant.policy()):
                 return grant
         raise SignatureInvalid
 
-    def _custom(self, signed: Signed, path: str) -> Grant:
+    def _custom(self, signed: SignatureParameters, path: str) -> Policy:
         """The policy, if it is signed and speaks of this address.
 
         It has to match without the query too: a `*` would else find what it names in an unsigned query.
@@ -144,14 +144,14 @@ class Verifier:
         policy = _decoded(signed.marks.get("Policy", ""))
         if not self._holds(signed, policy):
             raise SignatureInvalid
-        grant = Grant.read(policy)
+        grant = Policy.read(policy)
         for public_url in self._public_urls:
             bare = public_url + path
             if grant.covers(bare) and (not signed.query or grant.covers(f"{bare}?{signed.query}")):
                 return grant
         raise SignatureInvalid
 
-    def _holds(self, signed: Signed, policy: bytes) -> bool:
+    def _holds(self, signed: SignatureParameters, policy: bytes) -> bool:
         key = self._keys.get(signed.marks.get("Key-Pair-Id", ""))
         chosen = _HASHES.get(signed.marks.get("Hash-Algorithm"))
         if key is None or chosen is None:
@@ -207,7 +207,7 @@ def _check_strength(key: PublicKey) -> None:
         raise ValueError(_KINDS)
 
 
-def _in_query(query: bytes) -> Signed | None:
+def _in_query(query: bytes) -> SignatureParameters | None:
     """The signature in a query, and the query without it. Raises `SignatureInvalid` if one is doubled."""
     marks: dict[str, str] = {}
     rest = []
@@ -221,10 +221,10 @@ def _in_query(query: bytes) -> Signed | None:
             marks[name] = value
     if marks and "" in rest:  # `?&` would be a second spelling of an address without a query
         raise SignatureInvalid
-    return Signed(marks, "&".join(rest)) if marks else None
+    return SignatureParameters(marks, "&".join(rest)) if marks else None
 
 
-def _in_cookies(cookie: bytes, query: bytes) -> Signed | None:
+def _in_cookies(cookie: bytes, query: bytes) -> SignatureParameters | None:
     """The signature in a `Cookie` header. Raises `SignatureInvalid` if one is doubled."""
     marks: dict[str, str] = {}
     for part in cookie.decode("latin-1").split(";"):
@@ -235,7 +235,7 @@ def _in_cookies(cookie: bytes, query: bytes) -> Signed | None:
         if mark in marks:
             raise SignatureInvalid
         marks[mark] = value
-    return Signed(marks, query.decode("latin-1")) if marks else None
+    return SignatureParameters(marks, query.decode("latin-1")) if marks else None
 
 
 def _encoded(raw: bytes) -> str:

@@ -14,8 +14,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from galerly_cdn.admin import openapi
-from galerly_cdn.admin.request import Call
-from galerly_cdn.admin.responses import JSON, Lines, whole
+from galerly_cdn.admin.request import AdminRequest
+from galerly_cdn.admin.responses import JSON, JsonLines, body_response
 from galerly_cdn.admin.routes import Route, Routes
 from galerly_cdn.errors import GalerlyError
 from galerly_cdn.http import responses
@@ -24,7 +24,7 @@ from galerly_cdn.model import to_json
 from galerly_cdn.telemetry import AuditRecord, printable
 
 if TYPE_CHECKING:
-    from galerly_cdn.admin.auth import Door
+    from galerly_cdn.admin.auth import Authenticator
     from galerly_cdn.http.request import Receive, Scope, Send
     from galerly_cdn.http.responses import Response
     from galerly_cdn.settings.table import Settings
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-class Admin:
+class AdminApplication:
     """The ASGI application of the admin side."""
 
     def __init__(
-        self, routes: tuple[Route, ...], door: Door, settings: Settings, telemetry: Telemetry
+        self, routes: tuple[Route, ...], door: Authenticator, settings: Settings, telemetry: Telemetry
     ) -> None:
         described = Route("GET", "/openapi.json", self._describe, "This description", {200: dict})
         self._routes = Routes((*routes, described))
@@ -45,12 +45,12 @@ class Admin:
         self._settings = settings
         self._telemetry = telemetry
         self._trusted = networks(settings.trusted_proxies)
-        self._description = to_json(openapi.describe(self._routes.routes)) + b"\n"
+        self._description = to_json(openapi.openapi_document(self._routes.routes)) + b"\n"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, send, record what was changed."""
         started_s = self._telemetry.monotonic()
-        call = Call(scope, receive, self._telemetry.next_request_id(), self._trusted)
+        call = AdminRequest(scope, receive, self._telemetry.next_request_id(), self._trusted)
         call.route, call.named = self._routes.find(call.method, call.raw_path)
         response = await self._answered(call)
         try:
@@ -64,7 +64,7 @@ class Admin:
         """The answer to what never became a request."""
         return self._failure(error, self._telemetry.next_request_id())
 
-    async def _answered(self, call: Call) -> Response | Lines:
+    async def _answered(self, call: AdminRequest) -> Response | JsonLines:
         """The answer, an error's too."""
         try:
             return await self._answer(call)
@@ -75,19 +75,19 @@ class Admin:
             call.error = GalerlyError(type(unforeseen).__name__)
         return self._failure(call.error, call.request_id)
 
-    async def _answer(self, call: Call) -> Response | Lines:
+    async def _answer(self, call: AdminRequest) -> Response | JsonLines:
         """What the operation answers. Whoever may not ask is told nothing of what there is."""
         call.who = self._door.admit(call.headers, is_open=call.route.is_open)
         response = await call.route.handler(call)
-        return await response.begun() if isinstance(response, Lines) else response
+        return await response.begun() if isinstance(response, JsonLines) else response
 
-    async def _describe(self, _call: Call) -> Response:
-        return whole(self._description, JSON)
+    async def _describe(self, _call: AdminRequest) -> Response:
+        return body_response(self._description, JSON)
 
     def _failure(self, error: GalerlyError, request_id: str) -> Response:
         return responses.failure(error, request_id, self._settings, is_private=True)
 
-    def _audit(self, call: Call, status: int, started_s: float) -> None:
+    def _audit(self, call: AdminRequest, status: int, started_s: float) -> None:
         route, error = call.route, call.error
         if not route.is_change:
             return
@@ -108,10 +108,10 @@ class Admin:
         )
 
 
-async def _send(send: Send, call: Call, response: Response | Lines) -> None:
+async def _send(send: Send, call: AdminRequest, response: Response | JsonLines) -> None:
     """Raises `Disconnected`, and what making lines raises."""
     start = {"type": "http.response.start", "status": response.status, "headers": response.headers}
-    if isinstance(response, Lines):
+    if isinstance(response, JsonLines):
         async with contextlib.aclosing(response.values):
             await send(start)
             async for line in response.encoded():

@@ -28,7 +28,7 @@ _ORIGIN = re.compile(rb"https?://(.+)")
 LOOPBACK = "loopback"
 
 
-class Door:
+class Authenticator:
     """Lets requests in, and says who came. `is_local`: the listener's address is loopback."""
 
     def __init__(self, tokens: Iterable[str], *, is_local: bool) -> None:
@@ -71,13 +71,13 @@ def _is_same_site(headers: Mapping[bytes, bytes], host: bytes) -> bool:
     return origin is None or (matched is not None and matched[1] == host)
 
 
-def door(settings: Settings) -> Door:
+def authenticator(settings: Settings) -> Authenticator:
     """As the settings say. Raises `SettingsError` for an address that others reach, without a token."""
     is_local = is_loopback(settings.admin_host)
     tokens = _fit_tokens(settings) if settings.admin_token_file else ()
     if not (tokens or is_local):
         raise SettingsError([f"admin_host {settings.admin_host} is not loopback: it needs admin_token_file"])
-    return Door(tokens, is_local=is_local)
+    return Authenticator(tokens, is_local=is_local)
 
 
 def _fit_tokens(settings: Settings) -> tuple[str, ...]:

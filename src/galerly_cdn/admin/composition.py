@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from galerly_cdn.admin.app import Admin
-from galerly_cdn.admin.auth import door
-from galerly_cdn.admin.handlers import Service
+from galerly_cdn.admin.app import AdminApplication
+from galerly_cdn.admin.auth import authenticator
+from galerly_cdn.admin.handlers import Handlers
 from galerly_cdn.admin.health import Health
 from galerly_cdn.admin.metrics import Metrics
-from galerly_cdn.admin.routes import routes
-from galerly_cdn.admin.warming import Warming
+from galerly_cdn.admin.routes import all_routes
+from galerly_cdn.admin.warming import Warmer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from galerly_cdn.library import Archive
-    from galerly_cdn.render.pool.pool import Workers
+    from galerly_cdn.library import StoreLibrary
+    from galerly_cdn.render.pool.pool import WorkerPool
     from galerly_cdn.settings.table import Settings
-    from galerly_cdn.store.interfaces import Incoming, Originals
+    from galerly_cdn.store.interfaces import DirectUploads, Originals
     from galerly_cdn.telemetry import Telemetry
 
 
-class Side:
+class AdminSide:
     """The application, and what the end of the process asks of it. Raises `SettingsError`."""
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -30,15 +30,15 @@ class Side:
         settings: Settings,
         *,
         telemetry: Telemetry,
-        archive: Archive,
+        archive: StoreLibrary,
         originals: Originals,
-        incoming: Incoming | None,
-        workers: Workers,
+        incoming: DirectUploads | None,
+        workers: WorkerPool,
         libvips: str,
         memory_cache_bytes: Callable[[], int],
     ) -> None:
         self._health = Health(workers, originals, settings.limits, telemetry.monotonic)
-        self._warming = Warming(archive, workers.strength, telemetry.counters.count)
+        self._warming = Warmer(archive, workers.strength, telemetry.counters.count)
         gauges = {
             "workers": ("Render processes that are ready or at work.", lambda: float(workers.serving)),
             "renders_in_progress": ("Calls in a worker's hands.", lambda: float(workers.in_flight)),
@@ -48,9 +48,11 @@ class Side:
                 lambda: float(memory_cache_bytes()),
             ),
         }
-        service = Service(archive, self._warming, settings, incoming=incoming)
+        service = Handlers(archive, self._warming, settings, incoming=incoming)
         metrics = Metrics(telemetry, gauges, libvips)
-        self.application = Admin(routes(service, self._health, metrics), door(settings), settings, telemetry)
+        self.application = AdminApplication(
+            all_routes(service, self._health, metrics), authenticator(settings), settings, telemetry
+        )
 
     def drain(self) -> None:
         """The process is about to stop."""

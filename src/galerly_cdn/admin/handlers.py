@@ -10,7 +10,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Annotated
 
-from galerly_cdn.admin.responses import Failed, Lines, told
+from galerly_cdn.admin.responses import Failed, JsonLines, json_response
 from galerly_cdn.errors import (
     BadRequest,
     ChecksumMismatch,
@@ -30,12 +30,12 @@ from galerly_cdn.model import Meta, Value
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from galerly_cdn.admin.request import Call
-    from galerly_cdn.admin.warming import Warming
+    from galerly_cdn.admin.request import AdminRequest
+    from galerly_cdn.admin.warming import Warmer
     from galerly_cdn.http.responses import Response
-    from galerly_cdn.library import Accepted, Archive
+    from galerly_cdn.library import Accepted, StoreLibrary
     from galerly_cdn.settings.table import Settings
-    from galerly_cdn.store.interfaces import Incoming
+    from galerly_cdn.store.interfaces import DirectUploads
 
 _NO_CONTROL = r"\x00-\x1f\x7f-\x9f"
 _INNER = rf"[^/\\{_NO_CONTROL}]"
@@ -52,13 +52,13 @@ NoKey = Annotated[str, Meta(extra_json_schema={"pattern": f"^$|{KEY_PATTERN}"})]
 Prefix = Annotated[str, Meta(extra_json_schema={"pattern": PREFIX_PATTERN})]
 
 
-class Replace(Value, frozen=True):
+class UploadQuery(Value, frozen=True):
     """Whether another photograph of this name may go; the same bytes again are never a fault."""
 
     replace: bool = False
 
 
-class Part(Value, frozen=True):
+class ListQuery(Value, frozen=True):
     """Which part of the listing: keys with this prefix, after this one, at most so many."""
 
     prefix: Prefix = ""
@@ -66,13 +66,13 @@ class Part(Value, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=_PAGE)] = _PAGE
 
 
-class Gallery(Value, frozen=True):
+class GalleryQuery(Value, frozen=True):
     """Every original whose key begins with this and a slash."""
 
     gallery: Key
 
 
-class GalleryAfter(Value, frozen=True):
+class WarmQuery(Value, frozen=True):
     """A gallery's originals; those after a key, to go on where lines ended."""
 
     gallery: Key
@@ -96,16 +96,16 @@ class Invited(Value, frozen=True):
     expires_s: int
 
 
-class Service:
+class Handlers:
     """The operations. `incoming` is None where the store takes no uploads by itself."""
 
     def __init__(
         self,
-        archive: Archive,
-        warming: Warming,
+        archive: StoreLibrary,
+        warming: Warmer,
         settings: Settings,
         *,
-        incoming: Incoming | None = None,
+        incoming: DirectUploads | None = None,
         number: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
         self._archive = archive
@@ -114,74 +114,74 @@ class Service:
         self._incoming = incoming
         self._number = number
 
-    async def upload(self, call: Call) -> Response:
+    async def upload(self, call: AdminRequest) -> Response:
         """Store the body as an original; 201 if there was none of this key."""
-        asked = call.asked(Replace)
+        asked = call.asked(UploadQuery)
         key = _key(call)
         _check_conditions(call, asked.replace)
         length = call.headers.get(b"content-length", b"0")
         if len(length) > 18 or int(length) > self._settings.max_original_bytes:
             raise UploadTooLarge(f"{length[:32]!r} bytes announced")
         accepted = await self._archive.upload(
-            key, call.body(), replaces=asked.replace, digests=checksums.read(call.headers)
+            key, call.body(), replaces=asked.replace, digests=checksums.read_checksums(call.headers)
         )
         return self._accepted(call, accepted)
 
-    async def list(self, call: Call) -> Response:
+    async def list(self, call: AdminRequest) -> Response:
         """A part of the originals."""
-        asked = call.asked(Part)
+        asked = call.asked(ListQuery)
         _check(asked.prefix + "x")  # a prefix is what a key may begin with
         _check(asked.after or "x")
-        return told(await self._archive.list(asked.prefix, asked.after, asked.limit))
+        return json_response(await self._archive.list(asked.prefix, asked.after, asked.limit))
 
-    async def inspect(self, call: Call) -> Response:
+    async def inspect(self, call: AdminRequest) -> Response:
         """What is known of one."""
-        return told(await self._archive.inspect(_key(call)))
+        return json_response(await self._archive.inspect(_key(call)))
 
-    async def delete(self, call: Call) -> Response:
+    async def delete(self, call: AdminRequest) -> Response:
         """Remove one, and what was made of it."""
         deleted = await self._archive.delete(_key(call))
         call.outcome = "deleted" if deleted.existed else "absent"
-        return told(deleted)
+        return json_response(deleted)
 
-    async def purge(self, call: Call) -> Response:
+    async def purge(self, call: AdminRequest) -> Response:
         """Remove what was made of one."""
         purged = await self._archive.purge(_key(call))
         call.outcome = f"purged {len(purged.removed)}"
-        return told(purged)
+        return json_response(purged)
 
-    async def purge_gallery(self, call: Call) -> Lines:
+    async def purge_gallery(self, call: AdminRequest) -> JsonLines:
         """Remove what was made of a gallery."""
-        call.subject = _check(call.asked(Gallery).gallery)
+        call.subject = _check(call.asked(GalleryQuery).gallery)
         return _lines(call, self._archive.purge_gallery(call.subject), "purged")
 
-    async def warm(self, call: Call) -> Lines:
+    async def warm(self, call: AdminRequest) -> JsonLines:
         """Make what is lacking of one."""
         return _lines(call, self._archive.warm(_key(call)), "warmed")
 
-    async def warm_gallery(self, call: Call) -> Lines:
+    async def warm_gallery(self, call: AdminRequest) -> JsonLines:
         """Make what is lacking of a gallery."""
-        asked = call.asked(GalleryAfter)
+        asked = call.asked(WarmQuery)
         call.subject = _check(asked.gallery)
         _check(asked.after or "x")
         made = self._warming.gallery(call.subject, asked.after, call.request_id)
         return _lines(call, made, "warmed")
 
-    async def invite(self, call: Call) -> Response:
+    async def invite(self, call: AdminRequest) -> Response:
         """Where an upload may be sent straight to the store."""
         if self._incoming is None:
             raise NoDirectUploads
         call.subject = self._number()
         invitation = await self._incoming.invite(call.subject)
         call.outcome = "invited"
-        return told(
+        return json_response(
             Invited(
                 call.subject, invitation.method, invitation.url, invitation.headers, invitation.expires_s
             ),
             201,
         )
 
-    async def complete(self, call: Call) -> Response:
+    async def complete(self, call: AdminRequest) -> Response:
         """Take what was sent straight to the store, as any upload is taken: read, verified, decoded, put."""
         if self._incoming is None:
             raise NoDirectUploads
@@ -200,14 +200,14 @@ class Service:
         await self._incoming.remove(number)
         return self._accepted(call, accepted)
 
-    def _accepted(self, call: Call, accepted: Accepted) -> Response:
+    def _accepted(self, call: AdminRequest, accepted: Accepted) -> Response:
         call.outcome = accepted.outcome
         if self._settings.warm_on_upload:
             self._warming.soon(accepted.key)
-        return told(accepted, 201 if accepted.outcome == "created" else 200)
+        return json_response(accepted, 201 if accepted.outcome == "created" else 200)
 
 
-def _key(call: Call) -> str:
+def _key(call: AdminRequest) -> str:
     """The key in the path. Raises `MalformedKey`."""
     call.subject = parse_key(call.named)
     return call.subject
@@ -221,7 +221,7 @@ def _check(key: str) -> str:
         raise MalformedQuery(repr(key)) from error
 
 
-def _check_conditions(call: Call, replaces: bool) -> None:  # noqa: FBT001 - the query's word
+def _check_conditions(call: AdminRequest, replaces: bool) -> None:  # noqa: FBT001 - the query's word
     """Creating is the default, as `If-None-Match: *` says it. Raises `BadRequest` for other conditions.
 
     One passed over would have a photograph replaced that was to stay (RFC 9110 §13.1); a part of one would
@@ -235,7 +235,7 @@ def _check_conditions(call: Call, replaces: bool) -> None:  # noqa: FBT001 - the
             raise BadRequest(f"{name.decode()} is not taken")
 
 
-def _lines(call: Call, values: AsyncGenerator[Value, None], verb: str) -> Lines:
+def _lines(call: AdminRequest, values: AsyncGenerator[Value, None], verb: str) -> JsonLines:
     """Lines that end with what went wrong, if something did, and note what came of them."""
 
     async def noted() -> AsyncGenerator[Value, None]:
@@ -253,4 +253,4 @@ def _lines(call: Call, values: AsyncGenerator[Value, None], verb: str) -> Lines:
         else:
             call.outcome = f"{verb} {number}"
 
-    return Lines(noted())
+    return JsonLines(noted())

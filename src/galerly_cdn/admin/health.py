@@ -11,8 +11,8 @@ import itertools
 import tempfile
 from typing import TYPE_CHECKING
 
-from galerly_cdn.admin.responses import told
-from galerly_cdn.cache import Coalescer
+from galerly_cdn.admin.responses import json_response
+from galerly_cdn.cache import SingleFlight
 from galerly_cdn.errors import GalerlyError, NoSuchOriginal, QueueFull
 from galerly_cdn.model import Format, Job, Picture, Size, Target, Value
 from galerly_cdn.render.sample_images import SPECIMENS
@@ -20,7 +20,7 @@ from galerly_cdn.render.sample_images import SPECIMENS
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from galerly_cdn.admin.request import Call
+    from galerly_cdn.admin.request import AdminRequest
     from galerly_cdn.fill import Renderer
     from galerly_cdn.http.responses import Response
     from galerly_cdn.model import Limits
@@ -63,7 +63,7 @@ class Health:
         self._job = Job((_PICTURE,), limits)
         self._clock = clock
         self._tries = itertools.count(1)
-        self._checks: Coalescer[None, tuple[str, str]] = Coalescer()
+        self._checks: SingleFlight[None, tuple[str, str]] = SingleFlight()
         self._checked: tuple[str, str] | None = None
         self._checked_s = 0.0
         self._is_draining = False
@@ -72,18 +72,18 @@ class Health:
         """The process is about to stop: no viewer should be sent here any more."""
         self._is_draining = True
 
-    async def live(self, _call: Call) -> Response:
+    async def live(self, _call: AdminRequest) -> Response:
         """200."""
-        return told(Live(live=True))
+        return json_response(Live(live=True))
 
-    async def ready(self, _call: Call) -> Response:
+    async def ready(self, _call: AdminRequest) -> Response:
         """200, or 503 and the part that fails."""
         if self._checked is None or self._clock() - self._checked_s >= _FRESH_S:
             await self._checks.run(None, self._check)
         render, store = self._checked or (LATE, LATE)
         listener = DRAINING if self._is_draining else OK
         is_ready = render == store == listener == OK
-        return told(
+        return json_response(
             Readiness(ready=is_ready, render=render, store=store, listener=listener), 200 if is_ready else 503
         )
 

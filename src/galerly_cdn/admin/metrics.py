@@ -20,16 +20,16 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from galerly_cdn import __version__
-from galerly_cdn.admin.responses import whole
+from galerly_cdn.admin.responses import body_response
 from galerly_cdn.errors import by_code
-from galerly_cdn.telemetry import Tally, Traffic
+from galerly_cdn.telemetry import Histogram, TrafficStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from prometheus_client import Metric
 
-    from galerly_cdn.admin.request import Call
+    from galerly_cdn.admin.request import AdminRequest
     from galerly_cdn.http.responses import Response
     from galerly_cdn.telemetry import Telemetry
 
@@ -48,9 +48,9 @@ class Metrics:
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
-    async def answer(self, _call: Call) -> Response:
+    async def answer(self, _call: AdminRequest) -> Response:
         """The text format 1.0.0."""
-        return whole(generate_latest(self._registry), CONTENT_TYPE_LATEST)
+        return body_response(generate_latest(self._registry), CONTENT_TYPE_LATEST)
 
 
 class _Collected(Collector):
@@ -58,7 +58,7 @@ class _Collected(Collector):
         self, telemetry: Telemetry, gauges: Mapping[str, tuple[str, Callable[[], float]]], libvips: str
     ) -> None:
         self._telemetry = telemetry
-        self._traffic = telemetry.traffic or Traffic()
+        self._traffic = telemetry.traffic or TrafficStatistics()
         self._gauges = gauges
         self._libvips = libvips
 
@@ -81,7 +81,7 @@ class _Collected(Collector):
         """The tallies of all kinds of answers, summed up in four ways."""
         by_status: Counter[str] = Counter()
         bytes_by_result: Counter[str] = Counter()
-        times: defaultdict[str, Tally] = defaultdict(Tally)
+        times: defaultdict[str, Histogram] = defaultdict(Histogram)
         pictures = CounterMetricFamily(
             "galerly_pictures",
             "Pictures asked for, by what they were: hit (in memory), stored (in the store), stale, miss.",
@@ -112,7 +112,7 @@ def _counted(name: str, meaning: str, label: str, counts: Mapping[str, int]) -> 
     return family
 
 
-def _timed(name: str, meaning: str, label: str, tallies: Mapping[str, Tally]) -> Metric:
+def _timed(name: str, meaning: str, label: str, tallies: Mapping[str, Histogram]) -> Metric:
     """A histogram of one label."""
     family = HistogramMetricFamily(name, meaning, labels=[label])
     for value, tally in tallies.items():

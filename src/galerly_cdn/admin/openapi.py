@@ -48,7 +48,7 @@ _PICTURE = (
 _LINES = " One JSON value a line; one with an `error` tells what went wrong."
 
 
-def describe(routes: Sequence[Route]) -> dict[str, Any]:
+def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
     """The OpenAPI document."""
     kinds = list(dict.fromkeys([Failure, Failed, *(kind for route in routes for kind in _kinds(route))]))
     told, components = schemas(kinds, _REFERENCE)

@@ -23,7 +23,7 @@ MAX_JSON_BYTES = 16 * 1024
 _MAX_PARAMETERS = 16
 
 
-class Call(Request):
+class AdminRequest(Request):
     """One request on its way, with what is learned of it for the audit log.
 
     `route` is the operation, `named` what its path's `{…}` stands for, still encoded.

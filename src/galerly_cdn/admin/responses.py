@@ -25,7 +25,7 @@ class Failed(Value, frozen=True):
     error: Problem
 
 
-class Lines(NamedTuple):
+class JsonLines(NamedTuple):
     """Values that are sent as they come to be, a line each.
 
     Its end is part of HTTP's framing: lines that were cut off cannot be taken for all of them.
@@ -39,14 +39,14 @@ class Lines(NamedTuple):
     @property
     def headers(self) -> Headers:
         """Without a length: nobody knows how many there will be."""
-        return responses.kept_by_nobody(JSON_LINES)
+        return responses.no_store_headers(JSON_LINES)
 
-    async def begun(self) -> Lines:
+    async def begun(self) -> JsonLines:
         """The same with its first value made: what fails at once is still an answer of its own.
 
         Raises what making values raises.
         """
-        return Lines(self.values, await anext(self.values, None))
+        return JsonLines(self.values, await anext(self.values, None))
 
     async def encoded(self) -> AsyncIterator[bytes]:
         """Each value as its line. Raises what making values raises."""
@@ -56,12 +56,12 @@ class Lines(NamedTuple):
             yield to_json(value) + b"\n"
 
 
-def told(value: Value, status: int = 200) -> Response:
+def json_response(value: Value, status: int = 200) -> Response:
     """A value as JSON."""
-    return whole(to_json(value) + b"\n", JSON, status)
+    return body_response(to_json(value) + b"\n", JSON, status)
 
 
-def whole(body: bytes, media_type: str, status: int = 200) -> Response:
+def body_response(body: bytes, media_type: str, status: int = 200) -> Response:
     """A body as it is."""
     length = (b"content-length", b"%d" % len(body))
-    return Response(status, [*responses.kept_by_nobody(media_type), length], body)
+    return Response(status, [*responses.no_store_headers(media_type), length], body)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from galerly_cdn.admin.handlers import Completion, Gallery, GalleryAfter, Invited, Part, Replace
+from galerly_cdn.admin.handlers import Completion, GalleryQuery, Invited, ListQuery, UploadQuery, WarmQuery
 from galerly_cdn.admin.health import Live, Readiness
 from galerly_cdn.admin.responses import JSON, JSON_LINES
 from galerly_cdn.errors import (
@@ -42,15 +42,15 @@ from galerly_cdn.library import Accepted, Deleted, Inspection, Page, Purged
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from galerly_cdn.admin.handlers import Service
+    from galerly_cdn.admin.handlers import Handlers
     from galerly_cdn.admin.health import Health
     from galerly_cdn.admin.metrics import Metrics
-    from galerly_cdn.admin.request import Call
-    from galerly_cdn.admin.responses import Lines
+    from galerly_cdn.admin.request import AdminRequest
+    from galerly_cdn.admin.responses import JsonLines
     from galerly_cdn.http.responses import Response
     from galerly_cdn.model import Value
 
-    Handler = Callable[[Call], Awaitable[Response | Lines]]
+    Handler = Callable[[AdminRequest], Awaitable[Response | JsonLines]]
 
 _NAMED = {"key": "(.*)", "id": "([^/]*)"}
 _STORE = (StoreRefused, Unavailable)
@@ -115,7 +115,7 @@ class Routes:
 
 
 def _nothing(error: GalerlyError) -> Route:
-    async def refuse(_call: Call) -> Response:
+    async def refuse(_call: AdminRequest) -> Response:
         raise error
 
     return Route("GET", "", refuse, error.public, {})
@@ -126,12 +126,12 @@ def _pattern(path: str) -> re.Pattern[bytes]:
     return re.compile(named.encode("ascii"), re.DOTALL)
 
 
-def routes(service: Service, health: Health, metrics: Metrics) -> tuple[Route, ...]:
+def all_routes(service: Handlers, health: Health, metrics: Metrics) -> tuple[Route, ...]:
     """Every operation but the description of them all."""
     return (*_originals(service), *_renditions(service), *_uploads(service), *_state(health, metrics))
 
 
-def _originals(service: Service) -> tuple[Route, ...]:
+def _originals(service: Handlers) -> tuple[Route, ...]:
     return (
         Route(
             "PUT",
@@ -140,7 +140,7 @@ def _originals(service: Service) -> tuple[Route, ...]:
             "Upload a photograph, or replace one",
             {201: Accepted, 200: Accepted},
             (*_UPLOAD, MalformedQuery, MalformedChecksum, ChecksumMismatch, BadRequest, BodyTooSlow),
-            query=Replace,
+            query=UploadQuery,
             takes_picture=True,
         ),
         Route(
@@ -166,12 +166,12 @@ def _originals(service: Service) -> tuple[Route, ...]:
             "List photographs in the order of their keys, a page at a time",
             {200: Page},
             (MalformedQuery, *_STORE),
-            query=Part,
+            query=ListQuery,
         ),
     )
 
 
-def _renditions(service: Service) -> tuple[Route, ...]:
+def _renditions(service: Handlers) -> tuple[Route, ...]:
     return (
         Route(
             "POST",
@@ -188,7 +188,7 @@ def _renditions(service: Service) -> tuple[Route, ...]:
             "Remove the pictures that were made of a gallery: a line for each photograph",
             {200: Purged},
             (MalformedQuery, *_STORE),
-            query=Gallery,
+            query=GalleryQuery,
             media_type=JSON_LINES,
         ),
         Route(
@@ -207,13 +207,13 @@ def _renditions(service: Service) -> tuple[Route, ...]:
             "Make the pictures that are lacking of a gallery: a line for each; goes on after a key",
             {200: Warmed},
             (MalformedQuery, *_STORE),
-            query=GalleryAfter,
+            query=WarmQuery,
             media_type=JSON_LINES,
         ),
     )
 
 
-def _uploads(service: Service) -> tuple[Route, ...]:
+def _uploads(service: Handlers) -> tuple[Route, ...]:
     return (
         Route(
             "POST",

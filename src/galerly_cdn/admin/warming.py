@@ -16,17 +16,17 @@ from galerly_cdn.http import responses
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from galerly_cdn.library import Archive
+    from galerly_cdn.library import StoreLibrary
     from galerly_cdn.model import Value
 
 _MAX_WAITING = 10_000
 """Uploads that may wait to be warmed; what comes beyond is made when somebody asks for it."""
 
 
-class Warming:
+class Warmer:
     """Warms `at_once` originals at a time. `count` hears of `warm-dropped` and `warm-failed`."""
 
-    def __init__(self, archive: Archive, at_once: int, count: Callable[[str], None]) -> None:
+    def __init__(self, archive: StoreLibrary, at_once: int, count: Callable[[str], None]) -> None:
         self._archive = archive
         self._at_once = at_once
         self._count = count

@@ -18,17 +18,17 @@ from galerly_cdn.aws_local.cloudfront import viewer_functions as function
 from galerly_cdn.aws_local.cloudfront.cache import Cache
 from galerly_cdn.aws_local.cloudfront.distribution import Distribution
 from galerly_cdn.aws_local.cloudfront.edge import Edge
-from galerly_cdn.aws_local.cloudfront.origin_access_control import Asked, Identity, Signed
+from galerly_cdn.aws_local.cloudfront.origin_access_control import Identity, Responder, SigningOrigin
 from galerly_cdn.aws_local.cloudfront.origins import Origins
-from galerly_cdn.aws_local.faults import Faulty
+from galerly_cdn.aws_local.faults import FaultInjector
 from galerly_cdn.aws_local.functions import event_rules
-from galerly_cdn.aws_local.functions.event_rules import Flow
-from galerly_cdn.aws_local.http.http_client import Wire
+from galerly_cdn.aws_local.functions.event_rules import EventFlow
+from galerly_cdn.aws_local.http.http_client import HttpClient
 from galerly_cdn.aws_local.iam import resources, roles
-from galerly_cdn.aws_local.iam.resources import GuardedBucket, GuardedFunction
-from galerly_cdn.aws_local.iam.roles import RoledFunction
+from galerly_cdn.aws_local.iam.resources import BucketWithPolicy, FunctionWithPolicy
+from galerly_cdn.aws_local.iam.roles import FunctionWithRole
 from galerly_cdn.aws_local.s3.bucket import Bucket
-from galerly_cdn.aws_local.s3.folder_bucket import Folder
+from galerly_cdn.aws_local.s3.folder_bucket import FolderBucket
 from galerly_cdn.model import Value
 from galerly_cdn.settings import load
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from galerly_cdn.aws_local.cloudfront.distribution import Origin
 
 
-Resizer = Callable[[GuardedFunction], Asked]
+Resizer = Callable[[FunctionWithPolicy], Responder]
 """Makes what answers for the function's URL, of the function as the template describes it."""
 
 
@@ -62,12 +62,12 @@ class Plan(Value, frozen=True, kw_only=True):
     distribution: Distribution
     sources: dict[str, str]
     log_fields: tuple[str, ...]
-    function: GuardedFunction
-    buckets: dict[str, GuardedBucket]
+    function: FunctionWithPolicy
+    buckets: dict[str, BucketWithPolicy]
     """By the domain of the origin."""
-    functions: dict[str, RoledFunction]
+    functions: dict[str, FunctionWithRole]
     """By logical name."""
-    flow: Flow
+    flow: EventFlow
 
 
 @dataclass(frozen=True)
@@ -77,22 +77,22 @@ class LocalCloudFront:
     plan: Plan
     edge: Edge
     cache: Cache
-    faults: Mapping[str, Faulty]
+    faults: Mapping[str, FaultInjector]
 
 
 def plan(stack: Stack) -> Plan:
     """Reads all that is modelled. Raises `UnmodelledProperty` where the template says more."""
-    read = distribution.read(stack)
+    read = distribution.read_distribution(stack)
     sources = function.sources(stack)
     function.check(read, sources)
     domains = [one.domain for one in read.origins.values() if one.kind == "s3"]
-    functions = roles.functions(stack)
+    functions = roles.read_functions(stack)
     return Plan(
         distribution=read,
         sources=sources,
         log_fields=access_log.fields(stack),
-        function=resources.function(stack, read.arn),
-        buckets={domain: resources.bucket(stack, domain) for domain in domains},
+        function=resources.read_function(stack, read.arn),
+        buckets={domain: resources.read_bucket(stack, domain) for domain in domains},
         functions=functions,
         flow=event_rules.read(stack, functions),
     )
@@ -114,11 +114,11 @@ async def start(
     """
     read = plan(Stack(template.read(deployment.template), deployment.parameters))
     cache = Cache(clock, read.distribution.tag_header, read.distribution.error_ttls_s)
-    faults = {name: Faulty(one) for name, one in _doors(read, deployment, resizer).items()}
-    async with javascript_engines.find(read.sources, programs) as running:
+    faults = {name: FaultInjector(one) for name, one in _doors(read, deployment, resizer).items()}
+    async with javascript_engines.find_engine(read.sources, programs) as running:
         edge = Edge(
             distribution=read.distribution,
-            functions=function.Functions(running, read.distribution),
+            functions=function.ViewerFunctions(running, read.distribution),
             cache=cache,
             origins=Origins(read.distribution, faults),
             clock=clock,
@@ -127,25 +127,25 @@ async def start(
         yield LocalCloudFront(read, edge, cache, faults)
 
 
-def _doors(read: Plan, deployment: Deployment, resizer: Resizer) -> dict[str, Asked]:
+def _doors(read: Plan, deployment: Deployment, resizer: Resizer) -> dict[str, Responder]:
     """Who answers for each origin, asked by signed requests where access control says so."""
     asked = resizer(read.function)
     endpoint, identity = deployment.s3_endpoint, deployment.identity
 
-    def door(origin: Origin) -> Asked:
+    def door(origin: Origin) -> Responder:
         source_arn = read.distribution.arn if origin.is_signed else ""
         if origin.kind == "lambda":
-            return Signed(asked, identity, "lambda", source_arn) if source_arn else asked
-        served = _folder(read, deployment) if deployment.folder else Wire(endpoint, origin.connect_s)
-        inner = Signed(served, identity, "s3", source_arn) if source_arn else served
+            return SigningOrigin(asked, identity, "lambda", source_arn) if source_arn else asked
+        served = _folder(read, deployment) if deployment.folder else HttpClient(endpoint, origin.connect_s)
+        inner = SigningOrigin(served, identity, "s3", source_arn) if source_arn else served
         return Bucket(read.buckets[origin.domain], endpoint, inner, source_arn)
 
     return {name: door(one) for name, one in read.distribution.origins.items()}
 
 
-def _folder(read: Plan, deployment: Deployment) -> Folder:
+def _folder(read: Plan, deployment: Deployment) -> FolderBucket:
     """The folder of a deployment, with the settings that its function is given. Raises `SettingsError`."""
-    settings = load.load(environment=read.function.function.environment.variables).settings
+    settings = load.load_settings(environment=read.function.function.environment.variables).settings
     identity = deployment.identity
     credentials = Credentials(identity.access_key, identity.secret_key)
-    return Folder(Path(deployment.folder), settings, credentials)
+    return FolderBucket(Path(deployment.folder), settings, credentials)

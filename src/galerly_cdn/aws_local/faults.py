@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
 
 if TYPE_CHECKING:
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Asked
+    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
 
 
 class Fault(enum.Enum):
@@ -33,10 +33,10 @@ _ANSWERS = {
 }
 
 
-class Faulty:
+class FaultInjector:
     """An origin that works until `fault` is set; `asked` counts the requests that came."""
 
-    def __init__(self, inner: Asked) -> None:
+    def __init__(self, inner: Responder) -> None:
         self._inner = inner
         self.fault: Fault | None = None
         self.asked = 0

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import galerly_cdn
-from galerly_cdn.access.authorizer import folders
+from galerly_cdn.access.authorizer import private_folders
 from galerly_cdn.aws.deploy import template
 from galerly_cdn.aws_local import stack as chain
 from galerly_cdn.aws_local import viewer_server
@@ -39,7 +39,7 @@ from galerly_cdn.store.folder.originals import FolderOriginals
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
-    from galerly_cdn.aws_local.stack import Chain
+    from galerly_cdn.aws_local.stack import RunningStack
 
 _BUCKET = "galerly-local"
 _NOWHERE = "http://s3.localhost"
@@ -48,7 +48,7 @@ _CODE = str(Path(galerly_cdn.__file__).parents[1])
 _SIZE = "800x600"
 
 
-class Laptop(Value, frozen=True, kw_only=True):
+class LocalDeployment(Value, frozen=True, kw_only=True):
     """What is to be served: `program` is the S3 server's, None to have the folder answer in its place.
 
     `prewarms`: every picture of what is uploaded is made at once; a folder tells of no uploads.
@@ -61,7 +61,7 @@ class Laptop(Value, frozen=True, kw_only=True):
     prewarms: bool = False
 
 
-class Running(Value, frozen=True):
+class RunningDeployment(Value, frozen=True):
     """Where it is. `variables` lead commands to the store; `first` is empty if no photograph is public.
 
     `keys` are CloudFront's names of public keys, by ours: addresses are signed by the former.
@@ -75,8 +75,8 @@ class Running(Value, frozen=True):
 
 @contextlib.asynccontextmanager
 async def start(
-    laptop: Laptop, progress: Callable[[int, int], None], tell: Callable[[str], None]
-) -> AsyncIterator[Running]:
+    laptop: LocalDeployment, progress: Callable[[int, int], None], tell: Callable[[str], None]
+) -> AsyncIterator[RunningDeployment]:
     """Serve until the block ends, and leave nothing behind.
 
     `progress` is told of photographs that are being copied: how many of how many. `tell` gets the lines of
@@ -93,21 +93,21 @@ async def start(
     lines = tell if laptop.settings.access_log else lambda _: None
     notifications = Notifications()
     async with (
-        api_server.listening(notifications) as webhook,
+        api_server.listen(notifications) as webhook,
         _deployed(laptop, found, webhook, progress) as deployment,
         chain.start(
             deployment,
-            chain.Code(_CODE),
+            chain.FunctionCode(_CODE),
             notifications=notifications,
             record=lambda one: lines(json.dumps(one)),
         ) as running,
         _delivering(running),
-        viewer_server.listening(running.cloud.edge, api_server.HOST, laptop.port, scheme="https") as port,
+        viewer_server.listen(running.cloud.edge, api_server.HOST, laptop.port, scheme="https") as port,
     ):
         for function in running.functions.values():
             function.tell = lines
         address = f"http://{api_server.HOST}:{port}"
-        yield Running(
+        yield RunningDeployment(
             address,
             _first(address, found, laptop.settings),
             _variables(address, deployment, running),
@@ -116,7 +116,7 @@ async def start(
 
 
 @contextlib.asynccontextmanager
-async def _delivering(running: Chain) -> AsyncIterator[None]:
+async def _delivering(running: RunningStack) -> AsyncIterator[None]:
     """What happens after an upload, by the time of this machine."""
     task = asyncio.create_task(running.events.run())
     try:
@@ -134,7 +134,7 @@ async def _listed(root: Path) -> dict[str, Path]:
 
 @contextlib.asynccontextmanager
 async def _deployed(
-    laptop: Laptop, found: dict[str, Path], webhook: str, progress: Callable[[int, int], None]
+    laptop: LocalDeployment, found: dict[str, Path], webhook: str, progress: Callable[[int, int], None]
 ) -> AsyncIterator[Deployment]:
     """The stack, its bucket filled with the photographs."""
     identity = Identity(f"LOCAL{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
@@ -144,9 +144,9 @@ async def _deployed(
             yield _deployment(laptop, identity, _NOWHERE, scratch)
             return
         _check_room(found, scratch)
-        async with versitygw.running(laptop.program, Path(scratch), identity, webhook) as endpoint:
+        async with versitygw.run_server(laptop.program, Path(scratch), identity, webhook) as endpoint:
             stored = {f"originals/{key}": file for key, file in found.items()}
-            await versitygw.put(endpoint, _BUCKET, identity, stored, progress)
+            await versitygw.put_files(endpoint, _BUCKET, identity, stored, progress)
             yield _deployment(laptop, identity, endpoint)
 
 
@@ -173,7 +173,7 @@ def _check_room(found: dict[str, Path], scratch: str) -> None:
         raise SettingsError([f"{told}; TMPDIR may lead elsewhere"])
 
 
-def _deployment(laptop: Laptop, identity: Identity, endpoint: str, folder: str = "") -> Deployment:
+def _deployment(laptop: LocalDeployment, identity: Identity, endpoint: str, folder: str = "") -> Deployment:
     return Deployment(
         template=template.render(laptop.settings),
         parameters={
@@ -190,7 +190,7 @@ def _deployment(laptop: Laptop, identity: Identity, endpoint: str, folder: str =
 
 def _first(address: str, found: Iterable[str], settings: Settings) -> str:
     """The address of the first picture that anybody may see."""
-    private = folders(settings.private_prefixes)
+    private = private_folders(settings.private_prefixes)
     public = (key for key in found if not key.startswith(private))
     return next((f"{address}/resize/{_SIZE}/{format_key(key)}" for key in public), "")
 
@@ -200,7 +200,7 @@ def _keys(deployment: Deployment, settings: Settings) -> dict[str, str]:
     return {one.id: stack.identity(one.name) for one in template.keys(settings)}
 
 
-def _variables(address: str, deployment: Deployment, running: Chain) -> dict[str, str]:
+def _variables(address: str, deployment: Deployment, running: RunningStack) -> dict[str, str]:
     """What our commands have to be told to change the store, and to have CloudFront forget."""
     store = {"GALERLY_STORE": f"s3://{_BUCKET}", "GALERLY_STORE_ENDPOINT": deployment.s3_endpoint}
     return {

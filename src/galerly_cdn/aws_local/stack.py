@@ -17,14 +17,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from galerly_cdn.aws_local import cloudfront_stack
 from galerly_cdn.aws_local.cloudformation.stack import REGION
-from galerly_cdn.aws_local.cloudfront.invalidation_api import Control
+from galerly_cdn.aws_local.cloudfront.invalidation_api import InvalidationApi
 from galerly_cdn.aws_local.functions import event_rules as events
 from galerly_cdn.aws_local.functions.function_url import FunctionUrl
 from galerly_cdn.aws_local.functions.runtime import Function, Runtime
 from galerly_cdn.aws_local.http import api_server
-from galerly_cdn.aws_local.http.http_client import Wire
+from galerly_cdn.aws_local.http.http_client import HttpClient
 from galerly_cdn.aws_local.s3 import versitygw
-from galerly_cdn.aws_local.s3.role_check import Guard
+from galerly_cdn.aws_local.s3.role_check import RoleCheck
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.model import Value
 from galerly_cdn.render.pool import process
@@ -32,25 +32,25 @@ from galerly_cdn.render.pool import process
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Asked
+    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
     from galerly_cdn.aws_local.cloudfront_stack import Deployment, LocalCloudFront
     from galerly_cdn.aws_local.functions.event_rules import Deliveries
     from galerly_cdn.aws_local.functions.function_url import Invocable
-    from galerly_cdn.aws_local.iam.resources import GuardedBucket, GuardedFunction
-    from galerly_cdn.aws_local.iam.roles import RoledFunction
+    from galerly_cdn.aws_local.iam.resources import BucketWithPolicy, FunctionWithPolicy
+    from galerly_cdn.aws_local.iam.roles import FunctionWithRole
     from galerly_cdn.aws_local.s3.notifications import Notifications
 
 _CONNECT_S = 5.0
 
 
-class Code(Value, frozen=True):
+class FunctionCode(Value, frozen=True):
     """Where the functions' code lies: the unpacked package, or the sources."""
 
     root: str
 
 
 @dataclass(frozen=True)
-class Chain:
+class RunningStack:
     """What runs: CloudFront, the functions with their guards by logical names, and the way to them.
 
     `control` is the address of CloudFront's own API.
@@ -59,7 +59,7 @@ class Chain:
     cloud: LocalCloudFront
     control: str
     functions: Mapping[str, Runtime]
-    guards: Mapping[str, Guard]
+    guards: Mapping[str, RoleCheck]
     events: Deliveries
 
     @property
@@ -71,12 +71,12 @@ class Chain:
 @asynccontextmanager
 async def start(
     deployment: Deployment,
-    code: Code,
+    code: FunctionCode,
     *,
     notifications: Notifications | None = None,
     clock: Callable[[], float] = time.time,  # noqa: TID251 - the rim
     record: Callable[[dict[str, str]], None] = lambda _: None,
-) -> AsyncIterator[Chain]:
+) -> AsyncIterator[RunningStack]:
     """A chain, until the block ends. Raises as `app.start` does.
 
     `notifications` are what the S3 server posts; without them changes are told by `events.publish`. What is
@@ -84,7 +84,7 @@ async def start(
     """
     functions: dict[str, Runtime] = {}
 
-    def resizer(guarded: GuardedFunction) -> Asked:
+    def resizer(guarded: FunctionWithPolicy) -> Responder:
         return _url(guarded, _Named(functions, guarded.name), deployment)
 
     async with (
@@ -94,24 +94,24 @@ async def start(
         plan = cloud.plan
         (own,) = plan.buckets.values()
         await asyncio.to_thread(_prepare, own, deployment)
-        control = Control(cloud.cache, plan.distribution, deployment.identity, clock)
-        address = await rest.enter_async_context(api_server.listening(control.door()))
+        control = InvalidationApi(cloud.cache, plan.distribution, deployment.identity, clock)
+        address = await rest.enter_async_context(api_server.listen(control.door()))
         guards = {
-            name: Guard(own, one.role, Wire(deployment.s3_endpoint, _CONNECT_S))
+            name: RoleCheck(own, one.role, HttpClient(deployment.s3_endpoint, _CONNECT_S))
             for name, one in plan.functions.items()
         }
         for name, one in plan.functions.items():
-            store = await rest.enter_async_context(api_server.listening(guards[name]))
-            api = await rest.enter_async_context(api_server.listening(control.door(one.role.may)))
+            store = await rest.enter_async_context(api_server.listen(guards[name]))
+            api = await rest.enter_async_context(api_server.listen(control.door(one.role.may)))
             functions[name] = Runtime(function(one, deployment, code, store=store, api=api))
             rest.push_async_callback(functions[name].close)
         deliveries = events.start(plan.flow, functions, frozenset({own.name} if own.tells else ()), clock)
         if notifications:
             notifications.publish = deliveries.publish
-        yield Chain(cloud, address, functions, guards, deliveries)
+        yield RunningStack(cloud, address, functions, guards, deliveries)
 
 
-def _url(guarded: GuardedFunction, invoked: Invocable, deployment: Deployment) -> FunctionUrl:
+def _url(guarded: FunctionWithPolicy, invoked: Invocable, deployment: Deployment) -> FunctionUrl:
     """The URL of the function that renders, asked by CloudFront."""
     identity = deployment.identity
     return FunctionUrl(
@@ -140,7 +140,9 @@ def _named(functions: Mapping[str, Runtime], name: str) -> Runtime:
     return next(one for one in functions.values() if one.function.name == name)
 
 
-def function(one: RoledFunction, deployment: Deployment, code: Code, *, store: str, api: str) -> Function:
+def function(
+    one: FunctionWithRole, deployment: Deployment, code: FunctionCode, *, store: str, api: str
+) -> Function:
     """The function as the template tells it, led to CloudFront's API, and its guard or the folder."""
     folder = deployment.folder
     place = {"GALERLY_STORE": folder} if folder else {"GALERLY_STORE_ENDPOINT": store}
@@ -165,14 +167,14 @@ def function(one: RoledFunction, deployment: Deployment, code: Code, *, store: s
     )
 
 
-def _prepare(own: GuardedBucket, deployment: Deployment) -> None:
+def _prepare(own: BucketWithPolicy, deployment: Deployment) -> None:
     """Have the S3 server keep versions where the template says so; a folder keeps none.
 
     Raises `SettingsError` if the server cannot.
     """
     if deployment.folder or not own.keeps_versions:
         return
-    client = versitygw.client(deployment.s3_endpoint, deployment.identity)
+    client = versitygw.s3_client(deployment.s3_endpoint, deployment.identity)
     try:
         client.put_bucket_versioning(Bucket=own.name, VersioningConfiguration={"Status": "Enabled"})
     except (BotoCoreError, ClientError) as error:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import h11
 
-from galerly_cdn.aws_local.http.connections import accepting
-from galerly_cdn.aws_local.http.viewer_exchange import Answer, Request, error
+from galerly_cdn.aws_local.http.connections import accept_connections
+from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest, ViewerResponse, error
 
 if TYPE_CHECKING:
     import ssl
@@ -24,7 +24,7 @@ _LINGER_S = 2.0
 
 
 @asynccontextmanager
-async def listening(
+async def listen(
     edge: Edge, host: str, port: int, *, scheme: str, certificate: ssl.SSLContext | None = None
 ) -> AsyncIterator[int]:
     """Listen until the block ends; the port is told, for 0 one that is free.
@@ -35,7 +35,7 @@ async def listening(
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _Connection(edge, scheme, reader, writer).run()
 
-    async with accepting(serve, host, port, certificate) as chosen:
+    async with accept_connections(serve, host, port, certificate) as chosen:
         yield chosen
 
 
@@ -68,12 +68,12 @@ class _Connection:
         if not isinstance(head, h11.Request):
             return False
         request = _request(head, self._scheme, str(self._writer.get_extra_info("peername")[0]))
-        if isinstance(request, Answer):
+        if isinstance(request, ViewerResponse):
             answer = request
         else:
             answer = await self._edge.answer(request)
         await self._send(answer, head.method.decode("ascii"))
-        if isinstance(request, Answer) or request.has_body:
+        if isinstance(request, ViewerResponse) or request.has_body:
             return False
         await self._event()  # its end, without a body
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
@@ -93,7 +93,7 @@ class _Connection:
             self._http.receive_data(await self._reader.read(_CHUNK_BYTES))
         return event
 
-    async def _send(self, answer: Answer, method: str) -> None:
+    async def _send(self, answer: ViewerResponse, method: str) -> None:
         headers = dict(answer.headers)
         if method != "HEAD" and answer.status != 304:
             headers["content-length"] = str(len(answer.body))
@@ -104,7 +104,7 @@ class _Connection:
         await self._writer.drain()
 
 
-def _request(head: h11.Request, scheme: str, client: str) -> Request | Answer:
+def _request(head: h11.Request, scheme: str, client: str) -> ViewerRequest | ViewerResponse:
     """The request, or the answer to what is none that CloudFront takes."""
     headers: dict[str, str] = {}
     for name, value in head.headers:
@@ -117,7 +117,7 @@ def _request(head: h11.Request, scheme: str, client: str) -> Request | Answer:
     if not target.startswith("/") or "host" not in headers:
         return error(400, "BadRequest", "Bad request.").answer
     path, _, query = target.partition("?")
-    return Request(
+    return ViewerRequest(
         method=head.method.decode("ascii"),
         scheme=scheme,
         host=headers.pop("host"),

@@ -11,8 +11,8 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from galerly_cdn.browse.pagination import Collection, collect
-from galerly_cdn.cache import Coalescer, MemoryCache
+from galerly_cdn.browse.pagination import Galleries, group_by_gallery
+from galerly_cdn.cache import MemoryCache, SingleFlight
 from galerly_cdn.errors import GalerlyError, Unrenderable
 from galerly_cdn.model import Facts, Value
 
@@ -31,7 +31,7 @@ _INSPECTED_AT_ONCE = 8
 """Far below the render queue's bound: the page never crowds out the pictures."""
 
 
-class Entry(Value, frozen=True):
+class CachedFacts(Value, frozen=True):
     """A photograph's facts and its file's length; or, in `problem`, why it cannot be shown."""
 
     facts: Facts | None = None
@@ -39,7 +39,7 @@ class Entry(Value, frozen=True):
     problem: str = ""
 
 
-class Catalog:
+class FactsCache:
     """Looks at the originals; `inspect` reads one's header in a worker process."""
 
     def __init__(
@@ -48,30 +48,30 @@ class Catalog:
         self._originals = originals
         self._inspect = inspect
         self._clock = clock
-        self._collection = Collection((), ())
+        self._collection = Galleries((), ())
         self._lasts_s = -math.inf
-        self._listings: Coalescer[str, Collection] = Coalescer()
-        self._entries: MemoryCache[tuple[str, str], Entry] = MemoryCache(_MAX_REMEMBERED, lambda _: 1)
+        self._listings: SingleFlight[str, Galleries] = SingleFlight()
+        self._entries: MemoryCache[tuple[str, str], CachedFacts] = MemoryCache(_MAX_REMEMBERED, lambda _: 1)
         self._turns = asyncio.Semaphore(_INSPECTED_AT_ONCE)
 
-    async def collection(self) -> Collection:
+    async def collection(self) -> Galleries:
         """Every photograph, as of a moment ago. Raises as listing does."""
         if self._clock() >= self._lasts_s:
             self._collection, _ = await self._listings.run("", self._list)
         return self._collection
 
-    async def entries(self, keys: tuple[str, ...]) -> list[Entry]:
+    async def entries(self, keys: tuple[str, ...]) -> list[CachedFacts]:
         """What is known of each key, in the same order; several are inspected at once."""
         return await asyncio.gather(*map(self._entry, keys))
 
-    async def _list(self) -> Collection:
+    async def _list(self) -> Galleries:
         began_s = self._clock()
-        found = collect([one.key async for one in self._originals.list()])
+        found = group_by_gallery([one.key async for one in self._originals.list()])
         took_s = self._clock() - began_s
         self._lasts_s = began_s + max(_LISTING_S, _LISTING_TIMES * took_s)
         return found
 
-    async def _entry(self, key: str) -> Entry:
+    async def _entry(self, key: str) -> CachedFacts:
         try:
             head = await self._originals.head(key)
             known = self._entries.get((key, head.version))
@@ -79,13 +79,13 @@ class Catalog:
                 known = await self._looked_at(key, head.length_bytes)
                 self._entries.put((key, head.version), known)
         except GalerlyError as error:
-            return Entry(problem=error.public)  # of this moment: not remembered
+            return CachedFacts(problem=error.public)  # of this moment: not remembered
         return known
 
-    async def _looked_at(self, key: str, length_bytes: int) -> Entry:
+    async def _looked_at(self, key: str, length_bytes: int) -> CachedFacts:
         """The entry of one original; its own fault is worth remembering, a full queue is not."""
         async with self._turns:
             try:
-                return Entry(await self._inspect(key), length_bytes)
+                return CachedFacts(await self._inspect(key), length_bytes)
             except Unrenderable as error:
-                return Entry(length_bytes=length_bytes, problem=error.public)
+                return CachedFacts(length_bytes=length_bytes, problem=error.public)

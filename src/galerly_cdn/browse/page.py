@@ -14,7 +14,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs
 
-from galerly_cdn.browse.facts_cache import Catalog
+from galerly_cdn.browse.facts_cache import FactsCache
 from galerly_cdn.browse.pagination import page_numbers, title
 from galerly_cdn.errors import MethodNotAllowed, NotFound, UnknownPath
 from galerly_cdn.http.responses import IMMUTABLE, Response
@@ -25,9 +25,9 @@ from galerly_cdn.render.losses import LOSSES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from galerly_cdn.browse.facts_cache import Entry, Inspect
-    from galerly_cdn.browse.pagination import Collection, Part
-    from galerly_cdn.http.exchange import Visit
+    from galerly_cdn.browse.facts_cache import CachedFacts, Inspect
+    from galerly_cdn.browse.pagination import Galleries, GalleryPage
+    from galerly_cdn.http.exchange import Exchange
     from galerly_cdn.http.responses import Headers
     from galerly_cdn.links import Links
     from galerly_cdn.store.interfaces import Originals, Renditions
@@ -55,7 +55,7 @@ _MEDIA_TYPES = {
 }
 
 
-class Picture(NamedTuple):
+class ShownPicture(NamedTuple):
     """One photograph as the template shows it; with a `problem`, there is nothing to show but that."""
 
     name: str
@@ -73,7 +73,7 @@ class Picture(NamedTuple):
     original: str = ""
 
 
-class Browse:
+class BrowsePage:
     """Answers `/` and `/-/…`; unless `is_public`, only to who names this machine in `Host`.
 
     Otherwise a website could list the folder by pointing a name of its own at 127.0.0.1 (DNS rebinding).
@@ -94,7 +94,7 @@ class Browse:
         self._originals = originals
         self._renditions = renditions
         self._links = links
-        self._catalog = Catalog(originals, inspect)
+        self._catalog = FactsCache(originals, inspect)
         ordered = sorted(rule.size for rule in links.allowed.rules)
         self._large = str(ordered[-1])
         self._plain = str(ordered[-2:][0])
@@ -105,7 +105,7 @@ class Browse:
         environment.globals["assets"] = addresses
         self._template = environment.from_string(_read("page.html").decode())
 
-    async def answer(self, visit: Visit) -> Response:
+    async def answer(self, visit: Exchange) -> Response:
         """The response to one request. Raises the `GalerlyError` that answers it otherwise."""
         if not (self._is_public or is_loopback(visit.headers.get(b"host", b"").decode("latin-1"))):
             raise UnknownPath
@@ -135,18 +135,18 @@ class Browse:
         ).encode()
         return _response(b"text/html; charset=utf-8", body, b"no-store")
 
-    def _pictures(self, part: Part, entries: Mapping[str, Entry]) -> list[Picture]:
+    def _pictures(self, part: GalleryPage, entries: Mapping[str, CachedFacts]) -> list[ShownPicture]:
         return [self._picture(key, entries[key]) for key in part.keys]
 
-    def _picture(self, key: str, entry: Entry) -> Picture:
+    def _picture(self, key: str, entry: CachedFacts) -> ShownPicture:
         facts = entry.facts
         if facts is None:
-            return Picture(title(key), key, entry.problem)
+            return ShownPicture(title(key), key, entry.problem)
         sides = facts.width_px, facts.height_px
         large_px = self._links.dimensions(*sides, self._large)
         width_px, height_px = self._links.dimensions(*sides, self._plain)
         aspect = min(max(round(100 * sides[0] / sides[1]), _ASPECTS[0]), _ASPECTS[-1])
-        return Picture(
+        return ShownPicture(
             name=title(key),
             key=key,
             href=self._links.src(key, self._large),
@@ -174,7 +174,7 @@ class Browse:
         return _response(b"application/json", to_json(told), b"no-store")
 
 
-def _asked_page(query: bytes, collection: Collection) -> int:
+def _asked_page(query: bytes, collection: Galleries) -> int:
     """The page that the query asks for, 1 if it does not. Raises `UnknownPath` for one there is not."""
     asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("page", ["1"])[-1]
     if not (asked.isascii() and asked.isdecimal() and len(asked) < 8):

@@ -34,7 +34,7 @@ class Gallery(Value, frozen=True):
         return self.first // PAGE_PHOTOGRAPHS + 1
 
 
-class Part(Value, frozen=True):
+class GalleryPage(Value, frozen=True):
     """What one page shows of a gallery; `is_continued` if it began on a page before."""
 
     gallery: Gallery
@@ -42,7 +42,7 @@ class Part(Value, frozen=True):
     is_continued: bool
 
 
-class Collection(Value, frozen=True):
+class Galleries(Value, frozen=True):
     """Every photograph, gallery after gallery."""
 
     keys: tuple[str, ...]
@@ -53,17 +53,19 @@ class Collection(Value, frozen=True):
         """How many pages there are: at least one, though it be empty."""
         return max(1, -(-len(self.keys) // PAGE_PHOTOGRAPHS))
 
-    def parts(self, page: int) -> tuple[Part, ...]:
+    def parts(self, page: int) -> tuple[GalleryPage, ...]:
         """What page `page` shows, counted from 1."""
         begin, end = (page - 1) * PAGE_PHOTOGRAPHS, page * PAGE_PHOTOGRAPHS
         return tuple(
-            Part(one, self.keys[max(begin, one.first) : min(end, one.first + one.count)], one.first < begin)
+            GalleryPage(
+                one, self.keys[max(begin, one.first) : min(end, one.first + one.count)], one.first < begin
+            )
             for one in self.galleries
             if one.first < end and begin < one.first + one.count
         )
 
 
-def collect(keys: Iterable[str]) -> Collection:
+def group_by_gallery(keys: Iterable[str]) -> Galleries:
     """The collection that `keys`, in any order, make: by gallery, then by name."""
     arranged = sorted(keys, key=_place)
     galleries: list[Gallery] = []
@@ -72,7 +74,7 @@ def collect(keys: Iterable[str]) -> Collection:
         count = len(list(members))
         galleries.append(Gallery(name, len(galleries) + 1, first, count))
         first += count
-    return Collection(tuple(arranged), tuple(galleries))
+    return Galleries(tuple(arranged), tuple(galleries))
 
 
 def gallery_name(key: str) -> str:

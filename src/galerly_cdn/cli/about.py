@@ -21,7 +21,7 @@ def config(file: Path | None, *, as_json: bool) -> None:
     """Show every setting, its value, and where the value comes from."""
     from galerly_cdn.settings.table import DESCRIBED
 
-    loaded = terminal.load(file)
+    loaded = terminal.load_settings(file)
     values = {setting.name: getattr(loaded.settings, setting.name) for setting in DESCRIBED}
     if as_json:
         shown = {name: {"value": value, "from": loaded.origin[name]} for name, value in values.items()}
@@ -38,7 +38,7 @@ def version(*, as_json: bool) -> None:
     """Tell the version of galerly-cdn, of its libvips, and the formats that really decode."""
     from galerly_cdn import darkroom
 
-    hello = darkroom.renderer(terminal.load(None, workers=1).settings)
+    hello = darkroom.describe_renderer(terminal.load_settings(None, workers=1).settings)
     versions = {"galerly-cdn": __version__, "libvips": hello.libvips, "decodes": " ".join(hello.formats)}
     lines = "\n".join(f"{name} {told}" for name, told in versions.items())
     click.echo(json.dumps(versions) if as_json else lines)

@@ -21,12 +21,12 @@ def sender(settings: Settings) -> Callable[[str], Awaitable[None]]:
         from galerly_cdn.aws.deploy import invalidation
 
         return invalidation.sender(settings)
-    from galerly_cdn.library import nowhere_else
+    from galerly_cdn.library import no_invalidation
 
-    return nowhere_else
+    return no_invalidation
 
 
-class Stale:
+class InvalidationAtExit:
     """The keys that a command purged, whose pictures CloudFront may still hold."""
 
     def __init__(self) -> None:
@@ -46,11 +46,11 @@ class Stale:
         from galerly_cdn.aws.deploy import invalidation
 
         keys = list(self._keys)
-        targets = jobs.targets(settings)
+        targets = jobs.all_targets(settings)
         done = invalidation.invalidate(
             settings.distribution, keys, targets, deadline_s=invalidation.DEADLINE_S
         )
-        terminal.answer(done, _line(done), as_json=as_json)
+        terminal.print_value(done, _line(done), as_json=as_json)
         if settings.public_urls and not settings.private_prefixes and not as_json:
             click.echo(_asked_again(settings.public_urls[0], keys[0], settings))
 
@@ -67,4 +67,4 @@ def _asked_again(public_url: str, key: str, settings: Settings) -> str:
 
     smallest = min(rule.size for rule in settings.size_rules)
     address = Links(public_url, settings.sizes).src(key, str(smallest))
-    return f"asked again  {address}: {http_viewer.see(address)}"
+    return f"asked again  {address}: {http_viewer.fetch(address)}"

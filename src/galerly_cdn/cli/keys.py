@@ -28,7 +28,7 @@ def new(out: Path, *, ecdsa: bool, as_json: bool) -> None:
     """
     from galerly_cdn.access import keys as keyring
 
-    key_id, public, private = keyring.create(out, ecdsa=ecdsa)
+    key_id, public, private = keyring.create_key_pair(out, ecdsa=ecdsa)
     made = {"id": key_id, "public": str(public), "private": str(private)}
     click.echo(json.dumps(made) if as_json else key_id)
 
@@ -63,13 +63,13 @@ def sign(  # noqa: PLR0913, PLR0917 - its options
 ) -> None:
     """Sign URL as CloudFront does; `*` and `?` in its path are wildcards."""
     from galerly_cdn.access import keys as keyring
-    from galerly_cdn.access.policy import Grant, gallery_resource
+    from galerly_cdn.access.policy import Policy, gallery_resource
 
     resource = url
     if gallery is not None:
         resource = gallery_resource(url, gallery)
     now_s = int(time.time())  # noqa: TID251 - the rim
-    grant = Grant(
+    grant = Policy(
         resource=resource,
         expires_s=_instant(expires, now_s),
         starts_s=None if starts is None else _instant(starts, now_s),
@@ -77,7 +77,7 @@ def sign(  # noqa: PLR0913, PLR0917 - its options
     )
     if not cookies and not grant.covers(url) and not grant.is_canned:
         raise click.UsageError(f"{url} is not in the gallery {gallery}.")
-    signer = keyring.signer(file)
+    signer = keyring.load_signer(file)
     if not cookies:
         signed = signer.url(url, grant)
         click.echo(json.dumps({"url": signed}) if as_json else signed)

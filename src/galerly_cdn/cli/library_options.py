@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from galerly_cdn.cli import terminal
-from galerly_cdn.cli.invalidation import Stale
+from galerly_cdn.cli.invalidation import InvalidationAtExit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
-    from galerly_cdn.archivist import Archivist
+    from galerly_cdn.archivist import Library
     from galerly_cdn.settings.table import Settings
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ _ADMIN = click.option(
 )
 
 
-class Where(NamedTuple):
+class LibraryOptions(NamedTuple):
     """The options that say where, and the settings file they complete."""
 
     store: str | None
@@ -47,24 +47,24 @@ class Where(NamedTuple):
         """Raises `SettingsError`, and `UsageError` for both options."""
         if self.store and self.admin:
             raise click.UsageError("--store and --admin: say one of the two.")
-        return terminal.load(self.file, store=self.store, admin=self.admin).settings
+        return terminal.load_settings(self.file, store=self.store, admin=self.admin).settings
 
-    def ask(self, act: Callable[[Archivist], Coroutine[Any, Any, T]]) -> T:
+    def ask(self, act: Callable[[Library], Coroutine[Any, Any, T]]) -> T:
         """What `act` makes of whom to ask. Raises as it and `settings` do."""
-        return self._ask(act, Stale())
+        return self._ask(act, InvalidationAtExit())
 
-    def change(self, act: Callable[[Archivist], Coroutine[Any, Any, T]], *, as_json: bool) -> T:
+    def change(self, act: Callable[[Library], Coroutine[Any, Any, T]], *, as_json: bool) -> T:
         """As `ask`; then, also if it was cut off, CloudFront forgets what was purged of its store.
 
         Raises `NotInvalidated`, too.
         """
-        stale = Stale()
+        stale = InvalidationAtExit()
         try:
             return self._ask(act, stale)
         finally:
             stale.invalidate(self.settings(), as_json=as_json)
 
-    def _ask(self, act: Callable[[Archivist], Coroutine[Any, Any, T]], stale: Stale) -> T:
+    def _ask(self, act: Callable[[Library], Coroutine[Any, Any, T]], stale: InvalidationAtExit) -> T:
         import asyncio
 
         async def main() -> T:
@@ -74,7 +74,7 @@ class Where(NamedTuple):
         return asyncio.run(main())
 
     @contextlib.asynccontextmanager
-    async def _archivist(self, stale: Stale) -> AsyncIterator[Archivist]:
+    async def _archivist(self, stale: InvalidationAtExit) -> AsyncIterator[Library]:
         """An option goes before a setting. A running CDN knows by itself what is in front of it."""
         settings = self.settings()
         if settings.admin and not self.store:
@@ -86,19 +86,19 @@ class Where(NamedTuple):
         elif settings.store:
             from galerly_cdn import app
 
-            async with app.archive(settings, stale.add) as archive:
+            async with app.open_library(settings, stale.add) as archive:
                 yield archive
         else:
             raise click.UsageError("say where the originals are: --store ADDRESS or --admin URL.")
 
 
-def located(command: Callable[..., None]) -> Callable[..., None]:
+def library_options(command: Callable[..., None]) -> Callable[..., None]:
     """`--store`, `--admin` and `--config`, given to the command as one `where`."""
 
     @functools.wraps(command)
     def wrapped(
         *arguments: object, store: str | None, admin: str | None, file: Path | None, **options: object
     ) -> None:
-        command(*arguments, where=Where(store, admin, file), **options)
+        command(*arguments, where=LibraryOptions(store, admin, file), **options)
 
     return _STORE(_ADMIN(terminal.CONFIG(wrapped)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from galerly_cdn.cli import terminal
-from galerly_cdn.cli.library_options import Where, located
+from galerly_cdn.cli.library_options import LibraryOptions, library_options
 
 
 @click.command(epilog='Example: galerly-cdn link wedding/1.jpg --alt "The first dance" --store photographs')
@@ -15,9 +15,9 @@ from galerly_cdn.cli.library_options import Where, located
 @click.option(
     "--url", help="Scheme and host of the pictures. [the first of public_urls, else the page's own]"
 )
-@located
+@library_options
 @terminal.JSON
-def link(key: str, size: str, alt: str, url: str | None, *, where: Where, as_json: bool) -> None:  # noqa: PLR0913 - its options
+def link(key: str, size: str, alt: str, url: str | None, *, where: LibraryOptions, as_json: bool) -> None:  # noqa: PLR0913 - its options
     """Print the <picture> that shows the photograph KEY in a page; an application has galerly_cdn.links."""
     from galerly_cdn.links import Links
 
@@ -25,4 +25,4 @@ def link(key: str, size: str, alt: str, url: str | None, *, where: Where, as_jso
     links = Links(next(iter(settings.public_urls), "") if url is None else url, settings.sizes)
     facts = where.ask(lambda archivist: archivist.inspect(key)).facts
     picture = links.picture(key, facts.width_px, facts.height_px, size, alt=alt)
-    terminal.answer(picture, str(picture), as_json=as_json)
+    terminal.print_value(picture, str(picture), as_json=as_json)

@@ -9,30 +9,32 @@ from typing import TYPE_CHECKING
 import click
 
 from galerly_cdn.cli import terminal
-from galerly_cdn.cli.library_options import Where, located
-from galerly_cdn.cli.progress import Report, Told
+from galerly_cdn.cli.library_options import LibraryOptions, library_options
+from galerly_cdn.cli.progress import Outcome, Progress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from galerly_cdn.archivist import Archivist
+    from galerly_cdn.archivist import Library
     from galerly_cdn.fill import Warmed
     from galerly_cdn.model import Listed
 
 _KEYS = click.argument("keys", nargs=-1)
-_GALLERY = click.option("--gallery", type=terminal.Gallery(), help="Every photograph of this gallery.")
+_GALLERY = click.option(
+    "--gallery", type=terminal.GalleryParameter(), help="Every photograph of this gallery."
+)
 
 
 @click.command(epilog="Example: galerly-cdn ls wedding/ --store s3://photographs")
-@click.argument("prefix", default="", type=terminal.Prefix())
-@located
+@click.argument("prefix", default="", type=terminal.PrefixParameter())
+@library_options
 @terminal.JSON
-def ls(prefix: str, *, where: Where, as_json: bool) -> None:
+def ls(prefix: str, *, where: LibraryOptions, as_json: bool) -> None:
     """List the originals whose keys begin with PREFIX: bytes, time (UTC), key."""
 
-    async def show(archivist: Archivist) -> None:
+    async def show(archivist: Library) -> None:
         async for one in _all(archivist, prefix):
-            terminal.answer(one, _listed(one), as_json=as_json)
+            terminal.print_value(one, _listed(one), as_json=as_json)
 
     where.ask(show)
 
@@ -40,14 +42,14 @@ def ls(prefix: str, *, where: Where, as_json: bool) -> None:
 @click.command(epilog="Example: galerly-cdn purge --gallery wedding --admin http://127.0.0.1:8001")
 @_KEYS
 @_GALLERY
-@located
+@library_options
 @terminal.JSON
-def purge(keys: tuple[str, ...], gallery: str | None, *, where: Where, as_json: bool) -> None:
+def purge(keys: tuple[str, ...], gallery: str | None, *, where: LibraryOptions, as_json: bool) -> None:
     """Remove what was made of the photographs KEYS, which stay: it is made anew when asked for."""
 
-    async def act(archivist: Archivist, key: str) -> Told:
+    async def act(archivist: Library, key: str) -> Outcome:
         purged = await archivist.purge(key)
-        return Told([purged], f"purged  {key}  {_renditions(len(purged.removed))}")
+        return Outcome([purged], f"purged  {key}  {_renditions(len(purged.removed))}")
 
     _over(keys, gallery, where, act, as_json=as_json)
 
@@ -55,18 +57,18 @@ def purge(keys: tuple[str, ...], gallery: str | None, *, where: Where, as_json: 
 @click.command(epilog="Example: galerly-cdn warm --gallery wedding --store s3://photographs")
 @_KEYS
 @_GALLERY
-@located
+@library_options
 @terminal.JSON
-def warm(keys: tuple[str, ...], gallery: str | None, *, where: Where, as_json: bool) -> None:
+def warm(keys: tuple[str, ...], gallery: str | None, *, where: LibraryOptions, as_json: bool) -> None:
     """Make every size and format of the photographs KEYS before anybody asks.
 
     What is there and current stays as it is: run it again to go on where it was cut off. Viewers of a
     running CDN go first.
     """
 
-    async def act(archivist: Archivist, key: str) -> Told:
+    async def act(archivist: Library, key: str) -> Outcome:
         made = [one async for one in archivist.warm(key)]
-        return Told(made, _warmed(key, made))
+        return Outcome(made, _warmed(key, made))
 
     _over(keys, gallery, where, act, as_json=as_json)
 
@@ -74,18 +76,18 @@ def warm(keys: tuple[str, ...], gallery: str | None, *, where: Where, as_json: b
 @click.command(epilog="Example: galerly-cdn rm wedding/blurred.jpg --store s3://photographs")
 @click.argument("keys", nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@located
+@library_options
 @terminal.JSON
-def rm(keys: tuple[str, ...], *, yes: bool, where: Where, as_json: bool) -> None:
+def rm(keys: tuple[str, ...], *, yes: bool, where: LibraryOptions, as_json: bool) -> None:
     """Delete the photographs KEYS and all that was made of them. On a terminal it asks first."""
     if not yes and _is_terminal():
         named = keys[0] if len(keys) == 1 else f"{len(keys)} photographs"
         click.confirm(f"Delete {named}, original and renditions?", abort=True, err=True)
 
-    async def act(archivist: Archivist, key: str) -> Told:
+    async def act(archivist: Library, key: str) -> Outcome:
         deleted = await archivist.delete(key)
         word = "deleted" if deleted.existed else "absent "
-        return Told([deleted], f"{word}  {key}  {_renditions(len(deleted.removed))}")
+        return Outcome([deleted], f"{word}  {key}  {_renditions(len(deleted.removed))}")
 
     _over(keys, None, where, act, as_json=as_json)
 
@@ -97,8 +99,8 @@ def _is_terminal() -> bool:
 def _over(
     keys: tuple[str, ...],
     gallery: str | None,
-    where: Where,
-    act: Callable[[Archivist, str], Awaitable[Told]],
+    where: LibraryOptions,
+    act: Callable[[Library, str], Awaitable[Outcome]],
     *,
     as_json: bool,
 ) -> None:
@@ -106,9 +108,9 @@ def _over(
     if bool(keys) == bool(gallery):
         raise click.UsageError("say which: KEYS or --gallery, one of the two.")
 
-    report = Report(as_json=as_json)
+    report = Progress(as_json=as_json)
 
-    async def work(archivist: Archivist) -> None:
+    async def work(archivist: Library) -> None:
         chosen = await _keys_of(archivist, gallery) if gallery else keys
         await report.run({key: key for key in chosen}, lambda key: act(archivist, key))
 
@@ -116,7 +118,7 @@ def _over(
     sys.exit(1 if report.failures else 0)
 
 
-async def _keys_of(archivist: Archivist, gallery: str) -> list[str]:
+async def _keys_of(archivist: Library, gallery: str) -> list[str]:
     """Every key of a gallery. Raises `NoSuchOriginal` if there is none: a mistyped name is no success."""
     from galerly_cdn.errors import NoSuchOriginal
 
@@ -126,7 +128,7 @@ async def _keys_of(archivist: Archivist, gallery: str) -> list[str]:
     return keys
 
 
-async def _all(archivist: Archivist, prefix: str) -> AsyncIterator[Listed]:
+async def _all(archivist: Library, prefix: str) -> AsyncIterator[Listed]:
     """The originals under a prefix, page after page."""
     page = await archivist.list(prefix)
     while True:
@@ -145,7 +147,7 @@ def _listed(one: Listed) -> str:
 def _warmed(key: str, pictures: Sequence[Warmed]) -> str:
     there = {one.target: one for one in pictures}.values()  # one told twice was replaced meanwhile
     made = sum(not one.was_there for one in there)
-    length = terminal.size(sum(one.length_bytes for one in there))
+    length = terminal.format_bytes(sum(one.length_bytes for one in there))
     return f"warmed  {key}  {made} made, {len(there) - made} were there, {length}"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from galerly_cdn.cli import terminal
-from galerly_cdn.cli.library_options import Where, located
+from galerly_cdn.cli.library_options import LibraryOptions, library_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,18 +39,20 @@ def render(  # noqa: PLR0913 - its options
 
     if output.exists() and output.samefile(photograph):
         raise click.UsageError(f"{output} is the photograph itself: it would be lost.")
-    rendered, body = darkroom.render(terminal.load(file, workers=1).settings, photograph, size, image_format)
+    rendered, body = darkroom.render_file(
+        terminal.load_settings(file, workers=1).settings, photograph, size, image_format
+    )
     with click.open_file(os.fspath(output), "wb", atomic=True) as out:
         out.write(body)
     is_stdout_taken = output == Path("-")
-    terminal.answer(rendered, _rendered_line(output, rendered), as_json=as_json, err=is_stdout_taken)
+    terminal.print_value(rendered, _rendered_line(output, rendered), as_json=as_json, err=is_stdout_taken)
 
 
 @click.command(epilog="Example: galerly-cdn inspect wedding/1.jpg --store s3://photographs")
 @click.argument("photograph")
-@located
+@library_options
 @terminal.JSON
-def inspect(photograph: str, *, where: Where, as_json: bool) -> None:
+def inspect(photograph: str, *, where: LibraryOptions, as_json: bool) -> None:
     """Tell what PHOTOGRAPH is, and what its renditions lose.
 
     PHOTOGRAPH is a file. With --store or --admin it is a key, and what is stored of it is told too; where
@@ -60,12 +62,12 @@ def inspect(photograph: str, *, where: Where, as_json: bool) -> None:
         from galerly_cdn import darkroom
 
         file = click.Path(exists=True, dir_okay=False, path_type=Path).convert(photograph, None, None)
-        facts = darkroom.inspect(terminal.load(where.file, workers=1).settings, file)
-        terminal.answer(facts, _facts_lines(facts), as_json=as_json)
+        facts = darkroom.inspect_file(terminal.load_settings(where.file, workers=1).settings, file)
+        terminal.print_value(facts, _facts_lines(facts), as_json=as_json)
         return
 
     found = where.ask(lambda archivist: archivist.inspect(photograph))
-    terminal.answer(found, _inspection_lines(found), as_json=as_json)
+    terminal.print_value(found, _inspection_lines(found), as_json=as_json)
 
 
 def _rendered_line(output: Path, rendered: Rendered) -> str:
@@ -78,7 +80,7 @@ def _inspection_lines(found: Inspection) -> str:
     rows = {
         "key": found.key,
         "version": found.version,
-        "length": terminal.size(found.length_bytes),
+        "length": terminal.format_bytes(found.length_bytes),
         "stored": f"{len(found.renditions)} renditions" if found.renditions else "no rendition",
     }
     return "\n".join([_facts_lines(found.facts), _table(rows), *map(_stored_line, found.renditions)])
@@ -87,7 +89,7 @@ def _inspection_lines(found: Inspection) -> str:
 def _stored_line(one: Stored) -> str:
     state = "current" if one.is_current else f"stale: of version {one.version}, recipe {one.recipe[:12]}"
     lost = f"; lost: {', '.join(one.lost)}" if one.lost else ""
-    picture = f"{one.format}, {one.width_px}×{one.height_px} px, {terminal.size(one.length_bytes)}"
+    picture = f"{one.format}, {one.width_px}×{one.height_px} px, {terminal.format_bytes(one.length_bytes)}"
     return f"{one.target:>16}  {picture}, {state}{lost}"
 
 

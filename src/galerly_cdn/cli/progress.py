@@ -21,7 +21,7 @@ _AT_ONCE = 8
 """Things under way at a time: enough to keep a network and the workers busy, too few to fill a queue."""
 
 
-class Told(NamedTuple):
+class Outcome(NamedTuple):
     """What came of one thing: for programs, and for people."""
 
     values: Sequence[Value]
@@ -36,7 +36,7 @@ class Failure(NamedTuple):
     message: str
 
 
-class Report:
+class Progress:
     """Tells results on stdout, a counter (on a terminal) and failures on stderr."""
 
     def __init__(self, *, as_json: bool) -> None:
@@ -45,7 +45,7 @@ class Report:
         self._is_counting = False
         self.failures: list[Failure] = []
 
-    async def run(self, things: Mapping[str, T], act: Callable[[T], Awaitable[Told]]) -> None:
+    async def run(self, things: Mapping[str, T], act: Callable[[T], Awaitable[Outcome]]) -> None:
         """Act on every thing, several at a time, by the name it is told under; go on when one fails.
 
         Raises at once what is no fault of one thing: `CdnUnreachable`, `Unauthorized`, a reader that left.
@@ -73,12 +73,12 @@ class Report:
         finally:
             self._end()
 
-    def _tell(self, told: Told) -> None:
+    def _tell(self, told: Outcome) -> None:
         self._done += 1
         self._wipe()
         if self._as_json:
             for value in told.values:
-                terminal.answer(value, "", as_json=True)
+                terminal.print_value(value, "", as_json=True)
         else:
             click.echo(told.text)
         self._count()
@@ -93,7 +93,7 @@ class Report:
         for failure in self.failures:
             if self._as_json:
                 click.echo(json.dumps({"failed": failure._asdict()}, ensure_ascii=False))
-            terminal.complain(f"{failure.name}: {failure.message}")
+            terminal.print_error(f"{failure.name}: {failure.message}")
         if self._total > 1 and (self._is_counting or self._done < self._total):
             click.echo(f"{self._done} of {self._total} done.", err=True)
 
@@ -106,7 +106,7 @@ class Report:
             click.echo("\r\x1b[K", err=True, nl=False)
 
 
-async def _attempt(thing: str, act: Awaitable[Told]) -> Told | Failure:
+async def _attempt(thing: str, act: Awaitable[Outcome]) -> Outcome | Failure:
     from galerly_cdn.errors import CdnUnreachable, GalerlyError, Unauthorized
 
     name = click.format_filename(thing)  # printable, whatever its bytes are

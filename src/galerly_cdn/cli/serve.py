@@ -37,7 +37,7 @@ def serve(photographs: str | None, file: Path | None, **options: object) -> None
     """
     from galerly_cdn import app
 
-    settings = terminal.load(file, **options).settings
+    settings = terminal.load_settings(file, **options).settings
     is_clean = app.serve(
         settings,
         photographs,

@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from galerly_cdn.model import Value
-    from galerly_cdn.settings.load import Loaded
+    from galerly_cdn.settings.load import LoadedSettings
 
 CONFIG = click.option(
     "--config",
@@ -32,22 +32,22 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except SettingsError as error:
-            complain(*error.problems)
+            print_error(*error.problems)
             sys.exit(2)
         except (SizeNotAllowed, FormatNotAllowed) as error:
-            complain(f"{error.public} `galerly-cdn config` shows the allow-list.")
+            print_error(f"{error.public} `galerly-cdn config` shows the allow-list.")
             sys.exit(2)
         except GalerlyError as error:
-            complain(error.public + (f" ({error.detail})" if error.detail else ""))
+            print_error(error.public + (f" ({error.detail})" if error.detail else ""))
             sys.exit(1)
         except OSError as error:
             if error.errno == errno.EPIPE:  # `| head`: click ends quietly
                 raise
-            complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+            print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
             sys.exit(1)
 
 
-class Gallery(click.ParamType[str]):
+class GalleryParameter(click.ParamType[str]):
     """The beginning of keys, up to a slash: `wedding`, `clients/smith`."""
 
     name = "gallery"
@@ -67,7 +67,7 @@ class Gallery(click.ParamType[str]):
         return value
 
 
-class Prefix(Gallery):
+class PrefixParameter(GalleryParameter):
     """The beginning of keys, up to anywhere: `wedding/`, `wedding/IMG_`."""
 
     name = "prefix"
@@ -77,27 +77,27 @@ class Prefix(Gallery):
         return value + "x"
 
 
-def complain(*lines: str) -> None:
+def print_error(*lines: str) -> None:
     """Print problems, a line each."""
     for line in lines:
         click.echo(f"galerly-cdn: {line}", err=True)
 
 
-def load(file: Path | None, **options: object) -> Loaded:
+def load_settings(file: Path | None, **options: object) -> LoadedSettings:
     """The settings: options over environment over file. Raises `SettingsError`."""
     from galerly_cdn.settings import load as layers
 
-    return layers.load(options, file)
+    return layers.load_settings(options, file)
 
 
-def answer(value: Value, text: str, *, as_json: bool, err: bool = False) -> None:
+def print_value(value: Value, text: str, *, as_json: bool, err: bool = False) -> None:
     """Print a value as JSON, or as text for people."""
     from galerly_cdn.model import to_json
 
     click.echo(to_json(value).decode() if as_json else text, err=err)
 
 
-def size(length_bytes: int) -> str:
+def format_bytes(length_bytes: int) -> str:
     """Bytes for people, in powers of 1000."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if length_bytes >= factor:

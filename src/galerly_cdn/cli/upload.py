@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from galerly_cdn.cli import terminal
-from galerly_cdn.cli.library_options import Where, located
-from galerly_cdn.cli.progress import Report, Told
+from galerly_cdn.cli.library_options import LibraryOptions, library_options
+from galerly_cdn.cli.progress import Outcome, Progress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
 
-    from galerly_cdn.archivist import Archivist
+    from galerly_cdn.archivist import Library
     from galerly_cdn.library import Accepted
 
 _CHUNK_BYTES = 256 * 1024
@@ -32,13 +32,15 @@ _NAMED_AS_PHOTOGRAPHS = re.compile(
 @click.option(
     "--gallery",
     required=True,
-    type=terminal.Gallery(),
+    type=terminal.GalleryParameter(),
     help="Keys are GALLERY/file name: wedding/first dance.jpg.",
 )
 @click.option("--replace", is_flag=True, help="Replace other photographs of the same names. [refused]")
-@located
+@library_options
 @terminal.JSON
-def upload(files: tuple[Path, ...], gallery: str, *, replace: bool, where: Where, as_json: bool) -> None:
+def upload(
+    files: tuple[Path, ...], gallery: str, *, replace: bool, where: LibraryOptions, as_json: bool
+) -> None:
     """Upload FILES into a gallery; of a folder, the photographs in it and below it.
 
     Every photograph is decoded before it is accepted. One that is refused stops nothing: the reasons come
@@ -48,12 +50,12 @@ def upload(files: tuple[Path, ...], gallery: str, *, replace: bool, where: Where
     as e with an accent, as some systems write it, are two keys: links have to say the same.
     """
     things = _keyed(files, gallery)
-    report = Report(as_json=as_json)
+    report = Progress(as_json=as_json)
 
-    async def work(archivist: Archivist) -> None:
-        async def send(thing: tuple[Path, str]) -> Told:
+    async def work(archivist: Library) -> None:
+        async def send(thing: tuple[Path, str]) -> Outcome:
             accepted = await _upload(archivist, *thing, replaces=replace)
-            return Told([accepted], _line(accepted))
+            return Outcome([accepted], _line(accepted))
 
         await report.run(things, send)
 
@@ -61,7 +63,7 @@ def upload(files: tuple[Path, ...], gallery: str, *, replace: bool, where: Where
     sys.exit(1 if report.failures else 0)
 
 
-async def _upload(archivist: Archivist, file: Path, key: str, *, replaces: bool) -> Accepted:
+async def _upload(archivist: Library, file: Path, key: str, *, replaces: bool) -> Accepted:
     """Its MD5 goes ahead of the bytes: one that changes on the way is noticed."""
     import asyncio
 
@@ -114,5 +116,5 @@ def _found(files: Iterable[Path]) -> Iterator[tuple[Path, str]]:
 
 def _line(accepted: Accepted) -> str:
     sides = f"{accepted.width_px}×{accepted.height_px} px"
-    length = terminal.size(accepted.length_bytes)
+    length = terminal.format_bytes(accepted.length_bytes)
     return f"{accepted.outcome:<9}  {accepted.key}  {accepted.format}, {sides}, {length}"

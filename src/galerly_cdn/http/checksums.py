@@ -26,7 +26,7 @@ _NOT_A_SUM = frozenset({b"x-amz-checksum-algorithm", b"x-amz-checksum-mode", b"x
 _ITEM = re.compile(rb"\s*([A-Za-z0-9*_.-]+)=(\S+)\s*")
 
 
-def read(headers: Mapping[bytes, bytes]) -> dict[str, bytes]:
+def read_checksums(headers: Mapping[bytes, bytes]) -> dict[str, bytes]:
     """The checksums an upload has to match; names of headers are in lower case.
 
     An algorithm that is not known beside one that is is passed over (RFC 9530 §2); alone it is not.
@@ -39,7 +39,7 @@ def read(headers: Mapping[bytes, bytes]) -> dict[str, bytes]:
     return found
 
 
-def write(digests: Mapping[str, bytes]) -> dict[str, str]:
+def checksum_headers(digests: Mapping[str, bytes]) -> dict[str, str]:
     """The headers that tell these checksums: `read` is the inverse. Content-MD5, and Content-Digest."""
     told = {name: base64.b64encode(digest).decode("ascii") for name, digest in digests.items()}
     headers = {"Content-MD5": told.pop("md5")} if "md5" in told else {}

@@ -18,7 +18,7 @@ def networks(cidrs: Iterable[str]) -> tuple[Network, ...]:
     return tuple(map(ipaddress.ip_network, cidrs))
 
 
-def viewer(peer: str, forwarded: bytes, trusted: tuple[Network, ...]) -> str:
+def client_address(peer: str, forwarded: bytes, trusted: tuple[Network, ...]) -> str:
     """The viewer's address: the peer's, unless it is trusted; then the right-most that is not.
 
     `forwarded` is `X-Forwarded-For`, to which every proxy appends the peer that it saw. What stands left
@@ -42,6 +42,6 @@ def _is_trusted(told: str, trusted: tuple[Network, ...]) -> bool:
 
 def _address(told: str) -> ip_addresses.Address | None:
     try:
-        return ip_addresses.read(told)
+        return ip_addresses.parse_ip(told)
     except ValueError:
         return None

@@ -30,7 +30,7 @@ _MAX_LOGGED_PATH = 1024
 _log = logging.getLogger(__name__)
 
 
-class Visit(Request):
+class Exchange(Request):
     """One request on its way, and what is learned of it for the headers and the access record."""
 
     __slots__ = (
@@ -64,7 +64,7 @@ class Visit(Request):
 
 
 if TYPE_CHECKING:
-    Handler = Callable[[Visit], Awaitable[Response]]
+    Handler = Callable[[Exchange], Awaitable[Response]]
 
 
 class Application:
@@ -79,7 +79,7 @@ class Application:
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer, send, record."""
         started_s = self._telemetry.monotonic()
-        visit = Visit(scope, self._telemetry.next_request_id(), self._trusted)
+        visit = Exchange(scope, self._telemetry.next_request_id(), self._trusted)
         try:
             response = await self._route(visit.raw_path)(visit)
         except GalerlyError as error:
@@ -100,17 +100,17 @@ class Application:
     def refuse(self, error: GalerlyError, client: str) -> Response:
         """The answer to what never became a request, counted and logged as any other."""
         nothing = {"method": "", "raw_path": b"", "query_string": b"", "client": (client, 0), "headers": []}
-        visit = Visit(nothing, self._telemetry.next_request_id())
+        visit = Exchange(nothing, self._telemetry.next_request_id())
         response = self._failure(visit, error)
         visit.sent_bytes = len(response.body)
         self._record(visit, response, 0.0)
         return response
 
-    def _failure(self, visit: Visit, error: GalerlyError) -> Response:
+    def _failure(self, visit: Exchange, error: GalerlyError) -> Response:
         visit.error = error
         return responses.failure(error, visit.request_id, self._settings, is_private=visit.is_private)
 
-    def _record(self, visit: Visit, response: Response, duration_ms: float) -> None:
+    def _record(self, visit: Exchange, response: Response, duration_ms: float) -> None:
         error, target = visit.error, visit.target
         self._telemetry.record(
             AccessRecord(
@@ -133,7 +133,7 @@ class Application:
         )
 
 
-async def _send(send: Send, visit: Visit, response: Response, duration_ms: float) -> None:
+async def _send(send: Send, visit: Exchange, response: Response, duration_ms: float) -> None:
     """Send a response and count its bytes. Raises `Disconnected`, and what reading a stream raises."""
     headers = [*response.headers]
     if visit.negotiated:
@@ -151,7 +151,7 @@ async def _send(send: Send, visit: Visit, response: Response, duration_ms: float
     visit.sent_bytes = len(body)
 
 
-async def _send_stream(send: Send, visit: Visit, start: Message, stream: Stream) -> None:
+async def _send_stream(send: Send, visit: Exchange, start: Message, stream: Stream) -> None:
     """Send a chunk at a time, each when the one before it is taken; never less than was promised."""
     try:
         await send(start)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn.http.client_address import viewer
+from galerly_cdn.http.client_address import client_address
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -35,7 +35,7 @@ class Request:
         if len(self.headers) < len(scope["headers"]):
             self.headers = _folded(scope["headers"])
         if trusted:
-            self.client = viewer(self.client, self.headers.get(b"x-forwarded-for", b""), trusted)
+            self.client = client_address(self.client, self.headers.get(b"x-forwarded-for", b""), trusted)
 
 
 def _folded(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

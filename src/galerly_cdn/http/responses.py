@@ -72,7 +72,7 @@ class Failure(Value, frozen=True):
     error: Problem
 
 
-class Parcel(Value, frozen=True):
+class PreparedResponse(Value, frozen=True):
     """A rendition with the headers all its answers share, ready to be handed out again."""
 
     rendition: Rendition
@@ -97,7 +97,7 @@ class Download(Value, frozen=True):
     """From a byte on, so many bytes."""
 
 
-def parcel(rendition: Rendition, settings: Settings) -> Parcel:
+def prepare(rendition: Rendition, settings: Settings) -> PreparedResponse:
     """Prepare a rendition's headers once for all its answers."""
     record = rendition.record
     shared: Headers = [
@@ -113,10 +113,10 @@ def parcel(rendition: Rendition, settings: Settings) -> Parcel:
         (b"content-disposition", content_disposition.inline(record.key, record.format.extension).encode()),
         (b"accept-ranges", b"bytes"),
     ]
-    return Parcel(rendition, shared, described)
+    return PreparedResponse(rendition, shared, described)
 
 
-def picture(found: Parcel, asked: Conditions, *, is_private: bool = False) -> Response:
+def picture(found: PreparedResponse, asked: Conditions, *, is_private: bool = False) -> Response:
     """200, 206 or 304. Raises `RangeNotSatisfiable`."""
     body = found.rendition.body
     etag = found.shared[0][1]
@@ -150,7 +150,7 @@ def original(found: Download, asked: Conditions, settings: Settings, *, is_priva
     return Response(extent.status, headers, stream=stream)
 
 
-def elsewhere(location: str, settings: Settings) -> Response:
+def redirect(location: str, settings: Settings) -> Response:
     """302: this viewer finds the picture there now; nobody is to remember it."""
     headers: Headers = [
         (b"location", location.encode("ascii")),
@@ -199,7 +199,7 @@ def problem(error: GalerlyError, request_id: str) -> Problem:
     return Problem(error.code, error.public, request_id)
 
 
-def kept_by_nobody(media_type: str) -> Headers:
+def no_store_headers(media_type: str) -> Headers:
     """The headers of an answer to whoever asked, and to nobody else."""
     return [(b"content-type", media_type.encode()), (b"cache-control", b"no-store"), *_SANDBOX]
 

@@ -197,6 +197,6 @@ def is_loopback(host: str) -> bool:
     has_port = host.startswith("[") or host.count(":") == 1
     try:
         name = urlsplit(f"//{host}").hostname or "" if has_port else host.lower()
-        return name == "localhost" or ip_addresses.read(name).is_loopback
+        return name == "localhost" or ip_addresses.parse_ip(name).is_loopback
     except ValueError:
         return False

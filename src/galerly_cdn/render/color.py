@@ -24,7 +24,7 @@ _REMEMBERED = 64
 _GREY_SPACES = frozenset({"b-w", "grey16"})
 
 
-class Verdict(Value, frozen=True):
+class ProfileVerdict(Value, frozen=True):
     """What a profile does to the colours of a picture with so many bands."""
 
     converts: bool
@@ -33,7 +33,7 @@ class Verdict(Value, frozen=True):
     """Holds colours outside sRGB."""
 
 
-_NOTHING = Verdict(converts=False, is_wide=False)
+_NOTHING = ProfileVerdict(converts=False, is_wide=False)
 
 
 def profile_of(image: Image) -> bytes | None:
@@ -51,12 +51,12 @@ def with_profile(image: Image, profile: bytes) -> Image:
 def to_srgb(image: Image) -> Image:
     """8 bits, sRGB or grey, alpha kept."""
     profile = profile_of(image)
-    if profile and judge(profile, image.bands - image.hasalpha()).converts:
+    if profile and profile_verdict(profile, image.bands - image.hasalpha()).converts:
         return image.icc_transform("srgb", embedded=True, intent="relative", depth=8)
     return image.colourspace("b-w" if image.interpretation in _GREY_SPACES else "srgb")
 
 
-def judge(profile: bytes, bands: int) -> Verdict:
+def profile_verdict(profile: bytes, bands: int) -> ProfileVerdict:
     """The verdict on a profile, remembered: the same camera sends the same one again."""
     key = (hashlib.sha256(profile).digest(), bands)
     if key not in _verdicts:
@@ -66,10 +66,10 @@ def judge(profile: bytes, bands: int) -> Verdict:
     return _verdicts.get(key, _NOTHING)
 
 
-_verdicts: collections.OrderedDict[tuple[bytes, int], Verdict] = collections.OrderedDict()
+_verdicts: collections.OrderedDict[tuple[bytes, int], ProfileVerdict] = collections.OrderedDict()
 
 
-def _examine(profile: bytes, bands: int) -> Verdict:
+def _examine(profile: bytes, bands: int) -> ProfileVerdict:
     """A profile that cannot be used (damaged, or for other bands) changes nothing."""
     cube = _cube(bands)
     if cube is None:
@@ -78,14 +78,14 @@ def _examine(profile: bytes, bands: int) -> Verdict:
     try:
         seen = probe.icc_transform("srgb", embedded=True, intent="relative", depth=8).copy_memory()
         if bands == 4:
-            return Verdict(converts=True, is_wide=False)
+            return ProfileVerdict(converts=True, is_wide=False)
         steps = (seen.cast("short") - cube.cast("short")).abs()
         light = probe.icc_import(embedded=True, intent="relative", pcs="xyz").colourspace("scrgb")
         differs = steps.max() > _SAME_STEPS  # type: ignore[operator]  # a number, unless its place is asked
         is_beyond = light.min() < -_WIDE_LIGHT or light.max() > 1 + _WIDE_LIGHT  # type: ignore[operator]  # likewise
     except pyvips.Error:
         return _NOTHING
-    return Verdict(converts=differs, is_wide=differs and bands == 3 and is_beyond)
+    return ProfileVerdict(converts=differs, is_wide=differs and bands == 3 and is_beyond)
 
 
 @functools.cache

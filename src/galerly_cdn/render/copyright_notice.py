@@ -24,27 +24,27 @@ _IPTC_BYLINE, _IPTC_COPYRIGHT = 80, 116
 _XMP_ITEM: Final = r"<dc:{name}\b[^>]*>\s*<rdf:\w+>\s*<rdf:li\b[^>]*>([^<]{{1,2000}})<"
 
 
-class Credit(Value, frozen=True):
+class CopyrightNotice(Value, frozen=True):
     """Creator and copyright line; empty where the original names none."""
 
     creator: str = ""
     copyright: str = ""
 
 
-NOBODY: Final = Credit()
+NOBODY: Final = CopyrightNotice()
 
 
-def read(image: Image) -> Credit:
+def read_notice(image: Image) -> CopyrightNotice:
     """The first of EXIF, IPTC (IIM 4.2, 2:80 and 2:116) and XMP (Dublin Core) that says something."""
     iptc = _iptc(_blob(image, "iptc-data"))
     xmp = _blob(image, "xmp-data")[:_MAX_XMP_BYTES].decode("utf-8", "replace")
-    return Credit(
+    return CopyrightNotice(
         creator=_first(_exif(image, _ARTIST), iptc.get(_IPTC_BYLINE, ""), _xmp(xmp, "creator")),
         copyright=_first(_exif(image, _COPYRIGHT), iptc.get(_IPTC_COPYRIGHT, ""), _xmp(xmp, "rights")),
     )
 
 
-def only(image: Image, credit: Credit) -> Image:
+def with_notice_only(image: Image, credit: CopyrightNotice) -> Image:
     """The same pixels with these two lines for metadata: nothing else can slip through."""
     pixels = image.write_to_memory()
     bare = pyvips.Image.new_from_memory(pixels, image.width, image.height, image.bands, image.format)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import pyvips
 
 from galerly_cdn.errors import Undecodable
-from galerly_cdn.render.formats import Kind
+from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.render.sample_images import COLOR, SPECIMENS
 
 if TYPE_CHECKING:
@@ -27,19 +27,19 @@ Error = pyvips.Error
 _SPECIMEN_TOLERANCE = 12
 
 
-_LOADERS: Final[Mapping[Kind, Callable[..., Image]]] = {
-    Kind.JPEG: pyvips.Image.jpegload_source,
-    Kind.PNG: pyvips.Image.pngload_source,
-    Kind.WEBP: pyvips.Image.webpload_source,
-    Kind.GIF: pyvips.Image.gifload_source,
-    Kind.TIFF: pyvips.Image.tiffload_source,
-    Kind.AVIF: pyvips.Image.heifload_source,
-    Kind.HEIC: pyvips.Image.heifload_source,
+_LOADERS: Final[Mapping[OriginalFormat, Callable[..., Image]]] = {
+    OriginalFormat.JPEG: pyvips.Image.jpegload_source,
+    OriginalFormat.PNG: pyvips.Image.pngload_source,
+    OriginalFormat.WEBP: pyvips.Image.webpload_source,
+    OriginalFormat.GIF: pyvips.Image.gifload_source,
+    OriginalFormat.TIFF: pyvips.Image.tiffload_source,
+    OriginalFormat.AVIF: pyvips.Image.heifload_source,
+    OriginalFormat.HEIC: pyvips.Image.heifload_source,
 }
 ALLOWED_CLASSES: Final = ("Jpeg", "Png", "Webp", "Nsgif", "Tiff", "Heif")
 
 
-def load(original: bytes, kind: Kind, **options: float) -> Image:
+def load(original: bytes, kind: OriginalFormat, **options: float) -> Image:
     """A lazy picture, header read: strict, top to bottom once, its first frame only.
 
     `options` are the loader's own (`shrink`, `scale`). Raises `Undecodable`; damage further down
@@ -49,21 +49,21 @@ def load(original: bytes, kind: Kind, **options: float) -> Image:
     try:
         image = _loader(kind)(source, access="sequential", fail_on="warning", **options)
     except pyvips.Error as error:
-        raise Undecodable(text_of(error)) from error
+        raise Undecodable(error_text(error)) from error
     image._references.append(source)  # noqa: SLF001 - pyvips keeps buffers alive with a lazy picture, not sources
     return image
 
 
-def _loader(kind: Kind) -> Callable[..., Image]:
+def _loader(kind: OriginalFormat) -> Callable[..., Image]:
     return _LOADERS[kind]
 
 
-def text_of(error: pyvips.Error) -> str:
+def error_text(error: pyvips.Error) -> str:
     """libvips' own words on one line, for the log."""
     return " ".join(f"{error.message} {error.detail}".split())
 
 
-def confine() -> None:
+def block_untrusted_loaders() -> None:
     """Block every loader outside the allow-list in this process and switch libvips' cache off.
 
     Blocking libvips' "untrusted" ones is not enough: matrix, rawload and the UltraHDR reader would
@@ -81,12 +81,12 @@ def version() -> str:
 
 
 @functools.cache
-def decodable() -> frozenset[Kind]:
+def decodable_formats() -> frozenset[OriginalFormat]:
     """The formats this libvips really decodes, found by decoding a specimen of each."""
-    return frozenset(kind for kind in Kind if _decodes(kind))
+    return frozenset(kind for kind in OriginalFormat if _decodes(kind))
 
 
-def _decodes(kind: Kind) -> bool:
+def _decodes(kind: OriginalFormat) -> bool:
     try:
         image = load(SPECIMENS[kind], kind)
         pixel = image.colourspace("srgb").getpoint(8, 8)

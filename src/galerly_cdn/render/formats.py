@@ -12,7 +12,7 @@ _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"})
 
 
-class Kind(enum.StrEnum):
+class OriginalFormat(enum.StrEnum):
     """The format of an original."""
 
     JPEG = "jpeg"
@@ -28,29 +28,29 @@ class Kind(enum.StrEnum):
         return f"image/{self.value}"
 
 
-def sniff(original: bytes) -> Kind:
+def detect_format(original: bytes) -> OriginalFormat:
     """The format by magic bytes. Raises `UnsupportedFormat` for everything outside the allow-list."""
     if original.startswith(b"\xff\xd8\xff"):
-        return Kind.JPEG
+        return OriginalFormat.JPEG
     if original.startswith(b"\x89PNG\r\n\x1a\n"):
-        return Kind.PNG
+        return OriginalFormat.PNG
     if original[:4] == b"RIFF" and original[8:12] == b"WEBP":
-        return Kind.WEBP
+        return OriginalFormat.WEBP
     if original.startswith((b"GIF87a", b"GIF89a")):
-        return Kind.GIF
+        return OriginalFormat.GIF
     if original.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return Kind.TIFF
+        return OriginalFormat.TIFF
     if original[4:8] == b"ftyp":
         return _sniff_heif(original)
     raise UnsupportedFormat(f"magic bytes {original[:12].hex(' ')}")
 
 
-def _sniff_heif(original: bytes) -> Kind:
+def _sniff_heif(original: bytes) -> OriginalFormat:
     """AVIF or HEIC by the brands of the file type box (ISO/IEC 14496-12 §4.3)."""
     length = min(int.from_bytes(original[:4], "big"), MAGIC_BYTES)
     brands = {original[8:12]} | {original[at : at + 4] for at in range(16, length, 4)}
     if brands & _AVIF_BRANDS:
-        return Kind.AVIF
+        return OriginalFormat.AVIF
     if brands & _HEIC_BRANDS:
-        return Kind.HEIC
+        return OriginalFormat.HEIC
     raise UnsupportedFormat(f"file type brands {sorted(brands)}")

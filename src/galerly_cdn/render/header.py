@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from galerly_cdn.errors import TooManyFrames, TooManyPixels, TooMuchMemory, Undecodable, UnsupportedFormat
 from galerly_cdn.model import Facts, Format, Limits, Value
 from galerly_cdn.render import color, decoders, icc, losses, markers, png_chunks
-from galerly_cdn.render.formats import Kind, sniff
+from galerly_cdn.render.formats import OriginalFormat, detect_format
 
 if TYPE_CHECKING:
     from galerly_cdn.render.decoders import Image
@@ -40,7 +40,7 @@ _METADATA: Final = {"exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data",
 class Header(Value, frozen=True):
     """An original's header. `width_px` and `height_px` are as stored, before the orientation."""
 
-    kind: Kind
+    kind: OriginalFormat
     width_px: int
     height_px: int
     orientation: int
@@ -52,7 +52,7 @@ class Header(Value, frozen=True):
     coefficient_bytes: int
     decode_bytes: int
     profile: str | None
-    colors: icc.Named | None
+    colors: icc.NamedColors | None
     """The colours named without a profile, where they are not sRGB."""
     metadata: tuple[str, ...]
     loses: tuple[str, ...]
@@ -75,12 +75,12 @@ class Header(Value, frozen=True):
 
 def read(original: bytes) -> Header:
     """Raises `UnsupportedFormat` or `Undecodable`."""
-    kind = sniff(original)
-    if kind not in decoders.decodable():
+    kind = detect_format(original)
+    if kind not in decoders.decodable_formats():
         raise UnsupportedFormat(f"libvips {decoders.version()} cannot decode {kind}")
     image = decoders.load(original, kind)
-    frame = _frame(original, image) if kind is Kind.JPEG else None
-    chunks = png_chunks.chunks(original) if kind is Kind.PNG else {}
+    frame = _frame(original, image) if kind is OriginalFormat.JPEG else None
+    chunks = png_chunks.png_chunks(original) if kind is OriginalFormat.PNG else {}
     is_progressive = frame.is_progressive if frame else bool(image.get_typeof("interlaced"))
     coefficient_bytes = frame.coefficient_bytes if frame else 0
     profile = color.profile_of(image)
@@ -102,7 +102,7 @@ def read(original: bytes) -> Header:
         profile=icc.description(profile) if profile else str(colors) if colors else None,
         colors=colors,
         metadata=metadata,
-        loses=losses.ordered(lost),
+        loses=losses.in_order(lost),
     )
 
 
@@ -141,9 +141,9 @@ def inspect(original: bytes) -> Facts:
     )
 
 
-def _frame(original: bytes, image: Image) -> markers.Frame:
+def _frame(original: bytes, image: Image) -> markers.JpegFrame:
     """The frame header libvips opened; what only one of the two readers understands is refused."""
-    frame = markers.frame(original)
+    frame = markers.jpeg_frame(original)
     if frame is None or (frame.width_px, frame.height_px) != (image.width, image.height):
         raise Undecodable("the frame header cannot be read")
     return frame
@@ -159,9 +159,9 @@ def _orientation(image: Image) -> int:
     return found if 1 <= found <= 8 else 1
 
 
-def _frames(image: Image, kind: Kind) -> int:
+def _frames(image: Image, kind: OriginalFormat) -> int:
     """The further pages of a TIFF or HEIF are never touched, so they are no frames."""
-    return _number(image, "n-pages", 1) if kind in {Kind.GIF, Kind.WEBP} else 1
+    return _number(image, "n-pages", 1) if kind in {OriginalFormat.GIF, OriginalFormat.WEBP} else 1
 
 
 def _bits(image: Image) -> int:
@@ -172,28 +172,30 @@ def _sample_bytes(image: Image) -> int:
     return {"uchar": 1, "char": 1, "ushort": 2, "short": 2}.get(str(image.format), 4)
 
 
-def _decode_bytes(image: Image, kind: Kind, *, whole: bool) -> int:
+def _decode_bytes(image: Image, kind: OriginalFormat, *, whole: bool) -> int:
     """Rows where the decoder streams, the picture where it does not; twice with planes beside."""
     row_bytes = image.width * image.bands * _sample_bytes(image)
     match kind:
-        case Kind.JPEG:
+        case OriginalFormat.JPEG:
             return row_bytes * min(image.height, _STREAMED_ROWS)
-        case Kind.PNG:
+        case OriginalFormat.PNG:
             return row_bytes * (image.height if whole else min(image.height, _STREAMED_ROWS))
-        case Kind.TIFF:
+        case OriginalFormat.TIFF:
             return row_bytes * image.height
-        case Kind.AVIF | Kind.HEIC:
+        case OriginalFormat.AVIF | OriginalFormat.HEIC:
             return (2 * row_bytes + _CODEC_PIXEL_BYTES * image.width) * image.height
         case _:
             return 2 * row_bytes * image.height
 
 
-def _named_colors(image: Image, kind: Kind, original: bytes, chunks: dict[bytes, bytes]) -> icc.Named | None:
+def _named_colors(
+    image: Image, kind: OriginalFormat, original: bytes, chunks: dict[bytes, bytes]
+) -> icc.NamedColors | None:
     """Colours named without a profile: cICP, nclx, or a camera's Adobe RGB (EXIF 2.32 §4.6.5)."""
-    if kind is Kind.PNG:
-        return icc.in_png(chunks)
-    if kind in {Kind.AVIF, Kind.HEIC}:
-        return icc.in_heif(original)
+    if kind is OriginalFormat.PNG:
+        return icc.png_colors(chunks)
+    if kind in {OriginalFormat.AVIF, OriginalFormat.HEIC}:
+        return icc.heif_colors(original)
     space = _text(image, "exif-ifd2-ColorSpace")
     interoperability = _text(image, "exif-ifd4-InteroperabilityIndex")
     if interoperability.startswith(_UNCALIBRATED_INTEROPERABILITY) or space.startswith(
@@ -215,7 +217,7 @@ def _metadata(image: Image) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _lost_colors(image: Image, profile: bytes | None, colors: icc.Named | None) -> set[str]:
+def _lost_colors(image: Image, profile: bytes | None, colors: icc.NamedColors | None) -> set[str]:
     found = set()
     if _bits(image) > 8:
         found.add("bit-depth")
@@ -223,18 +225,20 @@ def _lost_colors(image: Image, profile: bytes | None, colors: icc.Named | None) 
         found.add("cmyk")
     if colors and colors.transfer in icc.HDR_TRANSFERS:
         found.add("hdr-transfer")
-    effective = profile or (icc.made(colors) if colors else None)
-    if effective and color.judge(effective, image.bands - image.hasalpha()).is_wide:
+    effective = profile or (icc.profile_bytes(colors) if colors else None)
+    if effective and color.profile_verdict(effective, image.bands - image.hasalpha()).is_wide:
         found.add("wide-gamut")
     return found
 
 
-def _lost_pictures(image: Image, kind: Kind, original: bytes, chunks: dict[bytes, bytes]) -> set[str]:
+def _lost_pictures(
+    image: Image, kind: OriginalFormat, original: bytes, chunks: dict[bytes, bytes]
+) -> set[str]:
     found = set()
     if _frames(image, kind) > 1 or b"acTL" in chunks or original[4:12] == b"ftypavis":
         found.add("animation")
     elif _number(image, "n-pages", 1) > 1:
         found.add("pages")
-    if kind is Kind.JPEG and markers.has_gain_map(original):
+    if kind is OriginalFormat.JPEG and markers.has_gain_map(original):
         found.add("hdr-gain-map")
     return found

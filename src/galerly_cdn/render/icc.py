@@ -44,7 +44,7 @@ _PRIMARIES_NAMES: Final = {
 _TRANSFER_NAMES: Final = {_SRGB: "", _LINEAR: " linear", _PQ: " PQ", _HLG: " HLG", _GAMMA_563_256: ""}
 
 
-class Named(Value, frozen=True):
+class NamedColors(Value, frozen=True):
     """Colours by name: code points of H.273, or -1 for Adobe RGB (1998), which has none."""
 
     primaries: int
@@ -54,10 +54,10 @@ class Named(Value, frozen=True):
         return _PRIMARIES_NAMES[self.primaries] + _TRANSFER_NAMES[self.transfer]
 
 
-ADOBE_RGB: Final = Named(_ADOBE, _GAMMA_563_256)
+ADOBE_RGB: Final = NamedColors(_ADOBE, _GAMMA_563_256)
 
 
-def named(primaries: int, transfer: int) -> Named | None:
+def named_colors(primaries: int, transfer: int) -> NamedColors | None:
     """The colours with these code points; None for plain sRGB and for what is not known.
 
     Every transfer function that is neither linear, PQ nor HLG is taken for sRGB's, as browsers do.
@@ -65,10 +65,10 @@ def named(primaries: int, transfer: int) -> Named | None:
     transfer = transfer if transfer in {_LINEAR, _PQ, _HLG} else _SRGB
     if primaries not in {_BT2020, _P3}:
         primaries = _BT709
-    return None if (primaries, transfer) == (_BT709, _SRGB) else Named(primaries, transfer)
+    return None if (primaries, transfer) == (_BT709, _SRGB) else NamedColors(primaries, transfer)
 
 
-def in_heif(original: bytes) -> Named | None:
+def heif_colors(original: bytes) -> NamedColors | None:
     """The first `nclx` colour box (ISO/IEC 14496-12 §12.1.5) among the item properties."""
     body = original
     for kind, skip in ((b"meta", 4), (b"iprp", 0), (b"ipco", 0)):
@@ -76,14 +76,14 @@ def in_heif(original: bytes) -> Named | None:
         body = found[skip:]
     for name, content in _boxes(body):
         if name == b"colr" and content[:4] == b"nclx" and len(content) >= 8:
-            return named(*struct.unpack(">HH", content[4:8]))
+            return named_colors(*struct.unpack(">HH", content[4:8]))
     return None
 
 
-def in_png(chunks: dict[bytes, bytes]) -> Named | None:
+def png_colors(chunks: dict[bytes, bytes]) -> NamedColors | None:
     """The `cICP` chunk (PNG 3rd edition §11.3.2.6)."""
     points = chunks.get(b"cICP", b"")
-    return named(points[0], points[1]) if len(points) == 4 else None
+    return named_colors(points[0], points[1]) if len(points) == 4 else None
 
 
 def description(profile: bytes) -> str:
@@ -104,7 +104,7 @@ def description(profile: bytes) -> str:
 
 
 @functools.cache
-def made(colors: Named) -> bytes:
+def profile_bytes(colors: NamedColors) -> bytes:
     """An ICC v4 matrix profile of these colours."""
     curve = _curve(colors.transfer)
     tags = {b"desc": _text(str(colors)), b"cprt": _text("CC0"), b"wtpt": _xyz(_D50)}

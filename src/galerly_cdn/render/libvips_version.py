@@ -17,7 +17,7 @@ _CURE = (
 )
 
 
-def check(found: str) -> None:
+def check_version(found: str) -> None:
     """Raise `SettingsError` naming the cure unless `found` is the version of pyvips-binary."""
     wanted = importlib.metadata.version("pyvips-binary")
     if found != ".".join(wanted.split(".")[:3]):

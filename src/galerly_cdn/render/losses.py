@@ -22,7 +22,7 @@ LOSSES: Final = {
 """In the order in which they are told: sorted."""
 
 
-def ordered(found: set[str]) -> tuple[str, ...]:
+def in_order(found: set[str]) -> tuple[str, ...]:
     """The words found, sorted. Raises `KeyError` for one that is not in the vocabulary."""
     for word in found:
         LOSSES[word]

@@ -23,7 +23,7 @@ _ADOBE_GAIN_MAP = b"http://ns.adobe.com/hdr-gain-map/1.0/"
 _ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1"
 
 
-class Frame(Value, frozen=True):
+class JpegFrame(Value, frozen=True):
     """The frame header (T.81 B.2.2); `sampling` is (horizontal, vertical) of each component."""
 
     width_px: int
@@ -44,7 +44,7 @@ class Frame(Value, frozen=True):
         return _COEFFICIENT_BYTES * self.width_px * self.height_px * samples // max(widest, 1)
 
 
-def segments(original: bytes) -> Iterator[tuple[int, bytes]]:
+def jpeg_segments(original: bytes) -> Iterator[tuple[int, bytes]]:
     """Marker and payload of every segment up to and including the first scan header."""
     position = 2
     while position + 4 <= len(original) and original[position] == 0xFF:
@@ -59,10 +59,10 @@ def segments(original: bytes) -> Iterator[tuple[int, bytes]]:
         position = end
 
 
-def frame(original: bytes) -> Frame | None:
+def jpeg_frame(original: bytes) -> JpegFrame | None:
     """The frame header and how its first scan is laid out; None where there is none."""
     marker, found, components = 0, b"", 0
-    for kind, payload in segments(original):
+    for kind, payload in jpeg_segments(original):
         if kind in _FRAME_MARKERS and not found:
             marker, found = kind, payload
         elif kind == _SCAN_MARKER and payload:
@@ -71,7 +71,7 @@ def frame(original: bytes) -> Frame | None:
         return None
     sampling = tuple((found[7 + 3 * i] >> 4, found[7 + 3 * i] & 15) for i in range(found[5]))
     is_progressive = marker in _PROGRESSIVE_MARKERS
-    return Frame(
+    return JpegFrame(
         width_px=int.from_bytes(found[3:5], "big"),
         height_px=int.from_bytes(found[1:3], "big"),
         bits=found[0],
@@ -84,7 +84,7 @@ def frame(original: bytes) -> Frame | None:
 def has_gain_map(original: bytes) -> bool:
     """Whether an HDR gain map rides along (UltraHDR, ISO 21496-1, Apple's auxiliary picture)."""
     multi_picture = False
-    for marker, payload in segments(original):
+    for marker, payload in jpeg_segments(original):
         if _ADOBE_GAIN_MAP in payload or _ISO_GAIN_MAP in payload:
             return True
         multi_picture = multi_picture or (marker == _APP2_MARKER and payload.startswith(b"MPF\0"))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from galerly_cdn.errors import Undecodable
 from galerly_cdn.model import Format, Job, Picture, Rendered, Value
 from galerly_cdn.render import color, copyright_notice, decoders, encoders, header, icc, losses, recipe
-from galerly_cdn.render.formats import Kind
+from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.render.header import Header
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _WHITE = 255.0
 _JPEG_SHRINKS = (8, 4, 2)
 
 
-class Plan(Value, frozen=True):
+class PicturePlan(Value, frozen=True):
     """What one picture will be; its sides are those of the upright rendition."""
 
     header: Header
@@ -52,7 +52,7 @@ class Plan(Value, frozen=True):
         return recipe.margin(self.picture.target.size)
 
 
-class Made(NamedTuple):
+class ScaledImage(NamedTuple):
     """The pixels of a size: upright, 8-bit sRGB or grey, for every format."""
 
     sides_px: tuple[int, int]
@@ -71,21 +71,21 @@ def pictures(original: bytes, job: Job, read: Header | None = None) -> Iterator[
     many gives: the same bytes. Raises `UnsupportedFormat`, `Undecodable`, `TooManyPixels`,
     `TooManyFrames`, `TooMuchMemory`; what came before holds.
     """
-    plans = planned(read or header.read(original), job)
-    made: list[Made] = []
+    plans = plan_pictures(read or header.read(original), job)
+    made: list[ScaledImage] = []
     for plan in plans:
         try:
             if not made or made[-1].sides_px != plan.sides_px:
                 image = pixels(original, plan, made)
                 # To be read more than once, it must be in memory: a decoder runs but once.
-                made.append(Made(plan.sides_px, image.copy_memory() if len(plans) > 1 else image))
+                made.append(ScaledImage(plan.sides_px, image.copy_memory() if len(plans) > 1 else image))
             body = encoded(flatten(made[-1].image, plan), plan)
         except decoders.Error as error:
-            raise Undecodable(decoders.text_of(error)) from error
+            raise Undecodable(decoders.error_text(error)) from error
         yield _rendered(plan, body), body
 
 
-def planned(read: Header, job: Job) -> tuple[Plan, ...]:
+def plan_pictures(read: Header, job: Job) -> tuple[PicturePlan, ...]:
     """Every decision, before a pixel is decoded, the largest size first, and of one size the widest margin.
 
     Sides are computed from the original's, whatever a picture is made from. Raises `TooManyPixels`,
@@ -93,7 +93,7 @@ def planned(read: Header, job: Job) -> tuple[Plan, ...]:
     """
     header.check(read, job.limits)
     plans = (
-        Plan(
+        PicturePlan(
             read,
             picture,
             job.keep_copyright,
@@ -105,10 +105,10 @@ def planned(read: Header, job: Job) -> tuple[Plan, ...]:
     return tuple(sorted(plans, key=lambda plan: (plan.sides_px, plan.margin), reverse=True))
 
 
-def pixels(original: bytes, plan: Plan, made: Sequence[Made]) -> Image:
+def pixels(original: bytes, plan: PicturePlan, made: Sequence[ScaledImage]) -> Image:
     """A size's pixels: of the smallest picture made so far that will do, or of the original."""
     for larger in reversed(made):
-        if will_do(larger.sides_px, plan):
+        if is_large_enough(larger.sides_px, plan):
             smaller = _resized(larger.image, plan.sides_px)
             return smaller.rint().cast(larger.image.format)  # a bare cast cuts off, once for each size
     image = decoders.load(original, plan.header.kind, **shrink_on_load(plan))
@@ -117,7 +117,7 @@ def pixels(original: bytes, plan: Plan, made: Sequence[Made]) -> Image:
     return image
 
 
-def will_do(larger_px: tuple[int, int], plan: Plan) -> bool:
+def is_large_enough(larger_px: tuple[int, int], plan: PicturePlan) -> bool:
     """Whether a picture is as good as the original to make a smaller one from.
 
     It is if it leaves the margin that shrink-on-load must leave, or has every pixel of the original.
@@ -125,67 +125,67 @@ def will_do(larger_px: tuple[int, int], plan: Plan) -> bool:
     return larger_px == plan.header.upright_px or max(larger_px) >= plan.margin * max(plan.sides_px)
 
 
-def shrink_on_load(plan: Plan) -> dict[str, float]:
+def shrink_on_load(plan: PicturePlan) -> dict[str, float]:
     """The decoder's own, cheaper shrinking; it leaves `recipe.margin` times the rendition for Lanczos.
 
     Not for pictures with alpha: libwebp would mix the colours of transparent pixels in.
     """
     factor = max(plan.header.upright_px) / max(plan.sides_px)
     largest = min(factor / plan.margin, *plan.header.upright_px)
-    if plan.header.kind is Kind.JPEG:
+    if plan.header.kind is OriginalFormat.JPEG:
         return {"shrink": next((shrink for shrink in _JPEG_SHRINKS if shrink <= largest), 1)}
-    if plan.header.kind is Kind.WEBP and not plan.header.has_alpha and largest > 1:
+    if plan.header.kind is OriginalFormat.WEBP and not plan.header.has_alpha and largest > 1:
         return {"scale": 1 / largest}
     return {}
 
 
-def scale(image: Image, plan: Plan) -> Image:
+def scale(image: Image, plan: PicturePlan) -> Image:
     """Lanczos3 to exactly the rendition's sides."""
     if (image.width, image.height) == plan.stored_px:
         return image
     return _resized(image, plan.stored_px).cast(image.format)
 
 
-def orient(image: Image, plan: Plan) -> Image:
+def orient(image: Image, plan: PicturePlan) -> Image:
     """Upright. After scaling, because turning holds the whole picture in memory."""
     if plan.header.orientation == 1:
         return image
     return image.copy_memory().autorot()
 
 
-def name_colors(image: Image, plan: Plan) -> Image:
+def assign_profile(image: Image, plan: PicturePlan) -> Image:
     """Give a picture whose header names its colours the profile it did not bring."""
     if plan.header.colors is None:
         return image
-    return color.with_profile(image, icc.made(plan.header.colors))
+    return color.with_profile(image, icc.profile_bytes(plan.header.colors))
 
 
-def convert(image: Image, plan: Plan) -> Image:  # noqa: ARG001 - every step has the same shape
+def convert_colors(image: Image, plan: PicturePlan) -> Image:  # noqa: ARG001 - every step has the same shape
     """8-bit sRGB or grey. After scaling: there are fewer pixels."""
     return color.to_srgb(image)
 
 
-STEPS: Final[tuple[Callable[[Image, Plan], Image], ...]] = (
+STEPS: Final[tuple[Callable[[Image, PicturePlan], Image], ...]] = (
     scale,
     orient,
-    name_colors,
-    convert,
+    assign_profile,
+    convert_colors,
 )
 
 
-def flatten(image: Image, plan: Plan) -> Image:
+def flatten(image: Image, plan: PicturePlan) -> Image:
     """On white where the format has no alpha; the encoder's own default is black."""
     if plan.format is not Format.JPEG or not image.hasalpha():
         return image
     return image.flatten(background=[_WHITE] * (image.bands - 1))
 
 
-def encoded(image: Image, plan: Plan) -> bytes:
+def encoded(image: Image, plan: PicturePlan) -> bytes:
     """The bytes; creator and copyright go with them where the job allows it, nothing else ever does."""
-    lines = copyright_notice.read(image) if plan.keep_copyright else copyright_notice.NOBODY
+    lines = copyright_notice.read_notice(image) if plan.keep_copyright else copyright_notice.NOBODY
     if lines == copyright_notice.NOBODY:
         return encoders.encode(image, plan.format, plan.picture.qualities)
-    signed = copyright_notice.only(image, lines)
+    signed = copyright_notice.with_notice_only(image, lines)
     return encoders.encode(signed, plan.format, plan.picture.qualities, encoders.KEEP_EXIF)
 
 
@@ -197,7 +197,7 @@ def _resized(image: Image, sides_px: tuple[int, int]) -> Image:
     return image.premultiply().resize(across, vscale=down).unpremultiply()
 
 
-def _rendered(plan: Plan, body: bytes) -> Rendered:
+def _rendered(plan: PicturePlan, body: bytes) -> Rendered:
     lost = set(plan.header.loses)
     if plan.header.has_alpha and plan.format is Format.JPEG:
         lost.add("alpha")
@@ -208,5 +208,5 @@ def _rendered(plan: Plan, body: bytes) -> Rendered:
         height_px=plan.height_px,
         length_bytes=len(body),
         md5=hashlib.md5(body, usedforsecurity=False).hexdigest(),
-        lost=losses.ordered(lost),
+        lost=losses.in_order(lost),
     )

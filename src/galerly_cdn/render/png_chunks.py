@@ -8,7 +8,7 @@ _SIGNATURE_BYTES: Final = 8
 _MAX_CHUNKS: Final = 256
 
 
-def chunks(original: bytes) -> dict[bytes, bytes]:
+def png_chunks(original: bytes) -> dict[bytes, bytes]:
     """The first chunk of each type before the first IDAT; a chunk's bytes are not checked."""
     found: dict[bytes, bytes] = {}
     at = _SIGNATURE_BYTES

@@ -15,7 +15,7 @@ PROGRESS_BYTES = 64 * 1024
 """What has to come within each window, or else the rest: 2 kB/s, which any telephone reaches."""
 
 
-class Patience:
+class BodyTimeout:
     """Calls `on_late` when a body that is waited for stays away, or dribbles."""
 
     __slots__ = ("_came_bytes", "_left_s", "_loop", "_on_late", "_since_s", "_timer")

@@ -21,9 +21,9 @@ from galerly_cdn.errors import (
     TooManyConnections,
     UrlTooLong,
 )
-from galerly_cdn.server.cycle import Cycle
+from galerly_cdn.server.cycle import RequestCycle
 from galerly_cdn.server.framing import check_head, origin_form
-from galerly_cdn.server.transport import LINGER_S, Outlet
+from galerly_cdn.server.transport import LINGER_S, ResponseTransport
 
 if TYPE_CHECKING:
     import asyncio
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from galerly_cdn.http.responses import Response
-    from galerly_cdn.server.connection_limit import Crowd
+    from galerly_cdn.server.connection_limit import ConnectionLimit
     from galerly_cdn.settings.table import Settings
 
 MAX_URL_BYTES = 4 * 1024
@@ -44,20 +44,20 @@ _FIELD_BYTES = 4
 """`: ` and the line's end: what a header takes beside its name and value."""
 
 
-class Terms(NamedTuple):
+class ConnectionConfig(NamedTuple):
     """What all connections of one listener share."""
 
     settings: Settings
     refuse: Callable[[GalerlyError, str], Response]
-    crowd: Crowd
+    crowd: ConnectionLimit
     takes_bodies: bool = False
 
 
 class Connection(HttpToolsProtocol):
     """One client's connection. The base parses, calls the application and writes its answers."""
 
-    cycle: Cycle
-    outlet: Outlet
+    cycle: RequestCycle
+    outlet: ResponseTransport
     parser: HttpRequestParser
 
     def __init__(
@@ -67,7 +67,7 @@ class Connection(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        terms: Terms,
+        terms: ConnectionConfig,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._settings = terms.settings
@@ -84,7 +84,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows
         super().connection_made(transport)
-        self.outlet = Outlet(transport, self.loop, self._settings.write_deadline_s)
+        self.outlet = ResponseTransport(transport, self.loop, self._settings.write_deadline_s)
         self.transport = cast("asyncio.Transport", self.outlet)
         self._address = self.client[0] if self.client else ""
         self._await_head(self._settings.header_deadline_s)
@@ -114,7 +114,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _is_answering(self) -> bool:
-        cycle: Cycle | None = self.cycle
+        cycle: RequestCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
     # reading
@@ -179,7 +179,7 @@ class Connection(HttpToolsProtocol):
         takes_body = has_body and self._terms.takes_bodies
         if takes_body and is_upgrade:
             raise BadRequest("a body and an upgrade")  # llhttp takes the body for the other protocol
-        cycle = Cycle(
+        cycle = RequestCycle(
             self,
             keep_alive=not is_last and self.parser.should_keep_alive(),
             has_body=takes_body,
@@ -190,7 +190,7 @@ class Connection(HttpToolsProtocol):
             cycle.message_event.set()
         self._begin(cycle)
 
-    def _begin(self, cycle: Cycle) -> None:
+    def _begin(self, cycle: RequestCycle) -> None:
         has_to_wait = self._is_answering
         application = cast("Any", self.app)
         self.cycle = cycle  # pyright: ignore[reportIncompatibleVariableOverride] - a `Cycle` is one

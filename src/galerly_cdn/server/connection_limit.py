@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from galerly_cdn.settings.table import Settings
 
 
-class Crowd:
+class ConnectionLimit:
     """The connections of one listener, in all and by address."""
 
     def __init__(self, settings: Settings) -> None:

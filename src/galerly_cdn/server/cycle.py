@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from galerly_cdn.errors import BodyTooSlow, Disconnected, GalerlyError
-from galerly_cdn.server.body_timeout import Patience
+from galerly_cdn.server.body_timeout import BodyTimeout
 
 if TYPE_CHECKING:
     from uvicorn._types import (
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from galerly_cdn.server.connection import Connection
 
 
-class Cycle(RequestResponseCycle):
+class RequestCycle(RequestResponseCycle):
     """One request and its answer."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Cycle(RequestResponseCycle):
             on_response=connection.on_response_complete,
         )
         self._connection = connection
-        self._patience = Patience(connection.loop, self._is_late) if has_body else None
+        self._patience = BodyTimeout(connection.loop, self._is_late) if has_body else None
         self._failure: GalerlyError | None = None
 
     async def run_asgi(self, app: ASGI3Application) -> None:

@@ -26,9 +26,9 @@ from galerly_cdn.errors import GalerlyError, SettingsError
 from galerly_cdn.http import responses
 from galerly_cdn.http.responses import Response
 from galerly_cdn.model import Value
-from galerly_cdn.server.connection import Connection, Terms
-from galerly_cdn.server.connection_limit import Crowd
-from galerly_cdn.server.tls import Tunnel
+from galerly_cdn.server.connection import Connection, ConnectionConfig
+from galerly_cdn.server.connection_limit import ConnectionLimit
+from galerly_cdn.server.tls import TlsConnection
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
@@ -187,13 +187,15 @@ def _protocol(
     listener: Listener, settings: Settings, certificate: Certificate | None
 ) -> Callable[..., asyncio.Protocol]:
     """Makes what speaks with one client; its arguments are uvicorn's four."""
-    terms = Terms(settings, listener.refuse, Crowd(settings), listener.takes_bodies)
+    terms = ConnectionConfig(settings, listener.refuse, ConnectionLimit(settings), listener.takes_bodies)
     connection = functools.partial(Connection, terms=terms)
     if certificate is None:
         return connection
 
-    def tunnel(**given: Any) -> Tunnel:  # noqa: ANN401 - uvicorn's
-        return Tunnel(functools.partial(connection, **given), certificate, given["server_state"], terms)
+    def tunnel(**given: Any) -> TlsConnection:  # noqa: ANN401 - uvicorn's
+        return TlsConnection(
+            functools.partial(connection, **given), certificate, given["server_state"], terms
+        )
 
     return tunnel
 
@@ -256,4 +258,4 @@ class _Server(Server):
             listening.close()
         for connection in list(self.server_state.connections):
             self.is_clean = False
-            cast("Connection | Tunnel", connection).abort()
+            cast("Connection | TlsConnection", connection).abort()

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from galerly_cdn.server.certificate import Certificate
-    from galerly_cdn.server.connection import Connection, Terms
+    from galerly_cdn.server.connection import Connection, ConnectionConfig
 
 _READ_BYTES = 64 * 1024
 
 
-class Tunnel(asyncio.Protocol):
+class TlsConnection(asyncio.Protocol):
     """One client's TLS. The connection is made when the handshake is over, in `header_deadline_s` at most."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Tunnel(asyncio.Protocol):
         connection: Callable[[], Connection],
         certificate: Certificate,
         server_state: ServerState,
-        terms: Terms,
+        terms: ConnectionConfig,
     ) -> None:
         self._make_connection = connection
         self._terms = terms

@@ -18,7 +18,7 @@ PROGRESS_BYTES = 64 * 1024
 """What a slow reader has to take within each write deadline, or else the rest."""
 
 
-class Outlet:
+class ResponseTransport:
     """The writing side of a connection; uvicorn's request cycle takes it for the transport."""
 
     __slots__ = ("_deadline_s", "_loop", "_timer", "_transport", "_unsent_bytes", "is_ended", "write")

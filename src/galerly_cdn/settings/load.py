@@ -15,25 +15,25 @@ from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.model import ValidationError, Value, convert
-from galerly_cdn.settings.sizes import allow_list
+from galerly_cdn.settings.sizes import parse_sizes
 from galerly_cdn.settings.table import DESCRIBED, PREFIX, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-class Loaded(Value, frozen=True):
+class LoadedSettings(Value, frozen=True):
     """The settings, and where each came from: `default`, the file's name, a variable, `--option`."""
 
     settings: Settings
     origin: dict[str, str]
 
 
-def load(
+def load_settings(
     options: Mapping[str, Any] | None = None,
     file: Path | None = None,
     environment: Mapping[str, str] | None = None,
-) -> Loaded:
+) -> LoadedSettings:
     """Settings from options (None: not given) over environment over file over defaults.
 
     Raises `SettingsError` with one line for every unknown or impossible setting.
@@ -59,7 +59,7 @@ def load(
     problems.extend(_contradictions(values))
     if problems:
         raise SettingsError(problems)
-    return Loaded(Settings(**values), origin)
+    return LoadedSettings(Settings(**values), origin)
 
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
@@ -88,7 +88,7 @@ def _check_networks(networks: tuple[str, ...]) -> None:
 
 _PUBLIC_URL = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 _LISTS: dict[str, Callable[[tuple[str, ...]], object]] = {
-    "sizes": allow_list,
+    "sizes": parse_sizes,
     "private_prefixes": _check_prefixes,
     "public_urls": _check_public_urls,
     "trusted_proxies": _check_networks,

@@ -25,7 +25,7 @@ _REMOTE = re.compile(r"(s3|gs|az)://[^/?#]+(/[^?#]*)?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-class Roots(Value, frozen=True):
+class Locations(Value, frozen=True):
     """The addresses, each a URL without a final slash or an absolute path; whether uploads are taken.
 
     `incoming` is for uploads sent straight to a remote store, to which no key leads yet; else it is empty.
@@ -37,7 +37,7 @@ class Roots(Value, frozen=True):
     incoming: str = ""
 
 
-def resolve(settings: Settings, photographs: str | None) -> Roots:
+def resolve_locations(settings: Settings, photographs: str | None) -> Locations:
     """The roots of the settings, or of a folder or address of photographs.
 
     Raises `SettingsError` for none, both, an unknown scheme, or a root that lies in the other.
@@ -56,7 +56,7 @@ def resolve(settings: Settings, photographs: str | None) -> Roots:
     renditions = _address(settings.renditions) if settings.renditions else beside
     if _holds(originals, renditions) or _holds(renditions, originals):
         raise SettingsError([f"renditions: {renditions} and the originals in {originals} lie in each other"])
-    return Roots(originals, renditions, bool(settings.store) or settings.writable, incoming)
+    return Locations(originals, renditions, bool(settings.store) or settings.writable, incoming)
 
 
 def is_remote(root: str) -> bool:

@@ -17,9 +17,9 @@ _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _QUALITY = re.compile(r"(jpeg|webp|avif)=([0-9]{1,3})")
 
 
-def allow_list(lines: Iterable[str]) -> tuple[SizeRule, ...]:
+def parse_sizes(lines: Iterable[str]) -> tuple[SizeRule, ...]:
     """Every line's rule. Raises `ValueError` as `size_rule` does, and for none or for one listed twice."""
-    rules = tuple(size_rule(line) for line in lines)
+    rules = tuple(parse_size(line) for line in lines)
     if not rules:
         raise ValueError("at least one size is needed")
     names = [str(rule.size) for rule in rules] + [rule.name for rule in rules if rule.name]
@@ -29,7 +29,7 @@ def allow_list(lines: Iterable[str]) -> tuple[SizeRule, ...]:
     return rules
 
 
-def size_rule(line: str) -> SizeRule:
+def parse_size(line: str) -> SizeRule:
     """`name WxH format=quality …` as a rule: `thumbnail 800x600 jpeg=85 webp=86`.
 
     Raises `ValueError` with what was expected and what was got.

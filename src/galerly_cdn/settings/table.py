@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from galerly_cdn.model import Limits, Meta, SizeRule, Value, describe
-from galerly_cdn.settings.sizes import allow_list
+from galerly_cdn.model import Limits, Meta, SizeRule, Value, describe_fields
+from galerly_cdn.settings.sizes import parse_sizes
 
 PREFIX = "GALERLY_"
 _MIB = 1024 * 1024
@@ -266,7 +266,7 @@ class Settings(Value, frozen=True, kw_only=True):
     @property
     def size_rules(self) -> tuple[SizeRule, ...]:
         """The allow-list's rules; `load` has checked them."""
-        return allow_list(self.sizes)
+        return parse_sizes(self.sizes)
 
 
-DESCRIBED = describe(Settings)
+DESCRIBED = describe_fields(Settings)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from galerly_cdn.model import Head, Listed, Record, Rendition, Target
-    from galerly_cdn.store.upload_file import Spool
+    from galerly_cdn.store.upload_file import UploadFile
 
 
 class Original:
@@ -68,12 +68,12 @@ class Originals(Protocol):
 class WritableOriginals(Originals, Protocol):
     """Where originals live that may be uploaded, replaced and deleted."""
 
-    def spool(self) -> Spool:
+    def spool(self) -> UploadFile:
         """A file for an upload on its way: no key leads to it."""
         ...
 
     async def put(
-        self, key: str, spool: Spool, *, media_type: str, md5: str, replaces: bool
+        self, key: str, spool: UploadFile, *, media_type: str, md5: str, replaces: bool
     ) -> tuple[Head, bool]:
         """Store what was spooled, durably and atomically; its head, and whether this made it.
 
@@ -88,7 +88,7 @@ class WritableOriginals(Originals, Protocol):
         ...
 
 
-class Invitation(Value, frozen=True, kw_only=True):
+class PresignedUpload(Value, frozen=True, kw_only=True):
     """Where and how an upload may be sent straight to the store, for so long."""
 
     method: str
@@ -97,10 +97,10 @@ class Invitation(Value, frozen=True, kw_only=True):
     expires_s: int
 
 
-class Incoming(Protocol):
+class DirectUploads(Protocol):
     """Uploads sent straight to the store, under numbers that no key leads to."""
 
-    async def invite(self, number: str) -> Invitation:
+    async def invite(self, number: str) -> PresignedUpload:
         """Let whoever has the invitation send one upload. Raises `StoreUnreachable`."""
         ...
 
@@ -113,7 +113,7 @@ class Incoming(Protocol):
         ...
 
 
-class Stored(Value, frozen=True):
+class StoredObject(Value, frozen=True):
     """What a store tells of a rendition without its bytes.
 
     `version` is the original's it was made from, empty for an object that is no rendition of ours;

@@ -15,14 +15,14 @@ from galerly_cdn.http.urls import checked_key
 from galerly_cdn.settings import locations
 from galerly_cdn.store.folder.originals import FolderOriginals
 from galerly_cdn.store.folder.renditions import FolderRenditions
-from galerly_cdn.store.folder.uploads import FolderDeposit
+from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from galerly_cdn.settings.locations import Roots
+    from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
-    from galerly_cdn.store.interfaces import Incoming, Originals, Renditions, WritableOriginals
+    from galerly_cdn.store.interfaces import DirectUploads, Originals, Renditions, WritableOriginals
     from galerly_cdn.store.remote.bucket import Bucket
     from galerly_cdn.store.remote.originals import RemoteOriginals
     from galerly_cdn.telemetry import Telemetry
@@ -30,27 +30,29 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-async def readable(settings: Settings, places: Roots, telemetry: Telemetry) -> Originals:
+async def open_originals(settings: Settings, places: Locations, telemetry: Telemetry) -> Originals:
     """The store of originals at their root. Raises `SettingsError`."""
     if locations.is_remote(places.originals):
         return await _remote_originals(settings, places, telemetry)
     return FolderOriginals(Path(places.originals), checked_key, now=telemetry.wall)
 
 
-async def writable(settings: Settings, places: Roots, telemetry: Telemetry) -> WritableOriginals:
+async def open_writable_originals(
+    settings: Settings, places: Locations, telemetry: Telemetry
+) -> WritableOriginals:
     """The same, taking uploads. Raises `SettingsError`."""
     if locations.is_remote(places.originals):
         return await _remote_originals(settings, places, telemetry)
     return _deposit(Path(places.originals), settings, telemetry)
 
 
-def _deposit(root: Path, settings: Settings, telemetry: Telemetry) -> FolderDeposit:
+def _deposit(root: Path, settings: Settings, telemetry: Telemetry) -> WritableFolderOriginals:
     if settings.store:
         root.mkdir(parents=True, exist_ok=True)
-    return FolderDeposit(root, checked_key, now=telemetry.wall)
+    return WritableFolderOriginals(root, checked_key, now=telemetry.wall)
 
 
-async def _remote_originals(settings: Settings, places: Roots, telemetry: Telemetry) -> RemoteOriginals:
+async def _remote_originals(settings: Settings, places: Locations, telemetry: Telemetry) -> RemoteOriginals:
     from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - obstore's start-up time
 
     bucket = await _bucket(places.originals, settings, telemetry)
@@ -58,7 +60,7 @@ async def _remote_originals(settings: Settings, places: Roots, telemetry: Teleme
 
 
 @contextlib.asynccontextmanager
-async def renditions(settings: Settings, root: str, telemetry: Telemetry) -> AsyncIterator[Renditions]:
+async def open_renditions(settings: Settings, root: str, telemetry: Telemetry) -> AsyncIterator[Renditions]:
     """The store of renditions at their root, closed on leaving. Raises `SettingsError`."""
     count = telemetry.counters.count
     if not locations.is_remote(root):
@@ -86,12 +88,14 @@ async def _bucket(root: str, settings: Settings, telemetry: Telemetry) -> Bucket
     return bucket
 
 
-async def incoming(settings: Settings, places: Roots, telemetry: Telemetry) -> Incoming | None:
+async def open_direct_uploads(
+    settings: Settings, places: Locations, telemetry: Telemetry
+) -> DirectUploads | None:
     """Where uploads come that are sent straight to the store; None for a folder. Raises `SettingsError`."""
     if not places.incoming:
         return None
-    from galerly_cdn.store.remote.direct_uploads import RemoteIncoming  # noqa: PLC0415 - likewise
+    from galerly_cdn.store.remote.direct_uploads import RemoteDirectUploads  # noqa: PLC0415 - likewise
     from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - likewise
 
     bucket = await _bucket(places.incoming, settings, telemetry)
-    return RemoteIncoming(bucket, RemoteOriginals(bucket, settings, telemetry.monotonic))
+    return RemoteDirectUploads(bucket, RemoteOriginals(bucket, settings, telemetry.monotonic))

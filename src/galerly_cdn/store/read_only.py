@@ -9,7 +9,7 @@ from galerly_cdn.errors import ReadOnlyStore
 if TYPE_CHECKING:
     from galerly_cdn.model import Head
     from galerly_cdn.store.interfaces import Originals
-    from galerly_cdn.store.upload_file import Spool
+    from galerly_cdn.store.upload_file import UploadFile
 
 
 class ReadOnlyOriginals:
@@ -21,13 +21,13 @@ class ReadOnlyOriginals:
         self.read = originals.read
         self.list = originals.list
 
-    def spool(self) -> Spool:
+    def spool(self) -> UploadFile:
         raise ReadOnlyStore
 
     async def put(
         self,
         key: str,  # noqa: ARG002 - the interface's
-        spool: Spool,  # noqa: ARG002 - likewise
+        spool: UploadFile,  # noqa: ARG002 - likewise
         *,
         media_type: str,  # noqa: ARG002 - likewise
         md5: str,  # noqa: ARG002 - likewise

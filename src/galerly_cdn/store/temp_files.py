@@ -10,13 +10,13 @@ from pathlib import Path
 HOUR_S = 3600
 
 
-def claim(fd: int) -> None:
+def lock_temp_file(fd: int) -> None:
     """Lock a temporary file that was just made, so that nobody sweeps it away."""
     with suppress(OSError):  # a file system without locks: age decides, see `sweep`
         fcntl.flock(fd, fcntl.LOCK_EX)
 
 
-def sweep(entry: os.DirEntry[str], now_s: float) -> None:
+def remove_if_abandoned(entry: os.DirEntry[str], now_s: float) -> None:
     """Remove a temporary file whose writer is gone, or that is an hour old.
 
     Age decides where the file system has no locks. A writer robbed of its file has stored nothing.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from galerly_cdn.errors import StoreRefused, StoreUnreachable
-from galerly_cdn.store.temp_files import claim
+from galerly_cdn.store.temp_files import lock_temp_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextlib.contextmanager
-def written() -> Iterator[None]:
+def write_errors() -> Iterator[None]:
     """A file system's errors while writing as the store's: `StoreRefused`, `StoreUnreachable`."""
     try:
         yield
@@ -30,7 +30,7 @@ def written() -> Iterator[None]:
         raise kind(str(error)) from error
 
 
-class Spool:
+class UploadFile:
     """A file being filled. Use as a context manager: whatever was not accepted is gone afterwards.
 
     In `folder`, or where this machine keeps what is temporary. Making, writing and reading it raise
@@ -38,16 +38,16 @@ class Spool:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        with written():
+        with write_errors():
             self.fd, path = tempfile.mkstemp(prefix=PREFIX, dir=folder)
-        claim(self.fd)
+        lock_temp_file(self.fd)
         self.path = Path(path)
         self.length_bytes = 0
 
     def write(self, chunk: bytes) -> None:
         """Append."""
         left = memoryview(chunk)
-        with written():
+        with write_errors():
             while left:
                 left = left[os.write(self.fd, left) :]
         self.length_bytes += len(chunk)
@@ -55,7 +55,7 @@ class Spool:
     @contextlib.contextmanager
     def reader(self) -> Iterator[int]:
         """A descriptor to hand to a worker: it can only be read, and does not carry our claim on."""
-        with written():
+        with write_errors():
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             yield fd

@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 from galerly_cdn import cli
 from galerly_cdn.access import keys
-from galerly_cdn.access.policy import Grant, gallery_resource
+from galerly_cdn.access.policy import Policy, gallery_resource
 from galerly_cdn.access.signing import Signer, Verifier, new_pair, public_key
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.http.client_address import networks, viewer
+from galerly_cdn.http.client_address import client_address, networks
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.links import Links
 from galerly_cdn.settings import load
@@ -44,8 +44,8 @@ def private_cdn(settings: Settings = SETTINGS) -> SmallCdn:
     return cdn
 
 
-def query(grant: Grant | None = None) -> bytes:
-    chosen = grant or Grant(resource=HOST + PATH, expires_s=NOW_S + 60)
+def query(grant: Policy | None = None) -> bytes:
+    chosen = grant or Policy(resource=HOST + PATH, expires_s=NOW_S + 60)
     return SIGNER.url(HOST + PATH, chosen).partition("?")[2].encode()
 
 
@@ -83,9 +83,9 @@ EVERY_ANSWER = {
 }
 REFUSED = {
     "none": (b"", "signature-required"),
-    "over": (query(Grant(resource=HOST + PATH, expires_s=NOW_S)), "signature-expired"),
+    "over": (query(Policy(resource=HOST + PATH, expires_s=NOW_S)), "signature-expired"),
     "altered": (query().replace(b"Expires=1", b"Expires=2"), "signature-invalid"),
-    "of another": (query(Grant(resource=HOST + PATH + "x", expires_s=NOW_S + 60)), "signature-invalid"),
+    "of another": (query(Policy(resource=HOST + PATH + "x", expires_s=NOW_S + 60)), "signature-invalid"),
 }
 
 
@@ -110,7 +110,7 @@ async def test_a_signature_that_ends_while_its_picture_is_hot_ends_the_hits() ->
     cdn = private_cdn()
     assert (await cdn.ask(PATH, query=query())).status == 200
     assert (await cdn.ask(PATH, query=query())).headers["cache-status"] == "galerly-cdn; hit"
-    over = Grant(resource=HOST + PATH, expires_s=NOW_S)
+    over = Policy(resource=HOST + PATH, expires_s=NOW_S)
     assert (await cdn.ask(PATH, query=query(over))).code == "signature-expired"
 
 
@@ -125,7 +125,7 @@ async def test_a_public_and_a_signed_answer_have_one_body_and_one_tag_and_other_
 
 async def test_signatures_are_neither_recorded_nor_part_of_a_key() -> None:
     cdn = private_cdn()
-    secret = SIGNER.cookies(Grant(resource=gallery_resource(HOST, "clients/smith"), expires_s=NOW_S + 60))
+    secret = SIGNER.cookies(Policy(resource=gallery_resource(HOST, "clients/smith"), expires_s=NOW_S + 60))
     cookie = "; ".join(f"{name}={value}" for name, value in secret.items())
     assert (await cdn.ask(PATH, cookie=cookie)).status == 200
     assert (await cdn.ask(PATH, query=query())).status == 200
@@ -153,12 +153,12 @@ async def test_signatures_are_neither_recorded_nor_part_of_a_key() -> None:
     ],
 )
 def test_only_a_trusted_proxy_names_the_viewer(peer: str, forwarded: bytes, found: str) -> None:
-    assert viewer(peer, forwarded, networks(["192.0.2.0/24"])) == found
-    assert viewer(peer, forwarded, ()) == peer
+    assert client_address(peer, forwarded, networks(["192.0.2.0/24"])) == found
+    assert client_address(peer, forwarded, ()) == peer
 
 
 async def test_a_network_is_that_of_the_viewer_behind_the_proxy() -> None:
-    for_one = query(Grant(resource=HOST + PATH, expires_s=NOW_S + 60, network="198.51.100.7/32"))
+    for_one = query(Policy(resource=HOST + PATH, expires_s=NOW_S + 60, network="198.51.100.7/32"))
     cdn = private_cdn()
     assert (await cdn.ask(PATH, query=for_one, x_forwarded_for="198.51.100.7")).status == 200
     answer = await cdn.ask(PATH, query=for_one, x_forwarded_for="198.51.100.7, 203.0.113.1")
@@ -195,25 +195,25 @@ async def test_a_network_is_that_of_the_viewer_behind_the_proxy() -> None:
 )
 def test_impossible_settings_refuse_to_start(values: dict[str, object], problem: str) -> None:
     with pytest.raises(SettingsError) as raised:
-        load.load(values, environment={})
+        load.load_settings(values, environment={})
     assert any(problem in line for line in raised.value.problems)
 
 
 def test_a_folder_of_keys_is_taken_whole_or_refused(tmp_path: Path) -> None:
     (tmp_path / "K1.pem").write_bytes(PUBLIC)
-    assert list(keys.load(tmp_path)) == ["K1"]
+    assert list(keys.load_public_keys(tmp_path)) == ["K1"]
     (tmp_path / "K2.pem").write_bytes(b"no key")
     (tmp_path / "K3.private.pem").write_bytes(PRIVATE)
     (tmp_path / "K 4.pem").write_bytes(PUBLIC)
     with pytest.raises(SettingsError) as raised:
-        keys.load(tmp_path)
+        keys.load_public_keys(tmp_path)
     assert len(raised.value.problems) == 3
     assert b"PRIVATE" not in str(raised.value).encode()
     for folder in (tmp_path / "none", tmp_path / "empty"):
         if folder.name == "empty":
             folder.mkdir()
         with pytest.raises(SettingsError, match="public_keys: "):
-            keys.load(folder)
+            keys.load_public_keys(folder)
 
 
 # the commands
@@ -247,10 +247,10 @@ def test_a_new_key_signs_what_its_public_half_verifies(tmp_path: Path, kind: tup
 
 def test_a_key_is_never_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("secrets.token_hex", lambda _length: "same")
-    key_id, public, private = keys.create(tmp_path, ecdsa=True)
+    key_id, public, private = keys.create_key_pair(tmp_path, ecdsa=True)
     before = public.read_bytes(), private.read_bytes()
     with pytest.raises(FileExistsError):
-        keys.create(tmp_path, ecdsa=True)
+        keys.create_key_pair(tmp_path, ecdsa=True)
     assert (public.read_bytes(), private.read_bytes()) == before
     assert sorted(one.name for one in tmp_path.iterdir()) == [f"{key_id}.pem", f"{key_id}.private.pem"]
 
@@ -265,7 +265,7 @@ def test_a_key_is_never_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_what_cannot_be_signed_is_told_in_a_line(tmp_path: Path, options: tuple[str, ...]) -> None:
-    key_id, public, private = keys.create(tmp_path, ecdsa=True)
+    key_id, public, private = keys.create_key_pair(tmp_path, ecdsa=True)
     result = CliRunner().invoke(cli.main, ["sign", HOST + PATH, "--key", str(private), *options])
     assert result.exit_code in {1, 2}
     assert result.stdout == ""
@@ -301,7 +301,7 @@ async def test_signed_links_open_what_they_name(name: str, version: str) -> None
 async def test_a_gallerys_signature_opens_every_version_of_its_photographs() -> None:
     """A page of many photographs signs once, in cookies, instead of every address."""
     cdn = private_cdn()
-    grant = Grant(resource=gallery_resource(HOST, "clients/smith"), expires_s=NOW_S + 60)
+    grant = Policy(resource=gallery_resource(HOST, "clients/smith"), expires_s=NOW_S + 60)
     cookie = "; ".join(f"{name}={value}" for name, value in SIGNER.cookies(grant).items())
     path, _, asked = Links().src("clients/smith/1.jpg", "small", version="2").partition("?")
     assert asked == "v=2"

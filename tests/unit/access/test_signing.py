@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from galerly_cdn.access import signing
-from galerly_cdn.access.policy import Grant, gallery_resource
+from galerly_cdn.access.policy import Policy, gallery_resource
 from galerly_cdn.access.signing import Signer, Verifier, new_pair, public_key
 from galerly_cdn.errors import (
     Forbidden,
@@ -45,8 +45,8 @@ VERIFIER = Verifier(
 )
 EITHER = pytest.mark.parametrize("signer", SIGNERS.values(), ids=SIGNERS)
 GRANTS = {
-    "canned": Grant(resource=ADDRESS, expires_s=END_S),
-    "custom": Grant(resource=GALLERY, expires_s=END_S, starts_s=NOW_S, network="192.0.2.0/24"),
+    "canned": Policy(resource=ADDRESS, expires_s=END_S),
+    "custom": Policy(resource=GALLERY, expires_s=END_S, starts_s=NOW_S, network="192.0.2.0/24"),
 }
 
 
@@ -72,7 +72,7 @@ def cookies(values: dict[str, str]) -> str:
 
 @EITHER
 @pytest.mark.parametrize("grant", GRANTS.values(), ids=GRANTS)
-def test_what_is_signed_is_let_in_by_query_and_by_cookies(signer: Signer, grant: Grant) -> None:
+def test_what_is_signed_is_let_in_by_query_and_by_cookies(signer: Signer, grant: Policy) -> None:
     ask(signer.url(ADDRESS, grant))
     ask(ADDRESS, cookie=cookies(signer.cookies(grant)))
     ask(ADDRESS, cookie="theme=dark; " + cookies(signer.cookies(grant)) + "; Expires=1")
@@ -92,7 +92,7 @@ def test_every_public_url_may_have_been_signed_for_and_a_query_is_signed_with_th
     signed = SIGNERS["rsa"].url(local, expires_s=END_S)
     ask(HOST + signed.removeprefix("http://127.0.0.1:8000"))
     ask(SIGNERS["rsa"].url(ADDRESS + "?v=2", expires_s=END_S))
-    ask(SIGNERS["rsa"].url(ADDRESS + "?v=2", Grant(resource=GALLERY, expires_s=END_S)))
+    ask(SIGNERS["rsa"].url(ADDRESS + "?v=2", Policy(resource=GALLERY, expires_s=END_S)))
 
 
 # botocore, both ways
@@ -122,7 +122,7 @@ def test_our_policies_are_botocores_byte_for_byte() -> None:
     theirs = botocore_signer(RSA_PRIVATE)
     end, start = datetime.fromtimestamp(END_S, UTC), datetime.fromtimestamp(NOW_S, UTC)
     assert theirs.build_policy(ADDRESS, end).encode() == GRANTS["canned"].policy()
-    replaced = Grant(resource=ADDRESS + "?v=2", expires_s=END_S)
+    replaced = Policy(resource=ADDRESS + "?v=2", expires_s=END_S)
     assert theirs.build_policy(ADDRESS + "?v=2", end).encode() == replaced.policy()
     custom = theirs.build_policy(GALLERY, end, date_greater_than=start, ip_address="192.0.2.0/24")
     assert json.loads(custom) == json.loads(GRANTS["custom"].policy())
@@ -175,7 +175,7 @@ def test_a_signature_holds_from_its_start_to_its_end_for_its_network(
     ],
 )
 def test_a_network_is_a_cidr(network: str, client: str, holds: bool) -> None:  # noqa: FBT001 - a table's column
-    assert Grant(resource=ADDRESS, expires_s=END_S, network=network).admits(client) is holds
+    assert Policy(resource=ADDRESS, expires_s=END_S, network=network).admits(client) is holds
 
 
 # attacks
@@ -304,7 +304,7 @@ def test_a_key_taken_away_signs_nothing_any_more() -> None:
     ],
 )
 def test_a_policy_that_does_not_say_what_it_must_is_refused_although_signed(policy: bytes) -> None:
-    class Careless(Grant, frozen=True):
+    class Careless(Policy, frozen=True):
         def policy(self) -> bytes:
             return policy
 
@@ -329,7 +329,7 @@ def test_a_policy_that_does_not_say_what_it_must_is_refused_although_signed(poli
     ],
 )
 def test_wildcards_match_as_they_say_and_in_bounded_time(resource: str, address: str, covers: bool) -> None:  # noqa: FBT001 - a table's column
-    assert Grant(resource=resource, expires_s=END_S).covers(address) is covers
+    assert Policy(resource=resource, expires_s=END_S).covers(address) is covers
 
 
 SOURCES = [CANNED, CUSTOM, *(SIGNERS["ecdsa"].url(ADDRESS, grant) for grant in GRANTS.values())]
@@ -464,7 +464,7 @@ def same(mutant: str, source: str) -> bool:
         return (head, parts) == (was_head, was_parts)
     names = {part.partition("=")[0] for part in was_parts}
     marks = [part for part in parts if part.partition("=")[0] in names]
-    return marks == was_parts and Grant(resource=GALLERY, expires_s=END_S).covers(head)
+    return marks == was_parts and Policy(resource=GALLERY, expires_s=END_S).covers(head)
 
 
 # keys

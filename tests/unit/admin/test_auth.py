@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from galerly_cdn.admin.auth import Door, door
+from galerly_cdn.admin.auth import Authenticator, authenticator
 from galerly_cdn.errors import CrossSite, GalerlyError, Misdirected, SettingsError, Unauthorized
 from galerly_cdn.settings.table import Settings
 from tests.support.in_memory_admin import TOKEN, SmallAdmin
@@ -24,13 +24,13 @@ SAME_ORIGIN = {"sec-fetch-site": "same-origin", "origin": "http://127.0.0.1:9000
 NAME = "token " + hashlib.sha256(TOKEN.encode()).hexdigest()[:8]
 
 
-def admit(where: Door, headers: Mapping[str, str], *, is_open: bool = False) -> str:
+def admit(where: Authenticator, headers: Mapping[str, str], *, is_open: bool = False) -> str:
     return where.admit({name.encode(): value.encode() for name, value in headers.items()}, is_open=is_open)
 
 
-LOCAL = Door([], is_local=True)
-LOCAL_WITH_TOKEN = Door([OTHER, TOKEN], is_local=True)
-PUBLIC = Door([TOKEN], is_local=False)
+LOCAL = Authenticator([], is_local=True)
+LOCAL_WITH_TOKEN = Authenticator([OTHER, TOKEN], is_local=True)
+PUBLIC = Authenticator([TOKEN], is_local=False)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ PUBLIC = Door([TOKEN], is_local=False)
         (PUBLIC, {"host": "a", "authorization": f"bEARER   {TOKEN}"}, False, NAME),
     ],
 )
-def test_who_is_let_in(where: Door, headers: dict[str, str], is_open: bool, who: str) -> None:  # noqa: FBT001 - a column
+def test_who_is_let_in(where: Authenticator, headers: dict[str, str], is_open: bool, who: str) -> None:  # noqa: FBT001 - a column
     assert admit(where, headers, is_open=is_open) == who
 
 
@@ -87,7 +87,7 @@ def test_who_is_let_in(where: Door, headers: dict[str, str], is_open: bool, who:
     ],
 )
 def test_who_is_not(
-    where: Door,
+    where: Authenticator,
     headers: dict[str, str],
     is_open: bool,  # noqa: FBT001 - a column
     error: type[GalerlyError],
@@ -142,7 +142,7 @@ async def test_a_refused_change_is_in_the_audit_log_and_nobody_is_named() -> Non
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "admin.example"])
 def test_an_address_that_others_reach_refuses_to_start_without_a_token(host: str) -> None:
     with pytest.raises(SettingsError, match="admin_token_file"):
-        door(Settings(admin_host=host))
+        authenticator(Settings(admin_host=host))
 
 
 @pytest.mark.parametrize(
@@ -160,18 +160,18 @@ def test_a_file_without_a_fit_token_refuses_to_start(tmp_path: Path, content: by
     file = tmp_path / "token"
     file.write_bytes(content)
     with pytest.raises(SettingsError, match=problem) as raised:
-        door(Settings(admin_token_file=str(file)))
+        authenticator(Settings(admin_token_file=str(file)))
     assert TOKEN not in str(raised.value)
     assert "short\n" not in str(raised.value)
 
 
 def test_a_file_that_is_not_there_refuses_to_start(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
-        door(Settings(admin_token_file=str(tmp_path / "none")))
+        authenticator(Settings(admin_token_file=str(tmp_path / "none")))
 
 
 def test_while_a_token_is_exchanged_both_let_in(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(f"{OTHER}\n{TOKEN}\n")
-    opened = door(Settings(admin_token_file=str(file), admin_host="0.0.0.0"))
+    opened = authenticator(Settings(admin_token_file=str(file), admin_host="0.0.0.0"))
     assert len({admit(opened, THERE | {"authorization": f"Bearer {one}"}) for one in (OTHER, TOKEN)}) == 2

@@ -11,7 +11,7 @@ import pytest
 from galerly_cdn.errors import NoSuchUpload, StoreUnreachable, UploadTooLarge
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.remote.bucket import Bucket
-from galerly_cdn.store.remote.direct_uploads import RemoteIncoming
+from galerly_cdn.store.remote.direct_uploads import RemoteDirectUploads
 from galerly_cdn.store.remote.originals import RemoteOriginals
 from tests.support.in_memory_admin import NUMBER, PHOTOGRAPH, MemoryIncoming, SmallAdmin
 from tests.support.rendition_folders import Counted
@@ -142,10 +142,10 @@ async def test_a_folder_takes_none(path: str) -> None:
 # on a real store
 
 
-def remote(bucket: Objects, **settings: object) -> RemoteIncoming:
+def remote(bucket: Objects, **settings: object) -> RemoteDirectUploads:
     made = bucket.settings(**settings)
     root = Bucket(f"{made.store}/incoming", made, lambda: 0.0, Counted())
-    return RemoteIncoming(root, RemoteOriginals(root, made, lambda: 0.0))
+    return RemoteDirectUploads(root, RemoteOriginals(root, made, lambda: 0.0))
 
 
 def send(url: str, method: str, content: bytes) -> int:
@@ -184,7 +184,7 @@ async def test_an_invitation_is_for_that_number_alone(
     assert versitygw_bucket.names() == []
 
 
-async def gone(incoming: RemoteIncoming) -> type[GalerlyError] | None:
+async def gone(incoming: RemoteDirectUploads) -> type[GalerlyError] | None:
     try:
         async for _ in incoming.read(NUMBER):
             pass

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from galerly_cdn.errors import StoreUnreachable
 from galerly_cdn.model import Head
 from galerly_cdn.settings.table import Settings
-from galerly_cdn.telemetry import Tally
+from galerly_cdn.telemetry import Histogram
 from tests.support.in_memory_admin import SmallAdmin
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ async def test_what_is_now_and_what_runs_is_told(admin: SmallAdmin) -> None:
 
 
 def test_a_bound_is_part_of_its_bucket() -> None:
-    tally = Tally()
+    tally = Histogram()
     for seconds in (0.001, 0.0011, 10.0, 11.0):
         tally.add(seconds)
     assert [tally.buckets[at] for at in (0, 1, -2, -1)] == [1, 1, 1, 1]

@@ -31,7 +31,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 def test_the_code_bucket_is_made_private_and_keeps_what_is_put(s3: Any, tmp_path: Path) -> None:  # noqa: ANN401 - boto3's
     (tmp_path / "resizer.zip").write_bytes(b"code")
-    bucket = code_bucket.CodeBucket(NAME, code_bucket.account())
+    bucket = code_bucket.CodeBucket(NAME, code_bucket.account_id())
     assert not bucket.is_there()
     bucket.make()
     assert bucket.is_there()
@@ -67,10 +67,10 @@ def test_a_bucket_is_measured_and_erased_with_every_version(s3: Any) -> None:  #
         s3.put_object(Bucket=NAME, Key="originals/g/1.jpg", Body=content)
     s3.put_object(Bucket=NAME, Key="originals/g/2.jpg", Body=b"x")
     s3.delete_object(Bucket=NAME, Key="originals/g/2.jpg")
-    assert retained_buckets.measure(NAME) == retained_buckets.Leftover(NAME, objects=3, length_bytes=9)
+    assert retained_buckets.measure(NAME) == retained_buckets.RetainedBucket(NAME, objects=3, length_bytes=9)
     retained_buckets.erase(NAME)
     assert retained_buckets.measure(NAME) is None
 
 
 def test_what_stays_costs_what_s3_asks() -> None:
-    assert retained_buckets.Leftover(NAME, 1, 100 * 10**9).month_dollars == pytest.approx(2.30)
+    assert retained_buckets.RetainedBucket(NAME, 1, 100 * 10**9).month_dollars == pytest.approx(2.30)

@@ -308,11 +308,11 @@ def test_what_was_private_is_opened_by_a_person_alone(
 def test_a_prefix_is_opened_unless_it_lies_in_one_that_is_private(
     before: tuple[str, ...], after: tuple[str, ...], opened: tuple[str, ...]
 ) -> None:
-    assert change_set.opened(before, after) == opened
+    assert change_set.newly_public(before, after) == opened
 
 
 def test_a_template_tells_its_private_prefixes_and_its_parameters(tmp_path: Path) -> None:
-    _, _, secret = keys.create(tmp_path, ecdsa=True)
+    _, _, secret = keys.create_key_pair(tmp_path, ecdsa=True)
     secret.unlink()
     text = template.render(Settings(private_prefixes=("a", "b/c"), public_keys=str(tmp_path)))
     read = cloudformation.read(text)
@@ -345,7 +345,7 @@ def test_a_prepared_change_set_is_executed_by_its_arn_and_tried(
 def test_the_name_that_cloudfront_gave_a_key_is_told(
     amazon: Amazon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    key_id, _, secret = keys.create(tmp_path / "keys", ecdsa=True)
+    key_id, _, secret = keys.create_key_pair(tmp_path / "keys", ecdsa=True)
     secret.unlink()
     env = {"GALERLY_PUBLIC_KEYS": str(tmp_path / "keys"), "GALERLY_PUBLIC_URLS": "https://cdn.example.com"}
     (key,) = template.keys(Settings(public_keys=env["GALERLY_PUBLIC_KEYS"]))
@@ -380,7 +380,7 @@ def test_a_long_change_set_is_shown_to_its_end(amazon: Amazon) -> None:
     ],
 )
 def test_a_change_is_told_in_words(told: dict[str, Any], becomes: str) -> None:
-    one = change_set.read({"LogicalResourceId": "A", "ResourceType": "T", **told})
+    one = change_set.read_change({"LogicalResourceId": "A", "ResourceType": "T", **told})
     assert one == change_set.Change("A", "T", becomes)
 
 
@@ -415,4 +415,4 @@ def test_without_avif_no_size_offers_it() -> None:
 
 def test_a_name_that_resources_cannot_begin_with_is_refused() -> None:
     with pytest.raises(SettingsError, match="is no name"):
-        deployment.checked(deployment.Wanted("9lives", {}))
+        deployment.checked_request(deployment.DeploymentRequest("9lives", {}))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from galerly_cdn import cli
 from galerly_cdn.aws.deploy import http_viewer, smoke_test, stack, verify_account
-from galerly_cdn.aws.deploy.http_viewer import Seen
+from galerly_cdn.aws.deploy.http_viewer import ViewerResponse
 from galerly_cdn.settings.table import Settings
 from tests.support.cloudformation_stubs import OUTPUTS, Cdn, follows, told
 from tests.support.fake_aws import Amazon, amazon
@@ -37,23 +37,23 @@ def run(*arguments: str, answer: str | None = None) -> Result:
 @pytest.mark.parametrize(
     ("instead", "failed"),
     [
-        ({"801x600": Seen(200, {})}, ["/resize/801x600/"]),
-        ({"absent": Seen(403, {})}, ["/absent.jpg"]),
-        ({"http://": Seen(200, {})}, ["http://"]),
-        ({"s3.us-east-1": Seen(200, {})}, ["s3.us-east-1"]),
-        ({"lambda-url": Seen(200, {})}, ["lambda-url"]),
-        ({"400x400": Seen(200, {"x-cache": "Miss from cloudfront"})}, ["/400x400/"]),
-        ({"400x400": Seen(502, {"x-cache": "Error from cloudfront"})}, ["/400x400/", "/400x400/"]),
-        ({"400x400": Seen(0, {}, "timed out")}, ["/400x400/", "/400x400/"]),
+        ({"801x600": ViewerResponse(200, {})}, ["/resize/801x600/"]),
+        ({"absent": ViewerResponse(403, {})}, ["/absent.jpg"]),
+        ({"http://": ViewerResponse(200, {})}, ["http://"]),
+        ({"s3.us-east-1": ViewerResponse(200, {})}, ["s3.us-east-1"]),
+        ({"lambda-url": ViewerResponse(200, {})}, ["lambda-url"]),
+        ({"400x400": ViewerResponse(200, {"x-cache": "Miss from cloudfront"})}, ["/400x400/"]),
+        ({"400x400": ViewerResponse(502, {"x-cache": "Error from cloudfront"})}, ["/400x400/", "/400x400/"]),
+        ({"400x400": ViewerResponse(0, {}, "timed out")}, ["/400x400/", "/400x400/"]),
     ],
     ids=str,
 )
 def test_whatever_is_not_as_it_should_be_is_noticed_and_the_guest_cleans_up(
-    amazon: Amazon, instead: dict[str, Seen], failed: list[str]
+    amazon: Amazon, instead: dict[str, ViewerResponse], failed: list[str]
 ) -> None:
     amazon.expects("s3", "put_object", None)
     amazon.expects("s3", "delete_objects", None)
-    guest = smoke_test.Guest(smoke_test.Deployed.of(OUTPUTS), Cdn(**instead))
+    guest = smoke_test.SmokeViewer(smoke_test.Deployed.of(OUTPUTS), Cdn(**instead))
     unmet = [one for one in smoke_test.run(guest, Settings()) if not one.is_met]
     assert len(unmet) == len(failed)
     assert all(word in one.what for word, one in zip(failed, unmet, strict=True))
@@ -62,8 +62,8 @@ def test_whatever_is_not_as_it_should_be_is_noticed_and_the_guest_cleans_up(
 def test_where_all_is_private_every_picture_is_refused(amazon: Amazon) -> None:
     amazon.expects("s3", "put_object", None)
     amazon.expects("s3", "delete_objects", None)
-    cdn = Cdn(**{"resize/": Seen(403, {})})
-    guest = smoke_test.Guest(smoke_test.Deployed.of(OUTPUTS), cdn)
+    cdn = Cdn(**{"resize/": ViewerResponse(403, {})})
+    guest = smoke_test.SmokeViewer(smoke_test.Deployed.of(OUTPUTS), cdn)
     found = list(smoke_test.run(guest, Settings(private_prefixes=("/",))))
     assert [one.found for one in found if one.what.startswith("https")] == ["403"] * 6 + ["403 Error"] * 2
 
@@ -73,12 +73,12 @@ def test_where_all_is_private_every_picture_is_refused(amazon: Amazon) -> None:
 
 HIT, MISS = ({"x-cache": f"{word} from cloudfront"} for word in ("Hit", "Miss"))
 AS_EXPECTED = {
-    "lambda-url": [Seen(403, {}, text='{"Message":"Forbidden"}')],
-    "801x600/clients/": [Seen(403, {}, text="<Error><Code>MissingKey</Code></Error>")],
-    "/a%20b.jpg": [Seen(200, MISS), Seen(200, HIT), Seen(200, MISS)],
-    "/late.jpg": [Seen(404, {}), Seen(404, {}), Seen(200, MISS)],
-    "?stored=1": [Seen(200, MISS)],
-    "/noise.png": [Seen(302, {"location": "?stored=1"}), Seen(200, MISS)],
+    "lambda-url": [ViewerResponse(403, {}, text='{"Message":"Forbidden"}')],
+    "801x600/clients/": [ViewerResponse(403, {}, text="<Error><Code>MissingKey</Code></Error>")],
+    "/a%20b.jpg": [ViewerResponse(200, MISS), ViewerResponse(200, HIT), ViewerResponse(200, MISS)],
+    "/late.jpg": [ViewerResponse(404, {}), ViewerResponse(404, {}), ViewerResponse(200, MISS)],
+    "?stored=1": [ViewerResponse(200, MISS)],
+    "/noise.png": [ViewerResponse(302, {"location": "?stored=1"}), ViewerResponse(200, MISS)],
 }
 PRIVATE = Settings(private_prefixes=("clients",))
 
@@ -86,11 +86,11 @@ PRIVATE = Settings(private_prefixes=("clients",))
 class Scripted(Cdn):
     """Answers addresses that hold a word as it is told, the last answer for ever."""
 
-    def __init__(self, answers: dict[str, list[Seen]]) -> None:
+    def __init__(self, answers: dict[str, list[ViewerResponse]]) -> None:
         super().__init__()
         self._answers = {word: list(listed) for word, listed in answers.items()}
 
-    def __call__(self, address: str) -> Seen:
+    def __call__(self, address: str) -> ViewerResponse:
         for word, listed in self._answers.items():
             if word in address:
                 return listed.pop(0) if len(listed) > 1 else listed[0]
@@ -124,10 +124,10 @@ RESOURCE = {
 }
 
 
-def unmet(amazon: Amazon, answers: dict[str, list[Seen]], **told: str) -> list[str]:
+def unmet(amazon: Amazon, answers: dict[str, list[ViewerResponse]], **told: str) -> list[str]:
     is_verified(amazon, **told)
-    guest = smoke_test.Guest(smoke_test.Deployed.of(OUTPUTS), Scripted(AS_EXPECTED | answers))
-    found = list(verify_account.verified(guest, "photos", PRIVATE))
+    guest = smoke_test.SmokeViewer(smoke_test.Deployed.of(OUTPUTS), Scripted(AS_EXPECTED | answers))
+    found = list(verify_account.run_checks(guest, "photos", PRIVATE))
     assert len(found) == 2 * 4 + 5 + 3 + len(verify_account.NAMES) + 3 + 1
     return [one.what for one in found if not one.is_met]
 
@@ -139,31 +139,37 @@ def test_where_all_is_as_expected_nothing_is_complained_of(amazon: Amazon) -> No
 @pytest.mark.parametrize(
     ("answers", "what"),
     [
-        ({"/(1)": [Seen(403, {})], "/%281%29": [Seen(403, {})]}, 'made for the first time: "(1)\'!*~.jpg"'),
-        ({"/a%20b.jpg": [Seen(200, MISS), Seen(200, HIT)]}, "a tag that viewers do not see"),
+        (
+            {"/(1)": [ViewerResponse(403, {})], "/%281%29": [ViewerResponse(403, {})]},
+            'made for the first time: "(1)\'!*~.jpg"',
+        ),
+        (
+            {"/a%20b.jpg": [ViewerResponse(200, MISS), ViewerResponse(200, HIT)]},
+            "a tag that viewers do not see",
+        ),
         (
             {
                 "/a%20b.jpg": [
-                    Seen(200, MISS),
-                    Seen(200, HIT | {"x-amz-meta-cache-tag": "o-1"}),
-                    Seen(200, MISS),
+                    ViewerResponse(200, MISS),
+                    ViewerResponse(200, HIT | {"x-amz-meta-cache-tag": "o-1"}),
+                    ViewerResponse(200, MISS),
                 ]
             },
             "a tag that viewers do not see",
         ),
-        ({"/late.jpg": [Seen(404, {})]}, "uploaded after it was asked for"),
-        ({"?stored=1": [Seen(302, {})]}, "a picture above 4.5 MB: asked, followed, again"),
+        ({"/late.jpg": [ViewerResponse(404, {})]}, "uploaded after it was asked for"),
+        ({"?stored=1": [ViewerResponse(302, {})]}, "a picture above 4.5 MB: asked, followed, again"),
         (
-            {"/noise.png": [Seen(302, {"location": "?stored=1"})]},
+            {"/noise.png": [ViewerResponse(302, {"location": "?stored=1"})]},
             "a picture above 4.5 MB: asked, followed, again",
         ),
-        ({"801x600/clients/": [Seen(403, {}, text="{}")]}, "what is looked at first"),
-        ({"lambda-url": [Seen(403, {}, text="AccessDenied")]}, "the function URL, past CloudFront"),
+        ({"801x600/clients/": [ViewerResponse(403, {}, text="{}")]}, "what is looked at first"),
+        ({"lambda-url": [ViewerResponse(403, {}, text="AccessDenied")]}, "the function URL, past CloudFront"),
     ],
     ids=str,
 )
 def test_whatever_cloudfront_does_otherwise_is_told(
-    amazon: Amazon, answers: dict[str, list[Seen]], what: str
+    amazon: Amazon, answers: dict[str, list[ViewerResponse]], what: str
 ) -> None:
     assert unmet(amazon, answers) == [what]
 
@@ -223,12 +229,12 @@ def test_what_is_seen_is_the_answer_itself_and_the_words_of_a_refusal() -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), _Edge) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
-        moved, picture, refused = (http_viewer.see(address + path) for path in ("/moved", "/a.jpg", "/"))
+        moved, picture, refused = (http_viewer.fetch(address + path) for path in ("/moved", "/a.jpg", "/"))
         server.shutdown()
     assert (str(moved), moved.headers["location"]) == ("302 Miss", "/a.jpg")
     assert (str(picture), picture.text) == ("200 Miss", "")
     assert (str(refused), refused.text) == ("403 Miss", '{"Message":"Forbidden"}')
-    gone = http_viewer.see(address)
+    gone = http_viewer.fetch(address)
     assert (gone.status, gone.cache) == (0, "")
     assert str(gone).startswith("no answer: ")
 

@@ -15,7 +15,7 @@ from galerly_cdn.aws.deploy import http_viewer, invalidation
 from galerly_cdn.cli import invalidation as downstream
 from galerly_cdn.errors import AwsMissing, NotInvalidated
 from galerly_cdn.http.urls import cache_tag
-from galerly_cdn.library import nowhere_else
+from galerly_cdn.library import no_invalidation
 from galerly_cdn.model import Size, Target
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
@@ -125,7 +125,7 @@ def test_without_boto3_one_line_says_what_to_install(monkeypatch: pytest.MonkeyP
 async def test_a_running_cdn_sends_each_key_and_does_not_wait(amazon: Amazon) -> None:
     amazon.expects("cloudfront", "create_invalidation", asked(tags(KEY)), **made(tags(KEY)))
     await downstream.sender(Settings(distribution=DISTRIBUTION))(KEY)
-    assert downstream.sender(Settings()) is nowhere_else
+    assert downstream.sender(Settings()) is no_invalidation
 
 
 # the commands
@@ -176,7 +176,7 @@ def test_with_a_public_address_the_next_answer_is_told(
     amazon: Amazon, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forgets(amazon, ["g/a.jpg"])
-    answer = http_viewer.Seen(200, {"x-cache": "Miss from cloudfront"})
+    answer = http_viewer.ViewerResponse(200, {"x-cache": "Miss from cloudfront"})
     monkeypatch.setattr(http_viewer, "see", lambda _address: answer)
     done = run(store, "purge g/a.jpg", GALERLY_PUBLIC_URLS="https://cdn.test")
     assert done.stdout.splitlines()[-1] == "asked again  https://cdn.test/resize/150x150/g/a.jpg: 200 Miss"

@@ -202,7 +202,7 @@ def test_the_function_asks_the_bucket_for_older_versions(
     with started(bucket, monkeypatch) as (handler, told):
         for key in (KEY, OTHER, AGAIN):
             handler(change(f"originals/{key}"))
-    targets = jobs.targets(Settings())
+    targets = jobs.all_targets(Settings())
     assert told == [("E1ABCDEF", [OTHER], targets), ("E1ABCDEF", [AGAIN], targets)]
 
 

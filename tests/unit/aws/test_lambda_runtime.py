@@ -146,7 +146,7 @@ async def test_prewarm_makes_every_page_s_pictures(bucket: Objects) -> None:
         bucket.put("originals/bad.jpg", b"nothing")
         assert await runtime.invoke(change("originals/bad.jpg")) is None
     stored = {name for name in bucket.names() if name.startswith("resized/")}
-    assert stored == {f"resized/{one.rendition_key(KEY)}" for one in jobs.pages(Settings())}
+    assert stored == {f"resized/{one.rendition_key(KEY)}" for one in jobs.page_targets(Settings())}
 
 
 @asynccontextmanager

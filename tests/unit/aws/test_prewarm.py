@@ -9,7 +9,7 @@ import pytest
 from galerly_cdn import jobs
 from galerly_cdn.aws.functions import s3_events
 from galerly_cdn.aws.functions.prewarm import Prewarm
-from galerly_cdn.aws.functions.s3_events import Change
+from galerly_cdn.aws.functions.s3_events import ObjectChange
 from galerly_cdn.errors import (
     GalerlyError,
     NoSuchOriginal,
@@ -43,7 +43,7 @@ async def test_every_size_and_format_that_pages_ask_for_is_stored_from_one_decod
     bucket.put(f"originals/{KEY}", b"an original")
     functions = Functions(bucket.settings())
     await prewarm(functions).take(change(f"originals/{KEY}"), "prewarm")
-    targets = jobs.pages(functions.settings)
+    targets = jobs.page_targets(functions.settings)
     stored = [name for name in bucket.names() if name.startswith("resized/")]
     assert sorted(stored) == sorted(f"resized/{one.rendition_key(KEY)}" for one in targets)
     (job,) = functions.renderer.jobs
@@ -58,7 +58,7 @@ async def test_what_is_there_is_not_made_again(fake: FakeS3) -> None:
     functions = Functions(fake.settings())
     for _ in range(2):  # a queue may bring a message twice
         await prewarm(functions).take(change(f"originals/{KEY}"), "prewarm")
-    count = len(jobs.pages(functions.settings))
+    count = len(jobs.page_targets(functions.settings))
     assert functions.renderer.renders == count
     assert functions.lines[-1] == {"key": KEY, "made": 0, "was_there": count}
 
@@ -89,7 +89,7 @@ async def test_a_store_that_is_away_gives_the_message_back(fake: FakeS3) -> None
     first, *_, last, metrics = functions.lines
     assert (
         first["made"] + last["made"]
-        == len(jobs.pages(functions.settings))
+        == len(jobs.page_targets(functions.settings))
         == last["made"] + last["was_there"]
     )
     assert metrics["RenditionBytes"] > 0
@@ -117,19 +117,21 @@ async def test_a_deletion_is_nothing_to_warm(fake: FakeS3) -> None:
     ],
 )
 def test_a_key_is_read_as_it_is_and_what_no_address_names_is_no_original(name: str, key: str | None) -> None:
-    found = list(s3_events.changes(change(name), "originals/"))
-    assert found == ([Change(key, is_put=True, is_again=False)] if key else [])
+    found = list(s3_events.object_changes(change(name), "originals/"))
+    assert found == ([ObjectChange(key, is_put=True, is_again=False)] if key else [])
 
 
 def test_an_original_below_a_folder_of_the_bucket_is_found() -> None:
     found = list(
-        s3_events.changes(change("a/originals/g/a.jpg", what="Object Deleted", received=3), "a/originals/")
+        s3_events.object_changes(
+            change("a/originals/g/a.jpg", what="Object Deleted", received=3), "a/originals/"
+        )
     )
-    assert found == [Change("g/a.jpg", is_put=False, is_again=True)]
+    assert found == [ObjectChange("g/a.jpg", is_put=False, is_again=True)]
 
 
 @pytest.mark.parametrize("body", ["", "{}", "[]", '{"detail":{}}'])
 def test_a_message_that_nobody_knows_is_given_back(body: str) -> None:
     event = {"Records": [{"body": body, "attributes": {"ApproximateReceiveCount": "1"}}]}
     with pytest.raises((KeyError, ValueError, TypeError)):
-        list(s3_events.changes(event, "originals/"))
+        list(s3_events.object_changes(event, "originals/"))

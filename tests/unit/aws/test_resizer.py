@@ -345,7 +345,7 @@ async def test_a_head_is_never_too_large(functions: Functions) -> None:
 
 def test_the_marks_of_anybody_but_the_viewer_function_s_spelling_are_none() -> None:
     for value in ("0", "", "true", "1 "):
-        asked = function_url.read(request("/", x_galerly_stored=value, x_galerly_private=value))
+        asked = function_url.read_event(request("/", x_galerly_stored=value, x_galerly_private=value))
         assert not asked.is_stored
         assert not asked.is_private
 

@@ -34,7 +34,7 @@ FUNCTIONS = ["Resizer", "PrewarmFunction", "JanitorFunction"]
 @pytest.fixture
 def private(tmp_path: Path) -> Settings:
     for _ in range(2):
-        _, _, secret = keyring.create(tmp_path, ecdsa=True)
+        _, _, secret = keyring.create_key_pair(tmp_path, ecdsa=True)
         secret.unlink()
     return Settings(private_prefixes=PREFIXES, public_keys=str(tmp_path))
 
@@ -314,7 +314,7 @@ def test_a_prefix_that_no_pattern_spells_is_refused(prefix: str, private: Settin
 
 def test_more_keys_than_a_group_takes_are_refused(tmp_path: Path) -> None:
     for _ in range(6):
-        _, _, secret = keyring.create(tmp_path, ecdsa=True)
+        _, _, secret = keyring.create_key_pair(tmp_path, ecdsa=True)
         secret.unlink()
     with pytest.raises(SettingsError, match="CloudFront takes 5 keys at once, got 6"):
         template.render(Settings(private_prefixes=("a",), public_keys=str(tmp_path)))
@@ -406,7 +406,7 @@ def test_the_settings_reach_the_functions_as_they_are(name: str) -> None:
     assert variables.pop("GALERLY_STORE") == {"Fn::Sub": "s3://${BucketName}"}
     variables.pop("GALERLY_DISTRIBUTION", None)
     assert {one: variables.pop(one) for one in process.ENVIRONMENT} == process.ENVIRONMENT
-    assert load.load(environment=variables).settings == chosen
+    assert load.load_settings(environment=variables).settings == chosen
 
 
 def test_what_is_the_default_is_not_said() -> None:

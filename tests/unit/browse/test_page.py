@@ -14,9 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from galerly_cdn.browse.facts_cache import Catalog
-from galerly_cdn.browse.page import Browse
-from galerly_cdn.browse.pagination import PAGE_PHOTOGRAPHS, collect, gallery_name, page_numbers, title
+from galerly_cdn.browse.facts_cache import FactsCache
+from galerly_cdn.browse.page import BrowsePage
+from galerly_cdn.browse.pagination import (
+    PAGE_PHOTOGRAPHS,
+    gallery_name,
+    group_by_gallery,
+    page_numbers,
+    title,
+)
 from galerly_cdn.errors import GalerlyError, MalformedKey, QueueFull, TooManyPixels, UnsupportedFormat
 from galerly_cdn.http import urls
 from galerly_cdn.http.exchange import Application
@@ -81,7 +87,9 @@ class BrowsedCdn(SmallCdn):
         self.headers = Headers()
         for key in keys:
             self.originals.put(key)
-        browse = Browse(self.originals, self.renditions, self.headers.inspect, Links(), is_public=is_public)
+        browse = BrowsePage(
+            self.originals, self.renditions, self.headers.inspect, Links(), is_public=is_public
+        )
         self.application = Application(lambda _path: browse.answer, self.settings, self.telemetry)
 
     async def page(self, query: str = "") -> Document:
@@ -333,7 +341,7 @@ async def test_other_parameters_are_ignored() -> None:
 
 @given(st.sets(st.text("ab/.", min_size=1, max_size=6).filter(is_key), max_size=200))
 def test_pages_hold_the_whole_collection_gallery_after_gallery(keys: set[str]) -> None:
-    collection = collect(keys)
+    collection = group_by_gallery(keys)
     parts = [part for page in range(1, collection.pages + 1) for part in collection.parts(page)]
     assert [key for part in parts for key in part.keys] == list(collection.keys)
     assert set(collection.keys) == keys
@@ -436,7 +444,7 @@ async def test_eight_originals_are_inspected_at_once_and_no_more() -> None:
 
 async def test_a_listing_is_a_second_old_at_most() -> None:
     originals, now_s = MemoryOriginals(), 100.0
-    catalog = Catalog(originals, Headers().inspect, clock=lambda: now_s)
+    catalog = FactsCache(originals, Headers().inspect, clock=lambda: now_s)
     originals.put("a.jpg")
     assert (await catalog.collection()).keys == ("a.jpg",)
     originals.put("b.jpg")
@@ -458,7 +466,7 @@ async def test_a_listing_that_takes_long_is_remembered_for_long() -> None:
                 yield one
 
     originals = Slow()
-    catalog = Catalog(originals, Headers().inspect, clock=lambda: now_s)
+    catalog = FactsCache(originals, Headers().inspect, clock=lambda: now_s)
     assert (await catalog.collection()).keys == ()
     originals.put("a.jpg")
     now_s = 139.9

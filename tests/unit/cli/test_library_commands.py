@@ -156,9 +156,9 @@ def test_a_gallery_is_uploaded_replaced_listed_warmed_purged_and_removed(
     told = {
         "desk": str(desk),
         "g": gallery,
-        "a": terminal.size((desk / "a.jpg").stat().st_size),
-        "b": terminal.size((desk / "b.png").stat().st_size),
-        "other": terminal.size((desk / "other" / "a.jpg").stat().st_size),
+        "a": terminal.format_bytes((desk / "a.jpg").stat().st_size),
+        "b": terminal.format_bytes((desk / "b.png").stat().st_size),
+        "other": terminal.format_bytes((desk / "other" / "a.jpg").stat().st_size),
         "all": str(WARMED),
         "listed": LISTED,
         "length": LENGTH,

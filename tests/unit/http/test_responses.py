@@ -30,7 +30,7 @@ BODY = b"0123456789"
 MD5 = "781e5e245d69b566979b86e28d23f2c7"
 ETAG = b'"%s"' % MD5.encode()
 SETTINGS = Settings()
-PARCEL = responses.parcel(rendition(body=BODY), SETTINGS)
+PARCEL = responses.prepare(rendition(body=BODY), SETTINGS)
 
 
 def picture(**conditions: bytes) -> Response:
@@ -62,7 +62,7 @@ def test_a_picture_is_answered_whole_with_everything_about_it() -> None:
 
 @pytest.mark.parametrize("form", Format)
 def test_the_type_is_that_of_our_encoder(form: Format) -> None:
-    response = responses.picture(responses.parcel(rendition("g/a.html", form=form), SETTINGS), Conditions())
+    response = responses.picture(responses.prepare(rendition("g/a.html", form=form), SETTINGS), Conditions())
     assert headers(response)[b"content-type"] == form.media_type.encode()
     assert headers(response)[b"content-disposition"] == b'inline; filename="a.%s"' % form.extension.encode()
 
@@ -209,7 +209,7 @@ def test_ranges_name_the_bytes_a_slow_oracle_finds(length: int, asked: str) -> N
     expected = oracle(f"bytes={asked}", length)
     try:
         response = responses.picture(
-            responses.parcel(rendition(body=body), SETTINGS), Conditions(range=f"bytes={asked}".encode())
+            responses.prepare(rendition(body=body), SETTINGS), Conditions(range=f"bytes={asked}".encode())
         )
     except RangeNotSatisfiable:
         assert expected == "refused"
@@ -276,14 +276,14 @@ def test_a_hostile_condition_costs_less_than_ten_milliseconds(asked: dict[str, b
     ],
 )
 def test_a_saved_picture_is_named_after_its_key_and_its_format(key: str, told: str) -> None:
-    response = responses.picture(responses.parcel(rendition(key, form=Format.AVIF), SETTINGS), Conditions())
+    response = responses.picture(responses.prepare(rendition(key, form=Format.AVIF), SETTINGS), Conditions())
     assert headers(response)[b"content-disposition"].decode() == told
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1))
 def test_no_key_can_write_a_header_of_its_own(name: str) -> None:
     """RFC 6266: one quoted name in printable ASCII, and the whole name percent-encoded beside it."""
-    found = responses.parcel(rendition(name), SETTINGS)
+    found = responses.prepare(rendition(name), SETTINGS)
     told = headers(responses.picture(found, Conditions()))[b"content-disposition"].decode("ascii")
     matched = re.fullmatch(
         r"inline; filename=\"([ !#-\[\]-~]+)\"(?:; filename\*=UTF-8''([\w%.~-]+))?", told, re.ASCII
@@ -295,14 +295,14 @@ def test_no_key_can_write_a_header_of_its_own(name: str) -> None:
 
 def test_what_was_lost_is_told_only_where_it_is_asked_for() -> None:
     lossy = rendition(lost=("gps", "wide-gamut"))
-    quiet = responses.picture(responses.parcel(lossy, SETTINGS), Conditions())
+    quiet = responses.picture(responses.prepare(lossy, SETTINGS), Conditions())
     assert b"galerly-lost" not in headers(quiet)
     telling = Settings(lost_header=True)
     for conditions in (Conditions(), Conditions(if_none_match=b"*")):
-        response = responses.picture(responses.parcel(lossy, telling), conditions)
+        response = responses.picture(responses.prepare(lossy, telling), conditions)
         assert headers(response)[b"galerly-lost"] == b"gps, wide-gamut"
     assert b"galerly-lost" not in headers(
-        responses.picture(responses.parcel(rendition(), telling), Conditions())
+        responses.picture(responses.prepare(rendition(), telling), Conditions())
     )
 
 
@@ -316,10 +316,10 @@ EMBEDDING = {
 @pytest.mark.parametrize(("setting", "header"), EMBEDDING.items())
 def test_an_embedding_header_is_a_setting_and_may_be_left_out(setting: str, header: bytes) -> None:
     for value in ("", "same-site"):
-        chosen = load.load({setting: value}, environment={}).settings
+        chosen = load.load_settings({setting: value}, environment={}).settings
         for response in (
-            responses.picture(responses.parcel(rendition(), chosen), Conditions()),
-            responses.picture(responses.parcel(rendition(), chosen), Conditions(if_none_match=b"*")),
+            responses.picture(responses.prepare(rendition(), chosen), Conditions()),
+            responses.picture(responses.prepare(rendition(), chosen), Conditions(if_none_match=b"*")),
             responses.failure(NoSuchOriginal(), "id", chosen),
         ):
             assert headers(response).get(header, b"") == value.encode()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from galerly_cdn.model import Rendered
-    from galerly_cdn.render.formats import Kind
+    from galerly_cdn.render.formats import OriginalFormat
 
 BOXES = ("40x40", "75x75", "150x150", "400x300")
 FORMATS = (None, Format.WEBP, Format.AVIF)
@@ -33,7 +33,7 @@ ORIGINALS = {
     "portrait": pictures.jpeg(800, 1200),
     "turned": pictures.jpeg(1200, 800, orientation=6),
     "mirrored": pictures.jpeg(orientation=5),
-    "wide gamut": pictures.jpeg(profile=icc.made(icc.Named(12, 13))),
+    "wide gamut": pictures.jpeg(profile=icc.profile_bytes(icc.NamedColors(12, 13))),
     "grey": pictures.grey(),
     "cmyk": pictures.cmyk_jpeg(),
     "png": pictures.png(alpha=False),
@@ -105,10 +105,10 @@ def test_an_original_is_decoded_once_for_all(
     name: str, boxes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A picture that has every pixel there is will do, too, for one not much smaller."""
-    loads: list[Kind] = []
+    loads: list[OriginalFormat] = []
     read, load = header.read(ORIGINALS[name]), decoders.load
 
-    def count(original: bytes, kind: Kind, **options: float) -> decoders.Image:
+    def count(original: bytes, kind: OriginalFormat, **options: float) -> decoders.Image:
         loads.append(kind)
         return load(original, kind, **options)
 

@@ -9,7 +9,7 @@ import pyvips
 
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.render import decoders, libvips_version
-from galerly_cdn.render.formats import Kind, sniff
+from galerly_cdn.render.formats import OriginalFormat, detect_format
 from galerly_cdn.render.sample_images import SPECIMENS
 from tests.support import pictures
 
@@ -29,7 +29,7 @@ for name in sys.argv[2:]:
     except pyvips.Error as error:
         print(name, "blocked" if "operation is blocked" in str(error) else "open")
 """
-KINDS = {kind for kind in Kind if kind is not Kind.HEIC}
+KINDS = {kind for kind in OriginalFormat if kind is not OriginalFormat.HEIC}
 
 
 def every_loader() -> dict[str, str]:
@@ -61,14 +61,14 @@ def test_every_loader_outside_the_allow_list_is_blocked(tmp_path: Path) -> None:
 
 
 def test_formats_are_decodable_because_a_specimen_was_decoded() -> None:
-    assert decoders.decodable() >= KINDS
-    assert set(SPECIMENS) == {kind.value for kind in Kind}
+    assert decoders.decodable_formats() >= KINDS
+    assert set(SPECIMENS) == {kind.value for kind in OriginalFormat}
 
 
 @pytest.mark.parametrize("name", SPECIMENS)
 def test_a_specimen_is_what_its_name_says(name: str) -> None:
-    assert sniff(SPECIMENS[name]).value == name
-    image = decoders.load(SPECIMENS[name], Kind(name))
+    assert detect_format(SPECIMENS[name]).value == name
+    image = decoders.load(SPECIMENS[name], OriginalFormat(name))
     assert (image.width, image.height) == (16, 16)
 
 
@@ -77,16 +77,16 @@ def test_a_decoder_that_fails_the_self_test_is_left_out(
     monkeypatch: pytest.MonkeyPatch, specimen: bytes
 ) -> None:
     monkeypatch.setitem(SPECIMENS, "jpeg", specimen)
-    assert Kind.JPEG not in decoders.decodable.__wrapped__()
+    assert OriginalFormat.JPEG not in decoders.decodable_formats.__wrapped__()
 
 
 def test_the_right_libvips_is_accepted() -> None:
-    libvips_version.check(decoders.version())
+    libvips_version.check_version(decoders.version())
 
 
 def test_another_libvips_than_the_packages_own_is_refused_with_the_cure() -> None:
     with pytest.raises(SettingsError) as refused:
-        libvips_version.check("8.14.1")
+        libvips_version.check_version("8.14.1")
     (problem,) = refused.value.problems
     assert "8.14.1" in problem
     assert "PKG_CONFIG_LIBDIR=/nonexistent pip install" in problem

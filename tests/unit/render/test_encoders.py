@@ -78,7 +78,7 @@ def test_limits_do_not_change_the_recipe() -> None:
 
 
 def test_jpegs_are_progressive_at_half_color_resolution() -> None:
-    frame = markers.frame(pipeline.render(pictures.jpeg(), job("300x300", Format.JPEG))[1])
+    frame = markers.jpeg_frame(pipeline.render(pictures.jpeg(), job("300x300", Format.JPEG))[1])
     assert frame
     assert frame.is_progressive
     assert frame.bits == 8

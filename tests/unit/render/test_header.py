@@ -6,7 +6,7 @@ from galerly_cdn.render import header, icc, losses, markers, png_chunks
 from galerly_cdn.render.sample_images import SPECIMENS
 from tests.support import pictures
 
-P3 = icc.named(12, 13)
+P3 = icc.named_colors(12, 13)
 assert P3
 
 
@@ -19,7 +19,7 @@ def with_segment(original: bytes, marker: int, payload: bytes) -> bytes:
 
 
 def test_a_header_tells_the_facts_of_a_camera_photograph() -> None:
-    profile = icc.made(P3)
+    profile = icc.profile_bytes(P3)
     facts = header.inspect(pictures.jpeg(orientation=6, gps=True, profile=profile, progressive=True))
     assert (facts.format, facts.width_px, facts.height_px) == ("jpeg", 600, 400)
     assert (facts.orientation, facts.frames, facts.bits, facts.bands) == (6, 1, 8, 3)
@@ -61,7 +61,7 @@ ULTRA_HDR = b"http://ns.adobe.com/xap/1.0/\0<x xmlns:hdrgm='http://ns.adobe.com/
             {"hdr-gain-map"},
             id="Apple's gain map",
         ),
-        pytest.param(pictures.jpeg(60, 40, profile=icc.made(P3)), {"icc", "wide-gamut"}, id="P3"),
+        pytest.param(pictures.jpeg(60, 40, profile=icc.profile_bytes(P3)), {"icc", "wide-gamut"}, id="P3"),
         pytest.param(pictures.jpeg(60, 40, profile=pictures.srgb_profile()), {"icc"}, id="sRGB profile"),
     ],
 )
@@ -78,9 +78,9 @@ def test_without_the_sign_of_a_gain_map_none_is_told() -> None:
 def test_losses_are_a_sorted_closed_vocabulary_with_a_sentence_each() -> None:
     assert list(losses.LOSSES) == sorted(losses.LOSSES)
     assert all(sentence.endswith(".") for sentence in losses.LOSSES.values())
-    assert losses.ordered({"xmp", "alpha"}) == ("alpha", "xmp")
+    assert losses.in_order({"xmp", "alpha"}) == ("alpha", "xmp")
     with pytest.raises(KeyError):
-        losses.ordered({"charm"})
+        losses.in_order({"charm"})
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_sequential_jpeg_in_several_scans_weighs_like_a_progressive_one() -> N
     original = bytearray(pictures.jpeg(64, 64))
     scan = original.index(b"\xff\xda")
     original[scan + 4] = 1
-    frame = markers.frame(bytes(original))
+    frame = markers.jpeg_frame(bytes(original))
     assert frame
     assert not frame.is_progressive
     assert frame.coefficient_bytes == 3 * 64 * 64
@@ -118,11 +118,11 @@ def test_a_sequential_jpeg_in_several_scans_weighs_like_a_progressive_one() -> N
 
 @pytest.mark.parametrize("name", ["sRGB built-in", "Display P3", "BT.2020 PQ", "Adobe RGB (1998)"])
 def test_a_profile_says_its_name(name: str) -> None:
-    made = {str(named): icc.made(named) for named in (P3, icc.ADOBE_RGB, icc.Named(9, 16))}
+    made = {str(named): icc.profile_bytes(named) for named in (P3, icc.ADOBE_RGB, icc.NamedColors(9, 16))}
     assert icc.description(made.get(name, pictures.srgb_profile())) == name
 
 
-@pytest.mark.parametrize("profile", [b"", b"x" * 131, b"\xff" * 200, icc.made(P3)[:140]])
+@pytest.mark.parametrize("profile", [b"", b"x" * 131, b"\xff" * 200, icc.profile_bytes(P3)[:140]])
 def test_a_profile_without_a_name_is_called_icc(profile: bytes) -> None:
     assert icc.description(profile) == "ICC"
 
@@ -140,17 +140,17 @@ def test_a_profile_without_a_name_is_called_icc(profile: bytes) -> None:
     ],
 )
 def test_code_points_have_names(primaries: int, transfer: int, name: str) -> None:
-    assert str(icc.named(primaries, transfer)) == name
+    assert str(icc.named_colors(primaries, transfer)) == name
 
 
 @pytest.mark.parametrize("body", [b"", b"\0" * 40, SPECIMENS["avif"][:60], b"\0\0\0\x01meta" + b"\0" * 8])
 def test_boxes_that_end_early_name_no_colours(body: bytes) -> None:
-    assert icc.in_heif(body) is None
+    assert icc.heif_colors(body) is None
 
 
 def test_chunks_are_read_up_to_the_pixels_and_not_without_end() -> None:
-    chunks = png_chunks.chunks(pictures.png(8, 8))
+    chunks = png_chunks.png_chunks(pictures.png(8, 8))
     assert next(iter(chunks)) == b"IHDR"
     assert b"IDAT" not in chunks
     many = pictures.png(8, 8)[:8] + b"".join(pictures.chunk(b"aa%02x" % n, b"") for n in range(255)) * 9
-    assert len(png_chunks.chunks(many)) == 255
+    assert len(png_chunks.png_chunks(many)) == 255

@@ -7,9 +7,9 @@ from PIL import Image
 
 from galerly_cdn.model import Format
 from galerly_cdn.render import decoders, pipeline
-from galerly_cdn.render.copyright_notice import Credit
-from galerly_cdn.render.copyright_notice import read as read_credit
-from galerly_cdn.render.formats import Kind
+from galerly_cdn.render.copyright_notice import CopyrightNotice
+from galerly_cdn.render.copyright_notice import read_notice as read_credit
+from galerly_cdn.render.formats import OriginalFormat
 from tests.support import pictures
 from tests.support.color_difference import opened
 from tests.support.render_jobs import ALL_FORMATS, job
@@ -38,8 +38,8 @@ def with_iptc(byline: bytes, rights: bytes) -> bytes:
     return plain[:2] + b"\xff\xed" + struct.pack(">H", len(payload) + 2) + payload + plain[2:]
 
 
-def read(original: bytes) -> Credit:
-    return read_credit(decoders.load(original, Kind.JPEG))
+def read(original: bytes) -> CopyrightNotice:
+    return read_credit(decoders.load(original, OriginalFormat.JPEG))
 
 
 @pytest.mark.parametrize("form", ALL_FORMATS)
@@ -84,12 +84,12 @@ def test_a_photograph_without_credit_gets_none() -> None:
 
 
 def test_xmp_is_asked_where_exif_says_nothing() -> None:
-    assert read(camera()) == Credit("Grace & Hopper", "All rights reserved")
+    assert read(camera()) == CopyrightNotice("Grace & Hopper", "All rights reserved")
 
 
 @pytest.mark.parametrize("byline", ["Zoë Åkesson".encode(), "Zoë Åkesson".encode("latin-1")])
 def test_iptc_is_asked_where_exif_says_nothing(byline: bytes) -> None:
-    assert read(with_iptc(byline, b"(c) Z")) == Credit("Zoë Åkesson", "(c) Z")
+    assert read(with_iptc(byline, b"(c) Z")) == CopyrightNotice("Zoë Åkesson", "(c) Z")
 
 
 def test_letters_beyond_ascii_are_spelled_out_because_exif_has_no_others() -> None:

@@ -13,8 +13,8 @@ from tests.support.color_difference import assert_alike, difference, opened
 from tests.support.render_jobs import ALL_FORMATS, job
 
 SIDES = (300, 200)
-P3 = icc.Named(12, 13)
-BT2020 = icc.Named(9, 13)
+P3 = icc.NamedColors(12, 13)
+BT2020 = icc.NamedColors(9, 13)
 
 
 def shown(original: bytes, form: Format = Format.PNG) -> Image.Image:
@@ -75,9 +75,9 @@ def test_shrinking_in_the_decoder_shows_the_same_picture(box: str) -> None:
 @pytest.mark.parametrize(
     ("name", "profile"),
     [
-        ("P3", icc.made(P3)),
-        ("BT.2020", icc.made(BT2020)),
-        ("Adobe", icc.made(icc.ADOBE_RGB)),
+        ("P3", icc.profile_bytes(P3)),
+        ("BT.2020", icc.profile_bytes(BT2020)),
+        ("Adobe", icc.profile_bytes(icc.ADOBE_RGB)),
     ],
 )
 def test_a_wide_gamut_is_converted_to_srgb(name: str, profile: bytes) -> None:
@@ -90,14 +90,16 @@ def test_a_wide_gamut_is_converted_to_srgb(name: str, profile: bytes) -> None:
 
 def test_a_profile_that_says_srgb_is_not_gone_through() -> None:
     profile = pictures.srgb_profile()
-    assert not color.judge(profile, 3).converts
+    assert not color.profile_verdict(profile, 3).converts
     assert (
         pipeline.render(pictures.jpeg(profile=profile), job())[1]
         == pipeline.render(pictures.jpeg(), job())[1]
     )
 
 
-@pytest.mark.parametrize("profile", [b"", b"nonsense", pictures.srgb_profile()[:200], icc.made(P3)[:300]])
+@pytest.mark.parametrize(
+    "profile", [b"", b"nonsense", pictures.srgb_profile()[:200], icc.profile_bytes(P3)[:300]]
+)
 def test_a_damaged_profile_is_ignored(profile: bytes) -> None:
     assert (
         pipeline.render(pictures.jpeg(profile=profile), job())[1]
@@ -106,24 +108,26 @@ def test_a_damaged_profile_is_ignored(profile: bytes) -> None:
 
 
 def test_a_profile_for_other_bands_is_ignored() -> None:
-    grey = pictures.saved(pictures.scene().convert("L"), "JPEG", icc_profile=icc.made(P3), quality=92)
+    grey = pictures.saved(
+        pictures.scene().convert("L"), "JPEG", icc_profile=icc.profile_bytes(P3), quality=92
+    )
     assert_alike(shown(grey), expected(opened(grey)), mean=0.6, worst=6)
 
 
 def test_verdicts_on_profiles_are_remembered_but_not_for_ever() -> None:
-    first = icc.made(P3)
-    color.judge(first, 3)
+    first = icc.profile_bytes(P3)
+    color.profile_verdict(first, 3)
     for number in range(70):
-        color.judge(number.to_bytes(4, "big"), 3)
+        color.profile_verdict(number.to_bytes(4, "big"), 3)
     assert len(color._verdicts) <= 64
-    assert color.judge(first, 3).converts
+    assert color.profile_verdict(first, 3).converts
 
 
 def test_adobe_rgb_named_by_the_camera_is_converted() -> None:
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0xA001] = 2
     original = pictures.saved(pictures.scene(), "JPEG", quality=92, exif=exif.tobytes())
-    reference = expected(through_profile(opened(original), icc.made(icc.ADOBE_RGB)))
+    reference = expected(through_profile(opened(original), icc.profile_bytes(icc.ADOBE_RGB)))
     assert_alike(shown(original), reference, mean=0.8, worst=8)
     assert header.inspect(original).profile == "Adobe RGB (1998)"
 
@@ -137,7 +141,7 @@ def test_p3_named_by_code_points_is_converted() -> None:
     png = pictures.png(alpha=False)
     original = with_chunk(png, b"cICP", bytes([12, 13, 0, 1]))
     assert header.inspect(original).profile == "Display P3"
-    reference = expected(through_profile(pictures.scene(), icc.made(P3)))
+    reference = expected(through_profile(pictures.scene(), icc.profile_bytes(P3)))
     assert_alike(shown(original), reference, mean=0.8, worst=8)
 
 
@@ -146,7 +150,7 @@ def test_p3_named_in_an_avif_is_converted() -> None:
     at = plain.index(b"colrnclx")
     original = plain[: at + 8] + bytes([0, 12, 0, 13]) + plain[at + 12 :]
     assert header.inspect(original).profile == "Display P3"
-    reference = expected(through_profile(opened(plain), icc.made(P3)))
+    reference = expected(through_profile(opened(plain), icc.profile_bytes(P3)))
     assert_alike(shown(original), reference, mean=0.8, worst=8)
 
 
@@ -237,7 +241,7 @@ def test_of_an_animation_the_first_frame_is_shown(original: bytes) -> None:
 def test_shrinking_leaves_the_margin_of_each_size() -> None:
     read = header.read(pictures.jpeg(1600, 1200))
     for box in ("150x150", "400x400", "800x600"):
-        (plan,) = pipeline.planned(read, job(box))
+        (plan,) = pipeline.plan_pictures(read, job(box))
         shrink = pipeline.shrink_on_load(plan)["shrink"]
         left = 1600 / shrink / plan.width_px
         assert shrink == 1 or left >= recipe.margin(plan.picture.target.size)

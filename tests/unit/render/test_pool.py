@@ -18,8 +18,8 @@ import pytest
 
 from galerly_cdn import errors
 from galerly_cdn.render.pool import process
-from galerly_cdn.render.pool.pool import Workers
-from galerly_cdn.render.pool.protocol import Bounds
+from galerly_cdn.render.pool.pool import WorkerPool
+from galerly_cdn.render.pool.protocol import WorkerLimits
 from galerly_cdn.render.pool.supervisor import Worker
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
@@ -30,7 +30,7 @@ DEADLINE_S = 2.0
 
 async def test_a_photograph_becomes_a_rendition() -> None:
     original = pictures.jpeg(640, 480)
-    workers = Workers(Settings(workers=1), print)
+    workers = WorkerPool(Settings(workers=1), print)
     hello = await workers.start()
     try:
         with opened(original) as fd:
@@ -360,16 +360,16 @@ async def test_a_large_rendition_comes_whole() -> None:
 
 
 async def test_a_worker_that_cannot_start_says_why() -> None:
-    *interpreter, code = process.command("tests.support.hooked_worker")
+    *interpreter, code = process.worker_command("tests.support.hooked_worker")
     code = code.replace("import main; main()", "import refuse; refuse()")
-    workers = Workers(Settings(workers=2), print, command=[*interpreter, code])
+    workers = WorkerPool(Settings(workers=2), print, command=[*interpreter, code])
     with pytest.raises(errors.SettingsError, match="the wrong libvips is loaded; reinstall it"):
         await workers.start()
 
 
 @pytest.mark.parametrize("command", [["/nonexistent"], [sys.executable, "-c", "exit('no such module')"]])
 async def test_a_command_that_is_no_worker_says_why(command: list[str]) -> None:
-    workers = Workers(Settings(workers=2), print, command=command)
+    workers = WorkerPool(Settings(workers=2), print, command=command)
     with pytest.raises(errors.SettingsError, match=r"a render worker cannot start: .*[Nn]o such"):
         await workers.start()
 
@@ -377,7 +377,7 @@ async def test_a_command_that_is_no_worker_says_why(command: list[str]) -> None:
 async def test_replacements_that_cannot_start_are_tried_again() -> None:
     async with pool(workers=1) as workers:
         begin = workers._crew._begin
-        workers._crew._begin = functools.partial(Worker, ["/nonexistent"], Bounds(2**31, 10))
+        workers._crew._begin = functools.partial(Worker, ["/nonexistent"], WorkerLimits(2**31, 10))
         with pytest.raises(errors.WorkerDied):
             await workers.do("abort")
         with pytest.raises(errors.QueueFull, match="no worker starts"):
@@ -419,7 +419,7 @@ async def test_when_the_drain_is_over_the_rest_is_refused() -> None:
 
 
 async def test_closing_twice_or_before_the_start_is_no_error() -> None:
-    await Workers(Settings(), print).close(1)
+    await WorkerPool(Settings(), print).close(1)
     async with pool(workers=1) as workers:
         await workers.close(1)
 
@@ -504,5 +504,5 @@ async def test_the_sandbox_holds_what_the_worker_says_it_holds() -> None:
     assert set(met) == confined & {"file-size", "open-files", "no-network", "no-files"}
 
 
-def pids(workers: Workers) -> list[int]:
+def pids(workers: WorkerPool) -> list[int]:
     return [worker.pid for worker in workers._crew._serving]

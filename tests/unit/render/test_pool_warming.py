@@ -14,7 +14,7 @@ import pytest
 from galerly_cdn import errors
 from galerly_cdn.model import Format, Picture, Rendered, Size, Target
 from galerly_cdn.render.pool import protocol, sandbox, worker
-from galerly_cdn.render.pool.pool import Workers
+from galerly_cdn.render.pool.pool import WorkerPool
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
 from tests.support.color_difference import opened as opened_picture
@@ -56,7 +56,7 @@ async def all_of(
 async def test_one_photograph_becomes_all_its_renditions() -> None:
     original = pictures.jpeg(640, 480)
     targets = [target(box, form) for box in ("300x300", "100x100") for form in (None, Format.WEBP)]
-    workers = Workers(Settings(workers=1), print)
+    workers = WorkerPool(Settings(workers=1), print)
     await workers.start()
     try:
         with opened(original) as fd:
@@ -266,11 +266,11 @@ def test_every_picture_has_the_whole_cpu_time(monkeypatch: pytest.MonkeyPatch) -
         thread.start()
         with ours:
             socket.send_fds(
-                ours, [protocol.frame(protocol.Order(1, jobs(target("1x1"), target("2x1"))))], [fd]
+                ours, [protocol.frame(protocol.Request(1, jobs(target("1x1"), target("2x1"))))], [fd]
             )
-            assert isinstance(protocol.hear(ours)[0], protocol.Weighed)
+            assert isinstance(protocol.receive_message(ours)[0], protocol.MemoryNeeded)
             for times in (2, 3):
-                protocol.say(ours, protocol.Go())
+                protocol.send_message(ours, protocol.Continue())
                 head = ours.recv(protocol.HEAD.size, socket.MSG_WAITALL)
                 ours.recv(sum(protocol.lengths(head)), socket.MSG_WAITALL)
                 assert allowed == [7.0] * times

@@ -12,12 +12,12 @@ from galerly_cdn.render.pool import protocol
 from tests.support.worker_pool import JOB
 
 MESSAGES: list[protocol.Message] = [
-    protocol.Order(5, JOB),
-    protocol.Order(5, None),
-    protocol.Go(),
-    protocol.Stop(),
-    protocol.Hello("8.18.7", ("jpeg",), ("memory",)),
-    protocol.Weighed(7),
+    protocol.Request(5, JOB),
+    protocol.Request(5, None),
+    protocol.Continue(),
+    protocol.Abandon(),
+    protocol.Ready("8.18.7", ("jpeg",), ("memory",)),
+    protocol.MemoryNeeded(7),
     protocol.Done(1, Rendered(Target(Size(4, 4)), Format.AVIF, 1, 2, 3, "md5", ("gps",))),
     protocol.Failed(1, "undecodable", "Ünïcödé\n\x00"),
 ]
@@ -43,9 +43,9 @@ def test_a_message_may_arrive_byte_by_byte(message: protocol.Message) -> None:
     with theirs:
         thread = threading.Thread(target=drip)
         thread.start()
-        assert protocol.hear(theirs) == (message, None)
+        assert protocol.receive_message(theirs) == (message, None)
         with pytest.raises(EOFError):
-            protocol.hear(theirs)
+            protocol.receive_message(theirs)
         thread.join()
 
 
@@ -53,16 +53,16 @@ def test_a_server_that_ends_within_a_message_has_ended() -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         with ours:
-            ours.send(protocol.frame(protocol.Go())[:-1])
+            ours.send(protocol.frame(protocol.Continue())[:-1])
         with pytest.raises(EOFError):
-            protocol.hear(theirs)
+            protocol.receive_message(theirs)
 
 
 @given(st.binary(min_size=protocol.HEAD.size, max_size=protocol.HEAD.size))
 def test_a_head_is_bounded_or_garbage(head: bytes) -> None:
     try:
         message_bytes, body_bytes = protocol.lengths(head)
-    except protocol.Garbage:
+    except protocol.ProtocolError:
         return
     assert message_bytes <= 64 * 1024
     assert body_bytes <= 256 * 1024 * 1024
@@ -72,6 +72,6 @@ def test_a_head_is_bounded_or_garbage(head: bytes) -> None:
 def test_a_message_is_one_or_garbage(letter: str, text: bytes) -> None:
     try:
         message = protocol.message(letter.encode() + bytes(8), text)
-    except protocol.Garbage:
+    except protocol.ProtocolError:
         return
     assert protocol.message(protocol.frame(message)[:9], protocol.frame(message)[9:]) == message

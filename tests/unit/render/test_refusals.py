@@ -15,7 +15,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.model import Format, Limits
 from galerly_cdn.render import decoders, encoders, header, pipeline
-from galerly_cdn.render.formats import Kind, sniff
+from galerly_cdn.render.formats import OriginalFormat, detect_format
 from galerly_cdn.render.sample_images import SPECIMENS
 from tests.support import pictures
 from tests.support.render_jobs import ALL_FORMATS, LIMITS, job
@@ -75,8 +75,8 @@ def test_magic_bytes_alone_are_not_enough(magic: str) -> None:
 
 
 def test_a_format_whose_decoder_is_missing_is_refused_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoders, "decodable", lambda: frozenset({Kind.JPEG}))
-    assert sniff(SPECIMENS["heic"]) is Kind.HEIC
+    monkeypatch.setattr(decoders, "decodable", lambda: frozenset({OriginalFormat.JPEG}))
+    assert detect_format(SPECIMENS["heic"]) is OriginalFormat.HEIC
     with pytest.raises(UnsupportedFormat):
         pipeline.render(SPECIMENS["heic"], job())
 

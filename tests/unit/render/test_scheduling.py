@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn.errors import QueueFull
-from galerly_cdn.render.pool.scheduling import Budget, Quarantine, Turns
+from galerly_cdn.render.pool.scheduling import MemoryBudget, Quarantine, WorkQueue
 from tests.support.worker_pool import ticks
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def test_the_budget_is_never_exceeded_and_always_reached(weights: list[int], cha
     """Whatever the weights and whoever leaves, all get through in the order of asking."""
 
     async def run() -> None:
-        budget = Budget(100)
+        budget = MemoryBudget(100)
         held: dict[int, int] = {}
         admitted: list[int] = []
         ends = [asyncio.Event() for _ in weights]
@@ -50,7 +50,7 @@ def test_the_budget_is_never_exceeded_and_always_reached(weights: list[int], cha
 
 
 async def test_who_leaves_the_budget_as_the_turn_comes_gives_it_back() -> None:
-    budget = Budget(10)
+    budget = MemoryBudget(10)
     async with budget.share(10):
         leaver = asyncio.create_task(enter(budget, 10))
         await ticks()
@@ -61,7 +61,7 @@ async def test_who_leaves_the_budget_as_the_turn_comes_gives_it_back() -> None:
 
 
 async def test_who_leaves_the_front_of_the_queue_lets_a_lighter_one_pass() -> None:
-    budget = Budget(10)
+    budget = MemoryBudget(10)
     async with budget.share(6):
         heavy = asyncio.create_task(enter(budget, 10))
         light = asyncio.create_task(enter(budget, 4))
@@ -72,7 +72,7 @@ async def test_who_leaves_the_front_of_the_queue_lets_a_lighter_one_pass() -> No
 
 
 async def test_a_refused_turn_ends_the_waiting() -> None:
-    turns: Turns[str] = Turns(1, 10, 1, kept=0)
+    turns: WorkQueue[str] = WorkQueue(1, 10, 1, kept=0)
     waits = asyncio.create_task(turns.take(10))
     await ticks()
     assert turns.waiting == 1
@@ -85,7 +85,7 @@ async def test_a_refused_turn_ends_the_waiting() -> None:
 
 
 async def test_who_leaves_the_queue_as_the_turn_comes_passes_the_worker_on() -> None:
-    turns: Turns[str] = Turns(2, 10, 1, kept=0)
+    turns: WorkQueue[str] = WorkQueue(2, 10, 1, kept=0)
     leaver, next_one = (asyncio.create_task(turns.take(1)) for _ in range(2))
     await ticks()
     turns.give("worker")
@@ -96,7 +96,7 @@ async def test_who_leaves_the_queue_as_the_turn_comes_passes_the_worker_on() -> 
 
 
 async def test_the_worker_used_last_is_used_first() -> None:
-    turns: Turns[str] = Turns(1, 10, 1, kept=0)
+    turns: WorkQueue[str] = WorkQueue(1, 10, 1, kept=0)
     turns.give("cold")
     turns.give("warm")
     assert await turns.take(0) == "warm"
@@ -105,7 +105,7 @@ async def test_the_worker_used_last_is_used_first() -> None:
 
 
 async def test_who_warms_waits_behind_every_viewer() -> None:
-    turns: Turns[str] = Turns(9, 9, 9, kept=0)
+    turns: WorkQueue[str] = WorkQueue(9, 9, 9, kept=0)
     calls = {"warm": asyncio.create_task(turns.take_to_warm())}
     await ticks()
     calls |= {name: asyncio.create_task(turns.take(1)) for name in ("first", "second")}
@@ -119,7 +119,7 @@ async def test_who_warms_waits_behind_every_viewer() -> None:
 
 
 async def test_a_warm_begins_only_while_so_many_others_are_free() -> None:
-    turns: Turns[str] = Turns(9, 9, 9, kept=1)
+    turns: WorkQueue[str] = WorkQueue(9, 9, 9, kept=1)
     turns.give("a")
     warm = asyncio.create_task(turns.take_to_warm())
     await ticks()
@@ -135,7 +135,7 @@ async def test_a_warm_begins_only_while_so_many_others_are_free() -> None:
 
 async def test_those_who_warm_are_served_in_the_order_of_asking() -> None:
     """Nobody overtakes who was handed a worker and has not run yet."""
-    turns: Turns[str] = Turns(9, 9, 9, kept=1)
+    turns: WorkQueue[str] = WorkQueue(9, 9, 9, kept=1)
     turns.give("a")
     first = asyncio.create_task(turns.take_to_warm())
     await ticks()
@@ -146,7 +146,7 @@ async def test_those_who_warm_are_served_in_the_order_of_asking() -> None:
 
 
 async def test_what_is_lent_can_be_claimed_back_until_somebody_takes_it() -> None:
-    turns: Turns[str] = Turns(9, 9, 9, kept=0)
+    turns: WorkQueue[str] = WorkQueue(9, 9, 9, kept=0)
     me, other = object(), object()
     turns.lend("worker", me)
     assert not turns.claim("worker", other)
@@ -160,7 +160,7 @@ async def test_what_is_lent_can_be_claimed_back_until_somebody_takes_it() -> Non
 
 
 async def test_what_is_lent_goes_to_a_viewer_who_waits_and_never_to_a_warm() -> None:
-    turns: Turns[str] = Turns(9, 9, 9, kept=0)
+    turns: WorkQueue[str] = WorkQueue(9, 9, 9, kept=0)
     warm, viewer = asyncio.create_task(turns.take_to_warm()), asyncio.create_task(turns.take(1))
     await ticks()
     turns.lend("worker", "me")
@@ -175,7 +175,7 @@ async def test_what_is_lent_goes_to_a_viewer_who_waits_and_never_to_a_warm() -> 
 
 
 async def test_those_who_wait_to_warm_are_bounded_and_can_be_refused() -> None:
-    turns: Turns[str] = Turns(0, 0, 1, kept=0)
+    turns: WorkQueue[str] = WorkQueue(0, 0, 1, kept=0)
     waits = asyncio.create_task(turns.take_to_warm())
     await ticks()
     with pytest.raises(QueueFull):
@@ -219,6 +219,6 @@ def test_the_quarantine_forgets_the_oldest_of_very_many() -> None:
     assert quarantine.strike("1999")
 
 
-async def enter(budget: Budget, weight_bytes: int) -> None:
+async def enter(budget: MemoryBudget, weight_bytes: int) -> None:
     async with budget.share(weight_bytes):
         pass

@@ -43,7 +43,7 @@ def files(tmp_path: Path) -> Files:
 
 def https(files: Files, **more: object) -> Settings:
     named = {"tls_certificate": str(files.certificate), "tls_key": str(files.key)}
-    return load.load({"port": 0, **named, **more}, environment={}).settings
+    return load.load_settings({"port": 0, **named, **more}, environment={}).settings
 
 
 # the tunnel
@@ -423,4 +423,4 @@ def test_an_expired_certificate_is_shown_all_the_same_and_said(
 @pytest.mark.parametrize("name", ["tls_certificate", "tls_key"])
 def test_one_of_the_two_files_is_of_no_use(name: str) -> None:
     with pytest.raises(SettingsError, match="one is of no use without the other"):
-        load.load({name: "a.pem"}, environment={})
+        load.load_settings({name: "a.pem"}, environment={})

@@ -6,7 +6,7 @@ import pytest
 
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.settings import locations
-from galerly_cdn.settings.locations import Roots
+from galerly_cdn.settings.locations import Locations
 from galerly_cdn.settings.table import Settings
 
 
@@ -16,7 +16,7 @@ def test_every_originals_root_has_renditions_of_its_own_in_the_cache_folder(tmp_
     two.mkdir()
     (tmp_path / "link").symlink_to(one)
     told = [str(one), str(two), str(tmp_path / "link"), "s3://photographs"]
-    homes = [locations.resolve(Settings(), place).renditions for place in told]
+    homes = [locations.resolve_locations(Settings(), place).renditions for place in told]
     assert len(set(homes)) == 3
     assert homes[0] == homes[2]
     assert all(Path(home).is_absolute() for home in homes)
@@ -28,31 +28,33 @@ def test_every_originals_root_has_renditions_of_its_own_in_the_cache_folder(tmp_
         (
             Settings(store="s3://b"),
             None,
-            Roots("s3://b/originals", "s3://b/resized", is_writable=True, incoming="s3://b/incoming"),
+            Locations("s3://b/originals", "s3://b/resized", is_writable=True, incoming="s3://b/incoming"),
         ),
         (
             Settings(store="gs://b/x/"),
             None,
-            Roots("gs://b/x/originals", "gs://b/x/resized", is_writable=True, incoming="gs://b/x/incoming"),
+            Locations(
+                "gs://b/x/originals", "gs://b/x/resized", is_writable=True, incoming="gs://b/x/incoming"
+            ),
         ),
         (
             Settings(store="/srv/s"),
             None,
-            Roots("/srv/s/originals", "/srv/s/resized", is_writable=True),
+            Locations("/srv/s/originals", "/srv/s/resized", is_writable=True),
         ),
         (
             Settings(store="s3://b", renditions="/r"),
             None,
-            Roots("s3://b/originals", "/r", is_writable=True, incoming="s3://b/incoming"),
+            Locations("s3://b/originals", "/r", is_writable=True, incoming="s3://b/incoming"),
         ),
-        (Settings(renditions="s3://r/x"), "/p", Roots("/p", "s3://r/x", is_writable=False)),
-        (Settings(renditions="/r", writable=True), "/p", Roots("/p", "/r", is_writable=True)),
-        (Settings(renditions="s3://b/r"), "s3://b/p", Roots("s3://b/p", "s3://b/r", is_writable=False)),
-        (Settings(renditions="here"), "/p", Roots("/p", str(Path.cwd() / "here"), is_writable=False)),
+        (Settings(renditions="s3://r/x"), "/p", Locations("/p", "s3://r/x", is_writable=False)),
+        (Settings(renditions="/r", writable=True), "/p", Locations("/p", "/r", is_writable=True)),
+        (Settings(renditions="s3://b/r"), "s3://b/p", Locations("s3://b/p", "s3://b/r", is_writable=False)),
+        (Settings(renditions="here"), "/p", Locations("/p", str(Path.cwd() / "here"), is_writable=False)),
     ],
 )
-def test_a_root_includes_its_prefix(settings: Settings, photographs: str | None, expected: Roots) -> None:
-    assert locations.resolve(settings, photographs) == expected
+def test_a_root_includes_its_prefix(settings: Settings, photographs: str | None, expected: Locations) -> None:
+    assert locations.resolve_locations(settings, photographs) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,8 +73,8 @@ def test_a_root_includes_its_prefix(settings: Settings, photographs: str | None,
 )
 def test_roots_that_cannot_be_are_refused(settings: Settings, photographs: str | None) -> None:
     with pytest.raises(SettingsError):
-        locations.resolve(settings, photographs)
+        locations.resolve_locations(settings, photographs)
 
 
 def test_a_name_that_begins_like_the_other_root_is_not_in_it() -> None:
-    assert locations.resolve(Settings(renditions="s3://b/pr"), "s3://b/p").renditions == "s3://b/pr"
+    assert locations.resolve_locations(Settings(renditions="s3://b/pr"), "s3://b/p").renditions == "s3://b/pr"

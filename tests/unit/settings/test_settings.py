@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.model import Described, Format, Size, SizeRule
+from galerly_cdn.model import FieldDescription, Format, Size, SizeRule
 from galerly_cdn.settings import load
-from galerly_cdn.settings.sizes import size_rule
+from galerly_cdn.settings.sizes import parse_size
 from galerly_cdn.settings.table import DESCRIBED, Settings
 
 if TYPE_CHECKING:
@@ -25,19 +25,19 @@ def problems(
     variables: dict[str, str], *, file: Path | None = None, options: dict[str, Any] | None = None
 ) -> list[str]:
     with pytest.raises(SettingsError) as raised:
-        load.load(options, file, variables)
+        load.load_settings(options, file, variables)
     return raised.value.problems
 
 
 def test_the_defaults_are_possible() -> None:
-    loaded = load.load(environment={})
+    loaded = load.load_settings(environment={})
     assert loaded.settings == Settings()
     assert set(loaded.origin.values()) == {"default"}
     assert list(loaded.origin) == NAMES
 
 
 @pytest.mark.parametrize("setting", DESCRIBED, ids=lambda setting: setting.name)
-def test_every_setting_says_what_it_is(setting: Described) -> None:
+def test_every_setting_says_what_it_is(setting: FieldDescription) -> None:
     assert setting.description.endswith(".")
     assert setting.description[0].isupper() or setting.description[0] == "`"
 
@@ -47,7 +47,7 @@ def test_every_default_may_be_given_as_a_variable(name: str) -> None:
     default = getattr(Settings(), name)
     text = ";".join(default) if isinstance(default, tuple) else str(default)
     variable = f"GALERLY_{name.upper()}"
-    loaded = load.load(environment={variable: text})
+    loaded = load.load_settings(environment={variable: text})
     assert loaded.settings == Settings()
     assert loaded.origin[name] == variable
 
@@ -55,7 +55,7 @@ def test_every_default_may_be_given_as_a_variable(name: str) -> None:
 def test_options_go_before_variables_before_the_file_before_defaults(tmp_path: Path) -> None:
     file = tmp_path / "galerly.toml"
     file.write_text('host = "file"\nport = 1\nworkers = 1\nsizes = ["10x10"]\n')
-    loaded = load.load(
+    loaded = load.load_settings(
         {"host": "option", "port": None}, file, {"GALERLY_HOST": "variable", "GALERLY_PORT": "2", "HOST": "x"}
     )
     assert (loaded.settings.host, loaded.settings.port, loaded.settings.workers) == ("option", 2, 1)
@@ -91,7 +91,7 @@ def test_options_go_before_variables_before_the_file_before_defaults(tmp_path: P
 def test_a_stores_endpoint_is_also_found_where_its_vendors_tools_look(
     variables: dict[str, str], endpoint: str, origin: str
 ) -> None:
-    loaded = load.load(environment=variables)
+    loaded = load.load_settings(environment=variables)
     assert (loaded.settings.store_endpoint, loaded.origin["store_endpoint"]) == (endpoint, origin)
 
 
@@ -100,7 +100,7 @@ def test_the_environment_is_read_where_none_is_given(monkeypatch: pytest.MonkeyP
         monkeypatch.delenv(name)
     monkeypatch.setenv("GALERLY_PORT", "4711")
     monkeypatch.setenv("GALERLY_CONFIG", "read by the command line")
-    assert load.load().settings.port == 4711
+    assert load.load_settings().settings.port == 4711
 
 
 @pytest.mark.parametrize(
@@ -223,11 +223,11 @@ def test_what_is_given_is_what_is_had_from_a_file_or_from_variables(values: dict
         f"GALERLY_{name.upper()}": ";".join(value) if isinstance(value, list) else str(value)
         for name, value in values.items()
     }
-    loaded = load.load(environment=texts)
+    loaded = load.load_settings(environment=texts)
     for name, value in values.items():
         given_value = tuple(value) if isinstance(value, list) else value
         assert getattr(loaded.settings, name) == given_value
-    assert load.load(values, environment={}).settings == loaded.settings
+    assert load.load_settings(values, environment={}).settings == loaded.settings
 
 
 # the allow-list's lines
@@ -244,7 +244,7 @@ def test_what_is_given_is_what_is_had_from_a_file_or_from_variables(values: dict
 )
 def test_a_size_is_one_line(line: str, size: Size, name: str | None, qualities: dict[str, int]) -> None:
     chosen = {Format(form): quality for form, quality in qualities.items()}
-    assert size_rule(line) == SizeRule(size, name, {Format.JPEG: 85, Format.PNG: 100} | chosen)
+    assert parse_size(line) == SizeRule(size, name, {Format.JPEG: 85, Format.PNG: 100} | chosen)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_a_size_is_one_line(line: str, size: Size, name: str | None, qualities: 
 )
 def test_a_line_that_is_no_size_says_what_was_expected(line: str, words: str) -> None:
     with pytest.raises(ValueError, match=words) as raised:
-        size_rule(line)
+        parse_size(line)
     assert "got " in str(raised.value)
 
 
@@ -323,7 +323,7 @@ def test_what_no_header_can_hold_is_no_token_and_is_not_repeated(token: str, tmp
 
 
 def test_the_token_is_no_setting_that_would_be_shown() -> None:
-    loaded = load.load(environment={"GALERLY_ADMIN_TOKEN": "s3cret", "GALERLY_CONFIG": "x"})
+    loaded = load.load_settings(environment={"GALERLY_ADMIN_TOKEN": "s3cret", "GALERLY_CONFIG": "x"})
     assert "s3cret" not in str(loaded)
 
 
@@ -331,7 +331,7 @@ def test_the_token_is_no_setting_that_would_be_shown() -> None:
     "address", ["http://127.0.0.1:8001", "https://admin.example.com/", "http://[::1]:80"]
 )
 def test_the_admin_sides_address_is_scheme_and_host(address: str) -> None:
-    assert load.load({"admin": address}).settings.admin == address
+    assert load.load_settings({"admin": address}).settings.admin == address
 
 
 @pytest.mark.parametrize(
@@ -339,4 +339,4 @@ def test_the_admin_sides_address_is_scheme_and_host(address: str) -> None:
 )
 def test_another_address_of_an_admin_side_is_refused(address: str) -> None:
     with pytest.raises(SettingsError, match="--admin: expected"):
-        load.load({"admin": address})
+        load.load_settings({"admin": address})

@@ -28,10 +28,10 @@ from galerly_cdn.errors import SettingsError, StoreUnreachable
 from galerly_cdn.model import Size, Target, to_json
 from galerly_cdn.store.folder import rendition_file as seal_module
 from galerly_cdn.store.folder import renditions as shelf_module
-from galerly_cdn.store.folder.rendition_file import Damaged, seal, unseal
+from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
 from galerly_cdn.store.folder.renditions import FolderRenditions
-from galerly_cdn.store.folder.renditions_index import Ledger, weight
-from galerly_cdn.store.folder.renditions_scan import survey
+from galerly_cdn.store.folder.renditions_index import RenditionsIndex, disk_bytes
+from galerly_cdn.store.folder.renditions_scan import scan_folder
 from tests.support.rendition_folders import (
     MIB,
     TARGET,
@@ -55,7 +55,7 @@ def on_disk(root: Path) -> int:
     total = 0
     for folder, _folders, names in os.walk(root):
         if folder != str(root):
-            total += sum(weight(os.lstat(f"{folder}/{name}").st_size) for name in names)
+            total += sum(disk_bytes(os.lstat(f"{folder}/{name}").st_size) for name in names)
     return total
 
 
@@ -64,10 +64,10 @@ def on_disk(root: Path) -> int:
 
 @given(key=st.text("aé/ \0\n\u2028", min_size=1), content=st.binary(max_size=300))
 def test_unseal_is_the_inverse_of_seal(key: str, content: bytes) -> None:
-    assert unseal(seal(made(key, content))) == made(key, content)
+    assert decode_rendition(encode_rendition(made(key, content))) == made(key, content)
 
 
-SEALED = seal(made("gallery/a photo.jpg", b"the picture"))
+SEALED = encode_rendition(made("gallery/a photo.jpg", b"the picture"))
 HEADER_AT = SEALED.index(b"{")
 BODY_AT = SEALED.index(b"the picture")
 
@@ -82,8 +82,8 @@ def test_one_wrong_bit_anywhere_is_seen(region: range) -> None:
         for bit in range(8):
             damaged = bytearray(SEALED)
             damaged[position] ^= 1 << bit
-            with pytest.raises(Damaged):
-                unseal(bytes(damaged))
+            with pytest.raises(DamagedFile):
+                decode_rendition(bytes(damaged))
 
 
 @given(at=st.integers(0, len(SEALED)), length=st.integers(0, 12), other=st.binary(max_size=12))
@@ -91,20 +91,20 @@ def test_a_stretch_cut_or_overwritten_is_seen(at: int, length: int, other: bytes
     damaged = SEALED[:at] + other + SEALED[at + length :]
     if damaged == SEALED:
         return
-    with pytest.raises(Damaged):
-        unseal(damaged)
+    with pytest.raises(DamagedFile):
+        decode_rendition(damaged)
 
 
 def test_a_truncated_file_is_seen_at_every_length() -> None:
     for length in range(len(SEALED)):
-        with pytest.raises(Damaged):
-            unseal(SEALED[:length])
+        with pytest.raises(DamagedFile):
+            decode_rendition(SEALED[:length])
 
 
 def test_a_header_of_another_version_of_this_package_is_a_miss() -> None:
     header = to_json({"key": "a", "unknown": 1})
-    with pytest.raises(Damaged):
-        unseal(seal_module._seal(header) + header)
+    with pytest.raises(DamagedFile):
+        decode_rendition(seal_module._seal(header) + header)
 
 
 # ---------------------------------------------------------------------------------- what is refused
@@ -120,12 +120,12 @@ def _fifo(path: Path) -> None:
 
 def _link(path: Path) -> None:
     outside = path.parent.parent / "outside"
-    outside.write_bytes(seal(made("a")))
+    outside.write_bytes(encode_rendition(made("a")))
     path.symlink_to(outside)
 
 
 def _others(path: Path) -> None:
-    path.write_bytes(seal(made("b")))
+    path.write_bytes(encode_rendition(made("b")))
 
 
 def _huge(path: Path) -> None:
@@ -255,7 +255,7 @@ async def test_a_rendition_is_fsynced_then_renamed_then_its_folder_fsynced(
         path.parent.mkdir()
         monkeypatch.setattr(os, "fsync", watched)
         await shelf.put(made("a"))
-    assert happened == [f"{len(seal(made('a')))} bytes, not yet", "folder, in place"]
+    assert happened == [f"{len(encode_rendition(made('a')))} bytes, not yet", "folder, in place"]
 
 
 async def test_a_put_whose_caller_is_cancelled_is_finished(
@@ -387,7 +387,7 @@ async def test_the_bound_holds_at_every_moment_and_costs_few_hits(
     """Zipf load over three times the limit, against a least-recently-used cache in memory."""
     limit_bytes = 800 * KIB
     requests = _zipf(2000, 200)
-    heaviest = max(weight(len(seal(made(key, bytes(_length(key)))))) for key in set(requests))
+    heaviest = max(disk_bytes(len(encode_rendition(made(key, bytes(_length(key)))))) for key in set(requests))
     seen_bytes: list[int] = []
     monkeypatch.setattr(shelf_module, "_fsync_folder", lambda _folder: None)
     written = itertools.count()
@@ -407,7 +407,7 @@ async def test_the_bound_holds_at_every_moment_and_costs_few_hits(
             else:
                 hits += 1
             reference_hits += key in reference
-            reference[key] = weight(len(seal(rendition)))
+            reference[key] = disk_bytes(len(encode_rendition(rendition)))
             reference.move_to_end(key)
             while sum(reference.values()) > limit_bytes:
                 reference.popitem(last=False)
@@ -464,7 +464,7 @@ async def test_an_eviction_does_not_break_a_read_in_progress(
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(-1, 9)), max_size=40), st.integers(0, 30))
 def test_the_ledger_adds_up(steps: list[tuple[str, int]], limit: int) -> None:
-    ledger, expected = Ledger(), dict[bytes, int]()
+    ledger, expected = RenditionsIndex(), dict[bytes, int]()
     for letter, weight_bytes in steps:
         name = letter.encode()
         expected.pop(name, None)
@@ -536,8 +536,8 @@ async def test_serving_does_not_wait_for_the_index(tmp_path: Path, monkeypatch: 
             await shelf.put(made(f"{number}"))
     go_on = threading.Event()
 
-    def late(root: Path, now_s: float, is_closing: Callable[[], bool]) -> Ledger:
-        found = survey(root, now_s, is_closing)
+    def late(root: Path, now_s: float, is_closing: Callable[[], bool]) -> RenditionsIndex:
+        found = scan_folder(root, now_s, is_closing)
         assert go_on.wait(10)
         return found
 

@@ -28,7 +28,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.store.folder.originals import FolderOriginals
-from galerly_cdn.store.folder.uploads import FolderDeposit
+from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from tests.support.rendition_folders import open_descriptors
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from galerly_cdn.model import Head
-    from galerly_cdn.store.upload_file import Spool
+    from galerly_cdn.store.upload_file import UploadFile
 
     Patching = Callable[[str, Callable[..., Any]], None]
 
@@ -53,12 +53,12 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(root: Path) -> FolderDeposit:
+def store(root: Path) -> WritableFolderOriginals:
     return opened(root)
 
 
-def opened(root: Path) -> FolderDeposit:
-    return FolderDeposit(root, checked_key, now=lambda: 0.0)
+def opened(root: Path) -> WritableFolderOriginals:
+    return WritableFolderOriginals(root, checked_key, now=lambda: 0.0)
 
 
 @pytest.fixture
@@ -78,14 +78,14 @@ def before(monkeypatch: pytest.MonkeyPatch) -> Patching:
 
 
 async def place(
-    store: FolderDeposit, spool: Spool, key: str, content: bytes, *, replaces: bool = False
+    store: WritableFolderOriginals, spool: UploadFile, key: str, content: bytes, *, replaces: bool = False
 ) -> tuple[Head, bool]:
     md5 = hashlib.md5(content).hexdigest()
     return await store.put(key, spool, media_type="image/jpeg", md5=md5, replaces=replaces)
 
 
 async def put(
-    store: FolderDeposit, key: str, content: bytes = b"photograph", *, replaces: bool = False
+    store: WritableFolderOriginals, key: str, content: bytes = b"photograph", *, replaces: bool = False
 ) -> tuple[Head, bool]:
     with store.spool() as spool:
         spool.write(content)
@@ -98,7 +98,9 @@ def tree(root: Path) -> dict[str, bytes | None]:
     return {str(path.relative_to(root)): path.read_bytes() if path.is_file() else None for path in found}
 
 
-async def refused(store: FolderDeposit, root: Path, key: str, kind: type[GalerlyError] = KeyNotHeld) -> None:
+async def refused(
+    store: WritableFolderOriginals, root: Path, key: str, kind: type[GalerlyError] = KeyNotHeld
+) -> None:
     """To create and to replace are refused, and all is as it was."""
     was = tree(root.parent)
     for replaces in (False, True):
@@ -133,7 +135,9 @@ async def test_what_waits_is_never_served_nor_listed(
 @pytest.mark.parametrize(
     "key", [".galerly/x", ".galerly", ".hidden.jpg", "g/.a.jpg", ".g/a.jpg", "g/.galerly/x"]
 )
-async def test_a_hidden_name_is_no_key_of_a_folder(root: Path, store: FolderDeposit, key: str) -> None:
+async def test_a_hidden_name_is_no_key_of_a_folder(
+    root: Path, store: WritableFolderOriginals, key: str
+) -> None:
     await refused(store, root, key)
     with pytest.raises(KeyNotHeld):
         await store.delete(key)
@@ -154,7 +158,7 @@ def test_only_what_a_dead_writer_left_is_swept(root: Path) -> None:
 
 
 def test_a_worker_that_outlives_its_server_does_not_keep_what_it_left(
-    root: Path, store: FolderDeposit
+    root: Path, store: WritableFolderOriginals
 ) -> None:
     with store.spool() as spool, spool.reader() as fd:
         spool.write(b"half a pho")
@@ -167,7 +171,7 @@ def test_a_worker_that_outlives_its_server_does_not_keep_what_it_left(
 
 
 async def test_an_upload_under_way_survives_the_start_of_a_second_server(
-    root: Path, store: FolderDeposit
+    root: Path, store: WritableFolderOriginals
 ) -> None:
     with store.spool() as spool:
         spool.write(b"photograph")
@@ -176,13 +180,15 @@ async def test_an_upload_under_way_survives_the_start_of_a_second_server(
     assert (root / "g" / "b.jpg").read_bytes() == b"photograph"
 
 
-async def test_a_reserved_folder_tidied_away_comes_again(root: Path, store: FolderDeposit) -> None:
+async def test_a_reserved_folder_tidied_away_comes_again(root: Path, store: WritableFolderOriginals) -> None:
     (root / ".galerly").rmdir()
     await put(store, "g/b.jpg")
     assert (root / ".galerly").stat().st_mode & 0o777 == 0o700
 
 
-async def test_an_upload_whose_spool_was_tidied_away_stores_nothing(root: Path, store: FolderDeposit) -> None:
+async def test_an_upload_whose_spool_was_tidied_away_stores_nothing(
+    root: Path, store: WritableFolderOriginals
+) -> None:
     was = tree(root)
     for replaces in (False, True):
         with store.spool() as spool:
@@ -244,7 +250,7 @@ def failing(number: int) -> Callable[..., None]:
     ],
 )
 async def test_nothing_is_written_or_deleted_through_a_symlink(
-    root: Path, store: FolderDeposit, at: str, target: str, key: str
+    root: Path, store: WritableFolderOriginals, at: str, target: str, key: str
 ) -> None:
     (root / at).symlink_to(target.format(root=root))
     await refused(store, root, key)
@@ -255,7 +261,7 @@ async def test_nothing_is_written_or_deleted_through_a_symlink(
 
 
 async def test_a_gallery_swapped_for_a_symlink_in_mid_way_is_not_followed(
-    root: Path, store: FolderDeposit, before: Patching
+    root: Path, store: WritableFolderOriginals, before: Patching
 ) -> None:
     def swap(path: object, *_: object) -> None:
         if path == "g" and not (root / "g").is_symlink():
@@ -269,7 +275,7 @@ async def test_a_gallery_swapped_for_a_symlink_in_mid_way_is_not_followed(
 
 
 async def test_a_gallery_moved_away_in_mid_way_takes_the_upload_along(
-    root: Path, store: FolderDeposit, before: Patching
+    root: Path, store: WritableFolderOriginals, before: Patching
 ) -> None:
     """What was opened is what is written to: a symlink put in its place changes nothing."""
 
@@ -301,14 +307,16 @@ async def test_a_gallery_moved_away_in_mid_way_takes_the_upload_along(
         "new/\ud800.jpg",
     ],
 )
-async def test_a_key_no_file_can_have_is_refused(root: Path, store: FolderDeposit, key: str) -> None:
+async def test_a_key_no_file_can_have_is_refused(
+    root: Path, store: WritableFolderOriginals, key: str
+) -> None:
     await refused(store, root, key)
     assert not await store.delete(key)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
 async def test_what_is_no_file_is_not_replaced(
-    root: Path, store: FolderDeposit, make: Callable[[Path], None]
+    root: Path, store: WritableFolderOriginals, make: Callable[[Path], None]
 ) -> None:
     make(root / "special.jpg")
     await refused(store, root, "special.jpg")
@@ -353,7 +361,7 @@ NFC, NFD = normalize("NFC", "é.jpg"), normalize("NFD", "é.jpg")
     ],
 )
 async def test_a_twin_is_refused_and_the_other_unharmed(
-    root: Path, store: FolderDeposit, folding: Callable[[str, str], None], entry: str, twin: str
+    root: Path, store: WritableFolderOriginals, folding: Callable[[str, str], None], entry: str, twin: str
 ) -> None:
     (root / "g" / twin).write_bytes(b"entry")  # on such a file system both names are of this one file
     folding(twin, entry)
@@ -364,7 +372,7 @@ async def test_a_twin_is_refused_and_the_other_unharmed(
 
 
 async def test_a_gallery_that_is_another_ones_twin_is_refused(
-    root: Path, store: FolderDeposit, folding: Callable[[str, str], None]
+    root: Path, store: WritableFolderOriginals, folding: Callable[[str, str], None]
 ) -> None:
     (root / "G").mkdir()
     folding("G", "g")
@@ -376,7 +384,7 @@ async def test_a_gallery_that_is_another_ones_twin_is_refused(
     ("key", "made"), [("g/B.JPG", "B.JPG"), ("NEW/b.jpg", "NEW"), ("new/DEEP/b.jpg", "DEEP")]
 )
 async def test_what_the_file_system_files_under_another_name_is_taken_back(
-    root: Path, store: FolderDeposit, folding: Callable[[str, str], None], key: str, made: str
+    root: Path, store: WritableFolderOriginals, folding: Callable[[str, str], None], key: str, made: str
 ) -> None:
     folding(made, made.lower())
     await refused(store, root, key)
@@ -424,7 +432,7 @@ async def test_a_replace_the_file_system_fails_leaves_what_was_there(
 
 @pytest.mark.parametrize(("number", "kind"), ERRORS)
 async def test_a_delete_the_file_system_fails_is_told(
-    root: Path, store: FolderDeposit, before: Patching, number: int, kind: type[GalerlyError]
+    root: Path, store: WritableFolderOriginals, before: Patching, number: int, kind: type[GalerlyError]
 ) -> None:
     before("unlink", failing(number))
     with pytest.raises(kind):
@@ -432,7 +440,9 @@ async def test_a_delete_the_file_system_fails_is_told(
     assert (root / "g" / "a.jpg").read_bytes() == b"a"
 
 
-async def test_a_root_that_went_away_is_neither_written_nor_made(root: Path, store: FolderDeposit) -> None:
+async def test_a_root_that_went_away_is_neither_written_nor_made(
+    root: Path, store: WritableFolderOriginals
+) -> None:
     was = tree(root)
     with store.spool() as spool:
         spool.write(b"photograph")
@@ -447,7 +457,7 @@ async def test_a_root_that_went_away_is_neither_written_nor_made(root: Path, sto
     assert was.items() <= tree(root.parent / "elsewhere").items()
 
 
-async def test_no_descriptor_is_left_open(root: Path, store: FolderDeposit) -> None:
+async def test_no_descriptor_is_left_open(root: Path, store: WritableFolderOriginals) -> None:
     descriptors = open_descriptors()
     for number in range(100):
         await put(store, f"n/{number % 7}.jpg", b"%d" % number, replaces=True)
@@ -499,26 +509,28 @@ def of_galleries(events: list[str]) -> list[str]:
     ],
 )
 async def test_bytes_then_name_then_folders_are_durable_before_the_answer(
-    store: FolderDeposit, happened: list[str], key: str, *, replaces: bool, expected: list[str]
+    store: WritableFolderOriginals, happened: list[str], key: str, *, replaces: bool, expected: list[str]
 ) -> None:
     await put(store, key, replaces=replaces)
     assert of_galleries(happened) == expected
 
 
 async def test_bytes_that_were_there_already_are_durable_before_the_answer(
-    store: FolderDeposit, happened: list[str]
+    store: WritableFolderOriginals, happened: list[str]
 ) -> None:
     """Whoever put them may not have got so far yet."""
     await put(store, "g/a.jpg", b"a")
     assert of_galleries(happened) == ["fsync spool", "link a.jpg", "fsync a.jpg", "fsync g", "fsync root"]
 
 
-async def test_a_delete_is_durable_before_the_answer(store: FolderDeposit, happened: list[str]) -> None:
+async def test_a_delete_is_durable_before_the_answer(
+    store: WritableFolderOriginals, happened: list[str]
+) -> None:
     await store.delete("g/a.jpg")
     assert happened == ["unlink a.jpg", "fsync g", "rmdir g"]
 
 
-async def test_the_disk_is_waited_for_in_a_thread(store: FolderDeposit, before: Patching) -> None:
+async def test_the_disk_is_waited_for_in_a_thread(store: WritableFolderOriginals, before: Patching) -> None:
     loop_ran = threading.Event()
     reached = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -580,7 +592,7 @@ async def test_of_two_servers_that_create_one_key_at_once_one_wins(root: Path, b
 
 @pytest.mark.parametrize("step", ["open", "link"])
 async def test_a_gallery_deleted_in_mid_put_is_made_again(
-    root: Path, store: FolderDeposit, before: Patching, step: str
+    root: Path, store: WritableFolderOriginals, before: Patching, step: str
 ) -> None:
     deletions = 3
 
@@ -597,7 +609,7 @@ async def test_a_gallery_deleted_in_mid_put_is_made_again(
 
 
 async def test_a_gallery_that_fills_while_it_is_deleted_stays(
-    root: Path, store: FolderDeposit, before: Patching
+    root: Path, store: WritableFolderOriginals, before: Patching
 ) -> None:
     before("rmdir", lambda path: (root / path / "b.jpg").write_bytes(b"photograph"))
     assert await store.delete("g/a.jpg")
@@ -605,7 +617,7 @@ async def test_a_gallery_that_fills_while_it_is_deleted_stays(
 
 
 async def test_an_original_deleted_while_it_is_compared_is_created(
-    root: Path, store: FolderDeposit, before: Patching
+    root: Path, store: WritableFolderOriginals, before: Patching
 ) -> None:
     def delete(path: object, *_: object) -> None:
         if path == "a.jpg":
@@ -632,7 +644,7 @@ async def test_a_fresh_upload_is_opened_when_its_clock_tick_is_over(root: Path) 
             await put(ticking, "g/a.jpg", b"second", replaces=True)
         now_s = (root / "g" / "a.jpg").stat().st_ctime + (0.001 if len(waits) == 1 else 1)
 
-    ticking = FolderDeposit(root, checked_key, now=lambda: now_s, wait=wait)
+    ticking = WritableFolderOriginals(root, checked_key, now=lambda: now_s, wait=wait)
     await put(ticking, "g/a.jpg", b"first", replaces=True)
     now_s = (root / "g" / "a.jpg").stat().st_ctime + 0.001
     with await ticking.open("g/a.jpg") as original:
@@ -642,7 +654,7 @@ async def test_a_fresh_upload_is_opened_when_its_clock_tick_is_over(root: Path) 
 
 @pytest.mark.parametrize(("folder_mode", "file_mode"), [(0o755, 0o644), (0o775, 0o664), (0o700, 0o600)])
 async def test_an_original_is_open_to_whom_its_gallery_is(
-    root: Path, store: FolderDeposit, folder_mode: int, file_mode: int
+    root: Path, store: WritableFolderOriginals, folder_mode: int, file_mode: int
 ) -> None:
     (root / "g").chmod(folder_mode)
     await put(store, "g/b.jpg")

@@ -18,7 +18,7 @@ import pytest
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.jobs import recipes
 from galerly_cdn.settings.table import Settings
-from galerly_cdn.store.folder.uploads import FolderDeposit
+from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from tests.support.rendition_folders import opened
 from tests.support.upload_process import KEYS, number_of, photograph, shows
 
@@ -85,7 +85,7 @@ async def check(root: Path, diary: Diary) -> None:
     if not originals.exists():
         return
     diary.counts["left behind"] += sum(1 for _ in originals.glob(".galerly/*"))
-    store = FolderDeposit(originals, checked_key, now=lambda: 0.0)
+    store = WritableFolderOriginals(originals, checked_key, now=lambda: 0.0)
     assert list(originals.glob(".galerly/*")) == []
     found: dict[str, int] = {}
     async for one in store.list():
@@ -98,7 +98,9 @@ async def check(root: Path, diary: Diary) -> None:
     await check_pictures(root, store, found, diary)
 
 
-async def check_pictures(root: Path, store: FolderDeposit, found: dict[str, int], diary: Diary) -> None:
+async def check_pictures(
+    root: Path, store: WritableFolderOriginals, found: dict[str, int], diary: Diary
+) -> None:
     """No stored rendition passes for current that is not of the original that is there."""
     async with opened(root / "resized", 1 << 30) as renditions:
         for key, number in found.items():

@@ -30,11 +30,11 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.store.remote import bucket as bucket_module
 from galerly_cdn.store.remote import retries as retries_module
-from galerly_cdn.store.remote.breaker import Breaker
+from galerly_cdn.store.remote.breaker import CircuitBreaker
 from galerly_cdn.store.remote.bucket import Bucket
 from galerly_cdn.store.remote.originals import RemoteOriginals
 from galerly_cdn.store.remote.renditions import RemoteRenditions
-from galerly_cdn.store.remote.retries import Retries
+from galerly_cdn.store.remote.retries import RetryBudget
 from tests.support import tls_certificates
 from tests.support.fake_s3 import FakeS3, Fault, Request, fake_s3
 from tests.support.rendition_folders import TARGET, Counted, made
@@ -298,7 +298,7 @@ async def test_a_question_that_failed_keeps_nothing_alive() -> None:
     gc.disable()
     try:
         with pytest.raises(StoreUnreachable) as raised:
-            await Retries().run(ask)
+            await RetryBudget().run(ask)
         del ask, content, raised
         assert known() is None
     finally:
@@ -425,7 +425,7 @@ async def test_a_put_into_a_bucket_that_has_gone_is_refused(fake: FakeS3) -> Non
 
 def test_a_breaker_opens_after_failures_in_a_row_and_lets_a_probe_through_each_second() -> None:
     clock = Clock()
-    breaker = Breaker(clock)
+    breaker = CircuitBreaker(clock)
     for _ in range(4):
         breaker.failed()
     breaker.succeeded()

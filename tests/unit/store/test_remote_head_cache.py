@@ -9,7 +9,7 @@ import pytest
 from galerly_cdn.errors import NoSuchOriginal, StoreRefused, StoreUnreachable
 from galerly_cdn.model import Head
 from galerly_cdn.store.remote import head_cache as heads_module
-from galerly_cdn.store.remote.head_cache import Heads
+from galerly_cdn.store.remote.head_cache import HeadCache
 from tests.support.in_memory_cdn import Gate
 
 FRESH_S, STALE_S = 1.0, 100.0
@@ -46,16 +46,16 @@ def store() -> Store:
 
 
 @pytest.fixture
-def heads(store: Store) -> Heads:
-    return Heads(store.ask, lambda: store.now_s, fresh_s=FRESH_S, stale_s=STALE_S)
+def heads(store: Store) -> HeadCache:
+    return HeadCache(store.ask, lambda: store.now_s, fresh_s=FRESH_S, stale_s=STALE_S)
 
 
-async def settled(heads: Heads) -> None:
+async def settled(heads: HeadCache) -> None:
     """Until nothing is being asked."""
     await heads._asking.drain()
 
 
-async def test_a_head_is_remembered_while_it_is_fresh(store: Store, heads: Heads) -> None:
+async def test_a_head_is_remembered_while_it_is_fresh(store: Store, heads: HeadCache) -> None:
     for _ in range(100):
         assert await heads.get("a") == Head("v1", 10)
     assert store.asked == 1
@@ -65,7 +65,7 @@ async def test_a_head_is_remembered_while_it_is_fresh(store: Store, heads: Heads
     assert store.asked == 2
 
 
-async def test_that_there_is_none_is_remembered_as_long(store: Store, heads: Heads) -> None:
+async def test_that_there_is_none_is_remembered_as_long(store: Store, heads: HeadCache) -> None:
     for _ in range(100):
         with pytest.raises(NoSuchOriginal):
             await heads.get("none")
@@ -76,14 +76,14 @@ async def test_that_there_is_none_is_remembered_as_long(store: Store, heads: Hea
 
 
 async def test_nothing_is_remembered_for_no_time(store: Store) -> None:
-    heads = Heads(store.ask, lambda: store.now_s, fresh_s=0, stale_s=STALE_S)
+    heads = HeadCache(store.ask, lambda: store.now_s, fresh_s=0, stale_s=STALE_S)
     for number in range(10):
         store.versions["a"] = f"v{number}"
         assert await heads.get("a") == Head(f"v{number}", 10)
 
 
 async def test_what_is_asked_for_all_the_time_is_asked_anew_before_it_expires(
-    store: Store, heads: Heads
+    store: Store, heads: HeadCache
 ) -> None:
     await heads.get("a")
     store.gate.close()
@@ -101,7 +101,7 @@ async def test_what_is_asked_for_all_the_time_is_asked_anew_before_it_expires(
 
 @pytest.mark.parametrize("known", [False, True])
 async def test_a_herd_on_one_key_is_one_question(
-    store: Store, heads: Heads, monkeypatch: pytest.MonkeyPatch, *, known: bool
+    store: Store, heads: HeadCache, monkeypatch: pytest.MonkeyPatch, *, known: bool
 ) -> None:
     monkeypatch.setattr(heads_module, "_PATIENCE_S", 60)  # a busy machine's thousand tasks are no late store
     if known:
@@ -116,7 +116,7 @@ async def test_a_herd_on_one_key_is_one_question(
     assert store.asked == before + 1
 
 
-async def test_one_that_leaves_takes_the_question_from_nobody(store: Store, heads: Heads) -> None:
+async def test_one_that_leaves_takes_the_question_from_nobody(store: Store, heads: HeadCache) -> None:
     store.gate.close()
     herd = [asyncio.create_task(heads.get("a")) for _ in range(3)]
     await store.gate.arrival()
@@ -131,7 +131,7 @@ async def test_one_that_leaves_takes_the_question_from_nobody(store: Store, head
 # while the store cannot be asked
 
 
-async def test_what_was_last_known_is_told_with_its_age(store: Store, heads: Heads) -> None:
+async def test_what_was_last_known_is_told_with_its_age(store: Store, heads: HeadCache) -> None:
     await heads.get("a")
     store.error = StoreUnreachable()
     for age_s in (FRESH_S, 4.0, 40.0, STALE_S - 0.1):
@@ -145,7 +145,7 @@ async def test_what_was_last_known_is_told_with_its_age(store: Store, heads: Hea
         await heads.get("a")
 
 
-async def test_what_was_never_known_cannot_be_told(store: Store, heads: Heads) -> None:
+async def test_what_was_never_known_cannot_be_told(store: Store, heads: HeadCache) -> None:
     with pytest.raises(NoSuchOriginal):
         await heads.get("none")
     store.error = StoreUnreachable()
@@ -155,7 +155,7 @@ async def test_what_was_never_known_cannot_be_told(store: Store, heads: Heads) -
             await heads.get(key)
 
 
-async def test_a_refusal_is_told_and_not_glossed_over(store: Store, heads: Heads) -> None:
+async def test_a_refusal_is_told_and_not_glossed_over(store: Store, heads: HeadCache) -> None:
     await heads.get("a")
     store.error = StoreRefused()
     store.now_s += FRESH_S
@@ -163,7 +163,7 @@ async def test_a_refusal_is_told_and_not_glossed_over(store: Store, heads: Heads
         await heads.get("a")
 
 
-async def test_once_it_can_be_asked_again_it_is(store: Store, heads: Heads) -> None:
+async def test_once_it_can_be_asked_again_it_is(store: Store, heads: HeadCache) -> None:
     await heads.get("a")
     store.error = StoreUnreachable()
     store.now_s += FRESH_S
@@ -181,7 +181,7 @@ async def test_once_it_can_be_asked_again_it_is(store: Store, heads: Heads) -> N
 
 
 async def test_a_late_store_holds_nobody_up_but_the_first(
-    store: Store, heads: Heads, monkeypatch: pytest.MonkeyPatch
+    store: Store, heads: HeadCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heads_module, "_PATIENCE_S", 0.001)
     await heads.get("a")
@@ -196,7 +196,7 @@ async def test_a_late_store_holds_nobody_up_but_the_first(
     await settled(heads)
 
 
-async def test_who_comes_late_to_a_late_question_does_not_wait(store: Store, heads: Heads) -> None:
+async def test_who_comes_late_to_a_late_question_does_not_wait(store: Store, heads: HeadCache) -> None:
     """A hot picture's question began ahead: when its head is old, the store has had its time."""
     await heads.get("a")
     store.gate.close()
@@ -212,7 +212,7 @@ async def test_who_comes_late_to_a_late_question_does_not_wait(store: Store, hea
     await settled(heads)
 
 
-async def test_after_a_late_answer_nobody_waits_for_a_while(store: Store, heads: Heads) -> None:
+async def test_after_a_late_answer_nobody_waits_for_a_while(store: Store, heads: HeadCache) -> None:
     """Else every other viewer of a store that fails now and then would be held up."""
     await heads.get("a")
     store.takes_s = 0.5
@@ -231,7 +231,7 @@ async def test_after_a_late_answer_nobody_waits_for_a_while(store: Store, heads:
 # changes
 
 
-async def test_what_we_changed_ourselves_is_known_at_once(store: Store, heads: Heads) -> None:
+async def test_what_we_changed_ourselves_is_known_at_once(store: Store, heads: HeadCache) -> None:
     await heads.get("a")
     heads.learn("a", Head("v2", 20))
     assert await heads.get("a") == Head("v2", 20)
@@ -245,7 +245,7 @@ async def test_what_we_changed_ourselves_is_known_at_once(store: Store, heads: H
 async def test_a_question_under_way_does_not_undo_what_we_changed_meanwhile(
     store: Store, fresh_s: float
 ) -> None:
-    heads = Heads(store.ask, lambda: store.now_s, fresh_s=fresh_s, stale_s=STALE_S)
+    heads = HeadCache(store.ask, lambda: store.now_s, fresh_s=fresh_s, stale_s=STALE_S)
     store.gate.close()
     before = asyncio.create_task(heads.get("a"))
     await store.gate.arrival()
@@ -259,7 +259,9 @@ async def test_a_question_under_way_does_not_undo_what_we_changed_meanwhile(
     assert await heads.get("a") == Head("v2", 10)
 
 
-async def test_nobody_is_told_what_was_asked_too_long_before_they_came(store: Store, heads: Heads) -> None:
+async def test_nobody_is_told_what_was_asked_too_long_before_they_came(
+    store: Store, heads: HeadCache
+) -> None:
     store.gate.close()
     first = asyncio.create_task(heads.get("a"))
     await store.gate.arrival()
@@ -273,7 +275,7 @@ async def test_nobody_is_told_what_was_asked_too_long_before_they_came(store: St
 
 
 async def test_a_failure_that_nobody_waits_for_is_no_noise(
-    store: Store, heads: Heads, caplog: pytest.LogCaptureFixture
+    store: Store, heads: HeadCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     await heads.get("a")
     store.error = StoreUnreachable()
@@ -292,7 +294,7 @@ async def test_a_failure_that_nobody_waits_for_is_no_noise(
 
 async def test_no_more_is_remembered_than_fits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heads_module, "_MAX_KNOWN", 10)
-    heads = Heads(store.ask, lambda: store.now_s, fresh_s=FRESH_S, stale_s=STALE_S)
+    heads = HeadCache(store.ask, lambda: store.now_s, fresh_s=FRESH_S, stale_s=STALE_S)
     for number in range(100):
         with pytest.raises(NoSuchOriginal):
             await heads.get(f"sweep {number}")
@@ -301,7 +303,7 @@ async def test_no_more_is_remembered_than_fits(store: Store, monkeypatch: pytest
     assert heads._known.weight_bytes == 10
 
 
-async def test_only_who_cannot_go_on_without_a_head_insists_on_it(store: Store, heads: Heads) -> None:
+async def test_only_who_cannot_go_on_without_a_head_insists_on_it(store: Store, heads: HeadCache) -> None:
     """What is asked anew for a warm picture is not asked twice; a cold one, a deleted one, an old one are."""
     await heads.get("a")
     assert store.insisted == 1
@@ -321,7 +323,7 @@ async def test_only_who_cannot_go_on_without_a_head_insists_on_it(store: Store, 
 
 
 async def test_what_was_asked_ahead_in_vain_is_left_alone_for_as_long_as_a_head_is_fresh(
-    store: Store, heads: Heads
+    store: Store, heads: HeadCache
 ) -> None:
     """A store that refuses at once would be asked at every hit."""
     await heads.get("a")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from galerly_cdn.library import Accepted, Archive
+    from galerly_cdn.library import Accepted, StoreLibrary
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @asynccontextmanager
 async def running(store: Path, **settings: object) -> AsyncIterator[Cdn]:
     made = Settings(store=str(store), workers=1, access_log=False, **settings)  # type: ignore[arg-type]  # any setting
-    async with compose(made, locations.resolve(made, None)) as cdn:
+    async with compose(made, locations.resolve_locations(made, None)) as cdn:
         yield cdn
 
 
@@ -51,7 +51,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
         yield cdn, store
 
 
-def archive_of(cdn: Cdn) -> Archive:
+def archive_of(cdn: Cdn) -> StoreLibrary:
     assert cdn.archive is not None
     return cdn.archive
 
@@ -200,7 +200,7 @@ async def test_a_plain_folder_is_only_read_unless_told_otherwise(tmp_path: Path,
     photographs = tmp_path / "photographs"
     photographs.mkdir()
     settings = Settings(writable=writable, renditions=str(tmp_path / "r"), workers=1, access_log=False)
-    async with compose(settings, locations.resolve(settings, str(photographs))) as cdn:
+    async with compose(settings, locations.resolve_locations(settings, str(photographs))) as cdn:
         assert (photographs / ".galerly").exists() == writable
         if not writable:
             with pytest.raises(ReadOnlyStore):
@@ -214,6 +214,6 @@ async def test_a_plain_folder_is_only_read_unless_told_otherwise(tmp_path: Path,
 async def test_a_writable_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     settings = Settings(writable=True, renditions=str(tmp_path / "r"), workers=1, access_log=False)
     with pytest.raises(SettingsError, match="cannot read the folder"):
-        async with compose(settings, locations.resolve(settings, str(tmp_path / "mistyped"))):
+        async with compose(settings, locations.resolve_locations(settings, str(tmp_path / "mistyped"))):
             pass
     assert not (tmp_path / "mistyped").exists()

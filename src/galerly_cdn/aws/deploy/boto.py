@@ -31,24 +31,26 @@ def client(service: str) -> Any:  # noqa: ANN401 - boto3 makes its classes when 
         retries={"mode": "standard", "max_attempts": 8},
         user_agent_extra=f"galerly-cdn/{__version__}",
     )
-    with told():
+    with aws_errors():
         return boto3.client(service, region_name=REGION, config=config)
 
 
 @contextlib.contextmanager
-def told(kind: type[GalerlyError] = AwsRefused) -> Iterator[None]:
+def aws_errors(kind: type[GalerlyError] = AwsRefused) -> Iterator[None]:
     """boto3's errors as `kind`, with AWS's own words as the detail."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - an extra
 
     try:
         yield
     except ClientError as error:
-        raise kind(f"{error.operation_name}: {code(error)}: {error.response['Error']['Message']}") from error
+        raise kind(
+            f"{error.operation_name}: {error_code(error)}: {error.response['Error']['Message']}"
+        ) from error
     except BotoCoreError as error:
         raise kind(str(error)) from error
 
 
-def code(error: Exception) -> str:
+def error_code(error: Exception) -> str:
     """AWS's code of an error: `AccessDenied`, `ValidationError`; empty if it is not AWS that speaks."""
     response = getattr(error, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))

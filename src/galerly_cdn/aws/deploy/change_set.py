@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn.access.authorizer import folders
+from galerly_cdn.access.authorizer import private_folders
 from galerly_cdn.errors import DeploymentFailed
 from galerly_cdn.model import Value
 
@@ -47,7 +47,7 @@ class ChangeSet(Value, frozen=True):
         return "\n".join(map(str, self.changes))
 
 
-def read(told: Mapping[str, Any]) -> Change:
+def read_change(told: Mapping[str, Any]) -> Change:
     """One `ResourceChange` of CloudFormation's API."""
     details = told.get("Details", [])
     names = [one["Target"].get("Name") or one["Target"]["Attribute"] for one in details]
@@ -57,10 +57,10 @@ def read(told: Mapping[str, Any]) -> Change:
     return Change(told["LogicalResourceId"], told["ResourceType"], becomes, tuple(sorted(set(names))))
 
 
-def opened(before: Iterable[str], after: Iterable[str]) -> tuple[str, ...]:
+def newly_public(before: Iterable[str], after: Iterable[str]) -> tuple[str, ...]:
     """The private prefixes of before whose pictures anybody could have after."""
-    private = folders(after)
-    return tuple(one for one in before if not folders([one])[0].startswith(private))
+    private = private_folders(after)
+    return tuple(one for one in before if not private_folders([one])[0].startswith(private))
 
 
 def private_prefixes(metadata: str) -> tuple[str, ...]:

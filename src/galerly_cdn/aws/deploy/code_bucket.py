@@ -20,9 +20,9 @@ _POLICY = {
 }
 
 
-def account() -> str:
+def account_id() -> str:
     """The account of the credentials at hand. Raises `AwsRefused`."""
-    with boto.told():
+    with boto.aws_errors():
         return str(boto.client("sts").get_caller_identity()["Account"])
 
 
@@ -49,7 +49,7 @@ class CodeBucket:
         arns = [f"arn:aws:s3:::{self.name}", f"arn:aws:s3:::{self.name}/*"]
         policy = {"Version": "2012-10-17", "Statement": [{**_POLICY, "Resource": arns}]}
         blocks = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
-        with boto.told():
+        with boto.aws_errors():
             self._s3.create_bucket(Bucket=self.name, ObjectOwnership="BucketOwnerEnforced")
             self._s3.put_public_access_block(
                 **self._owner, PublicAccessBlockConfiguration=dict.fromkeys(blocks, True)
@@ -57,7 +57,7 @@ class CodeBucket:
             self._s3.put_bucket_policy(**self._owner, Policy=json.dumps(policy))
 
     def put(self, key: str, file: Path) -> None:
-        with boto.told(), file.open("rb") as body:
+        with boto.aws_errors(), file.open("rb") as body:
             self._s3.put_object(**self._owner, Key=key, Body=body)
 
     def address(self, key: str) -> str:
@@ -65,7 +65,7 @@ class CodeBucket:
         return f"https://{self.name}.s3.{boto.REGION}.amazonaws.com/{key}"
 
     def _finds(self, method: str, **asked: str) -> bool:
-        with boto.told():
+        with boto.aws_errors():
             try:
                 getattr(self._s3, method)(**self._owner, **asked)
             except self._s3.exceptions.ClientError as error:

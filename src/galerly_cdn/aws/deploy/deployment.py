@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from galerly_cdn.aws.deploy import build, change_set, template
 from galerly_cdn.aws.deploy import code_bucket as codebucket
 from galerly_cdn.aws.deploy.code_bucket import CodeBucket
-from galerly_cdn.aws.deploy.stack import Request, Stack
+from galerly_cdn.aws.deploy.stack import ChangeSetRequest, Stack
 from galerly_cdn.errors import DeploymentFailed, SettingsError
 from galerly_cdn.model import Value, replaced
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from galerly_cdn.aws.deploy.change_set import ChangeSet
-    from galerly_cdn.aws.deploy.stack import State
+    from galerly_cdn.aws.deploy.stack import StackState
     from galerly_cdn.settings.table import Settings
 
 MAX_BODY_BYTES = 51_200
@@ -31,7 +31,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,49}")
 """Our bound, below CloudFormation's 128: names of resources begin with it, and functions' have 64."""
 
 
-class Wanted(Value, frozen=True):
+class DeploymentRequest(Value, frozen=True):
     """What the command was told. `parameters` are the template's; those left out stay as they were."""
 
     stack: str
@@ -62,7 +62,7 @@ class Package(Value, frozen=True):
         return {self.code_key: Path(self.code)} | by_address
 
 
-def checked(wanted: Wanted) -> Wanted:
+def checked_request(wanted: DeploymentRequest) -> DeploymentRequest:
     """Itself. Raises `SettingsError` for a name that resources cannot begin with."""
     if not _NAME.fullmatch(wanted.stack):
         raise SettingsError([f"--stack: {wanted.stack!r} is no name: letters, digits and `-`, at most 50"])
@@ -93,11 +93,11 @@ def package(settings: Settings, out: Path, *, with_lambda_edge: bool) -> Package
 class Deployment:
     """One deployment of a package; it knows the account's part of it. Methods raise `AwsRefused`."""
 
-    def __init__(self, wanted: Wanted, package: Package, stack: Stack) -> None:
+    def __init__(self, wanted: DeploymentRequest, package: Package, stack: Stack) -> None:
         self._wanted = wanted
         self._package = package
         self._stack = stack
-        self._account = codebucket.account()
+        self._account = codebucket.account_id()
         self.state = stack.state()
         known = self._known()
         name = wanted.code_bucket or (known or {}).get("CodeBucket") or f"galerly-cdn-code-{self._account}"
@@ -139,7 +139,7 @@ class Deployment:
         if self.state is not None and self.state.is_leftover:
             self._stack.delete(self.state.arn)
         package = self._package
-        request = Request(
+        request = ChangeSetRequest(
             template=Path(package.template).read_text("utf-8"),
             template_url=self.bucket.address(package.template_key) if package.is_by_address else "",
             parameters=self.parameters,
@@ -151,18 +151,22 @@ class Deployment:
     def opened(self, settings: Settings) -> tuple[str, ...]:
         """The private prefixes that anybody could see after it."""
         before = () if self.is_new else self._stack.private_prefixes()
-        return change_set.opened(before, settings.private_prefixes)
+        return change_set.newly_public(before, settings.private_prefixes)
 
     def withdraw(self, proposed: ChangeSet) -> None:
         self._stack.withdraw(proposed.arn, is_new=self.is_new)
 
-    def execute(self, proposed: ChangeSet) -> State:
+    def execute(self, proposed: ChangeSet) -> StackState:
         """Raises `DeploymentFailed`, too."""
         return self._stack.execute(proposed)
 
 
 def parameters(
-    wanted: Wanted, package: Package, known: Mapping[str, str] | None, code_bucket: str, account: str
+    wanted: DeploymentRequest,
+    package: Package,
+    known: Mapping[str, str] | None,
+    code_bucket: str,
+    account: str,
 ) -> dict[str, str | None]:
     """The template's parameters: what was told, else as it is, else the template's default (left out).
 

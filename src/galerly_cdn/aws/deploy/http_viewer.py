@@ -10,7 +10,7 @@ _DEADLINE_S = 40.0
 """CloudFront's own for a miss is 30 s of the resizer after 2 × 10 s of S3 at the worst."""
 
 
-class Seen(Value, frozen=True):
+class ViewerResponse(Value, frozen=True):
     """An answer, not followed where it redirects. Without one, `status` is 0 and `problem` says why."""
 
     status: int
@@ -31,12 +31,12 @@ class Seen(Value, frozen=True):
         return f"{self.status} {self.cache}".rstrip()
 
 
-def see(address: str, accept: str = "image/avif,image/webp,*/*") -> Seen:
+def fetch(address: str, accept: str = "image/avif,image/webp,*/*") -> ViewerResponse:
     """What GET is answered at `address`, by a browser's `Accept`."""
     try:
         answer = httpx.get(address, headers={"Accept": accept}, timeout=_DEADLINE_S, follow_redirects=False)
     except httpx.HTTPError as error:
-        return Seen(0, {}, str(error) or type(error).__name__)
+        return ViewerResponse(0, {}, str(error) or type(error).__name__)
     headers = {name.lower(): value for name, value in answer.headers.items()}
     is_picture = headers.get("content-type", "").startswith("image/")
-    return Seen(answer.status_code, headers, text="" if is_picture else answer.text[:200])
+    return ViewerResponse(answer.status_code, headers, text="" if is_picture else answer.text[:200])

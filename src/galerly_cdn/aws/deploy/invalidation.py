@@ -50,7 +50,7 @@ def invalidate(
     """
     cloudfront = boto.client("cloudfront")
     by: Literal["tag", "path"] = "tag"
-    with boto.told(NotInvalidated):
+    with boto.aws_errors(NotInvalidated):
         try:
             ids = _send(cloudfront, distribution_id, [f"#{cache_tag(key)}" for key in keys], deadline_s)
         except cloudfront.exceptions.InvalidArgument:
@@ -67,7 +67,7 @@ def sender(settings: Settings) -> Callable[[str], Awaitable[None]]:
     Raises `AwsMissing` at once, not when the first photograph is purged.
     """
     boto.client("cloudfront")
-    targets = jobs.targets(settings)
+    targets = jobs.all_targets(settings)
 
     async def send(key: str) -> None:
         await asyncio.to_thread(invalidate, settings.distribution, [key], targets)

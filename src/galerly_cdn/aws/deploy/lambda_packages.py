@@ -44,12 +44,12 @@ LAMBDA = Machine("aarch64", (3, 13))
 """As the template asks for."""
 
 
-def here() -> Machine:
+def local_machine() -> Machine:
     """This one, where the package may be tried."""
     return Machine(platform.machine(), sys.version_info[:2])
 
 
-class Pinned(Value, frozen=True):
+class LockedPackage(Value, frozen=True):
     """An entry of a lock: name, version, and the lines that pin both by hash."""
 
     name: str
@@ -57,21 +57,21 @@ class Pinned(Value, frozen=True):
     text: str
 
 
-def read_lock(text: str) -> tuple[Pinned, ...]:
+def read_lock(text: str) -> tuple[LockedPackage, ...]:
     """The entries of a lock as `script/lock` writes it."""
     entries = re.split(r"\n(?=[a-z])", re.sub(r"\n +#.*", "", text).strip())
     found = (re.match(r"([a-z0-9.-]+)==(\S+)", entry) for entry in entries)
-    return tuple(Pinned(one[1], one[2], one.string) for one in found if one)
+    return tuple(LockedPackage(one[1], one[2], one.string) for one in found if one)
 
 
-def lambda_lock() -> tuple[Pinned, ...]:
+def lambda_lock() -> tuple[LockedPackage, ...]:
     """What the Lambda function needs."""
     return read_lock(resources.files("galerly_cdn.aws.deploy").joinpath("lambda.txt").read_text("utf-8"))
 
 
-def fetch(lock: Iterable[Pinned], machine: Machine, folder: Path) -> tuple[Path, ...]:
+def fetch(lock: Iterable[LockedPackage], machine: Machine, folder: Path) -> tuple[Path, ...]:
     """The wheels of `lock` for a machine, in `folder`, sorted. Raises `BuildFailed`."""
-    kinds: dict[str, list[Pinned]] = {"tools": [], "sources": [], "wheels": []}
+    kinds: dict[str, list[LockedPackage]] = {"tools": [], "sources": [], "wheels": []}
     for one in lock:
         kind = "tools" if one.name in _TOOLS else "sources" if one.name in _SOURCES else "wheels"
         kinds[kind].append(one)
@@ -87,7 +87,7 @@ def fetch(lock: Iterable[Pinned], machine: Machine, folder: Path) -> tuple[Path,
     return found
 
 
-def check(wheels: Iterable[Path], lock: Iterable[Pinned], machine: Machine) -> None:
+def check(wheels: Iterable[Path], lock: Iterable[LockedPackage], machine: Machine) -> None:
     """Raise `BuildFailed` unless the wheels are exactly those of the lock, and run on `machine`."""
     wanted = {(one.name, one.version) for one in lock}
     problems = []

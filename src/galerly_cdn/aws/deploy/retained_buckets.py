@@ -12,7 +12,7 @@ GIGABYTE_MONTH_DOLLARS = 0.023
 """S3 Standard in us-east-1, first 50 TB, as listed on 2026-11-23."""
 
 
-class Leftover(Value, frozen=True):
+class RetainedBucket(Value, frozen=True):
     """A bucket that stays: its objects and bytes, older versions among them."""
 
     bucket: str
@@ -24,11 +24,11 @@ class Leftover(Value, frozen=True):
         return self.length_bytes / 1e9 * GIGABYTE_MONTH_DOLLARS
 
 
-def measure(bucket: str) -> Leftover | None:
+def measure(bucket: str) -> RetainedBucket | None:
     """None if there is no such bucket. Raises `AwsRefused`."""
     s3 = boto.client("s3")
     objects = length_bytes = 0
-    with boto.told():
+    with boto.aws_errors():
         try:
             for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
                 found = page.get("Versions", [])
@@ -36,13 +36,13 @@ def measure(bucket: str) -> Leftover | None:
                 length_bytes += sum(one["Size"] for one in found)
         except s3.exceptions.NoSuchBucket:
             return None
-    return Leftover(bucket, objects, length_bytes)
+    return RetainedBucket(bucket, objects, length_bytes)
 
 
 def erase(bucket: str) -> None:
     """Delete every version of every object, then the bucket. Raises `AwsRefused`."""
     s3 = boto.client("s3")
-    with boto.told():
+    with boto.aws_errors():
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
             found: list[dict[str, Any]] = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
             listed = [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]

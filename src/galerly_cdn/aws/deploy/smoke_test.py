@@ -8,7 +8,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn import jobs
-from galerly_cdn.access.authorizer import folders
+from galerly_cdn.access.authorizer import private_folders
 from galerly_cdn.aws.deploy import boto
 from galerly_cdn.errors import DeploymentFailed
 from galerly_cdn.http.urls import cache_tag
@@ -19,7 +19,7 @@ from galerly_cdn.render.sample_images import SPECIMENS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from galerly_cdn.aws.deploy.http_viewer import Seen
+    from galerly_cdn.aws.deploy.http_viewer import ViewerResponse
     from galerly_cdn.settings.table import Settings
 
 _TRIES = 20
@@ -63,13 +63,13 @@ class Deployed(Value, frozen=True):
             raise DeploymentFailed(f"the stack tells no {error}: it is not ours, or not made yet") from error
 
 
-class Guest:
+class SmokeViewer:
     """Asks a deployed CDN, and puts photographs there that it takes away at the end."""
 
     def __init__(
         self,
         deployed: Deployed,
-        see: Callable[[str], Seen],
+        see: Callable[[str], ViewerResponse],
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
         self.deployed = deployed
@@ -81,7 +81,7 @@ class Guest:
     def put(self, key: str, content: bytes, media_type: str = "image/jpeg") -> None:
         """Raises `AwsRefused`."""
         self._put.append(key)
-        with boto.told():
+        with boto.aws_errors():
             self._s3.put_object(
                 Bucket=self.deployed.bucket,
                 Key=f"originals/{key}",
@@ -93,15 +93,15 @@ class Guest:
     def leave(self, settings: Settings) -> None:
         """Take away what was put, and what was made of it. Raises `AwsRefused`."""
         names = [f"originals/{key}" for key in self._put]
-        targets = jobs.targets(settings)
+        targets = jobs.all_targets(settings)
         names += [f"resized/{target.rendition_key(key)}" for key in self._put for target in targets]
         self._put.clear()
         for start in range(0, len(names), 1000):  # S3's most in one call
             batch = [{"Key": name} for name in names[start : start + 1000]]
-            with boto.told():
+            with boto.aws_errors():
                 self._s3.delete_objects(Bucket=self.deployed.bucket, Delete={"Objects": batch, "Quiet": True})
 
-    def until(self, address: str, is_met: Callable[[Seen], bool]) -> Seen:
+    def until(self, address: str, is_met: Callable[[ViewerResponse], bool]) -> ViewerResponse:
         """The first answer that is as wanted, or the last of a minute's."""
         seen = self.see(address)
         for _ in range(_TRIES - 1):
@@ -113,7 +113,7 @@ class Guest:
 
 
 @contextlib.contextmanager
-def visiting(guest: Guest, settings: Settings) -> Iterator[Guest]:
+def with_test_photograph(guest: SmokeViewer, settings: Settings) -> Iterator[SmokeViewer]:
     """Cleans up, whatever came of it."""
     try:
         yield guest
@@ -121,16 +121,16 @@ def visiting(guest: Guest, settings: Settings) -> Iterator[Guest]:
         guest.leave(settings)
 
 
-def run(guest: Guest, settings: Settings) -> Iterator[Check]:
+def run(guest: SmokeViewer, settings: Settings) -> Iterator[Check]:
     """Every size missed then hit, what is refused, and what is not reached past CloudFront.
 
     Where everything is private there are only refusals to see. Raises `AwsRefused`.
     """
     folder = f"galerly-smoke/{uuid.uuid4().hex}"
     key = f"{folder}/sample.jpg"
-    address, is_public = guest.deployed.address, "" not in folders(settings.private_prefixes)
+    address, is_public = guest.deployed.address, "" not in private_folders(settings.private_prefixes)
     links = Links(address, settings.sizes)
-    with visiting(guest, settings):
+    with with_test_photograph(guest, settings):
         guest.put(key, SPECIMENS["jpeg"])
         guest.until(f"{address}/", lambda seen: not seen.problem)
         for rule in settings.size_rules:
@@ -145,24 +145,24 @@ def run(guest: Guest, settings: Settings) -> Iterator[Check]:
         yield _answers(guest, guest.deployed.function_url, 403)
 
 
-def _missed_then_hit(guest: Guest, address: str) -> Iterator[Check]:
+def _missed_then_hit(guest: SmokeViewer, address: str) -> Iterator[Check]:
     first = guest.see(address)
     yield _check(address, "200 Miss", first, is_met=(first.status, first.cache) == (200, "Miss"))
     again = guest.until(address, lambda seen: seen.cache == "Hit")
     yield _check(f"{address} again", "200 Hit", again, is_met=(again.status, again.cache) == (200, "Hit"))
 
 
-def _answers(guest: Guest, address: str, status: int) -> Check:
+def _answers(guest: SmokeViewer, address: str, status: int) -> Check:
     seen = guest.see(address)
     return _check(address, str(status), seen, is_met=seen.status == status)
 
 
-def _redirects(guest: Guest, address: str) -> Check:
+def _redirects(guest: SmokeViewer, address: str) -> Check:
     plain = address.replace("https://", "http://", 1)
     seen = guest.see(plain)
     is_met = seen.status == 301 and seen.headers.get("location") == address
     return _check(plain, f"301 to {address}", seen, is_met=is_met)
 
 
-def _check(what: str, expected: str, seen: Seen, *, is_met: bool) -> Check:
+def _check(what: str, expected: str, seen: ViewerResponse, *, is_met: bool) -> Check:
     return Check(what, expected, str(seen), is_met)

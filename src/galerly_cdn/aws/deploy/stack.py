@@ -31,7 +31,7 @@ _ADVICE = {
 }
 
 
-class State(Value, frozen=True):
+class StackState(Value, frozen=True):
     """A stack as it is: its ARN, CloudFormation's status, what it was given and what it tells."""
 
     arn: str
@@ -49,7 +49,7 @@ class State(Value, frozen=True):
         return self.status == "ROLLBACK_COMPLETE"
 
 
-class Event(Value, frozen=True):
+class StackEvent(Value, frozen=True):
     """What happened to one resource; the stack itself is one."""
 
     time: str
@@ -63,7 +63,7 @@ class Event(Value, frozen=True):
         return f"{self.time}  {self.status:<28}  {self.type:<42}  {self.resource}{reason}"
 
 
-class Request(Value, frozen=True):
+class ChangeSetRequest(Value, frozen=True):
     """What a stack is to become. The template is its text, or its address in a bucket."""
 
     template: str
@@ -93,23 +93,23 @@ class Stack:
     """One stack, by its name or ARN. `tell` is given every event; methods raise `AwsRefused`."""
 
     def __init__(
-        self, name: str, tell: Callable[[Event], object], pause: Callable[[float], object] = time.sleep
+        self, name: str, tell: Callable[[StackEvent], object], pause: Callable[[float], object] = time.sleep
     ) -> None:
         self._name = name
         self._tell = tell
         self._pause = pause
         self._aws = boto.client("cloudformation")
 
-    def state(self) -> State | None:
+    def state(self) -> StackState | None:
         """None if there is none."""
-        with boto.told():
+        with boto.aws_errors():
             try:
                 (told,) = self._aws.describe_stacks(StackName=self._name)["Stacks"]
             except self._aws.exceptions.ClientError as error:
                 if error.response["Error"]["Message"].endswith("does not exist"):
                     return None
                 raise
-        return State(
+        return StackState(
             told["StackId"],
             told["StackStatus"],
             {one["ParameterKey"]: one.get("ParameterValue", "") for one in told.get("Parameters", [])},
@@ -118,13 +118,13 @@ class Stack:
 
     def private_prefixes(self) -> tuple[str, ...]:
         """Those of the template that is deployed."""
-        with boto.told():
+        with boto.aws_errors():
             summary = self._aws.get_template_summary(StackName=self._name)
         return change_set.private_prefixes(summary.get("Metadata", ""))
 
     def buckets(self) -> tuple[str, ...]:
         """Those that it made or took over: the store, its access logs. Not one that it only was to have."""
-        with boto.told():
+        with boto.aws_errors():
             told = self._aws.describe_stack_resources(StackName=self._name)["StackResources"]
         return tuple(
             one["PhysicalResourceId"]
@@ -132,9 +132,9 @@ class Stack:
             if one["ResourceType"] == "AWS::S3::Bucket" and one["ResourceStatus"] in _HAS
         )
 
-    def propose(self, request: Request, name: str, *, is_new: bool) -> ChangeSet | None:
+    def propose(self, request: ChangeSetRequest, name: str, *, is_new: bool) -> ChangeSet | None:
         """Make a change set; None where nothing would change. Raises `DeploymentFailed`, too."""
-        with boto.told():
+        with boto.aws_errors():
             made = self._aws.create_change_set(
                 StackName=self._name,
                 ChangeSetName=name,
@@ -149,7 +149,7 @@ class Stack:
     def proposed(self, arn: str) -> ChangeSet | None:
         """A change set as soon as it is made; None where nothing would change. Raises `DeploymentFailed`."""
         for _ in range(_LOOKS):
-            with boto.told():
+            with boto.aws_errors():
                 told = self._aws.describe_change_set(ChangeSetName=arn)
             if told["Status"] == "FAILED":
                 reason = told.get("StatusReason", "")
@@ -158,42 +158,42 @@ class Stack:
                 raise DeploymentFailed(f"CloudFormation could make no change set: {reason}")
             if told["Status"] == "CREATE_COMPLETE":
                 listed = [*told["Changes"], *self._more_changes(arn, told.get("NextToken"))]
-                read = tuple(change_set.read(one["ResourceChange"]) for one in listed)
+                read = tuple(change_set.read_change(one["ResourceChange"]) for one in listed)
                 return change_set.ChangeSet(told["ChangeSetId"], told["StackId"], read)
             self._pause(_POLL_S)
         raise DeploymentFailed(f"CloudFormation does not finish its change set {arn}")
 
     def _more_changes(self, arn: str, token: str | None) -> Iterator[Mapping[str, Any]]:
         while token:
-            with boto.told():
+            with boto.aws_errors():
                 told = self._aws.describe_change_set(ChangeSetName=arn, NextToken=token)
             yield from told["Changes"]
             token = told.get("NextToken")
 
     def withdraw(self, arn: str, *, is_new: bool) -> None:
         """Delete a change set; of a stack that was only a name, the name too."""
-        with boto.told():
+        with boto.aws_errors():
             self._aws.delete_change_set(ChangeSetName=arn)
             if is_new:
                 self._aws.delete_stack(StackName=self._name)
 
-    def execute(self, proposed: ChangeSet) -> State:
+    def execute(self, proposed: ChangeSet) -> StackState:
         """Do what a change set says, and wait for it. Raises `DeploymentFailed` with the first cause."""
         last = self._last_event(proposed.stack_arn)
-        with boto.told():
+        with boto.aws_errors():
             self._aws.execute_change_set(ChangeSetName=proposed.arn)
         return self._followed(proposed.stack_arn, last, _DONE)
 
     def delete(self, arn: str) -> None:
         """Delete the stack, and wait for it. Raises `DeploymentFailed` with the first cause."""
         last = self._last_event(arn)
-        with boto.told():
+        with boto.aws_errors():
             self._aws.delete_stack(StackName=arn)
         self._followed(arn, last, {"DELETE_COMPLETE"})
 
-    def _followed(self, arn: str, last: str, done: set[str]) -> State:
+    def _followed(self, arn: str, last: str, done: set[str]) -> StackState:
         """Tell events until the stack rests; by its ARN, which a deleted one has, too."""
-        cause: Event | None = None
+        cause: StackEvent | None = None
         followed = Stack(arn, self._tell, self._pause)
         while True:
             state = followed.state()
@@ -212,10 +212,10 @@ class Stack:
             raise DeploymentFailed(f"{state.status}: {why} {_ADVICE.get(state.status, '')}".rstrip())
         return state
 
-    def _events(self, arn: str, last: str) -> Iterator[tuple[str, Event]]:
+    def _events(self, arn: str, last: str) -> Iterator[tuple[str, StackEvent]]:
         """Those after `last`, newest first, with their IDs."""
         pages = self._aws.get_paginator("describe_stack_events").paginate(StackName=arn)
-        with boto.told():
+        with boto.aws_errors():
             for page in pages:
                 for told in page["StackEvents"]:
                     if told["EventId"] == last:
@@ -226,8 +226,8 @@ class Stack:
         return next((event_id for event_id, _ in self._events(arn, "")), "")
 
 
-def _event(told: Mapping[str, Any]) -> Event:
-    return Event(
+def _event(told: Mapping[str, Any]) -> StackEvent:
+    return StackEvent(
         f"{told['Timestamp']:%H:%M:%S}",
         told["ResourceStatus"],
         told["ResourceType"],

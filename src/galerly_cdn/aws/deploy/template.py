@@ -43,7 +43,7 @@ _RENDERING = (
 """The settings that the functions read from their environment, where they are not the default."""
 
 
-class Key(Value, frozen=True):
+class TemplateKey(Value, frozen=True):
     """A public key of the key group: its logical name in the template, and the name of its file."""
 
     name: str
@@ -56,7 +56,7 @@ class Key(Value, frozen=True):
         return f"{self.name}Id"
 
 
-class Behavior(Value, frozen=True):
+class TemplateBehavior(Value, frozen=True):
     """A cache behaviour: for which addresses, whether it asks for a signature, what it hands out."""
 
     pattern: str
@@ -77,7 +77,7 @@ class Behavior(Value, frozen=True):
         )
 
 
-class Edge(Value, frozen=True):
+class EdgeFunctions(Value, frozen=True):
     """The viewer function as a Lambda@Edge function; its version's logical name changes with the code."""
 
     name: str
@@ -100,8 +100,8 @@ def render(settings: Settings, *, with_lambda_edge: bool = False) -> str:
     signers = list(keys(settings))
     behaviors = list(_behaviors(settings, has_keys=bool(signers)))
     edges = [
-        Edge("ViewerEdge", viewer.lambda_edge(settings, signed=False)),
-        Edge("PrivateViewerEdge", viewer.lambda_edge(settings, signed=True)),
+        EdgeFunctions("ViewerEdge", viewer.lambda_edge(settings, signed=False)),
+        EdgeFunctions("PrivateViewerEdge", viewer.lambda_edge(settings, signed=True)),
     ]
     environment = jinja2.Environment(
         autoescape=False,  # noqa: S701 - YAML, of settings that are checked
@@ -129,32 +129,34 @@ def parameters(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"^  (\w+):$", section.partition("\n\n")[0], re.MULTILINE))
 
 
-def keys(settings: Settings) -> Iterator[Key]:
+def keys(settings: Settings) -> Iterator[TemplateKey]:
     """The public keys that signatures are verified by. Raises `SettingsError` for keys that are unfit."""
     if not settings.public_keys and not settings.private_prefixes:
         return
-    loaded = keyring.load(Path(settings.public_keys))
+    loaded = keyring.load_public_keys(Path(settings.public_keys))
     if len(loaded) > MAX_KEYS:
         raise SettingsError([f"public_keys: CloudFront takes {MAX_KEYS} keys at once, got {len(loaded)}"])
     for key_id in loaded:
         pem = Path(settings.public_keys, f"{key_id}.pem").read_text("ascii").strip()
-        yield Key(f"Key{_digest(pem)}", key_id, pem)
+        yield TemplateKey(f"Key{_digest(pem)}", key_id, pem)
 
 
-def _behaviors(settings: Settings, *, has_keys: bool) -> Iterator[Behavior]:
+def _behaviors(settings: Settings, *, has_keys: bool) -> Iterator[TemplateBehavior]:
     """One for every private prefix (its `*` is the size), then the public ones. CloudFront takes the first.
 
     What a pattern misses because it is spelt otherwise, the function of a later behaviour refuses.
     """
     prefixes = [_spoken(prefix) for prefix in settings.private_prefixes]
-    yield from (Behavior(f"/resize/*{prefix}/*", is_signed=True) for prefix in prefixes if prefix)
-    yield Behavior("/resize/*", is_signed="" in prefixes)
+    yield from (TemplateBehavior(f"/resize/*{prefix}/*", is_signed=True) for prefix in prefixes if prefix)
+    yield TemplateBehavior("/resize/*", is_signed="" in prefixes)
     if settings.sign_originals or "" in prefixes:
         if has_keys:
-            yield Behavior("/original/*", is_signed=True, is_original=True)
+            yield TemplateBehavior("/original/*", is_signed=True, is_original=True)
         return
-    yield from (Behavior(f"/original{prefix}/*", is_signed=True, is_original=True) for prefix in prefixes)
-    yield Behavior("/original/*", is_original=True)
+    yield from (
+        TemplateBehavior(f"/original{prefix}/*", is_signed=True, is_original=True) for prefix in prefixes
+    )
+    yield TemplateBehavior("/original/*", is_original=True)
 
 
 def _spoken(prefix: str) -> str:

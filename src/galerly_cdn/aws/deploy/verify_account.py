@@ -23,7 +23,7 @@ from galerly_cdn.render.sample_images import SPECIMENS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from galerly_cdn.aws.deploy.smoke_test import Guest
+    from galerly_cdn.aws.deploy.smoke_test import SmokeViewer
     from galerly_cdn.settings.table import Settings
 
 NAMES = ("a b.jpg", "été.jpg", "e\u0301te\u0301.jpg", "a+b&c=d@e.jpg", "(1)'!*~.jpg", "100%.jpg")
@@ -35,7 +35,7 @@ _MAX_UTILIZATION = 50
 _MAX_INIT_MS = 2000.0
 
 
-def verified(guest: Guest, stack: str, settings: Settings) -> Iterator[Check]:
+def run_checks(guest: SmokeViewer, stack: str, settings: Settings) -> Iterator[Check]:
     """What is tried after each deployment, then the open points.
 
     Raises `AwsRefused`, `NotInvalidated`.
@@ -46,7 +46,7 @@ def verified(guest: Guest, stack: str, settings: Settings) -> Iterator[Check]:
     yield from _order(guest, settings)
     if "/" not in settings.private_prefixes:
         folder = f"galerly-verify/{uuid.uuid4().hex}"
-        with smoke_test.visiting(guest, settings):
+        with smoke_test.with_test_photograph(guest, settings):
             yield from _spellings(guest, folder, settings)
             yield _tags(guest, f"{folder}/{NAMES[0]}", settings)
             yield _appears(guest, f"{folder}/late.jpg", settings)
@@ -69,7 +69,7 @@ def _utilization(stack: str) -> Check:
         },
     }
     cloudfront, name = boto.client("cloudfront"), f"{stack}-viewer"
-    with boto.told():
+    with boto.aws_errors():
         etag = cloudfront.describe_function(Name=name, Stage="LIVE")["ETag"]
         result = cloudfront.test_function(
             Name=name, IfMatch=etag, Stage="LIVE", EventObject=json.dumps(event).encode()
@@ -83,7 +83,7 @@ def _utilization(stack: str) -> Check:
     )
 
 
-def _bare_refusal(guest: Guest) -> Check:
+def _bare_refusal(guest: SmokeViewer) -> Check:
     """What Lambda says to who comes past CloudFront: the local double says the same."""
     seen = guest.see(guest.deployed.function_url)
     is_met = seen.status == 403 and "Forbidden" in seen.text
@@ -92,7 +92,7 @@ def _bare_refusal(guest: Guest) -> Check:
     )
 
 
-def _order(guest: Guest, settings: Settings) -> Iterator[Check]:
+def _order(guest: SmokeViewer, settings: Settings) -> Iterator[Check]:
     """Whether CloudFront looks at the signature before the function sees a size that is not allowed."""
     for prefix in settings.private_prefixes[:1]:
         seen = guest.see(f"{guest.deployed.address}/resize/801x600/{prefix.strip('/') or 'g'}/g/a.jpg")
@@ -101,7 +101,7 @@ def _order(guest: Guest, settings: Settings) -> Iterator[Check]:
         yield Check("what is looked at first", "the signature", found, is_met=is_first)
 
 
-def _spellings(guest: Guest, folder: str, settings: Settings) -> Iterator[Check]:
+def _spellings(guest: SmokeViewer, folder: str, settings: Settings) -> Iterator[Check]:
     """Whether CloudFront's signature for the function URL holds for addresses with escapes."""
     links, size = _links(guest, settings), str(settings.size_rules[0].size)
     for name in NAMES:
@@ -113,7 +113,7 @@ def _spellings(guest: Guest, folder: str, settings: Settings) -> Iterator[Check]
         )
 
 
-def _tags(guest: Guest, key: str, settings: Settings) -> Check:
+def _tags(guest: SmokeViewer, key: str, settings: Settings) -> Check:
     """Whether a tag is kept though the headers policy removes its header: an invalidation finds it."""
     address = _links(guest, settings).src(key, str(settings.size_rules[0].size))
     before = guest.until(address, lambda seen: seen.cache == "Hit")
@@ -126,7 +126,7 @@ def _tags(guest: Guest, key: str, settings: Settings) -> Check:
     )
 
 
-def _appears(guest: Guest, key: str, settings: Settings) -> Check:
+def _appears(guest: SmokeViewer, key: str, settings: Settings) -> Check:
     """Whether S3’s 404 is kept beside the group’s answer: then an upload would not appear."""
     address = _links(guest, settings).src(key, str(settings.size_rules[0].size))
     before = guest.see(address)
@@ -138,7 +138,7 @@ def _appears(guest: Guest, key: str, settings: Settings) -> Check:
     )
 
 
-def _redirect(guest: Guest, key: str, settings: Settings) -> Iterator[Check]:
+def _redirect(guest: SmokeViewer, key: str, settings: Settings) -> Iterator[Check]:
     """Whether the redirect of a picture too large for Lambda's answer leads to it, and is not kept."""
     largest = max(rule.size for rule in settings.size_rules)
     if min(largest.width_px, largest.height_px) < _NOISE_PX:
@@ -156,7 +156,7 @@ def _redirect(guest: Guest, key: str, settings: Settings) -> Iterator[Check]:
 
 def _cold_start(stack: str) -> Check:
     """What Lambda reports of its own starts."""
-    with boto.told():
+    with boto.aws_errors():
         group = boto.client("cloudformation").describe_stack_resource(
             StackName=stack, LogicalResourceId="ResizerLogs"
         )["StackResourceDetail"]["PhysicalResourceId"]
@@ -183,5 +183,5 @@ def noise(side_px: int) -> bytes:
     )
 
 
-def _links(guest: Guest, settings: Settings) -> Links:
+def _links(guest: SmokeViewer, settings: Settings) -> Links:
     return Links(guest.deployed.address, settings.sizes)

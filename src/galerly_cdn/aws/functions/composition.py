@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn import jobs
-from galerly_cdn.fill import Origin
+from galerly_cdn.fill import Filler
 from galerly_cdn.http import urls
 from galerly_cdn.settings import load, locations
 from galerly_cdn.store.remote.bucket import Bucket
@@ -20,7 +20,7 @@ from galerly_cdn.store.remote.originals import RemoteOriginals
 from galerly_cdn.store.remote.renditions import RemoteRenditions
 
 if TYPE_CHECKING:
-    from galerly_cdn.settings.locations import Roots
+    from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.folder.originals import FolderOriginals
     from galerly_cdn.store.folder.renditions import FolderRenditions
@@ -39,10 +39,10 @@ class Stores(NamedTuple):
     folder: str
 
 
-def stores(settings: Settings | None = None) -> Stores:
+def open_stores(settings: Settings | None = None) -> Stores:
     """Of the environment's settings, unless told. Connects to nothing yet. Raises `SettingsError`."""
-    settings = settings or load.load().settings
-    places = locations.resolve(settings, None)
+    settings = settings or load.load_settings().settings
+    places = locations.resolve_locations(settings, None)
     if not locations.is_remote(places.originals):
         return _folders(settings, places)
     clock = time.monotonic
@@ -56,7 +56,7 @@ def stores(settings: Settings | None = None) -> Stores:
     )
 
 
-def _folders(settings: Settings, places: Roots) -> Stores:
+def _folders(settings: Settings, places: Locations) -> Stores:
     """The folders of one machine: what `aws local` has in the place of a bucket where no S3 server runs."""
     from galerly_cdn.store.folder.originals import FolderOriginals  # noqa: PLC0415 - no concern of a start in Lambda
     from galerly_cdn.store.folder.renditions import FolderRenditions  # noqa: PLC0415 - likewise
@@ -67,12 +67,12 @@ def _folders(settings: Settings, places: Roots) -> Stores:
     return Stores(settings=settings, originals=originals, renditions=shelf, bucket="", folder="")
 
 
-def origin(of: Stores) -> Origin:
+def build_filler(of: Stores) -> Filler:
     """What fills the renditions, rendering in this process."""
-    from galerly_cdn.aws.functions.in_process_renderer import Renderer  # noqa: PLC0415 - the janitor does without libvips
+    from galerly_cdn.aws.functions.in_process_renderer import InProcessRenderer  # noqa: PLC0415 - the janitor does without libvips
 
-    renderer = Renderer(load.function_memory_bytes())
-    return Origin(
+    renderer = InProcessRenderer(load.function_memory_bytes())
+    return Filler(
         originals=of.originals,
         renditions=of.renditions,
         renderer=renderer,
@@ -82,7 +82,7 @@ def origin(of: Stores) -> Origin:
     )
 
 
-def tell(line: bytes) -> None:
+def write_log_line(line: bytes) -> None:
     """Write a line to the function's log."""
     sys.stdout.write(line.decode() + "\n")
     sys.stdout.flush()

@@ -12,7 +12,7 @@ UNITS = {"RenditionBytes": "Bytes", "RenderTime": "Milliseconds", "StoredButUnre
 """What was rendered; how long that took; renditions asked for although they are stored: an alarm."""
 
 
-def line(function: str, metrics: dict[str, float], now_s: float) -> bytes:
+def metric_line(function: str, metrics: dict[str, float], now_s: float) -> bytes:
     """The line that tells metrics of `UNITS` of a function, by its name; `now_s` since the epoch."""
     directive = {
         "Namespace": NAMESPACE,

@@ -19,7 +19,7 @@ MAX_BODY_BYTES = 4_500_000
 """Of an answer, before base64 makes a third more of it: Lambda takes 6 MB, with the headers."""
 
 
-class Asked(Value, frozen=True):
+class FunctionUrlRequest(Value, frozen=True):
     """A request of CloudFront's. What the viewer function marked is in headers that no viewer can send.
 
     `is_stored`: the viewer followed a redirect of ours; `is_private`: a signature was verified.
@@ -32,11 +32,11 @@ class Asked(Value, frozen=True):
     is_private: bool
 
 
-def read(event: Mapping[str, Any]) -> Asked:
+def read_event(event: Mapping[str, Any]) -> FunctionUrlRequest:
     """The request in an event. Raises `KeyError` for an event that no function URL made."""
     http = event["requestContext"]["http"]
     headers = event.get("headers", {})
-    return Asked(
+    return FunctionUrlRequest(
         method=http["method"],
         raw_path=event["rawPath"].encode("utf-8", "surrogatepass"),
         client=http.get("sourceIp", ""),
@@ -45,7 +45,7 @@ def read(event: Mapping[str, Any]) -> Asked:
     )
 
 
-def written(response: Response, method: str) -> dict[str, Any]:
+def to_result(response: Response, method: str) -> dict[str, Any]:
     """The result that stands for a response; a HEAD's has its headers and no body."""
     body = b"" if method == "HEAD" else response.body
     return {

@@ -24,15 +24,15 @@ _KEPT_BYTES = 300 * 1024 * 1024
 """Not for decoding: interpreter and libraries take 90 MB, the original 64 MiB, encoding 50 MB."""
 
 
-class Renderer:
+class InProcessRenderer:
     """An `origin.Renderer`; making one confines the process's libvips for good."""
 
     def __init__(self, memory_bytes: int) -> None:
         """`memory_bytes` is the function's."""
         # Not into Lambda's log: what matters comes with an error.
         logging.getLogger("pyvips").propagate = False
-        decoders.confine()
-        decoders.decodable()  # while the function starts, not while a viewer waits
+        decoders.block_untrusted_loaders()
+        decoders.decodable_formats()  # while the function starts, not while a viewer waits
         self._decode_bytes = memory_bytes - _KEPT_BYTES
 
     @property

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from galerly_cdn.aws.functions.composition import Stores
-    from galerly_cdn.aws.functions.s3_events import Change
+    from galerly_cdn.aws.functions.s3_events import ObjectChange
 
 
-class Cleaned(Value, frozen=True):
+class JanitorResult(Value, frozen=True):
     """What came of one change: how many renditions went, and whether the caches were told."""
 
     key: str
@@ -46,17 +46,17 @@ class Janitor:
         self._folder = stores.folder
         self._originals = stores.originals
         self._renditions = stores.renditions
-        self._targets = jobs.targets(stores.settings)
+        self._targets = jobs.all_targets(stores.settings)
         self._invalidate = invalidate
         self._is_overwritten = is_overwritten
         self._tell = tell
 
     async def take(self, event: Mapping[str, Any]) -> None:
         """Clean up after each change. Raises what a later try may mend; the queue will bring it again."""
-        for change in s3_events.changes(event, self._folder):
+        for change in s3_events.object_changes(event, self._folder):
             self._tell(to_json(await self._clean(change)))
 
-    async def _clean(self, change: Change) -> Cleaned:
+    async def _clean(self, change: ObjectChange) -> JanitorResult:
         """Delete, then invalidate: the other way round, CloudFront would fetch the old again in between.
 
         Invalidations cost: the upload of a new photograph, the usual event, makes none. What was begun before
@@ -76,7 +76,7 @@ class Janitor:
         )
         if is_due:
             self._invalidate(change.key)
-        return Cleaned(change.key, deleted, is_due)
+        return JanitorResult(change.key, deleted, is_due)
 
     async def _version(self, key: str) -> str | None:
         """The original's version now; None if it is gone."""

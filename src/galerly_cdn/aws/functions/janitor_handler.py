@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def _invalidate(key: str) -> None:
     from galerly_cdn.aws.deploy.invalidation import invalidate  # noqa: PLC0415 - boto3's time
 
-    invalidate(_stores.settings.distribution, [key], jobs.targets(_stores.settings))
+    invalidate(_stores.settings.distribution, [key], jobs.all_targets(_stores.settings))
 
 
 def _is_overwritten(key: str) -> bool:
@@ -35,8 +35,10 @@ def _is_overwritten(key: str) -> bool:
 
 
 _runner = asyncio.Runner()
-_stores = composition.stores()
-_janitor = Janitor(_stores, invalidate=_invalidate, is_overwritten=_is_overwritten, tell=composition.tell)
+_stores = composition.open_stores()
+_janitor = Janitor(
+    _stores, invalidate=_invalidate, is_overwritten=_is_overwritten, tell=composition.write_log_line
+)
 
 
 def handler(event: Mapping[str, Any], context: Any) -> None:  # noqa: ANN401, ARG001 - Lambda's has no types

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from galerly_cdn.aws.functions.composition import Stores
-    from galerly_cdn.fill import Origin
+    from galerly_cdn.fill import Filler
 
 
-class Prewarmed(Value, frozen=True, omit_defaults=True):
+class PrewarmResult(Value, frozen=True, omit_defaults=True):
     """What came of one upload: renditions made, and those there before; a `reason` where it ended early."""
 
     key: str
@@ -30,17 +30,17 @@ class Prewarm:
     """Takes upload events. `wall` tells seconds since the epoch."""
 
     def __init__(
-        self, stores: Stores, origin: Origin, *, wall: Callable[[], float], tell: Callable[[bytes], None]
+        self, stores: Stores, origin: Filler, *, wall: Callable[[], float], tell: Callable[[bytes], None]
     ) -> None:
         self._folder = stores.folder
-        self._targets = jobs.pages(stores.settings)
+        self._targets = jobs.page_targets(stores.settings)
         self._origin = origin
         self._wall = wall
         self._tell = tell
 
     async def take(self, event: Mapping[str, Any], function: str) -> None:
         """Warm what was put. Raises what a later try may mend; the queue will bring it again."""
-        for change in s3_events.changes(event, self._folder):
+        for change in s3_events.object_changes(event, self._folder):
             if change.is_put:
                 await self._warm(change.key, function)
 
@@ -55,6 +55,6 @@ class Prewarm:
         except (Unrenderable, NoSuchOriginal) as error:  # another try would end the same
             reason, detail = error.code, error.detail
         finally:
-            self._tell(to_json(Prewarmed(key, made, was_there, reason, detail)))
+            self._tell(to_json(PrewarmResult(key, made, was_there, reason, detail)))
             if made_bytes:
-                self._tell(emf.line(function, {"RenditionBytes": made_bytes}, self._wall()))
+                self._tell(emf.metric_line(function, {"RenditionBytes": made_bytes}, self._wall()))

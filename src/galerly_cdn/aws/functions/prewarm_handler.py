@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _runner = asyncio.Runner()
-_stores = composition.stores()
-_prewarm = Prewarm(_stores, composition.origin(_stores), wall=time.time, tell=composition.tell)  # noqa: TID251 - the rim
+_stores = composition.open_stores()
+_prewarm = Prewarm(
+    _stores,
+    composition.build_filler(_stores),
+    wall=time.time,  # noqa: TID251 - the clock is chosen where everything is built
+    tell=composition.write_log_line,
+)
 
 
 def handler(event: Mapping[str, Any], context: Any) -> None:  # noqa: ANN401 - Lambda's has no types

@@ -21,7 +21,7 @@ from galerly_cdn.errors import (
     StoreUnreachable,
     Unavailable,
 )
-from galerly_cdn.fill import Wanted
+from galerly_cdn.fill import RenditionKey
 from galerly_cdn.http import responses, urls
 from galerly_cdn.http.responses import Conditions
 from galerly_cdn.http.urls import AllowList
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from galerly_cdn.aws.functions.composition import Stores
-    from galerly_cdn.aws.functions.function_url import Asked
-    from galerly_cdn.fill import Origin
+    from galerly_cdn.aws.functions.function_url import FunctionUrlRequest
+    from galerly_cdn.fill import Filler
     from galerly_cdn.http.responses import Response
     from galerly_cdn.model import Rendition, Target
 
@@ -45,12 +45,12 @@ _SETTLED_S = 60.0
 _log = logging.getLogger(__name__)
 
 
-class Visit:
+class ResizerExchange:
     """A request on its way, and what the log is to say of it."""
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
-        self.asked: Asked | None = None
+        self.asked: FunctionUrlRequest | None = None
         self.key = ""
         self.target: Target | None = None
         self.cache = ""
@@ -65,7 +65,7 @@ class Resizer:
     def __init__(
         self,
         stores: Stores,
-        origin: Origin,
+        origin: Filler,
         *,
         wall: Callable[[], float],
         monotonic: Callable[[], float],
@@ -86,9 +86,9 @@ class Resizer:
     async def answer(self, event: Mapping[str, Any], request_id: str, function: str) -> dict[str, Any]:
         """The result for one event; never an exception. Tells the log what happened, and its metrics."""
         started_s = self._monotonic()
-        visit = Visit(request_id)
+        visit = ResizerExchange(request_id)
         try:
-            visit.asked = function_url.read(event)
+            visit.asked = function_url.read_event(event)
             response = await self._answered(visit, visit.asked)
         except GalerlyError as error:
             response = self._failure(visit, error)
@@ -99,16 +99,16 @@ class Resizer:
             response.headers.append((CACHE_TAG, urls.cache_tag(visit.key).encode()))
         self._tell(to_json(self._record(visit, response, started_s)))
         if visit.metrics:
-            self._tell(emf.line(function, visit.metrics, self._wall()))
-        return function_url.written(response, visit.asked.method if visit.asked else "")
+            self._tell(emf.metric_line(function, visit.metrics, self._wall()))
+        return function_url.to_result(response, visit.asked.method if visit.asked else "")
 
-    async def _answered(self, visit: Visit, asked: Asked) -> Response:
+    async def _answered(self, visit: ResizerExchange, asked: FunctionUrlRequest) -> Response:
         if asked.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed
         visit.target, visit.key = target, key = urls.parse_stored(asked.raw_path, self._allowed)
         if target is None:
             raise NoSuchOriginal("CloudFront asked S3 for it first")
-        wanted = Wanted(key, target)
+        wanted = RenditionKey(key, target)
         version = (await self._originals.head(key, remembered=False)).version
         rendition = await self._stored(visit, wanted, version)
         if rendition is not None:
@@ -121,7 +121,7 @@ class Resizer:
         visit.metrics["RenderTime"] = filled.stages_ms["render"]
         return self._delivered(visit, asked, rendition, is_stored=filled.stored)
 
-    async def _stored(self, visit: Visit, wanted: Wanted, version: str) -> Rendition | None:
+    async def _stored(self, visit: ResizerExchange, wanted: RenditionKey, version: str) -> Rendition | None:
         """The rendition if it is stored and current, though CloudFront was told there is none.
 
         Asked ahead of the render: that sees what a conditional put would meet (412), and spares the render.
@@ -139,10 +139,12 @@ class Resizer:
         visit.cache = "hit; detail=store"
         return rendition
 
-    def _delivered(self, visit: Visit, asked: Asked, rendition: Rendition, *, is_stored: bool) -> Response:
+    def _delivered(
+        self, visit: ResizerExchange, asked: FunctionUrlRequest, rendition: Rendition, *, is_stored: bool
+    ) -> Response:
         """200, or the way to what is too large for Lambda; a HEAD has no body to be too large."""
         if asked.method == "HEAD" or len(rendition.body) <= function_url.MAX_BODY_BYTES:
-            return responses.picture(responses.parcel(rendition, self._settings), Conditions())
+            return responses.picture(responses.prepare(rendition, self._settings), Conditions())
         if not is_stored:
             raise StoreUnreachable("too large to be answered, and the store did not take it")
         if asked.is_private:  # the signature is CloudFront's to know: it cannot be sent along
@@ -153,14 +155,14 @@ class Resizer:
         record = rendition.record
         # `v`: a browser keeps what it finds there for a year, and another rendition must be elsewhere
         location = f"{urls.format_path(record.target, record.key)}?stored=1&v={record.md5}"
-        return responses.elsewhere(location, self._settings)
+        return responses.redirect(location, self._settings)
 
-    def _failure(self, visit: Visit, error: GalerlyError) -> Response:
+    def _failure(self, visit: ResizerExchange, error: GalerlyError) -> Response:
         visit.error = error
         is_private = visit.asked is not None and visit.asked.is_private
         return responses.failure(error, visit.request_id, self._settings, is_private=is_private)
 
-    def _record(self, visit: Visit, response: Response, started_s: float) -> AccessRecord:
+    def _record(self, visit: ResizerExchange, response: Response, started_s: float) -> AccessRecord:
         asked, error, target = visit.asked, visit.error, visit.target
         is_head = asked is not None and asked.method == "HEAD"
         return AccessRecord(

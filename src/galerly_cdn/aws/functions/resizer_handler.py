@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 _runner = asyncio.Runner()
 """One event loop for all events: connections to the store outlive each."""
-_stores = composition.stores()
+_stores = composition.open_stores()
 _resizer = Resizer(
     _stores,
-    composition.origin(_stores),
+    composition.build_filler(_stores),
     wall=time.time,  # noqa: TID251 - the rim
     monotonic=time.monotonic,
-    tell=composition.tell,
+    tell=composition.write_log_line,
 )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-class Change(Value, frozen=True):
+class ObjectChange(Value, frozen=True):
     """An original that was put (`is_put`) or deleted; `is_again`: it was begun before, and ended badly."""
 
     key: str
@@ -24,7 +24,7 @@ class Change(Value, frozen=True):
     is_again: bool
 
 
-def changes(event: Mapping[str, Any], folder: str) -> Iterator[Change]:
+def object_changes(event: Mapping[str, Any], folder: str) -> Iterator[ObjectChange]:
     """The changes to originals below `folder` of the bucket, in the messages of an event.
 
     What no address can name (a console's "folder", say) is no original. Raises `KeyError` and `ValueError`
@@ -39,7 +39,7 @@ def changes(event: Mapping[str, Any], folder: str) -> Iterator[Change]:
             key = checked_key(name.removeprefix(folder))
         except MalformedKey:
             continue
-        yield Change(
+        yield ObjectChange(
             key=key,
             is_put=told["detail-type"] == "Object Created",
             is_again=int(record["attributes"]["ApproximateReceiveCount"]) > 1,

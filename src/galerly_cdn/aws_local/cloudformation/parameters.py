@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from galerly_cdn.aws_local.cloudformation.properties import Property, refusal
+from galerly_cdn.aws_local.cloudformation.properties import Property, unmodelled_error
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.model import ValidationError, convert
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Parameter = str | list[str]
 
 
-class Declared(Property, frozen=True):
+class ParameterDeclaration(Property, frozen=True):
     """A parameter as the template declares it; what is read nowhere here is its description."""
 
     type: Literal["String", "Number", "CommaDelimitedList"]
@@ -48,7 +48,7 @@ class Declared(Property, frozen=True):
         return None
 
 
-def read(declared: Mapping[str, object], given: Mapping[str, str]) -> dict[str, Parameter]:
+def read_parameters(declared: Mapping[str, object], given: Mapping[str, str]) -> dict[str, Parameter]:
     """Each declared parameter's value: a string, or the list it stands for.
 
     Raises `SettingsError` for what is missing, unknown or not allowed, `UnmodelledProperty`.
@@ -57,9 +57,9 @@ def read(declared: Mapping[str, object], given: Mapping[str, str]) -> dict[str, 
     values: dict[str, Parameter] = {}
     for name, raw in declared.items():
         try:
-            one = convert(Declared, _as_text(raw))
+            one = convert(ParameterDeclaration, _as_text(raw))
         except ValidationError as error:
-            raise refusal("Parameters", name, error) from error
+            raise unmodelled_error("Parameters", name, error) from error
         value = given.get(name, one.default)
         if value is None:
             problems.append(f"{name}: {one.description or 'needed'}")

@@ -147,10 +147,10 @@ def model(
     try:
         return convert(kind, _without(resolved, "", left_out))
     except ValidationError as error:
-        raise refusal(resource, "", error) from error
+        raise unmodelled_error(resource, "", error) from error
 
 
-def refusal(resource: str, below: str, error: ValidationError) -> UnmodelledProperty:
+def unmodelled_error(resource: str, below: str, error: ValidationError) -> UnmodelledProperty:
     """A value that does not fit, as the error that names its place."""
     told = _AT.fullmatch(str(error))
     assert told  # noqa: S101 - the pattern takes any text

@@ -62,7 +62,7 @@ class Stack:
             if name not in _SECTIONS:
                 raise UnmodelledProperty(name, "", "the section is not known")
         self._template = template
-        self._parameters = parameters.read(template.get("Parameters", {}), given)
+        self._parameters = parameters.read_parameters(template.get("Parameters", {}), given)
         self._check_rules()
         self._resources = {
             name: one for name, one in template["Resources"].items() if self._is_made(name, one)

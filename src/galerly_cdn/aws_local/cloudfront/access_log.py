@@ -9,7 +9,7 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 from galerly_cdn.aws_local.cloudformation.properties import Property
-from galerly_cdn.aws_local.http.viewer_exchange import Outcome, Request
+from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerRequest
 from galerly_cdn.errors import UnmodelledProperty
 from galerly_cdn.model import Value
 
@@ -22,16 +22,16 @@ _KIND = "AWS::Logs::Delivery"
 _LOCATION = "LOCAL1"
 
 
-class Delivery(Property, frozen=True):
+class LogDelivery(Property, frozen=True):
     """AWS::Logs::Delivery."""
 
     record_fields: tuple[str, ...]
 
 
-class Visit(Value, frozen=True, kw_only=True):
+class LoggedRequest(Value, frozen=True, kw_only=True):
     """A request that was answered; `started_s` in seconds of the epoch."""
 
-    request: Request
+    request: ViewerRequest
     outcome: Outcome
     request_id: str
     started_s: float
@@ -42,7 +42,7 @@ class Visit(Value, frozen=True, kw_only=True):
         return dt.datetime.fromtimestamp(self.started_s, dt.UTC)
 
 
-_FIELDS: Mapping[str, Callable[[Visit], str]] = {
+_FIELDS: Mapping[str, Callable[[LoggedRequest], str]] = {
     "date": lambda visit: f"{visit.time:%Y-%m-%d}",
     "time": lambda visit: f"{visit.time:%H:%M:%S}",
     "x-edge-location": lambda _: _LOCATION,
@@ -69,13 +69,15 @@ _FIELDS: Mapping[str, Callable[[Visit], str]] = {
 
 def fields(stack: Stack) -> tuple[str, ...]:
     """Those that the template's delivery names. Raises `UnmodelledProperty` for one that is not known."""
-    named = [(name, field) for name, one in stack.all(Delivery, _KIND).items() for field in one.record_fields]
+    named = [
+        (name, field) for name, one in stack.all(LogDelivery, _KIND).items() for field in one.record_fields
+    ]
     for name, field in named:
         if field not in _FIELDS:
             raise UnmodelledProperty(name, "RecordFields", f"the field {field} is not modelled")
     return tuple(field for _, field in named)
 
 
-def line(visit: Visit, chosen: tuple[str, ...]) -> dict[str, str]:
+def line(visit: LoggedRequest, chosen: tuple[str, ...]) -> dict[str, str]:
     """The record of a visit."""
     return {name: _FIELDS[name](visit) for name in chosen}

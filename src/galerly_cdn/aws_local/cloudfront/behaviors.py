@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from galerly_cdn.aws_local.http.viewer_exchange import Answer, Outcome, Request, error
+from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerRequest, ViewerResponse, error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +21,7 @@ _UNRESERVED = re.compile(r"[A-Za-z0-9\-._~]")
 
 def choose(behaviors: Iterable[Behavior], raw_path: str) -> Behavior:
     """The first behaviour whose pattern takes the normalised path; the last takes all."""
-    path = normal(raw_path)
+    path = normalized_path(raw_path)
     return next(one for one in behaviors if matches(one.pattern, path))
 
 
@@ -32,7 +32,7 @@ def matches(pattern: str, path: str) -> bool:
     return re.fullmatch(told, path, re.DOTALL) is not None
 
 
-def normal(raw_path: str) -> str:
+def normalized_path(raw_path: str) -> str:
     """RFC 3986 §6.2.2: unreserved characters unescaped, then dot segments and doubled slashes gone.
 
     What travels on to the function and the origin is the raw path.
@@ -48,7 +48,7 @@ def normal(raw_path: str) -> str:
     return "/" + "/".join(segments) + ("/" if is_folder else "")
 
 
-def refusal(behavior: Behavior, request: Request, https_port: int) -> Outcome | None:
+def refusal(behavior: Behavior, request: ViewerRequest, https_port: int) -> Outcome | None:
     """The answer to a scheme, a method or a body that the behaviour does not take."""
     if request.scheme == "http" and behavior.protocol == "redirect-to-https":
         return _redirect(request, https_port)
@@ -61,7 +61,7 @@ def refusal(behavior: Behavior, request: Request, https_port: int) -> Outcome | 
     return None
 
 
-def _redirect(request: Request, https_port: int) -> Outcome:
+def _redirect(request: ViewerRequest, https_port: int) -> Outcome:
     """301; 307 keeps a method that is not to become GET."""
     name = re.sub(r":\d+$", "", request.host)
     host = name if https_port == 443 else f"{name}:{https_port}"
@@ -71,7 +71,7 @@ def _redirect(request: Request, https_port: int) -> Outcome:
         "content-type": "text/html",
         "server": "CloudFront",
     }
-    return Outcome(Answer(status, headers), "Redirect")
+    return Outcome(ViewerResponse(status, headers), "Redirect")
 
 
 def _unescaped(found: re.Match[str]) -> str:

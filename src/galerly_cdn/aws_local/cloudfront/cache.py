@@ -9,24 +9,24 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from galerly_cdn.aws_local.cloudfront import invalidations
-from galerly_cdn.aws_local.cloudfront.cache_ttl import lifetime_s
-from galerly_cdn.aws_local.http.viewer_exchange import Answer, Outcome
+from galerly_cdn.aws_local.cloudfront.cache_ttl import ttl_s
+from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerResponse
 from galerly_cdn.model import Value, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from galerly_cdn.aws_local.cloudfront.cache_policies import CachePolicyConfig, Key
+    from galerly_cdn.aws_local.cloudfront.cache_policies import CacheKey, CachePolicyConfig
     from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
 
     Ask = Callable[[dict[str, str]], Awaitable[OriginResponse]]
     """Asks the origins, with these headers beside the others."""
 
 
-class Kept(Value, frozen=True):
+class CachedResponse(Value, frozen=True):
     """An answer, since when and until when; seconds of the epoch."""
 
-    answer: Answer
+    answer: ViewerResponse
     tags: frozenset[str]
     since_s: float
     until_s: float
@@ -39,11 +39,11 @@ class Cache:
         self._clock = clock
         self._tag_header = tag_header
         self._error_ttls_s = error_ttls_s
-        self._kept: dict[Key, Kept] = {}
-        self._asking: dict[Key, asyncio.Event] = {}
+        self._kept: dict[CacheKey, CachedResponse] = {}
+        self._asking: dict[CacheKey, asyncio.Event] = {}
         self._invalidations: list[invalidations.Invalidation] = []
 
-    async def answer(self, key: Key, policy: CachePolicyConfig, ask: Ask) -> Outcome:
+    async def answer(self, key: CacheKey, policy: CachePolicyConfig, ask: Ask) -> Outcome:
         """What is kept and fresh, else what the origins answer. A HEAD is answered of what a GET has left."""
         for one in dict.fromkeys((replaced(key, method="GET"), key)):
             if found := self._fresh(one):
@@ -67,13 +67,13 @@ class Cache:
             if not any(one.concerns(key.path, kept.tags) for one in read)
         }
 
-    def _fresh(self, key: Key) -> Outcome | None:
+    def _fresh(self, key: CacheKey) -> Outcome | None:
         kept = self._kept.get(key)
         if kept is None or self._clock() >= kept.until_s:
             return None
         return Outcome(self._aged(kept), "Hit" if kept.answer.status < 400 else "Error")
 
-    async def _fill(self, key: Key, policy: CachePolicyConfig, ask: Ask) -> Outcome:
+    async def _fill(self, key: CacheKey, policy: CachePolicyConfig, ask: Ask) -> Outcome:
         """What the origins answer; of an object that is stale they are asked whether it still holds."""
         stale = self._kept.get(key)
         if stale is not None and stale.answer.status >= 400:
@@ -88,10 +88,12 @@ class Cache:
             self._kept.pop(key, None)
         elif not any(one.concerns(key.path, kept.tags) for one in self._invalidations[before:]):
             self._kept[key] = kept
-        answer = Answer(found.status, found.headers, found.body)
+        answer = ViewerResponse(found.status, found.headers, found.body)
         return Outcome(answer, "Miss" if found.status < 400 else "Error")
 
-    def _renewed(self, key: Key, policy: CachePolicyConfig, stale: Kept, found: OriginResponse) -> Outcome:
+    def _renewed(
+        self, key: CacheKey, policy: CachePolicyConfig, stale: CachedResponse, found: OriginResponse
+    ) -> Outcome:
         """A stale object that still holds; or whose origin fails, for as long as the error would be kept."""
         now_s = self._clock()
         if found.status == 304:
@@ -100,21 +102,23 @@ class Cache:
             fresh = self._made(policy, replaced(found, status=stale.answer.status, headers=headers))
             renewed = fresh and replaced(fresh, answer=replaced(stale.answer, headers=headers))
         else:
-            error_s = lifetime_s(found.status, found.headers, policy, self._error_ttls_s, now_s) or 0.0
+            error_s = ttl_s(found.status, found.headers, policy, self._error_ttls_s, now_s) or 0.0
             renewed = replaced(stale, until_s=now_s + error_s)
         if renewed is not None and self._kept.get(key) is stale:
             self._kept[key] = renewed
         return Outcome(self._aged(renewed or stale), "RefreshHit" if found.status == 304 else "Hit")
 
-    def _made(self, policy: CachePolicyConfig, found: OriginResponse) -> Kept | None:
+    def _made(self, policy: CachePolicyConfig, found: OriginResponse) -> CachedResponse | None:
         now_s = self._clock()
-        fresh_s = lifetime_s(found.status, found.headers, policy, self._error_ttls_s, now_s)
+        fresh_s = ttl_s(found.status, found.headers, policy, self._error_ttls_s, now_s)
         if fresh_s is None:
             return None
-        tags = invalidations.tags(found.headers.get(self._tag_header, ""))
-        return Kept(Answer(found.status, found.headers, found.body), tags, now_s, now_s + fresh_s)
+        tags = invalidations.read_tags(found.headers.get(self._tag_header, ""))
+        return CachedResponse(
+            ViewerResponse(found.status, found.headers, found.body), tags, now_s, now_s + fresh_s
+        )
 
-    def _aged(self, kept: Kept) -> Answer:
+    def _aged(self, kept: CachedResponse) -> ViewerResponse:
         """With Age: RFC 9111 §5.1."""
         age_s = int(self._clock() - kept.since_s)
         return replaced(kept.answer, headers={**kept.answer.headers, "age": str(age_s)})

@@ -11,28 +11,28 @@ from galerly_cdn.aws_local.cloudformation.properties import Property
 from galerly_cdn.model import Value
 
 if TYPE_CHECKING:
-    from galerly_cdn.aws_local.http.viewer_exchange import Request
+    from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest
 
 
-class Cookies(Property, frozen=True):
+class CookiesConfig(Property, frozen=True):
     cookie_behavior: Literal["none"]
 
 
-class Headers(Property, frozen=True):
+class HeadersConfig(Property, frozen=True):
     header_behavior: Literal["none", "whitelist"]
     headers: tuple[str, ...] = ()
 
-    def chosen(self, request: Request) -> dict[str, str]:
+    def chosen(self, request: ViewerRequest) -> dict[str, str]:
         """What the policy takes of the request's headers."""
         names = sorted(one.lower() for one in self.headers)
         return {name: request.headers[name] for name in names if name in request.headers}
 
 
-class QueryStrings(Property, frozen=True):
+class QueryStringsConfig(Property, frozen=True):
     query_string_behavior: Literal["none", "all", "whitelist"]
     query_strings: tuple[str, ...] = ()
 
-    def chosen(self, request: Request) -> str:
+    def chosen(self, request: ViewerRequest) -> str:
         """What the policy takes of the request's query."""
         if self.query_string_behavior == "none":
             return ""
@@ -45,9 +45,9 @@ class QueryStrings(Property, frozen=True):
 class KeyParameters(Property, frozen=True):
     enable_accept_encoding_gzip: bool
     enable_accept_encoding_brotli: bool
-    cookies_config: Cookies
-    headers_config: Headers
-    query_strings_config: QueryStrings
+    cookies_config: CookiesConfig
+    headers_config: HeadersConfig
+    query_strings_config: QueryStringsConfig
 
     def __post_init__(self) -> None:
         if self.enable_accept_encoding_gzip or self.enable_accept_encoding_brotli:
@@ -68,9 +68,9 @@ class CachePolicy(Property, frozen=True):
 
 
 class OriginRequestPolicyConfig(Property, frozen=True):
-    cookies_config: Cookies
-    headers_config: Headers
-    query_strings_config: QueryStrings
+    cookies_config: CookiesConfig
+    headers_config: HeadersConfig
+    query_strings_config: QueryStringsConfig
 
 
 class OriginRequestPolicy(Property, frozen=True):
@@ -79,7 +79,7 @@ class OriginRequestPolicy(Property, frozen=True):
     origin_request_policy_config: OriginRequestPolicyConfig
 
 
-class Key(Value, frozen=True, cache_hash=True):
+class CacheKey(Value, frozen=True, cache_hash=True):
     """The cache's key. `method` is GET for whatever a GET has filled."""
 
     path: str
@@ -88,30 +88,30 @@ class Key(Value, frozen=True, cache_hash=True):
     method: str = "GET"
 
 
-class Forwarded(Value, frozen=True):
+class ForwardedValues(Value, frozen=True):
     """What the origin is sent of a request, beside its path."""
 
     query: str
     headers: dict[str, str]
 
 
-def key(request: Request, policy: CachePolicyConfig) -> Key:
+def cache_key(request: ViewerRequest, policy: CachePolicyConfig) -> CacheKey:
     """The key of a request as the viewer function left it."""
     own = policy.parameters_in_cache_key_and_forwarded_to_origin
     headers = own.headers_config.chosen(request)
-    return Key(request.raw_path, own.query_strings_config.chosen(request), tuple(headers.items()))
+    return CacheKey(request.raw_path, own.query_strings_config.chosen(request), tuple(headers.items()))
 
 
-def forwarded(
-    request: Request, policy: CachePolicyConfig, beside: OriginRequestPolicyConfig | None
-) -> Forwarded:
+def forwarded_values(
+    request: ViewerRequest, policy: CachePolicyConfig, beside: OriginRequestPolicyConfig | None
+) -> ForwardedValues:
     """What is in the key, and what the origin request policy names beside it."""
     own = policy.parameters_in_cache_key_and_forwarded_to_origin
     query, headers = own.query_strings_config.chosen(request), own.headers_config.chosen(request)
     if beside is None:
-        return Forwarded(query, headers)
+        return ForwardedValues(query, headers)
     more = beside.query_strings_config.chosen(request)
     parts = dict.fromkeys([*query.split("&"), *more.split("&")])
-    return Forwarded(
+    return ForwardedValues(
         "&".join(part for part in parts if part), headers | beside.headers_config.chosen(request)
     )

@@ -22,7 +22,7 @@ DEFAULT_ERROR_S = 10.0
 _UNKEPT = {"no-store", "private"}
 
 
-def lifetime_s(
+def ttl_s(
     status: int,
     headers: Mapping[str, str],
     policy: CachePolicyConfig,

@@ -77,7 +77,7 @@ class Distribution(Value, frozen=True, kw_only=True):
     tag_header: str
 
 
-def read(stack: Stack) -> Distribution:
+def read_distribution(stack: Stack) -> Distribution:
     """The one distribution of a stack. Raises `UnmodelledProperty`."""
     found = stack.all(DistributionResource, _DISTRIBUTION)
     if len(found) != 1:

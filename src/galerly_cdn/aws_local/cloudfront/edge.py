@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from galerly_cdn.aws_local.cloudfront import behaviors, cache_policies, ranges, signed_requests
-from galerly_cdn.aws_local.cloudfront.access_log import Visit
+from galerly_cdn.aws_local.cloudfront.access_log import LoggedRequest
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
-from galerly_cdn.aws_local.http.viewer_exchange import Answer, Outcome, Request
+from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerRequest, ViewerResponse
 from galerly_cdn.model import replaced
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from galerly_cdn.aws_local.cloudfront.cache import Cache
     from galerly_cdn.aws_local.cloudfront.distribution import Behavior, Distribution
     from galerly_cdn.aws_local.cloudfront.origins import Origins
-    from galerly_cdn.aws_local.cloudfront.viewer_functions import Functions
+    from galerly_cdn.aws_local.cloudfront.viewer_functions import ViewerFunctions
     from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
 
 
@@ -27,20 +27,20 @@ class Edge:
     """A distribution at work. `clock` tells seconds of the epoch, `record` gets every visit."""
 
     distribution: Distribution
-    functions: Functions
+    functions: ViewerFunctions
     cache: Cache
     origins: Origins
     clock: Callable[[], float]
-    record: Callable[[Visit], None]
+    record: Callable[[LoggedRequest], None]
     https_port: int = 443
     """Where redirects lead to."""
 
-    async def answer(self, request: Request) -> Answer:
+    async def answer(self, request: ViewerRequest) -> ViewerResponse:
         """The answer to a viewer, with CloudFront's own headers."""
         request_id, started_s = secrets.token_urlsafe(40), self.clock()
         outcome = await self._outcome(request, request_id)
         self.record(
-            Visit(
+            LoggedRequest(
                 request=request,
                 outcome=outcome,
                 request_id=request_id,
@@ -55,12 +55,12 @@ class Edge:
         }
         return replaced(outcome.answer, headers=outcome.answer.headers | own)
 
-    async def _outcome(self, request: Request, request_id: str) -> Outcome:
+    async def _outcome(self, request: ViewerRequest, request_id: str) -> Outcome:
         chosen = behaviors.choose(self.distribution.behaviors, request.raw_path)
         refused = behaviors.refusal(chosen, request, self.https_port)
         if refused is None and chosen.keys is not None:
             refused = signed_requests.refusal(chosen.keys, request, self.clock())
-            request = signed_requests.stripped(request)
+            request = signed_requests.without_signature(request)
         if refused is not None:
             return refused
         asked = await self.functions.on_request(chosen, request, request_id)
@@ -69,13 +69,13 @@ class Edge:
         found = replaced(found, answer=replaced(found.answer, headers=headers))
         if isinstance(asked, Outcome):
             return found
-        delivered = replaced(found, answer=ranges.deliver(found.answer, request))
+        delivered = replaced(found, answer=ranges.apply_conditions(found.answer, request))
         return await self.functions.on_response(chosen, asked, delivered, request_id)
 
-    async def _object(self, chosen: Behavior, request: Request) -> Outcome:
+    async def _object(self, chosen: Behavior, request: ViewerRequest) -> Outcome:
         """From the cache, or from the origins under the path that the function has left."""
-        key = replaced(cache_policies.key(request, chosen.cache), method=request.method)
-        sent = cache_policies.forwarded(request, chosen.cache, chosen.forwarded)
+        key = replaced(cache_policies.cache_key(request, chosen.cache), method=request.method)
+        sent = cache_policies.forwarded_values(request, chosen.cache, chosen.forwarded)
 
         async def ask(conditions: dict[str, str]) -> OriginResponse:
             return await self.origins.answer(
@@ -92,7 +92,7 @@ class Edge:
 
         return await self.cache.answer(key, chosen.cache, ask)
 
-    def _introduced(self, request: Request) -> dict[str, str]:
+    def _introduced(self, request: ViewerRequest) -> dict[str, str]:
         """Headers by which CloudFront introduces itself; the viewer's own are gone."""
         return {
             "user-agent": "Amazon CloudFront",

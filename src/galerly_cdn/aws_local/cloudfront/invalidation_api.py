@@ -44,26 +44,26 @@ class _Refused(Exception):
         self.code = code
 
 
-class Batch(Value, frozen=True):
+class InvalidationBatch(Value, frozen=True):
     """What is to be forgotten, and by which reference of the caller's."""
 
     items: tuple[str, ...]
     reference: str
 
 
-class Made(Value, frozen=True):
+class CreatedInvalidation(Value, frozen=True):
     """An invalidation, and since when: seconds of the epoch."""
 
     id: str
-    batch: Batch
+    batch: InvalidationBatch
     since_s: float
 
 
 @dataclass(frozen=True)
-class Door:
+class ApiEndpoint:
     """The API as one caller meets it."""
 
-    control: Control
+    control: InvalidationApi
     may: May
 
     async def answer(self, request: OriginRequest) -> OriginResponse:
@@ -76,7 +76,7 @@ class Door:
             return _xml(refused.status, f'<ErrorResponse xmlns="{_NAMESPACE}">{own}</ErrorResponse>')
 
 
-class Control:
+class InvalidationApi:
     """The API of one distribution; `identity` is who has to sign, `clock` tells seconds of the epoch."""
 
     def __init__(
@@ -86,11 +86,11 @@ class Control:
         self._id, self._arn = distribution.id, distribution.arn
         self._credentials = Credentials(identity.access_key, identity.secret_key)
         self._clock = clock
-        self._made: dict[str, Made] = {}
+        self._made: dict[str, CreatedInvalidation] = {}
 
-    def door(self, may: May = lambda _action, _resource: True) -> Door:
+    def door(self, may: May = lambda _action, _resource: True) -> ApiEndpoint:
         """For one caller; unless told, for whom the account belongs to."""
-        return Door(self, may)
+        return ApiEndpoint(self, may)
 
     def answer(self, request: OriginRequest, may: May) -> OriginResponse:
         """Raises `_Refused`."""
@@ -111,7 +111,7 @@ class Control:
             return self._create(_batch(request.body))
         return self._get(asked["id"])
 
-    def _create(self, batch: Batch) -> OriginResponse:
+    def _create(self, batch: InvalidationBatch) -> OriginResponse:
         """The same batch under the same reference is the same invalidation, and another is an error."""
         for known in self._made.values():
             if known.batch.reference == batch.reference:
@@ -122,7 +122,7 @@ class Control:
             self._cache.invalidate(*batch.items)
         except ValueError as error:
             raise _Refused(400, "InvalidArgument", f"invalid invalidation paths: {error}") from error
-        made = Made(f"I{secrets.token_hex(8).upper()}", batch, self._clock())
+        made = CreatedInvalidation(f"I{secrets.token_hex(8).upper()}", batch, self._clock())
         self._made[made.id] = made
         return _told(201, made, "InProgress")
 
@@ -132,7 +132,7 @@ class Control:
         return _told(200, self._made[own_id], "Completed")
 
 
-def _batch(body: bytes) -> Batch:
+def _batch(body: bytes) -> InvalidationBatch:
     """The batch that XML tells. Raises `_Refused`."""
     try:
         root = ET.fromstring(body)  # noqa: S314 - signed by whom the account belongs to
@@ -144,10 +144,10 @@ def _batch(body: bytes) -> Batch:
         raise _Refused(400, "InconsistentQuantities", "Quantity and the number of Items differ.")
     if not items or not reference:
         raise _Refused(400, "InvalidArgument", "Paths and a CallerReference are needed.")
-    return Batch(tuple(items), reference)
+    return InvalidationBatch(tuple(items), reference)
 
 
-def _told(status: int, made: Made, state: str) -> OriginResponse:
+def _told(status: int, made: CreatedInvalidation, state: str) -> OriginResponse:
     items = "".join(f"<Path>{escape(one)}</Path>" for one in made.batch.items)
     paths = f"<Paths><Quantity>{len(made.batch.items)}</Quantity><Items>{items}</Items></Paths>"
     own = f"{paths}<CallerReference>{escape(made.batch.reference)}</CallerReference>"

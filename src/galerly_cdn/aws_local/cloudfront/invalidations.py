@@ -41,7 +41,7 @@ class Invalidation(Value, frozen=True):
         return path.startswith(self.prefix) if self.prefix else path == self.path
 
 
-def tags(header: str) -> frozenset[str]:
+def read_tags(header: str) -> frozenset[str]:
     """An object's tags, of the header that has them: separated by commas, case does not count."""
     found = [one.strip().lower() for one in header.split(",")]
     return frozenset([one for one in found if one][:MAX_TAGS])

@@ -42,7 +42,7 @@ class Engine(Protocol):
         ...
 
 
-def find(sources: Mapping[str, str], programs: tuple[str, ...] = PROGRAMS) -> Engine:
+def find_engine(sources: Mapping[str, str], programs: tuple[str, ...] = PROGRAMS) -> Engine:
     """The first engine whose program this machine has. Raises `SettingsError` if it has none."""
     for program in programs:
         if shutil.which(program):

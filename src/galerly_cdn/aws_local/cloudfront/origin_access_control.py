@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
 
 
-class Asked(Protocol):
+class Responder(Protocol):
     """Whoever answers what an origin is asked.
 
     Raises `ConnectionError` if nobody can be reached, `TimeoutError` if nobody answers in time.
@@ -37,11 +37,11 @@ class Identity(Value, frozen=True):
     secret_key: str
 
 
-class Signed:
+class SigningOrigin:
     """Signs what it is asked, as one distribution, and asks on."""
 
     def __init__(
-        self, inner: Asked, identity: Identity, service: Literal["s3", "lambda"], source_arn: str
+        self, inner: Responder, identity: Identity, service: Literal["s3", "lambda"], source_arn: str
     ) -> None:
         self._inner = inner
         credentials = Credentials(identity.access_key, identity.secret_key)

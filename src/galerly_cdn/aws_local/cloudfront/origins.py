@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from galerly_cdn.aws_local.cloudfront.distribution import Distribution, Origin
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Asked
+    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
 
 
 class Origins:
     """The origins and groups of a distribution; `doors` are who answers for each origin, by its id."""
 
-    def __init__(self, distribution: Distribution, doors: Mapping[str, Asked]) -> None:
+    def __init__(self, distribution: Distribution, doors: Mapping[str, Responder]) -> None:
         self._origins = distribution.origins
         self._groups = distribution.groups
         self._doors = doors

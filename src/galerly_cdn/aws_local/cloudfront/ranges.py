@@ -5,25 +5,25 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from galerly_cdn.aws_local.http.viewer_exchange import Answer
+from galerly_cdn.aws_local.http.viewer_exchange import ViewerResponse
 from galerly_cdn.model import replaced
 
 if TYPE_CHECKING:
-    from galerly_cdn.aws_local.http.viewer_exchange import Request
+    from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest
 
 _RANGE = re.compile(r"bytes=(?P<first>\d*)-(?P<last>\d*)")
 _OF_CONTENT = {"content-disposition", "content-length", "content-type"}
 """What a 304 does not say (RFC 9110 §15.4.5)."""
 
 
-def deliver(answer: Answer, request: Request) -> Answer:
+def apply_conditions(answer: ViewerResponse, request: ViewerRequest) -> ViewerResponse:
     """RFC 9110 §13 and §14 of what is a 200; a HEAD without its body."""
     if answer.status == 200:
         answer = _unchanged(answer, request) or _part(answer, request) or answer
     return replaced(answer, body=b"") if request.method == "HEAD" else answer
 
 
-def _unchanged(answer: Answer, request: Request) -> Answer | None:
+def _unchanged(answer: ViewerResponse, request: ViewerRequest) -> ViewerResponse | None:
     """304 where If-None-Match has the ETag; without one, If-Modified-Since the date (RFC 9110 §13.2.2)."""
     etag, modified = (answer.headers.get(name) for name in ("etag", "last-modified"))
     if (asked := request.headers.get("if-none-match")) is not None:
@@ -34,10 +34,10 @@ def _unchanged(answer: Answer, request: Request) -> Answer | None:
     if not is_known:
         return None
     headers = {name: value for name, value in answer.headers.items() if name not in _OF_CONTENT}
-    return Answer(304, headers)
+    return ViewerResponse(304, headers)
 
 
-def _part(answer: Answer, request: Request) -> Answer | None:
+def _part(answer: ViewerResponse, request: ViewerRequest) -> ViewerResponse | None:
     """206 or 416 of a single range; None for any other, which may be ignored (RFC 9110 §14.2)."""
     if request.method != "GET" or not (asked := _RANGE.fullmatch(request.headers.get("range", ""))):
         return None
@@ -54,7 +54,9 @@ def _part(answer: Answer, request: Request) -> Answer | None:
     else:
         return None
     if first > last:
-        return Answer(416, {**answer.headers, "content-range": f"bytes */{length}", "content-length": "0"})
+        return ViewerResponse(
+            416, {**answer.headers, "content-range": f"bytes */{length}", "content-length": "0"}
+        )
     body = answer.body[first : last + 1]
     told = {"content-range": f"bytes {first}-{last}/{length}", "content-length": str(len(body))}
-    return Answer(206, answer.headers | told, body)
+    return ViewerResponse(206, answer.headers | told, body)

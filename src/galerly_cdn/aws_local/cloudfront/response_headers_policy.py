@@ -12,7 +12,7 @@ from galerly_cdn.aws_local.cloudformation.properties import Property
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from galerly_cdn.aws_local.http.viewer_exchange import Request
+    from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest
 
 
 class Items(Property, frozen=True):
@@ -100,7 +100,7 @@ class ResponseHeadersPolicyConfig(Property, frozen=True):
     custom_headers_config: CustomHeadersConfig = CustomHeadersConfig(())
     remove_headers_config: RemoveHeadersConfig = RemoveHeadersConfig(())
 
-    def applied(self, headers: dict[str, str], request: Request) -> dict[str, str]:
+    def applied(self, headers: dict[str, str], request: ViewerRequest) -> dict[str, str]:
         """An answer's headers as the viewer of `request` gets them: removed first, then added."""
         removed = {one.header.lower() for one in self.remove_headers_config.items}
         left = {name: value for name, value in headers.items() if name not in removed}
@@ -109,7 +109,7 @@ class ResponseHeadersPolicyConfig(Property, frozen=True):
                 left[name] = value
         return left
 
-    def _added(self, request: Request) -> Iterator[tuple[str, str, bool]]:
+    def _added(self, request: ViewerRequest) -> Iterator[tuple[str, str, bool]]:
         origin = request.headers.get("origin")
         if self.cors_config is not None and origin is not None:
             for name, value in self.cors_config.told(origin).items():

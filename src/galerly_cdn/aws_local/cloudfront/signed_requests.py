@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from galerly_cdn.access.signing import MARKS, Verifier
-from galerly_cdn.aws_local.http.viewer_exchange import Outcome, Request, error
+from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerRequest, error
 from galerly_cdn.errors import GalerlyError, SignatureRequired
 from galerly_cdn.model import replaced
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _COOKIE = "CloudFront-"
 
 
-def refusal(keys: Mapping[str, PublicKey], request: Request, now_s: float) -> Outcome | None:
+def refusal(keys: Mapping[str, PublicKey], request: ViewerRequest, now_s: float) -> Outcome | None:
     """CloudFront's 403 unless one of the keys has signed the address for this viewer and time."""
     verifier = Verifier(keys, [f"{request.scheme}://{request.host}"])
     try:
@@ -39,7 +39,7 @@ def refusal(keys: Mapping[str, PublicKey], request: Request, now_s: float) -> Ou
     return None
 
 
-def stripped(request: Request) -> Request:
+def without_signature(request: ViewerRequest) -> ViewerRequest:
     """The request as functions and origins see it: without what only CloudFront reads."""
     query = "&".join(part for part in request.query.split("&") if part.partition("=")[0] not in MARKS)
     cookies = [part.strip(" ") for part in request.headers.get("cookie", "").split(";")]

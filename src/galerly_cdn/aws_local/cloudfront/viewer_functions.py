@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from galerly_cdn.aws_local.cloudformation.properties import Property
 from galerly_cdn.aws_local.cloudfront.javascript_engines import Engine, FunctionFailed
-from galerly_cdn.aws_local.http.viewer_exchange import Answer, Outcome, Request, error
+from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerRequest, ViewerResponse, error
 from galerly_cdn.errors import UnmodelledProperty
 from galerly_cdn.model import ValidationError, Value, convert, replaced
 
@@ -63,7 +63,7 @@ class Body(Value, frozen=True):
     data: str
 
 
-class Changed(Value, frozen=True):
+class ChangedRequest(Value, frozen=True):
     """A request as a function returns it."""
 
     method: str
@@ -73,7 +73,7 @@ class Changed(Value, frozen=True):
     cookies: dict[str, Field] = {}
 
 
-class Told(Value, frozen=True, rename="camel"):
+class FunctionResult(Value, frozen=True, rename="camel"):
     """An answer as a function returns it."""
 
     status_code: int
@@ -97,14 +97,16 @@ def check(distribution: Distribution, known: dict[str, str]) -> None:
                 raise UnmodelledProperty(behavior.pattern, event, f"there is no function {arn}")
 
 
-class Functions:
+class ViewerFunctions:
     """Runs the functions of a behaviour."""
 
     def __init__(self, engine: Engine, distribution: Distribution) -> None:
         self._engine = engine
         self._distribution = distribution
 
-    async def on_request(self, behavior: Behavior, request: Request, request_id: str) -> Request | Outcome:
+    async def on_request(
+        self, behavior: Behavior, request: ViewerRequest, request_id: str
+    ) -> ViewerRequest | Outcome:
         """The request as the viewer-request function leaves it, or the answer in its place.
 
         503 for a function that fails, 502 for one that does what functions may not.
@@ -116,13 +118,13 @@ class Functions:
         try:
             told = await self._engine.call(arn, event)
             if isinstance(told, dict) and "statusCode" in told:
-                return Outcome(_answer(convert(Told, told), request), "FunctionGeneratedResponse")
-            return _changed(convert(Changed, told), request)
+                return Outcome(_answer(convert(FunctionResult, told), request), "FunctionGeneratedResponse")
+            return _changed(convert(ChangedRequest, told), request)
         except (FunctionFailed, ValidationError, ValueError) as failure:
             return _failure(failure)
 
     async def on_response(
-        self, behavior: Behavior, request: Request, found: Outcome, request_id: str
+        self, behavior: Behavior, request: ViewerRequest, found: Outcome, request_id: str
     ) -> Outcome:
         """An answer with the headers of the viewer-response function, which sees no error of an origin."""
         arn = behavior.functions.get("viewer-response")
@@ -131,12 +133,12 @@ class Functions:
         event = self._event("viewer-response", request, request_id)
         shown = {"statusCode": found.answer.status, "headers": _fields(found.answer.headers), "cookies": {}}
         try:
-            told = convert(Told, await self._engine.call(arn, {**event, "response": shown}))
+            told = convert(FunctionResult, await self._engine.call(arn, {**event, "response": shown}))
             return replaced(found, answer=_reheaded(found.answer, told))
         except (FunctionFailed, ValidationError, ValueError) as failure:
             return _failure(failure)
 
-    def _event(self, kind: str, request: Request, request_id: str) -> dict[str, Any]:
+    def _event(self, kind: str, request: ViewerRequest, request_id: str) -> dict[str, Any]:
         return {
             "version": "1.0",
             "context": {
@@ -174,7 +176,7 @@ def _parameters(parts: list[str]) -> dict[str, Any]:
     }
 
 
-def _changed(told: Changed, request: Request) -> Request:
+def _changed(told: ChangedRequest, request: ViewerRequest) -> ViewerRequest:
     """Raises `ValueError` for what a function may not change."""
     headers = _headers(told.headers)
     if told.method != request.method or headers.pop("host", None) != request.host:
@@ -185,18 +187,18 @@ def _changed(told: Changed, request: Request) -> Request:
     return replaced(request, raw_path=told.uri, query=query, headers=headers)
 
 
-def _reheaded(answer: Answer, told: Told) -> Answer:
+def _reheaded(answer: ViewerResponse, told: FunctionResult) -> ViewerResponse:
     """Raises `ValueError` where a viewer-response function changes more than headers."""
     if told.status_code != answer.status:
         raise ValueError("the status is read-only")
     return replaced(answer, headers=_headers(told.headers))
 
 
-def _answer(told: Told, request: Request) -> Answer:
+def _answer(told: FunctionResult, request: ViewerRequest) -> ViewerResponse:
     body = told.body if isinstance(told.body, Body) else Body("text", told.body)
     data = base64.b64decode(body.data) if body.encoding == "base64" else body.data.encode()
     headers = {**_headers(told.headers), "server": "CloudFront"}
-    return Answer(told.status_code, headers, b"" if request.method == "HEAD" else data)
+    return ViewerResponse(told.status_code, headers, b"" if request.method == "HEAD" else data)
 
 
 def _headers(fields: dict[str, Field]) -> dict[str, str]:

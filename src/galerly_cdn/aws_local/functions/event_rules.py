@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from galerly_cdn.aws_local.cloudformation.properties import Property
 from galerly_cdn.aws_local.functions import queues as queue
-from galerly_cdn.aws_local.functions.queues import Described
+from galerly_cdn.aws_local.functions.queues import QueueDescription
 from galerly_cdn.aws_local.functions.runtime import Crashed, FunctionFailed, Throttled, TimedOut
 from galerly_cdn.aws_local.iam import roles
 from galerly_cdn.aws_local.s3 import notifications
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from galerly_cdn.aws_local.cloudformation.stack import Stack
     from galerly_cdn.aws_local.functions.function_url import Invocable
     from galerly_cdn.aws_local.functions.queues import Queue
-    from galerly_cdn.aws_local.iam.roles import RoledFunction
+    from galerly_cdn.aws_local.iam.roles import FunctionWithRole
     from galerly_cdn.aws_local.s3.notifications import Message
 
 _TOLD = {
@@ -58,7 +58,7 @@ class ScalingConfig(Property, frozen=True):
     maximum_concurrency: int
 
 
-class Mapped(Property, frozen=True):
+class EventSourceMapping(Property, frozen=True):
     """AWS::Lambda::EventSourceMapping."""
 
     event_source_arn: str
@@ -67,7 +67,7 @@ class Mapped(Property, frozen=True):
     scaling_config: ScalingConfig
 
 
-class Polled(Value, frozen=True):
+class PolledQueue(Value, frozen=True):
     """From which queue a function gets its messages, and how many at once."""
 
     queue_arn: str
@@ -75,12 +75,12 @@ class Polled(Value, frozen=True):
     concurrency: int
 
 
-class Flow(Value, frozen=True):
+class EventFlow(Value, frozen=True):
     """Rules and queues by ARN, and who polls; functions by their logical names."""
 
     rules: dict[str, Rule]
-    queues: dict[str, Described]
-    polled: tuple[Polled, ...]
+    queues: dict[str, QueueDescription]
+    polled: tuple[PolledQueue, ...]
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,11 @@ class Poller:
     async def _bring(self) -> None:
         while message := self._queue.receive():
             with suppress(Throttled, TimedOut, Crashed, FunctionFailed):
-                await self._function.invoke(queue.event(message, self._queue.arn))
+                await self._function.invoke(queue.sqs_event(message, self._queue.arn))
                 self._queue.delete(message)
 
 
-def read(stack: Stack, functions: Mapping[str, RoledFunction]) -> Flow:
+def read(stack: Stack, functions: Mapping[str, FunctionWithRole]) -> EventFlow:
     """The way from changes to functions. Raises `UnmodelledProperty` for what leads out of the template.
 
     Raises `SettingsError` where Lambda would refuse to poll.
@@ -158,19 +158,19 @@ def read(stack: Stack, functions: Mapping[str, RoledFunction]) -> Flow:
                 raise UnmodelledProperty(name, "Targets", f"there is no queue {target.arn}")
         rules[str(stack.refer(name, "Arn"))] = rule
     polled = []
-    for name, one in stack.all(Mapped, "AWS::Lambda::EventSourceMapping").items():
+    for name, one in stack.all(EventSourceMapping, "AWS::Lambda::EventSourceMapping").items():
         if one.event_source_arn not in queues:
             raise UnmodelledProperty(name, "EventSourceArn", f"there is no queue {one.event_source_arn}")
         logical = next((own for own, told in functions.items() if told.name == one.function_name), None)
         if logical is None:
             raise UnmodelledProperty(name, "FunctionName", f"there is no function {one.function_name}")
         roles.check_poller(functions[logical], one.event_source_arn)
-        polled.append(Polled(one.event_source_arn, logical, one.scaling_config.maximum_concurrency))
-    return Flow(rules, queues, tuple(polled))
+        polled.append(PolledQueue(one.event_source_arn, logical, one.scaling_config.maximum_concurrency))
+    return EventFlow(rules, queues, tuple(polled))
 
 
 def start(
-    flow: Flow, functions: Mapping[str, Invocable], buckets: frozenset[str], clock: Callable[[], float]
+    flow: EventFlow, functions: Mapping[str, Invocable], buckets: frozenset[str], clock: Callable[[], float]
 ) -> Deliveries:
     """The flow at work, with nothing on its way."""
     queues = queue.start(flow.queues, clock)

@@ -59,7 +59,7 @@ class FunctionUrl:
         if not (sigv4.is_signed(request, self._credentials, "lambda", self._region) and self._is_allowed()):
             return _own(HTTPStatus.FORBIDDEN, "Message", "Forbidden")
         try:
-            return _answered(await self._runtime.invoke(event(request)))
+            return _answered(await self._runtime.invoke(function_url_event(request)))
         except Throttled:
             return _own(HTTPStatus.TOO_MANY_REQUESTS, "Reason", "ConcurrentInvocationLimitExceeded")
         except TimedOut:
@@ -80,7 +80,7 @@ class FunctionUrl:
         ) and any(one.action == "lambda:InvokeFunction" and one.invoked_via_function_url for one in granted)
 
 
-def event(request: OriginRequest) -> dict[str, Any]:
+def function_url_event(request: OriginRequest) -> dict[str, Any]:
     """The request in payload format 2.0."""
     return {
         "version": "2.0",

@@ -51,7 +51,7 @@ class Message:
     received: int = 0
 
 
-class Described(Value, frozen=True):
+class QueueDescription(Value, frozen=True):
     """A queue as the template has it, and who may send."""
 
     arn: str
@@ -62,7 +62,7 @@ class Described(Value, frozen=True):
 class Queue:
     """A queue at work; `arrived` is set whenever something was sent."""
 
-    def __init__(self, described: Described, clock: Callable[[], float]) -> None:
+    def __init__(self, described: QueueDescription, clock: Callable[[], float]) -> None:
         self.arn = described.arn
         self.messages: list[Message] = []
         self.dead: Queue | None = None
@@ -113,14 +113,14 @@ class Queue:
         return redrive is not None and message.received >= redrive.max_receive_count
 
 
-def read(stack: Stack) -> dict[str, Described]:
+def read(stack: Stack) -> dict[str, QueueDescription]:
     """All queues, by ARN. Raises `UnmodelledProperty` for a dead-letter queue that is none of them."""
     policies = stack.all(QueuePolicy, "AWS::SQS::QueuePolicy")
-    found: dict[str, Described] = {}
+    found: dict[str, QueueDescription] = {}
     wanted: dict[str, str] = {}
     for name, told in stack.all(QueueResource, "AWS::SQS::Queue").items():
         arn = str(stack.refer(name, "Arn"))
-        found[arn] = Described(arn, told, _policy(policies, stack.identity(name)))
+        found[arn] = QueueDescription(arn, told, _policy(policies, stack.identity(name)))
         if told.redrive_policy:
             wanted[name] = told.redrive_policy.dead_letter_target_arn
     for name, dead in wanted.items():
@@ -129,7 +129,7 @@ def read(stack: Stack) -> dict[str, Described]:
     return found
 
 
-def start(described: Mapping[str, Described], clock: Callable[[], float]) -> dict[str, Queue]:
+def start(described: Mapping[str, QueueDescription], clock: Callable[[], float]) -> dict[str, Queue]:
     """The queues, empty, each with its dead-letter queue."""
     queues = {arn: Queue(one, clock) for arn, one in described.items()}
     for arn, one in described.items():
@@ -146,7 +146,7 @@ def _policy(policies: Mapping[str, QueuePolicy], url: str) -> PolicyDocument:
     return found[0] if found else PolicyDocument("2012-10-17", ())
 
 
-def event(message: Message, arn: str) -> dict[str, Any]:
+def sqs_event(message: Message, arn: str) -> dict[str, Any]:
     """The message as Lambda hands it to a function (Developer Guide, "Using Lambda with Amazon SQS")."""
     record = {
         "messageId": message.id,

@@ -160,7 +160,7 @@ class _Environment:
 
     async def start(self) -> None:
         """Return when the process asks for its first event. Raises `Crashed`."""
-        address = await self._api.enter_async_context(api_server.listening(self))
+        address = await self._api.enter_async_context(api_server.listen(self))
         self._process = await asyncio.create_subprocess_exec(
             self._function.python,
             *("-m", "awslambdaric", self._function.handler),

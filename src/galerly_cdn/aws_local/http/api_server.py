@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import h11
 
-from galerly_cdn.aws_local.http.connections import accepting
+from galerly_cdn.aws_local.http.connections import accept_connections
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator
 
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Asked
+    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
     from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
 
 HOST = "127.0.0.1"
@@ -25,21 +25,21 @@ _CHUNK_BYTES = 65_536
 
 
 @asynccontextmanager
-async def listening(asked: Asked, port: int = 0) -> AsyncIterator[str]:
+async def listen(asked: Responder, port: int = 0) -> AsyncIterator[str]:
     """Have `asked` answer until the block ends; the address is told, with a free port for 0."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(h11.ProtocolError):
             await _Connection(asked, reader, writer).run()
 
-    async with accepting(serve, HOST, port) as chosen:
+    async with accept_connections(serve, HOST, port) as chosen:
         yield f"http://{HOST}:{chosen}"
 
 
 class _Connection:
     """One client's connection: requests one after another."""
 
-    def __init__(self, asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, asked: Responder, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._asked = asked
         self._reader = reader
         self._writer = writer

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 65_536
 
 
-class Wire:
+class HttpClient:
     """A server at an `http://` address; a connection for each request."""
 
     def __init__(self, endpoint: str, connect_s: float) -> None:

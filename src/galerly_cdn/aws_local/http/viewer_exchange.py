@@ -5,7 +5,7 @@ from __future__ import annotations
 from galerly_cdn.model import Value
 
 
-class Request(Value, frozen=True, kw_only=True):
+class ViewerRequest(Value, frozen=True, kw_only=True):
     """A viewer's request; the path is percent-encoded as it was sent, names of headers are lower-case."""
 
     method: str
@@ -23,7 +23,7 @@ class Request(Value, frozen=True, kw_only=True):
         return f"{self.raw_path}?{self.query}" if self.query else self.raw_path
 
 
-class Answer(Value, frozen=True):
+class ViewerResponse(Value, frozen=True):
     """An answer, whole; names of headers are lower-case."""
 
     status: int
@@ -34,7 +34,7 @@ class Answer(Value, frozen=True):
 class Outcome(Value, frozen=True):
     """An answer and how it came about, in the words of the access log's x-edge-result-type."""
 
-    answer: Answer
+    answer: ViewerResponse
     result: str
 
 
@@ -42,4 +42,6 @@ def error(status: int, code: str, message: str) -> Outcome:
     """An answer of CloudFront's own: the XML it sends."""
     told = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
     body = f'<?xml version="1.0" encoding="UTF-8"?>{told}'.encode()
-    return Outcome(Answer(status, {"content-type": "text/xml", "server": "CloudFront"}, body), "Error")
+    return Outcome(
+        ViewerResponse(status, {"content-type": "text/xml", "server": "CloudFront"}, body), "Error"
+    )

@@ -70,7 +70,7 @@ class LambdaFunction(Property, frozen=True, kw_only=True):
     reserved_concurrent_executions: int | None = None
 
 
-class GuardedBucket(Value, frozen=True):
+class BucketWithPolicy(Value, frozen=True):
     """A bucket: who may do what in it, whether it keeps versions, and tells EventBridge of changes."""
 
     name: str
@@ -79,7 +79,7 @@ class GuardedBucket(Value, frozen=True):
     tells: bool
 
 
-class GuardedFunction(Value, frozen=True):
+class FunctionWithPolicy(Value, frozen=True):
     """A function with a URL that asks for signatures, who may call it, and the distribution that does."""
 
     arn: str
@@ -93,14 +93,14 @@ class GuardedFunction(Value, frozen=True):
         return self.arn.rpartition(":")[2]
 
 
-def bucket(stack: Stack, domain: str) -> GuardedBucket:
+def read_bucket(stack: Stack, domain: str) -> BucketWithPolicy:
     """The bucket of this domain. Raises `UnmodelledProperty`."""
     policies = stack.all(BucketPolicy, "AWS::S3::BucketPolicy")
     for name, told in stack.all(BucketResource, "AWS::S3::Bucket").items():
         if stack.refer(name, "RegionalDomainName") == domain:
             own = stack.identity(name)
             bridge = told.notification_configuration.event_bridge_configuration
-            return GuardedBucket(
+            return BucketWithPolicy(
                 name=own,
                 policy=policy.of_bucket(policies, own),
                 keeps_versions=told.versioning_configuration is not None,
@@ -109,7 +109,7 @@ def bucket(stack: Stack, domain: str) -> GuardedBucket:
     raise UnmodelledProperty("Resources", "AWS::S3::Bucket", f"none has the domain {domain}")
 
 
-def function(stack: Stack, caller_arn: str) -> GuardedFunction:
+def read_function(stack: Stack, caller_arn: str) -> FunctionWithPolicy:
     """The one function that has a URL. Raises `UnmodelledProperty`."""
     urls = list(stack.all(FunctionUrl, "AWS::Lambda::Url").values())
     if len(urls) != 1:
@@ -121,4 +121,4 @@ def function(stack: Stack, caller_arn: str) -> GuardedFunction:
         raise UnmodelledProperty("Resources", "AWS::Lambda::Url", f"there is no function {arn}")
     permissions = stack.all(Permission, "AWS::Lambda::Permission").values()
     allowed = tuple(one for one in permissions if one.function_name in {arn, arn.rpartition(":")[2]})
-    return GuardedFunction(arn, named[arn], allowed, caller_arn)
+    return FunctionWithPolicy(arn, named[arn], allowed, caller_arn)

@@ -57,7 +57,7 @@ class Role(Value, frozen=True):
         return policy.is_allowed(access, [*self.statements, *own])
 
 
-class RoledFunction(Value, frozen=True):
+class FunctionWithRole(Value, frozen=True):
     """A function, by which name it is invoked, and what it may do."""
 
     name: str
@@ -72,7 +72,7 @@ class RoledFunction(Value, frozen=True):
         return self.role.may("logs:CreateLogStream", stream) and self.role.may("logs:PutLogEvents", stream)
 
 
-def functions(stack: Stack) -> dict[str, RoledFunction]:
+def read_functions(stack: Stack) -> dict[str, FunctionWithRole]:
     """All functions, by logical name. Raises `UnmodelledProperty` for a role from elsewhere."""
     roles = {
         str(stack.refer(name, "Arn")): one for name, one in stack.all(RoleResource, "AWS::IAM::Role").items()
@@ -84,11 +84,11 @@ def functions(stack: Stack) -> dict[str, RoledFunction]:
         statements = tuple(
             statement for one in roles[told.role].policies for statement in one.policy_document.statement
         )
-        found[name] = RoledFunction(stack.identity(name), told, Role(statements))
+        found[name] = FunctionWithRole(stack.identity(name), told, Role(statements))
     return found
 
 
-def check_poller(function: RoledFunction, queue_arn: str) -> None:
+def check_poller(function: FunctionWithRole, queue_arn: str) -> None:
     """Lambda takes messages for a function by the function's role, and refuses a mapping without these.
 
     Raises `SettingsError`. AWS Lambda Developer Guide, "Configuring a queue to use with Lambda".

@@ -18,14 +18,14 @@ from galerly_cdn.aws_local.iam.policies import Access
 from galerly_cdn.model import replaced
 
 if TYPE_CHECKING:
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Asked
-    from galerly_cdn.aws_local.iam.resources import GuardedBucket
+    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
+    from galerly_cdn.aws_local.iam.resources import BucketWithPolicy
 
 
 class Bucket:
     """A bucket behind its policy; `source_arn` is whose signature requests have, empty for none."""
 
-    def __init__(self, own: GuardedBucket, endpoint: str, inner: Asked, source_arn: str) -> None:
+    def __init__(self, own: BucketWithPolicy, endpoint: str, inner: Responder, source_arn: str) -> None:
         place = urlsplit(endpoint)
         self._name = own.name
         self._scheme, self._host = place.scheme, place.netloc

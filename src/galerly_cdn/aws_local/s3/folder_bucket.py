@@ -20,7 +20,7 @@ from galerly_cdn.http.urls import AllowList, cache_tag, checked_key, parse_store
 from galerly_cdn.model import replaced
 from galerly_cdn.store.folder.originals import FolderOriginals
 from galerly_cdn.store.folder.renditions import FolderRenditions
-from galerly_cdn.store.remote.renditions import attributes
+from galerly_cdn.store.remote.renditions import object_attributes
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -42,7 +42,7 @@ def media_type(key: str) -> str | None:
     return _MEDIA_TYPES.get(Path(key).suffix.lower())
 
 
-class Folder:
+class FolderBucket:
     """Answers in the place of an S3 server, for the bucket of a stack with these settings."""
 
     def __init__(self, root: Path, settings: Settings, credentials: Credentials) -> None:
@@ -83,7 +83,7 @@ class Folder:
 
 def _headers(record: Record) -> dict[str, str]:
     """What a rendition is put to S3 with, as S3 tells it."""
-    told = {**attributes(record), "cache-tag": cache_tag(record.key)}
+    told = {**object_attributes(record), "cache-tag": cache_tag(record.key)}
     small = {name.lower(): value for name, value in told.items()}
     return {name if name in _OWN else f"x-amz-meta-{name}": value for name, value in small.items()}
 

@@ -16,9 +16,9 @@ from galerly_cdn.aws_local.s3 import bucket
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Asked
+    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
     from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
-    from galerly_cdn.aws_local.iam.resources import GuardedBucket
+    from galerly_cdn.aws_local.iam.resources import BucketWithPolicy
     from galerly_cdn.aws_local.iam.roles import Role
 
 _OF_OBJECTS = {
@@ -31,13 +31,13 @@ _MEANINGLESS = {"x-id"}
 """Parameters by which SDKs tell which operation they mean."""
 
 
-class Guard:
+class RoleCheck:
     """The bucket as one role meets it; `inner` is the S3 server.
 
     `after` is called with each exchange before its answer is handed on: who waits there holds the function.
     """
 
-    def __init__(self, own: GuardedBucket, role: Role, inner: Asked) -> None:
+    def __init__(self, own: BucketWithPolicy, role: Role, inner: Responder) -> None:
         self._own = own
         self._role = role
         self._inner = inner
@@ -47,7 +47,7 @@ class Guard:
         """The server's answer, or S3's to what the role may not do. Raises as the server does."""
         name, _, path = request.raw_path.removeprefix("/").partition("/")
         key = unquote(path)
-        operation = action(request, key)
+        operation = s3_action(request, key)
         if operation is None:
             told = f"{request.method} {request.raw_path}?{request.query} is not modelled"
             return bucket.refusal(501, "NotImplemented", told, request.method)
@@ -64,7 +64,7 @@ class Guard:
         return self._role.may(operation, arn, self._own.policy)
 
 
-def action(request: OriginRequest, key: str) -> str | None:
+def s3_action(request: OriginRequest, key: str) -> str | None:
     """The action that a request is; None for what our functions have no business with."""
     asked = {name for name, _ in parse_qsl(request.query, keep_blank_values=True)} - _MEANINGLESS
     if key:

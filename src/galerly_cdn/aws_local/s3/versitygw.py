@@ -36,7 +36,7 @@ _TURN_S = 0.02
 _PARALLEL = 4
 
 
-def find() -> str | None:
+def find_program() -> str | None:
     """The program: on the PATH, where `go install` puts it, or where a checkout's `script/s3` does."""
     checkout = Path(__file__).parents[2] / ".galerly" / "bin" / f"versitygw-{VERSION}"
     places = [shutil.which("versitygw"), Path.home() / "go" / "bin" / "versitygw", checkout]
@@ -44,7 +44,7 @@ def find() -> str | None:
 
 
 @contextlib.asynccontextmanager
-async def running(program: str, root: Path, identity: Identity, webhook: str) -> AsyncIterator[str]:
+async def run_server(program: str, root: Path, identity: Identity, webhook: str) -> AsyncIterator[str]:
     """The server over a folder, until the block ends; its endpoint. Raises `StoreUnreachable`.
 
     It keeps versions where it is asked to, and posts every change to `webhook`.
@@ -75,7 +75,7 @@ async def running(program: str, root: Path, identity: Identity, webhook: str) ->
         await process.wait()
 
 
-async def put(
+async def put_files(
     endpoint: str,
     bucket: str,
     identity: Identity,
@@ -86,11 +86,11 @@ async def put(
 
     Raises `StoreRefused`.
     """
-    s3 = client(endpoint, identity)
+    s3 = s3_client(endpoint, identity)
     loop = asyncio.get_running_loop()
     pool = ThreadPoolExecutor(_PARALLEL)
     try:
-        with boto.told(StoreRefused):
+        with boto.aws_errors(StoreRefused):
             await loop.run_in_executor(pool, functools.partial(s3.create_bucket, Bucket=bucket))
             works = [
                 loop.run_in_executor(pool, _put, s3, bucket, key, file) for key, file in photographs.items()
@@ -107,7 +107,7 @@ def _put(s3: Any, bucket: str, key: str, file: Path) -> None:  # noqa: ANN401 - 
         s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=media_type(key))
 
 
-def client(endpoint: str, identity: Identity) -> Any:  # noqa: ANN401 - it has no types
+def s3_client(endpoint: str, identity: Identity) -> Any:  # noqa: ANN401 - it has no types
     """botocore's, for a server that names buckets in the path."""
     return botocore.session.Session().create_client(
         "s3",

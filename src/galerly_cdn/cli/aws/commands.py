@@ -30,7 +30,7 @@ def template(file: Path | None, lambda_edge: str) -> None:
     """Print the CloudFormation template, with the settings written in; its parameters are explained in it."""
     from galerly_cdn.aws.deploy import template as cloudformation
 
-    settings = terminal.load(file).settings
+    settings = terminal.load_settings(file).settings
     click.echo(cloudformation.render(settings, with_lambda_edge=lambda_edge == "on"), nl=False)
 
 
@@ -46,10 +46,10 @@ def build(out: Path, file: Path | None, lambda_edge: str, *, as_json: bool) -> N
     """
     from galerly_cdn.aws.deploy import build as package
 
-    settings = terminal.load(file).settings
+    settings = terminal.load_settings(file).settings
     built = package.build(settings, out, with_lambda_edge=lambda_edge == "on")
     text = f"{built.zip}: {built.zip_bytes} bytes, sha256 {built.sha256}\n{built.viewer}\n{built.template}"
-    terminal.answer(built, text, as_json=as_json)
+    terminal.print_value(built, text, as_json=as_json)
 
 
 for _command in (local.local, deploy.deploy, deploy.execute, deployed.destroy, deployed.verify):

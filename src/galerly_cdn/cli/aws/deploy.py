@@ -15,8 +15,8 @@ from galerly_cdn.cli.aws import deployed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from galerly_cdn.aws.deploy.deployment import Deployment, Package, Wanted
-    from galerly_cdn.aws.deploy.stack import State
+    from galerly_cdn.aws.deploy.deployment import Deployment, DeploymentRequest, Package
+    from galerly_cdn.aws.deploy.stack import StackState
     from galerly_cdn.settings.table import Settings
 
 _ON_OFF = click.Choice(["on", "off"])
@@ -33,13 +33,13 @@ _PARAMETERS = {
 def _settings(file: Path | None, private: tuple[str, ...], avif: str) -> Settings:
     from galerly_cdn.aws.deploy.deployment import without_avif
 
-    settings = terminal.load(file, private_prefixes=private or None).settings
+    settings = terminal.load_settings(file, private_prefixes=private or None).settings
     return settings if avif == "on" else without_avif(settings)
 
 
-def _wanted(options: Mapping[str, Any]) -> Wanted:
+def _wanted(options: Mapping[str, Any]) -> DeploymentRequest:
     """Raises `UsageError`."""
-    from galerly_cdn.aws.deploy.deployment import Wanted
+    from galerly_cdn.aws.deploy.deployment import DeploymentRequest
 
     told = {name: options[option] for option, name in _PARAMETERS.items() if options[option] is not None}
     for pair in options["pairs"]:
@@ -47,7 +47,7 @@ def _wanted(options: Mapping[str, Any]) -> Wanted:
         if not equals:
             raise click.UsageError(f"--set {pair}: write NAME=VALUE.")
         told[name] = value
-    return Wanted(
+    return DeploymentRequest(
         stack=options["name"],
         parameters=told,
         code_bucket=options["code_bucket"] or "",
@@ -90,7 +90,7 @@ def deploy(file: Path | None, *, dry_run: bool, prepare: bool, yes: bool, **opti
 
     tell = functools.partial(click.echo, err=prepare)
     settings = _settings(file, options["private"], options["avif"])
-    wanted = deployments.checked(_wanted(options))
+    wanted = deployments.checked_request(_wanted(options))
     with tempfile.TemporaryDirectory(prefix="galerly-cdn-") as scratch:
         is_edge = options["lambda_edge"] == "on"
         package = deployments.package(settings, Path(scratch), with_lambda_edge=is_edge)
@@ -126,8 +126,8 @@ def execute(change_set: str, private: tuple[str, ...], file: Path | None) -> Non
 
     Then what is deployed is tried, as by `aws deploy`.
     """
-    settings = terminal.load(file, private_prefixes=private or None).settings
-    stack = deployed.stack(change_set)
+    settings = terminal.load_settings(file, private_prefixes=private or None).settings
+    stack = deployed.open_stack(change_set)
     proposed = stack.proposed(change_set)
     if proposed is None:
         click.echo("No changes: what is deployed is what was asked for.")
@@ -137,14 +137,14 @@ def execute(change_set: str, private: tuple[str, ...], file: Path | None) -> Non
 
 
 def _deployment(
-    wanted: Wanted, package: Package, tell: Callable[[object], None], *, is_dry: bool
+    wanted: DeploymentRequest, package: Package, tell: Callable[[object], None], *, is_dry: bool
 ) -> Deployment | None:
     """None where nothing is to be done and the account cannot be asked."""
     from galerly_cdn.aws.deploy.deployment import Deployment
     from galerly_cdn.errors import AwsMissing, AwsRefused
 
     try:
-        deployment = Deployment(wanted, package, deployed.stack(wanted.stack, tell))
+        deployment = Deployment(wanted, package, deployed.open_stack(wanted.stack, tell))
         tell("\n".join(_deployment_lines(deployment)))
     except (AwsMissing, AwsRefused) as error:
         if not is_dry:
@@ -157,8 +157,8 @@ def _deployment(
 def _package_lines(package: Package) -> str:
     way = "by way of the code bucket" if package.is_by_address else "in the call"
     return (
-        f"code      {terminal.size(package.code_bytes)}, {package.code_key}\n"
-        f"template  {terminal.size(package.template_bytes)}, {way}"
+        f"code      {terminal.format_bytes(package.code_bytes)}, {package.code_key}\n"
+        f"template  {terminal.format_bytes(package.template_bytes)}, {way}"
     )
 
 
@@ -183,9 +183,9 @@ def _agreed(opened: Sequence[str], *, yes: bool) -> bool:
     Who leaves (Ctrl-C, an end of input) has said no: what was proposed is then withdrawn.
     """
     if opened:
-        terminal.complain(_opened_line(opened))
+        terminal.print_error(_opened_line(opened))
         if yes:
-            terminal.complain("--yes does not answer that: run it on a terminal, or tell --private again.")
+            terminal.print_error("--yes does not answer that: run it on a terminal, or tell --private again.")
             return False
     try:
         return yes or click.confirm("Do it?", err=True)
@@ -193,15 +193,15 @@ def _agreed(opened: Sequence[str], *, yes: bool) -> bool:
         return False
 
 
-def _try(state: State, settings: Settings) -> None:
+def _try(state: StackState, settings: Settings) -> None:
     """See whether it answers as it should, and tell its address; ends with 1 if it does not."""
     from galerly_cdn.aws.deploy import http_viewer, smoke_test, template
 
-    guest = smoke_test.Guest(smoke_test.Deployed.of(state.outputs), http_viewer.see)
+    guest = smoke_test.SmokeViewer(smoke_test.Deployed.of(state.outputs), http_viewer.fetch)
     click.echo(f"address   {state.outputs['Address']}")
     click.echo(f"store     GALERLY_STORE={state.outputs['Store']}")
     click.echo(f"purging   GALERLY_DISTRIBUTION={state.outputs['DistributionId']}")
     for key in template.keys(settings):
         file = f"{state.outputs.get(key.output, '')}.private.pem"
         click.echo(f"signing   by {key.id}.private.pem, copied to {file}: CloudFront names keys itself")
-    deployed.tell_checks(smoke_test.run(guest, settings), as_json=False)
+    deployed.print_checks(smoke_test.run(guest, settings), as_json=False)

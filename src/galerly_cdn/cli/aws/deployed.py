@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from galerly_cdn.aws.deploy.retained_buckets import Leftover
+    from galerly_cdn.aws.deploy.retained_buckets import RetainedBucket
     from galerly_cdn.aws.deploy.smoke_test import Check
-    from galerly_cdn.aws.deploy.stack import Event, Stack
+    from galerly_cdn.aws.deploy.stack import Stack, StackEvent
 
 STACK = click.option("--stack", "name", required=True, help="The CloudFormation stack's name.")
 YES = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -36,7 +36,7 @@ def destroy(name: str, originals: str, *, yes: bool) -> None:
     from galerly_cdn.aws.deploy import retained_buckets
     from galerly_cdn.errors import DeploymentFailed
 
-    it = stack(name)
+    it = open_stack(name)
     state = it.state()
     if state is None:
         raise DeploymentFailed(f"there is no stack {name}")
@@ -66,35 +66,38 @@ def verify(name: str, file: Path | None, *, as_json: bool) -> None:
     Puts photographs of its own there and takes them away again. Takes minutes, and a few cents.
     """
     from galerly_cdn.aws.deploy import http_viewer
-    from galerly_cdn.aws.deploy.smoke_test import Deployed, Guest
-    from galerly_cdn.aws.deploy.verify_account import verified
+    from galerly_cdn.aws.deploy.smoke_test import Deployed, SmokeViewer
+    from galerly_cdn.aws.deploy.verify_account import run_checks
     from galerly_cdn.errors import DeploymentFailed
 
-    settings = terminal.load(file).settings
-    state = stack(name).state()
+    settings = terminal.load_settings(file).settings
+    state = open_stack(name).state()
     if state is None:
         raise DeploymentFailed(f"there is no stack {name}")
-    tell_checks(verified(Guest(Deployed.of(state.outputs), http_viewer.see), name, settings), as_json=as_json)
+    print_checks(
+        run_checks(SmokeViewer(Deployed.of(state.outputs), http_viewer.fetch), name, settings),
+        as_json=as_json,
+    )
 
 
-def stack(name: str, tell: Callable[[Event], object] = click.echo) -> Stack:
+def open_stack(name: str, tell: Callable[[StackEvent], object] = click.echo) -> Stack:
     """A stack whose events are lines."""
     from galerly_cdn.aws.deploy.stack import Stack
 
     return Stack(name, tell)
 
 
-def tell_checks(checks: Iterable[Check], *, as_json: bool) -> None:
+def print_checks(checks: Iterable[Check], *, as_json: bool) -> None:
     """A line for each, as it comes; ends with 1 if one is not met."""
     unmet = 0
     for one in checks:
-        terminal.answer(one, str(one), as_json=as_json)
+        terminal.print_value(one, str(one), as_json=as_json)
         unmet += not one.is_met
     if unmet:
-        terminal.complain(f"{unmet} not as expected.")
+        terminal.print_error(f"{unmet} not as expected.")
         sys.exit(1)
 
 
-def _leftover_line(one: Leftover, *, erases: bool) -> str:
+def _leftover_line(one: RetainedBucket, *, erases: bool) -> str:
     fate = "is erased" if erases else f"stays: about ${one.month_dollars:.2f} a month"
-    return f"{one.bucket}: {one.objects} objects, {terminal.size(one.length_bytes)}; {fate}"
+    return f"{one.bucket}: {one.objects} objects, {terminal.format_bytes(one.length_bytes)}; {fate}"

@@ -12,7 +12,7 @@ import click
 from galerly_cdn.cli import terminal
 
 if TYPE_CHECKING:
-    from galerly_cdn.aws_local.photograph_folder import Laptop, Running
+    from galerly_cdn.aws_local.photograph_folder import LocalDeployment, RunningDeployment
 
 
 @click.command(epilog="Example: galerly-cdn aws local ~/Pictures")
@@ -47,17 +47,17 @@ def local(photographs: Path, port: int, prewarm: str, file: Path | None) -> None
         from galerly_cdn.aws_local.s3 import versitygw
     except ImportError as error:
         raise AwsMissing("pip install 'galerly-cdn[aws]'") from error
-    asked = laptop.Laptop(
+    asked = laptop.LocalDeployment(
         photographs=str(photographs),
-        settings=terminal.load(file).settings,
+        settings=terminal.load_settings(file).settings,
         port=port,
-        program=versitygw.find(),
+        program=versitygw.find_program(),
         prewarms=prewarm == "on",
     )
     asyncio.run(_serve(asked))
 
 
-async def _serve(laptop: Laptop) -> None:
+async def _serve(laptop: LocalDeployment) -> None:
     """Until a signal. More of them, from whatever wraps the command, do not cut the clearing up short."""
     import asyncio
     import contextlib
@@ -80,7 +80,7 @@ async def _serve(laptop: Laptop) -> None:
             await asyncio.Event().wait()
 
 
-def _announce(running: Running, program: str | None) -> None:
+def _announce(running: RunningDeployment, program: str | None) -> None:
     from galerly_cdn.aws_local.s3 import versitygw
 
     click.echo(f"address  {running.address}")

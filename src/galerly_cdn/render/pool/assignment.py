@@ -14,18 +14,25 @@ from galerly_cdn.render.pool import protocol
 
 if TYPE_CHECKING:
     from galerly_cdn.model import Target
-    from galerly_cdn.render.pool.scheduling import Budget
+    from galerly_cdn.render.pool.scheduling import MemoryBudget
     from galerly_cdn.render.pool.supervisor import Worker
 
 _ERRORS = {code: kind for code, kind in by_code().items() if issubclass(kind, (Unrenderable, Unsettled))}
 """What a worker may answer; anything else is garbage, for a worker is not trusted."""
 
 
-class Call:
+class Assignment:
     """One order in the hands of one worker. `token` names the original and its version."""
 
     def __init__(  # noqa: PLR0913 - its parts
-        self, worker: Worker, fd: int, order: protocol.Order, token: str, *, budget: Budget, deadline_s: float
+        self,
+        worker: Worker,
+        fd: int,
+        order: protocol.Request,
+        token: str,
+        *,
+        budget: MemoryBudget,
+        deadline_s: float,
     ) -> None:
         """Give the order. Raises `OSError` when the worker is gone."""
         self.worker = worker
@@ -48,7 +55,7 @@ class Call:
         began_s = _now()
         async with asyncio.timeout(self._deadline_s):
             words, body = await self._answer
-        if not isinstance(words, protocol.Weighed) or self._order.job is None:
+        if not isinstance(words, protocol.MemoryNeeded) or self._order.job is None:
             return self._judge(words, body)
         self._weight_bytes = words.weight_bytes
         return await self.picture(spent_s=_now() - began_s)
@@ -69,15 +76,15 @@ class Call:
     def _judge(self, words: protocol.Message, body: bytes) -> tuple[protocol.Done, bytes]:
         """The result, or the error it stands for. Raises `Garbage` unless it fits the order."""
         if not isinstance(words, (protocol.Done, protocol.Failed)):
-            raise protocol.Garbage(repr(words))
+            raise protocol.ProtocolError(repr(words))
         self.worker.answers += 1
         self.worker.resident_bytes = words.resident_bytes
         if isinstance(words, protocol.Failed):
             if words.code not in _ERRORS:
-                raise protocol.Garbage(f"{words.code}: {words.detail}")
+                raise protocol.ProtocolError(f"{words.code}: {words.detail}")
             raise _ERRORS[words.code](words.detail)
         if not self._fits(words, body):
-            raise protocol.Garbage(repr(words))
+            raise protocol.ProtocolError(repr(words))
         self.worker.is_paused = bool(self._awaited)
         return words, body
 

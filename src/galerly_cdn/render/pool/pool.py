@@ -25,9 +25,9 @@ from galerly_cdn.errors import (
     WorkerDied,
 )
 from galerly_cdn.render.pool import process, protocol
-from galerly_cdn.render.pool.assignment import Call
-from galerly_cdn.render.pool.scheduling import Budget, Quarantine, Turns
-from galerly_cdn.render.pool.supervisor import Crew, Worker
+from galerly_cdn.render.pool.assignment import Assignment
+from galerly_cdn.render.pool.scheduling import MemoryBudget, Quarantine, WorkQueue
+from galerly_cdn.render.pool.supervisor import Supervisor, Worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -43,7 +43,7 @@ _MAX_WARMING = 64
 """Jobs that may wait to be warmed; each holds a descriptor."""
 
 
-class Workers:
+class WorkerPool:
     """The pool. `count` hears of every event an operator would want counted."""
 
     def __init__(
@@ -58,14 +58,14 @@ class Workers:
         self._settings = settings
         self._count = count
         self._strength = strength = settings.workers or _cores()
-        self._turns: Turns[Worker] = Turns(
+        self._turns: WorkQueue[Worker] = WorkQueue(
             settings.queue_renders, settings.queue_bytes, _MAX_WARMING, kept=min(1, strength - 1)
         )
-        self._budget = Budget(settings.render_memory_bytes)
+        self._budget = MemoryBudget(settings.render_memory_bytes)
         self._quarantine = Quarantine(settings.quarantine_s, clock)
-        bounds = protocol.Bounds(settings.worker_memory_bytes, settings.render_deadline_s)
-        begin = functools.partial(Worker, command or process.command(), bounds, environment)
-        self._crew = Crew(settings, strength, self._turns, count, begin)
+        bounds = protocol.WorkerLimits(settings.worker_memory_bytes, settings.render_deadline_s)
+        begin = functools.partial(Worker, command or process.worker_command(), bounds, environment)
+        self._crew = Supervisor(settings, strength, self._turns, count, begin)
         self._accepted = 0
         self._quiet = asyncio.Event()
         self._is_closing = self._is_closed = False
@@ -95,7 +95,7 @@ class Workers:
         """Viewers' calls that wait for a worker."""
         return self._turns.waiting
 
-    async def start(self) -> protocol.Hello:
+    async def start(self) -> protocol.Ready:
         """Start every worker; return when the first is ready. Raises `SettingsError` if it cannot be."""
         return await self._crew.start()
 
@@ -115,12 +115,12 @@ class Workers:
 
         `token` names the original and its version. Raises `Unrenderable`, `Unavailable` or `RenderFailed`.
         """
-        done, body = await self._ask(fd, protocol.Order(length_bytes, job), token)
+        done, body = await self._ask(fd, protocol.Request(length_bytes, job), token)
         return cast("Rendered", done.rendered), body
 
     async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
         """What the original's header says. Raises as `render` does."""
-        done, _ = await self._ask(fd, protocol.Order(length_bytes, None), token)
+        done, _ = await self._ask(fd, protocol.Request(length_bytes, None), token)
         return cast("Facts", done.facts)
 
     async def warm(
@@ -141,7 +141,7 @@ class Workers:
         self, fd: int, length_bytes: int, job: Job, token: str
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
         """The pictures that one worker makes before a viewer takes it."""
-        call = await self._begin(fd, protocol.Order(length_bytes, job), token, self._turns.take_to_warm)
+        call = await self._begin(fd, protocol.Request(length_bytes, job), token, self._turns.take_to_warm)
         work = self._tend(call, call.first())
         try:
             while True:
@@ -159,13 +159,13 @@ class Workers:
         finally:
             work.add_done_callback(lambda _: self._leave(call))
 
-    async def _ask(self, fd: int, order: protocol.Order, token: str) -> Answered:
+    async def _ask(self, fd: int, order: protocol.Request, token: str) -> Answered:
         call = await self._begin(fd, order, token, lambda: self._turns.take(order.length_bytes))
         return await asyncio.shield(self._tend(call, call.first()))
 
     async def _begin(
-        self, fd: int, order: protocol.Order, token: str, take: Callable[[], Awaitable[Worker]]
-    ) -> Call:
+        self, fd: int, order: protocol.Request, token: str, take: Callable[[], Awaitable[Worker]]
+    ) -> Assignment:
         """Wait for a worker and give it the order: a call accepted, whose work is still to be tended."""
         if self._is_closing:
             raise Draining
@@ -180,7 +180,7 @@ class Workers:
             while True:
                 worker = await take()
                 try:
-                    return Call(worker, fd, order, token, budget=self._budget, deadline_s=deadline_s)
+                    return Assignment(worker, fd, order, token, budget=self._budget, deadline_s=deadline_s)
                 except OSError:
                     worker.kill()  # it died while free: its life notices, this call asks the next
         except BaseException as error:
@@ -189,13 +189,13 @@ class Workers:
             self._settle()
             raise
 
-    def _tend(self, call: Call, talk: Coroutine[Any, Any, Answered]) -> asyncio.Task[Answered]:
+    def _tend(self, call: Assignment, talk: Coroutine[Any, Any, Answered]) -> asyncio.Task[Answered]:
         """The work of an accepted call, which goes on when its caller has gone."""
         work = asyncio.create_task(self._work(call, talk))
         work.add_done_callback(lambda _: self._settle())
         return work
 
-    async def _work(self, call: Call, talk: Coroutine[Any, Any, Answered]) -> Answered:
+    async def _work(self, call: Assignment, talk: Coroutine[Any, Any, Answered]) -> Answered:
         """What is said until the worker is free again, or pauses."""
         worker = call.worker
         try:
@@ -205,7 +205,7 @@ class Workers:
             worker.kill()
             late = RenderTimeout(f"over {self._settings.render_deadline_s} s")
             raise self._strike(call.token, late) from None
-        except (EOFError, OSError, protocol.Garbage) as end:
+        except (EOFError, OSError, protocol.ProtocolError) as end:
             worker.kill()
             raise self._strike(call.token, WorkerDied(f"{type(end).__name__}: {end}")) from end
         finally:
@@ -215,7 +215,7 @@ class Workers:
             else:
                 self._crew.release(worker)
 
-    def _leave(self, call: Call) -> None:
+    def _leave(self, call: Assignment) -> None:
         """The caller wants no more of it."""
         if self._turns.claim(call.worker, call):
             self._crew.release(call.worker)

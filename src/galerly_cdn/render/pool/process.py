@@ -27,18 +27,21 @@ _LAST_WORDS_BYTES = 2000
 _GRACE_S = 1.0
 
 
-def command(module: str = "galerly_cdn.render.pool.worker") -> tuple[str, ...]:
+def worker_command(module: str = "galerly_cdn.render.pool.worker") -> tuple[str, ...]:
     """The interpreter, isolated from its environment and without `site` (20 ms), on the server's own path."""
     path = [os.path.abspath(entry) for entry in sys.path if entry]  # noqa: PTH100 - strings are what it holds
     code = f"import sys; sys.path[:] = {path!r}; from {module} import main; main()"
     return sys.executable, "-I", "-S", "-c", code
 
 
-class Process:
+class WorkerProcess:
     """A running worker. Make it in the event loop's thread: it dies with the thread that made it."""
 
     def __init__(
-        self, command: Sequence[str], bounds: protocol.Bounds, environment: Mapping[str, str] = ENVIRONMENT
+        self,
+        command: Sequence[str],
+        bounds: protocol.WorkerLimits,
+        environment: Mapping[str, str] = ENVIRONMENT,
     ) -> None:
         """Raises `OSError` when the machine refuses another process."""
         with contextlib.ExitStack() as parts:

@@ -25,33 +25,33 @@ _MAX_BODY_BYTES = 256 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
 
 
-class Garbage(Exception):
+class ProtocolError(Exception):
     """Bytes that are no frame, or a frame nobody asked for."""
 
 
-class Bounds(Value, frozen=True):
+class WorkerLimits(Value, frozen=True):
     """What a worker may take of the machine."""
 
     memory_bytes: int
     cpu_s: float
 
 
-class Order(Value, frozen=True):
+class Request(Value, frozen=True):
     """The work: a job, or without one an inspection, of an original of exactly so many bytes."""
 
     length_bytes: int
     job: Job | None
 
 
-class Go(Value, frozen=True):
+class Continue(Value, frozen=True):
     """The memory is there: make the next picture."""
 
 
-class Stop(Value, frozen=True):
+class Abandon(Value, frozen=True):
     """The pictures still to come are not wanted: forget the job."""
 
 
-class Hello(Value, frozen=True):
+class Ready(Value, frozen=True):
     """A worker is ready: its libvips, the formats that really decode, and which limits hold."""
 
     libvips: str
@@ -59,7 +59,7 @@ class Hello(Value, frozen=True):
     confined: tuple[str, ...]
 
 
-class Weighed(Value, frozen=True):
+class MemoryNeeded(Value, frozen=True):
     """The header is read: the memory that decoding would take."""
 
     weight_bytes: int
@@ -81,13 +81,13 @@ class Failed(Value, frozen=True):
     detail: str
 
 
-Message = Order | Go | Stop | Hello | Weighed | Done | Failed
+Message = Request | Continue | Abandon | Ready | MemoryNeeded | Done | Failed
 _KINDS: dict[bytes, type[Message]] = {
-    b"o": Order,
-    b"g": Go,
-    b"s": Stop,
-    b"h": Hello,
-    b"w": Weighed,
+    b"o": Request,
+    b"g": Continue,
+    b"s": Abandon,
+    b"h": Ready,
+    b"w": MemoryNeeded,
     b"d": Done,
     b"f": Failed,
 }
@@ -104,7 +104,7 @@ def lengths(head: bytes | bytearray) -> tuple[int, int]:
     """Bytes of the message and of the body that follow. Raises `Garbage` before anything is allocated."""
     letter, message_bytes, body_bytes = HEAD.unpack(head)
     if letter not in _KINDS or message_bytes > _MAX_MESSAGE_BYTES or body_bytes > _MAX_BODY_BYTES:
-        raise Garbage(repr(bytes(head)))
+        raise ProtocolError(repr(bytes(head)))
     return message_bytes, body_bytes
 
 
@@ -113,17 +113,17 @@ def message(head: bytes | bytearray, text: bytes | bytearray) -> Message:
     try:
         return from_json(_KINDS[bytes(head[:1])], text)
     except ValidationError as error:
-        raise Garbage(str(error)) from error
+        raise ProtocolError(str(error)) from error
 
 
-def say(to: socket.socket, words: Message, body: bytes = b"") -> None:
+def send_message(to: socket.socket, words: Message, body: bytes = b"") -> None:
     """Blocking, the worker's. Raises `OSError` when the server is gone."""
     to.sendall(frame(words, len(body)))
     if body:
         to.sendall(body)
 
 
-def hear(server: socket.socket) -> tuple[Message, int | None]:
+def receive_message(server: socket.socket) -> tuple[Message, int | None]:
     """Blocking, the worker's: the next message, and the descriptor that came with it.
 
     Raises `EOFError` when the server has closed, `Garbage` never from a server of this version.

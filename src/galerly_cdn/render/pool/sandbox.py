@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from galerly_cdn.render.pool.protocol import Bounds
+    from galerly_cdn.render.pool.protocol import WorkerLimits
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
@@ -35,7 +35,7 @@ _LANDLOCK_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 """How many rights over files a kernel's Landlock knows, by its version; later ones know 16."""
 
 
-def confine(bounds: Bounds) -> tuple[str, ...]:
+def apply_limits(bounds: WorkerLimits) -> tuple[str, ...]:
     """Give up memory, files, core dumps, privileges and the network; the names of what held.
 
     Call it while the process has one thread: a user namespace is refused to more.
@@ -58,7 +58,7 @@ def confine(bounds: Bounds) -> tuple[str, ...]:
     return tuple(held)
 
 
-def allow_cpu(more_s: float) -> None:
+def extend_cpu_limit(more_s: float) -> None:
     """Let the process use `more_s` of CPU from now; the kernel ends it beyond.
 
     The second line: the server kills by the wall clock, and this holds when the server is stopped.
@@ -67,7 +67,7 @@ def allow_cpu(more_s: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + more_s) + 1, hard))
 
 
-def seal() -> tuple[str, ...]:
+def drop_privileges() -> tuple[str, ...]:
     """Give up opening files, for good, but for reading Python's own library (Landlock).
 
     A decoder that is taken over then has the original it was given, and no other. The library stays,

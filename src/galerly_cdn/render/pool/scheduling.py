@@ -23,7 +23,7 @@ _MAX_STRIKES = 1024
 """Originals remembered; an attacker who brings more of them meets the oldest again untried."""
 
 
-class Turns(Generic[W]):
+class WorkQueue(Generic[W]):
     """Workers that are free, and calls that wait for one: never a viewer's while any worker is free.
 
     Viewers wait bounded by count and by bytes. Warming waits in a queue of its own, behind all of them:
@@ -127,7 +127,7 @@ def _hand(worker: W, queue: dict[asyncio.Future[W], T]) -> bool:
     return False
 
 
-class Budget:
+class MemoryBudget:
     """So many bytes, given out in the order of asking; what asks for more than all of it runs alone."""
 
     def __init__(self, capacity_bytes: int) -> None:

@@ -14,7 +14,7 @@ from galerly_cdn.render.pool import process, protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from galerly_cdn.render.pool.scheduling import Turns
+    from galerly_cdn.render.pool.scheduling import WorkQueue
     from galerly_cdn.settings.table import Settings
 
 Answer = tuple[protocol.Message, bytes]
@@ -24,7 +24,7 @@ _RETRY_S = 0.25
 _MAX_RETRY_S = 5.0
 
 
-class Worker(process.Process):
+class Worker(process.WorkerProcess):
     """A process, and what the server knows of it."""
 
     answers = 0
@@ -41,7 +41,7 @@ class Worker(process.Process):
     """It waits between two pictures of a job."""
     asked: asyncio.Future[Answer] | None = None
 
-    def order(self, order: protocol.Order, fd: int) -> None:
+    def order(self, order: protocol.Request, fd: int) -> None:
         """Give an order, which ends the job it may be pausing in. Raises `OSError`."""
         self.stop()
         self.say(order, fd)
@@ -49,13 +49,13 @@ class Worker(process.Process):
     def go_on(self) -> None:
         """Have the next picture made. Raises `OSError`."""
         self.is_paused = False
-        self.say(protocol.Go())
+        self.say(protocol.Continue())
 
     def stop(self) -> None:
         """End the job it may be pausing in. Raises `OSError`."""
         if self.is_paused:
             self.is_paused = False
-            self.say(protocol.Stop())
+            self.say(protocol.Abandon())
 
     def next_answer(self) -> asyncio.Future[Answer]:
         """From now on one message is expected of it; anything unasked ends it."""
@@ -63,14 +63,14 @@ class Worker(process.Process):
         return self.asked
 
 
-class Crew:
+class Supervisor:
     """The workers at hand; those that are free stand in `turns`."""
 
     def __init__(
         self,
         settings: Settings,
         strength: int,
-        turns: Turns[Worker],
+        turns: WorkQueue[Worker],
         count: Callable[[str], None],
         begin: Callable[[], Worker],
     ) -> None:
@@ -92,9 +92,9 @@ class Crew:
         """Workers that are ready or at work."""
         return len(self._serving)
 
-    async def start(self) -> protocol.Hello:
+    async def start(self) -> protocol.Ready:
         """Start every worker; return when the first is ready. Raises `SettingsError` if it cannot be."""
-        self._first: asyncio.Future[protocol.Hello] = asyncio.get_running_loop().create_future()
+        self._first: asyncio.Future[protocol.Ready] = asyncio.get_running_loop().create_future()
         for _ in range(self._strength):
             self._hire(None)
         try:
@@ -160,7 +160,7 @@ class Crew:
         self._processes.add(worker)
         try:
             await self._serve(worker, relieves)
-        except (EOFError, OSError, protocol.Garbage) as error:
+        except (EOFError, OSError, protocol.ProtocolError) as error:
             end = error
         self._part(worker)
         if worker.has_served and worker.fate:
@@ -179,16 +179,16 @@ class Crew:
         """Hand on what the process says. Raises `EOFError`, `OSError` or `Garbage` when that ends."""
         async with asyncio.timeout(_START_DEADLINE_S):
             hello, _ = await worker.hear()
-        if not isinstance(hello, protocol.Hello):
-            raise protocol.Garbage(hello.detail if isinstance(hello, protocol.Failed) else repr(hello))
+        if not isinstance(hello, protocol.Ready):
+            raise protocol.ProtocolError(hello.detail if isinstance(hello, protocol.Failed) else repr(hello))
         self._join(worker, hello, relieves)
         while True:
             answer = await worker.hear()
             if worker.asked is None or worker.asked.done():
-                raise protocol.Garbage("a message nobody asked for")
+                raise protocol.ProtocolError("a message nobody asked for")
             worker.asked.set_result(answer)
 
-    def _join(self, worker: Worker, hello: protocol.Hello, relieves: Worker | None) -> None:
+    def _join(self, worker: Worker, hello: protocol.Ready, relieves: Worker | None) -> None:
         self._failures = 0
         worker.has_served = True
         self._serving.add(worker)

@@ -36,8 +36,8 @@ def libvips() -> Renderer:
     from galerly_cdn.render import decoders, header, pipeline  # noqa: PLC0415 - the server imports this file too
 
     def check() -> tuple[str, tuple[str, ...]]:
-        decoders.confine()
-        return decoders.version(), tuple(sorted(decoders.decodable()))
+        decoders.block_untrusted_loaders()
+        return decoders.version(), tuple(sorted(decoders.decodable_formats()))
 
     def prepare(original: bytes, job: Job) -> tuple[int, Iterator[tuple[Rendered, bytes]]]:
         read = header.read(original)
@@ -50,20 +50,22 @@ def libvips() -> Renderer:
 def main(load: Callable[[], Renderer] = libvips) -> None:
     """Arguments: the socket's descriptor, and `Bounds` as JSON."""
     server = socket.socket(fileno=int(sys.argv[1]))
-    bounds = from_json(protocol.Bounds, sys.argv[2].encode())
+    bounds = from_json(protocol.WorkerLimits, sys.argv[2].encode())
     try:
         renderer = load()
-        confined = sandbox.confine(bounds)
+        confined = sandbox.apply_limits(bounds)
         resident_bytes = sandbox.memory_meter()
         version, formats = renderer.check()
-        protocol.say(server, protocol.Hello(version, formats, confined + sandbox.seal()))
+        protocol.send_message(server, protocol.Ready(version, formats, confined + sandbox.drop_privileges()))
         serve(server, renderer, bounds.cpu_s, resident_bytes)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     except GalerlyError as error:
-        protocol.say(server, protocol.Failed(0, error.code, error.detail or str(error)))
+        protocol.send_message(server, protocol.Failed(0, error.code, error.detail or str(error)))
     except Exception as error:  # noqa: BLE001 - whatever it is, the server must hear it before the process ends
-        protocol.say(server, protocol.Failed(0, GalerlyError.code, f"{type(error).__name__}: {error}"))
+        protocol.send_message(
+            server, protocol.Failed(0, GalerlyError.code, f"{type(error).__name__}: {error}")
+        )
     finally:
         server.detach()  # stays open until the process is gone: the server takes its end for ours
 
@@ -71,22 +73,22 @@ def main(load: Callable[[], Renderer] = libvips) -> None:
 def serve(server: socket.socket, renderer: Renderer, cpu_s: float, resident_bytes: Callable[[], int]) -> None:
     """Answer orders until the server closes. Raises `EOFError` then."""
     while True:
-        order, fd = protocol.hear(server)
-        if not isinstance(order, protocol.Order) or fd is None:
-            raise protocol.Garbage(repr(order))
-        sandbox.allow_cpu(cpu_s)
+        order, fd = protocol.receive_message(server)
+        if not isinstance(order, protocol.Request) or fd is None:
+            raise protocol.ProtocolError(repr(order))
+        sandbox.extend_cpu_limit(cpu_s)
         try:
             for rendered, facts, body in _answers(server, renderer, order, fd, cpu_s):
-                protocol.say(server, protocol.Done(resident_bytes(), rendered, facts), body)
+                protocol.send_message(server, protocol.Done(resident_bytes(), rendered, facts), body)
         except GalerlyError as error:
-            protocol.say(server, protocol.Failed(resident_bytes(), error.code, error.detail))
+            protocol.send_message(server, protocol.Failed(resident_bytes(), error.code, error.detail))
         except MemoryError:
             detail = "the worker's memory is used up"
-            protocol.say(server, protocol.Failed(resident_bytes(), TooMuchMemory.code, detail))
+            protocol.send_message(server, protocol.Failed(resident_bytes(), TooMuchMemory.code, detail))
 
 
 def _answers(
-    server: socket.socket, renderer: Renderer, order: protocol.Order, fd: int, cpu_s: float
+    server: socket.socket, renderer: Renderer, order: protocol.Request, fd: int, cpu_s: float
 ) -> Iterator[tuple[Rendered | None, Facts | None, bytes]]:
     """The facts, or a picture for every Go; each picture has the whole CPU time."""
     try:
@@ -97,12 +99,12 @@ def _answers(
         yield None, renderer.inspect(original), b""
         return
     weight_bytes, pictures = renderer.prepare(original, order.job)
-    protocol.say(server, protocol.Weighed(weight_bytes))
+    protocol.send_message(server, protocol.MemoryNeeded(weight_bytes))
     for _ in order.job.pictures:
-        words, _ = protocol.hear(server)
-        if not isinstance(words, protocol.Go):
+        words, _ = protocol.receive_message(server)
+        if not isinstance(words, protocol.Continue):
             return
-        sandbox.allow_cpu(cpu_s)
+        sandbox.extend_cpu_limit(cpu_s)
         rendered, body = next(pictures)
         yield rendered, None, body
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.errors import MalformedKey, NoSuchOriginal, StoreRefused
 from galerly_cdn.model import Listed
-from galerly_cdn.store.folder.paths import RESERVED, walk
+from galerly_cdn.store.folder.paths import RESERVED, find_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _SLAB = 50_000
 
 
-class Wanted(NamedTuple):
+class ListRequest(NamedTuple):
     """What is listed: keys with this prefix, after this one, that the grammar lets pass."""
 
     prefix: str
@@ -43,7 +43,7 @@ class Wanted(NamedTuple):
         return True
 
 
-class Level:
+class FolderCursor:
     """A folder being listed: the entries read and not yet handed out, last first; a folder's has a slash."""
 
     def __init__(self, folder: str) -> None:
@@ -54,7 +54,7 @@ class Level:
         self.last = ""
 
 
-def slab(root: str, levels: list[Level], wanted: Wanted) -> None:
+def list_some(root: str, levels: list[FolderCursor], wanted: ListRequest) -> None:
     """Read the next entries of the innermost level. Raises `StoreRefused` for an unreadable root only."""
     level = levels[-1]
     try:
@@ -79,9 +79,9 @@ def _entry(root: str, key: str) -> Listed | None:
     return Listed(key, status.st_size, status.st_mtime)
 
 
-def _names(root: str, levels: list[Level], wanted: Wanted) -> Iterator[str]:
+def _names(root: str, levels: list[FolderCursor], wanted: ListRequest) -> Iterator[str]:
     level = levels[-1]
-    with walk(root, level.folder.rstrip("/"), _from_listing) as place:
+    with find_path(root, level.folder.rstrip("/"), _from_listing) as place:
         level.identity = (place.status.st_dev, place.status.st_ino)
         if any(level.identity == above.identity for above in levels[:-1]):
             return  # a symlink to a folder it is in
@@ -110,7 +110,7 @@ def _spellings(root: str, folder: str, folder_fd: int) -> Iterator[str]:
 
 def _followed(root: str, key: str, name: str) -> Iterator[str]:
     try:
-        with walk(root, key, _from_listing) as place:
+        with find_path(root, key, _from_listing) as place:
             yield name + "/" if stat.S_ISDIR(place.status.st_mode) else name
     except (NoSuchOriginal, StoreRefused):
         return

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.errors import NoSuchOriginal, SettingsError, Unsettled
 from galerly_cdn.model import Head
-from galerly_cdn.store.folder.listing import Level, Wanted, slab
-from galerly_cdn.store.folder.paths import Names, translated, walk
+from galerly_cdn.store.folder.listing import FolderCursor, ListRequest, list_some
+from galerly_cdn.store.folder.paths import DirectoryEntries, find_path, store_errors
 from galerly_cdn.store.interfaces import Original
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from galerly_cdn.model import Listed
-    from galerly_cdn.store.folder.paths import Place, Witness
+    from galerly_cdn.store.folder.paths import FoundPath, PathCheck
 
 # O_NONBLOCK: a FIFO put in the file's place must not hold the server until somebody writes to it.
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -55,7 +55,7 @@ class FolderOriginals:
         self._wait = wait
         self._root = os.path.realpath(root)
         self._checked_key = checked_key
-        self._names = Names()
+        self._names = DirectoryEntries()
         self._seen: dict[str, _Seen] = {}
         try:
             os.scandir(self._root).close()
@@ -69,7 +69,7 @@ class FolderOriginals:
             if seen.is_unchanged():
                 return seen.head
             del self._seen[key]
-        with walk(self._root, key, self._names.holds) as place:
+        with find_path(self._root, key, self._names.holds) as place:
             head = head_of(place.status)
         self._remember(key, place, head)
         return head
@@ -80,7 +80,7 @@ class FolderOriginals:
         Raises `Unsettled` for a file that is written to all the time.
         """
         for _ in range(_MAX_TICKS):
-            with walk(self._root, key, self._names.holds) as place:
+            with find_path(self._root, key, self._names.holds) as place:
                 head_of(place.status)  # before opening: opening a device may already do something
                 if not 0 <= self._now() - place.status.st_ctime < _TICK_S:
                     return _opened(place)
@@ -106,22 +106,22 @@ class FolderOriginals:
 
         Leaves out hidden files and folders, names that are no keys, and what cannot be read.
         """
-        wanted = Wanted(prefix, after, self._checked_key)
-        levels = [Level("")]
+        wanted = ListRequest(prefix, after, self._checked_key)
+        levels = [FolderCursor("")]
         while levels:
             level = levels[-1]
             if level.entries:
                 entry = level.entries.pop()
                 if entry.key.endswith("/"):
-                    levels.append(Level(entry.key))
+                    levels.append(FolderCursor(entry.key))
                 else:
                     yield entry
             elif level.is_read:
                 levels.pop()
             else:
-                await asyncio.to_thread(slab, self._root, levels, wanted)
+                await asyncio.to_thread(list_some, self._root, levels, wanted)
 
-    def _remember(self, key: str, place: Place, head: Head) -> None:
+    def _remember(self, key: str, place: FoundPath, head: Head) -> None:
         if len(self._seen) >= _MAX_SEEN:
             del self._seen[next(iter(self._seen))]
         self._seen[key] = _Seen(place.path, place.status, place.witnesses, head)
@@ -132,7 +132,7 @@ class _Seen(NamedTuple):
 
     path: str
     status: os.stat_result
-    witnesses: tuple[Witness, ...]
+    witnesses: tuple[PathCheck, ...]
     head: Head
 
     def is_unchanged(self) -> bool:
@@ -152,7 +152,7 @@ class _Seen(NamedTuple):
         )
 
 
-def _opened(place: Place) -> Original:
+def _opened(place: FoundPath) -> Original:
     fd = os.open(place.name, FILE, dir_fd=place.folder_fd)
     try:
         return Original(fd, head_of(os.fstat(fd)))
@@ -163,7 +163,7 @@ def _opened(place: Place) -> Original:
 
 def _chunk(original: Original, first: int, length_bytes: int) -> bytes:
     """What is there now; looked at after reading, because a writer dates the file before it changes it."""
-    with translated():
+    with store_errors():
         chunk = os.pread(original.fd, length_bytes, first)
         if not chunk or head_of(os.fstat(original.fd)) != original.head:
             raise Unsettled("changed while it was read")

@@ -32,7 +32,7 @@ _MAX_LINKS = 40  # Linux's own bound (path_resolution(7))
 _MAX_NAMES = 200_000
 
 
-class Witness(NamedTuple):
+class PathCheck(NamedTuple):
     """A folder or symlink passed on the way; its change time covers its name and its entries."""
 
     path: str
@@ -46,17 +46,17 @@ class Witness(NamedTuple):
         return now.st_ino == self.inode and now.st_ctime_ns == self.changed_ns and now.st_dev == self.device
 
 
-class Place(NamedTuple):
+class FoundPath(NamedTuple):
     """Where a walk ended: `name` in the opened `folder_fd`, neither of them reached by a symlink."""
 
     folder_fd: int
     name: str
     path: str
     status: os.stat_result
-    witnesses: tuple[Witness, ...]
+    witnesses: tuple[PathCheck, ...]
 
 
-class Names:
+class DirectoryEntries:
     """The names in folders, byte for byte: on some file systems `a.jpg` also answers to `A.JPG`.
 
     A listing is remembered until the folder's inode, mtime or ctime changes.
@@ -88,7 +88,7 @@ class Names:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def store_errors() -> Iterator[None]:
     """A file system's errors as the store's: `NoSuchOriginal`, `StoreRefused`, `StoreUnreachable`."""
     try:
         yield
@@ -102,13 +102,13 @@ def translated() -> Iterator[None]:
 
 
 @contextmanager
-def walk(root: str, key: str, is_entry: Callable[[int, str], bool]) -> Iterator[Place]:
+def find_path(root: str, key: str, is_entry: Callable[[int, str], bool]) -> Iterator[FoundPath]:
     """The regular file or folder that `key` names under `root`, open while in the context.
 
     `is_entry(folder_fd, name)` says whether a name is spelled as in its folder. An empty key is the
     root itself. Raises `NoSuchOriginal`, `StoreRefused`, `StoreUnreachable`.
     """
-    with ExitStack() as opened, translated():
+    with ExitStack() as opened, store_errors():
         yield _Walk(root, is_entry, opened).run(key)
 
 
@@ -120,10 +120,10 @@ class _Walk:
         self._is_entry = is_entry
         self._opened = opened
         self._folders: list[tuple[int, str]] = [(self._open_root(), root.rstrip("/"))]
-        self._witnesses: list[Witness] = []
+        self._witnesses: list[PathCheck] = []
         self._links = 0
 
-    def run(self, key: str) -> Place:
+    def run(self, key: str) -> FoundPath:
         pending = key.split("/")[::-1] if key else []
         if not {"", ".", ".."}.isdisjoint(pending):
             raise NoSuchOriginal
@@ -148,7 +148,7 @@ class _Walk:
             elif pending or not stat.S_ISREG(status.st_mode):
                 raise NoSuchOriginal
         folder_fd, path = self._folders[-1]
-        return Place(folder_fd, name, f"{path}/{name}", status, tuple(self._witnesses))
+        return FoundPath(folder_fd, name, f"{path}/{name}", status, tuple(self._witnesses))
 
     def _open_root(self) -> int:
         try:
@@ -188,4 +188,4 @@ class _Walk:
         self._folders.pop()
 
     def _witness(self, path: str, status: os.stat_result) -> None:
-        self._witnesses.append(Witness(path, status.st_dev, status.st_ino, status.st_ctime_ns))
+        self._witnesses.append(PathCheck(path, status.st_dev, status.st_ino, status.st_ctime_ns))

@@ -15,30 +15,30 @@ _LENGTH = slice(len(_MAGIC), len(_MAGIC) + 8)
 _SEAL_BYTES = len(_MAGIC) + 8 + 1 + 32 + 1
 
 
-class Damaged(Exception):
+class DamagedFile(Exception):
     """These bytes are not what `seal` made."""
 
 
-def seal(rendition: Rendition) -> bytes:
+def encode_rendition(rendition: Rendition) -> bytes:
     """The file's bytes."""
     header = to_json(rendition.record)
     return _seal(header) + header + rendition.body
 
 
-def unseal(content: bytes) -> Rendition:
+def decode_rendition(content: bytes) -> Rendition:
     """The rendition. Raises `Damaged` unless every byte is as `seal` wrote it."""
     digits = content[_LENGTH]
     length_bytes = int(digits) if digits.isdigit() else 0
     header = content[_SEAL_BYTES : _SEAL_BYTES + length_bytes]
     if not header or content[:_SEAL_BYTES] != _seal(header):
-        raise Damaged("header")
+        raise DamagedFile("header")
     try:
         record = from_json(Record, header)
     except ValidationError as error:  # written by another version of this package
-        raise Damaged(str(error)) from error
+        raise DamagedFile(str(error)) from error
     body = content[_SEAL_BYTES + length_bytes :]
     if len(body) != record.length_bytes or _md5(body) != record.md5:
-        raise Damaged("body")
+        raise DamagedFile("body")
     return Rendition(record, body)
 
 

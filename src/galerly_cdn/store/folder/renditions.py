@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import SettingsError, StoreUnreachable
-from galerly_cdn.store.folder.rendition_file import Damaged, seal, unseal
-from galerly_cdn.store.folder.renditions_index import Ledger, weight
-from galerly_cdn.store.folder.renditions_scan import TEMPORARY, name_of, path_of, survey
-from galerly_cdn.store.interfaces import Stored
-from galerly_cdn.store.temp_files import HOUR_S, claim
+from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
+from galerly_cdn.store.folder.renditions_index import RenditionsIndex, disk_bytes
+from galerly_cdn.store.folder.renditions_scan import TEMPORARY, file_name, file_path, scan_folder
+from galerly_cdn.store.interfaces import StoredObject
+from galerly_cdn.store.temp_files import HOUR_S, lock_temp_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -54,7 +54,7 @@ class FolderRenditions:
         self._limit_bytes = limit_bytes
         self._count = count
         self._now = now
-        self._ledger = Ledger()
+        self._ledger = RenditionsIndex()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="renditions")
         self._closing = threading.Event()
         self._indexing: asyncio.Task[None] | None = None
@@ -76,29 +76,29 @@ class FolderRenditions:
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         """The stored rendition, verified; None if there is none or its bytes are not what was put."""
-        name = name_of(key, target)
+        name = file_name(key, target)
         try:
             rendition, length_bytes = self._read(name)
             if (rendition.record.key, rendition.record.target) == (key, target):
-                self._ledger.use(name, weight(length_bytes))
+                self._ledger.use(name, disk_bytes(length_bytes))
                 return rendition
             self._discard(name)
         except FileNotFoundError:
             self._ledger.forget(name)
         except OSError:
             self._count("rendition-unreadable")
-        except Damaged:
+        except DamagedFile:
             self._discard(name)
         return None
 
-    async def head(self, key: str, target: Target) -> Stored | None:
+    async def head(self, key: str, target: Target) -> StoredObject | None:
         """What is stored, current or not: for the resizer, whose store is else a bucket (`aws local`)."""
         found = await self.get(key, target)
         if found is None:
             return None
         with suppress(FileNotFoundError):
-            path = path_of(self._root, name_of(key, target))
-            return Stored(found.record.version, path.stat().st_mtime)
+            path = file_path(self._root, file_name(key, target))
+            return StoredObject(found.record.version, path.stat().st_mtime)
         return None
 
     async def record(self, key: str, target: Target) -> Record | None:
@@ -111,11 +111,11 @@ class FolderRenditions:
 
         Finishes even if the caller is cancelled.
         """
-        name = name_of(rendition.record.key, rendition.record.target)
-        content = seal(rendition)
-        if weight(len(content)) > self._limit_bytes:
+        name = file_name(rendition.record.key, rendition.record.target)
+        content = encode_rendition(rendition)
+        if disk_bytes(len(content)) > self._limit_bytes:
             raise StoreUnreachable("the rendition is larger than all renditions may be")
-        self._ledger.use(name, weight(len(content)))
+        self._ledger.use(name, disk_bytes(len(content)))
         victims = self._evict(self._limit_bytes)
         try:
             await self._write(name, partial(self._store, name, content, victims))
@@ -125,7 +125,7 @@ class FolderRenditions:
 
     async def delete(self, key: str, target: Target) -> bool:
         """Remove; whether there was one. Raises `StoreUnreachable`."""
-        name = name_of(key, target)
+        name = file_name(key, target)
         try:
             return await self._write(name, partial(self._remove, [name])) == 1
         except OSError as error:
@@ -134,12 +134,12 @@ class FolderRenditions:
     def _read(self, name: bytes) -> tuple[Rendition, int]:
         """A rendition and the length of its file. Raises `OSError`, `Damaged`."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(path_of(self._root, name), flags)
+        fd = os.open(file_path(self._root, name), flags)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_size > self._limit_bytes:
-                raise Damaged("not a rendition's file")
-            rendition = unseal(os.read(fd, status.st_size))
+                raise DamagedFile("not a rendition's file")
+            rendition = decode_rendition(os.read(fd, status.st_size))
             now_s = self._now()
             if now_s - status.st_mtime > HOUR_S:  # what the next start knows of recency
                 with suppress(OSError):
@@ -151,7 +151,7 @@ class FolderRenditions:
     def _discard(self, name: bytes) -> None:
         self._count("rendition-corrupt")
         with suppress(OSError):
-            path_of(self._root, name).unlink()
+            file_path(self._root, name).unlink()
         self._ledger.forget(name)
 
     async def _write(self, name: bytes, work: Callable[[], int]) -> int:
@@ -162,11 +162,11 @@ class FolderRenditions:
 
     def _settle(self, name: bytes, done: asyncio.Future[int]) -> None:
         try:
-            length_bytes = path_of(self._root, name).lstat().st_size
+            length_bytes = file_path(self._root, name).lstat().st_size
         except OSError:
             self._ledger.forget(name)
         else:
-            self._ledger.use(name, weight(length_bytes))
+            self._ledger.use(name, disk_bytes(length_bytes))
         error = done.exception()
         if isinstance(error, OSError) and error.errno in _NO_SPACE:
             # The disk is smaller than the limit: make room, or the hot would never replace the cold.
@@ -181,12 +181,12 @@ class FolderRenditions:
 
     def _store(self, name: bytes, content: bytes, victims: Iterable[bytes]) -> int:
         self._remove(victims)
-        path = path_of(self._root, name)
+        path = file_path(self._root, name)
         self._make(path.parent)
         fd, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
         try:
             with os.fdopen(fd, "wb") as file:
-                claim(fd)
+                lock_temp_file(fd)
                 file.write(content)
                 file.flush()
                 os.fsync(fd)
@@ -207,12 +207,12 @@ class FolderRenditions:
         removed = 0
         for name in names:
             with suppress(FileNotFoundError):
-                path_of(self._root, name).unlink()
+                file_path(self._root, name).unlink()
                 removed += 1
         return removed
 
     async def _index(self) -> None:
-        found = await asyncio.to_thread(survey, self._root, self._now(), self._closing.is_set)
+        found = await asyncio.to_thread(scan_folder, self._root, self._now(), self._closing.is_set)
         self._ledger = self._ledger.used_after(found)
         self._writer.submit(self._remove, self._evict(self._limit_bytes))
 

@@ -10,12 +10,12 @@ from collections import OrderedDict
 BLOCK_BYTES = 4096
 
 
-def weight(length_bytes: int) -> int:
+def disk_bytes(length_bytes: int) -> int:
     """What a file of this length takes on disk, in bytes; an empty one takes a block."""
     return max(1, -(-length_bytes // BLOCK_BYTES)) * BLOCK_BYTES
 
 
-class Ledger:
+class RenditionsIndex:
     """Names and weights, the least recently used first."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Ledger:
             victims.append(victim)
         return victims
 
-    def used_after(self, older: Ledger) -> Ledger:
+    def used_after(self, older: RenditionsIndex) -> RenditionsIndex:
         """`older`, overlaid by what this one has seen used since; `older` is given up."""
         for name, weight_bytes in self._weights.items():
             older.use(name, weight_bytes)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import KeyNotHeld
 from galerly_cdn.store.folder.paths import FOLDER
-from galerly_cdn.store.upload_file import written
+from galerly_cdn.store.upload_file import write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Berth:
+class UploadPath:
     """A key's name in its opened folder, and the folders above it; its methods raise `OSError`."""
 
     def __init__(self, root_fd: int, name: str, opened: ExitStack) -> None:
@@ -112,7 +112,7 @@ def _check_spelling(folder_fd: int, name: str, inode: int) -> None:
 
 
 @contextmanager
-def berth(root: str, key: str, *, makes: bool) -> Iterator[Berth]:
+def open_upload_path(root: str, key: str, *, makes: bool) -> Iterator[UploadPath]:
     """The place of `key` under `root`, its folders made if asked, and removed again if the context fails.
 
     Raises `KeyNotHeld` for hidden names, which are never listed, and what the folder cannot hold exactly;
@@ -122,10 +122,10 @@ def berth(root: str, key: str, *, makes: bool) -> Iterator[Berth]:
     if "/." in f"/{key}":
         raise KeyNotHeld("a hidden name")
     with ExitStack() as opened:
-        with written():
+        with write_errors():
             root_fd = os.open(root, FOLDER)
         opened.callback(os.close, root_fd)
-        found = Berth(root_fd, name, opened)
+        found = UploadPath(root_fd, name, opened)
         try:
             for segment in above:
                 found.enter(segment, makes=makes)

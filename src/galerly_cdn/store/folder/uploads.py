@@ -24,17 +24,17 @@ from typing import TYPE_CHECKING, TypeVar
 from galerly_cdn.errors import KeyNotHeld, OriginalExists, SettingsError, StoreUnreachable
 from galerly_cdn.store.folder.originals import FILE, FolderOriginals, head_of
 from galerly_cdn.store.folder.paths import FOLDER, RESERVED
-from galerly_cdn.store.folder.upload_paths import berth
-from galerly_cdn.store.temp_files import sweep
-from galerly_cdn.store.upload_file import PREFIX, Spool, written
+from galerly_cdn.store.folder.upload_paths import open_upload_path
+from galerly_cdn.store.temp_files import remove_if_abandoned
+from galerly_cdn.store.upload_file import PREFIX, UploadFile, write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from galerly_cdn.model import Head
-    from galerly_cdn.store.folder.upload_paths import Berth
+    from galerly_cdn.store.folder.upload_paths import UploadPath
 
-    Place = Callable[[Berth], Head | None]
+    Place = Callable[[UploadPath], Head | None]
     """Gives what was spooled its name; None, or the head of the same bytes if they have the name already."""
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ _ATTEMPTS = 20
 """Of a put whose gallery is deleted under it, again and again."""
 
 
-class FolderDeposit(FolderOriginals):
+class WritableFolderOriginals(FolderOriginals):
     """Originals as plain files, which may be uploaded, replaced and deleted.
 
     Raises `SettingsError` too if the root cannot be written to, or is on a file system without hard links:
@@ -70,16 +70,16 @@ class FolderDeposit(FolderOriginals):
             why = "it has no hard links" if error.errno in _NO_LINKS else error.strerror
             raise SettingsError([f"originals: cannot take uploads into {root}: {why}"]) from error
 
-    def spool(self) -> Spool:
+    def spool(self) -> UploadFile:
         """A file in the reserved folder, readable by us alone. Raises as writing to it does."""
-        with written():
+        with write_errors():
             self._waiting.mkdir(mode=0o700, exist_ok=True)
-        return Spool(self._waiting)
+        return UploadFile(self._waiting)
 
     async def put(
         self,
         key: str,
-        spool: Spool,
+        spool: UploadFile,
         *,
         media_type: str,  # noqa: ARG002 - a file's bytes say it
         md5: str,
@@ -87,7 +87,7 @@ class FolderDeposit(FolderOriginals):
     ) -> tuple[Head, bool]:
         """Store what was spooled. Raises as the interface says."""
         place = partial(_replace, spool.path) if replaces else partial(_create, spool.path, md5)
-        with written():
+        with write_errors():
             fd = os.dup(spool.fd)
         return await _finished(partial(self._put, key, fd, place))
 
@@ -97,7 +97,7 @@ class FolderDeposit(FolderOriginals):
 
     def _put(self, key: str, fd: int, place: Place) -> tuple[Head, bool]:
         try:
-            with written():
+            with write_errors():
                 for _ in range(_ATTEMPTS):
                     with suppress(FileNotFoundError):  # its gallery, or what had its name, was just deleted
                         return self._placed(key, fd, place)
@@ -108,7 +108,7 @@ class FolderDeposit(FolderOriginals):
     def _placed(self, key: str, fd: int, place: Place) -> tuple[Head, bool]:
         """One attempt. Raises `OSError` too."""
         try:
-            with berth(self._root, key, makes=True) as found:
+            with open_upload_path(self._root, key, makes=True) as found:
                 os.fchmod(fd, os.fstat(found.folder_fd).st_mode & 0o666)  # open to whom its gallery is
                 os.fsync(fd)
                 with self._turn:
@@ -122,7 +122,7 @@ class FolderDeposit(FolderOriginals):
 
     def _delete(self, key: str) -> bool:
         try:
-            with berth(self._root, key, makes=False) as found:
+            with open_upload_path(self._root, key, makes=False) as found:
                 if found.status() is None:
                     return False
                 os.unlink(found.name, dir_fd=found.folder_fd)
@@ -134,7 +134,7 @@ class FolderDeposit(FolderOriginals):
         except OSError as error:
             if error.errno in _UNHELD:
                 return False
-            with written():
+            with write_errors():
                 raise
 
 
@@ -146,7 +146,7 @@ def _prepare(waiting: Path, now_s: float) -> None:
         with os.scandir(waiting) as entries:
             for entry in entries:
                 if entry.name.startswith(PREFIX):
-                    sweep(entry, now_s)
+                    remove_if_abandoned(entry, now_s)
         with tempfile.NamedTemporaryFile(prefix=PREFIX, dir=waiting) as trial:
             linked = Path(f"{trial.name}-linked")
             os.link(trial.name, linked)
@@ -156,7 +156,7 @@ def _prepare(waiting: Path, now_s: float) -> None:
         os.close(folder_fd)
 
 
-def _create(spooled: Path, md5: str, found: Berth) -> Head | None:
+def _create(spooled: Path, md5: str, found: UploadPath) -> Head | None:
     """Take the name if it is free. Raises `OriginalExists`, `KeyNotHeld`, `OSError`."""
     try:
         os.link(spooled, found.name, dst_dir_fd=found.folder_fd, follow_symlinks=False)
@@ -167,7 +167,7 @@ def _create(spooled: Path, md5: str, found: Berth) -> Head | None:
     return None
 
 
-def _replace(spooled: Path, found: Berth) -> Head | None:
+def _replace(spooled: Path, found: UploadPath) -> Head | None:
     """Take the name, whoever has it. Raises `KeyNotHeld`, `OSError`."""
     found.status()
     os.rename(spooled, found.name, dst_dir_fd=found.folder_fd)
@@ -175,7 +175,7 @@ def _replace(spooled: Path, found: Berth) -> Head | None:
     return None
 
 
-def _same(md5: str, found: Berth) -> Head:
+def _same(md5: str, found: UploadPath) -> Head:
     """The head of what has the name, if it is the same bytes: durable too, before we say so."""
     found.status()
     with os.fdopen(os.open(found.name, FILE, dir_fd=found.folder_fd), "rb") as file:

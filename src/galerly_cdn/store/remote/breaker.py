@@ -12,7 +12,7 @@ _FAILURES = 5
 _PROBE_EVERY_S = 1.0
 
 
-class Breaker:
+class CircuitBreaker:
     """Opens after failures in a row, lets one probe a second through, closes at the first success.
 
     A probe that hangs holds up no other: a store that is back is noticed within a second and its own

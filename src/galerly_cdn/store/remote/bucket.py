@@ -34,8 +34,8 @@ from galerly_cdn.errors import (
     Unsettled,
 )
 from galerly_cdn.http.urls import cache_tag
-from galerly_cdn.store.remote.breaker import Breaker
-from galerly_cdn.store.remote.retries import TRIES, Retries
+from galerly_cdn.store.remote.breaker import CircuitBreaker
+from galerly_cdn.store.remote.retries import TRIES, RetryBudget
 
 if TYPE_CHECKING:
     import mmap
@@ -76,8 +76,8 @@ class Bucket:
         """Raises `SettingsError` for what is no address of a store; connects to nothing."""
         self._address = address
         self._deadline_s = settings.store_deadline_s
-        self._breaker = Breaker(clock)
-        self._retries = Retries()
+        self._breaker = CircuitBreaker(clock)
+        self._retries = RetryBudget()
         self._count = count
         longest_s = settings.store_deadline_s + settings.max_original_bytes / _SLOWEST_BYTES_PER_S
         client: ClientConfig = {

@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, TooManyBytes, UploadTooLarge
-from galerly_cdn.store.interfaces import Invitation
+from galerly_cdn.store.interfaces import PresignedUpload
 from galerly_cdn.store.remote.bucket import CHUNK_BYTES
 
 if TYPE_CHECKING:
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 _LASTS_S = 3600
 
 
-class RemoteIncoming:
+class RemoteDirectUploads:
     """Uploads in a remote store: `bucket` at their root, and `originals` over it."""
 
     def __init__(self, bucket: Bucket, originals: Originals) -> None:
         self._bucket = bucket
         self._originals = originals
 
-    async def invite(self, number: str) -> Invitation:
+    async def invite(self, number: str) -> PresignedUpload:
         """Sign an address. Raises as the interface says."""
         url, headers = await self._bucket.sign_put(number, _LASTS_S)
-        return Invitation(method="PUT", url=url, headers=headers, expires_s=_LASTS_S)
+        return PresignedUpload(method="PUT", url=url, headers=headers, expires_s=_LASTS_S)
 
     async def read(self, number: str) -> AsyncGenerator[bytes, None]:
         """What was sent, once all of it is here. Raises as the interface says, and `UploadTooLarge`."""

@@ -13,7 +13,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from galerly_cdn.cache import Coalescer, MemoryCache
+from galerly_cdn.cache import MemoryCache, SingleFlight
 from galerly_cdn.errors import NoSuchOriginal, StoreUnreachable
 from galerly_cdn.model import replaced
 
@@ -39,7 +39,7 @@ class _Known(NamedTuple):
     """When it was last asked for in vain."""
 
 
-class Question(Protocol):
+class HeadRequest(Protocol):
     """How the store is asked for a head."""
 
     async def __call__(self, key: str, *, insists: bool) -> Head:
@@ -50,7 +50,7 @@ class Question(Protocol):
         ...
 
 
-class Heads:
+class HeadCache:
     """Asks `ask` at most once in `fresh_s` for each key; tells heads up to `stale_s` old while that fails.
 
     `clock` is monotonic, in seconds.
@@ -58,7 +58,7 @@ class Heads:
 
     def __init__(
         self,
-        ask: Question,
+        ask: HeadRequest,
         clock: Callable[[], float],
         *,
         fresh_s: float,
@@ -69,7 +69,7 @@ class Heads:
         self._fresh_s = fresh_s
         self._stale_s = stale_s
         self._known: MemoryCache[str, _Known] = MemoryCache(_MAX_KNOWN, lambda _: 1)
-        self._asking: Coalescer[str, _Known] = Coalescer()
+        self._asking: SingleFlight[str, _Known] = SingleFlight()
         self._under_way: dict[str, float] = {}
         """Since when each key is being asked for."""
         self._wary_until_s = -math.inf

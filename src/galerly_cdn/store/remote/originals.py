@@ -24,8 +24,8 @@ from galerly_cdn.errors import (
 from galerly_cdn.model import Head, Listed
 from galerly_cdn.store.interfaces import Original
 from galerly_cdn.store.remote import MD5
-from galerly_cdn.store.remote.head_cache import Heads
-from galerly_cdn.store.upload_file import Spool
+from galerly_cdn.store.remote.head_cache import HeadCache
+from galerly_cdn.store.upload_file import UploadFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -69,7 +69,7 @@ class RemoteOriginals:
         self._bucket = bucket
         self._max_bytes = settings.max_original_bytes
         self._downloads = asyncio.Semaphore(_DOWNLOADS)
-        self._heads = Heads(
+        self._heads = HeadCache(
             self._ask, clock, fresh_s=settings.store_fresh_s, stale_s=settings.stale_if_error_s
         )
 
@@ -119,12 +119,12 @@ class RemoteOriginals:
             elif key > prefix:
                 return  # the order of bytes is that of code points
 
-    def spool(self) -> Spool:
+    def spool(self) -> UploadFile:
         """A file on this machine."""
-        return Spool(None)
+        return UploadFile(None)
 
     async def put(
-        self, key: str, spool: Spool, *, media_type: str, md5: str, replaces: bool
+        self, key: str, spool: UploadFile, *, media_type: str, md5: str, replaces: bool
     ) -> tuple[Head, bool]:
         """Store what was spooled. Raises as the interface says, and `Unsettled`.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn.cache import Coalescer
+from galerly_cdn.cache import SingleFlight
 from galerly_cdn.errors import (
     KeyNotHeld,
     NoSuchOriginal,
@@ -19,7 +19,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.http import content_disposition
 from galerly_cdn.model import IMMUTABLE, Format, Record, Rendition
-from galerly_cdn.store.interfaces import Stored
+from galerly_cdn.store.interfaces import StoredObject
 from galerly_cdn.store.remote import MD5
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ class RemoteRenditions:
     def __init__(self, bucket: Bucket, count: Callable[[str], None]) -> None:
         self._bucket = bucket
         self._count = count
-        self._reads: Coalescer[tuple[str, Target], Rendition | None] = Coalescer()
+        self._reads: SingleFlight[tuple[str, Target], Rendition | None] = SingleFlight()
 
-    async def head(self, key: str, target: Target) -> Stored | None:
+    async def head(self, key: str, target: Target) -> StoredObject | None:
         """What is stored, current or not. Raises `StoreRefused`, `StoreUnreachable`."""
         try:
             found, _ = await self._bucket.read(target.rendition_key(key), {"head": True})
         except NoSuchOriginal:
             return None
-        return Stored(str(found.attributes.get("version", "")), found.meta["last_modified"].timestamp())
+        return StoredObject(str(found.attributes.get("version", "")), found.meta["last_modified"].timestamp())
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         """The stored rendition, verified; None if there is none, or it cannot be read as it was put.
@@ -109,13 +109,13 @@ class RemoteRenditions:
         record = rendition.record
         path = record.target.rendition_key(record.key)
         try:
-            told = {**attributes(record), **self._bucket.label(record.key)}
+            told = {**object_attributes(record), **self._bucket.label(record.key)}
             await self._bucket.put(path, rendition.body, told, creates=creates)
         except (KeyNotHeld, Unsettled) as error:
             raise StoreRefused(error.detail) from error
 
 
-def attributes(record: Record) -> dict[str, str]:
+def object_attributes(record: Record) -> dict[str, str]:
     """A record as an object's headers and metadata: printable ASCII; what is empty is left out."""
     told = {
         "Content-Type": record.format.media_type,

@@ -26,7 +26,7 @@ _SHARE = 0.1
 _RESERVE = 50.0
 
 
-class Retries:
+class RetryBudget:
     """The budget of one root."""
 
     def __init__(self) -> None:
