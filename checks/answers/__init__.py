@@ -1,0 +1,1 @@
+"""Records what viewers and applications are answered, to compare two checkouts by it."""
