@@ -1,8 +1,4 @@
-"""What may an application do with its originals? Upload, replace, delete, list, inspect, purge.
-
-An upload is spooled where no key leads, verified, decoded in a worker, and only then stored, in one step:
-what is listed or served was accepted. The admin side and the commands both come here.
-"""
+"""What an application does with its originals: upload, replace, delete, list, inspect, purge, warm."""
 
 from __future__ import annotations
 
@@ -38,7 +34,8 @@ if TYPE_CHECKING:
     from galerly_cdn.fill import Recipe, Warmed
     from galerly_cdn.model import Head, Record, Rendered
     from galerly_cdn.store.interfaces import Renditions, WritableOriginals
-    from galerly_cdn.store.upload_file import UploadFile
+    from galerly_cdn.store.temp_files import UploadFile
+
 
 T = TypeVar("T")
 
@@ -292,3 +289,26 @@ class StoreLibrary:
             lost=record.lost,
             is_current=record.is_current(version, self._recipes[record.target].digest),
         )
+
+
+class Library(Protocol):
+    """Each raises what `Archive` raises, and what reaching it raises."""
+
+    async def upload(
+        self,
+        key: str,
+        chunks: AsyncIterable[bytes],
+        *,
+        replaces: bool = False,
+        digests: Mapping[str, bytes] | None = None,
+    ) -> Accepted: ...
+
+    async def delete(self, key: str) -> Deleted: ...
+
+    async def list(self, prefix: str = "", after: str = "", limit: int = 1000) -> Page: ...
+
+    async def inspect(self, key: str) -> Inspection: ...
+
+    async def purge(self, key: str) -> Purged: ...
+
+    def warm(self, key: str) -> AsyncIterator[Warmed]: ...

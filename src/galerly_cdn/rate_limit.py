@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.cache import MemoryCache
 from galerly_cdn.errors import NoSuchOriginal, TooManyMisses
-from galerly_cdn.http.ip_addresses import rate_limit_key
+from galerly_cdn.http.client_address import rate_limit_key
 from galerly_cdn.http.urls import is_loopback
 
 if TYPE_CHECKING:

@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from galerly_cdn.archivist import Library
     from galerly_cdn.errors import GalerlyError
-    from galerly_cdn.library import Accepted
+    from galerly_cdn.library import Accepted, Library
 
 PHOTOGRAPH = pictures.jpeg(300, 200, gps=True)
 ANOTHER = pictures.jpeg(310, 200)

@@ -23,7 +23,7 @@ from galerly_cdn.jobs import page_targets
 from galerly_cdn.library import StoreLibrary
 from galerly_cdn.model import Facts
 from galerly_cdn.store.interfaces import PresignedUpload
-from galerly_cdn.store.upload_file import UploadFile
+from galerly_cdn.store.temp_files import UploadFile
 from tests.support.in_memory_cdn import CountingRenderer, MemoryOriginals, SmallCdn
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.model import Format, Record, Rendition, Size, Target
 from galerly_cdn.store.folder.renditions import FolderRenditions
-from galerly_cdn.store.folder.renditions_scan import file_name, file_path
+from galerly_cdn.store.folder.renditions_index import file_name, file_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

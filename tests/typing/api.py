@@ -14,10 +14,9 @@ from galerly_cdn.settings import load
 from tests.support.in_memory_cdn import CountingRenderer, MemoryOriginals, MemoryRenditions
 
 if TYPE_CHECKING:
-    from galerly_cdn.archivist import Library
     from galerly_cdn.client import Client
     from galerly_cdn.fill import Renderer
-    from galerly_cdn.library import StoreLibrary
+    from galerly_cdn.library import Library, StoreLibrary
     from galerly_cdn.store.interfaces import Originals, Renditions
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn.errors import Undecodable
-from galerly_cdn.http.ip_addresses import rate_limit_key
+from galerly_cdn.http.client_address import rate_limit_key
 from galerly_cdn.rate_limit import RateLimit
 from galerly_cdn.settings.table import Settings
 from tests.support.in_memory_cdn import SmallCdn

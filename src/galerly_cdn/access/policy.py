@@ -9,7 +9,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from galerly_cdn.errors import SignatureInvalid
-from galerly_cdn.http import ip_addresses as address
+from galerly_cdn.http import client_address as address
 from galerly_cdn.http.urls import checked_key, format_key
 from galerly_cdn.model import ValidationError, Value, from_json
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
-    from galerly_cdn.archivist import Library
+    from galerly_cdn.library import Library
     from galerly_cdn.settings.table import Settings
 
 T = TypeVar("T")

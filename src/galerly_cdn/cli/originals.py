@@ -15,8 +15,8 @@ from galerly_cdn.cli.progress import Outcome, Progress
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from galerly_cdn.archivist import Library
     from galerly_cdn.fill import Warmed
+    from galerly_cdn.library import Library
     from galerly_cdn.model import Listed
 
 _KEYS = click.argument("keys", nargs=-1)

@@ -17,8 +17,7 @@ from galerly_cdn.cli.progress import Outcome, Progress
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
 
-    from galerly_cdn.archivist import Library
-    from galerly_cdn.library import Accepted
+    from galerly_cdn.library import Accepted, Library
 
 _CHUNK_BYTES = 256 * 1024
 _NAMED_AS_PHOTOGRAPHS = re.compile(

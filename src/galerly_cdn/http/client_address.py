@@ -1,14 +1,37 @@
-"""Who is the viewer behind the proxies in front? Whoever is not trusted is believed nothing. Pure."""
+"""IP addresses: how they are read, and which one is the viewer's behind trusted proxies. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
 from typing import TYPE_CHECKING
 
-from galerly_cdn.http import ip_addresses
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def parse_ip(told: str) -> Address:
+    """The address; `::ffff:192.0.2.1` is 192.0.2.1 (RFC 4291 §2.5.5.2). Raises `ValueError`."""
+    address = ipaddress.ip_address(told)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def rate_limit_key(told: str) -> str:
+    """Who holds the address: an IPv4 address itself, and in IPv6 its /64, whose holder may take any of it.
+
+    (RFC 4291 §2.5.1: the low 64 bits are for the machine itself to choose.) What is no address is itself.
+    """
+    try:
+        address = parse_ip(told)
+    except ValueError:
+        return told
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return f"{ipaddress.IPv6Address(int(address) >> 64 << 64)}/64"
+
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -40,8 +63,8 @@ def _is_trusted(told: str, trusted: tuple[Network, ...]) -> bool:
     return named is not None and any(named in network for network in trusted)
 
 
-def _address(told: str) -> ip_addresses.Address | None:
+def _address(told: str) -> Address | None:
     try:
-        return ip_addresses.parse_ip(told)
+        return parse_ip(told)
     except ValueError:
         return None

@@ -19,7 +19,7 @@ from galerly_cdn.errors import (
     SizeNotAllowed,
     UnknownPath,
 )
-from galerly_cdn.http import ip_addresses
+from galerly_cdn.http import client_address
 from galerly_cdn.model import Format, SizeRule, Target, Value
 
 if TYPE_CHECKING:
@@ -197,6 +197,6 @@ def is_loopback(host: str) -> bool:
     has_port = host.startswith("[") or host.count(":") == 1
     try:
         name = urlsplit(f"//{host}").hostname or "" if has_port else host.lower()
-        return name == "localhost" or ip_addresses.parse_ip(name).is_loopback
+        return name == "localhost" or client_address.parse_ip(name).is_loopback
     except ValueError:
         return False

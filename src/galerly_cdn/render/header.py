@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from galerly_cdn.errors import TooManyFrames, TooManyPixels, TooMuchMemory, Undecodable, UnsupportedFormat
 from galerly_cdn.model import Facts, Format, Limits, Value
-from galerly_cdn.render import color, decoders, icc, losses, markers, png_chunks
+from galerly_cdn.render import color, decoders, icc, losses, markers
 from galerly_cdn.render.formats import OriginalFormat, detect_format
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def read(original: bytes) -> Header:
         raise UnsupportedFormat(f"libvips {decoders.version()} cannot decode {kind}")
     image = decoders.load(original, kind)
     frame = _frame(original, image) if kind is OriginalFormat.JPEG else None
-    chunks = png_chunks.png_chunks(original) if kind is OriginalFormat.PNG else {}
+    chunks = markers.png_chunks(original) if kind is OriginalFormat.PNG else {}
     is_progressive = frame.is_progressive if frame else bool(image.get_typeof("interlaced"))
     coefficient_bytes = frame.coefficient_bytes if frame else 0
     profile = color.profile_of(image)

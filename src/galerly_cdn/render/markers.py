@@ -1,17 +1,14 @@
-"""What a JPEG's header says and libvips does not.
-
-Reads marker segments up to the first scan (ITU-T T.81 Annex B); never a pixel. A file that is not
-well formed reads as far as it goes: libvips refuses it later with the better reason.
-"""
+"""Reads what libvips does not say of a header: JPEG marker segments and PNG chunks."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from galerly_cdn.model import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
 
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE_MARKERS = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
@@ -89,3 +86,20 @@ def has_gain_map(original: bytes) -> bool:
             return True
         multi_picture = multi_picture or (marker == _APP2_MARKER and payload.startswith(b"MPF\0"))
     return multi_picture and _APPLE_GAIN_MAP in original
+
+
+_SIGNATURE_BYTES: Final = 8
+_MAX_CHUNKS: Final = 256
+
+
+def png_chunks(original: bytes) -> dict[bytes, bytes]:
+    """The first chunk of each type before the first IDAT; a chunk's bytes are not checked."""
+    found: dict[bytes, bytes] = {}
+    at = _SIGNATURE_BYTES
+    for _ in range(_MAX_CHUNKS):
+        length, name = int.from_bytes(original[at : at + 4], "big"), original[at + 4 : at + 8]
+        if len(name) < 4 or name == b"IDAT":
+            break
+        found.setdefault(name, original[at + 8 : at + 8 + length])
+        at += length + 12
+    return found

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from galerly_cdn.model import Head, Listed, Record, Rendition, Target
-    from galerly_cdn.store.upload_file import UploadFile
+    from galerly_cdn.store.temp_files import UploadFile
 
 
 class Original:

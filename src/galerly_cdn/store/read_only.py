@@ -9,7 +9,7 @@ from galerly_cdn.errors import ReadOnlyStore
 if TYPE_CHECKING:
     from galerly_cdn.model import Head
     from galerly_cdn.store.interfaces import Originals
-    from galerly_cdn.store.upload_file import UploadFile
+    from galerly_cdn.store.temp_files import UploadFile
 
 
 class ReadOnlyOriginals:

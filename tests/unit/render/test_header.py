@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from galerly_cdn.render import header, icc, losses, markers, png_chunks
+from galerly_cdn.render import header, icc, losses, markers
 from galerly_cdn.render.sample_images import SPECIMENS
 from tests.support import pictures
 
@@ -149,8 +149,8 @@ def test_boxes_that_end_early_name_no_colours(body: bytes) -> None:
 
 
 def test_chunks_are_read_up_to_the_pixels_and_not_without_end() -> None:
-    chunks = png_chunks.png_chunks(pictures.png(8, 8))
+    chunks = markers.png_chunks(pictures.png(8, 8))
     assert next(iter(chunks)) == b"IHDR"
     assert b"IDAT" not in chunks
     many = pictures.png(8, 8)[:8] + b"".join(pictures.chunk(b"aa%02x" % n, b"") for n in range(255)) * 9
-    assert len(png_chunks.png_chunks(many)) == 255
+    assert len(markers.png_chunks(many)) == 255

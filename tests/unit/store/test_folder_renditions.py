@@ -30,8 +30,7 @@ from galerly_cdn.store.folder import rendition_file as seal_module
 from galerly_cdn.store.folder import renditions as shelf_module
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
 from galerly_cdn.store.folder.renditions import FolderRenditions
-from galerly_cdn.store.folder.renditions_index import RenditionsIndex, disk_bytes
-from galerly_cdn.store.folder.renditions_scan import scan_folder
+from galerly_cdn.store.folder.renditions_index import RenditionsIndex, disk_bytes, scan_folder
 from tests.support.rendition_folders import (
     MIB,
     TARGET,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from galerly_cdn.model import Head
-    from galerly_cdn.store.upload_file import UploadFile
+    from galerly_cdn.store.temp_files import UploadFile
 
     Patching = Callable[[str, Callable[..., Any]], None]
 

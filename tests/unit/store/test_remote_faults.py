@@ -29,12 +29,11 @@ from galerly_cdn.errors import (
     Unsettled,
 )
 from galerly_cdn.store.remote import bucket as bucket_module
-from galerly_cdn.store.remote import retries as retries_module
-from galerly_cdn.store.remote.breaker import CircuitBreaker
+from galerly_cdn.store.remote import resilience
 from galerly_cdn.store.remote.bucket import Bucket
 from galerly_cdn.store.remote.originals import RemoteOriginals
 from galerly_cdn.store.remote.renditions import RemoteRenditions
-from galerly_cdn.store.remote.retries import RetryBudget
+from galerly_cdn.store.remote.resilience import CircuitBreaker, RetryBudget
 from tests.support import tls_certificates
 from tests.support.fake_s3 import FakeS3, Fault, Request, fake_s3
 from tests.support.rendition_folders import TARGET, Counted, made
@@ -61,7 +60,7 @@ class Clock:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bucket_module, "_BACKOFF_S", 0.001)
-    monkeypatch.setattr(retries_module, "_BACKOFF_S", 0.001)
+    monkeypatch.setattr(resilience, "_BACKOFF_S", 0.001)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 from galerly_cdn.errors import NoSuchOriginal, SettingsError, StoreCorrupt, StoreRefused, StoreUnreachable
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.remote import bucket as bucket_module
-from galerly_cdn.store.remote import retries as retries_module
+from galerly_cdn.store.remote import resilience
 from galerly_cdn.store.remote.bucket import Bucket
 from galerly_cdn.store.remote.originals import RemoteOriginals
 from tests.support import tls_certificates
@@ -43,7 +43,7 @@ async def cloud(
 ) -> AsyncIterator[tuple[FakeS3, RemoteOriginals]]:
     """The server, and originals in it."""
     monkeypatch.setattr(bucket_module, "_BACKOFF_S", 0.001)
-    monkeypatch.setattr(retries_module, "_BACKOFF_S", 0.001)
+    monkeypatch.setattr(resilience, "_BACKOFF_S", 0.001)
     address, metadata, variables, endpoint = CLOUDS[request.param]
     async with fake_s3(tls_certificates.make(tmp_path)) as fake:
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
@@ -94,7 +94,7 @@ async def test_without_credentials_one_is_told_so(monkeypatch: pytest.MonkeyPatc
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(bucket_module, "_BACKOFF_S", 0.001)
-    monkeypatch.setattr(retries_module, "_BACKOFF_S", 0.001)
+    monkeypatch.setattr(resilience, "_BACKOFF_S", 0.001)
     async with fake_s3() as fake:
         fake.fault = lambda _request: Fault(resets=True)
         monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{fake.port}")

@@ -24,8 +24,14 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import SettingsError, StoreUnreachable
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
-from galerly_cdn.store.folder.renditions_index import RenditionsIndex, disk_bytes
-from galerly_cdn.store.folder.renditions_scan import TEMPORARY, file_name, file_path, scan_folder
+from galerly_cdn.store.folder.renditions_index import (
+    TEMPORARY,
+    RenditionsIndex,
+    disk_bytes,
+    file_name,
+    file_path,
+    scan_folder,
+)
 from galerly_cdn.store.interfaces import StoredObject
 from galerly_cdn.store.temp_files import HOUR_S, lock_temp_file
 

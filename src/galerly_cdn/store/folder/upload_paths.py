@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import KeyNotHeld
 from galerly_cdn.store.folder.paths import FOLDER
-from galerly_cdn.store.upload_file import write_errors
+from galerly_cdn.store.temp_files import write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

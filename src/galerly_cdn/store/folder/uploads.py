@@ -25,8 +25,7 @@ from galerly_cdn.errors import KeyNotHeld, OriginalExists, SettingsError, StoreU
 from galerly_cdn.store.folder.originals import FILE, FolderOriginals, head_of
 from galerly_cdn.store.folder.paths import FOLDER, RESERVED
 from galerly_cdn.store.folder.upload_paths import open_upload_path
-from galerly_cdn.store.temp_files import remove_if_abandoned
-from galerly_cdn.store.upload_file import PREFIX, UploadFile, write_errors
+from galerly_cdn.store.temp_files import PREFIX, UploadFile, remove_if_abandoned, write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

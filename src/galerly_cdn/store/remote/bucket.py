@@ -34,8 +34,7 @@ from galerly_cdn.errors import (
     Unsettled,
 )
 from galerly_cdn.http.urls import cache_tag
-from galerly_cdn.store.remote.breaker import CircuitBreaker
-from galerly_cdn.store.remote.retries import TRIES, RetryBudget
+from galerly_cdn.store.remote.resilience import TRIES, CircuitBreaker, RetryBudget
 
 if TYPE_CHECKING:
     import mmap

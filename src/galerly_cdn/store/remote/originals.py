@@ -25,7 +25,7 @@ from galerly_cdn.model import Head, Listed
 from galerly_cdn.store.interfaces import Original
 from galerly_cdn.store.remote import MD5
 from galerly_cdn.store.remote.head_cache import HeadCache
-from galerly_cdn.store.upload_file import UploadFile
+from galerly_cdn.store.temp_files import UploadFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
