@@ -48,7 +48,7 @@ class AdminSide:
                 lambda: float(memory_cache_bytes()),
             ),
         }
-        service = Handlers(archive, self._warming, settings, incoming=incoming)
+        service = Handlers(archive, self._warming, settings, direct_uploads=incoming)
         metrics = Metrics(telemetry, gauges, libvips)
         self.application = AdminApplication(
             all_routes(service, self._health, metrics), authenticator(settings), settings, telemetry
