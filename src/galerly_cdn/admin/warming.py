@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from galerly_cdn.library import StoreLibrary
-    from galerly_cdn.model import Value
+    from galerly_cdn.serialization import Value
 
 _MAX_WAITING = 10_000
 """Uploads that may wait to be warmed; what comes beyond is made when somebody asks for it."""
