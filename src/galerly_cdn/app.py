@@ -23,10 +23,10 @@ from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList, checked_key, is_loopback
 from galerly_cdn.library import StoreLibrary, no_invalidation
 from galerly_cdn.links import Links
-from galerly_cdn.model import replaced
 from galerly_cdn.rate_limit import MissLimiter
 from galerly_cdn.render import libvips_version
 from galerly_cdn.render.pool.pool import WorkerPool
+from galerly_cdn.serialization import replaced
 from galerly_cdn.server import serve as listener
 from galerly_cdn.settings import locations
 from galerly_cdn.store import open as stores

@@ -25,7 +25,7 @@ from galerly_cdn.http.checksums import checksum_headers
 from galerly_cdn.http.responses import Problem
 from galerly_cdn.http.urls import checked_key, format_key
 from galerly_cdn.library import Accepted, Deleted, Inspection, Page, Purged
-from galerly_cdn.model import ValidationError, Value, from_json
+from galerly_cdn.serialization import ValidationError, Value, from_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from galerly_cdn.cache import SingleFlight
 from galerly_cdn.errors import StoreRefused, StoreUnreachable, Unsettled
-from galerly_cdn.model import Job, Record, Rendition, Target, Value
+from galerly_cdn.model import Job, Record, Rendition, Target
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence

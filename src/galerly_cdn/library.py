@@ -17,8 +17,9 @@ from galerly_cdn.errors import (
     UploadTooLarge,
 )
 from galerly_cdn.http.urls import checked_key
-from galerly_cdn.model import Facts, Job, Listed, Target, Value
+from galerly_cdn.model import Facts, Job, Listed, Target
 from galerly_cdn.render.formats import OriginalFormat
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import (

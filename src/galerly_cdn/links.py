@@ -24,7 +24,8 @@ from urllib.parse import quote
 
 from galerly_cdn.errors import FormatNotAllowed
 from galerly_cdn.http.urls import AllowList, checked_key, format_original, format_path
-from galerly_cdn.model import PREFERENCE, Format, Target, Value
+from galerly_cdn.model import PREFERENCE, Format, Target
+from galerly_cdn.serialization import Value
 from galerly_cdn.settings.sizes import parse_sizes
 from galerly_cdn.settings.table import Settings
 

@@ -13,7 +13,7 @@ from galerly_cdn.aws_local.cloudfront.cache_ttl import ttl_s
 from galerly_cdn.aws_local.cloudfront.invalidations import Invalidation, read_tags
 from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
 from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerRequest, ViewerResponse
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 from tests.support import local_cloudfront
 
 DISTRIBUTION = local_cloudfront.planned().distribution

@@ -32,7 +32,8 @@ from galerly_cdn.aws_local.s3 import versitygw
 from galerly_cdn.aws_local.s3.folder_bucket import FolderBucket
 from galerly_cdn.cli import main
 from galerly_cdn.errors import SettingsError, StoreUnreachable
-from galerly_cdn.model import Format, replaced
+from galerly_cdn.model import Format
+from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.renditions import FolderRenditions
 from galerly_cdn.store.interfaces import StoredObject

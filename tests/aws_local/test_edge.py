@@ -20,7 +20,7 @@ from galerly_cdn.aws_local.cloudfront.response_headers_policy import (
 from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
 from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest
 from galerly_cdn.errors import UnmodelledProperty
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 from tests.support import local_cloudfront, private_galleries
 
 if TYPE_CHECKING:

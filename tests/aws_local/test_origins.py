@@ -14,7 +14,7 @@ from galerly_cdn.aws_local.cloudfront.origins import Origins
 from galerly_cdn.aws_local.faults import Fault, FaultInjector
 from galerly_cdn.aws_local.http.http_client import HttpClient
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 from tests.support import local_cloudfront
 

@@ -21,19 +21,9 @@ from galerly_cdn.errors import NoSuchOriginal, Unsettled
 from galerly_cdn.fill import Filler, Recipe
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList
-from galerly_cdn.model import (
-    Format,
-    Head,
-    Job,
-    Listed,
-    Picture,
-    Record,
-    Rendered,
-    Rendition,
-    Target,
-    replaced,
-)
+from galerly_cdn.model import Format, Head, Job, Listed, Picture, Record, Rendered, Rendition, Target
 from galerly_cdn.rate_limit import MissLimiter
+from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.interfaces import Original
 from galerly_cdn.telemetry import Counters, Telemetry, TrafficStatistics

@@ -23,7 +23,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.http.checksums import read_checksums
 from galerly_cdn.library import Accepted
-from galerly_cdn.model import to_json
+from galerly_cdn.serialization import to_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

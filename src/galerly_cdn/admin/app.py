@@ -20,7 +20,7 @@ from galerly_cdn.admin.routes import Route, Routes
 from galerly_cdn.errors import GalerlyError
 from galerly_cdn.http import responses
 from galerly_cdn.http.client_address import networks
-from galerly_cdn.model import to_json
+from galerly_cdn.serialization import to_json
 from galerly_cdn.telemetry import AuditRecord, printable
 
 if TYPE_CHECKING:

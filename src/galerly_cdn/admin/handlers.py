@@ -25,7 +25,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.http import checksums, responses
 from galerly_cdn.http.urls import checked_key, parse_key
-from galerly_cdn.model import Meta, Value
+from galerly_cdn.serialization import Meta, Value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from galerly_cdn.admin.responses import json_response
 from galerly_cdn.cache import SingleFlight
 from galerly_cdn.errors import GalerlyError, NoSuchOriginal, QueueFull
-from galerly_cdn.model import Format, Job, Picture, Size, Target, Value
+from galerly_cdn.model import Format, Job, Picture, Size, Target
 from galerly_cdn.render.sample_images import SPECIMENS
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -14,7 +14,7 @@ from galerly_cdn.admin.handlers import SEGMENT_PATTERN, UPLOAD_ID_PATTERN
 from galerly_cdn.admin.responses import JSON, JSON_LINES, Failed
 from galerly_cdn.errors import BadRequest, CrossSite, HeadersTooLarge, Misdirected, Unauthorized, UrlTooLong
 from galerly_cdn.http.responses import Failure
-from galerly_cdn.model import schemas
+from galerly_cdn.serialization import schemas
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

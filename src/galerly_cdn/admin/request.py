@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from galerly_cdn.errors import Disconnected, MalformedBody, MalformedQuery
 from galerly_cdn.http.request import Request
-from galerly_cdn.model import ValidationError, Value, convert, from_json
+from galerly_cdn.serialization import ValidationError, Value, convert, from_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.http import responses
 from galerly_cdn.http.responses import Problem, Response
-from galerly_cdn.model import Value, to_json
+from galerly_cdn.serialization import Value, to_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

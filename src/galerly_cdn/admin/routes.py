@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from galerly_cdn.admin.request import AdminRequest
     from galerly_cdn.admin.responses import JsonLines
     from galerly_cdn.http.responses import Response
-    from galerly_cdn.model import Value
+    from galerly_cdn.serialization import Value
 
     Handler = Callable[[AdminRequest], Awaitable[Response | JsonLines]]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from galerly_cdn.library import StoreLibrary
-    from galerly_cdn.model import Value
+    from galerly_cdn.serialization import Value
 
 _MAX_QUEUED = 10_000
 """Uploads that can wait to be warmed. The renditions of further uploads are made on request."""

@@ -29,7 +29,7 @@ from galerly_cdn.aws_local.iam.resources import BucketWithPolicy, FunctionWithPo
 from galerly_cdn.aws_local.iam.roles import FunctionWithRole
 from galerly_cdn.aws_local.s3.bucket import Bucket
 from galerly_cdn.aws_local.s3.folder_bucket import FolderBucket
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 from galerly_cdn.settings import load
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from galerly_cdn.aws_local.s3.folder_bucket import media_type
 from galerly_cdn.aws_local.s3.notifications import Notifications
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.http.urls import checked_key, format_key
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.originals import FolderOriginals
 

@@ -26,8 +26,8 @@ from galerly_cdn.aws_local.http.http_client import HttpClient
 from galerly_cdn.aws_local.s3 import versitygw
 from galerly_cdn.aws_local.s3.role_check import RoleCheck
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.model import Value
 from galerly_cdn.render.pool import process
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping

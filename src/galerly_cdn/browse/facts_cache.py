@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from galerly_cdn.browse.pagination import GalleryListing, group_by_gallery
 from galerly_cdn.cache import MemoryCache, SingleFlight
 from galerly_cdn.errors import GalerlyError, Unrenderable
-from galerly_cdn.model import Facts, Value
+from galerly_cdn.model import Facts
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

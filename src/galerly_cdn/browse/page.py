@@ -20,8 +20,8 @@ from galerly_cdn.browse.pagination import page_numbers, title
 from galerly_cdn.errors import MethodNotAllowed, NotFound, UnknownPath
 from galerly_cdn.http.responses import IMMUTABLE, Response
 from galerly_cdn.http.urls import is_loopback, parse_key
-from galerly_cdn.model import to_json
 from galerly_cdn.render.losses import LOSSES
+from galerly_cdn.serialization import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

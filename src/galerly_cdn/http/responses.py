@@ -14,7 +14,8 @@ from galerly_cdn import model
 from galerly_cdn.errors import GalerlyError, MethodNotAllowed, RangeNotSatisfiable, Unauthorized
 from galerly_cdn.http import content_disposition
 from galerly_cdn.http.body_stream import Stream
-from galerly_cdn.model import Head, Rendition, Value, to_json
+from galerly_cdn.model import Head, Rendition
+from galerly_cdn.serialization import Value, to_json
 
 if TYPE_CHECKING:
     from galerly_cdn.settings.table import Settings

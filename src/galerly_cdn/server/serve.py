@@ -25,7 +25,7 @@ from uvicorn import Config, Server
 from galerly_cdn.errors import GalerlyError, SettingsError
 from galerly_cdn.http import responses
 from galerly_cdn.http.responses import Response
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 from galerly_cdn.server.connection import Connection, ConnectionConfig
 from galerly_cdn.server.connection_limit import ConnectionLimit
 from galerly_cdn.server.tls import TlsConnection

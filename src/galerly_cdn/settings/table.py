@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from galerly_cdn.model import Limits, Meta, SizeRule, Value, describe_fields
+from galerly_cdn.model import Limits, SizeRule
+from galerly_cdn.serialization import Meta, Value, describe_fields
 from galerly_cdn.settings.sizes import parse_sizes
 
 PREFIX = "GALERLY_"

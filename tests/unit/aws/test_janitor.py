@@ -16,7 +16,8 @@ from galerly_cdn.aws.functions.janitor import Janitor
 from galerly_cdn.aws_local.functions.runtime import TimedOut
 from galerly_cdn.errors import StoreUnreachable
 from galerly_cdn.http.urls import format_stored
-from galerly_cdn.model import Format, replaced
+from galerly_cdn.model import Format
+from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
 from tests.support.fake_s3 import Fault, fake_s3

@@ -25,7 +25,8 @@ from galerly_cdn.aws_local.functions.runtime import (
     TimedOut,
 )
 from galerly_cdn.http import urls
-from galerly_cdn.model import Format, replaced
+from galerly_cdn.model import Format
+from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
 from tests.support.lambda_functions import answer, change, function, request, running

@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.model import FieldDescription, Format, Size, SizeRule
+from galerly_cdn.model import Format, Size, SizeRule
 from galerly_cdn.settings import load
 from galerly_cdn.settings.sizes import parse_size
 from galerly_cdn.settings.table import DESCRIBED, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from galerly_cdn.serialization import FieldDescription
 
 NAMES = [setting.name for setting in DESCRIBED]
 

@@ -15,7 +15,7 @@ from galerly_cdn import jobs
 from galerly_cdn.aws.deploy import boto
 from galerly_cdn.errors import NotInvalidated
 from galerly_cdn.http.urls import cache_tag
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence

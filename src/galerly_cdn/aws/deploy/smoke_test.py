@@ -13,8 +13,8 @@ from galerly_cdn.aws.deploy import boto
 from galerly_cdn.errors import DeploymentFailed
 from galerly_cdn.http.urls import cache_tag
 from galerly_cdn.links import Links
-from galerly_cdn.model import Value
 from galerly_cdn.render.sample_images import SPECIMENS
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,7 +5,7 @@ CloudWatch User Guide, "Specification: Embedded metric format". The template's a
 
 from __future__ import annotations
 
-from galerly_cdn.model import to_json
+from galerly_cdn.serialization import to_json
 
 NAMESPACE = "galerly-cdn"
 UNITS = {"RenditionBytes": "Bytes", "RenderTime": "Milliseconds", "StoredButUnreadable": "Count"}

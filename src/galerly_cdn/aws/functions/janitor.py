@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from galerly_cdn import jobs
 from galerly_cdn.aws.functions import s3_events
 from galerly_cdn.errors import NoSuchOriginal
-from galerly_cdn.model import Value, to_json
+from galerly_cdn.serialization import Value, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from galerly_cdn import jobs
 from galerly_cdn.aws.functions import emf, s3_events
 from galerly_cdn.errors import NoSuchOriginal, Unrenderable
-from galerly_cdn.model import Value, to_json
+from galerly_cdn.serialization import Value, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -25,7 +25,7 @@ from galerly_cdn.fill import RenditionKey
 from galerly_cdn.http import responses, urls
 from galerly_cdn.http.responses import Conditions
 from galerly_cdn.http.urls import AllowList
-from galerly_cdn.model import replaced, to_json
+from galerly_cdn.serialization import replaced, to_json
 from galerly_cdn.telemetry import AccessRecord, printable
 
 if TYPE_CHECKING:

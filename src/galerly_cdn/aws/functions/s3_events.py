@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.errors import MalformedKey
 from galerly_cdn.http.urls import checked_key
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

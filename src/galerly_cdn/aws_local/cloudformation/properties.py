@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from galerly_cdn.errors import UnmodelledProperty
-from galerly_cdn.model import ValidationError, Value, convert
+from galerly_cdn.serialization import ValidationError, Value, convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

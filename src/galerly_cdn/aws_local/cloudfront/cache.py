@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from galerly_cdn.aws_local.cloudfront import invalidations
 from galerly_cdn.aws_local.cloudfront.cache_ttl import ttl_s
 from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerResponse
-from galerly_cdn.model import Value, replaced
+from galerly_cdn.serialization import Value, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

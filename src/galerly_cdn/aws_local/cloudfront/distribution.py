@@ -27,7 +27,7 @@ from galerly_cdn.aws_local.cloudfront.response_headers_policy import (
     ResponseHeadersPolicyConfig,
 )
 from galerly_cdn.errors import UnmodelledProperty
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from galerly_cdn.aws_local.cloudfront import behaviors, cache_policies, ranges, 
 from galerly_cdn.aws_local.cloudfront.access_log import LoggedRequest
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
 from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerRequest, ViewerResponse
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable

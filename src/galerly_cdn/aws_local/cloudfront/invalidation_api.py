@@ -19,7 +19,7 @@ from botocore.credentials import Credentials
 from galerly_cdn.aws_local.cloudformation.stack import REGION
 from galerly_cdn.aws_local.http import sigv4
 from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable

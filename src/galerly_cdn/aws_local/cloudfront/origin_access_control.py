@@ -15,7 +15,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from galerly_cdn.aws_local.cloudformation.stack import ACCOUNT, REGION
-from galerly_cdn.model import Value, replaced
+from galerly_cdn.serialization import Value, replaced
 
 if TYPE_CHECKING:
     from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.aws_local.http import viewer_exchange
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

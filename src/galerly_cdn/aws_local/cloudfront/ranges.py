@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from galerly_cdn.aws_local.http.viewer_exchange import ViewerResponse
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
     from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest

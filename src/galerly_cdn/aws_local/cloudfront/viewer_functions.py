@@ -13,7 +13,7 @@ from galerly_cdn.aws_local.cloudformation.properties import Property
 from galerly_cdn.aws_local.cloudfront.javascript_engines import Engine, FunctionFailed
 from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerRequest, ViewerResponse, error
 from galerly_cdn.errors import UnmodelledProperty
-from galerly_cdn.model import ValidationError, Value, convert, replaced
+from galerly_cdn.serialization import ValidationError, Value, convert, replaced
 
 if TYPE_CHECKING:
     from galerly_cdn.aws_local.cloudformation.stack import Stack

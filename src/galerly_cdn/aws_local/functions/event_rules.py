@@ -18,7 +18,7 @@ from galerly_cdn.aws_local.functions.runtime import Crashed, FunctionFailed, Thr
 from galerly_cdn.aws_local.iam import roles
 from galerly_cdn.aws_local.s3 import notifications
 from galerly_cdn.errors import UnmodelledProperty
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

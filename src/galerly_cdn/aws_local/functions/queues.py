@@ -15,7 +15,7 @@ from galerly_cdn.aws_local.cloudformation.properties import Property
 from galerly_cdn.aws_local.cloudformation.stack import ACCOUNT, REGION
 from galerly_cdn.aws_local.iam.policies import Access, PolicyDocument, QueuePolicy
 from galerly_cdn.errors import UnmodelledProperty
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.aws_local.http import api_server
 from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 
 class OriginRequest(Value, frozen=True):

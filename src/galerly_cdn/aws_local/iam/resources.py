@@ -9,7 +9,7 @@ from galerly_cdn.aws_local.cloudfront.distribution_properties import FunctionUrl
 from galerly_cdn.aws_local.iam import policies as policy
 from galerly_cdn.aws_local.iam.policies import BucketPolicy, Permission, PolicyDocument
 from galerly_cdn.errors import UnmodelledProperty
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from galerly_cdn.aws_local.cloudformation.stack import Stack

@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 from galerly_cdn.aws_local.cloudformation.stack import ACCOUNT
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
 from galerly_cdn.aws_local.iam.policies import Access
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
     from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder

@@ -17,7 +17,7 @@ from galerly_cdn.aws_local.http import sigv4
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
 from galerly_cdn.errors import GalerlyError, NoSuchOriginal
 from galerly_cdn.http.urls import AllowList, cache_tag, checked_key, parse_stored
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 from galerly_cdn.store.folder.originals import FolderOriginals
 from galerly_cdn.store.folder.renditions import FolderRenditions
 from galerly_cdn.store.remote.renditions import object_attributes
