@@ -46,7 +46,7 @@ def _exif(*, orientation: int = 1, gps: bool = False, credit: bool = False) -> b
     return block.tobytes()
 
 
-def _jpeg(width: int = 420, height: int = 280, stripe: str = "crimson", **options: Any) -> bytes:  # noqa: ANN401
+def _jpeg(width: int = 420, height: int = 280, stripe: str = "crimson", **options: Any) -> bytes:  # noqa: ANN401 - Pillow's own
     return _saved(_scene(width, height, stripe), "JPEG", **{"quality": 90, **options})
 
 
