@@ -19,7 +19,6 @@ from galerly_cdn.admin.responses import JSON, JsonLines, body_response
 from galerly_cdn.admin.routes import Route, Routes
 from galerly_cdn.errors import GalerlyError
 from galerly_cdn.http import responses
-from galerly_cdn.http.client_address import networks
 from galerly_cdn.serialization import to_json
 from galerly_cdn.telemetry import AuditRecord, printable
 
@@ -44,7 +43,7 @@ class AdminApplication:
         self._door = door
         self._settings = settings
         self._telemetry = telemetry
-        self._trusted = networks(settings.trusted_proxies)
+        self._trusted = settings.trusted_networks
         self._description = to_json(openapi.openapi_document(self._routes.routes)) + b"\n"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import GalerlyError
 from galerly_cdn.http import responses
-from galerly_cdn.http.client_address import networks
 from galerly_cdn.http.request import Request
 from galerly_cdn.http.responses import Conditions
 from galerly_cdn.telemetry import AccessRecord, printable
@@ -74,7 +73,7 @@ class Application:
         self._route = route
         self._settings = settings
         self._telemetry = telemetry
-        self._trusted = networks(settings.trusted_proxies)
+        self._trusted = settings.trusted_networks
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer, send, record."""
