@@ -10,15 +10,16 @@ import contextlib
 import functools
 import logging
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn import jobs
 from galerly_cdn.access.authorizer import Authorizer
+from galerly_cdn.clock import SYSTEM_CLOCK, Clock
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
 from galerly_cdn.fill import Filler
+from galerly_cdn.http.client_address import networks
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList, checked_key, is_loopback
 from galerly_cdn.library import StoreLibrary, no_invalidation
@@ -59,6 +60,7 @@ class Cdn:
         writable: WritableOriginals | None,
         renditions: Renditions,
         invalidate: Invalidate = no_invalidation,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.telemetry = telemetry
         self.workers = workers
@@ -69,11 +71,11 @@ class Cdn:
             renditions=renditions,
             renderer=workers,
             recipes=jobs.recipes(settings, libvips),
-            clock=telemetry.monotonic,
+            clock=clock.monotonic,
             count=telemetry.counters.count,
         )
-        misses = MissLimiter(originals, settings, telemetry.monotonic)
-        guard = _guard(settings, telemetry.wall)
+        misses = MissLimiter(originals, settings, clock.monotonic)
+        guard = _guard(settings, clock.wall)
         self.edge = Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
@@ -85,7 +87,10 @@ class Cdn:
         )
         self.archive = self._archive(writable or ReadOnlyOriginals(originals), renditions, guard, invalidate)
         self._page = self._browse(renditions)
-        self.application = Application(self._route, settings, telemetry)
+        self.trusted_proxies = networks(settings.trusted_proxies)
+        self.application = Application(
+            self._route, settings, telemetry, clock=clock, trusted_proxies=self.trusted_proxies
+        )
         self.admin: AdminSide | None = None
 
     def _archive(
@@ -151,10 +156,12 @@ async def compose(
         hello = await workers.start()
         libvips_version.check_version(hello.libvips)
         writable = (
-            await stores.open_writable_originals(settings, places, telemetry) if places.is_writable else None
+            await stores.open_writable_originals(settings, places, telemetry, SYSTEM_CLOCK)
+            if places.is_writable
+            else None
         )
-        originals = writable or await stores.open_originals(settings, places, telemetry)
-        async with stores.open_renditions(settings, places.renditions, telemetry) as renditions:
+        originals = writable or await stores.open_originals(settings, places, telemetry, SYSTEM_CLOCK)
+        async with stores.open_renditions(settings, places.renditions, telemetry, SYSTEM_CLOCK) as renditions:
             cdn = Cdn(
                 settings,
                 telemetry=telemetry,
@@ -185,8 +192,6 @@ def _telemetry(settings: Settings) -> Telemetry:
         lines if settings.access_log else None,
         audit=lines,
         traffic=TrafficStatistics() if has_admin else None,
-        wall=time.time,  # noqa: TID251 - the rim
-        monotonic=time.monotonic,
     )
 
 
@@ -209,9 +214,11 @@ async def _admin(cdn: Cdn, settings: Settings, places: Locations, libvips: str) 
     return AdminSide(
         settings,
         telemetry=cdn.telemetry,
+        clock=SYSTEM_CLOCK,
+        trusted_proxies=cdn.trusted_proxies,
         archive=cdn.archive,
         originals=cdn.originals,
-        incoming=await stores.open_direct_uploads(settings, places, cdn.telemetry),
+        incoming=await stores.open_direct_uploads(settings, places, cdn.telemetry, SYSTEM_CLOCK),
         workers=cdn.workers,
         libvips=libvips,
         memory_cache_bytes=lambda: cdn.edge.memory_bytes,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from galerly_cdn.serialization import Value, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from typing import BinaryIO
 
 _MAX_WAITING = 10_000
@@ -190,24 +190,20 @@ class AccessLog:
 
 
 class Telemetry:
-    """What the parts of one server report to: a clock, counters, and the two logs (None: off).
+    """What the parts of one server report to: counters, and the two logs (None: off).
 
     `traffic` is None where nobody asks what it adds up.
     """
 
-    def __init__(  # noqa: PLR0913 - its parts
+    def __init__(
         self,
         counters: Counters,
         log: AccessLog | None,
         *,
         audit: AccessLog | None = None,
         traffic: TrafficStatistics | None = None,
-        wall: Callable[[], float],
-        monotonic: Callable[[], float],
     ) -> None:
         self.counters = counters
-        self.wall = wall
-        self.monotonic = monotonic
         self.traffic = traffic
         self._log = log
         self._audit = audit

@@ -32,6 +32,7 @@ from hypothesis.stateful import (
 from obstore.exceptions import GenericError, PermissionDeniedError
 
 from galerly_cdn.app import Cdn
+from galerly_cdn.clock import Clock
 from galerly_cdn.errors import (
     NoSuchOriginal,
     OriginalExists,
@@ -268,7 +269,8 @@ class Photographs(RuleBasedStateMachine):
         self.originals, self.renditions = await self.parts.enter_async_context(self.world.open(self.clock))
         self.cdn = Cdn(
             self.settings,
-            telemetry=Telemetry(Counters(), None, wall=time.time, monotonic=self.clock),
+            telemetry=Telemetry(Counters(), None),
+            clock=Clock(wall=time.time, monotonic=self.clock),
             workers=cast("WorkerPool", self.renderer),
             libvips="8.18",
             originals=self.originals,

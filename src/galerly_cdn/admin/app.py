@@ -19,12 +19,13 @@ from galerly_cdn.admin.responses import JSON, JsonLines, body_response
 from galerly_cdn.admin.routes import Route, Routes
 from galerly_cdn.errors import GalerlyError
 from galerly_cdn.http import responses
-from galerly_cdn.http.client_address import networks
 from galerly_cdn.serialization import to_json
 from galerly_cdn.telemetry import AuditRecord, printable
 
 if TYPE_CHECKING:
     from galerly_cdn.admin.auth import Authenticator
+    from galerly_cdn.clock import Clock
+    from galerly_cdn.http.client_address import Network
     from galerly_cdn.http.request import Receive, Scope, Send
     from galerly_cdn.http.responses import Response
     from galerly_cdn.settings.table import Settings
@@ -36,20 +37,28 @@ _log = logging.getLogger(__name__)
 class AdminApplication:
     """The ASGI application of the admin side."""
 
-    def __init__(
-        self, routes: tuple[Route, ...], door: Authenticator, settings: Settings, telemetry: Telemetry
+    def __init__(  # noqa: PLR0913 - its parts
+        self,
+        routes: tuple[Route, ...],
+        door: Authenticator,
+        settings: Settings,
+        telemetry: Telemetry,
+        *,
+        clock: Clock,
+        trusted_proxies: tuple[Network, ...],
     ) -> None:
         described = Route("GET", "/openapi.json", self._describe, "This description", {200: dict})
         self._routes = Routes((*routes, described))
         self._door = door
         self._settings = settings
         self._telemetry = telemetry
-        self._trusted = networks(settings.trusted_proxies)
+        self._clock = clock
+        self._trusted = trusted_proxies
         self._description = to_json(openapi.openapi_document(self._routes.routes)) + b"\n"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, send, record what was changed."""
-        started_s = self._telemetry.monotonic()
+        started_s = self._clock.monotonic()
         call = AdminRequest(scope, receive, self._telemetry.next_request_id(), self._trusted)
         call.route, call.named = self._routes.find(call.method, call.raw_path)
         response = await self._answered(call)
@@ -93,14 +102,14 @@ class AdminApplication:
             return
         self._telemetry.audit(
             AuditRecord(
-                time_s=round(self._telemetry.wall(), 3),
+                time_s=round(self._clock.wall(), 3),
                 request_id=call.request_id,
                 client=call.client,
                 who=call.who,
                 action=f"{route.method} {route.path}",
                 outcome=error.code if error else call.outcome,
                 status=status,
-                duration_ms=round((self._telemetry.monotonic() - started_s) * 1000, 3),
+                duration_ms=round((self._clock.monotonic() - started_s) * 1000, 3),
                 subject=call.subject,
                 bytes=call.length_bytes,
                 detail=printable(error.detail) if error else "",

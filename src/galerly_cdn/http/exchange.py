@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import GalerlyError
 from galerly_cdn.http import responses
-from galerly_cdn.http.client_address import networks
 from galerly_cdn.http.request import Request
 from galerly_cdn.http.responses import Conditions
 from galerly_cdn.telemetry import AccessRecord, printable
@@ -18,6 +17,7 @@ from galerly_cdn.telemetry import AccessRecord, printable
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from galerly_cdn.clock import Clock
     from galerly_cdn.http.body_stream import Stream
     from galerly_cdn.http.client_address import Network
     from galerly_cdn.http.request import Message, Receive, Scope, Send
@@ -70,15 +70,24 @@ if TYPE_CHECKING:
 class Application:
     """The ASGI application: `route` names the handler of a path."""
 
-    def __init__(self, route: Callable[[bytes], Handler], settings: Settings, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        route: Callable[[bytes], Handler],
+        settings: Settings,
+        telemetry: Telemetry,
+        *,
+        clock: Clock,
+        trusted_proxies: tuple[Network, ...],
+    ) -> None:
         self._route = route
         self._settings = settings
         self._telemetry = telemetry
-        self._trusted = networks(settings.trusted_proxies)
+        self._clock = clock
+        self._trusted = trusted_proxies
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         """Answer, send, record."""
-        started_s = self._telemetry.monotonic()
+        started_s = self._clock.monotonic()
         visit = Exchange(scope, self._telemetry.next_request_id(), self._trusted)
         try:
             response = await self._route(visit.raw_path)(visit)
@@ -87,7 +96,7 @@ class Application:
         except Exception as unforeseen:  # noqa: BLE001 - the viewer gets an answer, the log the trace
             _log.exception("request %s", visit.request_id)
             response = self._failure(visit, GalerlyError(type(unforeseen).__name__))
-        duration_ms = round((self._telemetry.monotonic() - started_s) * 1000, 3)
+        duration_ms = round((self._clock.monotonic() - started_s) * 1000, 3)
         try:
             await _send(send, visit, response, duration_ms)
         except GalerlyError as error:  # too late for an answer: the listener ends what is not whole
@@ -114,7 +123,7 @@ class Application:
         error, target = visit.error, visit.target
         self._telemetry.record(
             AccessRecord(
-                time_s=round(self._telemetry.wall(), 3),
+                time_s=round(self._clock.wall(), 3),
                 request_id=visit.request_id,
                 client=visit.client,
                 method=visit.method,
