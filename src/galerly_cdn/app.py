@@ -79,10 +79,10 @@ class Cdn:
         self.edge = Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
-            misses=misses,
+            miss_limiter=misses,
             renditions=renditions,
-            origin=self.origin,
-            guard=guard,
+            filler=self.origin,
+            authorizer=guard,
             downloads=Downloads(settings, misses, originals, guard),
         )
         self.archive = self._archive(writable or ReadOnlyOriginals(originals), renditions, guard, invalidate)

@@ -287,9 +287,9 @@ class SmallCdn:
         )
 
     def guarded(self, verifier: Verifier | None) -> Edge:
-        """An edge whose guard believes the verifier."""
+        """An edge whose authorizer uses the verifier."""
         settings = self.settings
-        guard = Authorizer(
+        authorizer = Authorizer(
             settings.private_prefixes,
             verifier,
             self.clock.wall,
@@ -298,11 +298,11 @@ class SmallCdn:
         return Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
-            misses=self.misses,
+            miss_limiter=self.misses,
             renditions=self.renditions,
-            origin=self.origin,
-            guard=guard,
-            downloads=Downloads(settings, self.misses, self.originals, guard),
+            filler=self.origin,
+            authorizer=authorizer,
+            downloads=Downloads(settings, self.misses, self.originals, authorizer),
         )
 
     def _recipes(self) -> Mapping[Target, Recipe]:
@@ -364,6 +364,6 @@ class _Recording(Telemetry):
     def audit(self, record: AuditRecord) -> None:
         self.audits.append(record)
 
-    def record(self, record: AccessRecord) -> None:
+    def record(self, record: AccessRecord, result: str = "") -> None:
         self.records.append(record)
-        super().record(record)
+        super().record(record, result)
