@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from galerly_cdn.aws.functions import composition
 from galerly_cdn.aws.functions.resizer import Resizer
 from galerly_cdn.aws_local.functions.runtime import Function, Runtime
+from galerly_cdn.clock import Clock
 from galerly_cdn.fill import Filler, recipes
 from galerly_cdn.render.pool import process
 from tests.support import s3_servers
@@ -110,7 +111,10 @@ class Functions:
         )
         ticks = itertools.count()
         self.resizer = Resizer(
-            self.stores, self.origin, wall=self.wall, monotonic=lambda: float(next(ticks)), tell=self.tell
+            self.stores,
+            self.origin,
+            clock=Clock(wall=self.wall, monotonic=lambda: float(next(ticks))),
+            write_line=self.tell,
         )
 
     def wall(self) -> float:

@@ -10,7 +10,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Annotated
 
-from galerly_cdn.admin.responses import Failed, JsonLines, json_response
+from galerly_cdn.admin.responses import Failed, json_lines_response, json_response
 from galerly_cdn.errors import (
     BadRequest,
     ChecksumMismatch,
@@ -116,7 +116,7 @@ class Handlers:
 
     async def upload(self, call: AdminRequest) -> Response:
         """Store the body as an original; 201 if there was none of this key."""
-        asked = call.asked(UploadQuery)
+        asked = call.parse_query(UploadQuery)
         key = _key(call)
         _check_conditions(call, asked.replace)
         length = call.headers.get(b"content-length", b"0")
@@ -129,7 +129,7 @@ class Handlers:
 
     async def list(self, call: AdminRequest) -> Response:
         """A part of the originals."""
-        asked = call.asked(ListQuery)
+        asked = call.parse_query(ListQuery)
         _check(asked.prefix + "x")  # a prefix is what a key may begin with
         _check(asked.after or "x")
         return json_response(await self._archive.list(asked.prefix, asked.after, asked.limit))
@@ -150,18 +150,18 @@ class Handlers:
         call.outcome = f"purged {len(purged.removed)}"
         return json_response(purged)
 
-    async def purge_gallery(self, call: AdminRequest) -> JsonLines:
+    async def purge_gallery(self, call: AdminRequest) -> Response:
         """Remove what was made of a gallery."""
-        call.subject = _check(call.asked(GalleryQuery).gallery)
+        call.subject = _check(call.parse_query(GalleryQuery).gallery)
         return _lines(call, self._archive.purge_gallery(call.subject), "purged")
 
-    async def warm(self, call: AdminRequest) -> JsonLines:
+    async def warm(self, call: AdminRequest) -> Response:
         """Make what is lacking of one."""
         return _lines(call, self._archive.warm(_key(call)), "warmed")
 
-    async def warm_gallery(self, call: AdminRequest) -> JsonLines:
+    async def warm_gallery(self, call: AdminRequest) -> Response:
         """Make what is lacking of a gallery."""
-        asked = call.asked(WarmQuery)
+        asked = call.parse_query(WarmQuery)
         call.subject = _check(asked.gallery)
         _check(asked.after or "x")
         made = self._warming.gallery(call.subject, asked.after, call.request_id)
@@ -235,7 +235,7 @@ def _check_conditions(call: AdminRequest, replaces: bool) -> None:  # noqa: FBT0
             raise BadRequest(f"{name.decode()} is not taken")
 
 
-def _lines(call: AdminRequest, values: AsyncGenerator[Value, None], verb: str) -> JsonLines:
+def _lines(call: AdminRequest, values: AsyncGenerator[Value, None], verb: str) -> Response:
     """Lines that end with what went wrong, if something did, and note what came of them."""
 
     async def noted() -> AsyncGenerator[Value, None]:
@@ -253,4 +253,4 @@ def _lines(call: AdminRequest, values: AsyncGenerator[Value, None], verb: str) -
         else:
             call.outcome = f"{verb} {number}"
 
-    return JsonLines(noted())
+    return json_lines_response(noted())

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-import time
 from typing import TYPE_CHECKING
 
 from galerly_cdn.app.renderer import open_renderer
@@ -44,19 +43,25 @@ class Cdn:
         settings, self.telemetry = stores.settings, stores.telemetry
         self.rendering = rendering
         self.filler = rendering.filler
-        limiter = MissLimiter(stores.originals, settings, self.telemetry.monotonic)
+        limiter = MissLimiter(stores.originals, settings, stores.clock.monotonic)
         self.edge = Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
-            misses=limiter,
+            miss_limiter=limiter,
             renditions=stores.renditions,
-            origin=self.filler,
-            guard=rendering.authorizer,
+            filler=self.filler,
+            authorizer=rendering.authorizer,
             downloads=Downloads(settings, limiter, stores.originals, rendering.authorizer),
         )
         self.library = rendering.library(invalidate, self.edge.forget)
         self._page = self._browse_page()
-        self.application = Application(self._handler, settings, self.telemetry)
+        self.application = Application(
+            self._handler,
+            settings,
+            self.telemetry,
+            clock=stores.clock,
+            trusted_proxies=settings.trusted_networks,
+        )
         self.admin: AdminSide | None = None
 
     def _browse_page(self) -> Handler | None:
@@ -113,8 +118,6 @@ def _open_telemetry(settings: Settings) -> Telemetry:
         log if settings.access_log else None,
         audit=log,
         traffic=TrafficStatistics() if has_admin else None,
-        wall=time.time,  # noqa: TID251 - composition reads the clock
-        monotonic=time.monotonic,
     )
 
 
@@ -127,9 +130,13 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
     return AdminSide(
         settings,
         telemetry=cdn.telemetry,
+        clock=cdn.rendering.stores.clock,
+        trusted_proxies=settings.trusted_networks,
         library=cdn.library,
         originals=cdn.rendering.stores.originals,
-        direct_uploads=await store_open.open_direct_uploads(settings, locations, cdn.telemetry),
+        direct_uploads=await store_open.open_direct_uploads(
+            settings, locations, cdn.telemetry, cdn.rendering.stores.clock
+        ),
         workers=cdn.rendering.workers,
         libvips=cdn.rendering.libvips,
         memory_cache_bytes=lambda: cdn.edge.memory_bytes,

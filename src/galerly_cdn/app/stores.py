@@ -7,9 +7,9 @@ worker processes) and `server` (adds HTTP). A command pays only for the grade th
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING
 
+from galerly_cdn.clock import SYSTEM_CLOCK
 from galerly_cdn.library import StoreCatalog, no_invalidation
 from galerly_cdn.settings.locations import resolve_locations
 from galerly_cdn.store import open as store_open
@@ -19,6 +19,7 @@ from galerly_cdn.telemetry import Counters, Telemetry
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from galerly_cdn.clock import Clock
     from galerly_cdn.library import Invalidate
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 class Stores:
     """The opened stores of originals and renditions, and the telemetry that they report to."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         settings: Settings,
         telemetry: Telemetry,
@@ -36,10 +37,12 @@ class Stores:
         originals: Originals,
         renditions: Renditions,
         writable: WritableOriginals | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """Without `writable`, uploading and deleting raise `ReadOnlyStore`."""
         self.settings = settings
         self.telemetry = telemetry
+        self.clock = clock
         self.originals = originals
         self.renditions = renditions
         self.writable = writable or ReadOnlyOriginals(originals)
@@ -60,12 +63,14 @@ async def open_stores(
 ) -> AsyncIterator[Stores]:
     """Open both stores; the renditions' store is closed on leaving. Raises `SettingsError`."""
     writable = (
-        await store_open.open_writable_originals(settings, locations, telemetry)
+        await store_open.open_writable_originals(settings, locations, telemetry, SYSTEM_CLOCK)
         if locations.is_writable
         else None
     )
-    originals = writable or await store_open.open_originals(settings, locations, telemetry)
-    async with store_open.open_renditions(settings, locations.renditions, telemetry) as renditions:
+    originals = writable or await store_open.open_originals(settings, locations, telemetry, SYSTEM_CLOCK)
+    async with store_open.open_renditions(
+        settings, locations.renditions, telemetry, SYSTEM_CLOCK
+    ) as renditions:
         yield Stores(settings, telemetry, originals=originals, renditions=renditions, writable=writable)
 
 
@@ -80,4 +85,4 @@ async def open_catalog(
 
 def command_telemetry() -> Telemetry:
     """The telemetry of a command: events are counted, and no log is written."""
-    return Telemetry(Counters(), None, wall=time.time, monotonic=time.monotonic)  # noqa: TID251 - composition reads the clock
+    return Telemetry(Counters(), None)

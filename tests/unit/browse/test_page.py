@@ -25,7 +25,6 @@ from galerly_cdn.browse.pagination import (
 )
 from galerly_cdn.errors import GalerlyError, MalformedKey, QueueFull, TooManyPixels, UnsupportedFormat
 from galerly_cdn.http import urls
-from galerly_cdn.http.exchange import Application
 from galerly_cdn.links import Links
 from galerly_cdn.model import Facts
 from galerly_cdn.settings.table import Settings
@@ -90,7 +89,7 @@ class BrowsedCdn(SmallCdn):
         browse = BrowsePage(
             self.originals, self.renditions, self.headers.inspect, Links(), is_public=is_public
         )
-        self.application = Application(lambda _path: browse.answer, self.settings, self.telemetry)
+        self.application = self.application_of(lambda _path: browse.answer)
 
     async def page(self, query: str = "") -> Document:
         answer = await self.ask("/", query=query.encode())

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.aws.functions import composition
 from galerly_cdn.aws.functions.resizer import Resizer
+from galerly_cdn.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,9 +18,8 @@ _stores = composition.open_stores()
 _resizer = Resizer(
     _stores,
     composition.build_filler(_stores),
-    wall=time.time,  # noqa: TID251 - the rim
-    monotonic=time.monotonic,
-    tell=composition.write_log_line,
+    clock=SYSTEM_CLOCK,
+    write_line=composition.write_log_line,
 )
 
 
