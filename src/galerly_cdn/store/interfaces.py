@@ -114,10 +114,11 @@ class DirectUploads(Protocol):
 
 
 class StoredObject(Value, frozen=True):
-    """What a store tells of a rendition without its bytes.
+    """Version and time of a stored object, without its bytes.
 
-    `version` is the original's it was made from, empty for an object that is no rendition of ours;
-    `modified_s` is when it was put, by the store's clock, in seconds of the epoch.
+    `version` is that of the original it was made from; empty for an object that is not a rendition.
+    `modified_s` is when it was stored, by the store's clock, in seconds since the epoch. A folder, which
+    keeps its order of use in the same time, gives the last read instead where that was an hour later.
     """
 
     version: str
@@ -129,6 +130,14 @@ class Renditions(Protocol):
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         """The stored rendition, verified; None if there is none or its bytes are not what was put."""
+        ...
+
+    async def head(self, key: str, target: Target) -> StoredObject | None:
+        """Version and time of the stored object, current or not; None if there is none.
+
+        Changes nothing, and reads as little as the store allows: a damaged body may go unnoticed. Raises
+        `StoreRefused`, `StoreUnreachable`.
+        """
         ...
 
     async def record(self, key: str, target: Target) -> Record | None:
