@@ -30,7 +30,6 @@ from galerly_cdn.render.pool.pool import WorkerPool
 from galerly_cdn.server import serve as listener
 from galerly_cdn.settings import locations
 from galerly_cdn.store import open as stores
-from galerly_cdn.store.read_only import ReadOnlyOriginals
 from galerly_cdn.telemetry import AccessLog, Counters, Telemetry, TrafficStatistics
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from galerly_cdn.http.exchange import Handler
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
-    from galerly_cdn.store.interfaces import Originals, Renditions, WritableOriginals
+    from galerly_cdn.store.interfaces import Renditions, WritableOriginals
 
     Invalidate = Callable[[str], Awaitable[None]]
 
@@ -55,8 +54,7 @@ class Cdn:
         telemetry: Telemetry,
         workers: WorkerPool,
         libvips: str,
-        originals: Originals,
-        writable: WritableOriginals | None,
+        originals: WritableOriginals,
         renditions: Renditions,
         invalidate: Invalidate = no_invalidation,
     ) -> None:
@@ -83,7 +81,7 @@ class Cdn:
             guard=guard,
             downloads=Downloads(settings, misses, originals, guard),
         )
-        self.archive = self._archive(writable or ReadOnlyOriginals(originals), renditions, guard, invalidate)
+        self.archive = self._archive(originals, renditions, guard, invalidate)
         self._page = self._browse(renditions)
         self.application = Application(self._route, settings, telemetry)
         self.admin: AdminSide | None = None
@@ -150,10 +148,7 @@ async def compose(
     try:
         hello = await workers.start()
         libvips_version.check_version(hello.libvips)
-        writable = (
-            await stores.open_writable_originals(settings, places, telemetry) if places.is_writable else None
-        )
-        originals = writable or await stores.open_originals(settings, places, telemetry)
+        originals = await stores.open_originals(settings, places, telemetry)
         async with stores.open_renditions(settings, places.renditions, telemetry) as renditions:
             cdn = Cdn(
                 settings,
@@ -161,7 +156,6 @@ async def compose(
                 workers=workers,
                 libvips=hello.libvips,
                 originals=originals,
-                writable=writable,
                 renditions=renditions,
                 invalidate=invalidate,
             )

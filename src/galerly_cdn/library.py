@@ -161,7 +161,7 @@ class StoreLibrary:
         store does.
         """
         self._check(key)
-        with self._originals.spool() as spool:
+        with self._originals.upload_file() as spool:
             md5 = await self._receive(spool, chunks, digests or {})
             facts = await self._try(spool, key)
             is_there = replaces and await self._is_there(key)

@@ -272,7 +272,6 @@ class Photographs(RuleBasedStateMachine):
             workers=cast("WorkerPool", self.renderer),
             libvips="8.18",
             originals=self.originals,
-            writable=self.originals,
             renditions=self.renditions,
         )
 

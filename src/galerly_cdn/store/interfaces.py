@@ -68,14 +68,14 @@ class Originals(Protocol):
 class WritableOriginals(Originals, Protocol):
     """Where originals live that may be uploaded, replaced and deleted."""
 
-    def spool(self) -> UploadFile:
-        """A file for an upload on its way: no key leads to it."""
+    def upload_file(self) -> UploadFile:
+        """A temporary file to receive an upload in; no key names it."""
         ...
 
     async def put(
-        self, key: str, spool: UploadFile, *, media_type: str, md5: str, replaces: bool
+        self, key: str, upload: UploadFile, *, media_type: str, md5: str, replaces: bool
     ) -> tuple[Head, bool]:
-        """Store what was spooled, durably and atomically; its head, and whether this made it.
+        """Store an upload's bytes, durably and atomically; its head, and whether this made it.
 
         `md5` is that of its bytes, in hex. It was there already if the same bytes were. Raises
         `OriginalExists` if others were and it does not replace, `KeyNotHeld` for a key the store cannot
@@ -100,8 +100,8 @@ class PresignedUpload(Value, frozen=True, kw_only=True):
 class DirectUploads(Protocol):
     """Uploads sent straight to the store, under numbers that no key leads to."""
 
-    async def invite(self, number: str) -> PresignedUpload:
-        """Let whoever has the invitation send one upload. Raises `StoreUnreachable`."""
+    async def presign(self, number: str) -> PresignedUpload:
+        """A request that stores one upload without further credentials. Raises `StoreUnreachable`."""
         ...
 
     def read(self, number: str) -> AsyncGenerator[bytes, None]:
