@@ -263,7 +263,7 @@ class StoreLibrary(StoreCatalog):
         store does.
         """
         self._check(key)
-        with self._originals.spool() as temp_file:
+        with self._originals.upload_file() as temp_file:
             md5 = await self._receive(temp_file, chunks, digests or {})
             facts = await self._decode(temp_file, key)
             is_there = replaces and await self._is_there(key)

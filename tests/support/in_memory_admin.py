@@ -52,15 +52,15 @@ class MemoryDeposit:
         self.read = kept.read
         self.list = kept.list
 
-    def spool(self) -> UploadFile:
+    def upload_file(self) -> UploadFile:
         return UploadFile(None)
 
     async def put(
-        self, key: str, spool: UploadFile, *, media_type: str, md5: str, replaces: bool
+        self, key: str, upload: UploadFile, *, media_type: str, md5: str, replaces: bool
     ) -> tuple[Head, bool]:
         assert media_type.startswith("image/")
         assert len(md5) == 32
-        content = os.pread(spool.fd, spool.length_bytes, 0)
+        content = os.pread(upload.fd, upload.length_bytes, 0)
         is_new = self.contents.get(key) != content
         if is_new and key in self.contents and not replaces:
             raise OriginalExists
@@ -98,7 +98,7 @@ class MemoryIncoming:
     def __init__(self) -> None:
         self.sent: dict[str, bytes] = {}
 
-    async def invite(self, number: str) -> PresignedUpload:
+    async def presign(self, number: str) -> PresignedUpload:
         return PresignedUpload(
             method="PUT", url=f"https://store.test/{number}", headers={"a": "b"}, expires_s=60
         )

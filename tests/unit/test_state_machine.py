@@ -275,7 +275,6 @@ class Photographs(RuleBasedStateMachine):
             clock=Clock(wall=time.time, monotonic=self.clock),
             originals=self.originals,
             renditions=self.renditions,
-            writable=self.originals,
         )
         self.cdn = Cdn(RenderingStores(stores, cast("WorkerPool", self.renderer), libvips="8.18"))
 

@@ -172,7 +172,7 @@ class Handlers:
         if self._incoming is None:
             raise NoDirectUploads
         call.subject = self._number()
-        invitation = await self._incoming.invite(call.subject)
+        invitation = await self._incoming.presign(call.subject)
         call.outcome = "invited"
         return json_response(
             Invited(

@@ -69,7 +69,7 @@ class RenderingStores:
         """
         settings = self.stores.settings
         return StoreLibrary(
-            originals=self.stores.writable,
+            originals=self.stores.originals,
             renditions=self.stores.renditions,
             renderer=self.workers,
             recipes=self.filler.recipes,

@@ -13,7 +13,6 @@ from galerly_cdn.clock import SYSTEM_CLOCK
 from galerly_cdn.library import StoreCatalog, no_invalidation
 from galerly_cdn.settings.locations import resolve_locations
 from galerly_cdn.store import open as store_open
-from galerly_cdn.store.read_only import ReadOnlyOriginals
 from galerly_cdn.telemetry import Counters, Telemetry
 
 if TYPE_CHECKING:
@@ -23,34 +22,31 @@ if TYPE_CHECKING:
     from galerly_cdn.library import Invalidate
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
-    from galerly_cdn.store.interfaces import Originals, Renditions, WritableOriginals
+    from galerly_cdn.store.interfaces import Renditions, WritableOriginals
 
 
 class Stores:
     """The opened stores of originals and renditions, and the telemetry that they report to."""
 
-    def __init__(  # noqa: PLR0913 - its parts
+    def __init__(
         self,
         settings: Settings,
         telemetry: Telemetry,
         *,
-        originals: Originals,
+        originals: WritableOriginals,
         renditions: Renditions,
-        writable: WritableOriginals | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """Without `writable`, uploading and deleting raise `ReadOnlyStore`."""
         self.settings = settings
         self.telemetry = telemetry
         self.clock = clock
         self.originals = originals
         self.renditions = renditions
-        self.writable = writable or ReadOnlyOriginals(originals)
 
     def catalog(self, invalidate: Invalidate = no_invalidation) -> StoreCatalog:
         """Lists, deletes and purges; `invalidate` drops a key's pictures from caches in front of the CDN."""
         return StoreCatalog(
-            originals=self.writable,
+            originals=self.originals,
             renditions=self.renditions,
             targets=self.settings.all_targets,
             invalidate=invalidate,
@@ -62,16 +58,11 @@ async def open_stores(
     settings: Settings, locations: Locations, telemetry: Telemetry
 ) -> AsyncIterator[Stores]:
     """Open both stores; the renditions' store is closed on leaving. Raises `SettingsError`."""
-    writable = (
-        await store_open.open_writable_originals(settings, locations, telemetry, SYSTEM_CLOCK)
-        if locations.is_writable
-        else None
-    )
-    originals = writable or await store_open.open_originals(settings, locations, telemetry, SYSTEM_CLOCK)
+    originals = await store_open.open_originals(settings, locations, telemetry, SYSTEM_CLOCK)
     async with store_open.open_renditions(
         settings, locations.renditions, telemetry, SYSTEM_CLOCK
     ) as renditions:
-        yield Stores(settings, telemetry, originals=originals, renditions=renditions, writable=writable)
+        yield Stores(settings, telemetry, originals=originals, renditions=renditions)
 
 
 @contextlib.asynccontextmanager

@@ -177,7 +177,7 @@ async def test_whoever_is_invited_uploads_past_us(bucket: Objects) -> None:
 async def test_an_invitation_is_for_that_number_alone(
     versitygw_bucket: Objects, told: str, altered: str
 ) -> None:
-    invitation = await remote(versitygw_bucket).invite(NUMBER)
+    invitation = await remote(versitygw_bucket).presign(NUMBER)
     assert told in invitation.url
     assert send(invitation.url.replace(told, altered), "PUT", PHOTOGRAPH) == 403
     assert send(invitation.url, "DELETE", b"") == 403
