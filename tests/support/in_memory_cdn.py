@@ -35,7 +35,7 @@ from galerly_cdn.model import (
 )
 from galerly_cdn.rate_limit import MissLimiter
 from galerly_cdn.settings.table import Settings
-from galerly_cdn.store.interfaces import Original
+from galerly_cdn.store.interfaces import Original, StoredObject
 from galerly_cdn.telemetry import Counters, Telemetry, TrafficStatistics
 
 if TYPE_CHECKING:
@@ -146,6 +146,10 @@ class MemoryRenditions:
         self.error: GalerlyError | None = None
         self.puts = Gate()
         self.gets = 0
+
+    async def head(self, key: str, target: Target) -> StoredObject | None:
+        found = self.kept.get(target.rendition_key(key))
+        return StoredObject(found.record.version, 0.0) if found else None
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         self.gets += 1

@@ -127,6 +127,13 @@ class StoredObject(Value, frozen=True):
 class Renditions(Protocol):
     """Where renditions live."""
 
+    async def head(self, key: str, target: Target) -> StoredObject | None:
+        """The object stored for a target, current or not; None if there is none.
+
+        Raises `StoreRefused`, `StoreUnreachable`.
+        """
+        ...
+
     async def get(self, key: str, target: Target) -> Rendition | None:
         """The stored rendition, verified; None if there is none or its bytes are not what was put."""
         ...

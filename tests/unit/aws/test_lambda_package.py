@@ -185,7 +185,11 @@ def test_of_a_wheel_only_what_runs_is_packed(tmp_path: Path) -> None:
 
 def test_the_package_itself_is_all_its_modules_and_nothing_else() -> None:
     names = {name for name, _ in build.package_files()}
-    assert {"galerly_cdn/__init__.py", "galerly_cdn/render/pipeline.py", "galerly_cdn/aws/deploy/build.py"} <= names
+    assert {
+        "galerly_cdn/__init__.py",
+        "galerly_cdn/render/pipeline.py",
+        "galerly_cdn/aws/deploy/build.py",
+    } <= names
     assert all(re.fullmatch(r"galerly_cdn/([a-z_0-9]+/)*[a-z_0-9]+\.py", name) for name in names)
 
 
