@@ -174,7 +174,7 @@ def test_a_message_is_what_the_functions_read() -> None:
     own.messages[0].received = 2
     event = queue.sqs_event(own.messages[0], own.arn)
     assert [*s3_events.object_changes(event, "originals/")] == [
-        s3_events.ObjectChange(key="g/a b+é.jpg", is_put=False, is_again=True)
+        s3_events.ObjectChange(key="g/a b+é.jpg", is_put=False, is_redelivered=True)
     ]
 
 

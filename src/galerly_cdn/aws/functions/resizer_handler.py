@@ -1,4 +1,4 @@
-"""Lambda's entry to the resizer. Importing it is the function's start: everything is built once."""
+"""The resizer's Lambda handler. Importing this module builds everything once per start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _runner = asyncio.Runner()
-"""One event loop for all events: connections to the store outlive each."""
+"""One event loop for all events, so that connections to the store stay open between them."""
 _stores = composition.open_stores()
 _resizer = Resizer(
     _stores,
@@ -23,6 +23,6 @@ _resizer = Resizer(
 )
 
 
-def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's has no types
+def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:  # noqa: ANN401 - Lambda's context is untyped
     """Answer one function-URL event."""
     return _runner.run(_resizer.answer(event, context.aws_request_id, context.function_name))
