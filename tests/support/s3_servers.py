@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from galerly_cdn.store.remote.originals import RemoteOriginals
     from galerly_cdn.store.remote.renditions import RemoteRenditions
 
-# `conftest` imports this module for every test. botocore, moto and obstore take seconds to import, so they are
-# imported by the functions that use them.
+# `conftest` imports this module for every test. botocore, moto and obstore take seconds to import, so the
+# functions that use them import them.
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "tests",
