@@ -445,14 +445,3 @@ class BuildFailed(CommandError):
 
     code = "build-failed"
     public = "The package could not be built."
-
-
-class UnmodelledProperty(CommandError):
-    """The local CloudFront would have to pretend: a property of the template that it does not model."""
-
-    code = "unmodelled-property"
-    public = "The local CloudFront does not model this part of the template."
-
-    def __init__(self, resource: str, path: str = "", why: str = "") -> None:
-        super().__init__(": ".join(part for part in (resource, path, why) if part))
-        self.resource = resource
