@@ -52,7 +52,7 @@ class AdminSide:
                 lambda: float(memory_cache_bytes()),
             ),
         }
-        handlers = Handlers(library, self._warming, settings, incoming=direct_uploads)
+        handlers = Handlers(library, self._warming, settings, direct_uploads=direct_uploads)
         metrics = Metrics(telemetry, gauges, libvips)
         self.application = AdminApplication(
             all_routes(handlers, self._health, metrics),
