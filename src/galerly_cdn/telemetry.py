@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from galerly_cdn.serialization import Value, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import BinaryIO
 
 _MAX_WAITING = 10_000
@@ -143,8 +143,14 @@ class Counters:
 class AccessLog:
     """Writes records to a stream, one JSON line each. `close` writes what is left."""
 
-    def __init__(self, stream: BinaryIO, counters: Counters) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        counters: Counters,
+        encode: Callable[[AccessRecord | AuditRecord], bytes] = to_json,
+    ) -> None:
         self._stream = stream
+        self._encode = encode
         self._counters = counters
         self._waiting: deque[AccessRecord | AuditRecord] = deque()
         self._wake = threading.Event()
@@ -171,7 +177,7 @@ class AccessLog:
         while self._wake.wait():
             closing = self._closing.wait(_BATCH_S)
             self._wake.clear()
-            lines = [to_json(self._waiting.popleft()) + b"\n" for _ in range(len(self._waiting))]
+            lines = [self._encode(self._waiting.popleft()) + b"\n" for _ in range(len(self._waiting))]
             try:
                 self._stream.write(b"".join(lines))
                 self._stream.flush()
@@ -230,3 +236,16 @@ class Telemetry:
 def printable(text: str) -> str:
     """Escaped to printable ASCII: a log read on a terminal must not command it."""
     return text.encode("unicode_escape").decode("ascii")
+
+
+def readable_line(record: AccessRecord | AuditRecord) -> bytes:
+    """A record as a line for people: status, duration, bytes, cache status, method and path, reason.
+
+    An audit record stays JSON: its fields differ from operation to operation.
+    """
+    if isinstance(record, AuditRecord):
+        return to_json(record)
+    kilobytes = f"{record.bytes / 1000:.1f} kB"
+    columns = f"{record.status}  {record.duration_ms:8.1f} ms  {kilobytes:>11}  {record.cache or '-':<24}"
+    request = f"{record.method} {record.path}"
+    return f"{columns}  {request}{f'  ({record.reason})' if record.reason else ''}".encode()
