@@ -31,8 +31,7 @@ from tests.support import s3_servers as s3
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
-    from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
+    from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse, Responder
     from tests.support.gated_stack import Whole
 
 FIRST_REQUEST_S = 0.5
@@ -55,10 +54,10 @@ class Timed:
     inner: Responder
     duration_s: float = 0.0
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
+    async def respond(self, request: OriginRequest) -> OriginResponse:
         started_s = time.perf_counter()
         try:
-            return await self.inner.answer(request)
+            return await self.inner.respond(request)
         finally:
             self.duration_s = time.perf_counter() - started_s
 

@@ -22,7 +22,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.model import Facts, Job, Listed, Target
-from galerly_cdn.render.formats import OriginalFormat
+from galerly_cdn.render.formats import OriginalFormat, is_photograph_name
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.fill import Recipe, Warmed
     from galerly_cdn.model import Head, Record, Rendered
-    from galerly_cdn.store.interfaces import Renditions, WritableOriginals
+    from galerly_cdn.store.interfaces import Originals, Renditions, WritableOriginals
     from galerly_cdn.store.temp_files import UploadFile
 
     Invalidate = Callable[[str], Awaitable[None]]
@@ -109,6 +109,32 @@ class Deleted(Value, frozen=True):
     key: str
     existed: bool
     removed: tuple[str, ...]
+
+
+class Contents(Value, frozen=True):
+    """What a store of originals holds; a gallery is a key without its last segment."""
+
+    photographs: int
+    galleries: int
+    other_files: int
+    """Files that are not photographs by their extension."""
+    first_photograph: str
+    """The key of the first one; empty if there is none."""
+
+
+async def read_contents(originals: Originals) -> Contents:
+    """Count the originals of a store by their keys. Raises as listing them does."""
+    photographs = other_files = 0
+    galleries: set[str] = set()
+    first_photograph = ""
+    async for listed in originals.list():
+        if not is_photograph_name(listed.key):
+            other_files += 1
+            continue
+        photographs += 1
+        galleries.add(listed.key.rpartition("/")[0])
+        first_photograph = first_photograph or listed.key
+    return Contents(photographs, len(galleries), other_files, first_photograph)
 
 
 class Catalog(Protocol):
@@ -263,7 +289,7 @@ class StoreLibrary(StoreCatalog):
         store does.
         """
         self._check(key)
-        with self._originals.spool() as temp_file:
+        with self._originals.upload_file() as temp_file:
             md5 = await self._receive(temp_file, chunks, digests or {})
             facts = await self._decode(temp_file, key)
             is_there = replaces and await self._is_there(key)

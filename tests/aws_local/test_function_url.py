@@ -87,7 +87,7 @@ async def ask(
         region="us-east-1",
         caller_arn=DISTRIBUTION,
     )
-    return await front.answer(request)
+    return await front.respond(request)
 
 
 async def test_a_signed_request_is_an_event_and_its_result_the_answer() -> None:

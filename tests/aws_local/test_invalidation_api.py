@@ -225,5 +225,5 @@ async def test_what_is_no_batch_is_refused(asking: Asking, body: str, told: str)
     headers = {name.lower(): value for name, value in draft.headers.items()}
     door = asking.control.door()
     sent = OriginRequest("POST", "http", "localhost", path, "", headers, body.encode())
-    answer = await door.answer(sent)
+    answer = await door.respond(sent)
     assert ET.fromstring(answer.body).findtext("{*}Error/{*}Code") == told

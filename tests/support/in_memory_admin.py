@@ -18,6 +18,7 @@ from galerly_cdn.admin.metrics import Metrics
 from galerly_cdn.admin.routes import all_routes
 from galerly_cdn.admin.warming import Warmer
 from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, UnsupportedFormat
+from galerly_cdn.http.client_address import networks
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.library import StoreLibrary
 from galerly_cdn.model import Facts
@@ -51,15 +52,15 @@ class InMemoryWritableOriginals:
         self.read = originals.read
         self.list = originals.list
 
-    def spool(self) -> UploadFile:
+    def upload_file(self) -> UploadFile:
         return UploadFile(None)
 
     async def put(
-        self, key: str, spool: UploadFile, *, media_type: str, md5: str, replaces: bool
+        self, key: str, upload: UploadFile, *, media_type: str, md5: str, replaces: bool
     ) -> tuple[Head, bool]:
         assert media_type.startswith("image/")
         assert len(md5) == 32
-        content = os.pread(spool.fd, spool.length_bytes, 0)
+        content = os.pread(upload.fd, upload.length_bytes, 0)
         is_new = self.contents.get(key) != content
         if is_new and key in self.contents and not replaces:
             raise OriginalExists
@@ -97,7 +98,7 @@ class InMemoryDirectUploads:
     def __init__(self) -> None:
         self.uploaded: dict[str, bytes] = {}
 
-    async def invite(self, upload_id: str) -> PresignedUpload:
+    async def presign(self, upload_id: str) -> PresignedUpload:
         return PresignedUpload(
             method="PUT", url=f"https://store.test/{upload_id}", headers={"a": "b"}, expires_s=60
         )
@@ -175,6 +176,8 @@ class InMemoryAdmin:
             Authenticator(self.tokens, is_local=self.is_local),
             self.settings,
             self.telemetry,
+            clock=self.cdn.clock,
+            trusted_proxies=networks(self.settings.trusted_proxies),
         )
 
     async def request(

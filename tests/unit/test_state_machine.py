@@ -34,6 +34,7 @@ from obstore.exceptions import GenericError, PermissionDeniedError
 from galerly_cdn.app.renderer import RenderingStores
 from galerly_cdn.app.server import Cdn
 from galerly_cdn.app.stores import Stores
+from galerly_cdn.clock import Clock
 from galerly_cdn.errors import (
     NoSuchOriginal,
     OriginalExists,
@@ -270,10 +271,10 @@ class Photographs(RuleBasedStateMachine):
         self.originals, self.renditions = await self.parts.enter_async_context(self.world.open(self.clock))
         stores = Stores(
             self.settings,
-            Telemetry(Counters(), None, wall=time.time, monotonic=self.clock),
+            Telemetry(Counters(), None),
+            clock=Clock(wall=time.time, monotonic=self.clock),
             originals=self.originals,
             renditions=self.renditions,
-            writable=self.originals,
         )
         self.cdn = Cdn(RenderingStores(stores, cast("WorkerPool", self.renderer), libvips="8.18"))
 

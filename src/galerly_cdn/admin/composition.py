@@ -15,6 +15,8 @@ from galerly_cdn.admin.warming import Warmer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from galerly_cdn.clock import Clock
+    from galerly_cdn.http.client_address import Network
     from galerly_cdn.library import StoreLibrary
     from galerly_cdn.render.pool.pool import WorkerPool
     from galerly_cdn.settings.table import Settings
@@ -30,6 +32,8 @@ class AdminSide:
         settings: Settings,
         *,
         telemetry: Telemetry,
+        clock: Clock,
+        trusted_proxies: tuple[Network, ...],
         library: StoreLibrary,
         originals: Originals,
         direct_uploads: DirectUploads | None,
@@ -37,7 +41,7 @@ class AdminSide:
         libvips: str,
         memory_cache_bytes: Callable[[], int],
     ) -> None:
-        self._health = Health(workers, originals, settings.limits, telemetry.monotonic)
+        self._health = Health(workers, originals, settings.limits, clock.monotonic)
         self._warming = Warmer(library, workers.strength, telemetry.counters.count)
         gauges = {
             "workers": ("Render processes that are ready or at work.", lambda: float(workers.serving)),
@@ -51,7 +55,12 @@ class AdminSide:
         handlers = Handlers(library, self._warming, settings, direct_uploads=direct_uploads)
         metrics = Metrics(telemetry, gauges, libvips)
         self.application = AdminApplication(
-            all_routes(handlers, self._health, metrics), authenticator(settings), settings, telemetry
+            all_routes(handlers, self._health, metrics),
+            authenticator(settings),
+            settings,
+            telemetry,
+            clock=clock,
+            trusted_proxies=trusted_proxies,
         )
 
     def drain(self) -> None:

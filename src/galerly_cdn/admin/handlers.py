@@ -10,7 +10,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Annotated
 
-from galerly_cdn.admin.responses import Failed, JsonLines, json_response
+from galerly_cdn.admin.responses import Failed, json_lines_response, json_response
 from galerly_cdn.errors import (
     BadRequest,
     ChecksumMismatch,
@@ -120,7 +120,7 @@ class Handlers:
 
     async def upload(self, request: AdminRequest) -> Response:
         """Store the body as an original: 201 for a new key, 200 for a replaced or unchanged one."""
-        query = request.asked(UploadQuery)
+        query = request.parse_query(UploadQuery)
         key = _key_from_path(request)
         _check_conditions(request, query.replace)
         length = request.headers.get(b"content-length", b"0")
@@ -136,7 +136,7 @@ class Handlers:
 
     async def list(self, request: AdminRequest) -> Response:
         """Return one page of the listing."""
-        query = request.asked(ListQuery)
+        query = request.parse_query(ListQuery)
         _check_query_key(query.prefix + "x")  # a prefix is valid if some key can begin with it
         _check_query_key(query.after or "x")
         return json_response(await self._library.list(query.prefix, query.after, query.limit))
@@ -157,18 +157,18 @@ class Handlers:
         request.outcome = f"purged {len(purged.removed)}"
         return json_response(purged)
 
-    async def purge_gallery(self, request: AdminRequest) -> JsonLines:
+    async def purge_gallery(self, request: AdminRequest) -> Response:
         """Delete the renditions of every original in a gallery; one line for each original."""
-        request.subject = _check_query_key(request.asked(GalleryQuery).gallery)
+        request.subject = _check_query_key(request.parse_query(GalleryQuery).gallery)
         return _json_lines(request, self._library.purge_gallery(request.subject), "purged")
 
-    async def warm(self, request: AdminRequest) -> JsonLines:
+    async def warm(self, request: AdminRequest) -> Response:
         """Render the missing renditions of one original; one line for each rendition."""
         return _json_lines(request, self._library.warm(_key_from_path(request)), "warmed")
 
-    async def warm_gallery(self, request: AdminRequest) -> JsonLines:
+    async def warm_gallery(self, request: AdminRequest) -> Response:
         """Render the missing renditions of a gallery; one line for each rendition."""
-        query = request.asked(WarmQuery)
+        query = request.parse_query(WarmQuery)
         request.subject = _check_query_key(query.gallery)
         _check_query_key(query.after or "x")
         values = self._warmer.warm_gallery(request.subject, query.after, request.request_id)
@@ -179,7 +179,7 @@ class Handlers:
         if self._direct_uploads is None:
             raise NoDirectUploads
         request.subject = self._new_upload_id()
-        presigned = await self._direct_uploads.invite(request.subject)
+        presigned = await self._direct_uploads.presign(request.subject)
         request.outcome = "invited"
         return json_response(
             Invited(request.subject, presigned.method, presigned.url, presigned.headers, presigned.expires_s),
@@ -244,7 +244,7 @@ def _check_conditions(request: AdminRequest, replaces: bool) -> None:  # noqa: F
             raise BadRequest(f"the header {name.decode()} is not supported")
 
 
-def _json_lines(request: AdminRequest, values: AsyncGenerator[Value, None], verb: str) -> JsonLines:
+def _json_lines(request: AdminRequest, values: AsyncGenerator[Value, None], verb: str) -> Response:
     """Stream `values` as lines and record the outcome; an error after the first line becomes a line."""
 
     async def recorded() -> AsyncGenerator[Value, None]:
@@ -262,4 +262,4 @@ def _json_lines(request: AdminRequest, values: AsyncGenerator[Value, None], verb
         else:
             request.outcome = f"{verb} {count}"
 
-    return JsonLines(recorded())
+    return json_lines_response(recorded())

@@ -46,11 +46,10 @@ if TYPE_CHECKING:
     from galerly_cdn.admin.health import Health
     from galerly_cdn.admin.metrics import Metrics
     from galerly_cdn.admin.request import AdminRequest
-    from galerly_cdn.admin.responses import JsonLines
     from galerly_cdn.http.responses import Response
     from galerly_cdn.serialization import Value
 
-    Handler = Callable[[AdminRequest], Awaitable[Response | JsonLines]]
+    Handler = Callable[[AdminRequest], Awaitable[Response]]
 
 _PARAMETER_PATTERNS = {"key": "(.*)", "id": "([^/]*)"}
 _STORE = (StoreRefused, Unavailable)

@@ -47,13 +47,13 @@ class RenderingStores:
         self.stores = stores
         self.workers = workers
         self.libvips = libvips
-        self.authorizer = _authorizer(settings, telemetry.wall)
+        self.authorizer = _authorizer(settings, stores.clock.wall)
         self.filler = Filler(
             originals=stores.originals,
             renditions=stores.renditions,
             renderer=workers,
             recipes=fill.recipes(settings, libvips),
-            clock=telemetry.monotonic,
+            clock=stores.clock.monotonic,
             count=telemetry.counters.count,
         )
 
@@ -69,7 +69,7 @@ class RenderingStores:
         """
         settings = self.stores.settings
         return StoreLibrary(
-            originals=self.stores.writable,
+            originals=self.stores.originals,
             renditions=self.stores.renditions,
             renderer=self.workers,
             recipes=self.filler.recipes,

@@ -7,22 +7,22 @@ worker processes) and `server` (adds HTTP). A command pays only for the grade th
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import TYPE_CHECKING
 
+from galerly_cdn.clock import SYSTEM_CLOCK
 from galerly_cdn.library import StoreCatalog, no_invalidation
 from galerly_cdn.settings.locations import resolve_locations
 from galerly_cdn.store import open as store_open
-from galerly_cdn.store.read_only import ReadOnlyOriginals
 from galerly_cdn.telemetry import Counters, Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from galerly_cdn.clock import Clock
     from galerly_cdn.library import Invalidate
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
-    from galerly_cdn.store.interfaces import Originals, Renditions, WritableOriginals
+    from galerly_cdn.store.interfaces import Renditions, WritableOriginals
 
 
 class Stores:
@@ -33,21 +33,20 @@ class Stores:
         settings: Settings,
         telemetry: Telemetry,
         *,
-        originals: Originals,
+        originals: WritableOriginals,
         renditions: Renditions,
-        writable: WritableOriginals | None = None,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """Without `writable`, uploading and deleting raise `ReadOnlyStore`."""
         self.settings = settings
         self.telemetry = telemetry
+        self.clock = clock
         self.originals = originals
         self.renditions = renditions
-        self.writable = writable or ReadOnlyOriginals(originals)
 
     def catalog(self, invalidate: Invalidate = no_invalidation) -> StoreCatalog:
         """Lists, deletes and purges; `invalidate` drops a key's pictures from caches in front of the CDN."""
         return StoreCatalog(
-            originals=self.writable,
+            originals=self.originals,
             renditions=self.renditions,
             targets=self.settings.all_targets,
             invalidate=invalidate,
@@ -59,14 +58,11 @@ async def open_stores(
     settings: Settings, locations: Locations, telemetry: Telemetry
 ) -> AsyncIterator[Stores]:
     """Open both stores; the renditions' store is closed on leaving. Raises `SettingsError`."""
-    writable = (
-        await store_open.open_writable_originals(settings, locations, telemetry)
-        if locations.is_writable
-        else None
-    )
-    originals = writable or await store_open.open_originals(settings, locations, telemetry)
-    async with store_open.open_renditions(settings, locations.renditions, telemetry) as renditions:
-        yield Stores(settings, telemetry, originals=originals, renditions=renditions, writable=writable)
+    originals = await store_open.open_originals(settings, locations, telemetry, SYSTEM_CLOCK)
+    async with store_open.open_renditions(
+        settings, locations.renditions, telemetry, SYSTEM_CLOCK
+    ) as renditions:
+        yield Stores(settings, telemetry, originals=originals, renditions=renditions)
 
 
 @contextlib.asynccontextmanager
@@ -80,4 +76,4 @@ async def open_catalog(
 
 def command_telemetry() -> Telemetry:
     """The telemetry of a command: events are counted, and no log is written."""
-    return Telemetry(Counters(), None, wall=time.time, monotonic=time.monotonic)  # noqa: TID251 - composition reads the clock
+    return Telemetry(Counters(), None)

@@ -18,12 +18,13 @@ from galerly_cdn.aws_local.cloudfront import viewer_functions as function
 from galerly_cdn.aws_local.cloudfront.cache import Cache
 from galerly_cdn.aws_local.cloudfront.distribution import Distribution
 from galerly_cdn.aws_local.cloudfront.edge import Edge
-from galerly_cdn.aws_local.cloudfront.origin_access_control import Identity, Responder, SigningOrigin
+from galerly_cdn.aws_local.cloudfront.origin_access_control import Identity, SigningOrigin
 from galerly_cdn.aws_local.cloudfront.origins import Origins
 from galerly_cdn.aws_local.faults import FaultInjector
 from galerly_cdn.aws_local.functions import event_rules
 from galerly_cdn.aws_local.functions.event_rules import EventFlow
 from galerly_cdn.aws_local.http.http_client import HttpClient
+from galerly_cdn.aws_local.http.origin_exchange import Responder
 from galerly_cdn.aws_local.iam import resources, roles
 from galerly_cdn.aws_local.iam.resources import BucketWithPolicy, FunctionWithPolicy
 from galerly_cdn.aws_local.iam.roles import FunctionWithRole

@@ -49,7 +49,7 @@ _SIZE = "800x600"
 
 
 class LocalDeployment(Value, frozen=True, kw_only=True):
-    """What is to be served: `program` is the S3 server's, None to have the folder answer in its place.
+    """What is to be served: `program` is the S3 server's, None to have the folder response in its place.
 
     `prewarms`: every picture of what is uploaded is made at once; a folder tells of no uploads.
     """

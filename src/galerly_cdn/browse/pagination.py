@@ -10,6 +10,7 @@ import itertools
 import re
 from typing import TYPE_CHECKING
 
+from galerly_cdn.render.formats import is_photograph_name
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class GalleryListing(Value, frozen=True):
 
     keys: tuple[str, ...]
     galleries: tuple[Gallery, ...]
+    other_files: int = 0
+    """Files that are not photographs by their extension."""
 
     @property
     def pages(self) -> int:
@@ -68,15 +71,16 @@ class GalleryListing(Value, frozen=True):
 
 
 def group_by_gallery(keys: Iterable[str]) -> GalleryListing:
-    """The listing of `keys`, which can be in any order."""
-    ordered = sorted(keys, key=_sort_key)
+    """The listing of the photographs among `keys`, which can be in any order."""
+    all_keys = list(keys)
+    ordered = sorted(filter(is_photograph_name, all_keys), key=_sort_key)
     galleries: list[Gallery] = []
     first = 0
     for name, members in itertools.groupby(ordered, key=gallery_name):
         count = len(list(members))
         galleries.append(Gallery(name, len(galleries) + 1, first, count))
         first += count
-    return GalleryListing(tuple(ordered), tuple(galleries))
+    return GalleryListing(tuple(ordered), tuple(galleries), len(all_keys) - len(ordered))
 
 
 def gallery_name(key: str) -> str:

@@ -46,6 +46,7 @@ def completion(ctx: click.Context, shell: str) -> None:
 
 for _command in (
     serve.serve,
+    serve.demo,
     photograph.render,
     photograph.inspect,
     upload.upload,

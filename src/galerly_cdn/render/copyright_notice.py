@@ -31,7 +31,7 @@ class CopyrightNotice(Value, frozen=True):
     copyright: str = ""
 
 
-NOBODY: Final = CopyrightNotice()
+EMPTY: Final = CopyrightNotice()
 
 
 def read_notice(image: Image) -> CopyrightNotice:

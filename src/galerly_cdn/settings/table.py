@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated
+from typing import Annotated, Literal
 
 from galerly_cdn.model import Limits, SizeRule, Target
 from galerly_cdn.serialization import Meta, Value, describe_fields
@@ -243,7 +243,14 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     warm_on_upload: Annotated[
         bool, Meta(description="Make every size and format of an upload at once, behind all viewers.")
     ] = False
-    access_log: Annotated[bool, Meta(description="One JSON line per request on stdout.")] = True
+    access_log: Annotated[
+        bool,
+        Meta(description="One line per request on stdout: JSON, or for people if stdout is a terminal."),
+    ] = True
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least severe messages that are logged on stderr."),
+    ] = "warning"
     lost_header: Annotated[
         bool, Meta(description="Say in a `Galerly-Lost` header what a rendition has lost.")
     ] = False

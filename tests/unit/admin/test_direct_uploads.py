@@ -185,7 +185,7 @@ async def test_presigned_upload_is_completed(bucket: Objects) -> None:
 async def test_presigned_upload_with_altered_url_is_refused(
     versitygw_bucket: Objects, part: str, altered: str
 ) -> None:
-    presigned = await remote(versitygw_bucket).invite(UPLOAD_ID)
+    presigned = await remote(versitygw_bucket).presign(UPLOAD_ID)
     assert part in presigned.url
     assert send(presigned.url.replace(part, altered), "PUT", PHOTOGRAPH) == 403
     assert send(presigned.url, "DELETE", b"") == 403

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 COMMANDS = [
     "serve",
+    "demo",
     "render",
     "inspect",
     "upload",

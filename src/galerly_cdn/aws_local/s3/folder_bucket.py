@@ -52,7 +52,7 @@ class FolderBucket:
         self._renditions = FolderRenditions(root / "resized", settings.renditions_bytes, lambda _: None, now)
         self._credentials = credentials
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
+    async def respond(self, request: OriginRequest) -> OriginResponse:
         """An object, or S3's error; the path begins with the bucket's name."""
         if not sigv4.is_signed(request, self._credentials, "s3", REGION):
             return _error(403, "SignatureDoesNotMatch")
