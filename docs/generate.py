@@ -47,7 +47,7 @@ format it offers. In the environment the lines are separated by `;`. The default
 CLI = f"""{MADE}
 # Commands
 
-Exit codes: 0 success, 1 failure, 2 usage error. Errors are printed on stderr, one line each.
+Exit codes: 0 success, 1 failure, 2 usage error. Errors are lines on stderr.
 """
 ERRORS = f"""{MADE}
 # Status codes and errors

@@ -102,7 +102,7 @@ def _is_terminal() -> bool:
 def _process_keys(
     keys: tuple[str, ...],
     gallery: str | None,
-    run: Callable[..., None],
+    run: Callable[..., object],
     process: Callable[[C, str], Awaitable[Result]],
     *,
     as_json: bool,
