@@ -19,7 +19,7 @@ from galerly_cdn import __version__, cli
 from galerly_cdn.app import renderer, server
 from galerly_cdn.aws.deploy import lambda_packages
 from galerly_cdn.cli import about
-from galerly_cdn.errors import BuildFailed, SettingsError
+from galerly_cdn.errors import BuildFailed, SettingsError, UnsupportedFormat
 from galerly_cdn.model import Format, Rendered, Size, Target
 from galerly_cdn.settings.table import DESCRIBED, Settings
 from tests.support import pictures
@@ -299,7 +299,7 @@ def test_inspect_of_other_file_fails(tmp_path: Path) -> None:
     file.write_text("a note")
     result = run("inspect", file)
     assert result.exit_code == 1
-    assert result.stderr.startswith("galerly-cdn: The photograph's format is not supported.")
+    assert result.stderr.startswith(f"galerly-cdn: {UnsupportedFormat.public}")
 
 
 def test_version_prints_the_versions_and_formats() -> None:

@@ -20,7 +20,18 @@ from click.testing import CliRunner, Result
 
 from galerly_cdn import cli
 from galerly_cdn.cli import originals, terminal
-from galerly_cdn.errors import Unauthorized, UploadTooLarge
+from galerly_cdn.errors import (
+    CdnUnreachable,
+    EmptyUpload,
+    KeyNotHeld,
+    MalformedKey,
+    NoSuchOriginal,
+    OriginalExists,
+    Unauthorized,
+    Undecodable,
+    UnsupportedFormat,
+    UploadTooLarge,
+)
 from galerly_cdn.links import Links
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
@@ -91,7 +102,6 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-EXISTS = "There is another photograph of this name already; say replace if it is to go."
 LIFE_CYCLE = [
     # the command, its exit code, the lines on stdout in any order, the lines on stderr
     (
@@ -110,7 +120,7 @@ LIFE_CYCLE = [
         "upload {photographs}/other/a.jpg {photographs}/b.png --gallery {g}",
         1,
         ["unchanged  {g}/b.png  png, 60×40 px, {b}"],
-        [f"galerly-cdn: {{photographs}}/other/a.jpg: {EXISTS}", "1 of 2 done."],
+        [f"galerly-cdn: {{photographs}}/other/a.jpg: {OriginalExists.public}", "1 of 2 done."],
     ),
     (
         "upload {photographs}/other/a.jpg --gallery {g} --replace",
@@ -145,10 +155,10 @@ LIFE_CYCLE = [
         [],
     ),
     ("ls {g}/", 0, [], []),
-    ("warm {g}/a.jpg", 1, [], ["galerly-cdn: {g}/a.jpg: There is no photograph of this name."]),
+    ("warm {g}/a.jpg", 1, [], [f"galerly-cdn: {{g}}/a.jpg: {NoSuchOriginal.public}"]),
     ("purge {g}/a.jpg", 0, ["purged  {g}/a.jpg  0 renditions"], []),
-    ("inspect {g}/a.jpg", 1, [], ["galerly-cdn: There is no photograph of this name."]),
-    ("purge --gallery {g}", 1, [], ["galerly-cdn: There is no photograph of this name."]),
+    ("inspect {g}/a.jpg", 1, [], [f"galerly-cdn: {NoSuchOriginal.public}"]),
+    ("purge --gallery {g}", 1, [], [f"galerly-cdn: {NoSuchOriginal.public}"]),
 ]
 
 
@@ -226,9 +236,7 @@ def test_json_output_has_one_value_a_line(target: CommandTarget, photographs: Pa
     assert sorted(removed) == sorted(one["target"] for one in renditions)
     assert target.values("rm", key) == [{"key": key, "existed": True, "removed": []}]
     (failed,) = target.values("warm", key)
-    assert failed == {
-        "failed": {"name": key, "code": "no-such-original", "message": "There is no photograph of this name."}
-    }
+    assert failed == {"failed": {"name": key, "code": "no-such-original", "message": NoSuchOriginal.public}}
 
 
 def test_inspect_with_key_prints_stored_renditions_and_losses(
@@ -260,9 +268,9 @@ def test_upload_with_refused_photographs_uploads_the_others_and_prints_reasons(
     assert created.startswith(f"created    {gallery}/a.jpg  ")
     assert sorted(result.stderr.splitlines()) == sorted(
         [
-            f"galerly-cdn: {photographs}/broken.jpg: The photograph is damaged or incomplete.",
-            f"galerly-cdn: {photographs}/note.txt: The photograph's format is not supported.",
-            f"galerly-cdn: {photographs}/empty.jpg: The upload holds no bytes.",
+            f"galerly-cdn: {photographs}/broken.jpg: {Undecodable.public}",
+            f"galerly-cdn: {photographs}/note.txt: {UnsupportedFormat.public}",
+            f"galerly-cdn: {photographs}/empty.jpg: {EmptyUpload.public}",
             f"galerly-cdn: {photographs}/long.jpg: {UploadTooLarge.public}",
             "1 of 5 done.",
         ]
@@ -284,7 +292,7 @@ def test_upload_of_a_folder_with_one_damaged_photograph_uploads_the_others(
     assert result.exit_code == 1
     assert len(result.stdout.splitlines()) == 99
     assert result.stderr.splitlines() == [
-        f"galerly-cdn: {folder}/bad.jpg: The photograph is damaged or incomplete.",
+        f"galerly-cdn: {folder}/bad.jpg: {Undecodable.public}",
         "99 of 100 done.",
     ]
     keys = [one["key"] for one in target.values("ls", f"{gallery}/")]
@@ -298,7 +306,7 @@ def test_upload_with_key_that_the_store_cannot_hold_fails(
     target.run("upload", photographs / "a.jpg", "--gallery", gallery)
     result = target.run("upload", photographs / "b.png", "--gallery", f"{gallery}/a.jpg")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr.endswith("The store cannot hold a photograph of exactly this name.\n")
+    assert result.stderr.endswith(f"{KeyNotHeld.public}\n")
 
 
 def test_upload_uses_file_names_byte_for_byte(
@@ -324,10 +332,7 @@ def test_upload_of_file_names_that_are_not_utf_8_fails_with_printable_messages(
         result = target.run("upload", tmp_path, "--gallery", gallery, *option)
         assert result.exit_code == 1
         *errors, summary = result.stderr.splitlines()
-        assert (
-            errors
-            == [f"galerly-cdn: {tmp_path}/\ufffd.png: The picture's name in the address is malformed."] * 2
-        )
+        assert errors == [f"galerly-cdn: {tmp_path}/\ufffd.png: {MalformedKey.public}"] * 2
         assert summary == "1 of 3 done."
 
 
@@ -399,7 +404,7 @@ def test_upload_to_unreachable_cdn_prints_one_error(photographs: Path) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     progress, error = result.stderr.splitlines()
     assert progress == "0 of 6 done."
-    assert error.startswith(f"galerly-cdn: The CDN’s admin side cannot be reached. ({address}: ")
+    assert error.startswith(f"galerly-cdn: {CdnUnreachable.public} ({address}: ")
 
 
 def test_admin_token_is_read_from_the_environment_or_a_file(tmp_path: Path) -> None:
