@@ -28,11 +28,11 @@ OURS_S = 0.15
 _LARGEST_MP = 100
 _IMPORTS = """
 import time
-began_s = time.perf_counter()
+started_s = time.perf_counter()
 import pyvips
-pyvips_s = time.perf_counter() - began_s
+pyvips_s = time.perf_counter() - started_s
 import galerly_cdn.aws.functions.resizer_handler
-print(pyvips_s, time.perf_counter() - began_s - pyvips_s)
+print(pyvips_s, time.perf_counter() - started_s - pyvips_s)
 """
 
 

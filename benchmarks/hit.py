@@ -108,12 +108,12 @@ def under_load(root: Path, hits: int, report: Report) -> None:
     ):
         path, _ = nearest(root, ours.address)
         client = Client(ours.address)
-        idle_ms = [client.get(path).took_s * 1000 for _ in range(hits)]
+        idle_ms = [client.get(path).duration_s * 1000 for _ in range(hits)]
         with full_queue(ours.address, photographs.keys(root), sizes[1:]) as statuses:
             while 503 not in statuses:  # until the queue is full
                 client.get(path)
             statuses.clear()
-            loaded_ms = [client.get(path).took_s * 1000 for _ in range(hits)]
+            loaded_ms = [client.get(path).duration_s * 1000 for _ in range(hits)]
             flood_statuses = list(statuses)
         client.close()
     p99_ms = percentile(loaded_ms, 0.99)

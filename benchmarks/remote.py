@@ -71,7 +71,7 @@ def stages(root: Path, report: Report) -> None:
         paths = [picture(key, _SEGMENT) for key in keys]
         with galerly_over(bucket.settings(), memory_cache_bytes=0) as ours:
             misses = ask_all(ours.address, paths, 1)
-            hits = [answer.took_s * 1000 for _ in range(20) for answer in ask_all(ours.address, paths, 1)]
+            hits = [answer.duration_s * 1000 for _ in range(20) for answer in ask_all(ours.address, paths, 1)]
     timings = [dict(re.findall(r"(\w+);dur=([\d.]+)", miss.timing)) for miss in misses]
     row = [spread([float(timing[stage]) for timing in timings]).show(1) for stage in STAGES]
     report.table(["miss, wall ms", *STAGES], [[_SEGMENT, *row]])
@@ -135,7 +135,7 @@ def phase(server: Running, fake: FakeS3, fault: Callable[[int], Fault | None], d
         while time.monotonic() < end_s:
             answer = client.get(picture(f"{number % _WARM_PICTURES}.jpg", _SEGMENT))
             failed += answer.status != 200
-            durations_ms.append(answer.took_s * 1000)
+            durations_ms.append(answer.duration_s * 1000)
             number += 1
             time.sleep(_PAUSE_S)
         client.close()

@@ -1,6 +1,6 @@
 """Measures the CPU of a whole server per miss, against peers over the same folder; also bytes and quality.
 
-Every picture is rendered anew: our renditions are deleted between rounds, and the peers store none.
+Every picture is rendered again: our renditions are deleted between rounds, and the peers store none.
 
     --peer 'imgproxy=http://127.0.0.1:8081/unsafe/rs:fit:{width}:{height}/q:{quality}/plain/local:///{key}@{extension}'
 

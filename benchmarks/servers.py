@@ -42,7 +42,7 @@ class Answer(NamedTuple):
     status: int
     body: bytes
     etag: str | None
-    took_s: float
+    duration_s: float
     timing: str = ""
     """Server-Timing."""
 
@@ -61,9 +61,9 @@ class Client:
     def receive(self) -> Answer:
         response = self._connection.getresponse()
         body = response.read()
-        took_s = time.perf_counter() - self._sent_s
+        duration_s = time.perf_counter() - self._sent_s
         headers = response.headers
-        return Answer(response.status, body, headers["etag"], took_s, headers["server-timing"] or "")
+        return Answer(response.status, body, headers["etag"], duration_s, headers["server-timing"] or "")
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         self.send(path, headers)

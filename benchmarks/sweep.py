@@ -43,9 +43,9 @@ def sweep(server: Running, paths: Iterable[str], headers: Mapping[str, str]) -> 
     """Request every path at full speed."""
     started_s, cpu_s = time.perf_counter(), proc.cpu_s(server.pid)
     by_status = Counter(statuses(server.address, paths, headers))
-    took_s, spent_s = time.perf_counter() - started_s, proc.cpu_s(server.pid) - cpu_s
+    duration_s, spent_s = time.perf_counter() - started_s, proc.cpu_s(server.pid) - cpu_s
     count = by_status.total()
-    return Sweep(by_status, count / took_s, spent_s / count * 1e6, proc.memory(server.pid).rss_bytes)
+    return Sweep(by_status, count / duration_s, spent_s / count * 1e6, proc.memory(server.pid).rss_bytes)
 
 
 def sizes(key: str, first: int, count: int) -> Iterable[str]:

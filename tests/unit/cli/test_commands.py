@@ -351,7 +351,7 @@ def test_serve_prints_addresses_and_exits_as_the_server_does(
     calls: list[tuple[Settings, str]] = []
 
     def serve(
-        settings: Settings, photographs: str, announce: object, announce_admin: object, *_: object
+        settings: Settings, photographs: str, announce: object, *, announce_admin: object, **_: object
     ) -> bool:
         calls.append((settings, photographs))
         assert callable(announce)
@@ -393,7 +393,7 @@ def test_serve_with_renditions_inside_the_photographs_exits_with_2(tmp_path: Pat
 def test_error_is_printed_in_lines_without_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, exit_code: int, line: str
 ) -> None:
-    def serve(*_: object) -> bool:
+    def serve(*_: object, **_options: object) -> bool:
         raise raised
 
     monkeypatch.setattr(server, "serve", serve)
