@@ -148,33 +148,30 @@ def serve(
     `announce` and `announce_admin` are called with the address of each side once it accepts connections.
     """
     locations = resolve_locations(settings, photographs)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
-    )
+    log_format = "%(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format=log_format)
 
     async def main() -> bool:
         async with compose(settings, locations, invalidate) as cdn:
-            listeners = [
-                http_server.Listener(
-                    application=cdn.application,
-                    host=settings.host,
-                    port=settings.port,
-                    refuse=cdn.application.refuse,
-                    on_ready=announce,
-                )
-            ]
-            if cdn.admin is None:
-                return await http_server.serve(*listeners, settings=settings)
-            listeners.append(
-                http_server.Listener(
-                    application=cdn.admin.application,
-                    host=settings.admin_host,
-                    port=settings.admin_port,
-                    takes_bodies=True,
-                    refuse=cdn.admin.application.refuse,
-                    on_ready=announce_admin,
-                )
+            listener = http_server.Listener(
+                application=cdn.application,
+                host=settings.host,
+                port=settings.port,
+                refuse=cdn.application.refuse,
+                on_ready=announce,
             )
-            return await http_server.serve(*listeners, settings=settings, on_drain=cdn.admin.drain)
+            if cdn.admin is None:
+                return await http_server.serve(listener, settings=settings)
+            admin_listener = http_server.Listener(
+                application=cdn.admin.application,
+                host=settings.admin_host,
+                port=settings.admin_port,
+                takes_bodies=True,
+                refuse=cdn.admin.application.refuse,
+                on_ready=announce_admin,
+            )
+            return await http_server.serve(
+                listener, admin_listener, settings=settings, on_drain=cdn.admin.drain
+            )
 
     return http_server.run(main())
