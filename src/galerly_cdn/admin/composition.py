@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class AdminSide:
-    """The application, and what the end of the process asks of it. Raises `SettingsError`."""
+    """The admin application, with the steps that end it. Raises `SettingsError`."""
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
@@ -64,9 +64,9 @@ class AdminSide:
         )
 
     def drain(self) -> None:
-        """The process is about to stop."""
+        """Answer readiness checks with 503 from now on, because the process is about to stop."""
         self._health.drain()
 
     async def close(self) -> None:
-        """End what goes on in the background."""
+        """End the warming that runs in the background."""
         await self._warming.close()

@@ -101,7 +101,7 @@ def _is_terminal() -> bool:
 def _over(
     keys: tuple[str, ...],
     gallery: str | None,
-    run: Callable[..., None],
+    run: Callable[..., object],
     act: Callable[[C, str], Awaitable[Outcome]],
     *,
     as_json: bool,

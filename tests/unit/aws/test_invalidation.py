@@ -124,8 +124,8 @@ def test_without_boto3_one_line_says_what_to_install(monkeypatch: pytest.MonkeyP
 
 async def test_a_running_cdn_sends_each_key_and_does_not_wait(amazon: Amazon) -> None:
     amazon.expects("cloudfront", "create_invalidation", asked(tags(KEY)), **made(tags(KEY)))
-    await downstream.sender(Settings(distribution=DISTRIBUTION))(KEY)
-    assert downstream.sender(Settings()) is no_invalidation
+    await downstream.key_invalidator(Settings(distribution=DISTRIBUTION))(KEY)
+    assert downstream.key_invalidator(Settings()) is no_invalidation
 
 
 # the commands
