@@ -192,8 +192,11 @@ class ViewerExchange(Exchange):
             headers.append(responses.NEGOTIATED)
         if self.cache_status is not None:
             headers.append(self.cache_status.header)
-        stages = [b"%b;dur=%.3f, " % (name.encode(), spent) for name, spent in self.stages_ms.items()]
-        headers.append((b"server-timing", b"".join([*stages, b"total;dur=%.3f" % self.duration_ms])))
+        timing = b"total;dur=%.3f" % self.duration_ms
+        if self.stages_ms:
+            stages = [b"%b;dur=%.3f, " % (name.encode(), spent) for name, spent in self.stages_ms.items()]
+            timing = b"".join([*stages, timing])
+        headers.append((b"server-timing", timing))
         return headers
 
     def access_record(self, time_s: float) -> AccessRecord:

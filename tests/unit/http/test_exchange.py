@@ -125,7 +125,7 @@ class RecordedRunner:
                 raise result
             return result
 
-        await self.runner.run(Exchange(empty_scope() | {"method": method}, "run-1"), handler, self.send)
+        await self.runner.run(Exchange({**empty_scope(), "method": method}, "run-1"), handler, self.send)
         (exchange,) = self.recorded
         return exchange
 
