@@ -27,6 +27,11 @@ class Format(enum.StrEnum):
     def extension(self) -> str:
         return "jpg" if self is Format.JPEG else self.value
 
+    @property
+    def has_quality(self) -> bool:
+        """Whether its encoder is lossy, with a quality of 1 to 100."""
+        return self is not Format.PNG
+
 
 PREFERENCE = (Format.AVIF, Format.WEBP)
 """The formats a viewer may be answered in though the original has another, the one chosen first first."""
@@ -86,6 +91,11 @@ class SizeRule(Value, frozen=True):
     def targets(self) -> tuple[Target, ...]:
         """What addresses without a format may be answered with: what there is to warm."""
         return tuple(Target(self.size, form) for form in (None, *self.negotiable))
+
+    @property
+    def all_targets(self) -> tuple[Target, ...]:
+        """What all addresses may be answered with, also those that name a format."""
+        return tuple(Target(self.size, form) for form in (None, *self.qualities))
 
 
 class Head(Value, frozen=True):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from galerly_cdn import jobs
 from galerly_cdn.aws_local.cloudformation import yaml_template
 from galerly_cdn.aws_local.http import api_server
 from galerly_cdn.aws_local.http.http_client import HttpClient
@@ -29,7 +28,7 @@ KEY = "g/a.jpg"
 PATH = f"/resize/150x150/{KEY}"
 RED, BLUE = (pictures.jpeg(60, 40, quality=quality) for quality in (50, 90))
 TRUST = "ResizerRole/Properties/AssumeRolePolicyDocument"
-PAGES = {f"resized/{one.rendition_key(KEY)}" for one in jobs.page_targets(Settings())}
+PAGES = {f"resized/{one.rendition_key(KEY)}" for one in Settings().page_targets}
 
 # What each function is for, each promise by name.
 

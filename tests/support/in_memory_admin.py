@@ -20,7 +20,6 @@ from galerly_cdn.admin.warming import Warmer
 from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, UnsupportedFormat
 from galerly_cdn.http.client_address import networks
 from galerly_cdn.http.urls import checked_key
-from galerly_cdn.jobs import page_targets
 from galerly_cdn.library import StoreLibrary
 from galerly_cdn.model import Facts
 from galerly_cdn.store.interfaces import PresignedUpload
@@ -154,10 +153,10 @@ class SmallAdmin:
         self.archive = StoreLibrary(
             originals=self.deposit,
             renditions=self.cdn.renditions,
-            decoder=self.decoder,
+            renderer=self.decoder,
             recipes=self.cdn.origin.recipes,
             max_bytes=self.settings.max_original_bytes,
-            warm=functools.partial(self.cdn.origin.warm, targets=page_targets(self.settings)),
+            warm=functools.partial(self.cdn.origin.warm, targets=self.settings.page_targets),
             check=lambda key: guard.checked(checked_key(key)),
             forget=self.cdn.edge.forget,
         )

@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn import jobs
 from galerly_cdn.aws.functions import composition
 from galerly_cdn.aws.functions.resizer import Resizer
 from galerly_cdn.aws_local.functions.runtime import Function, Runtime
 from galerly_cdn.clock import Clock
-from galerly_cdn.fill import Filler
+from galerly_cdn.fill import Filler, recipes
 from galerly_cdn.render.pool import process
 from tests.support import s3_servers
 from tests.support.in_memory_cdn import Answer, CountingRenderer
@@ -106,7 +105,7 @@ class Functions:
             originals=self.stores.originals,
             renditions=self.stores.renditions,
             renderer=self.renderer,
-            recipes=jobs.recipes(self.settings, "8.18"),
+            recipes=recipes(self.settings, "8.18"),
             clock=time.monotonic,
             count=lambda _: None,
         )

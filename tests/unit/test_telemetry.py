@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galerly_cdn import app
+from galerly_cdn.app import server
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.telemetry import AccessLog, AccessRecord, Counters, Telemetry
 
@@ -197,7 +197,7 @@ def test_telemetry_writes_to_its_log() -> None:
 )
 def test_a_log_is_kept_where_somebody_writes_into_it(settings: Settings, writers: int) -> None:
     before = set(threading.enumerate())
-    telemetry = app._telemetry(settings)
+    telemetry = server._open_telemetry(settings)
     started = [one.name for one in set(threading.enumerate()) - before]
     telemetry.close()
     assert started == ["access-log"] * writers

@@ -1,4 +1,4 @@
-"""The admin side of a CDN, its parts built and wired."""
+"""Builds the admin side of a CDN."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class AdminSide:
         telemetry: Telemetry,
         clock: Clock,
         trusted_proxies: tuple[Network, ...],
-        archive: StoreLibrary,
+        library: StoreLibrary,
         originals: Originals,
-        incoming: DirectUploads | None,
+        direct_uploads: DirectUploads | None,
         workers: WorkerPool,
         libvips: str,
         memory_cache_bytes: Callable[[], int],
     ) -> None:
         self._health = Health(workers, originals, settings.limits, clock.monotonic)
-        self._warming = Warmer(archive, workers.strength, telemetry.counters.count)
+        self._warming = Warmer(library, workers.strength, telemetry.counters.count)
         gauges = {
             "workers": ("Render processes that are ready or at work.", lambda: float(workers.serving)),
             "renders_in_progress": ("Calls in a worker's hands.", lambda: float(workers.in_flight)),
@@ -52,10 +52,10 @@ class AdminSide:
                 lambda: float(memory_cache_bytes()),
             ),
         }
-        service = Handlers(archive, self._warming, settings, incoming=incoming)
+        handlers = Handlers(library, self._warming, settings, incoming=direct_uploads)
         metrics = Metrics(telemetry, gauges, libvips)
         self.application = AdminApplication(
-            all_routes(service, self._health, metrics),
+            all_routes(handlers, self._health, metrics),
             authenticator(settings),
             settings,
             telemetry,

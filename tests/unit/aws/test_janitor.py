@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from galerly_cdn import jobs
 from galerly_cdn.aws.deploy import invalidation
 from galerly_cdn.aws.functions.janitor import Janitor
 from galerly_cdn.aws_local.functions.runtime import TimedOut
@@ -203,7 +202,7 @@ def test_the_function_asks_the_bucket_for_older_versions(
     with started(bucket, monkeypatch) as (handler, told):
         for key in (KEY, OTHER, AGAIN):
             handler(change(f"originals/{key}"))
-    targets = jobs.all_targets(Settings())
+    targets = Settings().all_targets
     assert told == [("E1ABCDEF", [OTHER], targets), ("E1ABCDEF", [AGAIN], targets)]
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from galerly_cdn import jobs
 from galerly_cdn.aws.functions import function_url
 from galerly_cdn.aws_local.functions.runtime import (
     MAX_PAYLOAD_BYTES,
@@ -147,7 +146,7 @@ async def test_prewarm_makes_every_page_s_pictures(bucket: Objects) -> None:
         bucket.put("originals/bad.jpg", b"nothing")
         assert await runtime.invoke(change("originals/bad.jpg")) is None
     stored = {name for name in bucket.names() if name.startswith("resized/")}
-    assert stored == {f"resized/{one.rendition_key(KEY)}" for one in jobs.page_targets(Settings())}
+    assert stored == {f"resized/{one.rendition_key(KEY)}" for one in Settings().page_targets}
 
 
 @asynccontextmanager

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from galerly_cdn import jobs
 from galerly_cdn.aws.functions import s3_events
 from galerly_cdn.aws.functions.prewarm import Prewarm
 from galerly_cdn.aws.functions.s3_events import ObjectChange
@@ -43,7 +42,7 @@ async def test_every_size_and_format_that_pages_ask_for_is_stored_from_one_decod
     bucket.put(f"originals/{KEY}", b"an original")
     functions = Functions(bucket.settings())
     await prewarm(functions).take(change(f"originals/{KEY}"), "prewarm")
-    targets = jobs.page_targets(functions.settings)
+    targets = functions.settings.page_targets
     stored = [name for name in bucket.names() if name.startswith("resized/")]
     assert sorted(stored) == sorted(f"resized/{one.rendition_key(KEY)}" for one in targets)
     (job,) = functions.renderer.jobs
@@ -58,7 +57,7 @@ async def test_what_is_there_is_not_made_again(fake: FakeS3) -> None:
     functions = Functions(fake.settings())
     for _ in range(2):  # a queue may bring a message twice
         await prewarm(functions).take(change(f"originals/{KEY}"), "prewarm")
-    count = len(jobs.page_targets(functions.settings))
+    count = len(functions.settings.page_targets)
     assert functions.renderer.renders == count
     assert functions.lines[-1] == {"key": KEY, "made": 0, "was_there": count}
 
@@ -89,7 +88,7 @@ async def test_a_store_that_is_away_gives_the_message_back(fake: FakeS3) -> None
     first, *_, last, metrics = functions.lines
     assert (
         first["made"] + last["made"]
-        == len(jobs.page_targets(functions.settings))
+        == len(functions.settings.page_targets)
         == last["made"] + last["was_there"]
     )
     assert metrics["RenditionBytes"] > 0

@@ -11,8 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from galerly_cdn import jobs
-from galerly_cdn.fill import Filler
+from galerly_cdn.fill import Filler, recipes
 from galerly_cdn.http import urls
 from galerly_cdn.settings import load, locations
 from galerly_cdn.store.remote.bucket import Bucket
@@ -76,7 +75,7 @@ def build_filler(of: Stores) -> Filler:
         originals=of.originals,
         renditions=of.renditions,
         renderer=renderer,
-        recipes=jobs.recipes(of.settings, renderer.libvips),
+        recipes=recipes(of.settings, renderer.libvips),
         clock=time.monotonic,
         count=_unheard,
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn import jobs
 from galerly_cdn.aws.functions import s3_events
 from galerly_cdn.errors import NoSuchOriginal
 from galerly_cdn.serialization import Value, to_json
@@ -46,7 +45,7 @@ class Janitor:
         self._folder = stores.folder
         self._originals = stores.originals
         self._renditions = stores.renditions
-        self._targets = jobs.all_targets(stores.settings)
+        self._targets = stores.settings.all_targets
         self._invalidate = invalidate
         self._is_overwritten = is_overwritten
         self._tell = tell

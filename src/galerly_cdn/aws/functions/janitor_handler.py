@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn import jobs
 from galerly_cdn.aws.functions import composition
 from galerly_cdn.aws.functions.janitor import Janitor
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 def _invalidate(key: str) -> None:
     from galerly_cdn.aws.deploy.invalidation import invalidate  # noqa: PLC0415 - boto3's time
 
-    invalidate(_stores.settings.distribution, [key], jobs.all_targets(_stores.settings))
+    invalidate(_stores.settings.distribution, [key], _stores.settings.all_targets)
 
 
 def _is_overwritten(key: str) -> bool:

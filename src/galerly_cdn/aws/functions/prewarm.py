@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn import jobs
 from galerly_cdn.aws.functions import emf, s3_events
 from galerly_cdn.errors import NoSuchOriginal, Unrenderable
 from galerly_cdn.serialization import Value, to_json
@@ -33,7 +32,7 @@ class Prewarm:
         self, stores: Stores, origin: Filler, *, wall: Callable[[], float], tell: Callable[[bytes], None]
     ) -> None:
         self._folder = stores.folder
-        self._targets = jobs.page_targets(stores.settings)
+        self._targets = stores.settings.page_targets
         self._origin = origin
         self._wall = wall
         self._tell = tell
