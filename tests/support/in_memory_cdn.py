@@ -20,7 +20,6 @@ from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import NoSuchOriginal, Unsettled
 from galerly_cdn.fill import Filler, Recipe
-from galerly_cdn.http.client_address import networks
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList
 from galerly_cdn.model import Format, Head, Job, Listed, Picture, Record, Rendered, Rendition, Target
@@ -283,7 +282,6 @@ class SmallCdn:
             self.settings,
             self.telemetry,
             clock=self.clock,
-            trusted_proxies=networks(self.settings.trusted_proxies),
         )
 
     def guarded(self, verifier: Verifier | None) -> Edge:

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -34,11 +29,6 @@ def rate_limit_key(told: str) -> str:
 
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def networks(cidrs: Iterable[str]) -> tuple[Network, ...]:
-    """Networks from their CIDR spellings. Raises `ValueError`."""
-    return tuple(map(ipaddress.ip_network, cidrs))
 
 
 def client_address(peer: str, forwarded: bytes, trusted: tuple[Network, ...]) -> str:

@@ -235,12 +235,11 @@ class Application:
         telemetry: Telemetry,
         *,
         clock: Clock,
-        trusted_proxies: tuple[Network, ...],
     ) -> None:
         self._route = route
         self._telemetry = telemetry
         self._clock = clock
-        self._trusted_proxies = trusted_proxies
+        self._trusted_proxies = settings.trusted_networks
         self._runner = ExchangeRunner[ViewerExchange](settings, clock.monotonic, self._record)
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:

@@ -14,7 +14,7 @@ from galerly_cdn.access import keys
 from galerly_cdn.access.policy import Policy, gallery_resource
 from galerly_cdn.access.signing import Signer, Verifier, new_pair, public_key
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.http.client_address import client_address, networks
+from galerly_cdn.http.client_address import client_address
 from galerly_cdn.links import Links
 from galerly_cdn.settings import load
 from galerly_cdn.settings.table import Settings
@@ -151,7 +151,7 @@ async def test_signatures_are_neither_recorded_nor_part_of_a_key() -> None:
     ],
 )
 def test_only_a_trusted_proxy_names_the_viewer(peer: str, forwarded: bytes, found: str) -> None:
-    assert client_address(peer, forwarded, networks(["192.0.2.0/24"])) == found
+    assert client_address(peer, forwarded, SETTINGS.trusted_networks) == found
     assert client_address(peer, forwarded, ()) == peer
 
 

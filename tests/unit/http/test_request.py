@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galerly_cdn.http.client_address import networks
 from galerly_cdn.http.request import Request
+from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ def request(
     trusted: Sequence[str] = (),
 ) -> Request:
     scope = {"method": "GET", "raw_path": b"/", "query_string": b"", "client": client, "headers": headers}
-    return Request(scope, "the-request", networks(trusted))
+    return Request(scope, "the-request", Settings(trusted_proxies=tuple(trusted)).trusted_networks)
 
 
 @given(st.lists(st.tuples(NAMES, st.binary(max_size=4))))
