@@ -1,7 +1,7 @@
 """Answers one request to the admin side, from path to response. Read `AdminApplication._answer` first.
 
 routes.find           method and path → operation
-authenticator.admit   a bearer token, or a client on this machine
+authenticate          a bearer token, or a client on this machine
 handler               parameters and body → library → a value, or lines of values
 run                   the response or the error is sent as JSON, not to be cached (`http/exchange.py`)
 audit                 of a change: the client and the outcome
@@ -65,7 +65,7 @@ class AdminApplication:
 
     async def _answer(self, request: AdminRequest) -> Response:
         """The response of the operation; without authentication, a client learns nothing of what exists."""
-        request.who = self._authenticator.admit(request.headers, is_open=request.route.is_open)
+        request.who = self._authenticator.authenticate(request.headers, is_open=request.route.is_open)
         return await request.route.handler(request)
 
     async def _openapi(self, _request: AdminRequest) -> Response:

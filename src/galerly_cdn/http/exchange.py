@@ -160,7 +160,7 @@ async def _send_stream(send: Send, exchange: Exchange, start: Message, stream: S
 
 
 class ViewerExchange(Exchange):
-    """An exchange with a viewer, and what its handler found out for the headers and the access log.
+    """An exchange with a viewer, and what its handler learned for the headers and the access log.
 
     Only `Edge.answer`, `Downloads.answer` and their counterpart in the resizer write to it, each field where
     it becomes known: an error response and its record need what was known before the error.
