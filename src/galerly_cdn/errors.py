@@ -21,9 +21,7 @@ class GalerlyError(Exception):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The response headers that belong to this error, beside those of every error response."""
-        if self.retry_after_s is None:
-            return []
-        return [(b"retry-after", b"%d" % self.retry_after_s)]
+        return [] if self.retry_after_s is None else [(b"retry-after", b"%d" % self.retry_after_s)]
 
 
 def by_code() -> dict[str, type[GalerlyError]]:
@@ -81,8 +79,7 @@ class Unauthorized(GalerlyError):
     public = "An admin bearer token is required."
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """With the scheme that is accepted (RFC 9110 §11.6.1, RFC 6750 §3)."""
-        return [*super().headers(), (b"www-authenticate", b"Bearer")]
+        return [*super().headers(), (b"www-authenticate", b"Bearer")]  # RFC 9110 §11.6.1, RFC 6750 §3
 
 
 class Forbidden(GalerlyError):
@@ -169,8 +166,7 @@ class MethodNotAllowed(GalerlyError):
         self.allowed = allowed
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """With the allowed methods, which RFC 9110 §15.5.6 requires."""
-        return [*super().headers(), (b"allow", ", ".join(self.allowed).encode())]
+        return [*super().headers(), (b"allow", ", ".join(self.allowed).encode())]  # RFC 9110 §15.5.6
 
 
 class ReadOnlyStore(MethodNotAllowed):
@@ -193,11 +189,7 @@ class BodyTooSlow(TooSlow):
 
 
 class KeyNotHeld(GalerlyError):
-    """The store cannot hold the key exactly; it is never mapped to another name.
-
-    It equals another key but for case or Unicode normalisation, a segment is too long, or a file is in the
-    place of a folder.
-    """
+    """A key that differs only in case or normalisation, too long a segment, a file in a folder's place."""
 
     status = 409
     code = "key-not-held"
@@ -254,8 +246,10 @@ class RangeNotSatisfiable(GalerlyError):
         self.length_bytes = length_bytes
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """With the current length (RFC 9110 §15.5.17)."""
-        return [*super().headers(), (b"content-range", b"bytes */%d" % self.length_bytes)]
+        return [
+            *super().headers(),
+            (b"content-range", b"bytes */%d" % self.length_bytes),
+        ]  # RFC 9110 §15.5.17
 
 
 class Disconnected(GalerlyError):
@@ -403,8 +397,6 @@ class SettingsError(CommandError):
 
 
 class CdnUnreachable(CommandError):
-    """Nothing answers at the admin API's address."""
-
     code = "cdn-unreachable"
     public = "The admin API cannot be reached."
 
@@ -445,15 +437,11 @@ class DeploymentFailed(CommandError):
 
 
 class BuildFailed(CommandError):
-    """A package for AWS could not be built."""
-
     code = "build-failed"
     public = "The package could not be built."
 
 
 class UnmodelledProperty(CommandError):
-    """A property of the template that the local CloudFront does not model."""
-
     code = "unmodelled-property"
     public = "The local CloudFront does not model this part of the template."
 
