@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from galerly_cdn.clock import Clock
-    from galerly_cdn.http.client_address import Network
     from galerly_cdn.library import StoreLibrary
     from galerly_cdn.render.pool.pool import WorkerPool
     from galerly_cdn.settings.table import Settings
@@ -33,7 +32,6 @@ class AdminSide:
         *,
         telemetry: Telemetry,
         clock: Clock,
-        trusted_proxies: tuple[Network, ...],
         library: StoreLibrary,
         originals: Originals,
         direct_uploads: DirectUploads | None,
@@ -60,7 +58,6 @@ class AdminSide:
             settings,
             telemetry,
             clock=clock,
-            trusted_proxies=trusted_proxies,
         )
 
     def drain(self) -> None:

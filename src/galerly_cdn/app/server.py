@@ -65,7 +65,6 @@ class Cdn:
             settings,
             self.telemetry,
             clock=stores.clock,
-            trusted_proxies=settings.trusted_networks,
         )
         self.admin: AdminSide | None = None
 
@@ -137,7 +136,6 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
         settings,
         telemetry=cdn.telemetry,
         clock=cdn.rendering.stores.clock,
-        trusted_proxies=settings.trusted_networks,
         library=cdn.library,
         originals=cdn.rendering.stores.originals,
         direct_uploads=await store_open.open_direct_uploads(

@@ -75,7 +75,7 @@ def sign(  # noqa: PLR0913, PLR0917 - its options
         starts_s=None if starts is None else _instant(starts, now_s),
         network=_network(ip),
     )
-    if not cookies and not grant.covers(url) and not grant.is_canned:
+    if not cookies and not grant.matches(url) and not grant.is_canned:
         raise click.UsageError(f"{url} is not in the gallery {gallery}.")
     signer = keyring.load_signer(file)
     if not cookies:

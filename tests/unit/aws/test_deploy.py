@@ -171,7 +171,7 @@ def test_without_credentials_nothing_is_deployed(amazon: Amazon) -> None:
     amazon.refuses("sts", "get_caller_identity", "ExpiredToken", "expired")
     done = run("deploy", "--stack", "photos", "--yes")
     assert done.exit_code == 1
-    assert done.stderr == "galerly-cdn: AWS refused. (GetCallerIdentity: ExpiredToken: expired)\n"
+    assert done.stderr == "galerly-cdn: AWS refused the request. (GetCallerIdentity: ExpiredToken: expired)\n"
 
 
 @pytest.mark.parametrize("answer", ["n\n", ""])

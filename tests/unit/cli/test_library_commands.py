@@ -89,7 +89,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return desk
 
 
-EXISTS = "There is another photograph of this name already; say replace if it is to go."
+EXISTS = "There is another photograph of this name already; set replace to overwrite it."
 LIFE = [
     # what is asked, how it ends, the lines on stdout in any order, those on stderr
     (
@@ -256,7 +256,7 @@ def test_a_refused_photograph_stops_no_other_and_is_told_with_its_reason(
         [
             f"galerly-cdn: {desk}/broken.jpg: The photograph is damaged or incomplete.",
             f"galerly-cdn: {desk}/note.txt: The photograph's format is not supported.",
-            f"galerly-cdn: {desk}/empty.jpg: The upload holds no bytes.",
+            f"galerly-cdn: {desk}/empty.jpg: The upload is empty.",
             f"galerly-cdn: {desk}/long.jpg: {UploadTooLarge.public}",
             "1 of 5 done.",
         ]
@@ -290,7 +290,7 @@ def test_a_key_the_store_cannot_hold_is_refused(place: Place, desk: Path, galler
     place.run("upload", desk / "a.jpg", "--gallery", gallery)
     done = place.run("upload", desk / "b.png", "--gallery", f"{gallery}/a.jpg")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.endswith("The store cannot hold a photograph of exactly this name.\n")
+    assert done.stderr.endswith("The store cannot hold a photograph with exactly this name.\n")
 
 
 def test_a_key_is_the_files_name_byte_for_byte(
@@ -380,7 +380,7 @@ def test_nobody_at_the_address_is_told_once_however_many_were_to_go(desk: Path) 
     assert (done.exit_code, done.stdout) == (1, "")
     progress, complaint = done.stderr.splitlines()
     assert progress == "0 of 6 done."
-    assert complaint.startswith(f"galerly-cdn: The CDN’s admin side cannot be reached. ({address}: ")
+    assert complaint.startswith(f"galerly-cdn: The admin API cannot be reached. ({address}: ")
 
 
 def test_an_admin_side_wants_its_token_from_the_environment_or_a_file(tmp_path: Path) -> None:
