@@ -53,7 +53,7 @@ class InProcessRenderer:
         token: str,  # noqa: ARG002 - whoever crashes is remembered by nobody here
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
         """Every picture of a job, as they are made. Raises as `render` does; what came before holds."""
-        for made in self._pictures(worker.read(fd, length_bytes), job):
+        for made in self._pictures(worker.read_original(fd, length_bytes), job):
             yield made
 
     def _pictures(self, original: bytes, job: Job) -> Iterator[tuple[Rendered, bytes]]:
