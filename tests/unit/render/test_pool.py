@@ -445,6 +445,18 @@ async def test_when_the_drain_is_over_the_rest_is_refused() -> None:
         assert (workers.in_flight, workers.queued) == (0, 0)
 
 
+async def test_a_call_whose_worker_is_discarded_by_close_before_its_request_is_refused() -> None:
+    async with hooked_pool(workers=1) as workers:
+        worker = await workers._queue.acquire(0)
+        waits = asyncio.create_task(workers.run_script("nothing"))
+        await ticks()
+        workers._queue.release(worker)
+        workers._is_closing = workers._is_closed = True
+        worker.kill(Event.DISCARD)
+        with pytest.raises(errors.Draining):
+            await asyncio.wait_for(waits, 10)
+
+
 async def test_closing_twice_or_before_the_start_is_no_error() -> None:
     await WorkerPool(Settings(), print).close(1)
     async with hooked_pool(workers=1) as workers:

@@ -187,6 +187,8 @@ class WorkerPool:
                     return Assignment(worker, fd, request, token, budget=self._budget, deadline_s=deadline_s)
                 except OSError:
                     worker.kill(Event.CRASH)  # it ended while it was free: try the next worker
+                    if self._is_closed:  # there is no next worker
+                        raise Draining("the time to drain is over") from None
         except BaseException as error:
             if isinstance(error, QueueFull):
                 self._count("queue-full")
