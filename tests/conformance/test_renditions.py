@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -27,6 +28,8 @@ class World(Protocol):
 
     def rot(self, key: str, change: Callable[[bytes], bytes]) -> None: ...
 
+    def put_foreign(self, key: str) -> None: ...
+
     def holds(self, key: str) -> bool: ...
 
 
@@ -39,6 +42,11 @@ class FolderWorld:
         path = file_of(self.root, key)
         path.write_bytes(change(path.read_bytes()))
 
+    def put_foreign(self, key: str) -> None:
+        path = file_of(self.root, key)
+        path.parent.mkdir()
+        path.write_bytes(b"some other file")
+
     def holds(self, key: str) -> bool:  # noqa: ARG002 - every key
         return True
 
@@ -50,6 +58,9 @@ class S3World:
 
     def rot(self, key: str, change: Callable[[bytes], bytes]) -> None:
         self.bucket.damage(f"resized/{TARGET.rendition_key(key)}", change)
+
+    def put_foreign(self, key: str) -> None:
+        self.bucket.put(f"resized/{TARGET.rendition_key(key)}", b"some other object")
 
     def holds(self, key: str) -> bool:
         return self.bucket.server.holds(key)
@@ -91,6 +102,35 @@ async def test_what_is_stored_is_told_without_its_bytes(world: World) -> None:
         assert await world.store.record("a", TARGET) == rendition.record
     await world.store.delete("a", TARGET)
     assert await world.store.record("a", TARGET) is None
+
+
+async def test_head_of_a_missing_rendition_returns_none(world: World) -> None:
+    assert await world.store.head("a", TARGET) is None
+    await world.store.put(made("a"))
+    await world.store.delete("a", TARGET)
+    assert await world.store.head("a", TARGET) is None
+
+
+async def test_head_of_a_stored_rendition_returns_version_and_time(world: World) -> None:
+    for version in ("v1", "v2"):
+        before_s = time.time()
+        await world.store.put(made("a", version=version))
+        found = await world.store.head("a", TARGET)
+        assert found is not None
+        assert found.version == version
+        assert before_s - 1.1 <= found.modified_s <= time.time() + 0.1  # S3 tells whole seconds
+        assert await world.store.get("a", TARGET) is not None
+        assert await world.store.head("a", TARGET) == found
+
+
+async def test_head_of_a_foreign_object_returns_an_empty_version(world: World) -> None:
+    world.put_foreign("a")
+    for _ in range(2):  # head removes nothing
+        found = await world.store.head("a", TARGET)
+        assert found is not None
+        assert found.version == ""
+    assert await world.store.delete("a", TARGET)
+    assert await world.store.head("a", TARGET) is None
 
 
 async def test_renditions_of_one_original_do_not_mix(world: World) -> None:

@@ -93,15 +93,15 @@ async def put(
     store: WritableOriginals, key: str, content: bytes, *, replaces: bool = False
 ) -> tuple[Head, bool]:
     md5 = hashlib.md5(content).hexdigest()
-    with store.spool() as spool:
-        spool.write(content)
-        return await store.put(key, spool, media_type="image/jpeg", md5=md5, replaces=replaces)
+    with store.upload_file() as file:
+        file.write(content)
+        return await store.put(key, file, media_type="image/jpeg", md5=md5, replaces=replaces)
 
 
 def break_off(store: WritableOriginals) -> None:
     """An upload whose sender goes away in the middle of it."""
-    with contextlib.suppress(ConnectionError), store.spool() as spool:
-        spool.write(b"half a pho")
+    with contextlib.suppress(ConnectionError), store.upload_file() as file:
+        file.write(b"half a pho")
         raise ConnectionError
 
 
@@ -149,21 +149,21 @@ async def test_every_byte_is_kept(world: World, length_bytes: int) -> None:
 async def test_what_is_filled_in_pieces_is_one_upload(world: World) -> None:
     pieces = [bytes([number]) * (number * 1000) for number in range(1, 20)]
     whole = b"".join(pieces)
-    with world.store.spool() as spool:
+    with world.store.upload_file() as file:
         for piece in pieces:
-            spool.write(piece)
-        assert spool.length_bytes == len(whole)
+            file.write(piece)
+        assert file.length_bytes == len(whole)
         md5 = hashlib.md5(whole).hexdigest()
-        await world.store.put("a/x", spool, media_type="image/jpeg", md5=md5, replaces=False)
+        await world.store.put("a/x", file, media_type="image/jpeg", md5=md5, replaces=False)
     assert await content_of(world.store, "a/x") == whole
 
 
 async def test_an_upload_on_its_way_is_neither_listed_nor_served(world: World) -> None:
     await put(world.store, "a/x", b"photograph")
-    with world.store.spool() as spool:
-        spool.write(b"half a pho")
+    with world.store.upload_file() as file:
+        file.write(b"half a pho")
         assert await keys_of(world.store) == ["a/x"]
-        for key in (spool.path.name, f".galerly/{spool.path.name}", str(spool.path).lstrip("/")):
+        for key in (file.path.name, f".galerly/{file.path.name}", str(file.path).lstrip("/")):
             with pytest.raises(NoSuchOriginal):
                 await world.store.head(key)
             with pytest.raises(NoSuchOriginal):

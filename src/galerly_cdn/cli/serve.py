@@ -35,10 +35,10 @@ def serve(photographs: str | None, file: Path | None, **options: object) -> None
     With --store in place of PHOTOGRAPHS the store keeps originals and renditions both, and takes uploads.
     Stop with Ctrl-C or SIGTERM: answers under way are finished first.
     """
-    from galerly_cdn import app
+    from galerly_cdn.app import server
 
     settings = terminal.load_settings(file, **options).settings
-    is_clean = app.serve(
+    is_clean = server.serve(
         settings,
         photographs,
         lambda address: click.echo(f"galerly-cdn serves {address}"),

@@ -24,10 +24,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from galerly_cdn.errors import Undecodable
-from galerly_cdn.model import Format, Job, Picture, Rendered, Value
+from galerly_cdn.model import Format, Job, Picture, Rendered
 from galerly_cdn.render import color, copyright_notice, decoders, encoders, header, icc, losses, recipe
 from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.render.header import Header
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

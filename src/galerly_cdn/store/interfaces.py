@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Protocol, Self
 
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -68,14 +68,14 @@ class Originals(Protocol):
 class WritableOriginals(Originals, Protocol):
     """Where originals live that may be uploaded, replaced and deleted."""
 
-    def spool(self) -> UploadFile:
-        """A file for an upload on its way: no key leads to it."""
+    def upload_file(self) -> UploadFile:
+        """A temporary file to receive an upload in; no key names it."""
         ...
 
     async def put(
-        self, key: str, spool: UploadFile, *, media_type: str, md5: str, replaces: bool
+        self, key: str, upload: UploadFile, *, media_type: str, md5: str, replaces: bool
     ) -> tuple[Head, bool]:
-        """Store what was spooled, durably and atomically; its head, and whether this made it.
+        """Store an upload's bytes, durably and atomically; its head, and whether this made it.
 
         `md5` is that of its bytes, in hex. It was there already if the same bytes were. Raises
         `OriginalExists` if others were and it does not replace, `KeyNotHeld` for a key the store cannot
@@ -100,8 +100,8 @@ class PresignedUpload(Value, frozen=True, kw_only=True):
 class DirectUploads(Protocol):
     """Uploads sent straight to the store, under numbers that no key leads to."""
 
-    async def invite(self, number: str) -> PresignedUpload:
-        """Let whoever has the invitation send one upload. Raises `StoreUnreachable`."""
+    async def presign(self, number: str) -> PresignedUpload:
+        """A request that stores one upload without further credentials. Raises `StoreUnreachable`."""
         ...
 
     def read(self, number: str) -> AsyncGenerator[bytes, None]:
@@ -114,10 +114,11 @@ class DirectUploads(Protocol):
 
 
 class StoredObject(Value, frozen=True):
-    """What a store tells of a rendition without its bytes.
+    """Version and time of a stored object, without its bytes.
 
-    `version` is the original's it was made from, empty for an object that is no rendition of ours;
-    `modified_s` is when it was put, by the store's clock, in seconds of the epoch.
+    `version` is that of the original it was made from; empty for an object that is not a rendition.
+    `modified_s` is when it was stored, by the store's clock, in seconds since the epoch. A folder, which
+    keeps its order of use in the same time, gives the last read instead where that was an hour later.
     """
 
     version: str
@@ -129,6 +130,14 @@ class Renditions(Protocol):
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         """The stored rendition, verified; None if there is none or its bytes are not what was put."""
+        ...
+
+    async def head(self, key: str, target: Target) -> StoredObject | None:
+        """Version and time of the stored object, current or not; None if there is none.
+
+        Changes nothing, and reads as little as the store allows: a damaged body may go unnoticed. Raises
+        `StoreRefused`, `StoreUnreachable`.
+        """
         ...
 
     async def record(self, key: str, target: Target) -> Record | None:

@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galerly_cdn.errors import StoreUnreachable
+from galerly_cdn.errors import ReadOnlyStore, StoreUnreachable
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.settings import locations
 from galerly_cdn.store.folder.originals import FolderOriginals
@@ -20,51 +20,77 @@ from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from galerly_cdn.clock import Clock
+    from galerly_cdn.model import Head
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import DirectUploads, Originals, Renditions, WritableOriginals
     from galerly_cdn.store.remote.bucket import Bucket
-    from galerly_cdn.store.remote.originals import RemoteOriginals
+    from galerly_cdn.store.temp_files import UploadFile
     from galerly_cdn.telemetry import Telemetry
 
 _log = logging.getLogger(__name__)
 
 
-async def open_originals(settings: Settings, places: Locations, telemetry: Telemetry) -> Originals:
-    """The store of originals at their root. Raises `SettingsError`."""
-    if locations.is_remote(places.originals):
-        return await _remote_originals(settings, places, telemetry)
-    return FolderOriginals(Path(places.originals), checked_key, now=telemetry.wall)
-
-
-async def open_writable_originals(
-    settings: Settings, places: Locations, telemetry: Telemetry
+async def open_originals(
+    settings: Settings, places: Locations, telemetry: Telemetry, clock: Clock
 ) -> WritableOriginals:
-    """The same, taking uploads. Raises `SettingsError`."""
+    """The store of originals; where it takes no uploads, a write raises `ReadOnlyStore`.
+
+    Raises `SettingsError`.
+    """
     if locations.is_remote(places.originals):
-        return await _remote_originals(settings, places, telemetry)
-    return _deposit(Path(places.originals), settings, telemetry)
+        from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - obstore's start-up time
+
+        bucket = await _open_bucket(places.originals, settings, telemetry, clock)
+        remote = RemoteOriginals(bucket, settings, clock.monotonic)
+        return remote if places.is_writable else ReadOnlyOriginals(remote)
+    return _open_folder(Path(places.originals), settings, clock, is_writable=places.is_writable)
 
 
-def _deposit(root: Path, settings: Settings, telemetry: Telemetry) -> WritableFolderOriginals:
+def _open_folder(root: Path, settings: Settings, clock: Clock, *, is_writable: bool) -> WritableOriginals:
+    if not is_writable:
+        return ReadOnlyOriginals(FolderOriginals(root, checked_key, now=clock.wall))
     if settings.store:
         root.mkdir(parents=True, exist_ok=True)
-    return WritableFolderOriginals(root, checked_key, now=telemetry.wall)
+    return WritableFolderOriginals(root, checked_key, now=clock.wall)
 
 
-async def _remote_originals(settings: Settings, places: Locations, telemetry: Telemetry) -> RemoteOriginals:
-    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - obstore's start-up time
+class ReadOnlyOriginals:
+    """Reads from `originals`; every write raises `ReadOnlyStore`."""
 
-    bucket = await _bucket(places.originals, settings, telemetry)
-    return RemoteOriginals(bucket, settings, telemetry.monotonic)
+    def __init__(self, originals: Originals) -> None:
+        self.head = originals.head
+        self.open = originals.open
+        self.read = originals.read
+        self.list = originals.list
+
+    def upload_file(self) -> UploadFile:
+        raise ReadOnlyStore
+
+    async def put(
+        self,
+        key: str,  # noqa: ARG002 - the interface has it
+        upload: UploadFile,  # noqa: ARG002 - the interface has it
+        *,
+        media_type: str,  # noqa: ARG002 - the interface has it
+        md5: str,  # noqa: ARG002 - the interface has it
+        replaces: bool,  # noqa: ARG002 - the interface has it
+    ) -> tuple[Head, bool]:
+        raise ReadOnlyStore
+
+    async def delete(self, key: str) -> bool:  # noqa: ARG002 - the interface has it
+        raise ReadOnlyStore
 
 
 @contextlib.asynccontextmanager
-async def open_renditions(settings: Settings, root: str, telemetry: Telemetry) -> AsyncIterator[Renditions]:
+async def open_renditions(
+    settings: Settings, root: str, telemetry: Telemetry, clock: Clock
+) -> AsyncIterator[Renditions]:
     """The store of renditions at their root, closed on leaving. Raises `SettingsError`."""
     count = telemetry.counters.count
     if not locations.is_remote(root):
-        shelf = FolderRenditions(Path(root), settings.renditions_bytes, count, telemetry.wall)
+        shelf = FolderRenditions(Path(root), settings.renditions_bytes, count, clock.wall)
         shelf.start()
         try:
             yield shelf
@@ -73,14 +99,14 @@ async def open_renditions(settings: Settings, root: str, telemetry: Telemetry) -
         return
     from galerly_cdn.store.remote.renditions import RemoteRenditions  # noqa: PLC0415 - likewise
 
-    yield RemoteRenditions(await _bucket(root, settings, telemetry), count)
+    yield RemoteRenditions(await _open_bucket(root, settings, telemetry, clock), count)
 
 
-async def _bucket(root: str, settings: Settings, telemetry: Telemetry) -> Bucket:
+async def _open_bucket(root: str, settings: Settings, telemetry: Telemetry, clock: Clock) -> Bucket:
     """A remote root, which may be away for now. Raises `SettingsError`."""
     from galerly_cdn.store.remote.bucket import Bucket  # noqa: PLC0415 - likewise
 
-    bucket = Bucket(root, settings, telemetry.monotonic, telemetry.counters.count)
+    bucket = Bucket(root, settings, clock.monotonic, telemetry.counters.count)
     try:
         await bucket.check()
     except StoreUnreachable as error:
@@ -89,7 +115,7 @@ async def _bucket(root: str, settings: Settings, telemetry: Telemetry) -> Bucket
 
 
 async def open_direct_uploads(
-    settings: Settings, places: Locations, telemetry: Telemetry
+    settings: Settings, places: Locations, telemetry: Telemetry, clock: Clock
 ) -> DirectUploads | None:
     """Where uploads come that are sent straight to the store; None for a folder. Raises `SettingsError`."""
     if not places.incoming:
@@ -97,5 +123,5 @@ async def open_direct_uploads(
     from galerly_cdn.store.remote.direct_uploads import RemoteDirectUploads  # noqa: PLC0415 - likewise
     from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - likewise
 
-    bucket = await _bucket(places.incoming, settings, telemetry)
-    return RemoteDirectUploads(bucket, RemoteOriginals(bucket, settings, telemetry.monotonic))
+    bucket = await _open_bucket(places.incoming, settings, telemetry, clock)
+    return RemoteDirectUploads(bucket, RemoteOriginals(bucket, settings, clock.monotonic))

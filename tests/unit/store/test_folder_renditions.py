@@ -25,12 +25,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn.errors import SettingsError, StoreUnreachable
-from galerly_cdn.model import Size, Target, to_json
+from galerly_cdn.model import Size, Target
+from galerly_cdn.serialization import to_json
 from galerly_cdn.store.folder import rendition_file as seal_module
 from galerly_cdn.store.folder import renditions as shelf_module
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
 from galerly_cdn.store.folder.renditions import FolderRenditions
 from galerly_cdn.store.folder.renditions_index import RenditionsIndex, disk_bytes, scan_folder
+from galerly_cdn.store.interfaces import StoredObject
 from tests.support.rendition_folders import (
     MIB,
     TARGET,
@@ -504,9 +506,9 @@ async def test_recency_is_written_down_once_an_hour_at_most(
     times: list[float] = []
     real_utime = os.utime
 
-    def watched(fd: int, stamps: tuple[float, float]) -> None:
+    def watched(path: Path, stamps: tuple[float, float], *, follow_symlinks: bool) -> None:
         times.append(stamps[1])
-        real_utime(fd, stamps)
+        real_utime(path, stamps, follow_symlinks=follow_symlinks)
 
     now = [1e9]
     shelf = FolderRenditions(tmp_path, MIB, Counted(), lambda: now[0])
@@ -518,6 +520,37 @@ async def test_recency_is_written_down_once_an_hour_at_most(
         assert await shelf.get("a", TARGET) is not None
     await shelf.close()
     assert times == [1e9 + 61 * 60, 1e9 + 122 * 60]
+
+
+async def test_head_does_not_delay_the_eviction(tmp_path: Path) -> None:
+    async with opened(tmp_path, 2 * KIB * 4, now_s=1e12) as shelf:
+        await shelf.put(made("a"))
+        await shelf.put(made("b"))
+        os.utime(file_of(tmp_path, "a"), (5, 5))
+        for _ in range(2):
+            assert await shelf.head("a", TARGET) == StoredObject("v1", 5.0)
+        await shelf.put(made("c"))
+        assert await shelf.head("a", TARGET) is None
+        assert await shelf.head("b", TARGET) is not None
+
+
+async def test_head_of_a_file_under_another_name_returns_an_empty_version(tmp_path: Path) -> None:
+    async with opened(tmp_path) as shelf:
+        await shelf.put(made("a"))
+        file_of(tmp_path, "b").parent.mkdir(exist_ok=True)
+        file_of(tmp_path, "a").rename(file_of(tmp_path, "b"))
+        found = await shelf.head("b", TARGET)
+        assert found is not None
+        assert found.version == ""
+
+
+async def test_head_of_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
+    async with opened(tmp_path) as shelf:
+        await shelf.put(made("a"))
+        file_of(tmp_path, "a").unlink()
+        file_of(tmp_path, "a").symlink_to(tmp_path)
+        with pytest.raises(StoreUnreachable):
+            await shelf.head("a", TARGET)
 
 
 async def test_a_lower_limit_is_met_after_a_restart(tmp_path: Path) -> None:
@@ -540,7 +573,7 @@ async def test_serving_does_not_wait_for_the_index(tmp_path: Path, monkeypatch: 
         assert go_on.wait(10)
         return found
 
-    monkeypatch.setattr("galerly_cdn.store.folder.renditions.survey", late)
+    monkeypatch.setattr("galerly_cdn.store.folder.renditions.scan_folder", late)
     shelf = FolderRenditions(tmp_path, 40 * KIB, Counted(), lambda: 0)
     shelf.start()
     assert await shelf.get("3", TARGET) == made("3")

@@ -78,18 +78,18 @@ def before(monkeypatch: pytest.MonkeyPatch) -> Patching:
 
 
 async def place(
-    store: WritableFolderOriginals, spool: UploadFile, key: str, content: bytes, *, replaces: bool = False
+    store: WritableFolderOriginals, file: UploadFile, key: str, content: bytes, *, replaces: bool = False
 ) -> tuple[Head, bool]:
     md5 = hashlib.md5(content).hexdigest()
-    return await store.put(key, spool, media_type="image/jpeg", md5=md5, replaces=replaces)
+    return await store.put(key, file, media_type="image/jpeg", md5=md5, replaces=replaces)
 
 
 async def put(
     store: WritableFolderOriginals, key: str, content: bytes = b"photograph", *, replaces: bool = False
 ) -> tuple[Head, bool]:
-    with store.spool() as spool:
-        spool.write(content)
-        return await place(store, spool, key, content, replaces=replaces)
+    with store.upload_file() as file:
+        file.write(content)
+        return await place(store, file, key, content, replaces=replaces)
 
 
 def tree(root: Path) -> dict[str, bytes | None]:
@@ -160,9 +160,9 @@ def test_only_what_a_dead_writer_left_is_swept(root: Path) -> None:
 def test_a_worker_that_outlives_its_server_does_not_keep_what_it_left(
     root: Path, store: WritableFolderOriginals
 ) -> None:
-    with store.spool() as spool, spool.reader() as fd:
-        spool.write(b"half a pho")
-        (root / ".galerly" / "incoming-left").hardlink_to(spool.path)
+    with store.upload_file() as file, file.reader() as fd:
+        file.write(b"half a pho")
+        (root / ".galerly" / "incoming-left").hardlink_to(file.path)
         of_worker = os.dup(fd)
     opened(root)
     assert list((root / ".galerly").iterdir()) == []
@@ -173,10 +173,10 @@ def test_a_worker_that_outlives_its_server_does_not_keep_what_it_left(
 async def test_an_upload_under_way_survives_the_start_of_a_second_server(
     root: Path, store: WritableFolderOriginals
 ) -> None:
-    with store.spool() as spool:
-        spool.write(b"photograph")
+    with store.upload_file() as file:
+        file.write(b"photograph")
         opened(root)
-        await place(store, spool, "g/b.jpg", b"photograph")
+        await place(store, file, "g/b.jpg", b"photograph")
     assert (root / "g" / "b.jpg").read_bytes() == b"photograph"
 
 
@@ -186,16 +186,16 @@ async def test_a_reserved_folder_tidied_away_comes_again(root: Path, store: Writ
     assert (root / ".galerly").stat().st_mode & 0o777 == 0o700
 
 
-async def test_an_upload_whose_spool_was_tidied_away_stores_nothing(
+async def test_an_upload_whose_file_was_tidied_away_stores_nothing(
     root: Path, store: WritableFolderOriginals
 ) -> None:
     was = tree(root)
     for replaces in (False, True):
-        with store.spool() as spool:
-            spool.write(b"photograph")
-            spool.path.unlink()
+        with store.upload_file() as file:
+            file.write(b"photograph")
+            file.path.unlink()
             with pytest.raises(StoreUnreachable):
-                await place(store, spool, "new/b.jpg", b"photograph", replaces=replaces)
+                await place(store, file, "new/b.jpg", b"photograph", replaces=replaces)
     assert tree(root) == was
 
 
@@ -444,15 +444,15 @@ async def test_a_root_that_went_away_is_neither_written_nor_made(
     root: Path, store: WritableFolderOriginals
 ) -> None:
     was = tree(root)
-    with store.spool() as spool:
-        spool.write(b"photograph")
+    with store.upload_file() as file:
+        file.write(b"photograph")
         shutil.move(root, root.parent / "elsewhere")
         with pytest.raises(StoreUnreachable):
-            await place(store, spool, "g/b.jpg", b"photograph")
+            await place(store, file, "g/b.jpg", b"photograph")
     with pytest.raises(StoreUnreachable):
         await store.delete("g/a.jpg")
     with pytest.raises(StoreUnreachable):
-        store.spool()
+        store.upload_file()
     assert tree(root) == {}
     assert was.items() <= tree(root.parent / "elsewhere").items()
 
@@ -479,7 +479,7 @@ def happened(root: Path, before: Patching) -> list[str]:
     def name_of(fd: int) -> str:
         path = Path(f"/dev/fd/{fd}").resolve()
         known = {root: "root", root / ".galerly": "waiting"}
-        return known.get(path, "spool" if path.name.startswith("incoming-") else path.name)
+        return known.get(path, "file" if path.name.startswith("incoming-") else path.name)
 
     before("fsync", lambda fd: events.append(f"fsync {name_of(fd)}"))
     before("mkdir", lambda path, *_: events.append(f"mkdir {Path(path).name}"))
@@ -498,13 +498,13 @@ def of_galleries(events: list[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("key", "replaces", "expected"),
     [
-        ("g/b.jpg", False, ["fsync spool", "link b.jpg", "fsync g", "fsync root"]),
-        ("g/a.jpg", True, ["fsync spool", "rename a.jpg", "fsync g", "fsync root"]),
-        ("b.jpg", False, ["fsync spool", "link b.jpg", "fsync root"]),
+        ("g/b.jpg", False, ["fsync file", "link b.jpg", "fsync g", "fsync root"]),
+        ("g/a.jpg", True, ["fsync file", "rename a.jpg", "fsync g", "fsync root"]),
+        ("b.jpg", False, ["fsync file", "link b.jpg", "fsync root"]),
         (
             "new/deep/b.jpg",
             False,
-            ["mkdir new", "mkdir deep", "fsync spool", "link b.jpg", "fsync deep", "fsync new", "fsync root"],
+            ["mkdir new", "mkdir deep", "fsync file", "link b.jpg", "fsync deep", "fsync new", "fsync root"],
         ),
     ],
 )
@@ -520,7 +520,7 @@ async def test_bytes_that_were_there_already_are_durable_before_the_answer(
 ) -> None:
     """Whoever put them may not have got so far yet."""
     await put(store, "g/a.jpg", b"a")
-    assert of_galleries(happened) == ["fsync spool", "link a.jpg", "fsync a.jpg", "fsync g", "fsync root"]
+    assert of_galleries(happened) == ["fsync file", "link a.jpg", "fsync a.jpg", "fsync g", "fsync root"]
 
 
 async def test_a_delete_is_durable_before_the_answer(

@@ -92,10 +92,10 @@ async def content_of(store: WritableOriginals, key: str = "a") -> bytes:
 
 
 async def upload(store: WritableOriginals, content: bytes, *, replaces: bool = False) -> bool:
-    with store.spool() as spool:
-        spool.write(content)
+    with store.upload_file() as file:
+        file.write(content)
         md5 = hashlib.md5(content).hexdigest()
-        _, is_new = await store.put("a", spool, media_type="image/jpeg", md5=md5, replaces=replaces)
+        _, is_new = await store.put("a", file, media_type="image/jpeg", md5=md5, replaces=replaces)
         return is_new
 
 

@@ -25,11 +25,11 @@ class Store:
         self.error: Exception | None = None
         self.gate = Gate()
         self.asked = 0
-        self.insisted = 0
+        self.required = 0
 
-    async def ask(self, key: str, *, insists: bool) -> Head:
+    async def ask(self, key: str, *, is_optional: bool) -> Head:
         self.asked += 1
-        self.insisted += insists
+        self.required += not is_optional
         version = self.versions.get(key)
         await self.gate.passed()
         self.now_s += self.takes_s
@@ -303,23 +303,23 @@ async def test_no_more_is_remembered_than_fits(store: Store, monkeypatch: pytest
     assert heads._known.weight_bytes == 10
 
 
-async def test_only_who_cannot_go_on_without_a_head_insists_on_it(store: Store, heads: HeadCache) -> None:
+async def test_refresh_of_a_known_head_is_optional(store: Store, heads: HeadCache) -> None:
     """What is asked anew for a warm picture is not asked twice; a cold one, a deleted one, an old one are."""
     await heads.get("a")
-    assert store.insisted == 1
-    for age_s, insists in [(0.8, 0), (1.5, 0), (STALE_S + 1, 1)]:
-        before = store.asked, store.insisted
+    assert store.required == 1
+    for age_s, required in [(0.8, 0), (1.5, 0), (STALE_S + 1, 1)]:
+        before = store.asked, store.required
         store.now_s += age_s
         await heads.get("a")
         await settled(heads)
-        assert (store.asked, store.insisted) == (before[0] + 1, before[1] + insists), age_s
-    before = store.asked, store.insisted
+        assert (store.asked, store.required) == (before[0] + 1, before[1] + required), age_s
+    before = store.asked, store.required
     await heads.refreshed("a")
     for _ in range(2):
         with pytest.raises(NoSuchOriginal):
             await heads.get("none")
         store.now_s += FRESH_S
-    assert (store.asked - before[0], store.insisted - before[1]) == (3, 3)
+    assert (store.asked - before[0], store.required - before[1]) == (3, 3)
 
 
 async def test_what_was_asked_ahead_in_vain_is_left_alone_for_as_long_as_a_head_is_fresh(

@@ -35,10 +35,10 @@ _same_bucket = settings(suppress_health_check=[HealthCheck.function_scoped_fixtu
 async def test_a_key_is_the_same_key_to_every_client(bucket: Objects, key: str) -> None:
     store = bucket.originals()
     content = key.encode()
-    with store.spool() as spool:
-        spool.write(content)
+    with store.upload_file() as file:
+        file.write(content)
         md5 = hashlib.md5(content).hexdigest()
-        await store.put(key, spool, media_type="image/jpeg", md5=md5, replaces=False)
+        await store.put(key, file, media_type="image/jpeg", md5=md5, replaces=False)
     assert bucket.get(f"originals/{key}") == content
     assert bucket.names() == [f"originals/{key}"]
     assert [one.key async for one in store.list()] == [key]
@@ -106,9 +106,9 @@ async def test_an_original_and_its_renditions_are_purged_by_one_tag(bucket: Obje
     key = "gallery/a b.jpg"
     md5 = hashlib.md5(b"the picture").hexdigest()
     originals, target = bucket.originals(), Target(Size(150, 150))
-    with originals.spool() as spool:
-        spool.write(b"the picture")
-        await originals.put(key, spool, media_type="image/jpeg", md5=md5, replaces=False)
+    with originals.upload_file() as file:
+        file.write(b"the picture")
+        await originals.put(key, file, media_type="image/jpeg", md5=md5, replaces=False)
     record = Record(key, target, "v1", "r1", Format.JPEG, 150, 100, 11, md5)
     await bucket.renditions().put(Rendition(record, b"the picture"))
     tags = {

@@ -52,10 +52,10 @@ def node(
 
 async def replace(cdn: SmallCdn, key: str, content: bytes) -> None:
     originals = cast("Any", cdn.originals)
-    with originals.spool() as spool:
-        spool.write(content)
+    with originals.upload_file() as file:
+        file.write(content)
         md5 = hashlib.md5(content).hexdigest()
-        await originals.put(key, spool, media_type="image/jpeg", md5=md5, replaces=True)
+        await originals.put(key, file, media_type="image/jpeg", md5=md5, replaces=True)
 
 
 @pytest.mark.parametrize("bucket", [VERSITYGW], indirect=True)

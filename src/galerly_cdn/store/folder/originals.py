@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from galerly_cdn.errors import NoSuchOriginal, SettingsError, Unsettled
 from galerly_cdn.model import Head
 from galerly_cdn.store.folder.listing import FolderCursor, ListRequest, list_some
-from galerly_cdn.store.folder.paths import DirectoryEntries, find_path, store_errors
+from galerly_cdn.store.folder.paths import DirectoryEntries, find_path, read_errors
 from galerly_cdn.store.interfaces import Original
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _opened(place: FoundPath) -> Original:
 
 def _chunk(original: Original, first: int, length_bytes: int) -> bytes:
     """What is there now; looked at after reading, because a writer dates the file before it changes it."""
-    with store_errors():
+    with read_errors():
         chunk = os.pread(original.fd, length_bytes, first)
         if not chunk or head_of(os.fstat(original.fd)) != original.head:
             raise Unsettled("changed while it was read")

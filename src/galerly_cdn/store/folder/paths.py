@@ -88,7 +88,7 @@ class DirectoryEntries:
 
 
 @contextmanager
-def store_errors() -> Iterator[None]:
+def read_errors() -> Iterator[None]:
     """A file system's errors as the store's: `NoSuchOriginal`, `StoreRefused`, `StoreUnreachable`."""
     try:
         yield
@@ -108,7 +108,7 @@ def find_path(root: str, key: str, is_entry: Callable[[int, str], bool]) -> Iter
     `is_entry(folder_fd, name)` says whether a name is spelled as in its folder. An empty key is the
     root itself. Raises `NoSuchOriginal`, `StoreRefused`, `StoreUnreachable`.
     """
-    with ExitStack() as opened, store_errors():
+    with ExitStack() as opened, read_errors():
         yield _Walk(root, is_entry, opened).run(key)
 
 

@@ -33,7 +33,7 @@ from galerly_cdn.store.folder.renditions_index import (
     scan_folder,
 )
 from galerly_cdn.store.interfaces import StoredObject
-from galerly_cdn.store.temp_files import HOUR_S, lock_temp_file
+from galerly_cdn.store.temp_files import HOUR_S, lock_temp_file, write_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -84,9 +84,11 @@ class FolderRenditions:
         """The stored rendition, verified; None if there is none or its bytes are not what was put."""
         name = file_name(key, target)
         try:
-            rendition, length_bytes = self._read(name)
+            content, status = self._read(name)
+            rendition = decode_rendition(content)
             if (rendition.record.key, rendition.record.target) == (key, target):
-                self._ledger.use(name, disk_bytes(length_bytes))
+                self._ledger.use(name, disk_bytes(status.st_size))
+                self._touch(name, status)
                 return rendition
             self._discard(name)
         except FileNotFoundError:
@@ -98,14 +100,18 @@ class FolderRenditions:
         return None
 
     async def head(self, key: str, target: Target) -> StoredObject | None:
-        """What is stored, current or not: for the resizer, whose store is else a bucket (`aws local`)."""
-        found = await self.get(key, target)
-        if found is None:
-            return None
-        with suppress(FileNotFoundError):
-            path = file_path(self._root, file_name(key, target))
-            return StoredObject(found.record.version, path.stat().st_mtime)
-        return None
+        """Version and time of the stored file. Not a use: it does not delay its eviction."""
+        with write_errors():
+            try:
+                content, status = self._read(file_name(key, target))
+            except FileNotFoundError:
+                return None
+        version = ""
+        with suppress(DamagedFile):
+            record = decode_rendition(content).record
+            if (record.key, record.target) == (key, target):
+                version = record.version
+        return StoredObject(version, status.st_mtime)
 
     async def record(self, key: str, target: Target) -> Record | None:
         """What the stored rendition is, verified as `get` does: here its body costs next to nothing."""
@@ -137,22 +143,24 @@ class FolderRenditions:
         except OSError as error:
             raise StoreUnreachable(str(error)) from error
 
-    def _read(self, name: bytes) -> tuple[Rendition, int]:
-        """A rendition and the length of its file. Raises `OSError`, `Damaged`."""
+    def _read(self, name: bytes) -> tuple[bytes, os.stat_result]:
+        """A file's bytes, none of what cannot be a rendition's file, and its status. Raises `OSError`."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         fd = os.open(file_path(self._root, name), flags)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_size > self._limit_bytes:
-                raise DamagedFile("not a rendition's file")
-            rendition = decode_rendition(os.read(fd, status.st_size))
-            now_s = self._now()
-            if now_s - status.st_mtime > HOUR_S:  # what the next start knows of recency
-                with suppress(OSError):
-                    os.utime(fd, (now_s, now_s))
-            return rendition, status.st_size
+                return b"", status
+            return os.read(fd, status.st_size), status
         finally:
             os.close(fd)
+
+    def _touch(self, name: bytes, status: os.stat_result) -> None:
+        """Note the hour of use in the file's time: the order of use that the next start finds."""
+        now_s = self._now()
+        if now_s - status.st_mtime > HOUR_S:
+            with suppress(OSError):
+                os.utime(file_path(self._root, name), (now_s, now_s), follow_symlinks=False)
 
     def _discard(self, name: bytes) -> None:
         self._count("rendition-corrupt")

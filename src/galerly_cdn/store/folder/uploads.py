@@ -69,7 +69,7 @@ class WritableFolderOriginals(FolderOriginals):
             why = "it has no hard links" if error.errno in _NO_LINKS else error.strerror
             raise SettingsError([f"originals: cannot take uploads into {root}: {why}"]) from error
 
-    def spool(self) -> UploadFile:
+    def upload_file(self) -> UploadFile:
         """A file in the reserved folder, readable by us alone. Raises as writing to it does."""
         with write_errors():
             self._waiting.mkdir(mode=0o700, exist_ok=True)
@@ -78,16 +78,16 @@ class WritableFolderOriginals(FolderOriginals):
     async def put(
         self,
         key: str,
-        spool: UploadFile,
+        upload: UploadFile,
         *,
         media_type: str,  # noqa: ARG002 - a file's bytes say it
         md5: str,
         replaces: bool,
     ) -> tuple[Head, bool]:
         """Store what was spooled. Raises as the interface says."""
-        place = partial(_replace, spool.path) if replaces else partial(_create, spool.path, md5)
+        place = partial(_replace, upload.path) if replaces else partial(_create, upload.path, md5)
         with write_errors():
-            fd = os.dup(spool.fd)
+            fd = os.dup(upload.fd)
         return await _finished(partial(self._put, key, fd, place))
 
     async def delete(self, key: str) -> bool:

@@ -118,18 +118,18 @@ class Bucket:
         """
         return {"cache-tag": cache_tag(original_key)} if self._address.startswith("s3://") else {}
 
-    async def head(self, key: str, *, insists: bool = True) -> ObjectMeta:
+    async def head(self, key: str, *, is_optional: bool = False) -> ObjectMeta:
         """What is known of an object. Raises `NoSuchOriginal`.
 
         Who does not insist is content with what was known before: asked once, and no failure if in vain.
         """
 
         async def ask() -> ObjectMeta:
-            with _translated():
+            with _store_errors():
                 return await obstore.head_async(self._store, key)
 
-        async with self._asking(insists=insists):
-            return await (self._retries.run(ask) if insists else ask())
+        async with self._asking(is_optional=is_optional):
+            return await (self._retries.run(ask) if not is_optional else ask())
 
     async def read(self, key: str, options: GetOptions | None = None) -> tuple[GetResult, bytes]:
         """An object, or its attributes alone (`head`), or a `range` of it; `if_match` names its ETag.
@@ -138,7 +138,7 @@ class Bucket:
         """
 
         async def ask() -> tuple[GetResult, bytes]:
-            with _translated():
+            with _store_errors():
                 found = await obstore.get_async(self._store, key, options=options)
                 return found, bytes(await found.bytes_async())
 
@@ -163,7 +163,7 @@ class Bucket:
         """
 
         async def ask() -> PutResult:
-            with _translated():
+            with _store_errors():
                 return await obstore.put_async(
                     self._uploads,
                     key,
@@ -199,7 +199,7 @@ class Bucket:
         """Remove an object, if there is one."""
 
         async def ask() -> None:
-            with _translated():
+            with _store_errors():
                 await obstore.delete_async(self._store, key)
 
         async with self._asking():
@@ -217,17 +217,17 @@ class Bucket:
                 yield meta
 
     @contextlib.asynccontextmanager
-    async def _asking(self, *, insists: bool = True) -> AsyncGenerator[asyncio.Timeout]:
+    async def _asking(self, *, is_optional: bool = False) -> AsyncGenerator[asyncio.Timeout]:
         """One question to the store, with its deadline; what comes of it is the breaker's to know."""
         if not self._breaker.admits():
             self._count("store-spared")
             raise StoreUnreachable("it failed when it was last asked")
         try:
             async with asyncio.timeout(self._deadline_s) as limit:
-                with _translated():
+                with _store_errors():
                     yield limit
         except (StoreUnreachable, TimeoutError) as error:
-            if insists:
+            if not is_optional:
                 self._breaker.failed()
             self._count("store-failed")
             if isinstance(error, TimeoutError):
@@ -257,7 +257,7 @@ def _connect(address: str, settings: Settings, client: ClientConfig, *, retries:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _store_errors() -> Iterator[None]:
     """obstore's errors as ours; the cause holds all that the store said."""
     try:
         yield

@@ -28,7 +28,7 @@ class RemoteDirectUploads:
         self._bucket = bucket
         self._originals = originals
 
-    async def invite(self, number: str) -> PresignedUpload:
+    async def presign(self, number: str) -> PresignedUpload:
         """Sign an address. Raises as the interface says."""
         url, headers = await self._bucket.sign_put(number, _LASTS_S)
         return PresignedUpload(method="PUT", url=url, headers=headers, expires_s=_LASTS_S)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from galerly_cdn.cache import MemoryCache, SingleFlight
 from galerly_cdn.errors import NoSuchOriginal, StoreUnreachable
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ class _Known(NamedTuple):
 class HeadRequest(Protocol):
     """How the store is asked for a head."""
 
-    async def __call__(self, key: str, *, insists: bool) -> Head:
+    async def __call__(self, key: str, *, is_optional: bool) -> Head:
         """The head. Raises `NoSuchOriginal`, `StoreRefused`, `StoreUnreachable`.
 
         Who does not insist knows one to go on with: it is not worth asking twice.
@@ -99,7 +99,7 @@ class HeadCache:
 
     async def refreshed(self, key: str) -> Head:
         """What the store says now, whatever was known. Raises as `ask` does."""
-        return _told(await self._ask_now(key, insists=True))
+        return _told(await self._ask_now(key, is_optional=False))
 
     def learn(self, key: str, head: Head | None) -> None:
         """We changed it ourselves: None if it is gone."""
@@ -108,7 +108,7 @@ class HeadCache:
     def _begin(self, key: str) -> asyncio.Task[_Known]:
         known = self._known.get(key)
         can_wait = known and known.head and self._clock() - known.asked_s < self._stale_s
-        task, _ = self._asking.begin(key, lambda: self._ask_now(key, insists=not can_wait))
+        task, _ = self._asking.begin(key, lambda: self._ask_now(key, is_optional=bool(can_wait)))
         return task
 
     async def _asked(self, key: str) -> Head:
@@ -119,11 +119,11 @@ class HeadCache:
             if known.asked_s >= came_s - self._fresh_s:
                 return _told(known)
 
-    async def _ask_now(self, key: str, *, insists: bool) -> _Known:
+    async def _ask_now(self, key: str, *, is_optional: bool) -> _Known:
         asked_s = self._under_way[key] = self._clock()
         head: Head | None = None
         try:
-            head = await self._ask(key, insists=insists)
+            head = await self._ask(key, is_optional=is_optional)
         except NoSuchOriginal:
             pass
         except StoreUnreachable:

@@ -119,19 +119,19 @@ class RemoteOriginals:
             elif key > prefix:
                 return  # the order of bytes is that of code points
 
-    def spool(self) -> UploadFile:
+    def upload_file(self) -> UploadFile:
         """A file on this machine."""
         return UploadFile(None)
 
     async def put(
-        self, key: str, spool: UploadFile, *, media_type: str, md5: str, replaces: bool
+        self, key: str, upload: UploadFile, *, media_type: str, md5: str, replaces: bool
     ) -> tuple[Head, bool]:
         """Store what was spooled. Raises as the interface says, and `Unsettled`.
 
         Created already, by the same bytes: a create that was tried again finds its own first try; and an
         upload may be repeated to be sure.
         """
-        content = mmap.mmap(spool.fd, 0, prot=mmap.PROT_READ)  # not in our memory; closed by its last user
+        content = mmap.mmap(upload.fd, 0, prot=mmap.PROT_READ)  # not in our memory; closed by its last user
         attributes = {"Content-Type": media_type, MD5: md5, **self._bucket.label(key)}
         refusal: GalerlyError = Unsettled()
         for _ in range(_ATTEMPTS):
@@ -150,7 +150,7 @@ class RemoteOriginals:
                     raise
                 self._heads.learn(key, head)
                 return head, False
-            head = Head(_version(etag), spool.length_bytes) if etag else await self._ask(key)
+            head = Head(_version(etag), upload.length_bytes) if etag else await self._ask(key)
             self._heads.learn(key, head)
             return head, True
         raise refusal
@@ -190,8 +190,8 @@ class RemoteOriginals:
                     str(found.attributes.get(MD5, "")),
                 )
 
-    async def _ask(self, key: str, *, insists: bool = True) -> Head:
-        return _head(await self._bucket.head(key, insists=insists))
+    async def _ask(self, key: str, *, is_optional: bool = False) -> Head:
+        return _head(await self._bucket.head(key, is_optional=is_optional))
 
 
 def _head(meta: ObjectMeta) -> Head:
