@@ -1,3 +1,5 @@
+"""Tests of the worker pool: crashes, quarantine, recycling, queue, start, close and sandbox."""
+
 from __future__ import annotations
 
 import asyncio
@@ -37,7 +39,7 @@ from tests.support.worker_pool import (
 DEADLINE_S = 2.0
 
 
-async def test_a_photograph_becomes_a_rendition() -> None:
+async def test_pool_inspects_and_renders_a_photograph() -> None:
     original = pictures.jpeg(640, 480)
     workers = WorkerPool(Settings(workers=1), print)
     ready = await workers.start()
@@ -57,31 +59,33 @@ async def test_a_photograph_becomes_a_rendition() -> None:
     assert body.startswith(b"\xff\xd8\xff")
 
 
-# ------------------------------------------------------------------------- what a hostile original can do
+# --------------------------------------------------------------------------------------- hostile originals
 
-ENDS = [
-    pytest.param("loop", {}, errors.RenderTimeout, "worker-killed", id="spins"),
+CRASHES = [
+    pytest.param("loop", {}, errors.RenderTimeout, "worker-killed", id="loops forever"),
     pytest.param("abort", {}, errors.WorkerDied, "worker-died", id="aborts"),
-    pytest.param("segv", {}, errors.WorkerDied, "worker-died", id="writes where it may not"),
-    pytest.param("exit", {}, errors.WorkerDied, "worker-died", id="ends"),
-    pytest.param("garbage", {}, errors.WorkerDied, "worker-died", id="writes garbage into the pipe"),
-    pytest.param("huge header", {}, errors.WorkerDied, "worker-died", id="promises more than memory holds"),
-    pytest.param("respond twice", {}, errors.WorkerDied, None, id="answers what nobody asked"),
-    pytest.param("nothing", {"extra_bytes": 1}, errors.WorkerDied, None, id="lies about its length"),
-    pytest.param("raise", {"code": "no-such-original"}, errors.WorkerDied, None, id="answers for the store"),
-    pytest.param("raise unknown", {}, errors.WorkerDied, None, id="meets a defect in the worker"),
+    pytest.param("segv", {}, errors.WorkerDied, "worker-died", id="segmentation fault"),
+    pytest.param("exit", {}, errors.WorkerDied, "worker-died", id="exits"),
+    pytest.param("garbage", {}, errors.WorkerDied, "worker-died", id="sends garbage"),
+    pytest.param("huge header", {}, errors.WorkerDied, "worker-died", id="sends the header of a huge frame"),
+    pytest.param("respond twice", {}, errors.WorkerDied, None, id="responds twice"),
+    pytest.param("nothing", {"extra_bytes": 1}, errors.WorkerDied, None, id="reports a wrong length"),
+    pytest.param(
+        "raise", {"code": "no-such-original"}, errors.WorkerDied, None, id="reports an error of the store"
+    ),
+    pytest.param("raise unknown", {}, errors.WorkerDied, None, id="raises an unknown error"),
 ]
-SURVIVES = [
-    pytest.param("allocate", {}, errors.TooMuchMemory, id="takes 8 GiB"),
+CLEAN_FAILURES = [
+    pytest.param("allocate", {}, errors.TooMuchMemory, id="allocates 8 GiB"),
     pytest.param("raise", {"code": "undecodable"}, errors.Undecodable, id="is damaged"),
-    pytest.param("raise", {"code": "too-many-pixels"}, errors.TooManyPixels, id="is a bomb"),
-    pytest.param("stdout", {}, None, id="prints to stdout"),
+    pytest.param("raise", {"code": "too-many-pixels"}, errors.TooManyPixels, id="is over the pixel limit"),
+    pytest.param("stdout", {}, None, id="writes to stdout"),
     pytest.param("stderr", {}, None, id="fills stderr"),
 ]
 
 
 async def among_others(workers: HookedPool, do: str, script: dict[str, Any]) -> Exception | None:
-    """What comes of one bad original under load; the calls beside it must all succeed."""
+    """Render one bad original under load and return its error; all other calls must succeed."""
     bad, *good = await asyncio.gather(
         workers.run_script(do, **script),
         *(workers.run_script("echo", text=n) for n in range(12)),
@@ -91,8 +95,8 @@ async def among_others(workers: HookedPool, do: str, script: dict[str, Any]) -> 
     return bad if isinstance(bad, Exception) else None
 
 
-@pytest.mark.parametrize(("do", "script", "error", "event"), ENDS)
-async def test_an_original_that_ends_its_worker_costs_one_call(
+@pytest.mark.parametrize(("do", "script", "error", "event"), CRASHES)
+async def test_original_that_ends_its_worker_costs_one_call(
     do: str, script: dict[str, Any], error: type[Exception], event: str | None
 ) -> None:
     async with hooked_pool(render_deadline_s=DEADLINE_S) as workers:
@@ -102,8 +106,8 @@ async def test_an_original_that_ends_its_worker_costs_one_call(
         assert event is None or workers.counted[event] == 1
 
 
-@pytest.mark.parametrize(("do", "script", "error"), SURVIVES)
-async def test_an_original_that_fails_cleanly_keeps_its_worker(
+@pytest.mark.parametrize(("do", "script", "error"), CLEAN_FAILURES)
+async def test_original_that_fails_without_a_crash_keeps_its_worker(
     do: str, script: dict[str, Any], error: type[Exception] | None
 ) -> None:
     async with hooked_pool(workers=1) as workers:
@@ -114,8 +118,8 @@ async def test_an_original_that_fails_cleanly_keeps_its_worker(
         assert not workers.counted
 
 
-async def test_what_a_worker_forks_ends_with_it() -> None:
-    """The child holds the socket open, so that only the deadline tells."""
+async def test_process_forked_by_a_worker_is_killed_with_it() -> None:
+    """The child holds the socket open, so only the deadline detects the exit of the worker."""
     async with Barrier() as barrier, hooked_pool(workers=1, render_deadline_s=DEADLINE_S) as workers:
         with pytest.raises(errors.RenderTimeout):
             await workers.run_script("fork", barrier=barrier.path)
@@ -124,7 +128,7 @@ async def test_what_a_worker_forks_ends_with_it() -> None:
         assert await workers.run_script("echo", text="whole") == b"whole"
 
 
-async def test_the_detail_holds_a_dying_workers_last_words() -> None:
+async def test_error_detail_has_the_exit_code_and_stderr_of_the_worker() -> None:
     async with hooked_pool(workers=1) as workers:
         with pytest.raises(errors.WorkerDied, match="exit -6"):
             await workers.run_script("abort")
@@ -132,46 +136,48 @@ async def test_the_detail_holds_a_dying_workers_last_words() -> None:
             await workers.run_script("raise unknown")
 
 
-async def test_killing_workers_at_random_costs_only_the_calls_they_held() -> None:
-    chance = random.Random(4)
+async def test_workers_killed_at_random_cost_only_their_calls() -> None:
+    rng = random.Random(4)
     kills = 25
     loop = asyncio.get_running_loop()
-    began_s = loop.time()
+    began_at_s = loop.time()
     async with hooked_pool(workers=3) as workers:
-        start_s = loop.time() - began_s
+        start_s = loop.time() - began_at_s
         is_over = False
-        right, lost = 0, 0
+        succeeded, lost = 0, 0
 
         async def client(name: int) -> None:
-            nonlocal right, lost
+            nonlocal succeeded, lost
             while not is_over:
-                said = f"{name}-{right}"
+                text = f"{name}-{succeeded}"
                 try:
-                    assert await workers.run_script("echo", text=said) == said.encode()
-                    right += 1
+                    assert await workers.run_script("echo", text=text) == text.encode()
+                    succeeded += 1
                 except errors.WorkerDied:
                     lost += 1
 
         clients = [asyncio.create_task(client(name)) for name in range(6)]
         restored_s = []
         for kill in range(1, kills + 1):
-            began_s = loop.time()
-            os.kill(chance.choice(pids(workers)), signal.SIGKILL)
+            began_at_s = loop.time()
+            os.kill(rng.choice(pids(workers)), signal.SIGKILL)
             await workers.wait_for_count("worker-died", kill)
             await workers.all_ready.wait()
-            restored_s.append(loop.time() - began_s)
+            restored_s.append(loop.time() - began_at_s)
         is_over = True
         await asyncio.gather(*clients)
         assert len(pids(workers)) == 3
-    assert lost <= kills < right
+    assert lost <= kills < succeeded
     assert workers.counted == {"worker-died": kills}
-    assert statistics.median(restored_s) < max(1, 3 * start_s), "a busy machine starts slowly, too"
+    assert statistics.median(restored_s) < max(1, 3 * start_s), (
+        "restoring takes as long as starting, also on a busy machine"
+    )
 
 
 # ----------------------------------------------------------------------------------- quarantine, recycling
 
 
-async def test_an_original_that_ends_two_workers_is_not_tried_again_for_a_while() -> None:
+async def test_original_that_crashes_two_workers_is_quarantined() -> None:
     now_s = 0.0
     async with hooked_pool(clock=lambda: now_s, quarantine_s=600) as workers:
         with pytest.raises(errors.WorkerDied):
@@ -188,7 +194,7 @@ async def test_an_original_that_ends_two_workers_is_not_tried_again_for_a_while(
         assert await workers.run_script("nothing", "a@1")
 
 
-async def test_a_worn_worker_leaves_when_its_replacement_is_there() -> None:
+async def test_worn_worker_is_closed_when_its_replacement_is_ready() -> None:
     async with hooked_pool(workers=1, worker_renders=3) as workers:
         served_by = [await workers.run_script("nothing") for _ in range(3)]
         assert len(set(served_by)) == 1
@@ -199,7 +205,7 @@ async def test_a_worn_worker_leaves_when_its_replacement_is_there() -> None:
         assert workers.counted["worker-died"] == 0
 
 
-async def test_a_worker_above_its_memory_mark_is_replaced() -> None:
+async def test_worker_above_its_memory_limit_is_replaced() -> None:
     async with hooked_pool(workers=1, worker_rss_bytes=1) as workers:
         first = await workers.run_script("nothing")
         while await workers.run_script("nothing") == first:
@@ -207,7 +213,7 @@ async def test_a_worker_above_its_memory_mark_is_replaced() -> None:
         assert workers.counted["worker-recycled"] >= 1
 
 
-async def test_a_retired_worker_that_dies_first_is_replaced_once() -> None:
+async def test_worn_worker_that_dies_before_its_replacement_is_replaced_once() -> None:
     async with hooked_pool(workers=1, worker_renders=1) as workers:
         with pytest.raises(errors.WorkerDied):
             await asyncio.gather(workers.run_script("nothing"), workers.run_script("abort"))
@@ -219,7 +225,7 @@ async def test_a_retired_worker_that_dies_first_is_replaced_once() -> None:
 # ------------------------------------------------------------------------------------- queue and admission
 
 
-async def test_the_queue_is_bounded_by_count() -> None:
+async def test_queue_is_bounded_by_count() -> None:
     async with Barrier() as barrier, hooked_pool(workers=1, queue_renders=2) as workers:
         held = asyncio.create_task(workers.run_script("wait", barrier=barrier.path))
         await barrier.next_arrival()
@@ -235,7 +241,7 @@ async def test_the_queue_is_bounded_by_count() -> None:
         assert (workers.in_flight, workers.queued) == (0, 0)
 
 
-async def test_the_queue_is_bounded_by_bytes() -> None:
+async def test_queue_is_bounded_by_bytes() -> None:
     async with Barrier() as barrier, hooked_pool(workers=1, queue_bytes=1000) as workers:
         held = asyncio.create_task(workers.run_script("wait", barrier=barrier.path))
         await barrier.next_arrival()
@@ -250,7 +256,7 @@ async def test_the_queue_is_bounded_by_bytes() -> None:
         await asyncio.gather(held, waiting, small)
 
 
-async def test_who_waits_longest_is_served_first() -> None:
+async def test_queue_serves_the_longest_waiting_call_first() -> None:
     async with Barrier() as barrier, hooked_pool(workers=1) as workers:
         held = asyncio.create_task(workers.run_script("wait", barrier=barrier.path))
         await barrier.next_arrival()
@@ -269,7 +275,7 @@ async def test_who_waits_longest_is_served_first() -> None:
         await held
 
 
-async def test_heavy_originals_are_decoded_one_after_the_other() -> None:
+async def test_originals_over_the_memory_budget_are_decoded_one_after_the_other() -> None:
     async with Barrier() as barrier, hooked_pool(workers=3, render_memory_bytes=100) as workers:
         calls = [
             asyncio.create_task(
@@ -291,7 +297,7 @@ async def test_heavy_originals_are_decoded_one_after_the_other() -> None:
         await asyncio.gather(*calls)
 
 
-async def test_waiting_for_memory_is_not_held_against_an_original(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deadline_does_not_include_waiting_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     ahead_s = 0.0
     loop = asyncio.get_running_loop()
     real = loop.time
@@ -306,7 +312,7 @@ async def test_waiting_for_memory_is_not_held_against_an_original(monkeypatch: p
         assert await call == b"late"
 
 
-async def test_reading_the_header_is_part_of_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deadline_includes_reading_the_header(monkeypatch: pytest.MonkeyPatch) -> None:
     ahead_s = 0.0
     loop = asyncio.get_running_loop()
     real = loop.time
@@ -324,7 +330,7 @@ async def test_reading_the_header_is_part_of_the_deadline(monkeypatch: pytest.Mo
             await call
 
 
-async def test_a_caller_who_leaves_frees_the_worker() -> None:
+async def test_caller_who_leaves_frees_the_worker() -> None:
     async with Barrier() as barrier, hooked_pool(workers=1) as workers:
         before = await workers.run_script("nothing")
         held = asyncio.create_task(workers.run_script("wait", barrier=barrier.path))
@@ -341,24 +347,24 @@ async def test_a_caller_who_leaves_frees_the_worker() -> None:
         assert not workers.counted
 
 
-# ---------------------------------------------------------------------------------------- what is refused
+# -------------------------------------------------------------------------------- originals and descriptors
 
 
-async def test_an_original_over_the_limit_is_not_read() -> None:
+async def test_original_over_the_size_limit_is_not_read() -> None:
     async with hooked_pool(workers=1, max_original_bytes=100) as workers:
         with file_with(b"") as fd, pytest.raises(errors.TooManyBytes):
             await workers.render(fd, 101, JOB, "a")
 
 
-@pytest.mark.parametrize("said_bytes", [0, 13, 15, 1000])
-async def test_an_original_of_another_length_is_being_written(said_bytes: int) -> None:
+@pytest.mark.parametrize("reported_bytes", [0, 13, 15, 1000])
+async def test_original_of_another_length_is_unsettled(reported_bytes: int) -> None:
     async with hooked_pool(workers=1) as workers:
         with file_with(b'{"do": "nothing"}') as fd, pytest.raises(errors.Unsettled):
-            await workers.render(fd, said_bytes, JOB, "a")
+            await workers.render(fd, reported_bytes, JOB, "a")
         assert await workers.run_script("nothing")
 
 
-async def test_the_descriptor_may_stand_anywhere_and_stays_the_callers() -> None:
+async def test_descriptor_may_have_any_offset_and_keeps_it() -> None:
     async with hooked_pool(workers=1) as workers:
         content = b'{"do": "echo", "text": "read"}'
         with file_with(content) as fd:
@@ -368,7 +374,7 @@ async def test_the_descriptor_may_stand_anywhere_and_stays_the_callers() -> None
             assert os.lseek(fd, 0, os.SEEK_CUR) == 7
 
 
-async def test_a_large_rendition_comes_whole() -> None:
+async def test_large_rendition_arrives_complete() -> None:
     async with hooked_pool(workers=1) as workers:
         assert await workers.run_script("big", length_bytes=20_000_000) == b"x" * 20_000_000
 
@@ -376,7 +382,7 @@ async def test_a_large_rendition_comes_whole() -> None:
 # ---------------------------------------------------------------------------------------- start and close
 
 
-async def test_a_worker_that_cannot_start_says_why() -> None:
+async def test_worker_that_cannot_start_reports_the_reason() -> None:
     *interpreter, code = process.worker_command("tests.support.hooked_worker")
     code = code.replace("import main; main()", "import main_with_wrong_libvips as main; main()")
     workers = WorkerPool(Settings(workers=2), print, command=[*interpreter, code])
@@ -385,13 +391,13 @@ async def test_a_worker_that_cannot_start_says_why() -> None:
 
 
 @pytest.mark.parametrize("command", [["/nonexistent"], [sys.executable, "-c", "exit('no such module')"]])
-async def test_a_command_that_is_no_worker_says_why(command: list[str]) -> None:
+async def test_command_that_is_not_a_worker_reports_the_reason(command: list[str]) -> None:
     workers = WorkerPool(Settings(workers=2), print, command=command)
     with pytest.raises(errors.SettingsError, match=r"a render worker cannot start: .*[Nn]o such"):
         await workers.start()
 
 
-async def test_a_worker_that_is_not_ready_in_time_names_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_worker_that_is_not_ready_in_time_reports_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("galerly_cdn.render.pool.supervisor._START_TIMEOUT_S", 0.1)
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
     workers = WorkerPool(Settings(workers=1), print, command=command)
@@ -399,7 +405,7 @@ async def test_a_worker_that_is_not_ready_in_time_names_the_timeout(monkeypatch:
         await workers.start()
 
 
-async def test_replacements_that_cannot_start_are_tried_again() -> None:
+async def test_replacement_that_cannot_start_is_retried() -> None:
     async with hooked_pool(workers=1) as workers:
         begin = workers._supervisor._start_worker
         workers._supervisor._start_worker = functools.partial(
@@ -415,7 +421,7 @@ async def test_replacements_that_cannot_start_are_tried_again() -> None:
         assert workers.all_ready.is_set()
 
 
-async def test_a_drain_answers_what_was_accepted_and_refuses_the_rest() -> None:
+async def test_drain_completes_accepted_calls_and_refuses_new_ones() -> None:
     async with Barrier() as barrier, hooked_pool(workers=1) as workers:
         held = asyncio.create_task(workers.run_script("wait", barrier=barrier.path))
         await barrier.next_arrival()
@@ -432,7 +438,7 @@ async def test_a_drain_answers_what_was_accepted_and_refuses_the_rest() -> None:
         await closing
 
 
-async def test_when_the_drain_is_over_the_rest_is_refused() -> None:
+async def test_calls_left_after_the_drain_are_refused() -> None:
     async with Barrier() as barrier, hooked_pool(workers=1) as workers:
         held = asyncio.create_task(workers.run_script("wait", barrier=barrier.path))
         await barrier.next_arrival()
@@ -445,7 +451,7 @@ async def test_when_the_drain_is_over_the_rest_is_refused() -> None:
         assert (workers.in_flight, workers.queued) == (0, 0)
 
 
-async def test_a_call_whose_worker_is_discarded_by_close_before_its_request_is_refused() -> None:
+async def test_call_whose_worker_is_killed_by_close_before_its_request_is_refused() -> None:
     async with hooked_pool(workers=1) as workers:
         worker = await workers._queue.acquire(0)
         waits = asyncio.create_task(workers.run_script("nothing"))
@@ -457,20 +463,20 @@ async def test_a_call_whose_worker_is_discarded_by_close_before_its_request_is_r
             await asyncio.wait_for(waits, 10)
 
 
-async def test_closing_twice_or_before_the_start_is_no_error() -> None:
+async def test_close_twice_or_before_start_is_allowed() -> None:
     await WorkerPool(Settings(), print).close(1)
     async with hooked_pool(workers=1) as workers:
         await workers.close(1)
 
 
-async def test_a_replacement_called_for_as_the_pool_closes_is_not_started() -> None:
+async def test_replacement_needed_while_the_pool_closes_is_not_started() -> None:
     async with hooked_pool(workers=1) as workers:
         workers._supervisor.serving[0].kill(Event.CRASH)
         await workers.wait_for_count("worker-died", 1)
     assert not workers._supervisor._workers
 
 
-async def test_nothing_is_left_behind() -> None:
+async def test_closed_pool_leaves_no_descriptor_and_no_process() -> None:
     async with hooked_pool(workers=2, worker_renders=20) as workers:
         await asyncio.gather(*(workers.run_script("nothing") for _ in range(20)))
         await workers.all_ready.wait()
@@ -483,16 +489,19 @@ async def test_nothing_is_left_behind() -> None:
 
 
 def children() -> set[int]:
-    """This process's children, zombies included; another test's server may stay, its threads come and go."""
-    found: set[int] = set()
+    """Return the process ids of this process's children, zombies included.
+
+    Another test's server may still run, and its threads start and end meanwhile.
+    """
+    pids: set[int] = set()
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found.update(map(int, (task / "children").read_text().split()))
-    return found
+            pids.update(map(int, (task / "children").read_text().split()))
+    return pids
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl and pidfd are Linux")
-async def test_workers_die_with_a_server_that_is_killed(tmp_path: Path) -> None:
+async def test_workers_end_when_their_server_is_killed(tmp_path: Path) -> None:
     server = tmp_path / "server.py"
     server.write_text(
         "import asyncio, sys\n"
@@ -510,18 +519,18 @@ async def test_workers_die_with_a_server_that_is_killed(tmp_path: Path) -> None:
             sys.executable, server, barrier.path, stdout=asyncio.subprocess.PIPE
         )
         assert process.stdout
-        told = (await process.stdout.readline()).split()
+        worker_pids = (await process.stdout.readline()).split()
         await barrier.next_arrival()
-        ends = [os.pidfd_open(int(pid)) for pid in told]
+        ends = [os.pidfd_open(int(pid)) for pid in worker_pids]
         process.kill()
         await process.wait()
         for end in ends:
             assert await asyncio.to_thread(select.select, [end], [], [], 10) == ([end], [], [])
             os.close(end)
-        assert len(told) == 2
+        assert len(worker_pids) == 2
 
 
-async def test_a_worker_has_an_environment_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_worker_does_not_inherit_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "credentials")
     async with hooked_pool(workers=1) as workers:
         environment = json.loads(await workers.run_script("environment"))
@@ -530,17 +539,17 @@ async def test_a_worker_has_an_environment_of_its_own(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="tries Linux's limits")
-async def test_the_sandbox_holds_what_the_worker_says_it_holds() -> None:
+async def test_sandbox_enforces_the_limits_that_the_worker_reports() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         async with hooked_pool(workers=1) as workers:
             port = listener.getsockname()[1]
-            met = json.loads(await workers.run_script("try forbidden", port=port, path=__file__))
-            confined = set(workers.ready.limits)
-    assert {"memory", "file-size", "open-files", "core"} <= confined
-    assert met.pop("core") == "(0, 0)"
-    assert met.pop("library") == "utf-16-be"
-    assert met.pop("memory") == "MemoryError"
-    assert set(met) == confined & {"file-size", "open-files", "no-network", "no-files"}
+            raised = json.loads(await workers.run_script("try forbidden", port=port, path=__file__))
+            in_force = set(workers.ready.limits)
+    assert {"memory", "file-size", "open-files", "core"} <= in_force
+    assert raised.pop("core") == "(0, 0)"
+    assert raised.pop("library") == "utf-16-be"
+    assert raised.pop("memory") == "MemoryError"
+    assert set(raised) == in_force & {"file-size", "open-files", "no-network", "no-files"}
 
 
 def pids(workers: WorkerPool) -> list[int]:

@@ -1,4 +1,4 @@
-"""A job for several pictures: one after the other, behind all viewers, and never more than one at stake."""
+"""Tests of warming in the worker pool: order, viewers first, failures, callers who leave."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from galerly_cdn.render.pool.worker_state import Event, Phase
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
 from tests.support.color_difference import opened as opened_picture
-from tests.support.render_jobs import jobs, target
+from tests.support.render_jobs import job_for, target
 from tests.support.worker_pool import (
     JOB,
     Barrier,
@@ -43,7 +43,7 @@ async def warming(
     sizes: tuple[int, ...] = THREE,
     **script: Any,  # noqa: ANN401 - JSON
 ) -> AsyncIterator[AsyncGenerator[tuple[Rendered, bytes], None]]:
-    """A warm of an original that says `do`, a picture for each size."""
+    """Start a warm of an original that runs the hook `do`, with a picture for each size."""
     content = json.dumps({"do": do} | script).encode()
     job = JOB.of(Picture(Target(Size(side, side)), {Format.JPEG: 85}) for side in sizes)
     with file_with(content) as fd:
@@ -57,19 +57,19 @@ async def all_of(
     sizes: tuple[int, ...] = THREE,
     **script: Any,  # noqa: ANN401 - JSON
 ) -> list[tuple[int, bytes]]:
-    """The pictures of a warm, by their width, and their bodies."""
+    """Return the width and body of every picture of a warm."""
     async with warming(workers, do, sizes, **script) as warm:
         return [(rendered.width_px, body) async for rendered, body in warm]
 
 
-async def test_one_photograph_becomes_all_its_renditions() -> None:
+async def test_warm_makes_every_rendition_of_a_photograph() -> None:
     original = pictures.jpeg(640, 480)
     targets = [target(box, form) for box in ("300x300", "100x100") for form in (None, Format.WEBP)]
     workers = WorkerPool(Settings(workers=1), print)
     await workers.start()
     try:
         with file_with(original) as fd:
-            made = [one async for one in workers.warm(fd, len(original), jobs(*targets), "a")]
+            made = [one async for one in workers.warm(fd, len(original), job_for(*targets), "a")]
     finally:
         await workers.close(1)
     assert [one.target for one, _ in made] == targets
@@ -79,10 +79,10 @@ async def test_one_photograph_becomes_all_its_renditions() -> None:
         assert picture.format == rendered.format.upper()
 
 
-# -------------------------------------------------------------------------------------- viewers go first
+# ------------------------------------------------------------------------------------------- viewers first
 
 
-async def test_a_viewer_has_the_worker_at_once_while_the_caller_has_a_picture() -> None:
+async def test_viewer_gets_the_worker_at_once_while_the_caller_handles_a_picture() -> None:
     async with hooked_pool(workers=1) as workers, warming(workers) as warm:
         made = [(await anext(warm))[0].width_px]
         assert (workers.in_flight, workers.queued) == (0, 0)
@@ -92,7 +92,7 @@ async def test_a_viewer_has_the_worker_at_once_while_the_caller_has_a_picture() 
         assert workers.counted == {"warm-interrupted": 1}
 
 
-async def test_a_viewer_waits_for_no_more_than_the_picture_being_made() -> None:
+async def test_viewer_waits_only_until_the_current_picture_is_made() -> None:
     async with Barrier() as barrier, hooked_pool(workers=1) as workers:
         warm = asyncio.create_task(all_of(workers, "wait", barrier=barrier.path))
         assert (await barrier.next_arrival())["picture"] == 1
@@ -112,8 +112,8 @@ async def test_a_viewer_waits_for_no_more_than_the_picture_being_made() -> None:
         await asyncio.gather(*viewers)
 
 
-async def test_however_often_viewers_come_a_warm_gets_on() -> None:
-    """Every time it has the worker it makes a picture."""
+async def test_warm_makes_progress_between_any_number_of_viewers() -> None:
+    """A warm makes one picture each time it has the worker."""
     async with hooked_pool(workers=1) as workers, warming(workers, sizes=tuple(range(1, 9))) as warm:
         made = []
         async for rendered, _ in warm:
@@ -123,7 +123,7 @@ async def test_however_often_viewers_come_a_warm_gets_on() -> None:
         assert workers.counted == {"warm-interrupted": 7}
 
 
-async def test_who_warms_waits_behind_viewers_who_come_later() -> None:
+async def test_warm_waits_for_viewers_who_come_later() -> None:
     async with Barrier() as barrier, hooked_pool(workers=1) as workers:
         held = asyncio.create_task(workers.run_script("wait", barrier=barrier.path))
         await barrier.next_arrival()
@@ -147,7 +147,7 @@ async def test_who_warms_waits_behind_viewers_who_come_later() -> None:
         await held
 
 
-async def test_one_of_several_workers_is_kept_for_viewers() -> None:
+async def test_warm_leaves_one_of_several_workers_to_viewers() -> None:
     async with Barrier() as barrier, hooked_pool(workers=2) as workers:
         warms = [
             asyncio.create_task(all_of(workers, "wait", (side,), barrier=barrier.path)) for side in THREE
@@ -162,7 +162,7 @@ async def test_one_of_several_workers_is_kept_for_viewers() -> None:
         assert not workers.counted
 
 
-async def test_a_warm_holds_memory_for_one_picture_at_a_time() -> None:
+async def test_warm_reserves_memory_for_one_picture_at_a_time() -> None:
     async with (
         hooked_pool(workers=2, render_memory_bytes=100) as workers,
         warming(workers, memory_bytes=100) as warm,
@@ -172,7 +172,7 @@ async def test_a_warm_holds_memory_for_one_picture_at_a_time() -> None:
         assert [rendered.width_px async for rendered, _ in warm] == [2, 3]
 
 
-async def test_the_warm_queue_is_bounded_apart_from_the_viewers(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_warm_queue_has_its_own_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("galerly_cdn.render.pool.pool._MAX_WARMING", 2)
     async with Barrier() as barrier, hooked_pool(workers=1, queue_renders=1) as workers:
         held = asyncio.create_task(workers.run_script("wait", barrier=barrier.path))
@@ -190,21 +190,23 @@ async def test_the_warm_queue_is_bounded_apart_from_the_viewers(monkeypatch: pyt
         assert workers.counted == {"queue-full": 2}
 
 
-# ------------------------------------------------------------------------------------------ what goes wrong
+# ------------------------------------------------------------------------------------------------ failures
 
 FAILURES = [
     pytest.param("abort", {}, errors.WorkerDied, id="its worker dies"),
     pytest.param("exit", {}, errors.WorkerDied, id="its worker ends"),
-    pytest.param("loop", {}, errors.RenderTimeout, id="it never ends"),
-    pytest.param("garbage", {}, errors.WorkerDied, id="garbage is answered"),
-    pytest.param("nothing", {"repeat_target": True}, errors.WorkerDied, id="a picture nobody asked for"),
-    pytest.param("raise", {"code": "too-much-memory"}, errors.TooMuchMemory, id="it takes too much memory"),
-    pytest.param("allocate", {}, errors.TooMuchMemory, id="it takes 8 GiB"),
+    pytest.param("loop", {}, errors.RenderTimeout, id="it loops forever"),
+    pytest.param("garbage", {}, errors.WorkerDied, id="its worker sends garbage"),
+    pytest.param("nothing", {"repeat_target": True}, errors.WorkerDied, id="its worker repeats a picture"),
+    pytest.param(
+        "raise", {"code": "too-much-memory"}, errors.TooMuchMemory, id="it is refused for its memory"
+    ),
+    pytest.param("allocate", {}, errors.TooMuchMemory, id="it allocates 8 GiB"),
 ]
 
 
 @pytest.mark.parametrize(("do", "script", "error"), FAILURES)
-async def test_what_was_made_before_a_failure_holds(
+async def test_pictures_made_before_a_failure_are_valid(
     do: str, script: dict[str, Any], error: type[errors.GalerlyError]
 ) -> None:
     async with hooked_pool(workers=1, render_deadline_s=2.0) as workers:
@@ -217,7 +219,7 @@ async def test_what_was_made_before_a_failure_holds(
         assert [side for side, _ in await all_of(workers)] == [1, 2, 3]
 
 
-async def test_a_picture_that_ends_two_workers_is_tried_no_more() -> None:
+async def test_picture_that_crashes_two_workers_quarantines_its_original() -> None:
     async with hooked_pool(workers=1) as workers:
         do = {"1": "nothing", "2": "abort", "3": "nothing"}
         for error in (errors.WorkerDied, errors.Quarantined):
@@ -229,7 +231,7 @@ async def test_a_picture_that_ends_two_workers_is_tried_no_more() -> None:
         assert workers.counted["worker-died"] == 2
 
 
-async def test_a_worker_that_dies_between_two_pictures_costs_a_decode() -> None:
+async def test_worker_that_dies_between_two_pictures_costs_a_decode() -> None:
     async with hooked_pool(workers=1) as workers, warming(workers) as warm:
         await anext(warm)
         (only,) = workers._supervisor.serving
@@ -238,7 +240,7 @@ async def test_a_worker_that_dies_between_two_pictures_costs_a_decode() -> None:
         assert [rendered.width_px async for rendered, _ in warm] == [2, 3]
 
 
-async def test_a_worker_that_ended_as_it_answered_is_not_lent() -> None:
+async def test_worker_that_has_ended_is_not_offered() -> None:
     async with hooked_pool(workers=1) as workers:
         (only,) = workers._supervisor.serving
         only.kill(Event.CRASH)
@@ -247,7 +249,7 @@ async def test_a_worker_that_ended_as_it_answered_is_not_lent() -> None:
         assert not workers._queue.reclaim(only, "a call")
 
 
-async def test_every_picture_has_the_whole_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_deadline_applies_to_each_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     ahead_s = 0.0
     loop = asyncio.get_running_loop()
     real = loop.time
@@ -263,9 +265,9 @@ async def test_every_picture_has_the_whole_deadline(monkeypatch: pytest.MonkeyPa
         assert not workers.counted
 
 
-def test_every_picture_has_the_whole_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    allowed: list[float] = []
-    monkeypatch.setattr(sandbox, "extend_cpu_limit", allowed.append)
+def test_cpu_limit_applies_to_each_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits_s: list[float] = []
+    monkeypatch.setattr(sandbox, "extend_cpu_limit", limits_s.append)
     made = iter([(Rendered(target(f"{side}x1"), Format.JPEG, side, 1, 1, ""), b".") for side in (1, 2)])
     renderer = worker.Renderer(lambda: ("", ()), lambda *_: (1, made), lambda _: pytest.fail("no inspection"))
 
@@ -273,45 +275,47 @@ def test_every_picture_has_the_whole_cpu_time(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(EOFError):
             worker.serve(server, renderer, 7.0, lambda: 0)
 
-    ours, theirs = socket.socketpair()
-    with file_with(b"x") as fd, theirs:
-        thread = threading.Thread(target=serve, args=(theirs,))
+    server_end, worker_end = socket.socketpair()
+    with file_with(b"x") as fd, worker_end:
+        thread = threading.Thread(target=serve, args=(worker_end,))
         thread.start()
-        with ours:
+        with server_end:
             socket.send_fds(
-                ours, [protocol.encode_frame(protocol.Request(1, jobs(target("1x1"), target("2x1"))))], [fd]
+                server_end,
+                [protocol.encode_frame(protocol.Request(1, job_for(target("1x1"), target("2x1"))))],
+                [fd],
             )
-            assert isinstance(protocol.receive_message(ours)[0], protocol.MemoryNeeded)
+            assert isinstance(protocol.receive_message(server_end)[0], protocol.MemoryNeeded)
             for times in (2, 3):
-                protocol.send_message(ours, protocol.Continue())
-                head = ours.recv(protocol.HEADER.size, socket.MSG_WAITALL)
-                ours.recv(sum(protocol.decode_lengths(head)), socket.MSG_WAITALL)
-                assert allowed == [7.0] * times
+                protocol.send_message(server_end, protocol.Continue())
+                head = server_end.recv(protocol.HEADER.size, socket.MSG_WAITALL)
+                server_end.recv(sum(protocol.decode_lengths(head)), socket.MSG_WAITALL)
+                assert limits_s == [7.0] * times
         thread.join()
 
 
 # ---------------------------------------------------------------------------------------- callers who leave
 
 
-async def test_who_leaves_between_two_pictures_frees_the_worker() -> None:
+async def test_caller_who_leaves_between_two_pictures_frees_the_worker() -> None:
     async with hooked_pool(workers=1) as workers:
         async with warming(workers) as warm:
             _, before = await anext(warm)
         await ticks()
         (only,) = workers._supervisor.serving
-        assert only.state.phase is Phase.FREE, "it was told to forget the job"
+        assert only.state.phase is Phase.FREE, "the job must be abandoned"
         assert [body for _, body in await all_of(workers, sizes=(4, 5))] == [before, before]
         assert not workers.counted
 
 
-async def test_who_leaves_during_a_picture_frees_the_worker_when_it_is_made() -> None:
+async def test_caller_who_leaves_during_a_picture_frees_the_worker_when_it_is_made() -> None:
     async with Barrier() as barrier, hooked_pool(workers=1) as workers:
         before = await workers.run_script("nothing")
-        leaver = asyncio.create_task(all_of(workers, "wait", barrier=barrier.path))
+        cancelled_call = asyncio.create_task(all_of(workers, "wait", barrier=barrier.path))
         await barrier.next_arrival()
-        leaver.cancel()
+        cancelled_call.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await leaver
+            await cancelled_call
         waits = asyncio.create_task(all_of(workers, sizes=(4,)))
         await ticks()
         assert workers.in_flight == 1
@@ -320,7 +324,7 @@ async def test_who_leaves_during_a_picture_frees_the_worker_when_it_is_made() ->
         assert not workers.counted
 
 
-async def test_who_leaves_after_a_viewer_took_the_worker_takes_nothing_from_the_viewer() -> None:
+async def test_caller_who_leaves_after_a_viewer_took_the_worker_does_not_disturb_the_viewer() -> None:
     async with Barrier() as barrier, hooked_pool(workers=1) as workers:
         async with warming(workers) as warm:
             await anext(warm)
@@ -332,7 +336,7 @@ async def test_who_leaves_after_a_viewer_took_the_worker_takes_nothing_from_the_
         assert not workers.counted
 
 
-async def test_a_drain_ends_a_warm_after_the_picture_being_made() -> None:
+async def test_drain_ends_a_warm_after_the_current_picture() -> None:
     async with (
         Barrier() as barrier,
         hooked_pool(workers=1) as workers,
@@ -350,7 +354,7 @@ async def test_a_drain_ends_a_warm_after_the_picture_being_made() -> None:
         await closing
 
 
-async def test_during_a_drain_no_further_picture_is_begun() -> None:
+async def test_drain_starts_no_further_picture() -> None:
     async with Barrier() as barrier, hooked_pool(workers=2) as workers, warming(workers) as warm:
         await anext(warm)
         viewer = asyncio.create_task(workers.run_script("wait", barrier=barrier.path))
@@ -364,7 +368,7 @@ async def test_during_a_drain_no_further_picture_is_begun() -> None:
         await asyncio.gather(viewer, closing)
 
 
-async def test_a_warm_that_waits_when_the_drain_is_over_is_refused() -> None:
+async def test_warm_that_waits_when_the_drain_is_over_is_refused() -> None:
     async with Barrier() as barrier, hooked_pool(workers=1) as workers:
         held = asyncio.create_task(workers.run_script("wait", barrier=barrier.path))
         await barrier.next_arrival()
@@ -377,7 +381,7 @@ async def test_a_warm_that_waits_when_the_drain_is_over_is_refused() -> None:
         assert (workers.in_flight, workers.queued) == (0, 0)
 
 
-async def test_warming_leaves_nothing_behind() -> None:
+async def test_warm_leaves_no_descriptor_and_no_offer() -> None:
     async with hooked_pool() as workers:
         await all_of(workers)
         before = open_descriptors()

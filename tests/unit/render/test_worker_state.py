@@ -59,7 +59,7 @@ REPLACEMENT_EVENTS = {
 
 @pytest.mark.parametrize("replacement", Replacement)
 @pytest.mark.parametrize(("phase", "event"), list(itertools.product(Phase, Event)))
-def test_every_event_in_every_state_changes_it_as_listed_or_is_refused(
+def test_event_in_every_state_changes_it_as_listed_or_is_refused(
     phase: Phase, event: Event, replacement: Replacement
 ) -> None:
     state = WorkerState(phase, replacement)
@@ -74,7 +74,7 @@ def test_every_event_in_every_state_changes_it_as_listed_or_is_refused(
 
 @pytest.mark.parametrize("replacement", Replacement)
 @pytest.mark.parametrize("phase", Phase)
-def test_a_state_says_whether_it_serves_is_counted_and_needs_a_replacement(
+def test_state_reports_whether_it_serves_is_counted_and_needs_a_replacement(
     phase: Phase, replacement: Replacement
 ) -> None:
     state = WorkerState(phase, replacement)
@@ -84,7 +84,7 @@ def test_a_state_says_whether_it_serves_is_counted_and_needs_a_replacement(
     assert state.needs_replacement is (counter is not None and replacement is Replacement.NONE)
 
 
-def test_every_phase_can_be_reached_from_the_first() -> None:
+def test_phases_are_all_reachable() -> None:
     reached = {WorkerState().phase}
     for _ in Phase:
         reached |= {after for phase in reached for after in EXPECTED[phase].values()}
