@@ -36,7 +36,7 @@ def pytest_configure() -> None:
     if "COVERAGE_PROCESS_CONFIG" in os.environ:
         from galerly_cdn.render.pool import process
 
-        pytest.MonkeyPatch().setattr(process, "command", _measured(process.worker_command))
+        pytest.MonkeyPatch().setattr(process, "worker_command", _measured(process.worker_command))
 
 
 def _measured(command: Callable[[str], tuple[str, ...]]) -> Callable[[str], tuple[str, ...]]:
