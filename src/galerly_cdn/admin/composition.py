@@ -40,9 +40,9 @@ class AdminSide:
         memory_cache_bytes: Callable[[], int],
     ) -> None:
         self._health = Health(workers, originals, settings.limits, clock.monotonic)
-        self._warming = Warmer(library, workers.strength, telemetry.counters.count)
+        self._warming = Warmer(library, workers.capacity, telemetry.counters.count)
         gauges = {
-            "workers": ("Render processes that are ready or at work.", lambda: float(workers.serving)),
+            "workers": ("Render processes that are ready or at work.", lambda: float(workers.size)),
             "renders_in_progress": ("Calls in a worker's hands.", lambda: float(workers.in_flight)),
             "render_queue": ("Viewers' calls that wait for a worker.", lambda: float(workers.queued)),
             "memory_cache_bytes": (

@@ -53,7 +53,7 @@ class InProcessRenderer:
         token: str,  # noqa: ARG002 - no crashes of earlier renders are recorded here
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
         """Yield every picture of a job as it is made. Raises as `render`; yielded pictures stay valid."""
-        for picture in self._pictures(worker.read(fd, length_bytes), job):
+        for picture in self._pictures(worker.read_original(fd, length_bytes), job):
             yield picture
 
     def _pictures(self, original: bytes, job: Job) -> Iterator[tuple[Rendered, bytes]]:
