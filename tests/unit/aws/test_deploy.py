@@ -90,8 +90,8 @@ def test_deploy_new_stack_uploads_confirms_executes_and_tests(
     }
     expect_change_set(aws, "CREATE", Parameters=ParameterValues(given))
     making = [event(1, "Bucket", "CREATE_IN_PROGRESS")]
-    made = [*making, event(2, "Bucket", "CREATE_COMPLETE")]
-    expect_operation(aws, "execute_change_set", ("CREATE_IN_PROGRESS", making), ("CREATE_COMPLETE", made))
+    finished = [*making, event(2, "Bucket", "CREATE_COMPLETE")]
+    expect_operation(aws, "execute_change_set", ("CREATE_IN_PROGRESS", making), ("CREATE_COMPLETE", finished))
     expect_smoke_test(aws, monkeypatch)
     done = run("deploy", "--stack", "photos", "--prewarm", "on", "--set", "Memory=2048", answer="y\n")
     assert done.exit_code == 0, done.output

@@ -56,7 +56,7 @@ def test_smoke_test_wrong_response_fails_check_and_cleans_up(
     viewer = smoke_test.SmokeViewer(smoke_test.Deployed.from_outputs(OUTPUTS), FakeCdn(**instead))
     unmet = [one for one in smoke_test.run(viewer, Settings()) if not one.is_met]
     assert len(unmet) == len(failed)
-    assert all(word in one.what for word, one in zip(failed, unmet, strict=True))
+    assert all(part in check.what for part, check in zip(failed, unmet, strict=True))
 
 
 def test_smoke_test_all_private_expects_refusals(aws: FakeAws) -> None:
@@ -64,8 +64,10 @@ def test_smoke_test_all_private_expects_refusals(aws: FakeAws) -> None:
     aws.expect("s3", "delete_objects", None)
     cdn = FakeCdn(**{"resize/": ViewerResponse(403, {})})
     viewer = smoke_test.SmokeViewer(smoke_test.Deployed.from_outputs(OUTPUTS), cdn)
-    found = list(smoke_test.run(viewer, Settings(private_prefixes=("/",))))
-    assert [one.found for one in found if one.what.startswith("https")] == ["403"] * 6 + ["403 Error"] * 2
+    checks = list(smoke_test.run(viewer, Settings(private_prefixes=("/",))))
+    assert [check.found for check in checks if check.what.startswith("https")] == ["403"] * 6 + [
+        "403 Error"
+    ] * 2
 
 
 # verify
@@ -107,9 +109,9 @@ def expect_verification(aws: FakeAws, utilization: str = "21", log: str = "Init 
     result = {"ComputeUtilization": utilization}
     aws.expect("cloudfront", "test_function", None, TestResult=result)
     batch = {"Paths": {"Quantity": 1, "Items": ["#o-1"]}, "CallerReference": "x"}
-    made = {"Id": "I1", "Status": "Completed", "CreateTime": 0, "InvalidationBatch": batch}
-    aws.expect("cloudfront", "create_invalidation", None, Invalidation=made)
-    aws.expect("cloudfront", "get_invalidation", None, Invalidation=made)
+    created = {"Id": "I1", "Status": "Completed", "CreateTime": 0, "InvalidationBatch": batch}
+    aws.expect("cloudfront", "create_invalidation", None, Invalidation=created)
+    aws.expect("cloudfront", "get_invalidation", None, Invalidation=created)
     resource = {"PhysicalResourceId": "photos-ResizerLogs-1", **RESOURCE}
     aws.expect("cloudformation", "describe_stack_resource", None, StackResourceDetail=resource)
     lines = [{"message": f"REPORT RequestId: 1\t{line}"} for line in log.splitlines()]
@@ -195,11 +197,11 @@ def test_verify_measurement_above_limit_fails_its_check(
 
 
 def test_noise_is_incompressible_png() -> None:
-    made = verify_account.noise(64)
-    with Image.open(io.BytesIO(made)) as image:
+    picture = verify_account.noise(64)
+    with Image.open(io.BytesIO(picture)) as image:
         image.load()
         assert (image.format, image.mode, image.size) == ("PNG", "RGBA", (64, 64))
-    assert len(made) > 4 * 64 * 64
+    assert len(picture) > 4 * 64 * 64
 
 
 def test_verify_command_exits_with_1_if_check_fails(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,9 +153,9 @@ def store(tmp_path: Path) -> Path:
 
 
 def run(store: Path, command: str, **settings: str) -> Result:
-    words = command.format(folder=store).split()
+    arguments = command.format(folder=store).split()
     env = {"GALERLY_DISTRIBUTION": DISTRIBUTION, **settings}
-    return CliRunner().invoke(cli.main, [*words, "--store", str(store / "store")], env=env)
+    return CliRunner().invoke(cli.main, [*arguments, "--store", str(store / "store")], env=env)
 
 
 def test_purge_rm_and_replace_invalidate_and_new_upload_does_not(aws: FakeAws, store: Path) -> None:

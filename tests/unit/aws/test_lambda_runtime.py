@@ -280,11 +280,11 @@ async def test_runtime_kill_ends_busy_environments_only(program: Function, tmp_p
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     async with running(program) as runtime:
-        asked = asyncio.create_task(runtime.invoke({"waits": str(pipe)}))
+        invocation = asyncio.create_task(runtime.invoke({"waits": str(pipe)}))
         writer = await asyncio.to_thread(os.open, pipe, os.O_WRONLY)  # open when the function reads
         runtime.kill()
         with pytest.raises(Crashed, match="exit -9"):
-            await asked
+            await invocation
         os.close(writer)
         runtime.kill()  # an environment that waits for an event is not killed
         assert (await runtime.invoke({}))["echo"] == {}
@@ -319,14 +319,14 @@ async def test_runtime_invocations_above_concurrency_are_throttled(program: Func
     for pipe in pipes:
         os.mkfifo(pipe)
     async with running(replaced(program, concurrency=2)) as runtime:
-        asked = [asyncio.create_task(runtime.invoke({"waits": str(pipe)})) for pipe in pipes]
+        invocations = [asyncio.create_task(runtime.invoke({"waits": str(pipe)})) for pipe in pipes]
         while runtime._busy < 2:
-            await asyncio.wait(asked, timeout=0)
+            await asyncio.wait(invocations, timeout=0)
         with pytest.raises(Throttled):
             await runtime.invoke({})
         for pipe in pipes:
             await asyncio.to_thread(pipe.write_text, "go")
-        results = await asyncio.gather(*asked)
+        results = await asyncio.gather(*invocations)
         assert len({one["pid"] for one in results}) == 2
         await runtime.invoke({})
     assert len(runtime.inits_s) == 2

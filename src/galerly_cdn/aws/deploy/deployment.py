@@ -111,7 +111,7 @@ class Deployment:
 
     @property
     def is_new(self) -> bool:
-        """Whether there is no stack, or only one that a first deployment never made."""
+        """Whether there is no stack, or one whose creation was not executed or was rolled back."""
         return self.state is None or self.state.is_new or self.state.is_rolled_back
 
     def _current_parameters(self) -> Mapping[str, str] | None:
