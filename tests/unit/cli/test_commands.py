@@ -457,7 +457,7 @@ def test_a_template_that_cannot_be_is_asked_for_wrongly(tmp_path: Path) -> None:
     }
     done = run("aws", "template", env=env)
     assert done.exit_code == 2
-    assert "private_prefixes: CloudFront's path patterns cannot spell 'été'" in done.output
+    assert "private_prefixes: CloudFront's path patterns cannot contain 'été'" in done.output
 
 
 def test_a_build_tells_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ class InProcessRenderer:
 
     def __init__(self, memory_bytes: int) -> None:
         """`memory_bytes` is the memory of the Lambda function."""
-        # pyvips' log lines stay out of Lambda's log: an error carries what matters.
+        # Keeps pyvips' lines out of Lambda's log; errors carry the same information.
         logging.getLogger("pyvips").propagate = False
         decoders.block_untrusted_loaders()
         decoders.decodable_formats()  # cached while the function starts, not while a viewer waits
