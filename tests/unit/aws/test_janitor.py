@@ -152,7 +152,7 @@ async def test_what_a_function_that_died_left_of_the_old_original_goes() -> None
         def dying(one: Request) -> Fault | None:
             if one.method == "PUT":  # replaced while the rendition of the old one is being stored
                 fake.put(f"originals/{KEY}", pictures.jpeg(200, 300))
-            is_second_head = one.method == "HEAD" and "originals/" in one.key and fake.asked("PUT")
+            is_second_head = one.method == "HEAD" and "originals/" in one.key and fake.request_count("PUT")
             return Fault(hangs=True) if is_second_head else None
 
         fake.fault = dying

@@ -189,7 +189,7 @@ async def test_a_refusal_is_the_edge_s(  # noqa: PLR0917 - a table's columns
     assert found.headers.get("x-amz-meta-cache-tag") == (urls.cache_tag(tagged) if tagged else None)
     assert (found.code if found.body else "") == code
     assert functions.renderer.renders == 0
-    assert fake.asked("PUT") == 0
+    assert fake.request_count("PUT") == 0
     (line,) = functions.lines
     assert line["status"] == status
 
