@@ -30,8 +30,7 @@ from tests.support import s3_servers as s3
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
-    from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
+    from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse, Responder
     from tests.support.gated_stack import Whole
 
 FIRST_S = 0.5
@@ -54,10 +53,10 @@ class Timed:
     inner: Responder
     took_s: float = 0.0
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
+    async def respond(self, request: OriginRequest) -> OriginResponse:
         began_s = time.perf_counter()
         try:
-            return await self.inner.answer(request)
+            return await self.inner.respond(request)
         finally:
             self.took_s = time.perf_counter() - began_s
 

@@ -19,7 +19,7 @@ from PIL import Image, ImageCms, ImageOps
 from benchmarks import photographs
 from benchmarks.report import Report
 from benchmarks.sampling import interleave, ratios, spread
-from galerly_cdn.jobs import recipes
+from galerly_cdn.fill import recipes
 from galerly_cdn.model import Format, Size, Target
 from galerly_cdn.render.pool import process, worker
 from galerly_cdn.settings.table import Settings

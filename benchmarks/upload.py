@@ -23,7 +23,7 @@ import pyvips
 from benchmarks import photographs
 from benchmarks.report import Report
 from benchmarks.sampling import interleave, ratios, spread
-from galerly_cdn.app import compose
+from galerly_cdn.app.server import compose
 from galerly_cdn.settings import load, locations
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Contest:
         cdn = runner.run(
             self._parts.enter_async_context(compose(settings, locations.resolve_locations(settings, None)))
         )
-        self._archive: StoreLibrary = cdn.archive
+        self._archive: StoreLibrary = cdn.library
 
     def close(self) -> None:
         self._runner.run(self._parts.aclose())

@@ -18,7 +18,7 @@ from benchmarks import photographs, proc
 from benchmarks.render import by_round
 from benchmarks.report import Report
 from benchmarks.sampling import interleave, spread
-from galerly_cdn.jobs import recipes
+from galerly_cdn.fill import recipes
 from galerly_cdn.model import Format, Target
 from galerly_cdn.render.pool.pool import WorkerPool
 from galerly_cdn.settings.table import Settings

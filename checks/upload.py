@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from checks.corpus import entries
-from galerly_cdn.app import compose
+from galerly_cdn.app.server import compose
 from galerly_cdn.errors import GalerlyError
 from galerly_cdn.http.urls import format_path
 from galerly_cdn.model import Target
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from checks.corpus import Entry
-    from galerly_cdn.app import Cdn
+    from galerly_cdn.app.server import Cdn
 
 _CHUNK_BYTES = 256 * 1024
 _ALLOWED = {"ok": {200}, "reject": {400, 413, 415}, "either": {200, 415}}
@@ -59,7 +59,7 @@ class Upload:
 
     def __init__(self, cdn: Cdn, settings: Settings) -> None:
         self._cdn = cdn
-        self._archive = cdn.archive
+        self._archive = cdn.library
         self._waiting = Path(settings.store, "originals", ".galerly")
         self._sizes = [rule.size for rule in settings.size_rules]
         self.accepted: list[str] = []

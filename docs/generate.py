@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from galerly_cdn.errors import GalerlyError
-    from galerly_cdn.model import FieldDescription
+    from galerly_cdn.serialization import FieldDescription
 
 MADE = "<!-- Made by docs/generate.py: do not edit. -->\n"
 COLUMNS = 100

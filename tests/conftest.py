@@ -1,4 +1,7 @@
-"""What this machine cannot run is left out, and said; worker processes are measured like the rest."""
+"""Skips tests whose tools are missing, starts the S3 servers, and measures coverage of worker processes.
+
+Every test file loads this module: what only some of them need is imported where it is used.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-from coverage import CoverageData
 
-from galerly_cdn.render.pool import process
 from tests.support import s3_servers
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ hypothesis.settings.load_profile("any machine")
 def pytest_configure() -> None:
     """Under coverage, measure worker processes too: they start without `site`, which would do it."""
     if "COVERAGE_PROCESS_CONFIG" in os.environ:
+        from galerly_cdn.render.pool import process
+
         pytest.MonkeyPatch().setattr(process, "command", _measured(process.worker_command))
 
 
@@ -50,6 +53,8 @@ def _keep_what_workers_did() -> None:
     """Turn what measured worker processes wrote into data files of coverage; a killed worker's is empty."""
     for seen in Path(__file__).parents[1].glob(".pytest_cache/measured/*"):
         if content := seen.read_bytes():
+            from coverage import CoverageData
+
             data = CoverageData(suffix=f"worker.{seen.name}")
             data.loads(content)
             data.write()

@@ -1,7 +1,7 @@
-"""How is a running CDN asked, by its admin side, for what an archive does? httpx's door.
+"""An asynchronous client for the admin API of a running CDN. The only importer of httpx besides `aws.deploy`.
 
-`Client` has the methods of `archive.Archive` and raises the same errors: the server's code names them. An
-upload is streamed, and its checksum goes ahead of it, so that a byte changed on the way is noticed.
+`Client` implements `library.Library` and raises the same errors, which it recognises by their code in the
+response. An upload is streamed; its checksums are sent in the headers, so the server detects corruption.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from galerly_cdn.http.checksums import checksum_headers
 from galerly_cdn.http.responses import Problem
 from galerly_cdn.http.urls import checked_key, format_key
 from galerly_cdn.library import Accepted, Deleted, Inspection, Page, Purged
-from galerly_cdn.model import ValidationError, Value, from_json
+from galerly_cdn.serialization import ValidationError, Value, from_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 
 V = TypeVar("V", bound=Value)
 
-_CONNECT_S = 10.0
-_QUIET_S = 120.0
-"""The longest wait for the next byte either way: an upload is decoded before it is answered."""
+_CONNECT_TIMEOUT_S = 10.0
+_READ_TIMEOUT_S = 120.0
+"""The longest wait for the next byte, either way: an upload is decoded before it is answered."""
 
 
-class _Failed(Value, frozen=True):
-    """An error as the CDN tells it: as an answer, or as the last line of several, with its key."""
+class _ErrorBody(Value, frozen=True):
+    """An error response's body, or the last of several lines, with its key."""
 
     error: Problem
     key: str = ""
 
 
 class Client:
-    """Speaks to the admin side at `address` (`http://127.0.0.1:8001`). Use as a context manager.
+    """A client of the admin API at `address` (`http://127.0.0.1:8001`), to be used as a context manager.
 
-    Every method raises `CdnUnreachable`, `CdnInterrupted`, `UnexpectedAnswer` and `Unauthorized` besides what
-    `Archive` raises. The environment's proxies are not asked: the token is for the CDN alone.
+    Every method raises `CdnUnreachable`, `CdnInterrupted`, `UnexpectedAnswer`, `Unauthorized`, and what
+    `Library` raises. Proxies in the environment are ignored, so that the token reaches the CDN only.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Client:
         self._http = httpx.AsyncClient(
             base_url=self._address,
             headers={"Authorization": f"Bearer {token}"} if token else {},
-            timeout=httpx.Timeout(_QUIET_S, connect=_CONNECT_S),
+            timeout=httpx.Timeout(_READ_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
             verify=ssl.create_default_context(),
             transport=transport,
             trust_env=False,
@@ -82,8 +82,11 @@ class Client:
         replaces: bool = False,
         digests: Mapping[str, bytes] | None = None,
     ) -> Accepted:
-        """`digests` as `Archive.upload` takes them; MD5 travels as Content-MD5, others as Content-Digest."""
-        return await self._ask(
+        """Upload an original.
+
+        `digests` are as for `Library.upload`: MD5 is sent as Content-MD5, the others as Content-Digest.
+        """
+        return await self._request(
             Accepted,
             "PUT",
             _path("originals", key),
@@ -93,43 +96,53 @@ class Client:
         )
 
     async def delete(self, key: str) -> Deleted:
-        return await self._ask(Deleted, "DELETE", _path("originals", key))
+        """Delete an original and its renditions."""
+        return await self._request(Deleted, "DELETE", _path("originals", key))
 
     async def list(self, prefix: str = "", after: str = "", limit: int = 1000) -> Page:
-        asked = {"prefix": prefix, "after": after, "limit": str(limit)}
-        return await self._ask(Page, "GET", "/originals", params=asked)
+        """One page of the originals with a prefix, whose keys sort after `after`."""
+        params = {"prefix": prefix, "after": after, "limit": str(limit)}
+        return await self._request(Page, "GET", "/originals", params=params)
 
     async def inspect(self, key: str) -> Inspection:
-        return await self._ask(Inspection, "GET", _path("originals", key))
+        """An original's facts and its stored renditions."""
+        return await self._request(Inspection, "GET", _path("originals", key))
 
     async def purge(self, key: str) -> Purged:
-        return await self._ask(Purged, "POST", _path("purge", key))
+        """Delete an original's renditions."""
+        return await self._request(Purged, "POST", _path("purge", key))
 
     async def warm(self, key: str) -> AsyncIterator[Warmed]:
-        """Every picture as it is there: the answer is a line of JSON for each."""
-        with _told(self._address):
+        """Render the missing renditions; yields each rendition when its line arrives."""
+        with _translated_errors(self._address):
             async with self._http.stream("POST", _path("warm", key)) as response:
                 if response.is_error:
                     await response.aread()
-                _check(response)
+                _check_status(response)
                 async for line in response.aiter_lines():
-                    yield _warmed(line.encode())
+                    yield _parse_warmed(line.encode())
 
-    async def _ask(self, kind: type[V], method: str, path: str, **asked: Any) -> V:  # noqa: ANN401 - httpx's own
-        with _told(self._address):
-            response = await self._http.request(method, path, **asked)
-        _check(response)
-        return _read(kind, response.content)
+    async def _request(
+        self,
+        kind: type[V],
+        method: str,
+        path: str,
+        **options: Any,  # noqa: ANN401 - httpx's options
+    ) -> V:
+        with _translated_errors(self._address):
+            response = await self._http.request(method, path, **options)
+        _check_status(response)
+        return _parse(kind, response.content)
 
 
-def _path(what: str, key: str) -> str:
+def _path(operation: str, key: str) -> str:
     """Raises `MalformedKey`."""
-    return f"/{what}/{format_key(checked_key(key))}"
+    return f"/{operation}/{format_key(checked_key(key))}"
 
 
 @contextlib.contextmanager
-def _told(address: str) -> Iterator[None]:
-    """httpx's errors as ours."""
+def _translated_errors(address: str) -> Iterator[None]:
+    """Raise `CdnUnreachable` and `CdnInterrupted` in place of httpx's errors."""
     try:
         yield
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as error:
@@ -138,30 +151,30 @@ def _told(address: str) -> Iterator[None]:
         raise CdnInterrupted(f"{address}: {type(error).__name__} {error}") from error
 
 
-def _check(response: httpx.Response) -> None:
-    """Raises the error that the CDN answered, by its code; `UnexpectedAnswer` if it is none of ours."""
+def _check_status(response: httpx.Response) -> None:
+    """Raise the response's error, found by its code; `UnexpectedAnswer` if the code is unknown."""
     if not response.is_success:
-        raise _error(response.content)
+        raise _parse_error(response.content)
 
 
-def _warmed(line: bytes) -> Warmed:
-    """A line of what is warm. Raises what ended the lines before their time."""
+def _parse_warmed(line: bytes) -> Warmed:
+    """Parse a line. A line with an error raises it."""
     try:
         return from_json(Warmed, line)
     except ValidationError:
-        raise _error(line) from None
+        raise _parse_error(line) from None
 
 
-def _error(content: bytes) -> GalerlyError:
-    """What the CDN says is wrong; its request's id finds the details in its log."""
-    told = _read(_Failed, content).error
-    kind = by_code().get(told.code, CommandError)
+def _parse_error(content: bytes) -> GalerlyError:
+    """The error of a response. Its detail is the request id, which finds the details in the CDN's log."""
+    problem = _parse(_ErrorBody, content).error
+    kind = by_code().get(problem.code, CommandError)
     if issubclass(kind, CommandError):
-        return UnexpectedAnswer(f"{told.code}: {told.message}")
-    return kind(f"request {told.request_id}")
+        return UnexpectedAnswer(f"{problem.code}: {problem.message}")
+    return kind(f"request {problem.request_id}")
 
 
-def _read(kind: type[V], content: bytes) -> V:
+def _parse(kind: type[V], content: bytes) -> V:
     """Raises `UnexpectedAnswer`."""
     try:
         return from_json(kind, content)

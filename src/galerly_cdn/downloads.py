@@ -1,10 +1,10 @@
-"""One original's download, from key to bytes. Read `Downloads.answer` first.
+"""Answers one download of an original, from its key to its bytes. Read `Downloads.answer` first.
 
-guard            a signature, or 403
-misses.head      the original's version and length
-media type       from its first bytes
-deliver          200, 206, 304 or 416
-originals.read   exactly that version, as the viewer takes it; one that changes midway ends the connection
+authorizer.decide     private original: a valid signature, else 403
+miss_limiter.head     the original's version and length
+media type            detected from its first bytes
+responses.original    200, 206, 304 or 416
+originals.read        exactly that version, as fast as the viewer takes it; a change ends the connection
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from galerly_cdn.render.formats import MAGIC_BYTES, detect_format
 
 if TYPE_CHECKING:
     from galerly_cdn.access.authorizer import Authorizer
-    from galerly_cdn.http.exchange import Exchange
+    from galerly_cdn.http.exchange import ViewerExchange
     from galerly_cdn.http.responses import Response
     from galerly_cdn.http.urls import OriginalRequest
     from galerly_cdn.model import Head
@@ -28,43 +28,46 @@ if TYPE_CHECKING:
     from galerly_cdn.store.interfaces import Originals
 
 _UNKNOWN = "application/octet-stream"
-_REMEMBERED_BYTES = 1024 * 1024
-_WEIGHT_BYTES = 256
-"""A key, a version and a media type: some 4000 of them are remembered."""
+_MAX_MEDIA_TYPES_BYTES = 1024 * 1024
+_ENTRY_BYTES = 256
+"""A key, a version and a media type: about 4000 of them are remembered."""
 
 
 class Downloads:
-    """Answers `/original/…`: the untouched file, whole or a part of it."""
+    """Answers `/original/…`: the unchanged file, or a range of it."""
 
     def __init__(
-        self, settings: Settings, misses: MissLimiter, originals: Originals, guard: Authorizer
+        self, settings: Settings, miss_limiter: MissLimiter, originals: Originals, authorizer: Authorizer
     ) -> None:
         self._settings = settings
-        self._misses = misses
+        self._miss_limiter = miss_limiter
         self._originals = originals
-        self._guard = guard
+        self._authorizer = authorizer
         self._media_types: MemoryCache[tuple[str, str], str] = MemoryCache(
-            _REMEMBERED_BYTES, lambda _: _WEIGHT_BYTES
+            _MAX_MEDIA_TYPES_BYTES, lambda _: _ENTRY_BYTES
         )
 
-    async def answer(self, asked: OriginalRequest, visit: Exchange) -> Response:
-        """The response to one request. Raises the `GalerlyError` that answers it otherwise."""
-        visit.key = asked.key
-        self._guard.admit(asked.key, visit, is_original=True)
-        head = await self._misses.head(asked.key, visit.client, is_hot=False)
-        found = Download(
-            asked.key,
+    async def answer(self, request: OriginalRequest, exchange: ViewerExchange) -> Response:
+        """The response to one request. Raises `GalerlyError` for an error response."""
+        key = exchange.key = request.key
+        access = self._authorizer.decide(key, exchange, is_original=True)
+        exchange.is_private = access.is_private
+        if access.refusal is not None:
+            raise access.refusal
+
+        head = await self._miss_limiter.head(key, exchange.client, is_hot=False)
+        download = Download(
+            key,
             head,
-            await self._media_type(asked.key, head),
-            lambda first, length_bytes: self._originals.read(asked.key, head.version, first, length_bytes),
+            await self._media_type(key, head),
+            lambda first, length_bytes: self._originals.read(key, head.version, first, length_bytes),
         )
-        response = responses.original(found, visit.conditions, self._settings, is_private=visit.is_private)
-        if response.stream is not None and visit.method != "HEAD":
-            await response.stream.begin()
-        return response
+        return responses.original(
+            download, exchange.conditions, self._settings, is_private=exchange.is_private
+        )
 
     async def _media_type(self, key: str, head: Head) -> str:
-        """What the bytes are, whatever they are called; asked of the store once per version."""
+        """The media type of the bytes, whatever the name says; read from the store once per version."""
         known = self._media_types.get((key, head.version))
         if known is not None:
             return known
@@ -73,8 +76,8 @@ class Downloads:
             async for chunk in self._originals.read(key, head.version, 0, length_bytes):
                 beginning += chunk
         try:
-            found = detect_format(beginning).media_type
+            media_type = detect_format(beginning).media_type
         except UnsupportedFormat:
-            found = _UNKNOWN
-        self._media_types.put((key, head.version), found)
-        return found
+            media_type = _UNKNOWN
+        self._media_types.put((key, head.version), media_type)
+        return media_type

@@ -1,12 +1,12 @@
-"""One picture's request, from URL to bytes. Read `Edge.answer` first.
+"""Answers one request of a viewer, from its URL to the bytes of a picture. Read `Edge.answer` first.
 
-url.parse        path → size, format, key; an original's goes to `original.py`
-guard            where the key is private: a signature, or 403
-negotiate        Accept → format
-misses.head      the original's version; old, where the store cannot be asked (RFC 9211: a negative `ttl`)
-memory           there and current?            → deliver
-renditions.get   stored and current?           → remember, deliver
-origin.fill      original → render → store     → remember, deliver; a fill that starts costs an allowance
+urls.parse            path → size, format, key; requests for originals go on in `downloads.py`
+authorizer.decide     private key: a valid signature, else 403
+negotiate             Accept → format
+miss_limiter.head     the original's version; if the store is unreachable, the last known one, for hits
+memory                a current rendition → respond
+renditions.get        a stored and current rendition → remember, respond
+filler.fill           original → render → store → remember, respond; starting a fill is rate-limited
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING
 from galerly_cdn.cache import MemoryCache
 from galerly_cdn.errors import MethodNotAllowed
 from galerly_cdn.fill import RenditionKey
-from galerly_cdn.http import responses, urls
+from galerly_cdn.http import cache_status, responses, urls
 from galerly_cdn.http.negotiation import negotiate
 from galerly_cdn.http.urls import OriginalRequest
 from galerly_cdn.model import Target
+from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
     from galerly_cdn.access.authorizer import Authorizer
     from galerly_cdn.downloads import Downloads
-    from galerly_cdn.fill import Filler
-    from galerly_cdn.http.exchange import Exchange
+    from galerly_cdn.fill import Filled, Filler
+    from galerly_cdn.http.cache_status import CacheStatus
+    from galerly_cdn.http.exchange import ViewerExchange
     from galerly_cdn.http.responses import PreparedResponse, Response
-    from galerly_cdn.http.urls import AllowList, PictureRequest
+    from galerly_cdn.http.urls import AllowList
     from galerly_cdn.model import Rendition
     from galerly_cdn.rate_limit import MissLimiter
     from galerly_cdn.settings.table import Settings
@@ -35,105 +37,103 @@ if TYPE_CHECKING:
 
 
 class Edge:
-    """Answers viewers: `/resize/…` and `/original/…`, and 404 for everything that is nowhere."""
+    """Answers `/resize/…` and `/original/…`; every other path is 404."""
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
         *,
         settings: Settings,
         allowed: AllowList,
-        misses: MissLimiter,
+        miss_limiter: MissLimiter,
         renditions: Renditions,
-        origin: Filler,
-        guard: Authorizer,
+        filler: Filler,
+        authorizer: Authorizer,
         downloads: Downloads,
     ) -> None:
         self._settings = settings
         self._allowed = allowed
-        self._misses = misses
+        self._miss_limiter = miss_limiter
         self._renditions = renditions
-        self._origin = origin
-        self._guard = guard
+        self._filler = filler
+        self._authorizer = authorizer
         self._downloads = downloads
         self._memory: MemoryCache[RenditionKey, PreparedResponse] = MemoryCache(
-            settings.memory_cache_bytes, lambda one: one.weight_bytes
+            settings.memory_cache_bytes, lambda prepared: prepared.weight_bytes
         )
 
-    async def answer(self, visit: Exchange) -> Response:
-        """The response to one request. Raises the `GalerlyError` that answers it otherwise."""
-        if visit.method not in {"GET", "HEAD"}:
+    async def answer(self, exchange: ViewerExchange) -> Response:
+        """The response to one request. Raises `GalerlyError` for an error response."""
+        if exchange.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed
-        asked = urls.parse(visit.raw_path, self._allowed)
-        if isinstance(asked, OriginalRequest):
-            return await self._downloads.answer(asked, visit)
-        self._guard.admit(asked.key, visit)
-        wanted = self._chosen(asked, visit)
-        head = await self._misses.head(wanted.key, visit.client, is_hot=wanted in self._memory)
-        found = self._remembered(wanted, head.version, visit) or await self._stored(
-            wanted, head.version, visit
+        request = urls.parse(exchange.raw_path, self._allowed)
+        if isinstance(request, OriginalRequest):
+            return await self._downloads.answer(request, exchange)
+
+        access = self._authorizer.decide(request.key, exchange)
+        exchange.is_private = access.is_private
+        if access.refusal is not None:
+            raise access.refusal
+
+        target = request.target
+        if target.format is None:
+            exchange.negotiated = True
+            accept = exchange.headers.get(b"accept", b"")
+            target = Target(target.size, negotiate(accept, request.offered))
+        exchange.key, exchange.target = request.key, target
+        rendition_key = RenditionKey(request.key, target)
+
+        head = await self._miss_limiter.head(
+            request.key, exchange.client, is_hot=rendition_key in self._memory
         )
-        if found is None:
-            if head.stale_s:
-                head = await self._misses.head(wanted.key, visit.client, is_hot=False, remembered=False)
-            found = await self._filled(wanted, head.version, visit)
+        prepared, status = await self._look_up(rendition_key, head.version)
+        exchange.cache_status = status
+        if prepared is None:
+            if head.stale_s:  # a fill needs the version as it is now
+                head = await self._miss_limiter.head(
+                    request.key, exchange.client, is_hot=False, remembered=False
+                )
+            filled, collapsed = await self._fill(rendition_key, head.version, exchange.client)
+            exchange.cache_status = replaced(status, stored=filled.stored, collapsed=collapsed)
+            if not collapsed:
+                exchange.stages_ms = filled.stages_ms
+            prepared = self._remember(rendition_key, filled.rendition)
         elif head.stale_s:
-            visit.cache = f"hit; ttl=-{int(head.stale_s)}; detail=store-unreachable"
-        return responses.picture(found, visit.conditions, is_private=visit.is_private)
+            exchange.cache_status = cache_status.stale_hit(head.stale_s)
+        return responses.picture(prepared, exchange.conditions, is_private=exchange.is_private)
 
     @property
     def memory_bytes(self) -> int:
-        """What the hot renditions in memory weigh."""
+        """The weight of the renditions in memory."""
         return self._memory.weight_bytes
 
     def forget(self, key: str, target: Target) -> None:
-        """Keep a purged rendition in memory no longer."""
+        """Remove a purged rendition from memory."""
         self._memory.drop(RenditionKey(key, target))
 
-    def _chosen(self, asked: PictureRequest, visit: Exchange) -> RenditionKey:
-        """What exactly is wanted: the URL's format, or the one the viewer's `Accept` takes."""
-        target = asked.target
-        if target.format is None:
-            visit.negotiated = True
-            chosen = negotiate(visit.headers.get(b"accept", b""), asked.offered)
-            if chosen is not None:
-                target = Target(target.size, chosen)
-        visit.key, visit.target = asked.key, target
-        return RenditionKey(asked.key, target)
-
-    def _remembered(self, wanted: RenditionKey, version: str, visit: Exchange) -> PreparedResponse | None:
-        found = self._memory.get(wanted)
-        if found is None or not self._origin.is_current(found.rendition.record, version):
-            return None
-        visit.cache = "hit"
-        return found
-
-    async def _stored(self, wanted: RenditionKey, version: str, visit: Exchange) -> PreparedResponse | None:
-        rendition = await self._renditions.get(wanted.key, wanted.target)
+    async def _look_up(
+        self, rendition_key: RenditionKey, version: str
+    ) -> tuple[PreparedResponse | None, CacheStatus]:
+        """The current rendition from memory, else from the store, else None."""
+        prepared = self._memory.get(rendition_key)
+        if prepared is not None and self._filler.is_current(prepared.rendition.record, version):
+            return prepared, cache_status.MEMORY_HIT
+        rendition = await self._renditions.get(rendition_key.key, rendition_key.target)
         if rendition is None:
-            visit.cache = "fwd=uri-miss"
-            return None
-        if not self._origin.is_current(rendition.record, version):
-            visit.cache = "fwd=stale"
-            return None
-        visit.cache = "hit; detail=store"
-        return self._remember(wanted, rendition)
+            return None, cache_status.MISS
+        if not self._filler.is_current(rendition.record, version):
+            return None, cache_status.OUTDATED
+        return self._remember(rendition_key, rendition), cache_status.STORE_HIT
 
-    async def _filled(self, wanted: RenditionKey, version: str, visit: Exchange) -> PreparedResponse:
-        if not self._origin.is_filling(wanted):
-            self._misses.start_fill(visit.client)
-        filled, collapsed = await self._origin.fill(wanted, version)
-        if filled.stored:
-            visit.cache += "; stored"
-        if collapsed:
-            visit.cache += "; collapsed"
-        else:
-            visit.stages_ms = filled.stages_ms
-        return self._remember(wanted, filled.rendition)
+    async def _fill(self, rendition_key: RenditionKey, version: str, client: str) -> tuple[Filled, bool]:
+        """The fill, and whether another request had started it. Raises as `fill`, and `TooManyMisses`."""
+        if not self._filler.is_filling(rendition_key):
+            self._miss_limiter.start_fill(client)
+        return await self._filler.fill(rendition_key, version)
 
-    def _remember(self, wanted: RenditionKey, rendition: Rendition) -> PreparedResponse:
-        """Keep it in memory; all who waited for one fill share one parcel."""
-        found = self._memory.get(wanted)
-        if found is None or found.rendition is not rendition:
-            found = responses.prepare(rendition, self._settings)
-            self._memory.put(wanted, found)
-        return found
+    def _remember(self, rendition_key: RenditionKey, rendition: Rendition) -> PreparedResponse:
+        """Keep a rendition in memory; all requests that waited for one fill share one prepared response."""
+        prepared = self._memory.get(rendition_key)
+        if prepared is None or prepared.rendition is not rendition:
+            prepared = responses.prepare(rendition, self._settings)
+            self._memory.put(rendition_key, prepared)
+        return prepared

@@ -19,6 +19,12 @@ class GalerlyError(Exception):
         super().__init__(detail or self.public)
         self.detail = detail
 
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The response headers that belong to this error, beside those of every error response."""
+        if self.retry_after_s is None:
+            return []
+        return [(b"retry-after", b"%d" % self.retry_after_s)]
+
 
 def by_code() -> dict[str, type[GalerlyError]]:
     """Every error class by its code: how an error crosses from a worker process to the server."""
@@ -73,6 +79,10 @@ class Unauthorized(GalerlyError):
     status = 401
     code = "unauthorized"
     public = "The admin token is needed here, as Authorization’s bearer token."
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """With the scheme that is accepted (RFC 9110 §11.6.1, RFC 6750 §3)."""
+        return [*super().headers(), (b"www-authenticate", b"Bearer")]
 
 
 class Forbidden(GalerlyError):
@@ -158,6 +168,10 @@ class MethodNotAllowed(GalerlyError):
         super().__init__(detail)
         self.allowed = allowed
 
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """With the allowed methods, which RFC 9110 §15.5.6 requires."""
+        return [*super().headers(), (b"allow", ", ".join(self.allowed).encode())]
+
 
 class ReadOnlyStore(MethodNotAllowed):
     code = "read-only-store"
@@ -234,6 +248,10 @@ class RangeNotSatisfiable(GalerlyError):
     def __init__(self, length_bytes: int) -> None:
         super().__init__()
         self.length_bytes = length_bytes
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """With the current length (RFC 9110 §15.5.17)."""
+        return [*super().headers(), (b"content-range", b"bytes */%d" % self.length_bytes)]
 
 
 class Disconnected(GalerlyError):
@@ -427,14 +445,3 @@ class BuildFailed(CommandError):
 
     code = "build-failed"
     public = "The package could not be built."
-
-
-class UnmodelledProperty(CommandError):
-    """The local CloudFront would have to pretend: a property of the template that it does not model."""
-
-    code = "unmodelled-property"
-    public = "The local CloudFront does not model this part of the template."
-
-    def __init__(self, resource: str, path: str = "", why: str = "") -> None:
-        super().__init__(": ".join(part for part in (resource, path, why) if part))
-        self.resource = resource

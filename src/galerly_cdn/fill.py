@@ -1,7 +1,8 @@
-"""What fills a miss: original → render → store, once however many ask; and what warms before any do.
+"""Fills a cache miss: renders the original, stores the rendition, and runs once per rendition key.
 
-A rendition is handed out only if the original is still the one it was made from after the
-rendition was stored; otherwise the fill starts over with what is there now.
+Requests that miss the same rendition at the same time share one fill. A rendition is returned only if its
+original still has the same version after the rendition was stored; otherwise the fill starts again with
+the present original. `Filler.warm` does the same in advance, for many targets from one decode.
 """
 
 from __future__ import annotations
@@ -12,26 +13,30 @@ from typing import TYPE_CHECKING, Protocol
 
 from galerly_cdn.cache import SingleFlight
 from galerly_cdn.errors import StoreRefused, StoreUnreachable, Unsettled
-from galerly_cdn.model import Job, Record, Rendition, Target, Value
+from galerly_cdn.model import Job, Picture, Record, Rendition, Target
+from galerly_cdn.render import recipe
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
-    from galerly_cdn.model import Rendered
+    from galerly_cdn.model import Rendered, SizeRule
+    from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import Original, Originals, Renditions
 
 _ATTEMPTS = 5
+"""How often a fill starts again because its original changed."""
 
 
 class RenditionKey(Value, frozen=True, cache_hash=True):
-    """A rendition, by what it is to be made from."""
+    """Identifies a rendition by its original's key and its target."""
 
     key: str
     target: Target
 
 
 class Filled(Value, frozen=True):
-    """A rendition just made, whether the store took it, and how long each stage took."""
+    """A rendition that a fill has made, whether the store has it, and how long each stage took."""
 
     rendition: Rendition
     stored: bool
@@ -39,7 +44,7 @@ class Filled(Value, frozen=True):
 
 
 class Warmed(Value, frozen=True):
-    """A rendition that is stored and current: since now, or `was_there` before."""
+    """A rendition that is stored and current; `was_there` if it was before the warming."""
 
     key: str
     target: Target
@@ -55,17 +60,32 @@ class Recipe(Value, frozen=True):
     digest: str
 
 
+def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:
+    """A recipe for every target of the allow-list; `libvips` is the version that will render them."""
+    by_target = {}
+    for rule in settings.size_rules:
+        for target in rule.all_targets:
+            job = job_of(rule, target, settings)
+            by_target[target] = Recipe(job, recipe.digest(job, libvips))
+    return by_target
+
+
+def job_of(rule: SizeRule, target: Target, settings: Settings) -> Job:
+    """The render job of one target."""
+    return Job((Picture(target, rule.qualities),), settings.limits, settings.keep_copyright)
+
+
 class Renderer(Protocol):
-    """Renders originals handed over as file descriptors."""
+    """Renders originals, which it gets as file descriptors."""
 
     async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
-        """What was rendered, and its bytes; `token` names the original and its version."""
+        """Render a job of one picture; `token` names the original and its version."""
         ...
 
     def warm(
         self, fd: int, length_bytes: int, job: Job, token: str
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
-        """The same for every picture of a job, as they are made, when no viewer waits."""
+        """Render every picture of a job, each yielded as soon as it is made; viewers' renders go first."""
         ...
 
 
@@ -82,6 +102,7 @@ class Filler:
         clock: Callable[[], float],
         count: Callable[[str], None],
     ) -> None:
+        """`clock` is monotonic, in seconds; `count` counts one occurrence of a named event."""
         self.recipes = recipes
         self._originals = originals
         self._renditions = renditions
@@ -90,43 +111,42 @@ class Filler:
         self._count = count
         self._fills: SingleFlight[RenditionKey, Filled] = SingleFlight()
 
-    async def fill(self, wanted: RenditionKey, version: str) -> tuple[Filled, bool]:
-        """The rendition of the original's `version`, or of a newer one that replaced it meanwhile.
+    async def fill(self, rendition_key: RenditionKey, version: str) -> tuple[Filled, bool]:
+        """The rendition of the original's `version`, or of a newer version that has replaced it.
 
-        The second value is whether the fill was already under way for somebody else. Raises what
-        opening, rendering and heading the original raise; `Unsettled` when the original changed
-        under every attempt.
+        The second value is whether another request had started the fill already. Raises what opening,
+        rendering and heading the original raise; `Unsettled` when the original changed during every attempt.
         """
         for _ in range(_ATTEMPTS):
-            filled, collapsed = await self._fills.run(wanted, lambda: self._fill(wanted))
+            filled, collapsed = await self._fills.run(rendition_key, lambda: self._fill(rendition_key))
             if filled.rendition.record.version == version:
                 return filled, collapsed
-            version = await self._version(wanted.key)
+            version = await self._version(rendition_key.key)
             if filled.rendition.record.version == version:
                 return filled, collapsed
         raise Unsettled
 
     async def warm(self, key: str, targets: Sequence[Target]) -> AsyncGenerator[Warmed, None]:
-        """Store what is not stored and current yet, from one decode; each picture as it is there.
+        """Render from one decode, and store, each target that is not stored and current; yield each target.
 
-        Every target is in `recipes`. Begun again it goes on where it ended. One told twice was replaced
-        meanwhile: the last word holds. Raises as `fill` does, and `StoreUnreachable` when the store
-        takes no more.
+        Every target is in `recipes`. A warming that was interrupted can be repeated: it renders what is
+        still missing. A target may be yielded twice if its original was replaced; the last one counts.
+        Raises as `fill` does, and `StoreUnreachable` when the store takes no more renditions.
         """
         for _ in range(_ATTEMPTS):
             version = await self._version(key)
-            lacking = []
+            missing = []
             for target in targets:
                 started_s = self._clock()
-                found = await self._stored(RenditionKey(key, target), version)
-                if found is None:
-                    lacking.append(target)
+                stored = await self._stored(RenditionKey(key, target), version)
+                if stored is None:
+                    missing.append(target)
                 else:
-                    yield self._warmed(found, started_s, was_there=True)
-            async with contextlib.aclosing(self._made(key, lacking)) as made:
-                async for warmed, of_version in made:
+                    yield self._warmed(stored, started_s, was_there=True)
+            async with contextlib.aclosing(self._render_all(key, missing)) as rendered:
+                async for warmed, rendered_version in rendered:
                     yield warmed
-                    if of_version != version:
+                    if rendered_version != version:
                         break
                 else:
                     return
@@ -136,16 +156,18 @@ class Filler:
         """Whether a rendition was made from this version of its original by the present recipe."""
         return record.is_current(version, self.recipes[record.target].digest)
 
-    def is_filling(self, wanted: RenditionKey) -> bool:
-        """Whether it is being made already: asking for it now would start nothing."""
-        return wanted in self._fills
+    def is_filling(self, rendition_key: RenditionKey) -> bool:
+        """Whether a fill of it is in progress, which another request would share."""
+        return rendition_key in self._fills
 
     async def drain(self) -> None:
-        """Wait for the fills under way."""
+        """Wait for the fills in progress."""
         await self._fills.drain()
 
-    async def _made(self, key: str, targets: Sequence[Target]) -> AsyncGenerator[tuple[Warmed, str], None]:
-        """What is stored for each target, in the order the renderer makes them, and of which version."""
+    async def _render_all(
+        self, key: str, targets: Sequence[Target]
+    ) -> AsyncGenerator[tuple[Warmed, str], None]:
+        """Render and store each target, in the renderer's order; with the version that it was made from."""
         if not targets:
             return
         first, *_ = jobs = [self.recipes[target].job for target in targets]
@@ -156,56 +178,56 @@ class Filler:
             pictures = self._renderer.warm(original.fd, head.length_bytes, job, head.token(key))
             async with contextlib.aclosing(pictures):
                 async for rendered, body in pictures:
-                    wanted = RenditionKey(key, rendered.target)
-                    rendition = self._rendition(wanted, original, rendered, body)
-                    keep = functools.partial(self._keep, wanted, rendition)
-                    filled, _ = await self._fills.run(wanted, keep)
+                    rendition_key = RenditionKey(key, rendered.target)
+                    rendition = self._rendition(rendition_key, original, rendered, body)
+                    store = functools.partial(self._store_warmed, rendition_key, rendition)
+                    filled, _ = await self._fills.run(rendition_key, store)
                     if not filled.stored:
                         raise StoreUnreachable
                     record = filled.rendition.record
                     yield self._warmed(filled.rendition, started_s, was_there=False), record.version
                     started_s = self._clock()
 
-    async def _keep(self, wanted: RenditionKey, rendition: Rendition) -> Filled:
-        """Store what warming made, unless a viewer's fill was first: the others read the winner."""
-        first = await self._stored(wanted, rendition.record.version)
-        if first is not None:
-            return Filled(first, stored=True, stages_ms={})
-        return await self._fill(wanted, rendition)
+    async def _store_warmed(self, rendition_key: RenditionKey, rendition: Rendition) -> Filled:
+        """Store what warming has rendered, unless a viewer's fill has stored it first."""
+        stored = await self._stored(rendition_key, rendition.record.version)
+        if stored is not None:
+            return Filled(stored, stored=True, stages_ms={})
+        return await self._fill(rendition_key, rendition)
 
-    async def _fill(self, wanted: RenditionKey, rendition: Rendition | None = None) -> Filled:
-        """Render, unless the rendition is there already, and store until the original stays the same."""
+    async def _fill(self, rendition_key: RenditionKey, rendition: Rendition | None = None) -> Filled:
+        """Render (unless given a rendition) and store; repeat until the original has stayed the same."""
         for _ in range(_ATTEMPTS):
-            took = _Stages(self._clock)
-            rendition = rendition or await self._render(wanted, took)
+            stages = _Stages(self._clock)
+            rendition = rendition or await self._render(rendition_key, stages)
             rendition, stored = await self._put(rendition)
-            took.ended("put")
-            version = await self._version(wanted.key)
-            took.ended("head")
+            stages.ended("put")
+            version = await self._version(rendition_key.key)
+            stages.ended("head")
             if version == rendition.record.version:
-                return Filled(rendition, stored, took.stages_ms)
+                return Filled(rendition, stored, stages.stages_ms)
             self._count("original-changed")
             rendition = None
         raise Unsettled
 
-    async def _render(self, wanted: RenditionKey, took: _Stages) -> Rendition:
-        with await self._originals.open(wanted.key) as original:
-            took.ended("open")
-            head, job = original.head, self.recipes[wanted.target].job
-            token = head.token(wanted.key)
+    async def _render(self, rendition_key: RenditionKey, stages: _Stages) -> Rendition:
+        with await self._originals.open(rendition_key.key) as original:
+            stages.ended("open")
+            head, job = original.head, self.recipes[rendition_key.target].job
+            token = head.token(rendition_key.key)
             rendered, body = await self._renderer.render(original.fd, head.length_bytes, job, token)
-            took.ended("render")
-            return self._rendition(wanted, original, rendered, body)
+            stages.ended("render")
+            return self._rendition(rendition_key, original, rendered, body)
 
     def _rendition(
-        self, wanted: RenditionKey, original: Original, rendered: Rendered, body: bytes
+        self, rendition_key: RenditionKey, original: Original, rendered: Rendered, body: bytes
     ) -> Rendition:
         self._count("render")
         record = Record(
-            key=wanted.key,
-            target=wanted.target,
+            key=rendition_key.key,
+            target=rendition_key.target,
             version=original.head.version,
-            recipe=self.recipes[wanted.target].digest,
+            recipe=self.recipes[rendition_key.target].digest,
             format=rendered.format,
             width_px=rendered.width_px,
             height_px=rendered.height_px,
@@ -216,23 +238,23 @@ class Filler:
         return Rendition(record, body)
 
     async def _version(self, key: str) -> str:
-        """The original's version now, asked of the store itself."""
+        """The original's present version, read from the store itself and not from a cached head."""
         return (await self._originals.head(key, remembered=False)).version
 
-    async def _stored(self, wanted: RenditionKey, version: str) -> Rendition | None:
-        """The rendition the store has, if it is current."""
-        found = await self._renditions.get(wanted.key, wanted.target)
-        return found if found and self.is_current(found.record, version) else None
+    async def _stored(self, rendition_key: RenditionKey, version: str) -> Rendition | None:
+        """The stored rendition; None if there is none or it is stale."""
+        stored = await self._renditions.get(rendition_key.key, rendition_key.target)
+        return stored if stored and self.is_current(stored.record, version) else None
 
     def _warmed(self, rendition: Rendition, started_s: float, *, was_there: bool) -> Warmed:
         record = rendition.record
-        duration_ms = _ms(started_s, self._clock())
+        duration_ms = _milliseconds(started_s, self._clock())
         return Warmed(record.key, record.target, record.length_bytes, was_there, duration_ms)
 
     async def _put(self, rendition: Rendition) -> tuple[Rendition, bool]:
-        """Store it: what is stored now, and whether it is.
+        """Store it; the rendition that the store has now, and whether it has one.
 
-        A store that cannot take it costs the next viewer a render, this one nothing.
+        If the store cannot take it, the viewer still gets it; the next viewer's request renders it again.
         """
         try:
             return await self._renditions.put(rendition), True
@@ -242,18 +264,18 @@ class Filler:
 
 
 class _Stages:
-    """How long each stage took, from the end of the one before."""
+    """Measures each stage of a fill, from the end of the stage before it."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._began_s = clock()
+        self._started_s = clock()
         self.stages_ms: dict[str, float] = {}
 
     def ended(self, stage: str) -> None:
         now_s = self._clock()
-        self.stages_ms[stage] = _ms(self._began_s, now_s)
-        self._began_s = now_s
+        self.stages_ms[stage] = _milliseconds(self._started_s, now_s)
+        self._started_s = now_s
 
 
-def _ms(began_s: float, ended_s: float) -> float:
-    return round((ended_s - began_s) * 1000, 3)
+def _milliseconds(started_s: float, ended_s: float) -> float:
+    return round((ended_s - started_s) * 1000, 3)

@@ -1,4 +1,8 @@
-"""What an application does with its originals: upload, replace, delete, list, inspect, purge, warm."""
+"""Manages originals: lists, uploads, replaces and deletes them; inspects, purges and warms their renditions.
+
+`Catalog` is the part that needs no renderer, `Library` the whole. Both are implemented twice: over the
+stores, by `StoreCatalog` and `StoreLibrary`, and over the admin API of a running CDN, by `client.Client`.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,9 @@ from galerly_cdn.errors import (
     UploadTooLarge,
 )
 from galerly_cdn.http.urls import checked_key
-from galerly_cdn.model import Facts, Job, Listed, Target, Value
-from galerly_cdn.render.formats import OriginalFormat
+from galerly_cdn.model import Facts, Job, Listed, Target
+from galerly_cdn.render.formats import OriginalFormat, is_photograph_name
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -28,25 +33,28 @@ if TYPE_CHECKING:
         Awaitable,
         Callable,
         Coroutine,
+        Iterable,
         Mapping,
     )
 
     from galerly_cdn.fill import Recipe, Warmed
     from galerly_cdn.model import Head, Record, Rendered
-    from galerly_cdn.store.interfaces import Renditions, WritableOriginals
+    from galerly_cdn.store.interfaces import Originals, Renditions, WritableOriginals
     from galerly_cdn.store.temp_files import UploadFile
 
+    Invalidate = Callable[[str], Awaitable[None]]
+    """Drops all pictures of a key from the caches in front of the CDN."""
 
 T = TypeVar("T")
 
 Outcome = Literal["created", "replaced", "unchanged"]
 
-_AT_ONCE = 16
-"""Requests to the store under way for one purge."""
+_MAX_REQUESTS = 16
+"""Requests to the store in progress at once, for one purge or one inspection."""
 
 
 class Accepted(Value, frozen=True):
-    """An upload that was stored, or was there already; sides are those of the upright photograph."""
+    """An upload that was stored, or was stored already; width and height are of the upright photograph."""
 
     key: str
     outcome: Outcome
@@ -58,7 +66,7 @@ class Accepted(Value, frozen=True):
 
 
 class Stored(Value, frozen=True):
-    """One rendition in the store. It is current while its version and recipe are the present ones."""
+    """A rendition in the store; current while it has the present version and recipe."""
 
     target: str
     format: str
@@ -72,7 +80,7 @@ class Stored(Value, frozen=True):
 
 
 class Inspection(Value, frozen=True):
-    """An original, what its header says, and what is stored of it."""
+    """An original, the facts of its header, and its stored renditions."""
 
     key: str
     version: str
@@ -82,68 +90,65 @@ class Inspection(Value, frozen=True):
 
 
 class Page(Value, frozen=True):
-    """A part of a listing; `next` is what to ask for after it, empty at the end."""
+    """A page of a listing; the next page begins after the key `next`, which is empty at the end."""
 
     originals: tuple[Listed, ...]
     next: str
 
 
 class Purged(Value, frozen=True):
-    """The renditions of one original that are no longer stored: `800x600.webp` and the like."""
+    """The renditions of an original that a purge has removed: `800x600.webp` and the like."""
 
     key: str
     removed: tuple[str, ...]
 
 
 class Deleted(Value, frozen=True):
-    """An original that is no longer there; whether it was, and the renditions that went with it."""
+    """A deleted original; whether it existed, and the renditions that were removed with it."""
 
     key: str
     existed: bool
     removed: tuple[str, ...]
 
 
-class OriginalRenderer(Protocol):
-    """Looks into originals, in worker processes."""
+class Contents(Value, frozen=True):
+    """What a store of originals holds; a gallery is a key without its last segment."""
 
-    async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts: ...
+    photographs: int
+    galleries: int
+    other_files: int
+    """Files that are not photographs by their extension."""
+    first_photograph: str
+    """The key of the first one; empty if there is none."""
 
-    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]: ...
+
+async def read_contents(originals: Originals) -> Contents:
+    """Count the originals of a store by their keys. Raises as listing them does."""
+    photographs = other_files = 0
+    galleries: set[str] = set()
+    first_photograph = ""
+    async for listed in originals.list():
+        if not is_photograph_name(listed.key):
+            other_files += 1
+            continue
+        photographs += 1
+        galleries.add(listed.key.rpartition("/")[0])
+        first_photograph = first_photograph or listed.key
+    return Contents(photographs, len(galleries), other_files, first_photograph)
 
 
-async def no_invalidation(_key: str) -> None:
-    """No cache beyond the edge's own holds pictures."""
+class Catalog(Protocol):
+    """Lists, deletes and purges. Raises what `StoreCatalog` raises, and what reaching it raises."""
+
+    async def delete(self, key: str) -> Deleted: ...
+
+    async def list(self, prefix: str = "", after: str = "", limit: int = 1000) -> Page: ...
+
+    async def purge(self, key: str) -> Purged: ...
 
 
-class StoreLibrary:
-    """The originals and what is stored of them.
-
-    `warm` makes what pages ask for of a key; `check` lets pass the keys that uploads may have; `forget`
-    drops a rendition from the edge's memory, `invalidate` a key's pictures from the caches beyond it.
-    """
-
-    def __init__(  # noqa: PLR0913 - its parts
-        self,
-        *,
-        originals: WritableOriginals,
-        renditions: Renditions,
-        decoder: OriginalRenderer,
-        recipes: Mapping[Target, Recipe],
-        max_bytes: int,
-        warm: Callable[[str], AsyncGenerator[Warmed, None]],
-        check: Callable[[str], str] = checked_key,
-        forget: Callable[[str, Target], None] = lambda _key, _target: None,
-        invalidate: Callable[[str], Awaitable[None]] = no_invalidation,
-    ) -> None:
-        self._originals = originals
-        self._renditions = renditions
-        self._decoder = decoder
-        self._recipes = recipes
-        self._max_bytes = max_bytes
-        self._warm = warm
-        self._check = check
-        self._forget = forget
-        self._invalidate = invalidate
+class Library(Catalog, Protocol):
+    """Also uploads, inspects and warms. Raises what `StoreLibrary` raises, and what reaching it raises."""
 
     async def upload(
         self,
@@ -152,37 +157,54 @@ class StoreLibrary:
         *,
         replaces: bool = False,
         digests: Mapping[str, bytes] | None = None,
-    ) -> Accepted:
-        """Take an original: whole, as its `digests` say, and decodable; or leave all as it was.
+    ) -> Accepted: ...
 
-        `digests` are by the names of `hashlib`, and of its lengths (`digests.LENGTHS_BYTES`).
-        Uploading the same bytes again is no fault. Raises `MalformedKey`, `UploadTooLarge`, `EmptyUpload`,
-        `ChecksumMismatch`, `Unrenderable` with its reason, `OriginalExists`, `KeyNotHeld`, and as the
-        store does.
-        """
-        self._check(key)
-        with self._originals.upload_file() as spool:
-            md5 = await self._receive(spool, chunks, digests or {})
-            facts = await self._try(spool, key)
-            is_there = replaces and await self._is_there(key)
-            head, is_new = await self._originals.put(
-                key, spool, media_type=OriginalFormat(facts.format).media_type, md5=md5, replaces=replaces
-            )
-        if is_there:
-            with suppress(StoreRefused, StoreUnreachable):  # replaced it is: what stays only takes space
-                await self.purge(key)
-        outcome: Outcome = "replaced" if is_there else "created" if is_new else "unchanged"
-        return Accepted(
-            key, outcome, head.version, head.length_bytes, facts.format, facts.width_px, facts.height_px
-        )
+    async def inspect(self, key: str) -> Inspection: ...
+
+    def warm(self, key: str) -> AsyncIterator[Warmed]: ...
+
+
+class OriginalRenderer(Protocol):
+    """Inspects and renders originals, which it gets as file descriptors."""
+
+    async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts: ...
+
+    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]: ...
+
+
+async def no_invalidation(_key: str) -> None:
+    """Invalidates nothing: there is no cache in front of this CDN."""
+
+
+class StoreCatalog:
+    """The catalogue of the stores.
+
+    `targets` are all of the allow-list. `forget` drops a rendition from the memory of a running CDN,
+    `invalidate` a key's pictures from the caches in front of it.
+    """
+
+    def __init__(
+        self,
+        *,
+        originals: WritableOriginals,
+        renditions: Renditions,
+        targets: Iterable[Target],
+        forget: Callable[[str, Target], None] = lambda _key, _target: None,
+        invalidate: Invalidate = no_invalidation,
+    ) -> None:
+        self._originals = originals
+        self._renditions = renditions
+        self._targets = sorted(targets, key=str)
+        self._forget = forget
+        self._invalidate = invalidate
 
     async def delete(self, key: str) -> Deleted:
-        """Remove an original and what was made of it. Raises as the store does."""
+        """Delete an original and its renditions. Raises as the store does."""
         existed = await self._originals.delete(checked_key(key))
         return Deleted(key, existed, (await self.purge(key)).removed)
 
     async def list(self, prefix: str = "", after: str = "", limit: int = 1000) -> Page:
-        """The originals under a prefix, in the order of their keys' bytes, at most `limit` of them."""
+        """At most `limit` originals under a prefix, in the order of their keys' bytes."""
         found: list[Listed] = []
         async for one in self._originals.list(prefix, after):
             if len(found) == limit:
@@ -190,25 +212,19 @@ class StoreLibrary:
             found.append(one)
         return Page(tuple(found), "")
 
-    async def facts(self, key: str) -> Facts:
-        """What an original's header says. Raises as opening and inspecting it do."""
-        return (await self._looked_into(key))[1]
-
-    async def inspect(self, key: str) -> Inspection:
-        """What is stored of an original, from which version and recipe. Raises as `facts` does."""
-        head, facts = await self._looked_into(key)
-        found = await self._each(lambda target: self._renditions.record(key, target))
-        renditions = tuple(self._stored(one, head.version) for one in found.values() if one)
-        return Inspection(key, head.version, head.length_bytes, facts, renditions)
+    async def keys(self, gallery: str, after: str = "") -> AsyncIterator[str]:
+        """The keys of a gallery after `after`, in the order of their bytes."""
+        async for one in self._originals.list(f"{checked_key(gallery)}/", after):
+            yield one.key
 
     async def purge(self, key: str) -> Purged:
-        """Remove every rendition of an original, also of one that is gone.
+        """Remove every rendition of an original, also if the original is deleted.
 
         Raises `StoreUnreachable`, `NotInvalidated`.
         """
         checked_key(key)
-        removed = await self._each(lambda target: self._renditions.delete(key, target))
-        for target in self._recipes:
+        removed = await self._for_each_target(lambda target: self._renditions.delete(key, target))
+        for target in self._targets:
             self._forget(key, target)
         await self._invalidate(key)
         return Purged(key, tuple(str(target) for target, was_there in removed.items() if was_there))
@@ -218,45 +234,125 @@ class StoreLibrary:
         async for key in self.keys(gallery):
             yield await self.purge(key)
 
-    async def keys(self, gallery: str, after: str = "") -> AsyncIterator[str]:
-        """The keys of a gallery after `after`, in the order of their bytes."""
-        async for one in self._originals.list(f"{checked_key(gallery)}/", after):
-            yield one.key
+    async def _for_each_target(self, request: Callable[[Target], Coroutine[Any, Any, T]]) -> dict[Target, T]:
+        """The result of `request` for every target of the allow-list; several run at once."""
+        slots = asyncio.Semaphore(_MAX_REQUESTS)
+
+        async def one(target: Target) -> T:
+            async with slots:
+                return await request(target)
+
+        return dict(zip(self._targets, await asyncio.gather(*map(one, self._targets)), strict=True))
+
+
+class StoreLibrary(StoreCatalog):
+    """The library of the stores.
+
+    `warm` renders what pages request of a key; `check` raises for keys that no upload may have.
+    """
+
+    def __init__(  # noqa: PLR0913 - its parts
+        self,
+        *,
+        originals: WritableOriginals,
+        renditions: Renditions,
+        renderer: OriginalRenderer,
+        recipes: Mapping[Target, Recipe],
+        max_bytes: int,
+        warm: Callable[[str], AsyncGenerator[Warmed, None]],
+        check: Callable[[str], str] = checked_key,
+        forget: Callable[[str, Target], None] = lambda _key, _target: None,
+        invalidate: Invalidate = no_invalidation,
+    ) -> None:
+        super().__init__(
+            originals=originals, renditions=renditions, targets=recipes, forget=forget, invalidate=invalidate
+        )
+        self._renderer = renderer
+        self._recipes = recipes
+        self._max_bytes = max_bytes
+        self._warm = warm
+        self._check = check
+
+    async def upload(
+        self,
+        key: str,
+        chunks: AsyncIterable[bytes],
+        *,
+        replaces: bool = False,
+        digests: Mapping[str, bytes] | None = None,
+    ) -> Accepted:
+        """Store an original that is complete, matches its `digests` and can be decoded; else change nothing.
+
+        `digests` are by the names of `hashlib`, in the lengths of `checksums.LENGTHS_BYTES`. Uploading the
+        same bytes again is no error. Raises `MalformedKey`, `UploadTooLarge`, `EmptyUpload`,
+        `ChecksumMismatch`, `Unrenderable` with its reason, `OriginalExists`, `KeyNotHeld`, and as the
+        store does.
+        """
+        self._check(key)
+        with self._originals.upload_file() as temp_file:
+            md5 = await self._receive(temp_file, chunks, digests or {})
+            facts = await self._decode(temp_file, key)
+            is_there = replaces and await self._is_there(key)
+            head, is_new = await self._originals.put(
+                key, temp_file, media_type=OriginalFormat(facts.format).media_type, md5=md5, replaces=replaces
+            )
+        if is_there:
+            # The original is replaced by now. A rendition that stays is stale, and only takes space.
+            with suppress(StoreRefused, StoreUnreachable):
+                await self.purge(key)
+        outcome: Outcome = "replaced" if is_there else "created" if is_new else "unchanged"
+        return Accepted(
+            key, outcome, head.version, head.length_bytes, facts.format, facts.width_px, facts.height_px
+        )
+
+    async def facts(self, key: str) -> Facts:
+        """The facts of an original's header. Raises as opening and inspecting it do."""
+        return (await self._read_header(key))[1]
+
+    async def inspect(self, key: str) -> Inspection:
+        """An original and its stored renditions, each with its version and recipe. Raises as `facts` does."""
+        head, facts = await self._read_header(key)
+        records = await self._for_each_target(lambda target: self._renditions.record(key, target))
+        renditions = tuple(self._stored(record, head.version) for record in records.values() if record)
+        return Inspection(key, head.version, head.length_bytes, facts, renditions)
 
     def warm(self, key: str) -> AsyncGenerator[Warmed, None]:
-        """Make what pages ask for. Raises as `Origin.warm` does."""
+        """Render and store what pages request. Raises as `Filler.warm` does."""
         return self._warm(checked_key(key))
 
-    async def _looked_into(self, key: str) -> tuple[Head, Facts]:
+    async def _read_header(self, key: str) -> tuple[Head, Facts]:
         with await self._originals.open(checked_key(key)) as original:
             head = original.head
-            return head, await self._decoder.inspect(original.fd, head.length_bytes, head.token(key))
+            return head, await self._renderer.inspect(original.fd, head.length_bytes, head.token(key))
 
     async def _receive(
-        self, spool: UploadFile, chunks: AsyncIterable[bytes], digests: Mapping[str, bytes]
+        self, temp_file: UploadFile, chunks: AsyncIterable[bytes], digests: Mapping[str, bytes]
     ) -> str:
-        """Fill the spool; the MD5 of its bytes, in hex."""
+        """Write the chunks into the file; the MD5 of the whole, in hex."""
         hashes = {name: hashlib.new(name, usedforsecurity=False) for name in {"md5", *digests}}
         async for chunk in chunks:
-            if spool.length_bytes + len(chunk) > self._max_bytes:
+            if temp_file.length_bytes + len(chunk) > self._max_bytes:
                 raise UploadTooLarge(f"over {self._max_bytes} bytes")
-            spool.write(chunk)
+            temp_file.write(chunk)
             for one in hashes.values():
                 one.update(chunk)
-        if not spool.length_bytes:
+        if not temp_file.length_bytes:
             raise EmptyUpload
         for name, expected in digests.items():
             if not hmac.compare_digest(hashes[name].digest(), expected):
                 raise ChecksumMismatch(f"{name} is {hashes[name].hexdigest()}")
         return hashes["md5"].hexdigest()
 
-    async def _try(self, spool: UploadFile, key: str) -> Facts:
-        """Decode it: a good header proves nothing. The smallest picture reads every byte of the original."""
-        token = f"upload {spool.path.name} {key}"
-        smallest = min(self._recipes, key=lambda one: (one.size, str(one)))
-        with spool.reader() as fd:
-            facts = await self._decoder.inspect(fd, spool.length_bytes, token)
-            await self._decoder.render(fd, spool.length_bytes, self._recipes[smallest].job, token)
+    async def _decode(self, temp_file: UploadFile, key: str) -> Facts:
+        """Decode the upload wholly, because a valid header does not prove that the rest is.
+
+        The smallest rendition suffices: rendering it reads every byte of the original.
+        """
+        token = f"upload {temp_file.path.name} {key}"
+        smallest = min(self._recipes, key=lambda target: (target.size, str(target)))
+        with temp_file.reader() as fd:
+            facts = await self._renderer.inspect(fd, temp_file.length_bytes, token)
+            await self._renderer.render(fd, temp_file.length_bytes, self._recipes[smallest].job, token)
         return facts
 
     async def _is_there(self, key: str) -> bool:
@@ -265,17 +361,6 @@ class StoreLibrary:
         except NoSuchOriginal:
             return False
         return True
-
-    async def _each(self, ask: Callable[[Target], Coroutine[Any, Any, T]]) -> dict[Target, T]:
-        """Ask for every target of the allow-list, several at once."""
-        turns = asyncio.Semaphore(_AT_ONCE)
-
-        async def one(target: Target) -> T:
-            async with turns:
-                return await ask(target)
-
-        targets = sorted(self._recipes, key=str)
-        return dict(zip(targets, await asyncio.gather(*map(one, targets)), strict=True))
 
     def _stored(self, record: Record, version: str) -> Stored:
         return Stored(
@@ -289,26 +374,3 @@ class StoreLibrary:
             lost=record.lost,
             is_current=record.is_current(version, self._recipes[record.target].digest),
         )
-
-
-class Library(Protocol):
-    """Each raises what `Archive` raises, and what reaching it raises."""
-
-    async def upload(
-        self,
-        key: str,
-        chunks: AsyncIterable[bytes],
-        *,
-        replaces: bool = False,
-        digests: Mapping[str, bytes] | None = None,
-    ) -> Accepted: ...
-
-    async def delete(self, key: str) -> Deleted: ...
-
-    async def list(self, prefix: str = "", after: str = "", limit: int = 1000) -> Page: ...
-
-    async def inspect(self, key: str) -> Inspection: ...
-
-    async def purge(self, key: str) -> Purged: ...
-
-    def warm(self, key: str) -> AsyncIterator[Warmed]: ...

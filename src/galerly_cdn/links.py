@@ -1,20 +1,19 @@
-"""What a gallery's developer puts into a page: `src`, `srcset`, `sizes`, a whole `<picture>`, downloads.
+"""Builds the addresses and HTML for pages: `src`, `srcset`, `sizes`, whole `<picture>` elements, downloads.
 
     links = Links("https://cdn.example.com")
     links.src("wedding/first dance.jpg", "thumbnail")
     links.srcset("wedding/first dance.jpg", 6000, 4000)
     links.picture("wedding/first dance.jpg", 6000, 4000, "thumbnail", alt="The first dance")
 
-Everything comes from the allow-list, so a page can only ask for what is answered. Width and height
-are those of the upright original. Nothing of the server is imported.
+Every address follows from the allow-list, so the CDN can answer it. Width and height are those of the
+upright original, in pixels. This module imports no part of the server.
 
     signer = Signer(key_id, private_pem)  # of galerly_cdn.access.signing
     private = Links("https://cdn.example.com", signer=signer)
     private.src("clients/smith/1.jpg", "small", expires_s=1_800_000_000)
 
-A browser keeps a picture for a year. Of a photograph that was replaced, say which `version` it is now (a
-count, a date, the version its upload answered): `?v=…` is a new address for every browser, and the same
-one for the CDN, which reads no query.
+Browsers cache a picture for a year. After replacing a photograph, pass a new `version` (a count, a date, or
+the version in the upload's response): `?v=…` is a new address for browsers. The CDN ignores the query.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ from urllib.parse import quote
 
 from galerly_cdn.errors import FormatNotAllowed
 from galerly_cdn.http.urls import AllowList, checked_key, format_original, format_path
-from galerly_cdn.model import PREFERENCE, Format, Target, Value
+from galerly_cdn.model import PREFERENCE, Format, Target
+from galerly_cdn.serialization import Value
 from galerly_cdn.settings.sizes import parse_sizes
 from galerly_cdn.settings.table import Settings
 
@@ -39,17 +39,17 @@ Decoding = Literal["async", "sync", "auto"]
 
 
 class Source(Value, frozen=True):
-    """A `<source>`: one format at every width."""
+    """A `<source>` element: one format at every width."""
 
     type: str
     srcset: str
 
 
 class Picture(Value, frozen=True, kw_only=True):
-    """A `<picture>` in its parts, unescaped; `str` of it is the element.
+    """The parts of a `<picture>` element, not escaped; `str()` returns the element's HTML.
 
-    Templates that escape take it as it is (`__html__`). Width and height are those of the size it was asked
-    at, so that the page keeps its place before it loads.
+    Templates with automatic escaping insert it without escaping it again (`__html__`). Width and height are
+    those of the requested size, so that the browser reserves the space before the picture loads.
     """
 
     sources: tuple[Source, ...]
@@ -64,8 +64,8 @@ class Picture(Value, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         sources = "".join(
-            f"<source{_attributes(type=one.type, srcset=one.srcset, sizes=self.sizes)}>"
-            for one in self.sources
+            f"<source{_attributes(type=source.type, srcset=source.srcset, sizes=self.sizes)}>"
+            for source in self.sources
         )
         image = _attributes(
             src=self.src,
@@ -84,18 +84,18 @@ class Picture(Value, frozen=True, kw_only=True):
 
 
 class Links:
-    """Addresses of pictures below `base_url` (empty: addresses relative to the host).
+    """Builds addresses of pictures under `base_url`; if it is empty, addresses without scheme and host.
 
-    `sizes` are lines of the allow-list, as in the settings; the default allow-list if left out.
-    With a `signer`, an address is signed where `expires_s` (seconds of the epoch) is given; CloudFront's
-    canned policy, which names the address with its `?v=`.
+    `sizes` are lines of the allow-list, as in the settings; by default the default allow-list. With a
+    `signer` and `expires_s` (seconds of the epoch), an address is signed with CloudFront's canned policy,
+    which includes the query `?v=`. Raises `ValueError` for a signer without a base URL.
     """
 
     def __init__(
         self, base_url: str = "", sizes: Iterable[str] | None = None, signer: Signer | None = None
     ) -> None:
         if signer is not None and not base_url:
-            raise ValueError("a signature is for a scheme and host: base_url is missing")
+            raise ValueError("a signed address needs a scheme and host: pass base_url")
         lines = Settings().sizes if sizes is None else sizes
         self._base_url = base_url.rstrip("/")
         self._signer = signer
@@ -110,9 +110,9 @@ class Links:
         *,
         version: str = "",
     ) -> str:
-        """The address of one picture; without a format, `Accept` chooses.
+        """The address of one picture. Without a format, the browser's `Accept` header decides.
 
-        `size` is `800x600` or a size's name. Raises `SizeNotAllowed`, `FormatNotAllowed`,
+        `size` is `800x600` or the name of a size. Raises `SizeNotAllowed`, `FormatNotAllowed`,
         `MalformedKey`.
         """
         segment = f"{size}.{image_format}" if image_format else size
@@ -120,14 +120,17 @@ class Links:
         return self._address(format_path(target, checked_key(key)), expires_s, version)
 
     def original(self, key: str, expires_s: int | None = None, *, version: str = "") -> str:
-        """The address that downloads the original; unless told otherwise, a server wants it signed.
+        """The address that downloads the original. By default, a server requires it to be signed.
 
         Raises `MalformedKey`.
         """
         return self._address(format_original(checked_key(key)), expires_s, version)
 
     def dimensions(self, width_px: int, height_px: int, size: str) -> tuple[int, int]:
-        """Width and height in pixels of an upright original's rendition at a size."""
+        """Width and height in pixels of the rendition of an upright original at a size.
+
+        Raises `SizeNotAllowed`.
+        """
         return self.allowed.rule(size).size.fit(width_px, height_px)
 
     def srcset(  # noqa: PLR0913 - its options
@@ -140,28 +143,28 @@ class Links:
         *,
         version: str = "",
     ) -> str:
-        """One candidate for every width the allow-list can give this original, narrowest first.
+        """One candidate for every width that the allow-list gives this original, in ascending order.
 
-        An original smaller than several sizes is listed once: none of them enlarges it. Sizes that
-        do not offer the format are left out. Raises `FormatNotAllowed` if none does, `MalformedKey`.
+        Renditions are never enlarged, so sizes that give the same width are listed once. Sizes that do not
+        offer the format are omitted. Raises `FormatNotAllowed` if no size offers it, and `MalformedKey`.
         """
         candidates: dict[int, str] = {}
-        offering = [one for one in self.allowed.rules if image_format in {None, *one.qualities}]
-        if not offering:
+        rules = [rule for rule in self.allowed.rules if image_format in {None, *rule.qualities}]
+        if not rules:
             raise FormatNotAllowed
-        for rule in sorted(offering, key=lambda one: one.size):
+        for rule in sorted(rules, key=lambda rule: rule.size):
             width = rule.size.fit(width_px, height_px)[0]
             if width in candidates:
                 continue
             path = format_path(Target(rule.size, image_format), checked_key(key))
             address = self._address(path, expires_s, version)
-            if address.endswith(","):  # HTML would read a candidate's end into it
+            if address.endswith(","):  # HTML parses a comma at the end of a URL as the end of the candidate
                 address = address[:-1] + "%2C"
             candidates[width] = f"{address} {width}w"
         return ", ".join(candidates[width] for width in sorted(candidates))
 
     def sizes(self, width_px: int, height_px: int, size: str) -> str:
-        """An `<img sizes>` for a picture as wide as the window, up to its rendition's width."""
+        """A `sizes` attribute for a picture as wide as the window, at most as wide as its rendition."""
         width, _ = self.dimensions(width_px, height_px, size)
         return f"(max-width: {width}px) 100vw, {width}px"
 
@@ -179,16 +182,20 @@ class Links:
         expires_s: int | None = None,
         version: str = "",
     ) -> Picture:
-        """A `<picture>` shown as large as `size`: AVIF and WebP where offered, else the `<img>`.
+        """A `<picture>` shown at `size`, with a `<source>` for AVIF and WebP if offered.
 
-        Formats are part of the addresses, so it is right behind a CDN that ignores `Vary` too. The `<img>` is
-        for a browser that takes neither, whose `Accept` then chooses the original's own format. `sizes`
-        says how wide the page shows it (CSS); as the method of that name, if left out. Raises as `src` does.
+        The sources' addresses contain the format, so a CDN that ignores `Vary` serves them correctly too. The
+        `<img>` is for browsers that support neither format: they get the original's own format. `sizes` is
+        the layout width (the CSS `sizes` syntax), by default the result of the method `sizes`. Raises as
+        `src` does.
         """
         sources = tuple(
-            Source(one.media_type, self.srcset(key, width_px, height_px, one, expires_s, version=version))
-            for one in PREFERENCE  # a browser takes the first `<source>` that it can show
-            if any(one in rule.qualities for rule in self.allowed.rules)
+            Source(
+                image_format.media_type,
+                self.srcset(key, width_px, height_px, image_format, expires_s, version=version),
+            )
+            for image_format in PREFERENCE  # a browser uses the first `<source>` that it supports
+            if any(image_format in rule.qualities for rule in self.allowed.rules)
         )
         width, height = self.dimensions(width_px, height_px, size)
         return Picture(
@@ -209,11 +216,11 @@ class Links:
         if expires_s is None:
             return address
         if self._signer is None:
-            raise ValueError("expires_s needs a signer")
-        # In a signed address `*` would be a wildcard.
+            raise ValueError("expires_s needs a signer: pass signer to Links")
+        # In a policy's resource, `*` is a wildcard.
         return self._signer.url(address.replace("*", "%2A"), expires_s=expires_s)
 
 
 def _attributes(**values: str | int) -> str:
-    """HTML attributes, quoted: what is in a value cannot end it."""
+    """HTML attributes, with quoted and escaped values."""
     return "".join(f' {name}="{escape(str(value))}"' for name, value in values.items())

@@ -1,110 +1,14 @@
-"""The nouns, as frozen values. msgspec's door: everything that becomes JSON passes here."""
+"""The nouns: sizes, formats, targets, originals, renditions and render jobs, as frozen values."""
 
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING
 
-import msgspec
-from msgspec import Meta, ValidationError
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-__all__ = [
-    "IMMUTABLE",
-    "PREFERENCE",
-    "Facts",
-    "FieldDescription",
-    "Format",
-    "Head",
-    "Job",
-    "Limits",
-    "Listed",
-    "Meta",
-    "Picture",
-    "Record",
-    "Rendered",
-    "Rendition",
-    "Size",
-    "SizeRule",
-    "Target",
-    "ValidationError",
-    "Value",
-    "convert",
-    "describe_fields",
-    "from_json",
-    "replaced",
-    "schemas",
-    "to_json",
-]
-
-T = TypeVar("T")
-
-
-class Value(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A frozen value; equality by content, unknown fields refused when read from JSON."""
-
-
-V = TypeVar("V", bound=Value)
-
-
-def to_json(value: object) -> bytes:
-    """JSON without a line break; control characters are escaped (RFC 8259 §7)."""
-    return msgspec.json.encode(value)
-
-
-def from_json(kind: type[T], text: bytes | bytearray | memoryview) -> T:
-    """The inverse of `to_json`. Raises `ValidationError` for anything that is not a `kind`."""
-    try:
-        return msgspec.json.decode(text, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValidationError(str(error)) from error
-
-
-def convert(kind: type[T], raw: object) -> T:
-    """`raw` (dictionaries, lists, strings) as a `kind`; numbers and booleans may be strings.
-
-    Raises `ValidationError` with the path of the first value that does not fit.
-    """
-    return msgspec.convert(raw, type=kind, strict=False)
-
-
-def schemas(kinds: Iterable[object], reference: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The JSON Schema (2020-12) of each type, and what they refer to, by name.
-
-    `reference` is where those are found, with `{name}` in it.
-    """
-    told, named = msgspec.json.schema_components(kinds, ref_template=reference)
-    return list(told), named
-
-
-def replaced(value: V, **fields: object) -> V:
-    """The value with other fields."""
-    return msgspec.structs.replace(value, **fields)
-
-
-class FieldDescription(Value, frozen=True):
-    """A field of a `Value` as its `Meta` tells it: what a settings table shows."""
-
-    name: str
-    type: Any
-    default: Any
-    description: str
-
-
-def describe_fields(kind: type[Value]) -> tuple[FieldDescription, ...]:
-    """The fields of `kind` in the order of their declaration; every one has a default and a description."""
-    hints = get_type_hints(kind, include_extras=True)
-    return tuple(
-        FieldDescription(field.name, field.type, field.default, _description(hints[field.name]))
-        for field in msgspec.structs.fields(kind)
-    )
-
-
-def _description(annotated: Any) -> str:
-    """Of several nested `Meta`, the one that describes: bounds have one of their own."""
-    return str(next(meta.description for meta in annotated.__metadata__ if meta.description))
 
 
 class Format(enum.StrEnum):
@@ -122,6 +26,11 @@ class Format(enum.StrEnum):
     @property
     def extension(self) -> str:
         return "jpg" if self is Format.JPEG else self.value
+
+    @property
+    def has_quality(self) -> bool:
+        """Whether its encoder is lossy, with a quality of 1 to 100."""
+        return self is not Format.PNG
 
 
 PREFERENCE = (Format.AVIF, Format.WEBP)
@@ -182,6 +91,11 @@ class SizeRule(Value, frozen=True):
     def targets(self) -> tuple[Target, ...]:
         """What addresses without a format may be answered with: what there is to warm."""
         return tuple(Target(self.size, form) for form in (None, *self.negotiable))
+
+    @property
+    def all_targets(self) -> tuple[Target, ...]:
+        """What all addresses may be answered with, also those that name a format."""
+        return tuple(Target(self.size, form) for form in (None, *self.qualities))
 
 
 class Head(Value, frozen=True):

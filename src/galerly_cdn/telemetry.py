@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING
 
-from galerly_cdn.model import Value, to_json
+from galerly_cdn.serialization import Value, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -108,10 +108,9 @@ class TrafficStatistics:
         self.stages: defaultdict[str, Histogram] = defaultdict(Histogram)
         """Of misses: opening, rendering, storing."""
 
-    def add(self, record: AccessRecord) -> None:
-        """One more answer."""
-        cache = record.cache
-        kind = (cache if cache == "hit" else _result(cache), record.size, record.format, record.status)
+    def add(self, record: AccessRecord, result: str) -> None:
+        """Count one response; `result` is a label of `answers`."""
+        kind = (result, record.size, record.format, record.status)
         tally = self.answers.get(kind)
         if tally is None:
             tally = self.answers[kind] = Histogram()
@@ -121,13 +120,6 @@ class TrafficStatistics:
         if record.stages_ms:
             for stage, spent_ms in record.stages_ms.items():
                 self.stages[stage].add(spent_ms / 1000)
-
-
-def _result(cache: str) -> str:
-    """The result that a Cache-Status tells (RFC 9211; `Edge.answer`)."""
-    if cache.startswith("hit"):
-        return "stale" if "ttl=" in cache else "stored"
-    return "miss" if cache else ""
 
 
 class Counters:
@@ -151,8 +143,14 @@ class Counters:
 class AccessLog:
     """Writes records to a stream, one JSON line each. `close` writes what is left."""
 
-    def __init__(self, stream: BinaryIO, counters: Counters) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        counters: Counters,
+        encode: Callable[[AccessRecord | AuditRecord], bytes] = to_json,
+    ) -> None:
         self._stream = stream
+        self._encode = encode
         self._counters = counters
         self._waiting: deque[AccessRecord | AuditRecord] = deque()
         self._wake = threading.Event()
@@ -179,7 +177,7 @@ class AccessLog:
         while self._wake.wait():
             closing = self._closing.wait(_BATCH_S)
             self._wake.clear()
-            lines = [to_json(self._waiting.popleft()) + b"\n" for _ in range(len(self._waiting))]
+            lines = [self._encode(self._waiting.popleft()) + b"\n" for _ in range(len(self._waiting))]
             try:
                 self._stream.write(b"".join(lines))
                 self._stream.flush()
@@ -190,24 +188,20 @@ class AccessLog:
 
 
 class Telemetry:
-    """What the parts of one server report to: a clock, counters, and the two logs (None: off).
+    """What the parts of one server report to: counters, and the two logs (None: off).
 
     `traffic` is None where nobody asks what it adds up.
     """
 
-    def __init__(  # noqa: PLR0913 - its parts
+    def __init__(
         self,
         counters: Counters,
         log: AccessLog | None,
         *,
         audit: AccessLog | None = None,
         traffic: TrafficStatistics | None = None,
-        wall: Callable[[], float],
-        monotonic: Callable[[], float],
     ) -> None:
         self.counters = counters
-        self.wall = wall
-        self.monotonic = monotonic
         self.traffic = traffic
         self._log = log
         self._audit = audit
@@ -218,10 +212,10 @@ class Telemetry:
         """Unique within and across runs: a random prefix and a number."""
         return f"{self._run}-{next(self._requests):x}"
 
-    def record(self, record: AccessRecord) -> None:
-        """Count the answer and the reason of a refusal, and log the request."""
+    def record(self, record: AccessRecord, result: str = "") -> None:
+        """Count a response and an error's code, and log the request; `result` as in `TrafficStatistics`."""
         if self.traffic is not None:
-            self.traffic.add(record)
+            self.traffic.add(record, result)
         if record.reason:
             self.counters.count(record.reason)
         if self._log is not None:
@@ -242,3 +236,16 @@ class Telemetry:
 def printable(text: str) -> str:
     """Escaped to printable ASCII: a log read on a terminal must not command it."""
     return text.encode("unicode_escape").decode("ascii")
+
+
+def readable_line(record: AccessRecord | AuditRecord) -> bytes:
+    """A record as a line for people: status, duration, bytes, cache status, method and path, reason.
+
+    An audit record stays JSON: its fields differ from operation to operation.
+    """
+    if isinstance(record, AuditRecord):
+        return to_json(record)
+    kilobytes = f"{record.bytes / 1000:.1f} kB"
+    columns = f"{record.status}  {record.duration_ms:8.1f} ms  {kilobytes:>11}  {record.cache or '-':<24}"
+    request = f"{record.method} {record.path}"
+    return f"{columns}  {request}{f'  ({record.reason})' if record.reason else ''}".encode()

@@ -18,7 +18,7 @@ class Echo:
         self.asked: list[OriginRequest] = []
         self.failure = failure
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
+    async def respond(self, request: OriginRequest) -> OriginResponse:
         self.asked.append(request)
         if self.failure:
             raise self.failure

@@ -13,7 +13,7 @@ from galerly_cdn.aws_local.cloudfront.cache_ttl import ttl_s
 from galerly_cdn.aws_local.cloudfront.invalidations import Invalidation, read_tags
 from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
 from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerRequest, ViewerResponse
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 from tests.support import local_cloudfront
 
 DISTRIBUTION = local_cloudfront.planned().distribution
@@ -90,7 +90,7 @@ class Asking:
 
     async def __call__(self, key: CacheKey = KEY, after_s: float = 0.0) -> Outcome:
         self.clock.now_s += after_s
-        return await self.cache.answer(key, self._policy, self.ask)
+        return await self.cache.respond(key, self._policy, self.ask)
 
     async def ask(self, conditions: dict[str, str]) -> OriginResponse:
         self.conditions.append(conditions)
@@ -99,14 +99,14 @@ class Asking:
 
 async def results(asking: Asking, *after_s: float) -> list[str]:
     found = [await asking(after_s=one) for one in after_s]
-    return [f"{one.result} {one.answer.status} {one.answer.body.decode()}" for one in found]
+    return [f"{one.result} {one.response.status} {one.response.body.decode()}" for one in found]
 
 
 async def test_a_miss_is_followed_by_hits_that_say_how_old_they_are() -> None:
     asking = Asking(response())
     assert (await asking()).result == "Miss"
     found = await asking(after_s=7)
-    assert (found.result, found.answer.headers["age"]) == ("Hit", "7")
+    assert (found.result, found.response.headers["age"]) == ("Hit", "7")
 
 
 async def test_what_says_no_store_is_asked_for_again() -> None:
@@ -137,9 +137,9 @@ async def test_a_revalidated_object_keeps_its_length_and_its_tags() -> None:
     tagged = response(etag='"1"', content_length="1", x_amz_meta_cache_tag="o-1")
     asking = Asking(tagged, response(status=304, body="", content_length="0"), response("b"))
     await asking()
-    assert (await asking(after_s=61)).answer.headers["content-length"] == "1"
+    assert (await asking(after_s=61)).response.headers["content-length"] == "1"
     asking.cache.invalidate("#o-1")
-    assert (await asking()).answer.body == b"b"
+    assert (await asking()).response.body == b"b"
 
 
 async def test_a_stale_object_gives_way_to_a_new_one() -> None:
@@ -163,7 +163,7 @@ async def test_a_head_is_answered_of_what_a_get_has_left_and_never_the_other_way
     assert (await asking(HEAD)).result == "Miss"
     assert (await asking(HEAD)).result == "Hit"
     assert (await asking()).result == "Miss"
-    assert (await asking(HEAD)).answer.body == b"a"
+    assert (await asking(HEAD)).response.body == b"a"
 
 
 async def test_misses_that_come_together_ask_once() -> None:
@@ -177,7 +177,7 @@ async def test_misses_that_come_together_ask_once() -> None:
         return response()
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(asking.cache.answer(KEY, POLICY, ask)) for _ in range(5)]
+        tasks = [group.create_task(asking.cache.respond(KEY, POLICY, ask)) for _ in range(5)]
         await asked.wait()
         go.set()
     assert sorted(task.result().result for task in tasks) == ["Hit", "Hit", "Hit", "Hit", "Miss"]
@@ -235,8 +235,8 @@ async def test_what_was_asked_for_before_an_invalidation_is_not_kept_after_it() 
         asking.cache.invalidate("#o-1")
         return response(x_amz_meta_cache_tag="o-1")
 
-    await asking.cache.answer(KEY, POLICY, ask)
-    assert (await asking()).answer.body == b"b"
+    await asking.cache.respond(KEY, POLICY, ask)
+    assert (await asking()).response.body == b"b"
 
 
 @pytest.mark.parametrize("text", ["/a*b", "#", "#a*", "/*/x*"])

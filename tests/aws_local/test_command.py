@@ -32,7 +32,8 @@ from galerly_cdn.aws_local.s3 import versitygw
 from galerly_cdn.aws_local.s3.folder_bucket import FolderBucket
 from galerly_cdn.cli import main
 from galerly_cdn.errors import SettingsError, StoreUnreachable
-from galerly_cdn.model import Format, replaced
+from galerly_cdn.model import Format
+from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.renditions import FolderRenditions
 from galerly_cdn.store.interfaces import StoredObject
@@ -242,14 +243,14 @@ def request(key: str, method: str = "GET", **headers: str) -> OriginRequest:
 async def test_an_object_is_answered_to_who_signs(shelved: tuple[FolderBucket, SigningOrigin]) -> None:
     folder, signed = shelved
     key = "resized/150x150.webp/g/a%20b.jpg"
-    found = await signed.answer(request(key))
+    found = await signed.respond(request(key))
     assert (found.status, found.body) == (200, b"picture")
     assert found.headers["x-amz-meta-cache-tag"].startswith("o-")
-    assert (await signed.answer(request(key, "HEAD"))).body == b""
-    assert (await signed.answer(request(key, if_none_match=found.headers["etag"]))).status == 304
-    original = await signed.answer(request("originals/g/a%20b.jpg"))
+    assert (await signed.respond(request(key, "HEAD"))).body == b""
+    assert (await signed.respond(request(key, if_none_match=found.headers["etag"]))).status == 304
+    original = await signed.respond(request("originals/g/a%20b.jpg"))
     assert (original.body, original.headers["content-type"]) == (pictures.jpeg(300, 200), "image/jpeg")
-    assert (await folder.answer(request(key))).status == 403
+    assert (await folder.respond(request(key))).status == 403
 
 
 @pytest.mark.parametrize(
@@ -258,7 +259,7 @@ async def test_an_object_is_answered_to_who_signs(shelved: tuple[FolderBucket, S
 )
 async def test_what_is_not_there_is_404(shelved: tuple[FolderBucket, SigningOrigin], key: str) -> None:
     _, signed = shelved
-    found = await signed.answer(request(key))
+    found = await signed.respond(request(key))
     assert (found.status, b"NoSuchKey" in found.body) == (404, True)
 
 
@@ -275,8 +276,8 @@ async def test_a_signature_by_another_key_for_another_request_or_of_another_body
         replaced(right, headers={**right.headers, "x-amz-content-sha256": "0" * 64}),
         replaced(right, body=b"other"),
     ]
-    assert (await folder.answer(right)).status == 200
-    assert [(await folder.answer(one)).status for one in wrong] == [403] * len(wrong)
+    assert (await folder.respond(right)).status == 200
+    assert [(await folder.respond(one)).status for one in wrong] == [403] * len(wrong)
 
 
 async def test_the_bucket_s_policy_holds_for_a_folder_too(photographs: Path) -> None:
@@ -289,7 +290,7 @@ async def test_the_bucket_s_policy_holds_for_a_folder_too(photographs: Path) -> 
         async with cloudfront_stack.start(deployment, local_cloudfront.Resizer().of) as cloud:
             door = cloud.faults["s3"]
             asked = OriginRequest("GET", "https", "galerly-1.s3", "/resized/150x150/g/x", "", {})
-            answers.append((await door.answer(asked)).status)
+            answers.append((await door.respond(asked)).status)
     assert answers == [404, 403]
 
 
@@ -346,6 +347,13 @@ def test_the_server_is_looked_for_where_it_is_installed(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert versitygw.find_program() == str(program)
     assert f"\nversion={versitygw.VERSION}\n" in Path("script/s3").read_text()
+
+
+@pytest.mark.server("versitygw")
+def test_find_program_of_a_checkout_returns_what_its_script_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("HOME", "/nowhere")
+    assert versitygw.find_program() == str(s3_servers.versitygw_program())
 
 
 # ------------------------------------------------------------------------------------------------ the command
@@ -408,7 +416,7 @@ def test_without_its_extra_it_says_what_to_install(
 def test_a_port_that_is_taken_is_an_error_of_one_line_before_anything_is_copied(
     photographs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(versitygw, "find", lambda: "/bin/false")
+    monkeypatch.setattr(versitygw, "find_program", lambda: "/bin/false")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         told = CliRunner().invoke(main, ["aws", "local", str(photographs), "--port", str(port)])

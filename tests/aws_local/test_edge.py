@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn.access.policy import Policy
+from galerly_cdn.aws_local.cloudformation.properties import UnmodelledProperty
 from galerly_cdn.aws_local.cloudfront import behaviors
 from galerly_cdn.aws_local.cloudfront.response_headers_policy import (
     CorsConfig,
@@ -19,8 +20,7 @@ from galerly_cdn.aws_local.cloudfront.response_headers_policy import (
 )
 from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
 from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest
-from galerly_cdn.errors import UnmodelledProperty
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 from tests.support import local_cloudfront, private_galleries
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def test_a_behaviour_redirects_or_refuses_what_is_not_https(
     protocol: str, scheme: str, method: str, status: int | None
 ) -> None:
     found = behaviors.refusal(replaced(PLAIN, protocol=protocol), request(method, scheme), 443)
-    assert (found and found.answer.status) == status
+    assert (found and found.response.status) == status
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_redirect_leads_to_the_same_address_byte_for_byte(
     asked = request(scheme="http", target="/resize/a//%2F/../b?x=%41&&y", host=host)
     found = behaviors.refusal(PLAIN, asked, https_port)
     assert found
-    assert found.answer.headers["location"] == location
+    assert found.response.headers["location"] == location
 
 
 # --------------------------------------------------------------------------------------- 2: behaviours
@@ -175,7 +175,7 @@ def test_the_first_pattern_wins() -> None:
 )
 def test_methods_that_are_not_allowed_and_bodies_are_403(asked: ViewerRequest, status: int | None) -> None:
     found = behaviors.refusal(PLAIN, asked, 443)
-    assert (found and found.answer.status) == status
+    assert (found and found.response.status) == status
 
 
 @needs_node

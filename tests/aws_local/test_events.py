@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from galerly_cdn import jobs
 from galerly_cdn.aws_local import stack as chain
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.settings.table import Settings
@@ -26,7 +25,7 @@ KEY = "g/a b+é.jpg"
 PATH = "/resize/800x600/g/a%20b%2B%C3%A9.jpg"
 WEBP = {"accept": "image/webp,*/*"}
 RED, BLUE = (pictures.saved(Image.new("RGB", (300, 200), color), "JPEG") for color in ("red", "blue"))
-PAGES = {f"resized/{one.rendition_key(KEY)}" for one in jobs.page_targets(Settings())}
+PAGES = {f"resized/{one.rendition_key(KEY)}" for one in Settings().page_targets}
 
 pytestmark = [pytest.mark.server("versitygw", "node")]
 

@@ -15,7 +15,8 @@ from PIL import Image
 from galerly_cdn.aws.functions import function_url
 from galerly_cdn.aws_local.faults import Fault
 from galerly_cdn.http import urls
-from galerly_cdn.model import Format, replaced
+from galerly_cdn.model import Format
+from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 from tests.support import gated_stack, pictures, private_galleries
 from tests.support.render_jobs import target

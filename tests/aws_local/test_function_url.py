@@ -16,7 +16,7 @@ from galerly_cdn.aws_local.functions.function_url import FunctionUrl
 from galerly_cdn.aws_local.functions.runtime import Crashed, FunctionFailed, Throttled, TimedOut
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
 from galerly_cdn.aws_local.iam.policies import Permission
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +87,7 @@ async def ask(
         region="us-east-1",
         caller_arn=DISTRIBUTION,
     )
-    return await front.answer(request)
+    return await front.respond(request)
 
 
 async def test_a_signed_request_is_an_event_and_its_result_the_answer() -> None:

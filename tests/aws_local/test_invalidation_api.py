@@ -18,7 +18,6 @@ from galerly_cdn.aws_local.http import api_server
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
 from galerly_cdn.errors import NotInvalidated
 from galerly_cdn.http.urls import cache_tag
-from galerly_cdn.jobs import all_targets
 from galerly_cdn.settings.table import Settings
 from tests.support import local_cloudfront
 from tests.support.s3_servers import CREDENTIALS
@@ -130,7 +129,7 @@ async def test_an_invalidation_can_be_asked_after(asking: Asking) -> None:
 
 async def test_the_paths_that_our_own_side_knows_are_those_of_the_cache(asking: Asking) -> None:
     """Where tags are refused it sends these: each must be the key of something that was cached."""
-    paths = list(invalidation._paths(KEYS[:1], all_targets(Settings())))
+    paths = list(invalidation._paths(KEYS[:1], Settings().all_targets))
     await asking.create(*paths)
     assert await asking.results() == ["Miss", "Hit"]
 
@@ -226,5 +225,5 @@ async def test_what_is_no_batch_is_refused(asking: Asking, body: str, told: str)
     headers = {name.lower(): value for name, value in draft.headers.items()}
     door = asking.control.door()
     sent = OriginRequest("POST", "http", "localhost", path, "", headers, body.encode())
-    answer = await door.answer(sent)
+    answer = await door.respond(sent)
     assert ET.fromstring(answer.body).findtext("{*}Error/{*}Code") == told

@@ -14,14 +14,14 @@ from galerly_cdn.aws_local.cloudfront.origins import Origins
 from galerly_cdn.aws_local.faults import Fault, FaultInjector
 from galerly_cdn.aws_local.http.http_client import HttpClient
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 from tests.support import local_cloudfront
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
+    from galerly_cdn.aws_local.http.origin_exchange import Responder
     from tests.support import s3_servers
 
 pytestmark = pytest.mark.server("node")
@@ -55,7 +55,7 @@ class Scripted:
         self._told = list(told)
         self.asked: list[OriginRequest] = []
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
+    async def respond(self, request: OriginRequest) -> OriginResponse:
         self.asked.append(request)
         told = self._told.pop(0) if len(self._told) > 1 else self._told[0]
         if isinstance(told, OSError):
@@ -93,7 +93,7 @@ async def test_the_primary_is_asked_first_and_the_secondarys_word_is_final(
     asked: tuple[int, int],
 ) -> None:
     doors = {"s3": Scripted(*s3_says), "resizer": Scripted(*resizer_says)}
-    found = await Origins(DISTRIBUTION, doors).answer(GROUP, ASKED)
+    found = await Origins(DISTRIBUTION, doors).respond(GROUP, ASKED)
     assert found.status == status
     assert (len(doors["s3"].asked), len(doors["resizer"].asked)) == asked
     hosts = {one.host for door in doors.values() for one in door.asked}
@@ -111,7 +111,7 @@ async def test_attempts_repeat_a_stuck_render(attempts: int, asked: int) -> None
     """AWS: for a custom origin they count for timeouts of the answer too."""
     resizer = replaced(DISTRIBUTION.origins["resizer"], attempts=attempts)
     doors = {"resizer": Scripted(SLOW)}
-    found = await Origins(replaced(DISTRIBUTION, origins={"resizer": resizer}), doors).answer(
+    found = await Origins(replaced(DISTRIBUTION, origins={"resizer": resizer}), doors).respond(
         "resizer", ASKED
     )
     assert (found.status, len(doors["resizer"].asked)) == (504, asked)
@@ -119,11 +119,11 @@ async def test_attempts_repeat_a_stuck_render(attempts: int, asked: int) -> None
 
 async def test_who_does_not_answer_within_the_read_timeout_is_too_slow() -> None:
     class Stuck:
-        async def answer(self, request: OriginRequest) -> OriginResponse:
+        async def respond(self, request: OriginRequest) -> OriginResponse:
             await asyncio.Event().wait()
             raise AssertionError(request)
 
-    assert (await only_resizer(Stuck(), read_s=0.0).answer("resizer", ASKED)).status == 504
+    assert (await only_resizer(Stuck(), read_s=0.0).respond("resizer", ASKED)).status == 504
 
 
 async def test_without_its_code_there_is_no_failover(moto_bucket: s3_servers.Objects) -> None:
@@ -175,7 +175,7 @@ async def test_a_wrong_signature_or_none_is_refused_by_the_server(
     door = SigningOrigin(wire, identity, "s3", DISTRIBUTION.arn) if identity else wire
     host = place.removeprefix("http://")
     asked = OriginRequest("GET", "http", host, f"/{versitygw_bucket.name}/{STORED}", "", {})
-    assert (await door.answer(asked)).status == 403
+    assert (await door.respond(asked)).status == 403
 
 
 CONTROL = "S3Access/Properties/OriginAccessControlConfig"
@@ -213,9 +213,9 @@ async def test_the_bucket_policy_decides_what_cloudfront_may_read(
     moto_bucket.put(STORED, b"stored")
     async with local_cloudfront.cloud(moto_bucket, text) as viewer:
         door = viewer.cloud.faults["s3"]
-        found = await door.answer(replaced(ASKED, raw_path=f"/{STORED}"))
-        missing = await door.answer(replaced(ASKED, raw_path="/resized/800x600/missing"))
-        original = await door.answer(replaced(ASKED, raw_path="/originals/g/a.jpg"))
+        found = await door.respond(replaced(ASKED, raw_path=f"/{STORED}"))
+        missing = await door.respond(replaced(ASKED, raw_path="/resized/800x600/missing"))
+        original = await door.respond(replaced(ASKED, raw_path="/originals/g/a.jpg"))
         assert (found.status, missing.status) == (of_stored, of_missing)
         assert original.status in {403, 404}
         if found.status == 403:
@@ -227,7 +227,7 @@ async def test_originals_are_read_where_the_settings_hand_them_out(moto_bucket: 
     asked = replaced(ASKED, raw_path="/originals/g/a.jpg")
     for settings, status in ((Settings(), 403), (Settings(sign_originals=False), 200)):
         async with local_cloudfront.cloud(moto_bucket, template.render(settings)) as viewer:
-            assert (await viewer.cloud.faults["s3"].answer(asked)).status == status
+            assert (await viewer.cloud.faults["s3"].respond(asked)).status == status
 
 
 async def test_without_access_control_the_bucket_refuses_what_came_by_http(
@@ -244,7 +244,7 @@ async def test_without_access_control_the_bucket_refuses_what_came_by_http(
         door = viewer.cloud.faults["s3"]
         for scheme, status in (("https", 200), ("http", 403)):
             asked = replaced(ASKED, scheme=scheme, raw_path=f"/{STORED}")
-            assert (await door.answer(asked)).status == status
+            assert (await door.respond(asked)).status == status
 
 
 async def test_the_resizer_is_asked_by_a_signature_and_told_who_asks(viewer: local_cloudfront.Viewer) -> None:
@@ -304,7 +304,7 @@ async def test_a_fault_is_answered_as_cloudfront_does_and_kept_no_longer_than_it
 
 async def test_a_server_that_is_not_there_is_no_answer() -> None:
     with pytest.raises(ConnectionError):
-        await HttpClient("http://127.0.0.1:9", connect_s=5).answer(ASKED)
+        await HttpClient("http://127.0.0.1:9", connect_s=5).respond(ASKED)
 
 
 @pytest.mark.parametrize(
@@ -312,32 +312,32 @@ async def test_a_server_that_is_not_there_is_no_answer() -> None:
     [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", b"HTTP/1.1 200"],
 )
 async def test_a_server_that_hangs_up_or_speaks_no_http_is_no_answer(said: bytes) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(said)
         writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(respond, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(ConnectionError):
-            await HttpClient(f"http://127.0.0.1:{port}", connect_s=5).answer(ASKED)
+            await HttpClient(f"http://127.0.0.1:{port}", connect_s=5).respond(ASKED)
 
 
 async def test_a_server_that_takes_too_long_to_connect_to_is_not_reached() -> None:
     with pytest.raises(ConnectionError, match="no connection in time"):
-        await HttpClient("http://127.0.0.1:9", connect_s=0).answer(ASKED)
+        await HttpClient("http://127.0.0.1:9", connect_s=0).respond(ASKED)
 
 
 async def test_a_replaced_picture_is_new_after_its_tag_is_invalidated(
     viewer: local_cloudfront.Viewer,
 ) -> None:
-    def answer(body: bytes) -> Callable[[OriginRequest], OriginResponse]:
+    def respond(body: bytes) -> Callable[[OriginRequest], OriginResponse]:
         headers = {"cache-control": local_cloudfront.YEAR, "x-amz-meta-cache-tag": "o-1"}
         return lambda _: OriginResponse(200, headers, body)
 
-    viewer.resizer.answers = answer(b"old")
+    viewer.resizer.answers = respond(b"old")
     assert (await viewer.ask(PATH)).body == b"old"
-    viewer.resizer.answers = answer(b"new")
+    viewer.resizer.answers = respond(b"new")
     assert (await viewer.ask(PATH)).body == b"old"
     viewer.cloud.cache.invalidate("#o-1")
     assert (await viewer.ask(PATH)).body == b"new"

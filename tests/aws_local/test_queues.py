@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from galerly_cdn.aws.functions import s3_events
+from galerly_cdn.aws_local.cloudformation.properties import UnmodelledProperty
 from galerly_cdn.aws_local.functions import event_rules
 from galerly_cdn.aws_local.functions import queues as queue
 from galerly_cdn.aws_local.functions.event_rules import Deliveries, Poller
@@ -18,7 +19,6 @@ from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
 from galerly_cdn.aws_local.iam.policies import PolicyDocument
 from galerly_cdn.aws_local.s3 import notifications as notification
 from galerly_cdn.aws_local.s3.notifications import CREATED, DELETED, Notifications
-from galerly_cdn.errors import UnmodelledProperty
 from tests.support import local_cloudfront
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def test_a_message_is_what_the_functions_read() -> None:
     own.messages[0].received = 2
     event = queue.sqs_event(own.messages[0], own.arn)
     assert [*s3_events.object_changes(event, "originals/")] == [
-        s3_events.ObjectChange(key="g/a b+é.jpg", is_put=False, is_again=True)
+        s3_events.ObjectChange(key="g/a b+é.jpg", is_put=False, is_redelivered=True)
     ]
 
 
@@ -200,7 +200,7 @@ async def test_what_the_server_posts_is_published_as_s3_would(name: str, kind: s
     notifications, heard = Notifications(), list[Any]()
     notifications.publish = heard.append
     body = json.dumps({"Records": [record(name)]}).encode()
-    answer = await notifications.answer(OriginRequest("POST", "http", "h", "/", "", {}, body))
+    answer = await notifications.respond(OriginRequest("POST", "http", "h", "/", "", {}, body))
     assert answer.status == 200
     (message,) = heard
     assert (message["source"], message["detail-type"]) == ("aws.s3", kind)

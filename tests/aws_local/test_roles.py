@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from galerly_cdn import jobs
 from galerly_cdn.aws_local.cloudformation import yaml_template
+from galerly_cdn.aws_local.cloudformation.properties import UnmodelledProperty
 from galerly_cdn.aws_local.http import api_server
 from galerly_cdn.aws_local.http.http_client import HttpClient
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
@@ -16,7 +16,7 @@ from galerly_cdn.aws_local.iam.policies import IdentityStatement
 from galerly_cdn.aws_local.iam.roles import Role
 from galerly_cdn.aws_local.s3 import role_check
 from galerly_cdn.aws_local.s3.role_check import RoleCheck
-from galerly_cdn.errors import SettingsError, UnmodelledProperty
+from galerly_cdn.errors import SettingsError
 from galerly_cdn.settings.table import Settings
 from tests.support import deployed_stack, local_cloudfront, pictures, s3_servers
 
@@ -29,7 +29,7 @@ KEY = "g/a.jpg"
 PATH = f"/resize/150x150/{KEY}"
 RED, BLUE = (pictures.jpeg(60, 40, quality=quality) for quality in (50, 90))
 TRUST = "ResizerRole/Properties/AssumeRolePolicyDocument"
-PAGES = {f"resized/{one.rendition_key(KEY)}" for one in jobs.page_targets(Settings())}
+PAGES = {f"resized/{one.rendition_key(KEY)}" for one in Settings().page_targets}
 
 # What each function is for, each promise by name.
 
@@ -213,7 +213,7 @@ class Server:
         self.status = status
         self.asked: list[OriginRequest] = []
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
+    async def respond(self, request: OriginRequest) -> OriginResponse:
         self.asked.append(request)
         return OriginResponse(self.status, {}, b"the server's")
 
@@ -267,7 +267,7 @@ async def test_a_request_passes_if_the_role_may_do_it(
     server = Server()
     (own,) = plan.buckets.values()
     asked = request(method, target)
-    answer = await RoleCheck(own, plan.functions[function].role, server).answer(asked)
+    answer = await RoleCheck(own, plan.functions[function].role, server).respond(asked)
     assert answer.status == status
     assert server.asked == ([asked] if status == 200 else [])
     if status == 501:
@@ -290,7 +290,7 @@ async def test_what_is_missing_is_404_only_to_who_may_list(
     text = without("ResizerRole", 0, *place) if place else local_cloudfront.PLAIN
     plan = local_cloudfront.planned(text)
     (own,) = plan.buckets.values()
-    answer = await RoleCheck(own, plan.functions["Resizer"].role, Server(404)).answer(
+    answer = await RoleCheck(own, plan.functions["Resizer"].role, Server(404)).respond(
         request(method, ORIGINAL)
     )
     assert answer.status == status
@@ -303,7 +303,7 @@ async def test_what_the_bucket_denies_no_role_allows() -> None:
     )
     plan = local_cloudfront.planned(text)
     (own,) = plan.buckets.values()
-    answer = await RoleCheck(own, plan.functions["Resizer"].role, Server()).answer(request("GET", ORIGINAL))
+    answer = await RoleCheck(own, plan.functions["Resizer"].role, Server()).respond(request("GET", ORIGINAL))
     assert (answer.status, b"AccessDenied" in answer.body) == (403, True)
 
 

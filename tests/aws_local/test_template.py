@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from galerly_cdn import errors
 from galerly_cdn.access import keys as keyring
 from galerly_cdn.aws.deploy import template as written
 from galerly_cdn.aws_local import cloudfront_stack
 from galerly_cdn.aws_local.cloudformation import properties, yaml_template
 from galerly_cdn.aws_local.cloudformation.intrinsic_functions import NOTHING, Resolver
-from galerly_cdn.aws_local.cloudformation.properties import model
+from galerly_cdn.aws_local.cloudformation.properties import UnmodelledProperty, model
 from galerly_cdn.aws_local.cloudformation.stack import Stack
 from galerly_cdn.aws_local.cloudfront import javascript_engines
 from galerly_cdn.aws_local.iam.policies import Access, PolicyDocument
-from galerly_cdn.errors import SettingsError, UnmodelledProperty
+from galerly_cdn.errors import SettingsError
 from galerly_cdn.settings.table import Settings
 from tests.support import local_cloudfront
 
@@ -47,6 +48,13 @@ def test_our_template_is_modelled_with_private_galleries(prefixes: tuple[str, ..
     keyring.create_key_pair(tmp_path, ecdsa=True)[2].unlink()
     settings = Settings(private_prefixes=prefixes, public_keys=str(tmp_path))
     local_cloudfront.planned(written.render(settings))
+
+
+def test_the_error_of_an_unmodelled_property_belongs_to_the_local_aws() -> None:
+    """`errors`, which all of the CDN shares, knows nothing of the local AWS; the command still reports it."""
+    assert not hasattr(errors, "UnmodelledProperty")
+    assert issubclass(UnmodelledProperty, errors.CommandError)
+    assert errors.by_code()["unmodelled-property"] is UnmodelledProperty
 
 
 def test_lambda_at_edge_is_refused() -> None:

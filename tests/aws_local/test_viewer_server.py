@@ -29,7 +29,7 @@ class Echo:
         self.asked: list[ViewerRequest] = []
         self._answer = answer
 
-    async def answer(self, request: ViewerRequest) -> ViewerResponse:
+    async def respond(self, request: ViewerRequest) -> ViewerResponse:
         self.asked.append(request)
         return self._answer
 

@@ -1,4 +1,4 @@
-"""A served folder of photographs, and Chromium to look at it with."""
+"""Fixtures: a server of a folder of photographs, and a Chromium browser."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--hide-scrollbars",
-    "--blink-settings=primaryHoverType=2,availableHoverTypes=2",  # a mouse, which headless lacks
+    "--blink-settings=primaryHoverType=2,availableHoverTypes=2",  # a mouse: headless Chromium has no pointer
 )
 
 
 def photographs() -> dict[str, bytes]:
-    """Three galleries, in every orientation, in several formats."""
+    """Files of three galleries by key: every EXIF orientation, and several formats."""
     return {
-        **{f"upright/{turn}.jpg": pictures.jpeg(900, 600, orientation=turn) for turn in range(1, 9)},
+        **{
+            f"upright/{orientation}.jpg": pictures.jpeg(900, 600, orientation=orientation)
+            for orientation in range(1, 9)
+        },
         "formats/wide.jpg": pictures.jpeg(2400, 1000, gps=True),
         "formats/tall.webp": pictures.webp(600, 900),
         "formats/clear.png": pictures.png(700, 700),
@@ -44,14 +47,14 @@ def photographs() -> dict[str, bytes]:
 
 @contextmanager
 def serving(folder: Path, renditions: Path) -> Iterator[str]:
-    """The command a newcomer types, serving `folder`; the page's address."""
+    """Run `galerly-cdn serve FOLDER`; yields the page's address."""
     command = [sys.executable, "-c", "from galerly_cdn.cli import main; main()", "serve", str(folder)]
     options = ["--port", "0", "--renditions", str(renditions)]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
             address = server.stdout.readline().split()[-1]
-            # The access log goes on; somebody has to read it.
+            # Reads the access log: a full pipe would block the server.
             with subprocess.Popen(["cat"], stdin=server.stdout, stdout=subprocess.DEVNULL):
                 yield address
                 server.terminate()
@@ -61,7 +64,7 @@ def serving(folder: Path, renditions: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page's address."""
+    """The address of the browsing page."""
     folder = tmp_path_factory.mktemp("photographs")
     for key, body in photographs().items():
         (folder / key).parent.mkdir(exist_ok=True)
@@ -87,40 +90,42 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
 
 
 class Browser:
-    """One tab, as a desk's or a phone's; opens pages and looks at them."""
+    """One browser tab, with the screen of a desktop or a phone."""
 
     def __init__(self, driver: WebDriver) -> None:
         self._driver = driver
-        self.errors()  # those of the test before
+        self.errors()  # discards those of the previous test
 
-    def become(self, width_px: int, height_px: int, ratio: float = 1, **more: object) -> None:
-        """A screen of so many CSS pixels and device pixels per CSS pixel."""
+    def set_screen(self, width_px: int, height_px: int, ratio: float = 1, **more: object) -> None:
+        """Emulate a screen: its size in CSS pixels, and the device pixels per CSS pixel."""
         screen = {"width": width_px, "height": height_px, "deviceScaleFactor": ratio, "mobile": False}
         self.command("Emulation.setDeviceMetricsOverride", **screen | more)
         self.command("Emulation.setTouchEmulationEnabled", enabled="mobile" in more)
 
-    def command(self, name: str, **arguments: object) -> Any:  # noqa: ANN401 - what JavaScript answers
-        """A command of the DevTools protocol."""
+    def command(self, name: str, **arguments: object) -> Any:  # noqa: ANN401 - a JavaScript value
+        """Send a command of the DevTools protocol."""
         return self._driver.execute_cdp_cmd(name, arguments)
 
     def open(self, address: str) -> None:
         self._driver.get(address)
 
-    def run(self, script: str, *arguments: object) -> Any:  # noqa: ANN401 - what JavaScript answers
-        """The value of the body of an async function; it may wait."""
+    def run(self, script: str, *arguments: object) -> Any:  # noqa: ANN401 - a JavaScript value
+        """Run the body of an async function, whose arguments are `given`; returns its value."""
         code = "const done = arguments[arguments.length - 1], given = [...arguments].slice(0, -1);"
         code += "(async () => {" + script + "})().then(done, (error) => done(`failed: ${error}`));"
-        found = self._driver.execute_async_script(code, *arguments)
-        assert not (isinstance(found, str) and found.startswith("failed: ")), found
-        return found
+        value = self._driver.execute_async_script(code, *arguments)
+        assert not (isinstance(value, str) and value.startswith("failed: ")), value
+        return value
 
-    def until(self, condition: str, *arguments: object) -> Any:  # noqa: ANN401 - what JavaScript answers
-        """Wait, a frame at a time, until an expression is true; its value."""
+    def until(self, condition: str, *arguments: object) -> Any:  # noqa: ANN401 - a JavaScript value
+        """Evaluate an expression once per frame until it is true; returns its value."""
         frame = "await new Promise(requestAnimationFrame)"
-        return self.run(f"for (;;) {{ const so = ({condition}); if (so) return so; {frame}; }}", *arguments)
+        return self.run(
+            f"for (;;) {{ const value = ({condition}); if (value) return value; {frame}; }}", *arguments
+        )
 
-    def settle(self) -> None:
-        """Bring every picture into view and wait until it is decoded."""
+    def load_pictures(self) -> None:
+        """Scroll every picture into view and wait until it is decoded."""
         self.run(
             """
             for (const image of document.querySelectorAll("main img")) {
@@ -132,7 +137,7 @@ class Browser:
         )
 
     def press(self, key: str) -> None:
-        """A key, as the keyboard sends it: `ArrowRight`, `Escape`."""
+        """Press a key: `ArrowRight`, `Escape`."""
         codes = {"ArrowLeft": 37, "ArrowRight": 39, "Escape": 27, "Enter": 13, "Tab": 9}
         for kind in ("rawKeyDown", "keyUp"):
             code = {"windowsVirtualKeyCode": codes[key]}
@@ -142,16 +147,16 @@ class Browser:
         self._driver.find_element("css selector", selector).click()
 
     def errors(self) -> list[str]:
-        """What the console has complained of since the last call."""
-        logged: list[dict[str, str]] = self._driver.get_log("browser")  # type: ignore[no-untyped-call]  # selenium's
+        """The console's errors and warnings since the last call."""
+        logged: list[dict[str, str]] = self._driver.get_log("browser")  # type: ignore[no-untyped-call]  # selenium has no types
         return [line["message"] for line in logged if line["level"] in {"SEVERE", "WARNING"}]
 
 
 @pytest.fixture
 def browser(chromium: WebDriver) -> Iterator[Browser]:
-    one = Browser(chromium)
-    one.become(1440, 900)
-    yield one
-    one.command("Emulation.setScriptExecutionDisabled", value=False)
-    one.command("Emulation.setTouchEmulationEnabled", enabled=False)
-    one.open("about:blank")
+    browser = Browser(chromium)
+    browser.set_screen(1440, 900)
+    yield browser
+    browser.command("Emulation.setScriptExecutionDisabled", value=False)
+    browser.command("Emulation.setTouchEmulationEnabled", enabled=False)
+    browser.open("about:blank")

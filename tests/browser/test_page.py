@@ -1,3 +1,5 @@
+"""Tests the browsing page in Chromium: layout, orientation, lightbox, details, and no JavaScript."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -14,76 +16,78 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-DESK = (1440, 900, 1)
+DESKTOP = (1440, 900, 1)
 PHONE = (390, 844, 3)
 SCREENS = {
-    "desk": DESK,
-    "sharp desk": (1440, 900, 2),
+    "desktop": DESKTOP,
+    "high-density desktop": (1440, 900, 2),
     "tablet": (820, 1180, 2),
     "phone": PHONE,
-    "old": (320, 568, 1),
+    "small phone": (320, 568, 1),
 }
 each_screen = pytest.mark.parametrize("screen", SCREENS.values(), ids=SCREENS)
 
 
 @each_screen
-def test_every_picture_is_shown_without_complaint(
+def test_every_picture_loads_without_console_errors(
     browser: Browser, page: str, screen: tuple[int, int, float]
 ) -> None:
-    browser.become(*screen)
+    browser.set_screen(*screen)
     browser.open(page)
-    browser.settle()
-    widths = browser.run("return [...document.querySelectorAll('main img')].map((one) => one.naturalWidth)")
+    browser.load_pictures()
+    widths = browser.run(
+        "return [...document.querySelectorAll('main img')].map((image) => image.naturalWidth)"
+    )
     assert len(widths) == len(photographs())
     assert all(width > 0 for width in widths)
     assert browser.errors() == []
 
 
-WIDE = """document.querySelector('[data-key="formats/wide.jpg"] img')"""
+WIDE_IMAGE = """document.querySelector('[data-key="formats/wide.jpg"] img')"""
 
 
-def test_the_browser_takes_every_picture_as_avif(browser: Browser, page: str) -> None:
+def test_every_picture_is_loaded_as_avif(browser: Browser, page: str) -> None:
     browser.open(page)
-    browser.settle()
-    kinds = browser.run(
+    browser.load_pictures()
+    media_types = browser.run(
         """
         return [...document.querySelectorAll("main img")].map(
-          (one) => performance.getEntriesByName(one.currentSrc)[0].contentType)
+          (image) => performance.getEntriesByName(image.currentSrc)[0].contentType)
         """
     )
-    assert set(kinds) == {"image/avif"}
+    assert set(media_types) == {"image/avif"}
 
 
 @each_screen
-def test_nothing_is_wider_than_the_screen(
+def test_no_element_is_wider_than_the_screen(
     browser: Browser, page: str, screen: tuple[int, int, float]
 ) -> None:
-    browser.become(*screen)
+    browser.set_screen(*screen)
     browser.open(page)
     width = screen[0]
     assert browser.run("return document.documentElement.scrollWidth") == width
     rights = browser.run(
-        "return [...document.querySelectorAll('body *')].map((one) => one.getBoundingClientRect().right)"
+        "return [...document.querySelectorAll('body *')].map((image) => image.getBoundingClientRect().right)"
     )
     assert max(rights) <= width
 
 
 @each_screen
-def test_nothing_moves_while_pictures_arrive(
+def test_layout_does_not_shift_while_pictures_load(
     browser: Browser, page: str, screen: tuple[int, int, float]
 ) -> None:
-    browser.become(*screen)
+    browser.set_screen(*screen)
     browser.open(page)
-    browser.settle()
+    browser.load_pictures()
     shift = browser.run(
         """
-        return new Promise((found) => {
+        return new Promise((resolve) => {
           let sum = 0;
           const observer = new PerformanceObserver((list) => {
-            for (const one of list.getEntries()) sum += one.value;
+            for (const entry of list.getEntries()) sum += entry.value;
           });
           observer.observe({ type: "layout-shift", buffered: true });
-          requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => found(sum))));
+          requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => resolve(sum))));
         });
         """
     )
@@ -91,24 +95,25 @@ def test_nothing_moves_while_pictures_arrive(
 
 
 @each_screen
-def test_pictures_are_neither_stretched_nor_cropped(
+def test_pictures_keep_their_aspect_ratio(
     browser: Browser, page: str, screen: tuple[int, int, float]
 ) -> None:
-    browser.become(*screen)
+    browser.set_screen(*screen)
     browser.open(page)
-    browser.settle()
+    browser.load_pictures()
     stretch = browser.run(
         """
         return [...document.querySelectorAll("main img")].map(
-          (one) =>
-            (one.clientWidth * one.getAttribute("height")) / (one.clientHeight * one.getAttribute("width")))
+          (image) =>
+            (image.clientWidth * image.getAttribute("height"))
+            / (image.clientHeight * image.getAttribute("width")))
         """
     )
     assert stretch == pytest.approx([1] * len(stretch), rel=0.02)
 
 
-def test_a_phone_shows_one_or_two_pictures_a_row(browser: Browser, page: str) -> None:
-    browser.become(*PHONE)
+def test_phone_shows_one_or_two_pictures_a_row(browser: Browser, page: str) -> None:
+    browser.set_screen(*PHONE)
     browser.open(page)
     rows = browser.run(
         """
@@ -122,11 +127,9 @@ def test_a_phone_shows_one_or_two_pictures_a_row(browser: Browser, page: str) ->
     assert set(rows) <= {1, 2}
 
 
-@pytest.mark.parametrize("key", [f"upright/{turn}.jpg" for turn in range(1, 9)])
-def test_a_photograph_is_upright_whatever_way_the_camera_was_held(
-    browser: Browser, page: str, key: str
-) -> None:
-    """The sun is above left, the red door below right."""
+@pytest.mark.parametrize("key", [f"upright/{orientation}.jpg" for orientation in range(1, 9)])
+def test_photograph_with_any_exif_orientation_is_upright(browser: Browser, page: str, key: str) -> None:
+    """In the picture, a sun is at the top left and a red door at the bottom right."""
     browser.open(page)
     colors = browser.run(
         """
@@ -144,58 +147,60 @@ def test_a_photograph_is_upright_whatever_way_the_camera_was_held(
     assert door[:3] == pytest.approx([190, 40, 48], abs=24)
 
 
-def test_a_damaged_photograph_says_so_where_it_would_be(browser: Browser, tmp_path: Path) -> None:
-    """Its header is sound, so only the browser's request for its pixels finds out."""
+def test_damaged_photograph_shows_the_error_in_its_tile(browser: Browser, tmp_path: Path) -> None:
+    """Its header is valid, so the damage is found when the browser requests the picture."""
     folder = tmp_path / "photographs"
     folder.mkdir()
     (folder / "half.jpg").write_bytes(pictures.truncated(pictures.jpeg()))
     (folder / "whole.jpg").write_bytes(pictures.jpeg())
     with serving(folder, tmp_path / "renditions") as address:
         browser.open(address)
-        told = browser.until("document.querySelector('.quiet')?.innerText")
+        text = browser.until("document.querySelector('.unavailable')?.innerText")
         browser.click("a.photograph")
         position = browser.run("return document.querySelector('.position').textContent")
-    assert told.split("\n") == ["half", "The photograph is damaged or incomplete."]
+    assert text.split("\n") == ["half", "The photograph is damaged or incomplete."]
     assert position == "1 of 1"
 
 
 # ---------------------------------------------------------------------------------------- lightbox
 
-SHOWN = "document.querySelector('#lightbox[open] .name')?.textContent"
-LARGE = """
+SHOWN_NAME = "document.querySelector('#lightbox[open] .name')?.textContent"
+LARGE_WIDTH = """
     document.querySelector("#lightbox img").currentSrc.includes("/resize/2000x2000/")
     && document.querySelector("#lightbox img").naturalWidth
 """
 
 
-def test_a_click_opens_the_large_picture_arrows_turn_and_escape_closes(browser: Browser, page: str) -> None:
+def test_lightbox_opens_on_click_turns_on_arrows_and_closes_on_escape(browser: Browser, page: str) -> None:
     browser.open(page)
     browser.click('[data-key="formats/tall.webp"]')
-    assert browser.run(f"return {SHOWN}") == "tall"
-    assert browser.until(LARGE) == 600
+    assert browser.run(f"return {SHOWN_NAME}") == "tall"
+    assert browser.until(LARGE_WIDTH) == 600
     browser.press("ArrowRight")
-    assert browser.run(f"return {SHOWN}") == "wide"
-    assert browser.until(LARGE) == 2000
+    assert browser.run(f"return {SHOWN_NAME}") == "wide"
+    assert browser.until(LARGE_WIDTH) == 2000
     browser.press("ArrowLeft")
     browser.press("ArrowLeft")
-    assert browser.run(f"return {SHOWN}") == "small"
+    assert browser.run(f"return {SHOWN_NAME}") == "small"
     browser.press("Escape")
-    assert browser.run(f"return {SHOWN}") is None
-    assert browser.until("document.activeElement.dataset.key === 'formats/small.gif'")  # close is an event
+    assert browser.run(f"return {SHOWN_NAME}") is None
+    assert browser.until(
+        "document.activeElement.dataset.key === 'formats/small.gif'"
+    )  # set by the dialog's close event
     assert browser.errors() == []
 
 
-def test_turning_past_the_last_photograph_comes_to_the_first(browser: Browser, page: str) -> None:
+def test_lightbox_wraps_around_at_both_ends(browser: Browser, page: str) -> None:
     browser.open(page)
-    names = browser.run("return [...document.querySelectorAll('main img')].map((one) => one.alt)")
+    names = browser.run("return [...document.querySelectorAll('main img')].map((image) => image.alt)")
     browser.click("main li:first-child a.photograph")
     browser.press("ArrowLeft")
-    assert browser.run(f"return {SHOWN}") == names[-1]
+    assert browser.run(f"return {SHOWN_NAME}") == names[-1]
     browser.press("ArrowRight")
-    assert browser.run(f"return {SHOWN}") == names[0]
+    assert browser.run(f"return {SHOWN_NAME}") == names[0]
 
 
-def test_the_keyboard_alone_opens_and_closes(browser: Browser, page: str) -> None:
+def test_lightbox_is_usable_with_the_keyboard(browser: Browser, page: str) -> None:
     browser.open(page)
     browser.run("document.querySelector('a.photograph').focus()")
     browser.run("document.activeElement.click()")
@@ -204,70 +209,74 @@ def test_the_keyboard_alone_opens_and_closes(browser: Browser, page: str) -> Non
     assert browser.run("return document.activeElement === document.querySelector('a.photograph')")
 
 
-def test_a_swipe_turns_to_the_next(browser: Browser, page: str) -> None:
-    browser.become(*PHONE, mobile=True)
+def test_lightbox_swipe_shows_the_next_photograph(browser: Browser, page: str) -> None:
+    browser.set_screen(*PHONE, mobile=True)
     browser.open(page)
     browser.click('[data-key="formats/tall.webp"]')
     for kind, x in (("touchStart", 300), ("touchMove", 200), ("touchMove", 90), ("touchEnd", None)):
         points = [] if x is None else [{"x": x, "y": 400}]
         browser.command("Input.dispatchTouchEvent", type=kind, touchPoints=points)
-    assert browser.run(f"return {SHOWN}") == "wide"
+    assert browser.run(f"return {SHOWN_NAME}") == "wide"
 
 
-def test_the_lightbox_never_enlarges(browser: Browser, page: str) -> None:
+def test_lightbox_does_not_enlarge_pictures(browser: Browser, page: str) -> None:
     browser.open(page)
     browser.click('[data-key="formats/small.gif"]')
     browser.until("document.querySelector('#lightbox img').naturalWidth")
     sides = browser.run(
-        "const one = document.querySelector('#lightbox img'); return [one.clientWidth, one.clientHeight]"
+        """
+        const image = document.querySelector("#lightbox img");
+        return [image.clientWidth, image.clientHeight];
+        """
     )
     assert sides == [60, 40]
 
 
 # ----------------------------------------------------------------------------------------- details
 
-TOLD = """
-    !/^…?$/.test(document.querySelector("[data-fact=asked]").textContent)
+FACTS = """
+    !/^…?$/.test(document.querySelector("[data-fact=requested]").textContent)
     && Object.fromEntries(
-      [...document.querySelectorAll("[data-fact]")].map((one) => [one.dataset.fact, one.textContent]))
+      [...document.querySelectorAll("[data-fact]")].map(
+        (element) => [element.dataset.fact, element.textContent]))
 """
 
 
-def test_details_tell_format_bytes_sides_hit_and_what_was_lost(browser: Browser, page: str) -> None:
+def test_details_show_format_size_cache_state_and_losses(browser: Browser, page: str) -> None:
     browser.open(page)
-    browser.run(f"await {WIDE}.decode()")
+    browser.run(f"await {WIDE_IMAGE}.decode()")
     browser.click('[aria-label="Details of wide"]')
-    told = browser.until(TOLD)
-    size = browser.run(f"return {WIDE}.currentSrc").split("/")[4]  # whichever this window takes
+    facts = browser.until(FACTS)
+    size = browser.run(f"return {WIDE_IMAGE}.currentSrc").split("/")[4]  # the width that this window chose
     length = browser.run(
         f"return (await (await fetch('/resize/{size}.avif/formats/wide.jpg')).arrayBuffer()).byteLength"
     )
     sides = {"400x400": "400 × 167", "800x600": "800 × 333", "2000x2000": "2000 × 833"}[size]
-    assert told["name"] == "formats/wide.jpg"
-    assert told["shown"] == f"AVIF, {sides} px, {length / 1e3:.1f} kB"
-    assert told["original"].startswith("JPEG, 2400 × 1000 px, ")
-    assert told["asked"].startswith("hit, from memory, ")
-    assert "The place it was taken (EXIF GPS)." in told["lost"]
+    assert facts["name"] == "formats/wide.jpg"
+    assert facts["shown"] == f"AVIF, {sides} px, {length / 1e3:.1f} kB"
+    assert facts["original"].startswith("JPEG, 2400 × 1000 px, ")
+    assert facts["requested"].startswith("hit, from memory, ")
+    assert "The place it was taken (EXIF GPS)." in facts["lost"]
     browser.press("Escape")
     assert not browser.run("return document.querySelector('dialog[open]')")
     assert browser.errors() == []
 
 
-def test_details_of_the_large_picture_are_its_own(browser: Browser, page: str) -> None:
+def test_details_in_the_lightbox_describe_the_large_picture(browser: Browser, page: str) -> None:
     browser.open(page)
     browser.click('[data-key="formats/wide.jpg"]')
-    browser.until(LARGE)
+    browser.until(LARGE_WIDTH)
     browser.click("#lightbox .more")
-    assert browser.until(TOLD)["shown"].startswith("AVIF, 2000 × 833 px, ")
+    assert browser.until(FACTS)["shown"].startswith("AVIF, 2000 × 833 px, ")
     browser.press("Escape")
-    assert browser.run(f"return {SHOWN}") == "wide"  # only the details have closed
+    assert browser.run(f"return {SHOWN_NAME}") == "wide"  # Escape closed only the details
 
 
-def test_the_copied_element_shows_the_picture_elsewhere(browser: Browser, page: str) -> None:
+def test_embed_code_shows_the_picture(browser: Browser, page: str) -> None:
     browser.open(page)
     browser.run("document.querySelector('.tile .more').click()")
     element = browser.run("return document.querySelector('#embed').value")
-    [key] = [one for one in photographs() if "/" not in one]  # the one with quotes and a comma at its end
+    [key] = [name for name in photographs() if "/" not in name]  # with quotes, and a comma before .jpg
     shown = browser.run(
         """
         document.body.innerHTML = given[0];
@@ -286,7 +295,7 @@ def test_the_copied_element_shows_the_picture_elsewhere(browser: Browser, page: 
 # -------------------------------------------------------------------------------- without JavaScript
 
 
-def test_without_javascript_pictures_are_links_to_large_ones(browser: Browser, page: str) -> None:
+def test_without_javascript_pictures_link_to_large_ones(browser: Browser, page: str) -> None:
     browser.command("Emulation.setScriptExecutionDisabled", value=True)
     browser.open(page)
     browser.click('[data-key="formats/wide.jpg"]')

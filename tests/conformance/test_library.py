@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from galerly_cdn import app
+from galerly_cdn.app.renderer import open_library
 from galerly_cdn.client import Client
 from galerly_cdn.errors import (
     ChecksumMismatch,
@@ -52,7 +52,7 @@ async def keeper(request: pytest.FixtureRequest, cdn: tuple[Path, str]) -> Async
         async with Client(address) as client:
             yield client
     else:
-        async with app.open_library(Settings(store=str(folder), workers=1)) as archive:
+        async with open_library(Settings(store=str(folder), workers=1)) as archive:
             yield archive
 
 

@@ -87,16 +87,15 @@ def test_the_links_of_the_readme_are_what_it_says() -> None:
 def run(command: str, desk: Path) -> str:
     """What a command printed. A server is asked for a picture and stopped; every command ends with 0."""
     if command == "script/test":
-        command += " -q tests/test_model.py"  # all of them would run this one again
+        command += " -q tests/unit/test_model.py"  # all of them would run this one again
     process = begun(command, desk)
     if is_server(command):
         assert process.stdout
         line = process.stdout.readline()
         assert re.search(r"http://127\.0\.0\.1:\d+/", line), process.communicate()
         is_private = "PRIVATE" in command
-        assert status_of(line.split()[-1] + "resize/small/clients/smith/1.jpg") == (
-            403 if is_private else 200
-        )
+        key = "coast/evening-tide.jpg" if command == "script/server" else "clients/smith/1.jpg"
+        assert status_of(line.split()[-1] + "resize/small/" + key) == (403 if is_private else 200)
         process.send_signal(signal.SIGTERM)
     output, errors = process.communicate(timeout=100)
     assert process.returncode == 0, f"{command}: {output}{errors}"

@@ -32,14 +32,14 @@ _BY_NAME = {one["name"]: one for one in SCENARIOS}
 
 def leads_to_https(shape: OnAws) -> None:
     asked = ViewerRequest(method="GET", scheme="http", host=HOST, raw_path="/resize/tiny/g/a.jpg")
-    answer = shape.call(shape.chain.cloud.edge.answer, asked)
+    answer = shape.call(shape.chain.cloud.edge.respond, asked)
     assert (answer.status, answer.headers.get("location")) == (301, f"https://{HOST}/resize/tiny/g/a.jpg")
 
 
 def tells_the_missing_from_the_refused(shape: OnAws) -> None:
     """The resizer would answer either: a refusal, which is a mistake of ours, would pass for a miss."""
     asked = OriginRequest("GET", "https", "", "/resized/150x150/none.jpg", "", {})
-    assert shape.call(shape.chain.cloud.faults["s3"].answer, asked).status == 404
+    assert shape.call(shape.chain.cloud.faults["s3"].respond, asked).status == 404
 
 
 def shows_pictures_while_s3_refuses(shape: OnAws) -> None:

@@ -1,4 +1,4 @@
-"""A process that serves a store of its own and is administered, both over HTTP."""
+"""Starts `galerly-cdn serve` with its admin listener, and sends the admin API requests over HTTP."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import http.client
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.support.in_memory_admin import Told
+from tests.support.in_memory_admin import AdminResponse
 from tests.support.shapes import OneMachine
 
 if TYPE_CHECKING:
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Administered(OneMachine):
-    """`galerly-cdn serve --store FOLDER`, or the photographs of a folder alone."""
+class AdminServer(OneMachine):
+    """`galerly-cdn serve --store FOLDER`; with `is_read_only`, `galerly-cdn serve FOLDER`."""
 
     is_read_only: bool = False
 
     @classmethod
-    def over(cls, store: Path, **settings: object) -> Administered:
+    def with_store(cls, store: Path, **settings: object) -> AdminServer:
+        """A server of the store in the folder `store`."""
         return cls(store / "originals", store / "resized", settings)
 
     def _start(self) -> None:
@@ -31,19 +32,19 @@ class Administered(OneMachine):
         else:
             self._serve({"store": self.folder.parent, **settings})
 
-    def ask(
+    def request_admin(
         self,
         method: str,
         path: str,
         body: bytes | Iterable[bytes] | None = None,
         headers: dict[str, str] | None = None,
-    ) -> Told:
-        """One request to the admin side."""
+    ) -> AdminResponse:
+        """Send a request to the admin API."""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=30)
         try:
             connection.request(method, path, body, headers or {})
             response = connection.getresponse()
-            told = {name.lower(): value for name, value in response.getheaders()}
-            return Told(response.status, told, response.read())
+            response_headers = {name.lower(): value for name, value in response.getheaders()}
+            return AdminResponse(response.status, response_headers, response.read())
         finally:
             connection.close()

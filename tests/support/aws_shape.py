@@ -18,7 +18,7 @@ from anyio.from_thread import start_blocking_portal
 from galerly_cdn.aws.deploy import template
 from galerly_cdn.aws_local import stack, viewer_server
 from galerly_cdn.aws_local.s3 import notifications
-from galerly_cdn.model import convert
+from galerly_cdn.serialization import convert
 from galerly_cdn.settings import load
 from tests.support import lambda_functions, local_cloudfront
 from tests.support.expectations import Imposed

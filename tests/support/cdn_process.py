@@ -1,4 +1,4 @@
-"""A CDN as a shell starts it, with its admin side."""
+"""Starts `galerly-cdn serve` as a shell does, with its admin listener."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 PROGRAM = [sys.executable, "-m", "galerly_cdn"]
 
 
-def environment(**more: str) -> dict[str, str]:
-    """This process's, without the settings of this machine."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GALERLY_")}
-    return {**kept, **more}
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment without `GALERLY_` settings, plus `variables`."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GALERLY_")}
+    return {**inherited, **variables}
 
 
 @contextlib.contextmanager
 def running(folder: Path, *options: str) -> Iterator[str]:
-    """Serves the store in `folder`; the address of its admin side. It ends as if asked to, and cleanly."""
+    """Serve the store in `folder`; yields the admin API's address. Asserts that SIGTERM ends it with 0."""
     process = subprocess.Popen(
         [*PROGRAM, "serve", "--store", str(folder), "--port", "0", "--admin-port", "0", *options],
         stdout=subprocess.PIPE,
@@ -32,11 +32,11 @@ def running(folder: Path, *options: str) -> Iterator[str]:
         text=True,
     )
     assert process.stdout
-    with process.stdout as told:
-        lines = [told.readline(), told.readline()]
+    with process.stdout as output:
+        lines = [output.readline(), output.readline()]
         try:
             yield lines[1].split()[-1]
         finally:
             process.send_signal(signal.SIGTERM)
-            told.read()  # the audit log: a full pipe would stop it
+            output.read()  # the audit log: a full pipe would block the server
             assert process.wait(60) == 0

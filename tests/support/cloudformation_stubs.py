@@ -140,7 +140,7 @@ def is_tried(amazon: Amazon, monkeypatch: pytest.MonkeyPatch) -> None:
     """A photograph is put and taken away; viewers see what they should."""
     amazon.expects("s3", "put_object", None)
     amazon.expects("s3", "delete_objects", None)
-    monkeypatch.setattr(http_viewer, "see", Cdn())
+    monkeypatch.setattr(http_viewer, "fetch", Cdn())
 
 
 class Cdn:

@@ -36,7 +36,7 @@ class Stack:
 
     async def ask(self, path: str, **headers: str) -> ViewerResponse:
         """A viewer's GET."""
-        return await self.chain.cloud.edge.answer(
+        return await self.chain.cloud.edge.respond(
             ViewerRequest(
                 method="GET", scheme="https", host=local_cloudfront.HOST, raw_path=path, headers=headers
             )

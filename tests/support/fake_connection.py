@@ -1,4 +1,4 @@
-"""A connection on a pretended wire and a pretended clock: what it asks of a loop, without waiting."""
+"""A connection over a fake transport and a fake event loop, so that no test waits for a deadline."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from galerly_cdn.server import serve
-from galerly_cdn.server.connection import Connection, ConnectionConfig
-from galerly_cdn.server.connection_limit import ConnectionLimit
+from galerly_cdn.server.connection import Connection, ConnectionConfig, ConnectionLimit
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 SETTINGS = Settings(header_deadline_s=10, idle_s=60, write_deadline_s=30)
 
 
-class Timer:
+class FakeTimer:
     def __init__(self) -> None:
         self.is_cancelled = False
 
@@ -33,23 +32,23 @@ class Timer:
         self.is_cancelled = True
 
 
-class Clock:
-    """A loop whose time is told: what a connection asks of an event loop, without waiting."""
+class FakeLoop:
+    """The methods of an event loop that a connection calls; `advance` moves its clock."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
         self._order = itertools.count()
-        self._due: list[tuple[float, int, Timer, Callable[[], None]]] = []
+        self._due: list[tuple[float, int, FakeTimer, Callable[[], None]]] = []
 
-    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
-        timer = Timer()
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> FakeTimer:
+        timer = FakeTimer()
         heapq.heappush(self._due, (self.now_s + delay_s, next(self._order), timer, callback))
         return timer
 
     def create_task(self, coroutine: Coroutine[None, None, None]) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(coroutine)
 
-    def pass_s(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         until_s = self.now_s + seconds
         while self._due and self._due[0][0] <= until_s:
             self.now_s, _, timer, callback = heapq.heappop(self._due)
@@ -61,8 +60,8 @@ class Clock:
         return self.now_s
 
 
-class Wire:
-    """A transport that remembers what was written, and pretends the client has not read `unsent_bytes`."""
+class FakeTransport:
+    """A transport that records what was written; the client has not read `unsent_bytes` of it."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -104,13 +103,13 @@ class Wire:
         return (self.address, 50000) if name == "peername" else None
 
 
-class Line:
-    """A connection on a pretended wire; several may share one server and one clock."""
+class FakeConnection:
+    """A connection over a fake transport. `beside` is one whose server, limits and clock it shares."""
 
     def __init__(
         self,
         application: Application,
-        beside: Line | None = None,
+        beside: FakeConnection | None = None,
         settings: Settings = SETTINGS,
         address: str = "192.0.2.1",
         *,
@@ -121,29 +120,29 @@ class Line:
         )
         config.timeout_keep_alive = cast("int", SETTINGS.idle_s)
         config.load()
-        self.clock: Clock = beside.clock if beside else Clock()
+        self.loop: FakeLoop = beside.loop if beside else FakeLoop()
         self.state: ServerState = beside.state if beside else ServerState()
-        self.crowd: ConnectionLimit = beside.crowd if beside else ConnectionLimit(settings)
-        self.refused: list[tuple[str, str]] = []
-        self.connection = Connection(
+        self.limit: ConnectionLimit = beside.limit if beside else ConnectionLimit(settings)
+        self.errors: list[tuple[str, str]] = []
+        self.protocol = Connection(
             config,
             self.state,
             {},
-            cast("Any", self.clock),
-            terms=ConnectionConfig(settings, self._refuse, self.crowd, takes_bodies),
+            cast("Any", self.loop),
+            connection_config=ConnectionConfig(settings, self._refuse, self.limit, takes_bodies),
         )
-        self.wire = Wire(address)
-        self.connection.connection_made(cast("Any", self.wire))
+        self.transport = FakeTransport(address)
+        self.protocol.connection_made(cast("Any", self.transport))
 
     def _refuse(self, error: GalerlyError, client: str) -> Response:
-        self.refused.append((error.code, client))
+        self.errors.append((error.code, client))
         return serve.refuse(error, client)
 
     async def feed(self, raw: bytes) -> None:
-        """Bytes arrive; every task they start gets its turn."""
-        self.connection.data_received(raw)
+        """Receive bytes, and run the tasks that they start."""
+        self.protocol.data_received(raw)
         for _ in range(4):
             await asyncio.sleep(0)
 
     def statuses(self) -> list[int]:
-        return [int(part[:3]) for part in self.wire.sent.split(b"HTTP/1.1 ")[1:]]
+        return [int(part[:3]) for part in self.transport.sent.split(b"HTTP/1.1 ")[1:]]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from galerly_cdn.fill import recipes
 from galerly_cdn.http.urls import checked_key
-from galerly_cdn.jobs import recipes
 from galerly_cdn.library import StoreLibrary
 from galerly_cdn.model import Facts, Format, Record, Rendition
 from galerly_cdn.settings.table import Settings
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from galerly_cdn.app import Cdn
+    from galerly_cdn.app.server import Cdn
     from galerly_cdn.errors import GalerlyError
     from galerly_cdn.fill import Warmed
     from galerly_cdn.library import Accepted
@@ -68,7 +68,7 @@ class Scratch:
         self.archive = StoreLibrary(
             originals=self.originals,
             renditions=self.renditions,
-            decoder=self.decoder,
+            renderer=self.decoder,
             recipes=self.recipes,
             max_bytes=MAX_BYTES,
             warm=self._warm,

@@ -47,17 +47,17 @@ class Gate:
     held: asyncio.Event = field(default_factory=asyncio.Event)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
+    async def respond(self, request: OriginRequest) -> OriginResponse:
         is_cloudfront = request.headers.get("user-agent") == CLOUDFRONT
         if self.fault is None or is_cloudfront or self.method not in {"", request.method}:
-            return await self.inner.answer(request)
+            return await self.inner.respond(request)
         if self.fault is Fault.DOWN:
             raise ConnectionResetError
         if self.fault is Fault.FORBIDDEN:
             return _DENIED
         self.held.set()
         await self.opened.wait()
-        return await self.inner.answer(request)
+        return await self.inner.respond(request)
 
     def close(self, fault: Fault, method: str = "") -> None:
         """From now on."""
@@ -90,7 +90,7 @@ class Whole:
     async def ask(self, path: str, method: str = "GET", **headers: str) -> ViewerResponse:
         raw_path, _, query = path.partition("?")
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.chain.cloud.edge.answer(
+        return await self.chain.cloud.edge.respond(
             ViewerRequest(
                 method=method,
                 scheme="https",

@@ -1,4 +1,4 @@
-"""The admin side over stores in memory, asked without a listener."""
+"""Builds the admin API over in-memory stores, and sends it requests without a listener."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from galerly_cdn.admin.metrics import Metrics
 from galerly_cdn.admin.routes import all_routes
 from galerly_cdn.admin.warming import Warmer
 from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, UnsupportedFormat
+from galerly_cdn.http.client_address import networks
 from galerly_cdn.http.urls import checked_key
-from galerly_cdn.jobs import page_targets
 from galerly_cdn.library import StoreLibrary
 from galerly_cdn.model import Facts
 from galerly_cdn.store.interfaces import PresignedUpload
@@ -38,19 +38,19 @@ if TYPE_CHECKING:
 
 PHOTOGRAPH = b"photograph of the sea"
 TOKEN = "0123456789abcdef0123456789abcdef"
-NUMBER = "00112233445566778899aabbccddeeff"
+UPLOAD_ID = "00112233445566778899aabbccddeeff"
 
 
-class MemoryDeposit:
-    """Originals in a dictionary that take uploads."""
+class InMemoryWritableOriginals:
+    """Originals in dictionaries that accept uploads; `contents` holds the uploaded bytes by key."""
 
-    def __init__(self, kept: MemoryOriginals) -> None:
-        self.kept = kept
+    def __init__(self, originals: MemoryOriginals) -> None:
+        self._originals = originals
         self.contents: dict[str, bytes] = {}
-        self.head = kept.head
-        self.open = kept.open
-        self.read = kept.read
-        self.list = kept.list
+        self.head = originals.head
+        self.open = originals.open
+        self.read = originals.read
+        self.list = originals.list
 
     def upload_file(self) -> UploadFile:
         return UploadFile(None)
@@ -65,63 +65,63 @@ class MemoryDeposit:
         if is_new and key in self.contents and not replaces:
             raise OriginalExists
         if is_new:
-            self.kept.put(key, content=content)
+            self._originals.put(key, content=content)
             self.contents[key] = content
-        return await self.kept.head(key), is_new
+        return await self._originals.head(key), is_new
 
     async def delete(self, key: str) -> bool:
         try:
-            await self.kept.head(key)
+            await self._originals.head(key)
         except NoSuchOriginal:
             return False
-        self.kept.remove(key)
+        self._originals.remove(key)
         return self.contents.pop(key, None) is not None
 
 
-class Decoder(CountingRenderer):
-    """Takes everything that begins with `photograph` for a JPEG of 60 x 40."""
+class FakeRenderer(CountingRenderer):
+    """Accepts every file that begins with `photograph` as a JPEG of 60 × 40 px."""
 
     async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
         self.tokens.append(token)
         if self.error is not None:
             raise self.error
-        seen = os.pread(fd, 10, 0)
-        if seen and seen != b"photograph":  # an original opened in memory has no bytes
-            raise UnsupportedFormat(repr(seen))
+        start = os.pread(fd, 10, 0)
+        if start and start != b"photograph":  # an original of `MemoryOriginals` is opened as an empty file
+            raise UnsupportedFormat(repr(start))
         assert length_bytes
         return Facts("jpeg", 60, 40, 1, 1, 8, 3, False, False, None, (), (), 9600)
 
 
-class MemoryIncoming:
-    """Uploads that came by themselves, by number."""
+class InMemoryDirectUploads:
+    """Direct uploads; `uploaded` holds the bytes by upload id."""
 
     def __init__(self) -> None:
-        self.sent: dict[str, bytes] = {}
+        self.uploaded: dict[str, bytes] = {}
 
-    async def presign(self, number: str) -> PresignedUpload:
+    async def presign(self, upload_id: str) -> PresignedUpload:
         return PresignedUpload(
-            method="PUT", url=f"https://store.test/{number}", headers={"a": "b"}, expires_s=60
+            method="PUT", url=f"https://store.test/{upload_id}", headers={"a": "b"}, expires_s=60
         )
 
-    async def read(self, number: str) -> AsyncGenerator[bytes, None]:
-        if number not in self.sent:
+    async def read(self, upload_id: str) -> AsyncGenerator[bytes, None]:
+        if upload_id not in self.uploaded:
             raise NoSuchUpload
-        yield self.sent[number]
+        yield self.uploaded[upload_id]
 
-    async def remove(self, number: str) -> None:
-        self.sent.pop(number, None)
+    async def remove(self, upload_id: str) -> None:
+        self.uploaded.pop(upload_id, None)
 
 
 @dataclass
-class Told:
-    """What was answered."""
+class AdminResponse:
+    """A response of the admin API."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
     @property
-    def json(self) -> Any:  # noqa: ANN401 - whatever it is
+    def json(self) -> Any:  # noqa: ANN401 - JSON
         return json.loads(self.body)
 
     @property
@@ -134,61 +134,67 @@ class Told:
 
 
 @dataclass
-class SmallAdmin:
-    """The admin side of a `SmallCdn`. `tokens` as the setting's file holds them."""
+class InMemoryAdmin:
+    """The admin API of a `SmallCdn`. `tokens` are those of `admin_token_file`."""
 
     settings: Settings
     tokens: tuple[str, ...] = ()
     is_local: bool = True
-    incoming: DirectUploads | None = None
-    decoder: Decoder = field(default_factory=Decoder)
-    at_once: int = 2
+    direct_uploads: DirectUploads | None = None
+    renderer: FakeRenderer = field(default_factory=FakeRenderer)
+    concurrency: int = 2
 
     def __post_init__(self) -> None:
-        self.cdn = SmallCdn(self.settings, renderer=self.decoder)
+        self.cdn = SmallCdn(self.settings, renderer=self.renderer)
         self.telemetry = self.cdn.telemetry
         self.audits = self.cdn.audits
-        self.deposit = MemoryDeposit(self.cdn.originals)
-        guard = Authorizer(self.settings.private_prefixes, None, lambda: 0.0, signs_originals=False)
-        self.archive = StoreLibrary(
-            originals=self.deposit,
+        self.originals = InMemoryWritableOriginals(self.cdn.originals)
+        authorizer = Authorizer(self.settings.private_prefixes, None, lambda: 0.0, signs_originals=False)
+        self.library = StoreLibrary(
+            originals=self.originals,
             renditions=self.cdn.renditions,
-            decoder=self.decoder,
+            renderer=self.renderer,
             recipes=self.cdn.origin.recipes,
             max_bytes=self.settings.max_original_bytes,
-            warm=functools.partial(self.cdn.origin.warm, targets=page_targets(self.settings)),
-            check=lambda key: guard.checked(checked_key(key)),
+            warm=functools.partial(self.cdn.origin.warm, targets=self.settings.page_targets),
+            check=lambda key: authorizer.checked(checked_key(key)),
             forget=self.cdn.edge.forget,
         )
         self.now_s = 0.0
-        self.warming = Warmer(self.archive, self.at_once, self.cdn.counters.count)
-        self.health = Health(self.decoder, self.deposit, self.settings.limits, lambda: self.now_s)
-        service = Handlers(
-            self.archive, self.warming, self.settings, incoming=self.incoming, number=lambda: NUMBER
+        self.warmer = Warmer(self.library, self.concurrency, self.cdn.counters.count)
+        self.health = Health(self.renderer, self.originals, self.settings.limits, lambda: self.now_s)
+        handlers = Handlers(
+            self.library,
+            self.warmer,
+            self.settings,
+            direct_uploads=self.direct_uploads,
+            new_upload_id=lambda: UPLOAD_ID,
         )
         gauges = {"workers": ("Workers.", lambda: 2.0)}
         self.application = AdminApplication(
-            all_routes(service, self.health, Metrics(self.telemetry, gauges, "8.18")),
+            all_routes(handlers, self.health, Metrics(self.telemetry, gauges, "8.18")),
             Authenticator(self.tokens, is_local=self.is_local),
             self.settings,
             self.telemetry,
+            clock=self.cdn.clock,
+            trusted_proxies=networks(self.settings.trusted_proxies),
         )
 
-    async def ask(
+    async def request(
         self,
         method: str,
         path: str | bytes,
         *,
         body: Iterable[bytes] | bytes = b"",
         headers: dict[str, str] | None = None,
-        leaves_early: bool = False,
-    ) -> Told:
-        """One request; `leaves_early`: the client goes where its body should go on."""
+        disconnects_early: bool = False,
+    ) -> AdminResponse:
+        """Send a request; with `disconnects_early` the client disconnects before the end of its body."""
         sent: list[MutableMapping[str, Any]] = []
         chunks = [body] if isinstance(body, bytes) else list(body)
         events: list[MutableMapping[str, Any]] = [
-            {"type": "http.request", "body": chunk, "more_body": leaves_early or number < len(chunks)}
-            for number, chunk in enumerate(chunks, 1)
+            {"type": "http.request", "body": chunk, "more_body": disconnects_early or count < len(chunks)}
+            for count, chunk in enumerate(chunks, 1)
         ]
         events.append({"type": "http.disconnect"})
 
@@ -199,25 +205,27 @@ class SmallAdmin:
             sent.append(message)
 
         raw_path, _, query = (path.encode() if isinstance(path, str) else path).partition(b"?")
-        told = {"host": "127.0.0.1:9000"} | (headers or {})
+        sent_headers = {"host": "127.0.0.1:9000"} | (headers or {})
         scope = {
             "type": "http",
             "method": method,
             "raw_path": raw_path,
             "query_string": query,
             "client": ("127.0.0.1", 4711),
-            "headers": [(name.lower().encode(), value.encode()) for name, value in told.items()],
+            "headers": [(name.lower().encode(), value.encode()) for name, value in sent_headers.items()],
         }
         await self.application(scope, receive, send)
         start, *rest = sent
         assert [one.get("more_body", False) for one in rest] == [True] * (len(rest) - 1) + [False]
         names = [name for name, _ in start["headers"]]
         assert len(names) == len(set(names)), "a header is sent twice"
-        answered = {name.decode("ascii"): value.decode("ascii") for name, value in start["headers"]}
-        whole = b"".join(one["body"] for one in rest)
+        response_headers = {name.decode("ascii"): value.decode("ascii") for name, value in start["headers"]}
+        content = b"".join(one["body"] for one in rest)
         with contextlib.suppress(KeyError):
-            assert method == "HEAD" or int(answered["content-length"]) == len(whole)
-        return Told(start["status"], answered, whole)
+            assert method == "HEAD" or int(response_headers["content-length"]) == len(content)
+        return AdminResponse(start["status"], response_headers, content)
 
-    async def put(self, key: str, content: bytes = PHOTOGRAPH, *, replace: bool = False) -> Told:
-        return await self.ask("PUT", f"/originals/{key}" + ("?replace=true" if replace else ""), body=content)
+    async def put(self, key: str, content: bytes = PHOTOGRAPH, *, replace: bool = False) -> AdminResponse:
+        """Upload an original."""
+        query = "?replace=true" if replace else ""
+        return await self.request("PUT", f"/originals/{key}{query}", body=content)

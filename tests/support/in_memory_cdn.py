@@ -15,35 +15,28 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from galerly_cdn.access.authorizer import Authorizer
+from galerly_cdn.clock import Clock
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import NoSuchOriginal, Unsettled
 from galerly_cdn.fill import Filler, Recipe
+from galerly_cdn.http.client_address import networks
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList
-from galerly_cdn.model import (
-    Format,
-    Head,
-    Job,
-    Listed,
-    Picture,
-    Record,
-    Rendered,
-    Rendition,
-    Target,
-    replaced,
-)
+from galerly_cdn.model import Format, Head, Job, Listed, Picture, Record, Rendered, Rendition, Target
 from galerly_cdn.rate_limit import MissLimiter
+from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.interfaces import Original, StoredObject
 from galerly_cdn.telemetry import Counters, Telemetry, TrafficStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, MutableMapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, MutableMapping, Sequence
     from typing import Any
 
     from galerly_cdn.access.signing import Verifier
     from galerly_cdn.errors import GalerlyError
+    from galerly_cdn.http.exchange import Handler
     from galerly_cdn.telemetry import AccessLog, AccessRecord, AuditRecord
 
 
@@ -271,9 +264,8 @@ class SmallCdn:
             self.counters,
             self.log,
             traffic=TrafficStatistics(),
-            wall=lambda: 1_700_000_000.0,
-            monotonic=lambda: float(next(ticks)),
         )
+        self.clock = Clock(wall=lambda: 1_700_000_000.0, monotonic=lambda: float(next(ticks)))
         self.telemetry.records = self.records
         self.telemetry.audits = self.audits
         self.origin = Filler(
@@ -281,30 +273,40 @@ class SmallCdn:
             renditions=self.renditions,
             renderer=self.renderer,
             recipes=self._recipes(),
-            clock=self.telemetry.monotonic,
+            clock=self.clock.monotonic,
             count=self.counters.count,
         )
         self.misses = MissLimiter(self.originals, self.settings, lambda: self.now_s)
         self.edge = self.guarded(None)
-        self.application = Application(lambda _path: self.edge.answer, self.settings, self.telemetry)
+        self.application = self.application_of(lambda _path: self.edge.answer)
+
+    def application_of(self, route: Callable[[bytes], Handler]) -> Application:
+        """An application with the settings, the clock and the telemetry of this CDN."""
+        return Application(
+            route,
+            self.settings,
+            self.telemetry,
+            clock=self.clock,
+            trusted_proxies=networks(self.settings.trusted_proxies),
+        )
 
     def guarded(self, verifier: Verifier | None) -> Edge:
-        """An edge whose guard believes the verifier."""
+        """An edge whose authorizer uses the verifier."""
         settings = self.settings
-        guard = Authorizer(
+        authorizer = Authorizer(
             settings.private_prefixes,
             verifier,
-            self.telemetry.wall,
+            self.clock.wall,
             signs_originals=settings.sign_originals,
         )
         return Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
-            misses=self.misses,
+            miss_limiter=self.misses,
             renditions=self.renditions,
-            origin=self.origin,
-            guard=guard,
-            downloads=Downloads(settings, self.misses, self.originals, guard),
+            filler=self.origin,
+            authorizer=authorizer,
+            downloads=Downloads(settings, self.misses, self.originals, authorizer),
         )
 
     def _recipes(self) -> Mapping[Target, Recipe]:
@@ -366,6 +368,6 @@ class _Recording(Telemetry):
     def audit(self, record: AuditRecord) -> None:
         self.audits.append(record)
 
-    def record(self, record: AccessRecord) -> None:
+    def record(self, record: AccessRecord, result: str = "") -> None:
         self.records.append(record)
-        super().record(record)
+        super().record(record, result)

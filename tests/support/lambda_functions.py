@@ -1,4 +1,4 @@
-"""The Lambda functions: in this process with a renderer that writes what it was told, or as AWS runs them."""
+"""Runs the Lambda functions: in this process with a counting renderer, or under AWS's runtime client."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn import jobs
 from galerly_cdn.aws.functions import composition
 from galerly_cdn.aws.functions.resizer import Resizer
 from galerly_cdn.aws_local.functions.runtime import Function, Runtime
-from galerly_cdn.fill import Filler
+from galerly_cdn.clock import Clock
+from galerly_cdn.fill import Filler, recipes
 from galerly_cdn.render.pool import process
 from tests.support import s3_servers
 from tests.support.in_memory_cdn import Answer, CountingRenderer
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 SOURCES = Path(__file__).parents[2] / "src"
 MEMORY_MB = 1769
-"""The template's default."""
+"""The template's default for `Memory`."""
 
 
 def request(path: str, method: str = "GET", **headers: str) -> dict[str, Any]:
-    """A function URL's event; `x_galerly_stored="1"` is the header x-galerly-stored."""
+    """A function URL's event; the keyword `x_galerly_stored="1"` is the header x-galerly-stored."""
     return {
         "version": "2.0",
         "rawPath": path,
@@ -44,7 +44,7 @@ def request(path: str, method: str = "GET", **headers: str) -> dict[str, Any]:
 
 
 def change(key: str, *, what: str = "Object Created", received: int = 1) -> dict[str, Any]:
-    """A queue's event with one change of an object of the bucket."""
+    """A queue's event with one change of an object, delivered for the `received`-th time."""
     detail = {"bucket": {"name": "b"}, "object": {"key": key, "size": 1}, "reason": "PutObject"}
     body = {"source": "aws.s3", "detail-type": what, "detail": detail}
     attributes = {"ApproximateReceiveCount": str(received)}
@@ -52,13 +52,13 @@ def change(key: str, *, what: str = "Object Created", received: int = 1) -> dict
 
 
 def answer(result: dict[str, Any]) -> Answer:
-    """A function's result as HTTP."""
+    """A function URL's result as an HTTP response."""
     assert result["isBase64Encoded"]
     return Answer(result["statusCode"], result["headers"], base64.b64decode(result["body"], validate=True))
 
 
 def variables(settings: Settings) -> dict[str, str]:
-    """What Lambda and the template give a function, and the address and credentials of a test's server."""
+    """Environment variables of a function: Lambda's, the template's, and a test server's credentials."""
     return {
         **process.ENVIRONMENT,
         **s3_servers.CREDENTIALS,
@@ -69,7 +69,7 @@ def variables(settings: Settings) -> dict[str, str]:
 
 
 def function(name: str, settings: Settings, *, root: Path = SOURCES, **more: str) -> Function:
-    """One of ours, from the checkout or an unpacked package, and more of its variables."""
+    """The function `name` of this package, run from the checkout or an unpacked zip; `more` are variables."""
     return Function(
         name=name,
         handler=f"galerly_cdn.aws.functions.{name}_handler.handler",
@@ -82,7 +82,7 @@ def function(name: str, settings: Settings, *, root: Path = SOURCES, **more: str
 
 @asynccontextmanager
 async def running(function: Function) -> AsyncIterator[Runtime]:
-    """AWS's runtime client with a function, which starts at the first event."""
+    """A function under AWS's runtime client; it starts at the first event."""
     runtime = Runtime(function)
     try:
         yield runtime
@@ -92,7 +92,10 @@ async def running(function: Function) -> AsyncIterator[Runtime]:
 
 @dataclass
 class Functions:
-    """What the functions are made of, and the lines they wrote. `later_s` is how far their clock is ahead."""
+    """The parts of the functions, and the log lines they wrote.
+
+    `later_s` is added to their clock.
+    """
 
     settings: Settings
     renderer: CountingRenderer = field(default_factory=CountingRenderer)
@@ -101,28 +104,31 @@ class Functions:
 
     def __post_init__(self) -> None:
         self.stores: Stores = composition.open_stores(self.settings)
-        self.origin = Filler(
+        self.filler = Filler(
             originals=self.stores.originals,
             renditions=self.stores.renditions,
             renderer=self.renderer,
-            recipes=jobs.recipes(self.settings, "8.18"),
+            recipes=recipes(self.settings, "8.18"),
             clock=time.monotonic,
             count=lambda _: None,
         )
         ticks = itertools.count()
         self.resizer = Resizer(
-            self.stores, self.origin, wall=self.wall, monotonic=lambda: float(next(ticks)), tell=self.tell
+            self.stores,
+            self.filler,
+            clock=Clock(wall=self.wall, monotonic=lambda: float(next(ticks))),
+            write_line=self.log,
         )
 
     def wall(self) -> float:
         return time.time() + self.later_s
 
-    def tell(self, line: bytes) -> None:
+    def log(self, line: bytes) -> None:
         self.lines.append(json.loads(line))
 
     async def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
         return answer(await self.resizer.answer(request(path, method, **headers), "request-1", "resizer"))
 
     def metric(self, name: str) -> list[float]:
-        """What was told of a metric."""
+        """The values of a metric in the log."""
         return [line[name] for line in self.lines if name in line]

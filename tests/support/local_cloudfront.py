@@ -99,7 +99,7 @@ class Resizer:
     asked: list[OriginRequest] = field(default_factory=list)
     function: FunctionWithPolicy | None = None
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
+    async def respond(self, request: OriginRequest) -> OriginResponse:
         self.asked.append(request)
         return self.answers(request)
 
@@ -120,7 +120,7 @@ class Viewer:
     async def ask(self, path: str, method: str = "GET", **headers: str) -> ViewerResponse:
         raw_path, _, query = path.partition("?")
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.cloud.edge.answer(
+        return await self.cloud.edge.respond(
             ViewerRequest(
                 method=method, scheme="https", host=HOST, raw_path=raw_path, query=query, headers=named
             )

@@ -1,4 +1,4 @@
-"""A served application that answers what it was asked, and raw sockets to ask it with."""
+"""Serves an application on a free port, and sends raw HTTP requests to it."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-GUARD_S = 20.0
-"""No test waits for this; it only keeps a failing one from hanging."""
+TIMEOUT_S = 20.0
+"""Keeps a failing test from hanging; no passing test waits for it."""
 
 
 class Echo:
-    """An ASGI application: 200 with what was asked as JSON, or what `routes` says."""
+    """An ASGI application that responds with its request as JSON; `routes` are other applications by path."""
 
     def __init__(self, **routes: Application) -> None:
         self.routes = {f"/{name}".encode(): route for name, route in routes.items()}
-        self.asked: list[bytes] = []
+        self.raw_paths: list[bytes] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.asked.append(scope["raw_path"])
+        self.raw_paths.append(scope["raw_path"])
         route = self.routes.get(scope["raw_path"])
         if route is not None:
             await route(scope, receive, send)
             return
-        told = {
+        request = {
             "method": scope["method"],
             "raw_path": scope["raw_path"].decode("latin-1"),
             "query": scope["query_string"].decode("latin-1"),
             "client": scope["client"][0],
         }
-        await answer(send, json.dumps(told).encode())
+        await answer(send, json.dumps(request).encode())
 
 
 async def answer(send: Send, body: bytes, status: int = 200) -> None:
-    """A whole response."""
+    """Send a complete response."""
     length = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": status, "headers": [length]})
     await send({"type": "http.response.body", "body": body})
 
 
 class Viewer:
-    """One raw connection."""
+    """One connection, without an HTTP client."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -74,19 +74,19 @@ class Viewer:
         body = await self.reader.readexactly(int(headers.get("content-length", 0)))
         return int(lines[0].split()[1]), headers, body
 
-    async def rest(self) -> bytes:
-        """Everything until the server ends the connection."""
+    async def read_to_end(self) -> bytes:
+        """Everything that the server sends until it ends the connection."""
         return await self.reader.read()
 
 
 class Served:
-    """A running server; `tls` says what a viewer of https believes."""
+    """A running server; `tls` is the context of its HTTPS viewers."""
 
     def __init__(self, address: str, tls: ssl.SSLContext | None = None) -> None:
         self.address = address
         self.tls = tls
-        place = urlsplit(address)
-        self.host, self.port = place.hostname, place.port
+        parts = urlsplit(address)
+        self.host, self.port = parts.hostname, parts.port
 
     @contextlib.asynccontextmanager
     async def viewer(self) -> AsyncIterator[Viewer]:
@@ -103,7 +103,7 @@ class Served:
 
 
 def get(path: str = "/", *more: str) -> bytes:
-    """A request of one viewer."""
+    """The bytes of a GET request; `more` are header lines."""
     return "\r\n".join([f"GET {path} HTTP/1.1", "Host: cdn.example", *more, "", ""]).encode()
 
 
@@ -116,9 +116,9 @@ async def serving(
     takes_bodies: bool = False,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Served]:
-    """The application behind the listener on a free port of loopback."""
+    """Serve the application on a free loopback port."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    one = serve.Listener(
+    listener = serve.Listener(
         application=application,
         host=settings.host,
         port=settings.port,
@@ -126,7 +126,7 @@ async def serving(
         refuse=refuse,
         on_ready=ready.set_result,
     )
-    running = asyncio.ensure_future(serve.serve(one, settings=settings))
+    running = asyncio.ensure_future(serve.serve(listener, settings=settings))
     try:
         yield Served(await ready, tls)
     finally:
@@ -136,10 +136,10 @@ async def serving(
 
 
 def run(test: Coroutine[Any, Any, T]) -> T:
-    """Run a test on the event loop that is used in earnest."""
+    """Run a test on the event loop that the server uses."""
 
-    async def guarded() -> T:
-        async with asyncio.timeout(GUARD_S):
+    async def with_timeout() -> T:
+        async with asyncio.timeout(TIMEOUT_S):
             return await test
 
-    return serve.run(guarded())
+    return serve.run(with_timeout())

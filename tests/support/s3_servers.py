@@ -12,20 +12,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import botocore.session
 import pytest
-from botocore.config import Config
-from moto.server import ThreadedMotoServer
 
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
-from galerly_cdn.store.remote.bucket import Bucket
-from galerly_cdn.store.remote.originals import RemoteOriginals
-from galerly_cdn.store.remote.renditions import RemoteRenditions
 from tests.support.rendition_folders import Counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from galerly_cdn.store.remote.originals import RemoteOriginals
+    from galerly_cdn.store.remote.renditions import RemoteRenditions
+
+# `conftest` imports this module for every test. botocore, moto and obstore take seconds to import, so the
+# functions that use them import them.
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "tests",
@@ -76,12 +76,18 @@ class Objects:
         return replaced(settings_of_bucket, **settings)
 
     def originals(self, clock: Callable[[], float] = lambda: 0.0, **settings: object) -> RemoteOriginals:
+        from galerly_cdn.store.remote.bucket import Bucket
+        from galerly_cdn.store.remote.originals import RemoteOriginals
+
         changed = self.settings(**settings)
         return RemoteOriginals(
             Bucket(f"{changed.store}/originals", changed, clock, self.count), changed, clock
         )
 
     def renditions(self, clock: Callable[[], float] = lambda: 0.0, **settings: object) -> RemoteRenditions:
+        from galerly_cdn.store.remote.bucket import Bucket
+        from galerly_cdn.store.remote.renditions import RemoteRenditions
+
         changed = self.settings(**settings)
         return RemoteRenditions(Bucket(f"{changed.store}/resized", changed, clock, self.count), self.count)
 
@@ -141,6 +147,9 @@ class Objects:
 
 def client(endpoint: str) -> Any:  # noqa: ANN401 - botocore has no types
     """A botocore client."""
+    import botocore.session
+    from botocore.config import Config
+
     return botocore.session.Session().create_client(
         "s3",
         endpoint_url=endpoint,
@@ -163,6 +172,8 @@ def credentials() -> Iterator[None]:
 @contextmanager
 def moto() -> Iterator[S3Server]:
     """Runs moto's server in a thread of this process."""
+    from moto.server import ThreadedMotoServer
+
     running = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     running.start()
     try:

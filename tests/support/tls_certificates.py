@@ -1,4 +1,4 @@
-"""Certificates of the tests' own, for `localhost`, and viewers who believe them."""
+"""Makes self-signed certificates for `localhost`, and contexts of clients that trust them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Files(NamedTuple):
 
 
 def make(folder: Path, *, lasts_days: int = 30, password: bytes | None = None) -> Files:
-    """A new certificate in `certificate.pem` and its key in `key.pem`, over what was there."""
+    """Write a new certificate to `certificate.pem` and its key to `key.pem`, replacing older ones."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = dt.datetime.now(dt.UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    made = (
+    certificate = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=60))
         .not_valid_after(now + dt.timedelta(days=lasts_days))
@@ -38,14 +38,14 @@ def make(folder: Path, *, lasts_days: int = 30, password: bytes | None = None) -
     encryption = (
         serialization.NoEncryption() if password is None else serialization.BestAvailableEncryption(password)
     )
-    files = Files(folder / "certificate.pem", folder / "key.pem", made.serial_number)
-    files.certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    files = Files(folder / "certificate.pem", folder / "key.pem", certificate.serial_number)
+    files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     files.key.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     )
     return files
 
 
-def believing(certificate: Path) -> ssl.SSLContext:
-    """A viewer who believes this certificate, and no other."""
+def trusting(certificate: Path) -> ssl.SSLContext:
+    """A client's context that trusts this certificate only."""
     return ssl.create_default_context(cafile=str(certificate))

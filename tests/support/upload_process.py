@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from galerly_cdn.app import compose
+from galerly_cdn.app.server import compose
 from galerly_cdn.errors import OriginalExists
 from galerly_cdn.settings import locations
 from galerly_cdn.settings.table import Settings
@@ -24,7 +24,7 @@ from tests.support.folder_library import ask, stream
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from galerly_cdn.app import Cdn
+    from galerly_cdn.app.server import Cdn
 
 LANES = 3
 KEYS = [f"g{lane}/{number}.jpg" for lane in range(LANES) for number in range(4)]
@@ -63,7 +63,7 @@ async def _work(root: Path, seed: int, step: str) -> None:
 
 async def _lane(cdn: Cdn, seed: int, lane: int) -> None:
     """Sequential uploads. Each lane has keys of its own."""
-    assert cdn.archive is not None
+    assert cdn.library is not None
     rng = random.Random(f"{seed} {lane}")
     number = (seed * LANES + lane) * 1000
     while True:
@@ -73,7 +73,7 @@ async def _lane(cdn: Cdn, seed: int, lane: int) -> None:
         _print_event("try", key, number)
         try:
             pieces = [content[at : at + 65_536] for at in range(0, len(content), 65_536)]
-            await cdn.archive.upload(key, stream(pieces), replaces=rng.random() < 0.8)
+            await cdn.library.upload(key, stream(pieces), replaces=rng.random() < 0.8)
         except OriginalExists:
             _print_event("not", key, number)
             continue

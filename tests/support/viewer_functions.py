@@ -16,7 +16,7 @@ from galerly_cdn.access.authorizer import Authorizer
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import GalerlyError, NoSuchOriginal, SignatureRequired
-from galerly_cdn.http.exchange import Exchange
+from galerly_cdn.http.exchange import ViewerExchange
 from galerly_cdn.http.urls import AllowList
 from tests.support import in_memory_cdn
 
@@ -84,10 +84,10 @@ class PythonEdge:
         self._edge = Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
-            misses=misses,
+            miss_limiter=misses,
             renditions=in_memory_cdn.MemoryRenditions(),
-            origin=cast("Any", None),
-            guard=guard,
+            filler=cast("Any", None),
+            authorizer=guard,
             downloads=Downloads(settings, misses, in_memory_cdn.MemoryOriginals(), guard),
         )
 
@@ -100,12 +100,12 @@ class PythonEdge:
             "client": None,
             "headers": headers,
         }
-        visit = Exchange(scope, "")
+        exchange = ViewerExchange(scope, "")
         try:
-            self._edge.answer(visit).send(None)
+            self._edge.answer(exchange).send(None)
         except NoSuchOriginal:
-            folder = "originals" if visit.target is None else f"resized/{visit.target}"
-            return "/" + quote(f"{folder}/{visit.key}", safe="/")
+            folder = "originals" if exchange.target is None else f"resized/{exchange.target}"
+            return "/" + quote(f"{folder}/{exchange.key}", safe="/")
         except GalerlyError as error:
             return f"{error.status} {error.code}"
         raise AssertionError(asked)

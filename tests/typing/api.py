@@ -9,7 +9,8 @@ from galerly_cdn.errors import GalerlyError, by_code
 from galerly_cdn.http import urls
 from galerly_cdn.http.negotiation import negotiate
 from galerly_cdn.links import Links, Picture
-from galerly_cdn.model import Format, Rendition, Size, Target, from_json
+from galerly_cdn.model import Format, Rendition, Size, Target
+from galerly_cdn.serialization import from_json
 from galerly_cdn.settings import load
 from tests.support.in_memory_cdn import CountingRenderer, MemoryOriginals, MemoryRenditions
 

@@ -1,4 +1,4 @@
-"""Speaking to a running CDN: errors cross by their code, what is no admin side is told in one sentence."""
+"""Tests the admin API's client: requests, errors by code, and responses that are not the admin API's."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.http.checksums import read_checksums
 from galerly_cdn.library import Accepted
-from galerly_cdn.model import to_json
+from galerly_cdn.serialization import to_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    Answer = Callable[[httpx.Request], httpx.Response]
+    Handler = Callable[[httpx.Request], httpx.Response]
 
-SERVED = [kind for kind in by_code().values() if not issubclass(kind, CommandError)]
-
-
-def client(answer: Answer, token: str = "") -> Client:
-    return Client("http://cdn.test:8001/", token, transport=httpx.MockTransport(answer))
+API_ERRORS = [kind for kind in by_code().values() if not issubclass(kind, CommandError)]
 
 
-def refusing(error: type[Exception]) -> Answer:
-    def refuse(request: httpx.Request) -> httpx.Response:
-        raise error("nobody there", request=request)  # type: ignore[call-arg]  # httpx's errors take it
+def client(handler: Handler, token: str = "") -> Client:
+    return Client("http://cdn.test:8001/", token, transport=httpx.MockTransport(handler))
 
-    return refuse
+
+def raising(error: type[Exception]) -> Handler:
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise error("nobody there", request=request)  # type: ignore[call-arg]  # httpx's errors take a request
+
+    return fail
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
@@ -49,12 +49,12 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
-@pytest.mark.parametrize("kind", SERVED, ids=lambda kind: kind.code)
-async def test_an_error_crosses_by_its_code(kind: type[GalerlyError]) -> None:
-    told = {"error": {"code": kind.code, "message": kind.public, "request_id": "7f-1"}}
+@pytest.mark.parametrize("kind", API_ERRORS, ids=lambda kind: kind.code)
+async def test_error_response_raises_the_error_with_its_code(kind: type[GalerlyError]) -> None:
+    body = {"error": {"code": kind.code, "message": kind.public, "request_id": "7f-1"}}
     with pytest.raises(kind) as caught:
-        async with client(lambda _: httpx.Response(kind.status, json=told)) as one:
-            await one.delete("g/a.jpg")
+        async with client(lambda _: httpx.Response(kind.status, json=body)) as cdn:
+            await cdn.delete("g/a.jpg")
     assert type(caught.value) is kind
     if kind is not RangeNotSatisfiable:
         assert caught.value.detail == "request 7f-1"
@@ -74,14 +74,14 @@ async def test_an_error_crosses_by_its_code(kind: type[GalerlyError]) -> None:
         (502, b"\xff\xfe"),
     ],
 )
-async def test_what_is_no_admin_side_is_told_apart(status: int, body: bytes) -> None:
-    async with client(lambda _: httpx.Response(status, content=body)) as one:
+async def test_response_not_from_the_admin_api_raises_unexpected_answer(status: int, body: bytes) -> None:
+    async with client(lambda _: httpx.Response(status, content=body)) as cdn:
         with pytest.raises(UnexpectedAnswer):
-            await one.delete("g/a.jpg")
+            await cdn.delete("g/a.jpg")
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (httpx.ConnectError, CdnUnreachable),
         (httpx.ConnectTimeout, CdnUnreachable),
@@ -92,36 +92,36 @@ async def test_what_is_no_admin_side_is_told_apart(status: int, body: bytes) -> 
         (httpx.RemoteProtocolError, CdnInterrupted),
     ],
 )
-async def test_a_connection_that_fails_is_told_with_its_address(
-    error: type[Exception], told: type[GalerlyError]
+async def test_connection_failure_raises_with_the_address(
+    error: type[Exception], expected: type[GalerlyError]
 ) -> None:
-    async with client(refusing(error)) as one:
-        with pytest.raises(told, match=r"http://cdn\.test:8001: .*nobody there"):
-            await one.purge("g/a.jpg")
-        with pytest.raises(told):
-            _ = [made async for made in one.warm("g/a.jpg")]
+    async with client(raising(error)) as cdn:
+        with pytest.raises(expected, match=r"http://cdn\.test:8001: .*nobody there"):
+            await cdn.purge("g/a.jpg")
+        with pytest.raises(expected):
+            _ = [warmed async for warmed in cdn.warm("g/a.jpg")]
 
 
-async def test_a_malformed_key_is_never_sent() -> None:
-    async with client(refusing(AssertionError)) as one:
+async def test_malformed_key_raises_without_a_request() -> None:
+    async with client(raising(AssertionError)) as cdn:
         for key in ("", "../a", "a\\b", "a\udcff"):
             with pytest.raises(MalformedKey):
-                await one.delete(key)
+                await cdn.delete(key)
 
 
 @pytest.mark.parametrize("token", ["", "s3cret"])
-async def test_the_token_is_a_bearers_and_never_in_the_address(token: str) -> None:
-    seen: list[httpx.Request] = []
+async def test_token_is_sent_as_bearer_and_not_in_the_url(token: str) -> None:
+    requests: list[httpx.Request] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
-        seen.append(request)
+    def handler(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
         return httpx.Response(200, json={"originals": [], "next": ""})
 
-    async with client(answer, token) as one:
-        await one.list("a b/#?%", "a b/ä")
-    assert seen[0].headers.get("authorization") == (f"Bearer {token}" if token else None)
-    assert "s3cret" not in str(seen[0].url)
-    assert dict(seen[0].url.params) == {"prefix": "a b/#?%", "after": "a b/ä", "limit": "1000"}
+    async with client(handler, token) as cdn:
+        await cdn.list("a b/#?%", "a b/ä")
+    assert requests[0].headers.get("authorization") == (f"Bearer {token}" if token else None)
+    assert "s3cret" not in str(requests[0].url)
+    assert dict(requests[0].url.params) == {"prefix": "a b/#?%", "after": "a b/ä", "limit": "1000"}
 
 
 WARMED = {
@@ -133,39 +133,39 @@ WARMED = {
 }
 
 
-async def test_lines_that_end_in_a_failure_tell_what_was_done_before_it() -> None:
+async def test_warm_yields_renditions_before_an_error_line_raises() -> None:
     failed = {"key": "g/a.jpg", "error": {"code": "unsettled", "message": "?", "request_id": "7f-1"}}
-    lines = "".join(json.dumps(one) + "\n" for one in (WARMED, failed))
-    async with client(lambda _: httpx.Response(200, text=lines)) as one:
-        told = one.warm("g/a.jpg")
-        assert str((await anext(told)).target) == "150x150.webp"
+    lines = "".join(json.dumps(line) + "\n" for line in (WARMED, failed))
+    async with client(lambda _: httpx.Response(200, text=lines)) as cdn:
+        warmed = cdn.warm("g/a.jpg")
+        assert str((await anext(warmed)).target) == "150x150.webp"
         with pytest.raises(Unsettled):
-            await anext(told)
+            await anext(warmed)
 
 
-async def test_lines_that_are_cut_off_are_no_success() -> None:
-    async def cut() -> AsyncIterator[bytes]:
+async def test_warm_with_interrupted_response_raises() -> None:
+    async def interrupted() -> AsyncIterator[bytes]:
         yield json.dumps(WARMED).encode() + b"\n"
         raise httpx.RemoteProtocolError("peer closed connection")
 
-    async with client(lambda _: httpx.Response(200, content=cut())) as one:
+    async with client(lambda _: httpx.Response(200, content=interrupted())) as cdn:
         with pytest.raises(CdnInterrupted):
-            _ = [made async for made in one.warm("g/a.jpg")]
+            _ = [warmed async for warmed in cdn.warm("g/a.jpg")]
 
 
-async def test_an_uploads_checksums_go_ahead_of_its_bytes() -> None:
-    seen: list[tuple[httpx.Request, bytes]] = []
+async def test_upload_sends_checksums_in_headers() -> None:
+    requests: list[tuple[httpx.Request, bytes]] = []
 
-    async def answer(request: httpx.Request) -> httpx.Response:
-        seen.append((request, await request.aread()))
+    async def handler(request: httpx.Request) -> httpx.Response:
+        requests.append((request, await request.aread()))
         accepted = Accepted("g/a b.jpg", "replaced", "v", 4, "jpeg", 1, 1)
         return httpx.Response(200, content=to_json(accepted))
 
-    transport = httpx.MockTransport(answer)
+    transport = httpx.MockTransport(handler)
     digests = {name: hashlib.new(name, b"abcd").digest() for name in ("md5", "sha256")}
-    async with Client("http://cdn.test:8001", transport=transport) as one:
-        accepted = await one.upload("g/a b.jpg", chunks(b"ab", b"cd"), replaces=True, digests=digests)
-    (request, body) = seen[0]
+    async with Client("http://cdn.test:8001", transport=transport) as cdn:
+        accepted = await cdn.upload("g/a b.jpg", chunks(b"ab", b"cd"), replaces=True, digests=digests)
+    (request, body) = requests[0]
     assert accepted.outcome == "replaced"
     assert (request.method, str(request.url), body) == (
         "PUT",

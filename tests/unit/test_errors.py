@@ -8,9 +8,14 @@ import pytest
 
 from galerly_cdn.errors import (
     GalerlyError,
+    MethodNotAllowed,
     NoSuchOriginal,
+    NotFound,
+    QueueFull,
     RangeNotSatisfiable,
+    ReadOnlyStore,
     SettingsError,
+    Unauthorized,
     Unavailable,
     UnknownPath,
     Unrenderable,
@@ -73,6 +78,24 @@ def test_the_detail_is_what_the_log_shows() -> None:
 
 def test_an_unsatisfiable_range_remembers_the_length() -> None:
     assert RangeNotSatisfiable(42).length_bytes == 42
+
+
+@pytest.mark.parametrize(
+    ("error", "headers"),
+    [
+        (GalerlyError(), {}),
+        (NotFound(), {}),
+        (QueueFull(), {b"retry-after": b"1"}),
+        (MethodNotAllowed(), {b"allow": b"GET, HEAD"}),
+        (MethodNotAllowed(allowed=("DELETE", "PUT")), {b"allow": b"DELETE, PUT"}),
+        (ReadOnlyStore(), {b"allow": b"GET, HEAD"}),
+        (Unauthorized(), {b"www-authenticate": b"Bearer"}),
+        (RangeNotSatisfiable(42), {b"content-range": b"bytes */42"}),
+    ],
+    ids=str,
+)
+def test_error_headers_are_those_of_its_class(error: GalerlyError, headers: dict[bytes, bytes]) -> None:
+    assert dict(error.headers()) == headers
 
 
 def test_settings_errors_hold_one_line_for_each_problem() -> None:

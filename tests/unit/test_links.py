@@ -1,4 +1,4 @@
-"""What a page is given to write: addresses the server understands, and sides it will answer."""
+"""Tests links: addresses that the server can parse, widths that it will answer, and safe HTML."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_src_is_the_canonical_address(size: str, form: Format | None, path: str)
         ("https://x.test/cdn", "https://x.test/cdn/resize/"),
     ],
 )
-def test_addresses_start_where_they_are_told(base_url: str, start: str) -> None:
+def test_address_starts_with_the_base_url(base_url: str, start: str) -> None:
     assert Links(base_url).src("a", "tiny").startswith(start)
 
 
@@ -61,21 +61,21 @@ def test_addresses_start_where_they_are_told(base_url: str, start: str) -> None:
         ("a\udcff", "tiny", None, MalformedKey),
     ],
 )
-def test_what_the_server_would_refuse_is_no_address(
+def test_src_with_invalid_key_or_size_raises(
     key: str, size: str, form: Format | None, error: type[Exception]
 ) -> None:
     with pytest.raises(error):
         LINKS.src(key, size, form)
 
 
-def test_a_format_the_size_does_not_offer_is_no_address() -> None:
+def test_src_with_format_not_offered_by_the_size_raises() -> None:
     links = Links(sizes=["a 10x10 webp=80", "b 20x20"])
     assert links.src("k", "a", Format.WEBP) == "/resize/10x10.webp/k"
     with pytest.raises(FormatNotAllowed):
         links.src("k", "b", Format.WEBP)
 
 
-def test_a_srcset_leaves_sizes_out_that_lack_the_format() -> None:
+def test_srcset_omits_sizes_without_the_format() -> None:
     links = Links(sizes=["10x10 webp=80", "20x20"])
     assert links.srcset("k", 100, 100, Format.WEBP) == "/resize/10x10.webp/k 10w"
     with pytest.raises(FormatNotAllowed):
@@ -92,24 +92,26 @@ def test_a_srcset_leaves_sizes_out_that_lack_the_format() -> None:
         (1, 6000, [("150x150", 1)]),
     ],
 )
-def test_a_srcset_lists_every_width_once_narrowest_first(
+def test_srcset_lists_every_width_once_in_ascending_order(
     width: int, height: int, srcset: list[tuple[str, int]]
 ) -> None:
-    expected = ", ".join(f"https://cdn.example.com/resize/{size}/k {wide}w" for size, wide in srcset)
+    expected = ", ".join(f"https://cdn.example.com/resize/{size}/k {width_px}w" for size, width_px in srcset)
     assert LINKS.srcset("k", width, height) == expected
 
 
 @given(keys, st.integers(1, 60_000), st.integers(1, 60_000), st.sampled_from([None, *Format]))
-def test_the_server_understands_every_address(key: str, width: int, height: int, form: Format | None) -> None:
+def test_every_address_is_parsed_by_the_server(
+    key: str, width: int, height: int, form: Format | None
+) -> None:
     candidates = Links().srcset(key, width, height, form).split(", ")
     widths = []
     for candidate in candidates:
         matched = re.fullmatch(r"(\S+) ([0-9]+)w", candidate)
         assert matched is not None
-        asked = parse(matched[1].encode("ascii"), ALLOWED)
-        assert isinstance(asked, PictureRequest)
-        assert (asked.key, asked.target.format) == (key, form)
-        assert asked.target.size.fit(width, height)[0] == int(matched[2])
+        request = parse(matched[1].encode("ascii"), ALLOWED)
+        assert isinstance(request, PictureRequest)
+        assert (request.key, request.target.format) == (key, form)
+        assert request.target.size.fit(width, height)[0] == int(matched[2])
         widths.append(int(matched[2]))
     assert widths == sorted(set(widths))
     assert max(widths) <= width
@@ -122,15 +124,15 @@ def test_dimensions_are_those_of_the_rendition() -> None:
         LINKS.dimensions(6000, 4000, "thumbnail.webp")
 
 
-def test_sizes_says_how_wide_the_picture_is_shown() -> None:
+def test_sizes_limits_the_width_to_the_rendition() -> None:
     assert LINKS.sizes(6000, 4000, "thumbnail") == "(max-width: 800px) 100vw, 800px"
 
 
 @pytest.mark.parametrize(
     "key", ["a,b", "a, b", "a b", "ab,", "a\N{NO-BREAK SPACE}b", 'a"b', "a'b", "a<b", "a&b"]
 )
-def test_an_address_ends_where_srcset_thinks_it_ends(key: str) -> None:
-    """HTML's srcset: an address ends at white space, and must neither begin nor end with a comma."""
+def test_address_in_srcset_has_no_space_or_final_comma(key: str) -> None:
+    """HTML, srcset attribute: a URL ends at white space and must neither begin nor end with a comma."""
     (address, _) = Links(sizes=["10x10"]).srcset(key, 5, 5).split(" ")
     assert address.isascii()
     assert not address.endswith(",")
@@ -150,7 +152,7 @@ def test_an_address_ends_where_srcset_thinks_it_ends(key: str) -> None:
         ('"&<>*,ä #?', "?v=%22%26%3C%3E%2A%2C%C3%A4%20%23%3F"),
     ],
 )
-def test_a_replaced_photograph_has_a_new_address_for_the_browser(version: str, query: str) -> None:
+def test_version_is_appended_as_query_to_every_address(version: str, query: str) -> None:
     address = LINKS.src("g/a.jpg", "tiny", version=version)
     assert address == f"https://cdn.example.com/resize/150x150/g/a.jpg{query}"
     srcset = LINKS.srcset("g/a.jpg", 200, 100, version=version)
@@ -164,25 +166,25 @@ def test_a_replaced_photograph_has_a_new_address_for_the_browser(version: str, q
 
 
 class Elements(HTMLParser):
-    """Every start tag and its attributes, as a browser reads them."""
+    """Every start tag of an HTML text with its attributes."""
 
     def __init__(self, text: object) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.feed(str(text))
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
-        raise AssertionError(f"text outside of tags: {data!r}")
+        raise AssertionError(f"unexpected text: {data!r}")
 
 
-def test_a_picture_offers_the_best_format_first_and_keeps_its_place() -> None:
+def test_picture_lists_avif_first_and_reserves_its_space() -> None:
     picture = LINKS.picture(KEY, 6000, 4000, "thumbnail", alt="The first dance")
     sizes = "(max-width: 800px) 100vw, 800px"
-    assert Elements(picture).found == [
+    assert Elements(picture).tags == [
         ("picture", {}),
         *(
             (
@@ -207,14 +209,14 @@ def test_a_picture_offers_the_best_format_first_and_keeps_its_place() -> None:
     ]
 
 
-def test_a_picture_is_told_how_wide_it_is_shown_and_when_it_loads() -> None:
+def test_picture_options_set_sizes_loading_and_decoding() -> None:
     picture = LINKS.picture(
         KEY, 60, 40, "medium", alt="", sizes="(min-width: 40em) 33vw, 100vw", loading="eager", decoding="sync"
     )
-    *sources, (_, image) = Elements(picture).found
-    assert [attributes["sizes"] for _, attributes in sources[1:]] == ["(min-width: 40em) 33vw, 100vw"] * 2
-    told = {name: image[name] for name in ("sizes", "loading", "decoding", "width", "height", "alt")}
-    assert told == {
+    *sources, (_, image) = Elements(picture).tags
+    assert [source["sizes"] for _, source in sources[1:]] == ["(min-width: 40em) 33vw, 100vw"] * 2
+    attributes = {name: image[name] for name in ("sizes", "loading", "decoding", "width", "height", "alt")}
+    assert attributes == {
         "sizes": "(min-width: 40em) 33vw, 100vw",
         "loading": "eager",
         "decoding": "sync",
@@ -224,19 +226,19 @@ def test_a_picture_is_told_how_wide_it_is_shown_and_when_it_loads() -> None:
     }
 
 
-def test_a_picture_has_a_source_for_what_is_offered_only() -> None:
+def test_picture_has_sources_for_offered_formats_only() -> None:
     some = Links(sizes=["10x10 webp=80", "20x20"]).picture("k", 9, 9, "20x20", alt="")
     assert [one.type for one in some.sources] == ["image/webp"]
     plain = Links(sizes=["10x10"]).picture("k", 9, 9, "10x10", alt="")
-    assert [tag for tag, _ in Elements(plain).found] == ["picture", "img"]
+    assert [tag for tag, _ in Elements(plain).tags] == ["picture", "img"]
 
 
 @given(st.text(), keys, st.text(st.characters(codec="utf-8")))
-def test_nothing_in_a_text_key_or_version_ends_its_attribute(alt: str, key: str, version: str) -> None:
+def test_picture_escapes_alt_key_and_version(alt: str, key: str, version: str) -> None:
     picture = LINKS.picture(key, 100, 50, "tiny", alt=alt, version=version)
-    found = Elements(picture).found
-    assert [tag for tag, _ in found] == ["picture", "source", "source", "img"]
-    assert found[-1][1] == {
+    tags = Elements(picture).tags
+    assert [tag for tag, _ in tags] == ["picture", "source", "source", "img"]
+    assert tags[-1][1] == {
         "src": picture.src,
         "srcset": picture.srcset,
         "sizes": picture.sizes,
@@ -248,14 +250,14 @@ def test_nothing_in_a_text_key_or_version_ends_its_attribute(alt: str, key: str,
     }
 
 
-def test_a_template_that_escapes_takes_a_picture_as_it_is() -> None:
+def test_picture_is_not_escaped_again_by_templates() -> None:
     from jinja2 import Environment
 
     picture = LINKS.picture(KEY, 6000, 4000, "small", alt='"')
     assert Environment(autoescape=True).from_string("{{ picture }}").render(picture=picture) == str(picture)
 
 
-def test_what_the_page_about_links_shows_can_be_run() -> None:
+def test_docs_examples_run() -> None:
     page = (Path(__file__).parents[2] / "docs" / "links.md").read_text("utf-8")
     namespace: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
@@ -263,8 +265,8 @@ def test_what_the_page_about_links_shows_can_be_run() -> None:
     assert {"links", "picture", "private"} <= set(namespace)
 
 
-def test_nothing_of_the_server_is_imported() -> None:
-    """A gallery's application makes links in a process of its own."""
+def test_links_module_imports_no_part_of_the_server() -> None:
+    """Applications use links in their own processes."""
     script = (
         "import sys, galerly_cdn.links; "
         "print(*sorted({'asyncio', 'pyvips', 'uvicorn', 'galerly_cdn.edge', 'socket'} & set(sys.modules)))"

@@ -8,18 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from galerly_cdn.model import (
-    Format,
-    Record,
-    Size,
-    SizeRule,
-    Target,
-    ValidationError,
-    Value,
-    convert,
-    from_json,
-    to_json,
-)
+from galerly_cdn.model import Format, Record, Size, SizeRule, Target
+from galerly_cdn.serialization import ValidationError, Value, convert, from_json, to_json
 
 sides = st.integers(1, 100_000)
 boxes = st.builds(Size, st.integers(1, 16_383), st.integers(1, 16_383))

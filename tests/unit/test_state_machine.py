@@ -31,7 +31,10 @@ from hypothesis.stateful import (
 )
 from obstore.exceptions import GenericError, PermissionDeniedError
 
-from galerly_cdn.app import Cdn
+from galerly_cdn.app.renderer import RenderingStores
+from galerly_cdn.app.server import Cdn
+from galerly_cdn.app.stores import Stores
+from galerly_cdn.clock import Clock
 from galerly_cdn.errors import (
     NoSuchOriginal,
     OriginalExists,
@@ -266,22 +269,22 @@ class Photographs(RuleBasedStateMachine):
 
     async def start(self) -> None:
         self.originals, self.renditions = await self.parts.enter_async_context(self.world.open(self.clock))
-        self.cdn = Cdn(
+        stores = Stores(
             self.settings,
-            telemetry=Telemetry(Counters(), None, wall=time.time, monotonic=self.clock),
-            workers=cast("WorkerPool", self.renderer),
-            libvips="8.18",
+            Telemetry(Counters(), None),
+            clock=Clock(wall=time.time, monotonic=self.clock),
             originals=self.originals,
             renditions=self.renditions,
         )
+        self.cdn = Cdn(RenderingStores(stores, cast("WorkerPool", self.renderer), libvips="8.18"))
 
     @property
     def targets(self) -> dict[str, Target]:
-        return {str(one): one for one in self.cdn.origin.recipes}
+        return {str(one): one for one in self.cdn.filler.recipes}
 
     @property
     def archive(self) -> StoreLibrary:
-        return self.cdn.archive
+        return self.cdn.library
 
     def teardown(self) -> None:
         self.run(self.parts.aclose())

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galerly_cdn import app
+from galerly_cdn.app import server
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.telemetry import AccessLog, AccessRecord, Counters, Telemetry
 
@@ -165,7 +165,7 @@ def test_a_snapshot_stays_as_it_was_taken() -> None:
 
 def test_the_reason_of_a_refusal_is_counted_with_the_log_off() -> None:
     counters = Counters()
-    telemetry = Telemetry(counters, None, wall=lambda: 0.0, monotonic=lambda: 0.0)
+    telemetry = Telemetry(counters, None)
     telemetry.record(record(reason="queue-full"))
     telemetry.record(record())
     telemetry.close()
@@ -173,14 +173,14 @@ def test_the_reason_of_a_refusal_is_counted_with_the_log_off() -> None:
 
 
 def test_request_ids_are_unique_within_and_across_runs() -> None:
-    runs = [Telemetry(Counters(), None, wall=lambda: 0.0, monotonic=lambda: 0.0) for _ in range(2)]
+    runs = [Telemetry(Counters(), None) for _ in range(2)]
     ids = [run.next_request_id() for _ in range(100) for run in runs]
     assert len(set(ids)) == 200
 
 
 def test_telemetry_writes_to_its_log() -> None:
     stream = io.BytesIO()
-    telemetry = Telemetry(Counters(), AccessLog(stream, Counters()), wall=lambda: 0.0, monotonic=lambda: 0.0)
+    telemetry = Telemetry(Counters(), AccessLog(stream, Counters()))
     telemetry.record(record(7))
     telemetry.close()
     assert [line["request_id"] for line in lines(stream)] == ["run-7"]
@@ -197,7 +197,7 @@ def test_telemetry_writes_to_its_log() -> None:
 )
 def test_a_log_is_kept_where_somebody_writes_into_it(settings: Settings, writers: int) -> None:
     before = set(threading.enumerate())
-    telemetry = app._telemetry(settings)
+    telemetry = server._open_telemetry(settings)
     started = [one.name for one in set(threading.enumerate()) - before]
     telemetry.close()
     assert started == ["access-log"] * writers

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from galerly_cdn.app import compose
+from galerly_cdn.app.renderer import open_renderer
+from galerly_cdn.app.stores import command_telemetry
 from galerly_cdn.errors import (
     GalerlyError,
     NoSuchOriginal,
@@ -125,14 +126,15 @@ async def test_a_folder_is_warmed_by_real_workers(tmp_path: Path) -> None:
     (folder / "a.jpg").write_bytes(pictures.jpeg(900, 600))
     settings = Settings(workers=1, renditions=str(tmp_path / "renditions"), access_log=False)
     targets = [one for rule in settings.size_rules for one in rule.targets]
-    async with compose(settings, locations.resolve_locations(settings, str(folder))) as cdn:
-        version = (await cdn.originals.head("a.jpg")).version
+    places = locations.resolve_locations(settings, str(folder))
+    async with open_renderer(settings, places, command_telemetry()) as rendering:
+        version = (await rendering.stores.originals.head("a.jpg")).version
         viewers = [
-            asyncio.create_task(cdn.origin.fill(RenditionKey("a.jpg", one), version)) for one in targets
+            asyncio.create_task(rendering.filler.fill(RenditionKey("a.jpg", one), version)) for one in targets
         ]
-        told = [one async for one in cdn.origin.warm("a.jpg", targets)]
+        told = [one async for one in rendering.filler.warm("a.jpg", targets)]
         seen = [(await viewer)[0].rendition for viewer in viewers]
-        again = [one async for one in cdn.origin.warm("a.jpg", targets)]
+        again = [one async for one in rendering.filler.warm("a.jpg", targets)]
     assert {one.target for one in told} == set(targets)
     assert all(one.was_there for one in again)
     assert [one.target for one in again] == targets

@@ -1,34 +1,46 @@
-"""Which keys are private, and may this visit have one? Pure, but for the clock it is handed.
+"""Decides whether a request may have a key's pictures or its original. Pure; the clock is an argument.
 
-Asked before the store, on every answer: whoever has no signature cannot tell what exists.
+The decision is made before the store is asked: a request without a signature cannot find out what exists.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from galerly_cdn.errors import MalformedKey, SignatureRequired
+from galerly_cdn.errors import Forbidden, MalformedKey, SignatureRequired
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from galerly_cdn.access.signing import Verifier
-    from galerly_cdn.http.exchange import Exchange
+    from galerly_cdn.http.request import Request
 
 _SEGMENTS = 2
-"""Gallery and photograph: a policy's `*` crosses `/`, so deeper keys could pass for another gallery's."""
+"""Gallery and photograph. A policy's `*` matches `/` too, so deeper keys could match another gallery's."""
+
+
+class AccessDecision(Value, frozen=True):
+    """Whether the key is private, and the error that refuses the request, if one does."""
+
+    is_private: bool
+    refusal: MalformedKey | Forbidden | None = None
+
+
+_PUBLIC = AccessDecision(is_private=False)
+_SIGNED = AccessDecision(is_private=True)
 
 
 def private_folders(prefixes: Iterable[str]) -> tuple[str, ...]:
-    """What private keys begin with: `clients` is `clients/`, `/` is everything."""
+    """The beginnings of private keys: `clients/` for the prefix `clients`, the empty string for `/`."""
     return tuple("" if one == "/" else f"{one}/" for one in prefixes)
 
 
 class Authorizer:
-    """Lets pass what is public, and what is signed.
+    """Allows requests for public keys, and signed requests for private ones.
 
-    Without a verifier nobody has a key, and nothing private is for anybody. `signs_originals`: originals
-    are private wherever they are. `now` is the wall clock in seconds.
+    Without a verifier, every request for a private key is refused. With `signs_originals`, every original is
+    private. `now` returns seconds since the epoch.
     """
 
     def __init__(
@@ -44,33 +56,36 @@ class Authorizer:
         self._now = now
         self._signs_originals = signs_originals
 
-    def admit(self, key: str, visit: Exchange, *, is_original: bool = False) -> None:
-        """Return if the visit may have the key's pictures, or its original; marked as private where it is.
+    def decide(self, key: str, request: Request, *, is_original: bool = False) -> AccessDecision:
+        """The decision on a request for the key's pictures, or for its original.
 
-        Raises `MalformedKey` under a private prefix unless exactly two segments follow, and as
-        `Verifier.verify` does.
+        The refusal is `MalformedKey` under a private prefix unless exactly two segments follow, or else an
+        error of `Verifier.verify`.
         """
         if self._folder(key) is None and not (is_original and self._signs_originals):
-            return
-        visit.is_private = True
-        self.checked(key)
-        if self._verifier is None:
-            raise SignatureRequired
-        self._verifier.verify(
-            visit.raw_path,
-            visit.query,
-            visit.headers.get(b"cookie", b""),
-            client=visit.client,
-            now_s=self._now(),
-        )
+            return _PUBLIC
+        try:
+            self.checked(key)
+            if self._verifier is None:
+                raise SignatureRequired
+            self._verifier.verify(
+                request.raw_path,
+                request.query,
+                request.headers.get(b"cookie", b""),
+                client=request.client,
+                now_s=self._now(),
+            )
+        except (MalformedKey, Forbidden) as error:
+            return AccessDecision(is_private=True, refusal=error)
+        return _SIGNED
 
     def checked(self, key: str) -> str:
-        """`key` itself, unless nobody could ever be let have it. Raises `MalformedKey`."""
+        """The key itself. Raises `MalformedKey` for a key that no signature can allow."""
         folder = self._folder(key)
         if folder is not None and key[len(folder) :].count("/") != _SEGMENTS - 1:
             raise MalformedKey
         return key
 
     def _folder(self, key: str) -> str | None:
-        """The private folder that it lies in."""
+        """The private folder that holds the key, or None."""
         return next((one for one in self._folders if f"{key}/".startswith(one)), None)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from galerly_cdn.errors import SignatureInvalid
 from galerly_cdn.http import client_address as address
 from galerly_cdn.http.urls import checked_key, format_key
-from galerly_cdn.model import ValidationError, Value, from_json
+from galerly_cdn.serialization import ValidationError, Value, from_json
 
 
 class _Time(Value, frozen=True, rename={"epoch_s": "AWS:EpochTime"}):

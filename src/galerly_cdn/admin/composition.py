@@ -1,4 +1,4 @@
-"""The admin side of a CDN, its parts built and wired."""
+"""Builds the admin side of a CDN."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from galerly_cdn.admin.warming import Warmer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from galerly_cdn.clock import Clock
+    from galerly_cdn.http.client_address import Network
     from galerly_cdn.library import StoreLibrary
     from galerly_cdn.render.pool.pool import WorkerPool
     from galerly_cdn.settings.table import Settings
@@ -30,15 +32,17 @@ class AdminSide:
         settings: Settings,
         *,
         telemetry: Telemetry,
-        archive: StoreLibrary,
+        clock: Clock,
+        trusted_proxies: tuple[Network, ...],
+        library: StoreLibrary,
         originals: Originals,
-        incoming: DirectUploads | None,
+        direct_uploads: DirectUploads | None,
         workers: WorkerPool,
         libvips: str,
         memory_cache_bytes: Callable[[], int],
     ) -> None:
-        self._health = Health(workers, originals, settings.limits, telemetry.monotonic)
-        self._warming = Warmer(archive, workers.strength, telemetry.counters.count)
+        self._health = Health(workers, originals, settings.limits, clock.monotonic)
+        self._warming = Warmer(library, workers.strength, telemetry.counters.count)
         gauges = {
             "workers": ("Render processes that are ready or at work.", lambda: float(workers.serving)),
             "renders_in_progress": ("Calls in a worker's hands.", lambda: float(workers.in_flight)),
@@ -48,10 +52,15 @@ class AdminSide:
                 lambda: float(memory_cache_bytes()),
             ),
         }
-        service = Handlers(archive, self._warming, settings, incoming=incoming)
+        handlers = Handlers(library, self._warming, settings, direct_uploads=direct_uploads)
         metrics = Metrics(telemetry, gauges, libvips)
         self.application = AdminApplication(
-            all_routes(service, self._health, metrics), authenticator(settings), settings, telemetry
+            all_routes(handlers, self._health, metrics),
+            authenticator(settings),
+            settings,
+            telemetry,
+            clock=clock,
+            trusted_proxies=trusted_proxies,
         )
 
     def drain(self) -> None:

@@ -1,6 +1,6 @@
-"""What does each operation on originals do? What was asked is read here, done by the archive, and told.
+"""Handles the admin API's operations on originals: parses requests, calls the library, builds responses.
 
-The values asked for and answered are the API: `openapi` describes them from their types.
+The query, body and response types in this file are the API's schemas: `openapi` describes the API from them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Annotated
 
-from galerly_cdn.admin.responses import Failed, JsonLines, json_response
+from galerly_cdn.admin.responses import Failed, json_lines_response, json_response
 from galerly_cdn.errors import (
     BadRequest,
     ChecksumMismatch,
@@ -25,7 +25,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.http import checksums, responses
 from galerly_cdn.http.urls import checked_key, parse_key
-from galerly_cdn.model import Meta, Value
+from galerly_cdn.serialization import Meta, Value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -42,52 +42,52 @@ _INNER = rf"[^/\\{_NO_CONTROL}]"
 _FIRST = rf"[^./\\{_NO_CONTROL}]"
 SEGMENT_PATTERN = rf"({_FIRST}{_INNER}*|\.{_FIRST}{_INNER}*|\.\.{_INNER}+)"
 KEY_PATTERN = rf"^{SEGMENT_PATTERN}(/{SEGMENT_PATTERN})*$"
-"""`url.checked_key` as JSON Schema can say it, but for the length in bytes; a test compares the two."""
+"""The grammar of `urls.checked_key`, without its limit in bytes, for JSON Schema; a test compares the two."""
 PREFIX_PATTERN = rf"^({SEGMENT_PATTERN}/)*{_INNER}*$"
-NUMBER_PATTERN = "[0-9a-f]{32}"
-_PAGE = 1000
+UPLOAD_ID_PATTERN = "[0-9a-f]{32}"
+_MAX_PAGE_KEYS = 1000
 
 Key = Annotated[str, Meta(extra_json_schema={"pattern": KEY_PATTERN})]
-NoKey = Annotated[str, Meta(extra_json_schema={"pattern": f"^$|{KEY_PATTERN}"})]
+KeyOrEmpty = Annotated[str, Meta(extra_json_schema={"pattern": f"^$|{KEY_PATTERN}"})]
 Prefix = Annotated[str, Meta(extra_json_schema={"pattern": PREFIX_PATTERN})]
 
 
 class UploadQuery(Value, frozen=True):
-    """Whether another photograph of this name may go; the same bytes again are never a fault."""
+    """Whether to replace a photograph with the same key. Uploading the same bytes again always succeeds."""
 
     replace: bool = False
 
 
 class ListQuery(Value, frozen=True):
-    """Which part of the listing: keys with this prefix, after this one, at most so many."""
+    """Lists keys that begin with `prefix` and sort after `after`, at most `limit` of them."""
 
     prefix: Prefix = ""
-    after: NoKey = ""
-    limit: Annotated[int, Meta(ge=1, le=_PAGE)] = _PAGE
+    after: KeyOrEmpty = ""
+    limit: Annotated[int, Meta(ge=1, le=_MAX_PAGE_KEYS)] = _MAX_PAGE_KEYS
 
 
 class GalleryQuery(Value, frozen=True):
-    """Every original whose key begins with this and a slash."""
+    """Selects every original whose key begins with `gallery` and a slash."""
 
     gallery: Key
 
 
 class WarmQuery(Value, frozen=True):
-    """A gallery's originals; those after a key, to go on where lines ended."""
+    """Selects the originals of a gallery whose keys sort after `after`, to resume after an interruption."""
 
     gallery: Key
-    after: NoKey = ""
+    after: KeyOrEmpty = ""
 
 
 class Completion(Value, frozen=True):
-    """The key an upload is to have, and whether another photograph of this name may go."""
+    """The key for the uploaded photograph, and whether to replace a photograph with the same key."""
 
     key: Key
     replace: bool = False
 
 
 class Invited(Value, frozen=True):
-    """Where to send an upload's bytes, with which method and headers, and by when; then complete it."""
+    """A presigned upload: send the bytes within `expires_s` seconds, then complete it."""
 
     id: str
     method: str
@@ -97,160 +97,169 @@ class Invited(Value, frozen=True):
 
 
 class Handlers:
-    """The operations. `incoming` is None where the store takes no uploads by itself."""
+    """The operations on originals and their renditions, as HTTP handlers.
+
+    `direct_uploads` is None where the store presigns no uploads (a folder). `new_upload_id` makes the
+    32 hexadecimal digits that name a direct upload.
+    """
 
     def __init__(
         self,
-        archive: StoreLibrary,
-        warming: Warmer,
+        library: StoreLibrary,
+        warmer: Warmer,
         settings: Settings,
         *,
-        incoming: DirectUploads | None = None,
-        number: Callable[[], str] = lambda: secrets.token_hex(16),
+        direct_uploads: DirectUploads | None = None,
+        new_upload_id: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
-        self._archive = archive
-        self._warming = warming
+        self._library = library
+        self._warmer = warmer
         self._settings = settings
-        self._incoming = incoming
-        self._number = number
+        self._direct_uploads = direct_uploads
+        self._new_upload_id = new_upload_id
 
-    async def upload(self, call: AdminRequest) -> Response:
-        """Store the body as an original; 201 if there was none of this key."""
-        asked = call.asked(UploadQuery)
-        key = _key(call)
-        _check_conditions(call, asked.replace)
-        length = call.headers.get(b"content-length", b"0")
+    async def upload(self, request: AdminRequest) -> Response:
+        """Store the body as an original: 201 for a new key, 200 for a replaced or unchanged one."""
+        query = request.parse_query(UploadQuery)
+        key = _key_from_path(request)
+        _check_conditions(request, query.replace)
+        length = request.headers.get(b"content-length", b"0")
         if len(length) > 18 or int(length) > self._settings.max_original_bytes:
-            raise UploadTooLarge(f"{length[:32]!r} bytes announced")
-        accepted = await self._archive.upload(
-            key, call.body(), replaces=asked.replace, digests=checksums.read_checksums(call.headers)
+            raise UploadTooLarge(f"Content-Length is {length[:32]!r} bytes")
+        accepted = await self._library.upload(
+            key,
+            request.body(),
+            replaces=query.replace,
+            digests=checksums.read_checksums(request.headers),
         )
-        return self._accepted(call, accepted)
+        return self._accepted_response(request, accepted)
 
-    async def list(self, call: AdminRequest) -> Response:
-        """A part of the originals."""
-        asked = call.asked(ListQuery)
-        _check(asked.prefix + "x")  # a prefix is what a key may begin with
-        _check(asked.after or "x")
-        return json_response(await self._archive.list(asked.prefix, asked.after, asked.limit))
+    async def list(self, request: AdminRequest) -> Response:
+        """Return one page of the listing."""
+        query = request.parse_query(ListQuery)
+        _check_query_key(query.prefix + "x")  # a prefix is valid if some key can begin with it
+        _check_query_key(query.after or "x")
+        return json_response(await self._library.list(query.prefix, query.after, query.limit))
 
-    async def inspect(self, call: AdminRequest) -> Response:
-        """What is known of one."""
-        return json_response(await self._archive.inspect(_key(call)))
+    async def inspect(self, request: AdminRequest) -> Response:
+        """Return an original's facts and its stored renditions."""
+        return json_response(await self._library.inspect(_key_from_path(request)))
 
-    async def delete(self, call: AdminRequest) -> Response:
-        """Remove one, and what was made of it."""
-        deleted = await self._archive.delete(_key(call))
-        call.outcome = "deleted" if deleted.existed else "absent"
+    async def delete(self, request: AdminRequest) -> Response:
+        """Delete an original and its renditions."""
+        deleted = await self._library.delete(_key_from_path(request))
+        request.outcome = "deleted" if deleted.existed else "absent"
         return json_response(deleted)
 
-    async def purge(self, call: AdminRequest) -> Response:
-        """Remove what was made of one."""
-        purged = await self._archive.purge(_key(call))
-        call.outcome = f"purged {len(purged.removed)}"
+    async def purge(self, request: AdminRequest) -> Response:
+        """Delete the renditions of one original."""
+        purged = await self._library.purge(_key_from_path(request))
+        request.outcome = f"purged {len(purged.removed)}"
         return json_response(purged)
 
-    async def purge_gallery(self, call: AdminRequest) -> JsonLines:
-        """Remove what was made of a gallery."""
-        call.subject = _check(call.asked(GalleryQuery).gallery)
-        return _lines(call, self._archive.purge_gallery(call.subject), "purged")
+    async def purge_gallery(self, request: AdminRequest) -> Response:
+        """Delete the renditions of every original in a gallery; one line for each original."""
+        request.subject = _check_query_key(request.parse_query(GalleryQuery).gallery)
+        return _json_lines(request, self._library.purge_gallery(request.subject), "purged")
 
-    async def warm(self, call: AdminRequest) -> JsonLines:
-        """Make what is lacking of one."""
-        return _lines(call, self._archive.warm(_key(call)), "warmed")
+    async def warm(self, request: AdminRequest) -> Response:
+        """Render the missing renditions of one original; one line for each rendition."""
+        return _json_lines(request, self._library.warm(_key_from_path(request)), "warmed")
 
-    async def warm_gallery(self, call: AdminRequest) -> JsonLines:
-        """Make what is lacking of a gallery."""
-        asked = call.asked(WarmQuery)
-        call.subject = _check(asked.gallery)
-        _check(asked.after or "x")
-        made = self._warming.gallery(call.subject, asked.after, call.request_id)
-        return _lines(call, made, "warmed")
+    async def warm_gallery(self, request: AdminRequest) -> Response:
+        """Render the missing renditions of a gallery; one line for each rendition."""
+        query = request.parse_query(WarmQuery)
+        request.subject = _check_query_key(query.gallery)
+        _check_query_key(query.after or "x")
+        values = self._warmer.warm_gallery(request.subject, query.after, request.request_id)
+        return _json_lines(request, values, "warmed")
 
-    async def invite(self, call: AdminRequest) -> Response:
-        """Where an upload may be sent straight to the store."""
-        if self._incoming is None:
+    async def invite(self, request: AdminRequest) -> Response:
+        """Return a presigned upload to the store. Raises `NoDirectUploads`."""
+        if self._direct_uploads is None:
             raise NoDirectUploads
-        call.subject = self._number()
-        invitation = await self._incoming.presign(call.subject)
-        call.outcome = "invited"
+        request.subject = self._new_upload_id()
+        presigned = await self._direct_uploads.presign(request.subject)
+        request.outcome = "invited"
         return json_response(
-            Invited(
-                call.subject, invitation.method, invitation.url, invitation.headers, invitation.expires_s
-            ),
+            Invited(request.subject, presigned.method, presigned.url, presigned.headers, presigned.expires_s),
             201,
         )
 
-    async def complete(self, call: AdminRequest) -> Response:
-        """Take what was sent straight to the store, as any upload is taken: read, verified, decoded, put."""
-        if self._incoming is None:
+    async def complete(self, request: AdminRequest) -> Response:
+        """Import a direct upload as an original: read, verified, decoded and put as any upload.
+
+        Raises `NoDirectUploads`, `NoSuchUpload`, and as an upload does.
+        """
+        if self._direct_uploads is None:
             raise NoDirectUploads
-        number = call.named.decode("latin-1")
-        if not re.fullmatch(NUMBER_PATTERN, number):
+        upload_id = request.named.decode("latin-1")
+        if not re.fullmatch(UPLOAD_ID_PATTERN, upload_id):
             raise NoSuchUpload
-        asked = await call.json(Completion)
-        call.subject = f"{number} as {checked_key(asked.key)}"
+        completion = await request.json(Completion)
+        request.subject = f"{upload_id} as {checked_key(completion.key)}"
         try:
-            accepted = await self._archive.upload(
-                asked.key, self._incoming.read(number), replaces=asked.replace
+            accepted = await self._library.upload(
+                completion.key, self._direct_uploads.read(upload_id), replaces=completion.replace
             )
         except (ChecksumMismatch, EmptyUpload, Unrenderable, UploadTooLarge):
-            await self._incoming.remove(number)  # no other key would make it a photograph
+            await self._direct_uploads.remove(upload_id)  # the bytes are at fault, whatever the key
             raise
-        await self._incoming.remove(number)
-        return self._accepted(call, accepted)
+        await self._direct_uploads.remove(upload_id)
+        return self._accepted_response(request, accepted)
 
-    def _accepted(self, call: AdminRequest, accepted: Accepted) -> Response:
-        call.outcome = accepted.outcome
+    def _accepted_response(self, request: AdminRequest, accepted: Accepted) -> Response:
+        request.outcome = accepted.outcome
         if self._settings.warm_on_upload:
-            self._warming.soon(accepted.key)
+            self._warmer.enqueue(accepted.key)
         return json_response(accepted, 201 if accepted.outcome == "created" else 200)
 
 
-def _key(call: AdminRequest) -> str:
-    """The key in the path. Raises `MalformedKey`."""
-    call.subject = parse_key(call.named)
-    return call.subject
+def _key_from_path(request: AdminRequest) -> str:
+    """The key in the path, which is also the audit log's subject. Raises `MalformedKey`."""
+    request.subject = parse_key(request.named)
+    return request.subject
 
 
-def _check(key: str) -> str:
-    """A key in the query. Raises `MalformedQuery`."""
+def _check_query_key(key: str) -> str:
+    """The key, if it is valid. Raises `MalformedQuery`."""
     try:
         return checked_key(key)
     except MalformedKey as error:
         raise MalformedQuery(repr(key)) from error
 
 
-def _check_conditions(call: AdminRequest, replaces: bool) -> None:  # noqa: FBT001 - the query's word
-    """Creating is the default, as `If-None-Match: *` says it. Raises `BadRequest` for other conditions.
+def _check_conditions(request: AdminRequest, replaces: bool) -> None:  # noqa: FBT001 - as in the query
+    """Refuse preconditions that the upload does not implement. Raises `BadRequest`.
 
-    One passed over would have a photograph replaced that was to stay (RFC 9110 §13.1); a part of one would
-    be stored for the whole (§14.5).
+    Creating without replacing is the default, which is what `If-None-Match: *` asks for. Ignoring another
+    precondition could replace a photograph that the client wants kept (RFC 9110 §13.1); ignoring
+    `Content-Range` would store a part as the whole (RFC 9110 §14.5).
     """
-    told_none = call.headers.get(b"if-none-match")
-    if told_none is not None and (told_none.strip() != b"*" or replaces):
-        raise BadRequest("If-None-Match takes * alone, and not with replace")
+    if_none_match = request.headers.get(b"if-none-match")
+    if if_none_match is not None and (if_none_match.strip() != b"*" or replaces):
+        raise BadRequest("If-None-Match must be *, and cannot be combined with replace")
     for name in (b"if-match", b"if-unmodified-since", b"content-range", b"content-encoding"):
-        if name in call.headers:
-            raise BadRequest(f"{name.decode()} is not taken")
+        if name in request.headers:
+            raise BadRequest(f"the header {name.decode()} is not supported")
 
 
-def _lines(call: AdminRequest, values: AsyncGenerator[Value, None], verb: str) -> JsonLines:
-    """Lines that end with what went wrong, if something did, and note what came of them."""
+def _json_lines(request: AdminRequest, values: AsyncGenerator[Value, None], verb: str) -> Response:
+    """Stream `values` as lines and record the outcome; an error after the first line becomes a line."""
 
-    async def noted() -> AsyncGenerator[Value, None]:
-        number = 0
+    async def recorded() -> AsyncGenerator[Value, None]:
+        count = 0
         try:
             async with contextlib.aclosing(values):
-                async for one in values:
-                    number += 1
-                    yield one
+                async for value in values:
+                    count += 1
+                    yield value
         except GalerlyError as error:
-            call.outcome = error.code
-            if not number:
-                raise  # nothing is sent yet: the status can still say it
-            yield Failed(call.subject, responses.problem(error, call.request_id))
+            request.outcome = error.code
+            if not count:
+                raise  # nothing was sent yet: the response can still have the error's status
+            yield Failed(request.subject, responses.problem(error, request.request_id))
         else:
-            call.outcome = f"{verb} {number}"
+            request.outcome = f"{verb} {count}"
 
-    return JsonLines(noted())
+    return json_lines_response(recorded())

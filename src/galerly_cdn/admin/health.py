@@ -1,7 +1,8 @@
-"""Is the process alive, and can it do its work? Asked by whoever restarts it, and whoever sends it viewers.
+"""Answers liveness (`/livez`) and readiness (`/readyz`) checks.
 
-`live` says that the loop turns, and nothing of what we stand on: no restart mends a store. `ready` renders a
-picture in a worker and asks the store, at most once in `_FRESH_S` however often it is asked itself.
+Liveness shows that the event loop runs and checks nothing else: restarting the process does not repair a
+store. Readiness renders a picture in a worker and sends a head request to the store. A result is reused for
+`_RESULT_LIFETIME_S`, so the number of readiness requests does not matter.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING
 from galerly_cdn.admin.responses import json_response
 from galerly_cdn.cache import SingleFlight
 from galerly_cdn.errors import GalerlyError, NoSuchOriginal, QueueFull
-from galerly_cdn.model import Format, Job, Picture, Size, Target, Value
+from galerly_cdn.model import Format, Job, Picture, Size, Target
 from galerly_cdn.render.sample_images import SPECIMENS
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,10 +28,10 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Limits
     from galerly_cdn.store.interfaces import Originals
 
-_FRESH_S = 5.0
-_PATIENCE_S = 5.0
-_NOBODY = "galerly-cdn/readyz"
-"""A key whose head every store can tell: that there is none."""
+_RESULT_LIFETIME_S = 5.0
+_CHECK_TIMEOUT_S = 5.0
+_ABSENT_KEY = "galerly-cdn/readyz"
+"""A key without an original: every store can answer that it does not exist."""
 _PICTURE = Picture(Target(Size(16, 16), Format.JPEG), {Format.JPEG: 80})
 OK = "ok"
 LATE = "late"
@@ -37,23 +39,23 @@ DRAINING = "draining"
 
 
 class Live(Value, frozen=True):
-    """The process answers."""
+    """The process is alive."""
 
     live: bool
 
 
 class Readiness(Value, frozen=True):
-    """Whether viewers should be sent here; of each part `ok`, an error's code, or `late`."""
+    """Whether the process can serve viewers. Each part is `ok`, an error's code, or `late` (timed out)."""
 
     ready: bool
     render: str
     store: str
     listener: str
-    """`draining` once the process has been told to stop."""
+    """`draining` once the process is stopping."""
 
 
 class Health:
-    """Answers `livez` and `readyz`. `clock` is monotonic, in seconds."""
+    """Handles `/livez` and `/readyz`. `clock` is monotonic, in seconds."""
 
     def __init__(
         self, renderer: Renderer, originals: Originals, limits: Limits, clock: Callable[[], float]
@@ -62,25 +64,26 @@ class Health:
         self._originals = originals
         self._job = Job((_PICTURE,), limits)
         self._clock = clock
-        self._tries = itertools.count(1)
+        self._check_numbers = itertools.count(1)
         self._checks: SingleFlight[None, tuple[str, str]] = SingleFlight()
-        self._checked: tuple[str, str] | None = None
+        self._result: tuple[str, str] | None = None
+        """The states of rendering and of the store."""
         self._checked_s = 0.0
         self._is_draining = False
 
     def drain(self) -> None:
-        """The process is about to stop: no viewer should be sent here any more."""
+        """Report that the process is stopping: from now on it is not ready."""
         self._is_draining = True
 
-    async def live(self, _call: AdminRequest) -> Response:
-        """200."""
+    async def live(self, _request: AdminRequest) -> Response:
+        """Answer 200."""
         return json_response(Live(live=True))
 
-    async def ready(self, _call: AdminRequest) -> Response:
-        """200, or 503 and the part that fails."""
-        if self._checked is None or self._clock() - self._checked_s >= _FRESH_S:
+    async def ready(self, _request: AdminRequest) -> Response:
+        """Answer 200, or 503 with the state of each part."""
+        if self._result is None or self._clock() - self._checked_s >= _RESULT_LIFETIME_S:
             await self._checks.run(None, self._check)
-        render, store = self._checked or (LATE, LATE)
+        render, store = self._result or (LATE, LATE)
         listener = DRAINING if self._is_draining else OK
         is_ready = render == store == listener == OK
         return json_response(
@@ -88,32 +91,33 @@ class Health:
         )
 
     async def _check(self) -> tuple[str, str]:
-        self._checked = await _word(self._render()), await _word(self._reach())
+        self._result = await _state(self._check_render()), await _state(self._check_store())
         self._checked_s = self._clock()
-        return self._checked
+        return self._result
 
-    async def _render(self) -> None:
+    async def _check_render(self) -> None:
         with tempfile.TemporaryFile(buffering=0) as file:
             file.write(SPECIMENS["png"])
-            # Another name each time: two deaths would have one held in quarantine, and us out of service.
-            token = f"readyz {next(self._tries)}"
+            # A new token for each check: two worker crashes with the same token would quarantine it, and
+            # the process would stay unready.
+            token = f"readyz {next(self._check_numbers)}"
             try:
                 await self._renderer.render(file.fileno(), len(SPECIMENS["png"]), self._job, token)
             except QueueFull:
-                return  # busy is not broken: sent away, its viewers would fill the next one's queue
+                return  # busy workers work: unready, they would move their load to the next server's queue
 
-    async def _reach(self) -> None:
+    async def _check_store(self) -> None:
         try:
-            await self._originals.head(_NOBODY, remembered=False)
+            await self._originals.head(_ABSENT_KEY, remembered=False)
         except NoSuchOriginal:
             return
 
 
-async def _word(work: Awaitable[None]) -> str:
-    """`ok`, the code of what went wrong, or `late`."""
+async def _state(check: Awaitable[None]) -> str:
+    """`ok`, the code of the error that was raised, or `late` after `_CHECK_TIMEOUT_S`."""
     try:
-        async with asyncio.timeout(_PATIENCE_S):
-            await work
+        async with asyncio.timeout(_CHECK_TIMEOUT_S):
+            await check
     except GalerlyError as error:
         return error.code
     except TimeoutError:

@@ -1,6 +1,6 @@
-"""What does a monitor see? The counts of telemetry, in Prometheus' words. prometheus_client's door.
+"""Exports the telemetry's counts as Prometheus metrics. The only importer of prometheus_client.
 
-Nothing is counted for it on the way of a request: what telemetry has added up is read when it is asked for.
+Requests cost nothing extra: the totals that telemetry keeps are read when `/metrics` is requested.
 """
 
 from __future__ import annotations
@@ -33,30 +33,28 @@ if TYPE_CHECKING:
     from galerly_cdn.http.responses import Response
     from galerly_cdn.telemetry import Telemetry
 
-_NO_EVENTS = frozenset(by_code())
-"""What the counters hold of refusals: traffic tells them by what viewers were answered."""
+    Gauges = Mapping[str, tuple[str, Callable[[], float]]]
+
+_ERROR_CODES = frozenset(by_code())
+"""Counters with these names count errors, which `galerly_errors` exports from the traffic statistics."""
 
 
 class Metrics:
-    """Answers `metrics`. `gauges` are what is now: a name, what it means, and how to ask."""
+    """Handles `/metrics`. `gauges` maps a metric's name to its help text and a function that reads it."""
 
-    def __init__(
-        self, telemetry: Telemetry, gauges: Mapping[str, tuple[str, Callable[[], float]]], libvips: str
-    ) -> None:
+    def __init__(self, telemetry: Telemetry, gauges: Gauges, libvips: str) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Collected(telemetry, gauges, libvips))
+        self._registry.register(_TelemetryCollector(telemetry, gauges, libvips))
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
-    async def answer(self, _call: AdminRequest) -> Response:
-        """The text format 1.0.0."""
+    async def export(self, _request: AdminRequest) -> Response:
+        """Return every metric in Prometheus' text format 1.0.0."""
         return body_response(generate_latest(self._registry), CONTENT_TYPE_LATEST)
 
 
-class _Collected(Collector):
-    def __init__(
-        self, telemetry: Telemetry, gauges: Mapping[str, tuple[str, Callable[[], float]]], libvips: str
-    ) -> None:
+class _TelemetryCollector(Collector):
+    def __init__(self, telemetry: Telemetry, gauges: Gauges, libvips: str) -> None:
         self._telemetry = telemetry
         self._traffic = telemetry.traffic or TrafficStatistics()
         self._gauges = gauges
@@ -64,59 +62,58 @@ class _Collected(Collector):
 
     def collect(self) -> Iterable[Metric]:
         build = {"version": __version__, "libvips": self._libvips}
-        yield InfoMetricFamily("galerly_build", "What runs here.", value=build)
-        yield from self._answers()
-        yield _counted("galerly_errors", "Answers that were errors.", "code", self._traffic.refusals)
-        yield _timed(
+        yield InfoMetricFamily("galerly_build", "The versions that run.", value=build)
+        yield from self._response_metrics()
+        yield _counter("galerly_errors", "Error responses.", "code", self._traffic.refusals)
+        yield _histogram(
             "galerly_fill_duration_seconds", "The stages of filling a miss.", "stage", self._traffic.stages
         )
         counts = self._telemetry.counters.snapshot()
-        events = {event: times for event, times in counts.items() if event not in _NO_EVENTS}
-        meaning = "What happened behind the answers: renders, store trouble."
-        yield _counted("galerly_events", meaning, "event", events)
-        for name, (meaning, ask) in self._gauges.items():
-            yield GaugeMetricFamily(f"galerly_{name}", meaning, value=ask())
+        events = {event: times for event, times in counts.items() if event not in _ERROR_CODES}
+        yield _counter("galerly_events", "Events such as renders and store failures.", "event", events)
+        for name, (description, read) in self._gauges.items():
+            yield GaugeMetricFamily(f"galerly_{name}", description, value=read())
 
-    def _answers(self) -> Iterable[Metric]:
-        """The tallies of all kinds of answers, summed up in four ways."""
+    def _response_metrics(self) -> Iterable[Metric]:
+        """Four metrics from the tallies by result, size, format and status."""
         by_status: Counter[str] = Counter()
         bytes_by_result: Counter[str] = Counter()
-        times: defaultdict[str, Histogram] = defaultdict(Histogram)
+        durations: defaultdict[str, Histogram] = defaultdict(Histogram)
         pictures = CounterMetricFamily(
             "galerly_pictures",
-            "Pictures asked for, by what they were: hit (in memory), stored (in the store), stale, miss.",
+            "Requested pictures by result: hit (in memory), stored (in the store), stale, miss.",
             labels=["result", "size", "format"],
         )
         by_picture: Counter[tuple[str, str, str]] = Counter()
-        for (result, size, form, status), tally in self._traffic.answers.items():
+        for (result, size, image_format, status), tally in self._traffic.answers.items():
             by_status[str(status)] += tally.times
             bytes_by_result[result] += tally.bytes
-            times[result].merge(tally)
+            durations[result].merge(tally)
             if result and size:
-                by_picture[result, size, form] += tally.times
-        for labels, number in by_picture.items():
-            pictures.add_metric(labels, number)
+                by_picture[result, size, image_format] += tally.times
+        for labels, times in by_picture.items():
+            pictures.add_metric(labels, times)
         yield pictures
-        yield _counted("galerly_responses", "Answers to viewers.", "status", by_status)
-        meaning = "Bytes of bodies sent to viewers."
-        yield _counted("galerly_response_bytes", meaning, "result", bytes_by_result)
-        meaning = "From a request to its answer's first byte."
-        yield _timed("galerly_request_duration_seconds", meaning, "result", times)
+        yield _counter("galerly_responses", "Responses to viewers.", "status", by_status)
+        description = "Bytes of response bodies sent to viewers."
+        yield _counter("galerly_response_bytes", description, "result", bytes_by_result)
+        description = "Time from a request to its response's first byte."
+        yield _histogram("galerly_request_duration_seconds", description, "result", durations)
 
 
-def _counted(name: str, meaning: str, label: str, counts: Mapping[str, int]) -> Metric:
-    """A counter of one label."""
-    family = CounterMetricFamily(name, meaning, labels=[label])
+def _counter(name: str, description: str, label: str, counts: Mapping[str, int]) -> Metric:
+    """A counter with one label."""
+    family = CounterMetricFamily(name, description, labels=[label])
     for value, times in counts.items():
         family.add_metric([value], times)
     return family
 
 
-def _timed(name: str, meaning: str, label: str, tallies: Mapping[str, Histogram]) -> Metric:
-    """A histogram of one label."""
-    family = HistogramMetricFamily(name, meaning, labels=[label])
+def _histogram(name: str, description: str, label: str, tallies: Mapping[str, Histogram]) -> Metric:
+    """A histogram with one label."""
+    family = HistogramMetricFamily(name, description, labels=[label])
     for value, tally in tallies.items():
-        bounds = [*(str(one) for one in tally.BOUNDS_S), "+Inf"]
+        bounds = [*(str(bound) for bound in tally.BOUNDS_S), "+Inf"]
         family.add_metric(
             [value], list(zip(bounds, accumulate(tally.buckets), strict=True)), sum_value=tally.seconds
         )

@@ -1,4 +1,4 @@
-"""One request to the admin side: what it asks for, its body as it comes, and what is noted of it."""
+"""Reads one request to the admin side: its query, its body, and the facts for the audit log."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl
 
 from galerly_cdn.errors import Disconnected, MalformedBody, MalformedQuery
-from galerly_cdn.http.request import Request
-from galerly_cdn.model import ValidationError, Value, convert, from_json
+from galerly_cdn.http.exchange import Exchange
+from galerly_cdn.serialization import ValidationError, Value, convert, from_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from galerly_cdn.admin.routes import Route
-    from galerly_cdn.errors import GalerlyError
     from galerly_cdn.http.client_address import Network
     from galerly_cdn.http.request import Receive, Scope
 
@@ -23,52 +22,44 @@ MAX_JSON_BYTES = 16 * 1024
 _MAX_PARAMETERS = 16
 
 
-class AdminRequest(Request):
-    """One request on its way, with what is learned of it for the audit log.
+class AdminRequest(Exchange):
+    """An exchange with a client of the admin API.
 
-    `route` is the operation, `named` what its path's `{…}` stands for, still encoded.
+    `route` is the operation, `named` the part of the path that its `{…}` matched, percent-encoded. The
+    handler sets `subject` and `outcome` for the audit log.
     """
 
     route: Route
 
-    __slots__ = (
-        "_receive",
-        "error",
-        "length_bytes",
-        "named",
-        "outcome",
-        "route",
-        "subject",
-        "who",
-    )
+    __slots__ = ("_receive", "length_bytes", "named", "outcome", "route", "subject", "who")
 
     def __init__(self, scope: Scope, receive: Receive, request_id: str, trusted: tuple[Network, ...]) -> None:
         super().__init__(scope, request_id, trusted)
+        self.is_private = True
         self.named = b""
         self._receive = receive
-        self.error: GalerlyError | None = None
         self.who = ""
-        """Who was let in; of one who was not, nothing."""
+        """The authenticated client; empty before authentication."""
         self.subject = ""
-        """The key, gallery or upload it is about, for the audit log."""
+        """The key, gallery or upload."""
         self.outcome = ""
-        """What came of it, in a word, for the audit log."""
+        """One word, such as `created`."""
         self.length_bytes = 0
-        """Of the body, as far as it came."""
+        """Of the body, as far as it was received."""
 
-    def asked(self, kind: type[V]) -> V:
+    def parse_query(self, kind: type[V]) -> V:
         """The query's parameters as a `kind`. Raises `MalformedQuery`."""
         try:
-            told = parse_qsl(
+            parameters = parse_qsl(
                 self.query.decode("ascii"),
                 keep_blank_values=True,
                 strict_parsing=True,
                 errors="strict",
                 max_num_fields=_MAX_PARAMETERS,
             )
-            if len(dict(told)) != len(told):
-                raise MalformedQuery("a parameter twice")
-            return convert(kind, dict(told))
+            if len(dict(parameters)) != len(parameters):
+                raise MalformedQuery("a parameter is repeated")
+            return convert(kind, dict(parameters))
         except ValueError as error:  # ValidationError and UnicodeDecodeError too
             raise MalformedQuery(str(error)) from error
 
@@ -78,14 +69,14 @@ class AdminRequest(Request):
         async for chunk in self.body():
             body += chunk
             if len(body) > MAX_JSON_BYTES:
-                raise MalformedBody(f"over {MAX_JSON_BYTES} bytes")
+                raise MalformedBody(f"longer than {MAX_JSON_BYTES} bytes")
         try:
             return from_json(kind, body)
         except ValidationError as error:
             raise MalformedBody(str(error)) from error
 
     async def body(self) -> AsyncIterator[bytes]:
-        """The body, a chunk at a time. Raises `Disconnected`, `BadRequest`, `BodyTooSlow`."""
+        """The body, chunk by chunk. Raises `Disconnected`, `BadRequest`, `BodyTooSlow`."""
         more = True
         while more:
             message = await self._receive()

@@ -1,18 +1,17 @@
-"""What does the admin side answer? A value as JSON, or one after the other as lines of JSON."""
+"""Builds the admin side's responses: a value as JSON, or values as JSON Lines."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator  # noqa: TC003 - a field's type
-from typing import TYPE_CHECKING, NamedTuple
+import contextlib
+from typing import TYPE_CHECKING
 
 from galerly_cdn.http import responses
+from galerly_cdn.http.body_stream import Stream
 from galerly_cdn.http.responses import Problem, Response
-from galerly_cdn.model import Value, to_json
+from galerly_cdn.serialization import Value, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from galerly_cdn.http.responses import Headers
+    from collections.abc import AsyncGenerator
 
 JSON = "application/json"
 JSON_LINES = "application/jsonl"
@@ -25,40 +24,24 @@ class Failed(Value, frozen=True):
     error: Problem
 
 
-class JsonLines(NamedTuple):
-    """Values that are sent as they come to be, a line each.
-
-    Its end is part of HTTP's framing: lines that were cut off cannot be taken for all of them.
-    """
-
-    values: AsyncGenerator[Value, None]
-    first: Value | None = None
-    """The one that is made before anything is sent."""
-    status: int = 200
-
-    @property
-    def headers(self) -> Headers:
-        """Without a length: nobody knows how many there will be."""
-        return responses.no_store_headers(JSON_LINES)
-
-    async def begun(self) -> JsonLines:
-        """The same with its first value made: what fails at once is still an answer of its own.
-
-        Raises what making values raises.
-        """
-        return JsonLines(self.values, await anext(self.values, None))
-
-    async def encoded(self) -> AsyncIterator[bytes]:
-        """Each value as its line. Raises what making values raises."""
-        if self.first is not None:
-            yield to_json(self.first) + b"\n"
-        async for value in self.values:
-            yield to_json(value) + b"\n"
-
-
 def json_response(value: Value, status: int = 200) -> Response:
     """A value as JSON."""
     return body_response(to_json(value) + b"\n", JSON, status)
+
+
+def json_lines_response(values: AsyncGenerator[Value, None]) -> Response:
+    """Values as JSON lines, each sent as soon as it is there.
+
+    The number of lines is unknown in advance, so there is no Content-Length: HTTP's framing shows whether the
+    body is complete.
+    """
+    return Response(200, responses.no_store_headers(JSON_LINES), stream=Stream(_lines(values), None))
+
+
+async def _lines(values: AsyncGenerator[Value, None]) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(values):
+        async for value in values:
+            yield to_json(value) + b"\n"
 
 
 def body_response(body: bytes, media_type: str, status: int = 200) -> Response:

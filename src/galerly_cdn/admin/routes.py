@@ -1,7 +1,7 @@
-"""Which operation does a request name? The one table of the admin side; its description is made from it too.
+"""Maps a method and path to an operation of the admin API; `openapi` describes the API from the same table.
 
-A path is matched as it came, percent-encoded: a framework would decode it first, and a key is decoded once
-(`url.parse_key`). A key's slashes are slashes of the path.
+Paths are matched percent-encoded, as received: frameworks decode a path before matching it, but a key must
+be decoded exactly once (`urls.parse_key`). A key's slashes are the path's slashes.
 """
 
 from __future__ import annotations
@@ -46,13 +46,12 @@ if TYPE_CHECKING:
     from galerly_cdn.admin.health import Health
     from galerly_cdn.admin.metrics import Metrics
     from galerly_cdn.admin.request import AdminRequest
-    from galerly_cdn.admin.responses import JsonLines
     from galerly_cdn.http.responses import Response
-    from galerly_cdn.model import Value
+    from galerly_cdn.serialization import Value
 
-    Handler = Callable[[AdminRequest], Awaitable[Response | JsonLines]]
+    Handler = Callable[[AdminRequest], Awaitable[Response]]
 
-_NAMED = {"key": "(.*)", "id": "([^/]*)"}
+_PARAMETER_PATTERNS = {"key": "(.*)", "id": "([^/]*)"}
 _STORE = (StoreRefused, Unavailable)
 _RENDER = (Unrenderable, RenderFailed)
 _UPLOAD = (
@@ -69,30 +68,30 @@ TEXT = "text/plain"
 
 
 class Route(NamedTuple):
-    """An operation: what it takes and answers, and what it may refuse with."""
+    """An operation: method, path, handler, and the types and errors that describe it."""
 
     method: str
     path: str
     handler: Handler
     summary: str
-    answers: dict[int, Any]
-    """The type of the value, or of each line's, by status."""
+    responses: dict[int, Any]
+    """The type of the response's value, or of each line's value, by status."""
     errors: tuple[type[GalerlyError], ...] = ()
     query: type[Value] | None = None
     body: type[Value] | None = None
-    takes_picture: bool = False
+    has_image_body: bool = False
     media_type: str = JSON
     is_open: bool = False
-    """On loopback it takes no token."""
+    """Whether it needs no token on a loopback listener."""
 
     @property
     def is_change(self) -> bool:
-        """Whether it is for the audit log."""
+        """Whether requests are written to the audit log."""
         return self.method != "GET"
 
 
 class Routes:
-    """The operations by path and method. HEAD is GET's (RFC 9110 §9.3.2)."""
+    """Finds operations by path and method. HEAD is handled as GET (RFC 9110 §9.3.2)."""
 
     def __init__(self, routes: tuple[Route, ...]) -> None:
         self.routes = routes
@@ -104,66 +103,75 @@ class Routes:
                 methods["HEAD"] = route
 
     def find(self, method: str, raw_path: bytes) -> tuple[Route, bytes]:
-        """The operation, and what its path's `{…}` stands for; one that refuses, where there is none."""
+        """The operation, and the value of its path's `{…}`, percent-encoded.
+
+        Without an operation, the route's handler raises `UnknownPath` or `MethodNotAllowed`.
+        """
         for pattern, methods in self._paths.values():
             matched = pattern.fullmatch(raw_path)
             if matched is not None:
                 allowed = tuple(sorted(methods))
-                found = methods.get(method) or _nothing(MethodNotAllowed(method[:32], allowed))
-                return found, b"".join(matched.groups())
-        return _nothing(UnknownPath()), b""
+                route = methods.get(method) or _error_route(MethodNotAllowed(method[:32], allowed))
+                return route, b"".join(matched.groups())
+        return _error_route(UnknownPath()), b""
 
 
-def _nothing(error: GalerlyError) -> Route:
-    async def refuse(_call: AdminRequest) -> Response:
+def _error_route(error: GalerlyError) -> Route:
+    async def fail(_request: AdminRequest) -> Response:
         raise error
 
-    return Route("GET", "", refuse, error.public, {})
+    return Route("GET", "", fail, error.public, {})
 
 
 def _pattern(path: str) -> re.Pattern[bytes]:
-    named = re.sub(r"\\\{(\w+)\\\}", lambda matched: _NAMED[matched[1]], re.escape(path))
-    return re.compile(named.encode("ascii"), re.DOTALL)
+    escaped = re.escape(path)
+    pattern = re.sub(r"\\\{(\w+)\\\}", lambda matched: _PARAMETER_PATTERNS[matched[1]], escaped)
+    return re.compile(pattern.encode("ascii"), re.DOTALL)
 
 
-def all_routes(service: Handlers, health: Health, metrics: Metrics) -> tuple[Route, ...]:
-    """Every operation but the description of them all."""
-    return (*_originals(service), *_renditions(service), *_uploads(service), *_state(health, metrics))
+def all_routes(handlers: Handlers, health: Health, metrics: Metrics) -> tuple[Route, ...]:
+    """Every operation except `/openapi.json`, which `AdminApplication` adds."""
+    return (
+        *_originals(handlers),
+        *_renditions(handlers),
+        *_direct_uploads(handlers),
+        *_monitoring(health, metrics),
+    )
 
 
-def _originals(service: Handlers) -> tuple[Route, ...]:
+def _originals(handlers: Handlers) -> tuple[Route, ...]:
     return (
         Route(
             "PUT",
             "/originals/{key}",
-            service.upload,
-            "Upload a photograph, or replace one",
+            handlers.upload,
+            "Upload or replace a photograph",
             {201: Accepted, 200: Accepted},
             (*_UPLOAD, MalformedQuery, MalformedChecksum, ChecksumMismatch, BadRequest, BodyTooSlow),
             query=UploadQuery,
-            takes_picture=True,
+            has_image_body=True,
         ),
         Route(
             "GET",
             "/originals/{key}",
-            service.inspect,
-            "What is known of a photograph, and which pictures of it are stored",
+            handlers.inspect,
+            "Get a photograph's facts and its stored renditions",
             {200: Inspection},
             (MalformedKey, NoSuchOriginal, *_RENDER, *_STORE),
         ),
         Route(
             "DELETE",
             "/originals/{key}",
-            service.delete,
-            "Delete a photograph and all that was made of it",
+            handlers.delete,
+            "Delete a photograph and its renditions",
             {200: Deleted},
             (MalformedKey, ReadOnlyStore, KeyNotHeld, *_STORE),
         ),
         Route(
             "GET",
             "/originals",
-            service.list,
-            "List photographs in the order of their keys, a page at a time",
+            handlers.list,
+            "List photographs in the order of their keys, one page at a time",
             {200: Page},
             (MalformedQuery, *_STORE),
             query=ListQuery,
@@ -171,21 +179,21 @@ def _originals(service: Handlers) -> tuple[Route, ...]:
     )
 
 
-def _renditions(service: Handlers) -> tuple[Route, ...]:
+def _renditions(handlers: Handlers) -> tuple[Route, ...]:
     return (
         Route(
             "POST",
             "/purge/{key}",
-            service.purge,
-            "Remove the pictures that were made of a photograph",
+            handlers.purge,
+            "Delete the renditions of a photograph",
             {200: Purged},
             (MalformedKey, *_STORE),
         ),
         Route(
             "POST",
             "/purge",
-            service.purge_gallery,
-            "Remove the pictures that were made of a gallery: a line for each photograph",
+            handlers.purge_gallery,
+            "Delete the renditions of a gallery's photographs: one line for each photograph",
             {200: Purged},
             (MalformedQuery, *_STORE),
             query=GalleryQuery,
@@ -194,8 +202,8 @@ def _renditions(service: Handlers) -> tuple[Route, ...]:
         Route(
             "POST",
             "/warm/{key}",
-            service.warm,
-            "Make the pictures that are lacking of a photograph: a line for each",
+            handlers.warm,
+            "Render the missing renditions of a photograph: one line for each rendition",
             {200: Warmed},
             (MalformedKey, NoSuchOriginal, *_RENDER, *_STORE),
             media_type=JSON_LINES,
@@ -203,8 +211,8 @@ def _renditions(service: Handlers) -> tuple[Route, ...]:
         Route(
             "POST",
             "/warm",
-            service.warm_gallery,
-            "Make the pictures that are lacking of a gallery: a line for each; goes on after a key",
+            handlers.warm_gallery,
+            "Render the missing renditions of a gallery, after a key: one line for each rendition",
             {200: Warmed},
             (MalformedQuery, *_STORE),
             query=WarmQuery,
@@ -213,21 +221,21 @@ def _renditions(service: Handlers) -> tuple[Route, ...]:
     )
 
 
-def _uploads(service: Handlers) -> tuple[Route, ...]:
+def _direct_uploads(handlers: Handlers) -> tuple[Route, ...]:
     return (
         Route(
             "POST",
             "/uploads",
-            service.invite,
-            "Where a photograph may be sent straight to the store",
+            handlers.invite,
+            "Presign an upload of a photograph directly to the store",
             {201: Invited},
             (NoDirectUploads, *_STORE),
         ),
         Route(
             "POST",
             "/uploads/{id}/complete",
-            service.complete,
-            "Take what was sent straight to the store as the photograph of a key",
+            handlers.complete,
+            "Import a direct upload as the photograph of a key",
             {201: Accepted, 200: Accepted},
             (*_UPLOAD, MalformedBody, NoDirectUploads, NoSuchUpload, BadRequest, BodyTooSlow),
             body=Completion,
@@ -235,22 +243,22 @@ def _uploads(service: Handlers) -> tuple[Route, ...]:
     )
 
 
-def _state(health: Health, metrics: Metrics) -> tuple[Route, ...]:
+def _monitoring(health: Health, metrics: Metrics) -> tuple[Route, ...]:
     return (
-        Route("GET", "/livez", health.live, "Whether the process is alive", {200: Live}, is_open=True),
+        Route("GET", "/livez", health.live, "Check that the process is alive", {200: Live}, is_open=True),
         Route(
             "GET",
             "/readyz",
             health.ready,
-            "Whether viewers should be sent here: renders a picture, reaches the store",
+            "Check that the process can serve viewers: it renders a picture and reaches the store",
             {200: Readiness, 503: Readiness},
             is_open=True,
         ),
         Route(
             "GET",
             "/metrics",
-            metrics.answer,
-            "What a monitor reads, as Prometheus writes it",
+            metrics.export,
+            "Export the metrics in Prometheus' text format",
             {200: str},
             media_type=TEXT,
             is_open=True,

@@ -1,6 +1,7 @@
-"""What makes pictures before anybody asks: a gallery's while somebody watches, an upload's in the background.
+"""Warms renditions: a gallery's while a client reads the response, an upload's in the background.
 
-The workers let viewers go first (`Workers.warm`); here it is only seen to that they are kept busy.
+The worker pool gives viewers priority (`WorkerPool.warm`); this module keeps the workers busy with a bounded
+number of originals at a time.
 """
 
 from __future__ import annotations
@@ -17,82 +18,82 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from galerly_cdn.library import StoreLibrary
-    from galerly_cdn.model import Value
+    from galerly_cdn.serialization import Value
 
-_MAX_WAITING = 10_000
-"""Uploads that may wait to be warmed; what comes beyond is made when somebody asks for it."""
+_MAX_QUEUED = 10_000
+"""Uploads that can wait to be warmed. The renditions of further uploads are made on request."""
 
 
 class Warmer:
-    """Warms `at_once` originals at a time. `count` hears of `warm-dropped` and `warm-failed`."""
+    """Warms `concurrency` originals at a time. `count` counts the events `warm-dropped` and `warm-failed`."""
 
-    def __init__(self, archive: StoreLibrary, at_once: int, count: Callable[[str], None]) -> None:
-        self._archive = archive
-        self._at_once = at_once
+    def __init__(self, library: StoreLibrary, concurrency: int, count: Callable[[str], None]) -> None:
+        self._library = library
+        self._concurrency = concurrency
         self._count = count
-        self._waiting: dict[str, None] = {}
-        self._runners: set[asyncio.Task[None]] = set()
+        self._queue: dict[str, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def gallery(self, gallery: str, after: str, request_id: str) -> AsyncGenerator[Value, None]:
-        """Every picture of a gallery, its originals in the order of their keys, those after `after`.
+    async def warm_gallery(self, gallery: str, after: str, request_id: str) -> AsyncGenerator[Value, None]:
+        """Yield a `Warmed` for every rendition of the gallery's originals whose keys sort after `after`.
 
-        An original that cannot be shown is told as `Failed`, and the next one warmed. Raises what the
-        store raises once it cannot be relied on: what was told before is there.
+        Originals are in the order of their keys. An original that cannot be rendered yields a `Failed`, and
+        the next one follows. Raises `StoreRefused` and `Unavailable`, after the values yielded before.
         """
-        under_way: deque[asyncio.Task[list[Value]]] = deque()
+        running: deque[asyncio.Task[list[Value]]] = deque()
         try:
-            async for key in self._archive.keys(gallery, after):
-                under_way.append(asyncio.create_task(self._warmed(key, request_id)))
-                if len(under_way) == self._at_once:
-                    for one in await under_way.popleft():
-                        yield one
-            while under_way:
-                for one in await under_way.popleft():
-                    yield one
+            async for key in self._library.keys(gallery, after):
+                running.append(asyncio.create_task(self._warm_original(key, request_id)))
+                if len(running) == self._concurrency:
+                    for value in await running.popleft():
+                        yield value
+            while running:
+                for value in await running.popleft():
+                    yield value
         finally:
-            await _ended(under_way)
+            await _cancel(running)
 
-    def soon(self, key: str) -> None:
-        """Warm an upload as soon as others before it are warm."""
-        if len(self._waiting) >= _MAX_WAITING:
+    def enqueue(self, key: str) -> None:
+        """Warm an uploaded original in the background, after those queued before it."""
+        if len(self._queue) >= _MAX_QUEUED:
             self._count("warm-dropped")
             return
-        self._waiting[key] = None
-        if len(self._runners) < self._at_once:
-            runner = asyncio.create_task(self._run())
-            self._runners.add(runner)
-            runner.add_done_callback(self._runners.discard)
+        self._queue[key] = None
+        if len(self._tasks) < self._concurrency:
+            task = asyncio.create_task(self._warm_queued())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Leave what waits to those who ask for it."""
-        self._waiting.clear()
-        await _ended(self._runners)
+        """Drop the queue and cancel the background tasks; missing renditions are made on request."""
+        self._queue.clear()
+        await _cancel(self._tasks)
 
-    async def _warmed(self, key: str, request_id: str) -> list[Value]:
-        told: list[Value] = []
+    async def _warm_original(self, key: str, request_id: str) -> list[Value]:
+        values: list[Value] = []
         try:
-            async for one in self._archive.warm(key):
-                told.append(one)  # noqa: PERF401 - what came before a failure is told
+            async for warmed in self._library.warm(key):
+                values.append(warmed)  # noqa: PERF401 - values before an error are returned too
         except (StoreRefused, Unavailable):
             raise
         except GalerlyError as error:
-            told.append(Failed(key, responses.problem(error, request_id)))
-        return told
+            values.append(Failed(key, responses.problem(error, request_id)))
+        return values
 
-    async def _run(self) -> None:
-        while self._waiting:
-            key = next(iter(self._waiting))
-            del self._waiting[key]
+    async def _warm_queued(self) -> None:
+        while self._queue:
+            key = next(iter(self._queue))
+            del self._queue[key]
             try:
-                async for _ in self._archive.warm(key):
+                async for _ in self._library.warm(key):
                     pass
             except GalerlyError:
                 self._count("warm-failed")
 
 
-async def _ended(tasks: deque[asyncio.Task[list[Value]]] | set[asyncio.Task[None]]) -> None:
-    """Cancel, and wait until nothing of it runs any more."""
-    left: list[asyncio.Task[Any]] = list(tasks)
-    for task in left:
+async def _cancel(tasks: deque[asyncio.Task[list[Value]]] | set[asyncio.Task[None]]) -> None:
+    """Cancel the tasks and wait until they have ended."""
+    cancelled: list[asyncio.Task[Any]] = list(tasks)
+    for task in cancelled:
         task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+    await asyncio.gather(*cancelled, return_exceptions=True)

@@ -18,18 +18,19 @@ from galerly_cdn.aws_local.cloudfront import viewer_functions as function
 from galerly_cdn.aws_local.cloudfront.cache import Cache
 from galerly_cdn.aws_local.cloudfront.distribution import Distribution
 from galerly_cdn.aws_local.cloudfront.edge import Edge
-from galerly_cdn.aws_local.cloudfront.origin_access_control import Identity, Responder, SigningOrigin
+from galerly_cdn.aws_local.cloudfront.origin_access_control import Identity, SigningOrigin
 from galerly_cdn.aws_local.cloudfront.origins import Origins
 from galerly_cdn.aws_local.faults import FaultInjector
 from galerly_cdn.aws_local.functions import event_rules
 from galerly_cdn.aws_local.functions.event_rules import EventFlow
 from galerly_cdn.aws_local.http.http_client import HttpClient
+from galerly_cdn.aws_local.http.origin_exchange import Responder
 from galerly_cdn.aws_local.iam import resources, roles
 from galerly_cdn.aws_local.iam.resources import BucketWithPolicy, FunctionWithPolicy
 from galerly_cdn.aws_local.iam.roles import FunctionWithRole
 from galerly_cdn.aws_local.s3.bucket import Bucket
 from galerly_cdn.aws_local.s3.folder_bucket import FolderBucket
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 from galerly_cdn.settings import load
 
 if TYPE_CHECKING:

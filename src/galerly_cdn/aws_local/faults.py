@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
 
 if TYPE_CHECKING:
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
+    from galerly_cdn.aws_local.http.origin_exchange import Responder
 
 
 class Fault(enum.Enum):
@@ -41,11 +41,11 @@ class FaultInjector:
         self.fault: Fault | None = None
         self.asked = 0
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
+    async def respond(self, request: OriginRequest) -> OriginResponse:
         self.asked += 1
         match self.fault:
             case None:
-                return await self._inner.answer(request)
+                return await self._inner.respond(request)
             case Fault.DOWN:
                 raise ConnectionRefusedError("down")
             case Fault.SLOW:

@@ -32,7 +32,7 @@ from galerly_cdn.aws_local.s3.folder_bucket import media_type
 from galerly_cdn.aws_local.s3.notifications import Notifications
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.http.urls import checked_key, format_key
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.originals import FolderOriginals
 
@@ -49,7 +49,7 @@ _SIZE = "800x600"
 
 
 class LocalDeployment(Value, frozen=True, kw_only=True):
-    """What is to be served: `program` is the S3 server's, None to have the folder answer in its place.
+    """What is to be served: `program` is the S3 server's, None to have the folder response in its place.
 
     `prewarms`: every picture of what is uploaded is made at once; a folder tells of no uploads.
     """

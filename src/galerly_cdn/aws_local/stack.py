@@ -26,16 +26,16 @@ from galerly_cdn.aws_local.http.http_client import HttpClient
 from galerly_cdn.aws_local.s3 import versitygw
 from galerly_cdn.aws_local.s3.role_check import RoleCheck
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.model import Value
 from galerly_cdn.render.pool import process
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
     from galerly_cdn.aws_local.cloudfront_stack import Deployment, LocalCloudFront
     from galerly_cdn.aws_local.functions.event_rules import Deliveries
     from galerly_cdn.aws_local.functions.function_url import Invocable
+    from galerly_cdn.aws_local.http.origin_exchange import Responder
     from galerly_cdn.aws_local.iam.resources import BucketWithPolicy, FunctionWithPolicy
     from galerly_cdn.aws_local.iam.roles import FunctionWithRole
     from galerly_cdn.aws_local.s3.notifications import Notifications

@@ -59,7 +59,7 @@ class _Connection:
         except h11.RemoteProtocolError as problem:
             if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
                 status = problem.error_status_hint
-                await self._send(error(status, "BadRequest", "Bad request.").answer, "GET")
+                await self._send(error(status, "BadRequest", "Bad request.").response, "GET")
         await self._part()
 
     async def _exchange(self) -> bool:
@@ -69,17 +69,17 @@ class _Connection:
             return False
         request = _request(head, self._scheme, str(self._writer.get_extra_info("peername")[0]))
         if isinstance(request, ViewerResponse):
-            answer = request
+            response = request
         else:
-            answer = await self._edge.answer(request)
-        await self._send(answer, head.method.decode("ascii"))
+            response = await self._edge.respond(request)
+        await self._send(response, head.method.decode("ascii"))
         if isinstance(request, ViewerResponse) or request.has_body:
             return False
         await self._event()  # its end, without a body
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
 
     async def _part(self) -> None:
-        """Take what is still coming: a close with bytes unread would reset the answer away."""
+        """Take what is still coming: a close with bytes unread would reset the response away."""
         if self._writer.is_closing() or not self._writer.can_write_eof():  # TLS cannot
             return
         self._writer.write_eof()
@@ -93,19 +93,19 @@ class _Connection:
             self._http.receive_data(await self._reader.read(_CHUNK_BYTES))
         return event
 
-    async def _send(self, answer: ViewerResponse, method: str) -> None:
-        headers = dict(answer.headers)
-        if method != "HEAD" and answer.status != 304:
-            headers["content-length"] = str(len(answer.body))
-        head = h11.Response(status_code=answer.status, headers=[*headers.items()])
-        body = [] if method == "HEAD" else [h11.Data(data=answer.body)]
+    async def _send(self, response: ViewerResponse, method: str) -> None:
+        headers = dict(response.headers)
+        if method != "HEAD" and response.status != 304:
+            headers["content-length"] = str(len(response.body))
+        head = h11.Response(status_code=response.status, headers=[*headers.items()])
+        body = [] if method == "HEAD" else [h11.Data(data=response.body)]
         for event in (head, *body, h11.EndOfMessage()):
             self._writer.write(self._http.send(event) or b"")
         await self._writer.drain()
 
 
 def _request(head: h11.Request, scheme: str, client: str) -> ViewerRequest | ViewerResponse:
-    """The request, or the answer to what is none that CloudFront takes."""
+    """The request, or the response to what is none that CloudFront takes."""
     headers: dict[str, str] = {}
     for name, value in head.headers:
         own, told = name.decode("ascii"), value.decode("latin-1")
@@ -113,9 +113,9 @@ def _request(head: h11.Request, scheme: str, client: str) -> ViewerRequest | Vie
         headers[own] = f"{headers[own]}{joint}{told}" if own in headers else told
     target = head.target.decode("latin-1")
     if len(target) > MAX_TARGET_BYTES:
-        return error(414, "UriTooLong", "The URI is too long.").answer
+        return error(414, "UriTooLong", "The URI is too long.").response
     if not target.startswith("/") or "host" not in headers:
-        return error(400, "BadRequest", "Bad request.").answer
+        return error(400, "BadRequest", "Bad request.").response
     path, _, query = target.partition("?")
     return ViewerRequest(
         method=head.method.decode("ascii"),

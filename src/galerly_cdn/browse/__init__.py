@@ -1,5 +1,5 @@
-"""The page that shows a folder's galleries, for trying things out: `/` and `/-/…`.
+"""The browsing page: shows a store's galleries at `/`, with its assets and rendition records under `/-/`.
 
-`page` answers; `pagination` decides what is on which page; `facts_cache` remembers what is known of the
-originals. jinja2 is imported in this folder only.
+`page` answers the requests, `pagination` assigns photographs to pages, `facts_cache` caches the listing and
+the originals' facts. Only this package and `aws.deploy` import jinja2.
 """

@@ -1,7 +1,7 @@
-"""What is known of the originals? Their keys, and each one's facts: asked once, remembered a while.
+"""Caches the listing of originals and the facts of each one for the browsing page.
 
-A listing is remembered for a second, or twenty times as long as it took: a remote store's is slow, and paid
-for. Facts are remembered as long as the original keeps its version.
+A listing is cached for one second, or for 20 times as long as it took: listing a large remote store is slow
+and billed. Facts are cached for as long as the original has the same version.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from galerly_cdn.browse.pagination import Galleries, group_by_gallery
+from galerly_cdn.browse.pagination import GalleryListing, group_by_gallery
 from galerly_cdn.cache import MemoryCache, SingleFlight
 from galerly_cdn.errors import GalerlyError, Unrenderable
-from galerly_cdn.model import Facts, Value
+from galerly_cdn.model import Facts
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
 
     Inspect = Callable[[str], Awaitable[Facts]]
 
-_LISTING_S = 1.0
-_LISTING_TIMES = 20
-"""How much longer than it took a listing is remembered."""
-_MAX_REMEMBERED = 20_000
-_INSPECTED_AT_ONCE = 8
-"""Far below the render queue's bound: the page never crowds out the pictures."""
+_MIN_LISTING_LIFETIME_S = 1.0
+_LISTING_LIFETIME_FACTOR = 20
+"""The lifetime of a listing, as a multiple of the time it took."""
+_MAX_CACHED_FACTS = 20_000
+_MAX_CONCURRENT_INSPECTIONS = 8
+"""Far below the limit of the render queue, so that the page does not displace the pictures' renders."""
 
 
 class CachedFacts(Value, frozen=True):
-    """A photograph's facts and its file's length; or, in `problem`, why it cannot be shown."""
+    """A photograph's facts and its file's length, or in `problem` the reason why it cannot be shown."""
 
     facts: Facts | None = None
     length_bytes: int = 0
@@ -40,7 +41,7 @@ class CachedFacts(Value, frozen=True):
 
 
 class FactsCache:
-    """Looks at the originals; `inspect` reads one's header in a worker process."""
+    """Lists and inspects originals. `inspect` reads an original's header in a worker process."""
 
     def __init__(
         self, originals: Originals, inspect: Inspect, clock: Callable[[], float] = time.monotonic
@@ -48,43 +49,44 @@ class FactsCache:
         self._originals = originals
         self._inspect = inspect
         self._clock = clock
-        self._collection = Galleries((), ())
-        self._lasts_s = -math.inf
-        self._listings: SingleFlight[str, Galleries] = SingleFlight()
-        self._entries: MemoryCache[tuple[str, str], CachedFacts] = MemoryCache(_MAX_REMEMBERED, lambda _: 1)
-        self._turns = asyncio.Semaphore(_INSPECTED_AT_ONCE)
+        self._listing = GalleryListing((), ())
+        self._listing_expires_s = -math.inf
+        self._listings: SingleFlight[str, GalleryListing] = SingleFlight()
+        self._facts: MemoryCache[tuple[str, str], CachedFacts] = MemoryCache(_MAX_CACHED_FACTS, lambda _: 1)
+        self._inspections = asyncio.Semaphore(_MAX_CONCURRENT_INSPECTIONS)
 
-    async def collection(self) -> Galleries:
-        """Every photograph, as of a moment ago. Raises as listing does."""
-        if self._clock() >= self._lasts_s:
-            self._collection, _ = await self._listings.run("", self._list)
-        return self._collection
+    async def listing(self) -> GalleryListing:
+        """Every photograph, from a listing that has not expired. Raises as listing the originals does."""
+        if self._clock() >= self._listing_expires_s:
+            self._listing, _ = await self._listings.run("", self._list)
+        return self._listing
 
-    async def entries(self, keys: tuple[str, ...]) -> list[CachedFacts]:
-        """What is known of each key, in the same order; several are inspected at once."""
-        return await asyncio.gather(*map(self._entry, keys))
+    async def facts(self, keys: tuple[str, ...]) -> list[CachedFacts]:
+        """The facts of each key, in the same order. Originals are inspected concurrently."""
+        return await asyncio.gather(*map(self._facts_of, keys))
 
-    async def _list(self) -> Galleries:
-        began_s = self._clock()
-        found = group_by_gallery([one.key async for one in self._originals.list()])
-        took_s = self._clock() - began_s
-        self._lasts_s = began_s + max(_LISTING_S, _LISTING_TIMES * took_s)
-        return found
+    async def _list(self) -> GalleryListing:
+        started_s = self._clock()
+        listing = group_by_gallery([listed.key async for listed in self._originals.list()])
+        duration_s = self._clock() - started_s
+        lifetime_s = max(_MIN_LISTING_LIFETIME_S, _LISTING_LIFETIME_FACTOR * duration_s)
+        self._listing_expires_s = started_s + lifetime_s
+        return listing
 
-    async def _entry(self, key: str) -> CachedFacts:
+    async def _facts_of(self, key: str) -> CachedFacts:
         try:
             head = await self._originals.head(key)
-            known = self._entries.get((key, head.version))
-            if known is None:
-                known = await self._looked_at(key, head.length_bytes)
-                self._entries.put((key, head.version), known)
+            cached = self._facts.get((key, head.version))
+            if cached is None:
+                cached = await self._inspected(key, head.length_bytes)
+                self._facts.put((key, head.version), cached)
         except GalerlyError as error:
-            return CachedFacts(problem=error.public)  # of this moment: not remembered
-        return known
+            return CachedFacts(problem=error.public)  # not the original's fault: not cached
+        return cached
 
-    async def _looked_at(self, key: str, length_bytes: int) -> CachedFacts:
-        """The entry of one original; its own fault is worth remembering, a full queue is not."""
-        async with self._turns:
+    async def _inspected(self, key: str, length_bytes: int) -> CachedFacts:
+        """The entry of one original. `Unrenderable` becomes a cached problem; other errors are raised."""
+        async with self._inspections:
             try:
                 return CachedFacts(await self._inspect(key), length_bytes)
             except Unrenderable as error:

@@ -1,121 +1,124 @@
-// The lightbox, and each picture's details. Without it the page is a grid of links to large pictures.
+// The lightbox and the details dialog. Without JavaScript, the page is a grid of links to large pictures.
 
-const photographs = [...document.querySelectorAll("a.photograph")];
+const links = [...document.querySelectorAll("a.photograph")];
 const lightbox = document.querySelector("#lightbox");
 const large = lightbox.querySelector("img");
 const details = document.querySelector("#details");
 const embed = document.querySelector("#embed");
 const SWIPE_PX = 40;
-let shown = null;
+let shownLink = null;
 
 // ---------------------------------------------------------------------------------------- lightbox
 
-function after(link, steps) {
-  return photographs.at((photographs.indexOf(link) + steps) % photographs.length);
+/** The photograph `steps` after a link, wrapping around at both ends. */
+function neighbour(link, steps) {
+  return links.at((links.indexOf(link) + steps) % links.length);
 }
 
 function show(link) {
-  shown = link;
+  shownLink = link;
   const small = link.querySelector("img");
   const [width, height] = link.dataset.large.split("x").map(Number);
   Object.assign(large, { alt: small.alt, width, height });
-  large.style.maxWidth = `${width}px`; // never enlarged
+  large.style.maxWidth = `${width}px`; // never enlarges the picture
   large.style.maxHeight = `${height}px`;
-  large.src = small.currentSrc || link.href; // at hand; the large one takes its place once decoded
-  const coming = new Image();
-  coming.src = link.href;
+  large.src = small.currentSrc || link.href; // already loaded; replaced once the large one is decoded
+  const preloaded = new Image();
+  preloaded.src = link.href;
   const replace = () => {
-    if (shown !== link || !lightbox.open) return;
+    if (shownLink !== link || !lightbox.open) return;
     large.src = link.href;
-    new Image().src = after(link, 1).href; // likely next
+    new Image().src = neighbour(link, 1).href; // preloads the next one
   };
-  coming.decode().then(replace, replace);
+  preloaded.decode().then(replace, replace);
   lightbox.querySelector(".name").textContent = small.alt;
-  lightbox.querySelector(".position").textContent = `${photographs.indexOf(link) + 1} of ${photographs.length}`;
+  lightbox.querySelector(".position").textContent = `${links.indexOf(link) + 1} of ${links.length}`;
 }
 
 lightbox.addEventListener("close", () => {
   large.removeAttribute("src");
-  shown.focus();
+  shownLink.focus();
 });
 
 lightbox.addEventListener("keydown", (event) => {
-  if (event.key === "ArrowLeft") show(after(shown, -1));
-  if (event.key === "ArrowRight") show(after(shown, 1));
+  if (event.key === "ArrowLeft") show(neighbour(shownLink, -1));
+  if (event.key === "ArrowRight") show(neighbour(shownLink, 1));
 });
 
-let touched = null;
+let touchStart = null;
 lightbox.addEventListener("touchstart", (event) => {
-  touched = event.touches.length === 1 ? event.touches[0] : null;
+  touchStart = event.touches.length === 1 ? event.touches[0] : null;
 }, { passive: true });
 lightbox.addEventListener("touchend", (event) => {
-  if (!touched || event.touches.length || visualViewport.scale > 1.05) return;
+  if (!touchStart || event.touches.length || visualViewport.scale > 1.05) return;
   const { clientX, clientY } = event.changedTouches[0];
-  const across = clientX - touched.clientX;
-  if (Math.abs(across) > SWIPE_PX && Math.abs(across) > Math.abs(clientY - touched.clientY)) {
-    show(after(shown, across < 0 ? 1 : -1));
+  const distance = clientX - touchStart.clientX;
+  if (Math.abs(distance) > SWIPE_PX && Math.abs(distance) > Math.abs(clientY - touchStart.clientY)) {
+    show(neighbour(shownLink, distance < 0 ? 1 : -1));
   }
 });
 
 // ----------------------------------------------------------------------------------------- details
 
-function tell(fact, text) {
+function setFact(fact, text) {
   details.querySelector(`[data-fact=${fact}]`).textContent = text;
 }
 
-function bytes(count) {
+function formatBytes(count) {
   return count < 1e6 ? `${(count / 1e3).toFixed(1)} kB` : `${(count / 1e6).toFixed(2)} MB`;
 }
 
-/** How the picture on the screen got here, as the browser timed it. */
-function loaded(timing) {
+/** How the shown picture was loaded, from the browser's Resource Timing entry. */
+function describeTiming(timing) {
   if (!timing) return "not timed by this browser";
   if (timing.transferSize === 0 && timing.encodedBodySize > 0) return "from this browser’s cache";
-  const render = timing.serverTiming?.find((stage) => stage.name === "render");
-  const made = render ? `, ${Math.round(render.duration)} ms of them to render it` : "";
-  return `in ${Math.round(timing.duration)} ms${made}`;
+  const render = timing.serverTiming?.find((entry) => entry.name === "render");
+  const renderPart = render ? `, ${Math.round(render.duration)} ms of them to render it` : "";
+  return `in ${Math.round(timing.duration)} ms${renderPart}`;
 }
 
-/** Cache-Status (RFC 9211) in words. */
-function cached(status) {
-  const [, ...parameters] = (status ?? "").split(";").map((one) => one.trim());
+/** The Cache-Status header (RFC 9211) in words. */
+function describeCacheStatus(status) {
+  const [, ...parameters] = (status ?? "").split(";").map((parameter) => parameter.trim());
   if (parameters.includes("hit")) {
     return parameters.includes("detail=store") ? "hit, from the store" : "hit, from memory";
   }
   return parameters.includes("fwd=stale") ? "miss: made anew" : "miss: made now";
 }
 
-async function ask(image, timing) {
+/** Requests the picture again with HEAD, and its rendition's record. */
+async function requestAgain(image, timing) {
   const address = new URL(image.currentSrc || image.src);
-  // The format this browser was given; `fetch` by itself would ask for any.
+  // Requests the same format as the picture: `fetch` on its own sends `Accept: */*`.
   const accept = timing?.contentType || "image/avif,image/webp,image/*;q=0.8";
-  const began = performance.now();
-  const answer = await fetch(address, { method: "HEAD", cache: "no-store", headers: { accept } });
-  const took = performance.now() - began;
-  if (!answer.ok) return { problem: await reason(address) };
-  const format = answer.headers.get("content-type").replace("image/", "");
+  const startedMs = performance.now();
+  const response = await fetch(address, { method: "HEAD", cache: "no-store", headers: { accept } });
+  const durationMs = performance.now() - startedMs;
+  if (!response.ok) return { problem: await errorMessage(address) };
+  const format = response.headers.get("content-type").replace("image/", "");
   const suffix = ["avif", "webp"].includes(format) ? `.${format}` : "";
   const path = address.pathname.replace(/^\/resize\/([^/]+)/, `/-/record/$1${suffix}`);
   const record = await fetch(path, { cache: "no-store" });
   return {
     format,
-    took,
-    length: Number(answer.headers.get("content-length")),
-    cache: answer.headers.get("cache-status"),
+    durationMs,
+    length: Number(response.headers.get("content-length")),
+    cacheStatus: response.headers.get("cache-status"),
     ...(record.ok ? await record.json() : {}),
   };
 }
 
-async function reason(address) {
-  const answer = await fetch(address);
-  return answer.ok ? "" : (await answer.json()).error.message;
+async function errorMessage(address) {
+  const response = await fetch(address);
+  return response.ok ? "" : (await response.json()).error.message;
 }
 
-function snippet(image, link) {
+/** The HTML of an `<img>` that shows the picture on another page. */
+function embedCode(image) {
   const copy = document.createElement("img");
-  const here = (path) => location.origin + path;
-  copy.setAttribute("src", here(image.getAttribute("src")));
-  copy.setAttribute("srcset", image.getAttribute("srcset").split(", ").map(here).join(", "));
+  const absolute = (path) => location.origin + path;
+  copy.setAttribute("src", absolute(image.getAttribute("src")));
+  copy.setAttribute("srcset", image.getAttribute("srcset").split(", ").map(absolute).join(", "));
   copy.setAttribute("sizes", "auto, 100vw");
   for (const name of ["width", "height", "alt", "loading", "decoding"]) {
     copy.setAttribute(name, image.getAttribute(name));
@@ -123,26 +126,26 @@ function snippet(image, link) {
   return copy.outerHTML;
 }
 
-async function tellOf(link, image) {
+async function showDetails(link, image) {
   const small = link.querySelector("img");
   const timing = performance.getEntriesByName(image.currentSrc).at(-1);
-  tell("name", link.dataset.key);
-  tell("original", link.dataset.original);
-  tell("loaded", loaded(timing));
-  for (const fact of ["shown", "asked", "lost"]) tell(fact, "…");
-  embed.value = snippet(small, link);
-  details.querySelector(".said").textContent = "";
+  setFact("name", link.dataset.key);
+  setFact("original", link.dataset.original);
+  setFact("loaded", describeTiming(timing));
+  for (const fact of ["shown", "requested", "lost"]) setFact(fact, "…");
+  embed.value = embedCode(small);
+  details.querySelector(".status").textContent = "";
   details.showModal();
-  const found = await ask(image, timing).catch(() => ({ problem: "The server does not answer." }));
-  if (found.problem !== undefined) {
-    for (const fact of ["shown", "asked", "lost"]) tell(fact, "–");
-    tell("shown", found.problem);
+  const result = await requestAgain(image, timing).catch(() => ({ problem: "The server does not answer." }));
+  if (result.problem !== undefined) {
+    for (const fact of ["shown", "requested", "lost"]) setFact(fact, "–");
+    setFact("shown", result.problem);
     return;
   }
-  const { record, lost } = found;
+  const { record, lost } = result;
   const sides = record ? `, ${record.width_px} × ${record.height_px} px` : "";
-  tell("shown", `${found.format.toUpperCase()}${sides}, ${bytes(found.length)}`);
-  tell("asked", `${cached(found.cache)}, ${found.took.toFixed(1)} ms`);
+  setFact("shown", `${result.format.toUpperCase()}${sides}, ${formatBytes(result.length)}`);
+  setFact("requested", `${describeCacheStatus(result.cacheStatus)}, ${result.durationMs.toFixed(1)} ms`);
   const sentences = record ? Object.values(lost) : ["not known"];
   const items = (sentences.length ? sentences : ["Nothing."]).map((sentence) => {
     const item = document.createElement("li");
@@ -154,11 +157,11 @@ async function tellOf(link, image) {
 
 async function copyEmbed() {
   embed.select();
-  const done = await navigator.clipboard?.writeText(embed.value).then(() => true, () => false);
-  details.querySelector(".said").textContent = done ? "Copied." : "Selected: copy it with your keyboard.";
+  const isCopied = await navigator.clipboard?.writeText(embed.value).then(() => true, () => false);
+  details.querySelector(".status").textContent = isCopied ? "Copied." : "Selected: copy it with your keyboard.";
 }
 
-// ------------------------------------------------------------------------------------------- wiring
+// -------------------------------------------------------------------------------------------- events
 
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a.photograph");
@@ -171,29 +174,29 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
   const tile = button.closest(".tile")?.querySelector("a.photograph");
-  if (tile) tellOf(tile, tile.querySelector("img"));
-  else if (button.matches(".more")) tellOf(shown, large);
-  else if (button.matches(".previous")) show(after(shown, -1));
-  else if (button.matches(".next")) show(after(shown, 1));
+  if (tile) showDetails(tile, tile.querySelector("img"));
+  else if (button.matches(".more")) showDetails(shownLink, large);
+  else if (button.matches(".previous")) show(neighbour(shownLink, -1));
+  else if (button.matches(".next")) show(neighbour(shownLink, 1));
   else if (button.matches(".copy")) copyEmbed();
   else if (button.matches(".close")) button.closest("dialog").close();
 });
 
-/** A photograph whose header was sound but whose pixels are not: say why, where it would be. */
-async function fail(image) {
+/** Replaces a picture that failed to load with the error message, e.g. if its pixels are damaged. */
+async function showError(image) {
   const tile = image.closest(".tile");
-  if (!tile || tile.matches(".quiet")) return;
-  const words = document.createElement("p");
+  if (!tile || tile.matches(".unavailable")) return;
+  const paragraph = document.createElement("p");
   const name = document.createElement("b");
   name.textContent = image.alt;
-  words.append(name, await reason(image.currentSrc || image.src).catch(() => "It could not be loaded."));
-  photographs.splice(photographs.indexOf(image.closest("a")), 1);
-  tile.classList.add("quiet");
-  tile.replaceChildren(words);
+  paragraph.append(name, await errorMessage(image.currentSrc || image.src).catch(() => "It could not be loaded."));
+  links.splice(links.indexOf(image.closest("a")), 1);
+  tile.classList.add("unavailable");
+  tile.replaceChildren(paragraph);
 }
 
-document.addEventListener("error", (event) => { if (event.target.matches?.("img")) fail(event.target); }, true);
-for (const link of photographs.slice()) {
+document.addEventListener("error", (event) => { if (event.target.matches?.("img")) showError(event.target); }, true);
+for (const link of links.slice()) {
   const image = link.querySelector("img");
-  if (image.complete && image.currentSrc && !image.naturalWidth) fail(image);
+  if (image.complete && image.currentSrc && !image.naturalWidth) showError(image);
 }

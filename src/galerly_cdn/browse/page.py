@@ -1,10 +1,11 @@
-"""What does `/` show, and what lies under `/-/`? The browsing page, its assets, and records as JSON.
+"""Answers the browsing page, its assets, and rendition records as JSON.
 
     /                          every gallery as a grid, 60 photographs a page (`?page=2`)
-    /-/{name}-{digest}.{css,js,svg}   the page's assets: another content has another address
-    /-/record/{target}/{key}   what is known of a stored rendition, and in words what it lost
+    /-/{name}-{digest}.{css,js,svg}   the page's assets; the digest is that of their content
+    /-/record/{target}/{key}   a stored rendition's record, and sentences about its losses
 
-Keys are hostile: the template escapes everything, and the page's policy runs no script but its own.
+Keys can be hostile: the template escapes everything, and the Content-Security-Policy allows only the page's
+own script.
 """
 
 from __future__ import annotations
@@ -19,31 +20,31 @@ from galerly_cdn.browse.pagination import page_numbers, title
 from galerly_cdn.errors import MethodNotAllowed, NotFound, UnknownPath
 from galerly_cdn.http.responses import IMMUTABLE, Response
 from galerly_cdn.http.urls import is_loopback, parse_key
-from galerly_cdn.model import to_json
 from galerly_cdn.render.losses import LOSSES
+from galerly_cdn.serialization import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from galerly_cdn.browse.facts_cache import CachedFacts, Inspect
-    from galerly_cdn.browse.pagination import Galleries, GalleryPage
+    from galerly_cdn.browse.pagination import GalleryListing, GallerySection
     from galerly_cdn.http.exchange import Exchange
     from galerly_cdn.http.responses import Headers
     from galerly_cdn.links import Links
     from galerly_cdn.store.interfaces import Originals, Renditions
 
 _ROW_PX = 220
-"""Height a row of the grid starts from on a desk; style.css lets it grow."""
-_PHONE_PX = 600
+"""Minimum height of a grid row on a wide screen; style.css lets rows grow."""
+_NARROW_SCREEN_PX = 600
 _ASPECTS = range(20, 401)
-"""Hundredths of width / height with a style of their own; what is beyond is cropped in the grid."""
-_RECORD = b"/-/record/"
-_MAX_NAMED_GALLERIES = 60
-_POLICY = (
+"""Aspect ratios (100 × width / height) that have a CSS class; pictures outside the range are cropped."""
+_RECORD_PREFIX = b"/-/record/"
+_MAX_LINKED_GALLERIES = 60
+_CONTENT_SECURITY_POLICY = (
     b"default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_GUARDED: Headers = [
+_SECURITY_HEADERS: Headers = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -56,14 +57,14 @@ _MEDIA_TYPES = {
 
 
 class ShownPicture(NamedTuple):
-    """One photograph as the template shows it; with a `problem`, there is nothing to show but that."""
+    """One photograph for the template. With a `problem`, only that and the name are shown."""
 
     name: str
     key: str
     problem: str = ""
     href: str = ""
     large: str = ""
-    """Width x height of what `href` answers, in pixels."""
+    """Width x height of the picture at `href`, in pixels: `2000x1333`."""
     src: str = ""
     srcset: str = ""
     sizes: str = ""
@@ -74,9 +75,9 @@ class ShownPicture(NamedTuple):
 
 
 class BrowsePage:
-    """Answers `/` and `/-/…`; unless `is_public`, only to who names this machine in `Host`.
+    """Answers `/` and `/-/…`. Unless `is_public`, the Host header must name a loopback address.
 
-    Otherwise a website could list the folder by pointing a name of its own at 127.0.0.1 (DNS rebinding).
+    Otherwise a website could list the folder with a domain that resolves to 127.0.0.1 (DNS rebinding).
     """
 
     def __init__(
@@ -88,16 +89,16 @@ class BrowsePage:
         *,
         is_public: bool = False,
     ) -> None:
-        from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - 30 ms that `--help` need not wait for
+        from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - takes 30 ms to import
 
         self._is_public = is_public
         self._originals = originals
         self._renditions = renditions
         self._links = links
-        self._catalog = FactsCache(originals, inspect)
-        ordered = sorted(rule.size for rule in links.allowed.rules)
-        self._large = str(ordered[-1])
-        self._plain = str(ordered[-2:][0])
+        self._facts_cache = FactsCache(originals, inspect)
+        sizes = sorted(rule.size for rule in links.allowed.rules)
+        self._large_size = str(sizes[-1])
+        self._grid_size = str(sizes[-2:][0])
         self._assets, addresses = _assets()
         environment = Environment(
             autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -105,88 +106,88 @@ class BrowsePage:
         environment.globals["assets"] = addresses
         self._template = environment.from_string(_read("page.html").decode())
 
-    async def answer(self, visit: Exchange) -> Response:
-        """The response to one request. Raises the `GalerlyError` that answers it otherwise."""
-        if not (self._is_public or is_loopback(visit.headers.get(b"host", b"").decode("latin-1"))):
+    async def answer(self, exchange: Exchange) -> Response:
+        """The response to one request. Raises `GalerlyError` for an error response."""
+        if not (self._is_public or is_loopback(exchange.headers.get(b"host", b"").decode("latin-1"))):
             raise UnknownPath
-        if visit.method not in {"GET", "HEAD"}:
+        if exchange.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed
-        if visit.raw_path == b"/":
-            return await self._page(visit.query)
-        if visit.raw_path.startswith(_RECORD):
-            return await self._record(visit.raw_path[len(_RECORD) :])
-        if visit.raw_path in self._assets:
-            media_type, body = self._assets[visit.raw_path]
+        if exchange.raw_path == b"/":
+            return await self._page(exchange.query)
+        if exchange.raw_path.startswith(_RECORD_PREFIX):
+            return await self._record(exchange.raw_path[len(_RECORD_PREFIX) :])
+        if exchange.raw_path in self._assets:
+            media_type, body = self._assets[exchange.raw_path]
             return _response(media_type, body, IMMUTABLE)
         raise UnknownPath
 
     async def _page(self, query: bytes) -> Response:
-        collection = await self._catalog.collection()
-        page = _asked_page(query, collection)
-        parts = collection.parts(page)
-        keys = tuple(key for part in parts for key in part.keys)
-        entries = dict(zip(keys, await self._catalog.entries(keys), strict=True))
+        listing = await self._facts_cache.listing()
+        page = _page_number(query, listing)
+        sections = listing.sections(page)
+        keys = tuple(key for section in sections for key in section.keys)
+        facts = dict(zip(keys, await self._facts_cache.facts(keys), strict=True))
         body = self._template.render(
-            collection=collection,
+            listing=listing,
             page=page,
-            numbers=page_numbers(page, collection.pages),
-            sections=[(part, self._pictures(part, entries)) for part in parts],
-            names_galleries=1 < len(collection.galleries) <= _MAX_NAMED_GALLERIES,
+            numbers=page_numbers(page, listing.pages),
+            sections=[(section, self._pictures(section, facts)) for section in sections],
+            links_galleries=1 < len(listing.galleries) <= _MAX_LINKED_GALLERIES,
         ).encode()
         return _response(b"text/html; charset=utf-8", body, b"no-store")
 
-    def _pictures(self, part: GalleryPage, entries: Mapping[str, CachedFacts]) -> list[ShownPicture]:
-        return [self._picture(key, entries[key]) for key in part.keys]
+    def _pictures(self, section: GallerySection, facts: Mapping[str, CachedFacts]) -> list[ShownPicture]:
+        return [self._picture(key, facts[key]) for key in section.keys]
 
-    def _picture(self, key: str, entry: CachedFacts) -> ShownPicture:
-        facts = entry.facts
+    def _picture(self, key: str, cached: CachedFacts) -> ShownPicture:
+        facts = cached.facts
         if facts is None:
-            return ShownPicture(title(key), key, entry.problem)
+            return ShownPicture(title(key), key, cached.problem)
         sides = facts.width_px, facts.height_px
-        large_px = self._links.dimensions(*sides, self._large)
-        width_px, height_px = self._links.dimensions(*sides, self._plain)
+        large_px = self._links.dimensions(*sides, self._large_size)
+        width_px, height_px = self._links.dimensions(*sides, self._grid_size)
         aspect = min(max(round(100 * sides[0] / sides[1]), _ASPECTS[0]), _ASPECTS[-1])
         return ShownPicture(
             name=title(key),
             key=key,
-            href=self._links.src(key, self._large),
+            href=self._links.src(key, self._large_size),
             large=f"{large_px[0]}x{large_px[1]}",
-            src=self._links.src(key, self._plain),
+            src=self._links.src(key, self._grid_size),
             srcset=self._links.srcset(key, *sides),
-            # `auto` is the laid-out width, known because the picture is lazy; elsewhere a good guess.
-            sizes=f"auto, (max-width: {_PHONE_PX}px) 100vw, {aspect * _ROW_PX * 6 // 500}px",
+            # `auto` uses the layout width (allowed for lazy pictures); browsers without it use the estimate.
+            sizes=f"auto, (max-width: {_NARROW_SCREEN_PX}px) 100vw, {aspect * _ROW_PX * 6 // 500}px",
             width_px=width_px,
             height_px=height_px,
             aspect=aspect,
-            original=f"{facts.format.upper()}, {sides[0]} × {sides[1]} px, {_megabytes(entry.length_bytes)}",
+            original=f"{facts.format.upper()}, {sides[0]} × {sides[1]} px, {_megabytes(cached.length_bytes)}",
         )
 
-    async def _record(self, asked: bytes) -> Response:
+    async def _record(self, target_and_key: bytes) -> Response:
         """The record of a stored rendition of the current original. Raises `NotFound` otherwise."""
-        segment, _, encoded = asked.partition(b"/")
+        segment, _, encoded_key = target_and_key.partition(b"/")
         _, target = self._links.allowed.find(segment)
-        key = parse_key(encoded)
+        key = parse_key(encoded_key)
         head = await self._originals.head(key)
         record = await self._renditions.record(key, target)
         if record is None or record.version != head.version:
             raise NotFound
-        told = {"record": record, "lost": {word: LOSSES.get(word, word) for word in record.lost}}
-        return _response(b"application/json", to_json(told), b"no-store")
+        content = {"record": record, "lost": {word: LOSSES.get(word, word) for word in record.lost}}
+        return _response(b"application/json", to_json(content), b"no-store")
 
 
-def _asked_page(query: bytes, collection: Galleries) -> int:
-    """The page that the query asks for, 1 if it does not. Raises `UnknownPath` for one there is not."""
-    asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("page", ["1"])[-1]
-    if not (asked.isascii() and asked.isdecimal() and len(asked) < 8):
+def _page_number(query: bytes, listing: GalleryListing) -> int:
+    """The query's `page`, by default 1. Raises `UnknownPath` unless it is the number of a page."""
+    number = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("page", ["1"])[-1]
+    if not (number.isascii() and number.isdecimal() and len(number) < 8):
         raise UnknownPath
-    page = int(asked)
-    if not 1 <= page <= collection.pages:
+    page = int(number)
+    if not 1 <= page <= listing.pages:
         raise UnknownPath
     return page
 
 
 def _assets() -> tuple[dict[bytes, tuple[bytes, bytes]], dict[str, str]]:
-    """The assets' media types and bodies by path, and their paths by file name."""
+    """Media type and body of each asset by path, and the paths by file name."""
     assets, addresses = {}, {}
     for name, media_type in _MEDIA_TYPES.items():
         body = (_aspect_styles() if name == "style.css" else b"") + _read(name)
@@ -197,22 +198,22 @@ def _assets() -> tuple[dict[bytes, tuple[bytes, bytes]], dict[str, str]]:
 
 
 def _aspect_styles() -> bytes:
-    """A class for every aspect: the page's policy, rightly, forbids a `style` attribute."""
-    aspects = "".join(f".a{one}{{--a:{one / 100:g}}}" for one in _ASPECTS)
-    return f":root{{--row:{_ROW_PX}px}}{aspects}\n".encode()
+    """A CSS class for every aspect ratio: the Content-Security-Policy forbids `style` attributes."""
+    classes = "".join(f".a{aspect}{{--a:{aspect / 100:g}}}" for aspect in _ASPECTS)
+    return f":root{{--row:{_ROW_PX}px}}{classes}\n".encode()
 
 
 def _read(name: str) -> bytes:
     return resources.files("galerly_cdn.browse").joinpath(name).read_bytes()
 
 
-def _response(media_type: bytes, body: bytes, lifetime: bytes) -> Response:
+def _response(media_type: bytes, body: bytes, cache_control: bytes) -> Response:
     headers: Headers = [
         (b"content-type", media_type),
         (b"content-length", b"%d" % len(body)),
-        (b"cache-control", lifetime),
-        (b"content-security-policy", _POLICY),
-        *_GUARDED,
+        (b"cache-control", cache_control),
+        (b"content-security-policy", _CONTENT_SECURITY_POLICY),
+        *_SECURITY_HEADERS,
     ]
     return Response(200, headers, body)
 

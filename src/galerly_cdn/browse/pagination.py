@@ -1,7 +1,7 @@
-"""Which photographs are on which page? Keys in, galleries and pages out. Pure.
+"""Groups keys into galleries and splits them into pages. Pure.
 
-A gallery is everything of a key but its last segment; photographs directly in the root form one of
-their own, without a name.
+A gallery is a key without its last segment. Photographs directly in the root form a gallery with an empty
+name.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import itertools
 import re
 from typing import TYPE_CHECKING
 
-from galerly_cdn.model import Value
+from galerly_cdn.render.formats import is_photograph_name
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PAGE_PHOTOGRAPHS = 60
-_WINDOW_PAGES = 2
-"""Pages named on either side of the one shown."""
+_ADJACENT_PAGES = 2
+"""Page numbers listed on either side of the current page."""
 
 
 class Gallery(Value, frozen=True):
-    """A gallery and where it lies in the collection: `first` is the position of its first photograph."""
+    """A gallery, its number from 1, and the index of its first photograph in the listing's keys."""
 
     name: str
     number: int
@@ -30,77 +31,82 @@ class Gallery(Value, frozen=True):
 
     @property
     def page(self) -> int:
-        """The page that its first photograph is on."""
+        """The page with its first photograph, counted from 1."""
         return self.first // PAGE_PHOTOGRAPHS + 1
 
 
-class GalleryPage(Value, frozen=True):
-    """What one page shows of a gallery; `is_continued` if it began on a page before."""
+class GallerySection(Value, frozen=True):
+    """A gallery's photographs on one page; `is_continued` if the gallery starts on an earlier page."""
 
     gallery: Gallery
     keys: tuple[str, ...]
     is_continued: bool
 
 
-class Galleries(Value, frozen=True):
-    """Every photograph, gallery after gallery."""
+class GalleryListing(Value, frozen=True):
+    """Every photograph, ordered by gallery and name."""
 
     keys: tuple[str, ...]
     galleries: tuple[Gallery, ...]
+    other_files: int = 0
+    """Files that are not photographs by their extension."""
 
     @property
     def pages(self) -> int:
-        """How many pages there are: at least one, though it be empty."""
+        """The number of pages: at least one, even without photographs."""
         return max(1, -(-len(self.keys) // PAGE_PHOTOGRAPHS))
 
-    def parts(self, page: int) -> tuple[GalleryPage, ...]:
-        """What page `page` shows, counted from 1."""
-        begin, end = (page - 1) * PAGE_PHOTOGRAPHS, page * PAGE_PHOTOGRAPHS
+    def sections(self, page: int) -> tuple[GallerySection, ...]:
+        """The galleries on a page, counted from 1."""
+        start, end = (page - 1) * PAGE_PHOTOGRAPHS, page * PAGE_PHOTOGRAPHS
         return tuple(
-            GalleryPage(
-                one, self.keys[max(begin, one.first) : min(end, one.first + one.count)], one.first < begin
+            GallerySection(
+                gallery,
+                self.keys[max(start, gallery.first) : min(end, gallery.first + gallery.count)],
+                gallery.first < start,
             )
-            for one in self.galleries
-            if one.first < end and begin < one.first + one.count
+            for gallery in self.galleries
+            if gallery.first < end and start < gallery.first + gallery.count
         )
 
 
-def group_by_gallery(keys: Iterable[str]) -> Galleries:
-    """The collection that `keys`, in any order, make: by gallery, then by name."""
-    arranged = sorted(keys, key=_place)
+def group_by_gallery(keys: Iterable[str]) -> GalleryListing:
+    """The listing of the photographs among `keys`, which can be in any order."""
+    all_keys = list(keys)
+    ordered = sorted(filter(is_photograph_name, all_keys), key=_sort_key)
     galleries: list[Gallery] = []
     first = 0
-    for name, members in itertools.groupby(arranged, key=gallery_name):
+    for name, members in itertools.groupby(ordered, key=gallery_name):
         count = len(list(members))
         galleries.append(Gallery(name, len(galleries) + 1, first, count))
         first += count
-    return Galleries(tuple(arranged), tuple(galleries))
+    return GalleryListing(tuple(ordered), tuple(galleries), len(all_keys) - len(ordered))
 
 
 def gallery_name(key: str) -> str:
-    """The gallery's part of a key; empty for a photograph directly in the root."""
+    """The key without its last segment; empty for a photograph directly in the root."""
     return key.rpartition("/")[0]
 
 
-def _place(key: str) -> tuple[str, str]:
+def _sort_key(key: str) -> tuple[str, str]:
     gallery, _, name = key.rpartition("/")
     return gallery, name
 
 
 def title(key: str) -> str:
-    """A photograph's name for people: `coast/evening-tide.jpg` is "evening tide"."""
+    """A photograph's name as shown on the page: "evening tide" for `coast/evening-tide.jpg`."""
     name = key.rpartition("/")[2]
     stem = name.rpartition(".")[0] or name
     return re.sub(r"[-_\s]+", " ", stem).strip() or name
 
 
 def page_numbers(page: int, pages: int) -> list[int | None]:
-    """The pages to name when `page` is shown; None stands for those left out."""
-    near = range(page - _WINDOW_PAGES, page + _WINDOW_PAGES + 1)
-    named = sorted({1, pages, *(one for one in near if 1 <= one <= pages)})
+    """The page numbers to link to from `page`; None stands for an ellipsis of two or more pages."""
+    adjacent = range(page - _ADJACENT_PAGES, page + _ADJACENT_PAGES + 1)
+    linked = sorted({1, pages, *(number for number in adjacent if 1 <= number <= pages)})
     numbers: list[int | None] = []
-    for before, one in itertools.pairwise([0, *named]):
-        if one - before > 1:
-            numbers.append(before + 1 if one - before == 2 else None)  # a gap of one page names it
-        numbers.append(one)
+    for previous, number in itertools.pairwise([0, *linked]):
+        if number - previous > 1:
+            numbers.append(previous + 1 if number - previous == 2 else None)  # a single page is listed
+        numbers.append(number)
     return numbers

@@ -29,6 +29,7 @@ def main() -> None:
 
 for _command in (
     serve.serve,
+    serve.demo,
     photograph.render,
     photograph.inspect,
     upload.upload,

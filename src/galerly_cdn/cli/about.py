@@ -36,10 +36,10 @@ def config(file: Path | None, *, as_json: bool) -> None:
 @terminal.JSON
 def version(*, as_json: bool) -> None:
     """Tell the version of galerly-cdn, of its libvips, and the formats that really decode."""
-    from galerly_cdn import darkroom
+    from galerly_cdn.app import renderer
 
-    hello = darkroom.describe_renderer(terminal.load_settings(None, workers=1).settings)
-    versions = {"galerly-cdn": __version__, "libvips": hello.libvips, "decodes": " ".join(hello.formats)}
+    ready = renderer.describe_renderer(terminal.load_settings(None, workers=1).settings)
+    versions = {"galerly-cdn": __version__, "libvips": ready.libvips, "decodes": " ".join(ready.formats)}
     lines = "\n".join(f"{name} {told}" for name, told in versions.items())
     click.echo(json.dumps(versions) if as_json else lines)
 

@@ -42,11 +42,10 @@ class InvalidationAtExit:
         """
         if not (self._keys and settings.distribution):
             return
-        from galerly_cdn import jobs
         from galerly_cdn.aws.deploy import invalidation
 
         keys = list(self._keys)
-        targets = jobs.all_targets(settings)
+        targets = settings.all_targets
         done = invalidation.invalidate(
             settings.distribution, keys, targets, deadline_s=invalidation.DEADLINE_S
         )

@@ -1,4 +1,4 @@
-"""Where are the originals that a command is about? In a store, or with a running CDN."""
+"""Options of the commands on originals: `--store` opens a store, `--admin` uses a running CDN's admin API."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from galerly_cdn.cli.invalidation import InvalidationAtExit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from galerly_cdn.library import Library
+    from galerly_cdn.client import Client
+    from galerly_cdn.library import Catalog, Library
     from galerly_cdn.settings.table import Settings
 
 T = TypeVar("T")
@@ -27,73 +29,90 @@ _ADMIN = click.option(
 
 
 class LibraryOptions(NamedTuple):
-    """The options that say where, and the settings file they complete."""
+    """The options of one command, and the settings file that they complete."""
 
     store: str | None
     admin: str | None
     file: Path | None
 
     @property
-    def is_told(self) -> bool:
-        """Whether an option says it, or only a setting may."""
+    def is_given(self) -> bool:
+        """Whether an option names a store or a CDN; a setting may do so too."""
         return bool(self.store or self.admin)
 
-    def is_known(self) -> bool:
-        """Whether an option or a setting says it. Raises as `settings` does."""
+    def is_configured(self) -> bool:
+        """Whether an option or a setting names a store or a CDN. Raises as `settings` does."""
         settings = self.settings()
         return bool(settings.store or settings.admin)
 
-    def settings(self) -> Settings:
-        """Raises `SettingsError`, and `UsageError` for both options."""
+    def settings(self, workers: int | None = None) -> Settings:
+        """The settings with the options. Raises `SettingsError`, and `UsageError` for both options."""
         if self.store and self.admin:
             raise click.UsageError("--store and --admin: say one of the two.")
-        return terminal.load_settings(self.file, store=self.store, admin=self.admin).settings
+        loaded = terminal.load_settings(self.file, store=self.store, admin=self.admin, workers=workers)
+        return loaded.settings
 
-    def ask(self, act: Callable[[Library], Coroutine[Any, Any, T]]) -> T:
-        """What `act` makes of whom to ask. Raises as it and `settings` do."""
-        return self._ask(act, InvalidationAtExit())
+    def run(self, act: Callable[[Catalog], Coroutine[Any, Any, T]], *, as_json: bool = False) -> T:
+        """The result of `act`, which lists, deletes or purges: no worker is started.
 
-    def change(self, act: Callable[[Library], Coroutine[Any, Any, T]], *, as_json: bool) -> T:
-        """As `ask`; then, also if it was cut off, CloudFront forgets what was purged of its store.
-
-        Raises `NotInvalidated`, too.
+        At the end, also of an interrupted command, what was purged of a store is invalidated in CloudFront.
+        Raises as `act` and `settings` do, and `NotInvalidated`.
         """
-        stale = InvalidationAtExit()
-        try:
-            return self._ask(act, stale)
-        finally:
-            stale.invalidate(self.settings(), as_json=as_json)
+        from galerly_cdn.app import stores
 
-    def _ask(self, act: Callable[[Library], Coroutine[Any, Any, T]], stale: InvalidationAtExit) -> T:
+        return self._run(act, stores.open_catalog, self.settings(), as_json=as_json)
+
+    def run_rendering(
+        self,
+        act: Callable[[Library], Coroutine[Any, Any, T]],
+        *,
+        as_json: bool = False,
+        workers: int | None = None,
+    ) -> T:
+        """As `run`, for an `act` that uploads, inspects or warms: `workers` (of the settings) are started."""
+        from galerly_cdn.app import renderer
+
+        return self._run(act, renderer.open_library, self.settings(workers), as_json=as_json)
+
+    def _run(
+        self,
+        act: Callable[[Any], Coroutine[Any, Any, T]],
+        open_store: Callable[..., AbstractAsyncContextManager[object]],
+        settings: Settings,
+        *,
+        as_json: bool,
+    ) -> T:
         import asyncio
 
+        purged = InvalidationAtExit()
+
         async def main() -> T:
-            async with self._archivist(stale) as archivist:
-                return await act(archivist)
+            if settings.admin and not self.store:
+                async with _client(settings) as client:
+                    return await act(client)
+            if not settings.store:
+                raise click.UsageError("say where the originals are: --store ADDRESS or --admin URL.")
+            async with open_store(settings, purged.add) as opened:
+                return await act(opened)
 
-        return asyncio.run(main())
+        try:
+            return asyncio.run(main())
+        finally:
+            purged.invalidate(settings, as_json=as_json)
 
-    @contextlib.asynccontextmanager
-    async def _archivist(self, stale: InvalidationAtExit) -> AsyncIterator[Library]:
-        """An option goes before a setting. A running CDN knows by itself what is in front of it."""
-        settings = self.settings()
-        if settings.admin and not self.store:
-            from galerly_cdn.client import Client
-            from galerly_cdn.settings import load
 
-            async with Client(settings.admin, load.admin_token(settings)) as client:
-                yield client
-        elif settings.store:
-            from galerly_cdn import app
+@contextlib.asynccontextmanager
+async def _client(settings: Settings) -> AsyncIterator[Client]:
+    """A client of the admin API. The CDN itself invalidates the caches in front of it."""
+    from galerly_cdn.client import Client
+    from galerly_cdn.settings import load
 
-            async with app.open_library(settings, stale.add) as archive:
-                yield archive
-        else:
-            raise click.UsageError("say where the originals are: --store ADDRESS or --admin URL.")
+    async with Client(settings.admin, load.admin_token(settings)) as client:
+        yield client
 
 
 def library_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`--store`, `--admin` and `--config`, given to the command as one `where`."""
+    """Give a command `--store`, `--admin` and `--config`, as one argument `where`."""
 
     @functools.wraps(command)
     def wrapped(

@@ -23,6 +23,6 @@ def link(key: str, size: str, alt: str, url: str | None, *, where: LibraryOption
 
     settings = where.settings()
     links = Links(next(iter(settings.public_urls), "") if url is None else url, settings.sizes)
-    facts = where.ask(lambda archivist: archivist.inspect(key)).facts
+    facts = where.run_rendering(lambda library: library.inspect(key), workers=1).facts
     picture = links.picture(key, facts.width_px, facts.height_px, size, alt=alt)
     terminal.print_value(picture, str(picture), as_json=as_json)

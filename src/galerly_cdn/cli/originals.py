@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from galerly_cdn.fill import Warmed
-    from galerly_cdn.library import Library
+    from galerly_cdn.library import Catalog, Library
     from galerly_cdn.model import Listed
+
+C = TypeVar("C", bound="Catalog")
 
 _KEYS = click.argument("keys", nargs=-1)
 _GALLERY = click.option(
@@ -32,11 +34,11 @@ _GALLERY = click.option(
 def ls(prefix: str, *, where: LibraryOptions, as_json: bool) -> None:
     """List the originals whose keys begin with PREFIX: bytes, time (UTC), key."""
 
-    async def show(archivist: Library) -> None:
-        async for one in _all(archivist, prefix):
+    async def show(catalog: Catalog) -> None:
+        async for one in _all(catalog, prefix):
             terminal.print_value(one, _listed(one), as_json=as_json)
 
-    where.ask(show)
+    where.run(show, as_json=as_json)
 
 
 @click.command(epilog="Example: galerly-cdn purge --gallery wedding --admin http://127.0.0.1:8001")
@@ -47,11 +49,11 @@ def ls(prefix: str, *, where: LibraryOptions, as_json: bool) -> None:
 def purge(keys: tuple[str, ...], gallery: str | None, *, where: LibraryOptions, as_json: bool) -> None:
     """Remove what was made of the photographs KEYS, which stay: it is made anew when asked for."""
 
-    async def act(archivist: Library, key: str) -> Outcome:
-        purged = await archivist.purge(key)
+    async def act(catalog: Catalog, key: str) -> Outcome:
+        purged = await catalog.purge(key)
         return Outcome([purged], f"purged  {key}  {_renditions(len(purged.removed))}")
 
-    _over(keys, gallery, where, act, as_json=as_json)
+    _over(keys, gallery, where.run, act, as_json=as_json)
 
 
 @click.command(epilog="Example: galerly-cdn warm --gallery wedding --store s3://photographs")
@@ -66,11 +68,11 @@ def warm(keys: tuple[str, ...], gallery: str | None, *, where: LibraryOptions, a
     running CDN go first.
     """
 
-    async def act(archivist: Library, key: str) -> Outcome:
-        made = [one async for one in archivist.warm(key)]
+    async def act(library: Library, key: str) -> Outcome:
+        made = [one async for one in library.warm(key)]
         return Outcome(made, _warmed(key, made))
 
-    _over(keys, gallery, where, act, as_json=as_json)
+    _over(keys, gallery, where.run_rendering, act, as_json=as_json)
 
 
 @click.command(epilog="Example: galerly-cdn rm wedding/blurred.jpg --store s3://photographs")
@@ -84,12 +86,12 @@ def rm(keys: tuple[str, ...], *, yes: bool, where: LibraryOptions, as_json: bool
         named = keys[0] if len(keys) == 1 else f"{len(keys)} photographs"
         click.confirm(f"Delete {named}, original and renditions?", abort=True, err=True)
 
-    async def act(archivist: Library, key: str) -> Outcome:
-        deleted = await archivist.delete(key)
+    async def act(catalog: Catalog, key: str) -> Outcome:
+        deleted = await catalog.delete(key)
         word = "deleted" if deleted.existed else "absent "
         return Outcome([deleted], f"{word}  {key}  {_renditions(len(deleted.removed))}")
 
-    _over(keys, None, where, act, as_json=as_json)
+    _over(keys, None, where.run, act, as_json=as_json)
 
 
 def _is_terminal() -> bool:
@@ -99,8 +101,8 @@ def _is_terminal() -> bool:
 def _over(
     keys: tuple[str, ...],
     gallery: str | None,
-    where: LibraryOptions,
-    act: Callable[[Library, str], Awaitable[Outcome]],
+    run: Callable[..., None],
+    act: Callable[[C, str], Awaitable[Outcome]],
     *,
     as_json: bool,
 ) -> None:
@@ -110,33 +112,33 @@ def _over(
 
     report = Progress(as_json=as_json)
 
-    async def work(archivist: Library) -> None:
-        chosen = await _keys_of(archivist, gallery) if gallery else keys
-        await report.run({key: key for key in chosen}, lambda key: act(archivist, key))
+    async def work(catalog: C) -> None:
+        chosen = await _keys_of(catalog, gallery) if gallery else keys
+        await report.run({key: key for key in chosen}, lambda key: act(catalog, key))
 
-    where.change(work, as_json=as_json)
+    run(work, as_json=as_json)
     sys.exit(1 if report.failures else 0)
 
 
-async def _keys_of(archivist: Library, gallery: str) -> list[str]:
+async def _keys_of(catalog: Catalog, gallery: str) -> list[str]:
     """Every key of a gallery. Raises `NoSuchOriginal` if there is none: a mistyped name is no success."""
     from galerly_cdn.errors import NoSuchOriginal
 
-    keys = [one.key async for one in _all(archivist, f"{gallery}/")]
+    keys = [one.key async for one in _all(catalog, f"{gallery}/")]
     if not keys:
         raise NoSuchOriginal(f"no key begins with {gallery}/")
     return keys
 
 
-async def _all(archivist: Library, prefix: str) -> AsyncIterator[Listed]:
+async def _all(catalog: Catalog, prefix: str) -> AsyncIterator[Listed]:
     """The originals under a prefix, page after page."""
-    page = await archivist.list(prefix)
+    page = await catalog.list(prefix)
     while True:
         for one in page.originals:
             yield one
         if not page.next:
             return
-        page = await archivist.list(prefix, page.next)
+        page = await catalog.list(prefix, page.next)
 
 
 def _listed(one: Listed) -> str:

@@ -1,4 +1,4 @@
-"""Commands for one photograph: a file, or what is stored of it."""
+"""The commands `render` (a file) and `inspect` (a file, or an original of a store)."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def render(  # noqa: PLR0913 - its options
     photograph: Path, size: str, image_format: str | None, output: Path, file: Path | None, *, as_json: bool
 ) -> None:
     """Render PHOTOGRAPH at a size into a file: exactly what the server would answer."""
-    from galerly_cdn import darkroom
+    from galerly_cdn.app import renderer
 
     if output.exists() and output.samefile(photograph):
         raise click.UsageError(f"{output} is the photograph itself: it would be lost.")
-    rendered, body = darkroom.render_file(
+    rendered, body = renderer.render_file(
         terminal.load_settings(file, workers=1).settings, photograph, size, image_format
     )
     with click.open_file(os.fspath(output), "wb", atomic=True) as out:
@@ -53,21 +53,21 @@ def render(  # noqa: PLR0913 - its options
 @library_options
 @terminal.JSON
 def inspect(photograph: str, *, where: LibraryOptions, as_json: bool) -> None:
-    """Tell what PHOTOGRAPH is, and what its renditions lose.
+    """Show the facts of PHOTOGRAPH, and what its renditions lose.
 
-    PHOTOGRAPH is a file. With --store or --admin it is a key, and what is stored of it is told too; where
-    a setting says where, a name that is no file is a key as well.
+    PHOTOGRAPH is a file. With --store or --admin it is a key, and its stored renditions are shown too. If
+    only a setting names the store or the CDN, PHOTOGRAPH is a key unless there is a file of that name.
     """
-    if not where.is_told and (Path(photograph).exists() or not where.is_known()):
-        from galerly_cdn import darkroom
+    if not where.is_given and (Path(photograph).exists() or not where.is_configured()):
+        from galerly_cdn.app import renderer
 
         file = click.Path(exists=True, dir_okay=False, path_type=Path).convert(photograph, None, None)
-        facts = darkroom.inspect_file(terminal.load_settings(where.file, workers=1).settings, file)
+        facts = renderer.inspect_file(terminal.load_settings(where.file, workers=1).settings, file)
         terminal.print_value(facts, _facts_lines(facts), as_json=as_json)
         return
 
-    found = where.ask(lambda archivist: archivist.inspect(photograph))
-    terminal.print_value(found, _inspection_lines(found), as_json=as_json)
+    inspection = where.run_rendering(lambda library: library.inspect(photograph), workers=1)
+    terminal.print_value(inspection, _inspection_lines(inspection), as_json=as_json)
 
 
 def _rendered_line(output: Path, rendered: Rendered) -> str:
@@ -76,21 +76,25 @@ def _rendered_line(output: Path, rendered: Rendered) -> str:
     return f"{output}: {rendered.format}, {sides}, {rendered.length_bytes} bytes{lost}"
 
 
-def _inspection_lines(found: Inspection) -> str:
+def _inspection_lines(inspection: Inspection) -> str:
+    renditions = inspection.renditions
     rows = {
-        "key": found.key,
-        "version": found.version,
-        "length": terminal.format_bytes(found.length_bytes),
-        "stored": f"{len(found.renditions)} renditions" if found.renditions else "no rendition",
+        "key": inspection.key,
+        "version": inspection.version,
+        "length": terminal.format_bytes(inspection.length_bytes),
+        "stored": f"{len(renditions)} renditions" if renditions else "no rendition",
     }
-    return "\n".join([_facts_lines(found.facts), _table(rows), *map(_stored_line, found.renditions)])
+    return "\n".join([_facts_lines(inspection.facts), _table(rows), *map(_stored_line, renditions)])
 
 
-def _stored_line(one: Stored) -> str:
-    state = "current" if one.is_current else f"stale: of version {one.version}, recipe {one.recipe[:12]}"
-    lost = f"; lost: {', '.join(one.lost)}" if one.lost else ""
-    picture = f"{one.format}, {one.width_px}×{one.height_px} px, {terminal.format_bytes(one.length_bytes)}"
-    return f"{one.target:>16}  {picture}, {state}{lost}"
+def _stored_line(stored: Stored) -> str:
+    state = (
+        "current" if stored.is_current else f"stale: of version {stored.version}, recipe {stored.recipe[:12]}"
+    )
+    lost = f"; lost: {', '.join(stored.lost)}" if stored.lost else ""
+    sides = f"{stored.width_px}×{stored.height_px} px"
+    length = terminal.format_bytes(stored.length_bytes)
+    return f"{stored.target:>16}  {stored.format}, {sides}, {length}, {state}{lost}"
 
 
 def _facts_lines(facts: Facts) -> str:

@@ -13,7 +13,7 @@ from galerly_cdn.cli import terminal
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from galerly_cdn.model import Value
+    from galerly_cdn.serialization import Value
 
 T = TypeVar("T")
 

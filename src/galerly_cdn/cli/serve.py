@@ -1,8 +1,11 @@
-"""The command that serves."""
+"""The commands that serve: a folder or a store, and the samples."""
 
 from __future__ import annotations
 
+import functools
 import sys
+from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -10,39 +13,91 @@ import click
 from galerly_cdn.cli import invalidation, terminal
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
+
+    from galerly_cdn.library import Contents
+    from galerly_cdn.settings.table import Settings
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that `serve` and `demo` share."""
+    for option in reversed(
+        (
+            click.option("--host", help="Address to listen on. [127.0.0.1]"),
+            click.option("--port", type=int, help="Port to listen on, 0 for any free one. [8000]"),
+            click.option(
+                "--renditions",
+                help="Folder or address for the renditions. [in the store, or your cache folder]",
+            ),
+            click.option("--workers", type=int, help="Render processes. [one per core]"),
+            click.option(
+                "--browse", is_flag=True, default=None, help="Serve the gallery page on a public address too."
+            ),
+            click.option("--verbose", is_flag=True, help="Log debug messages on stderr (log_level = debug)."),
+            terminal.CONFIG,
+        )
+    ):
+        command = option(command)
+    return command
 
 
 @click.command(epilog="Example: galerly-cdn serve ~/Pictures --port 8080")
 @click.argument("photographs", required=False)
 @click.option("--store", help="Folder or address (s3://bucket) with originals/ and resized/ in it.")
-@click.option("--writable", is_flag=True, default=None, help="Take uploads into the folder PHOTOGRAPHS too.")
-@click.option("--host", help="Address to listen on. [127.0.0.1]")
-@click.option("--port", type=int, help="Port to listen on, 0 for any free one. [8000]")
-@click.option(
-    "--renditions", help="Folder or address for the renditions. [in the store, or your cache folder]"
-)
-@click.option("--workers", type=int, help="Render processes. [one per core]")
-@click.option("--browse", is_flag=True, default=None, help="Serve the page on a public address too.")
-@click.option("--admin-port", type=int, help="Port of the admin side, 0 for any free one. [none]")
-@click.option("--admin-host", help="Address of the admin side. [127.0.0.1]")
+@click.option("--writable", is_flag=True, default=None, help="Accept uploads into the folder PHOTOGRAPHS.")
+@click.option("--admin-port", type=int, help="Port of the admin API, 0 for any free one. [none]")
+@click.option("--admin-host", help="Address of the admin API. [127.0.0.1]")
 @click.option("--admin-token-file", help="File with its bearer token; any address but loopback needs one.")
-@terminal.CONFIG
-def serve(photographs: str | None, file: Path | None, **options: object) -> None:
-    """Serve PHOTOGRAPHS, a folder or an address: its pictures at /resize/…, a page to browse them at /.
+@_options
+def serve(photographs: str | None, file: Path | None, *, verbose: bool, **options: object) -> None:
+    """Serve PHOTOGRAPHS, a folder or an address: its pictures at /resize/…, a gallery page at /.
 
     A folder is only read. A photograph added, edited or replaced in it shows on the next request.
-    With --store in place of PHOTOGRAPHS the store keeps originals and renditions both, and takes uploads.
-    Stop with Ctrl-C or SIGTERM: answers under way are finished first.
+    With --store in place of PHOTOGRAPHS, the store holds originals and renditions, and accepts uploads.
+    Stop with Ctrl-C or SIGTERM: responses in progress are finished first.
     """
-    from galerly_cdn import app
+    if photographs and Path(photographs).is_file():
+        folder = Path(photographs).parent
+        raise click.UsageError(f"{photographs} is a file. Serve its folder: galerly-cdn serve {folder}")
+    _serve(photographs, file, verbose=verbose, **options)
 
+
+@click.command(epilog="Example: galerly-cdn demo --port 8080")
+@_options
+def demo(file: Path | None, *, verbose: bool, **options: object) -> None:
+    """Serve a gallery of samples that comes with galerly-cdn, as `serve` serves a folder."""
+    with resources.as_file(resources.files("galerly_cdn") / "demo") as folder:
+        _serve(str(folder), file, verbose=verbose, **options)
+
+
+def _serve(photographs: str | None, file: Path | None, *, verbose: bool, **options: object) -> None:
+    from galerly_cdn.app import server
+
+    if verbose:
+        options["log_level"] = "debug"
     settings = terminal.load_settings(file, **options).settings
-    is_clean = app.serve(
+    is_clean = server.serve(
         settings,
         photographs,
         lambda address: click.echo(f"galerly-cdn serves {address}"),
-        lambda address: click.echo(f"galerly-cdn is administered at {address}"),
-        invalidation.sender(settings),
+        announce_admin=lambda address: click.echo(f"galerly-cdn is administered at {address}"),
+        invalidate=invalidation.sender(settings),
+        describe=functools.partial(_describe, settings) if sys.stdout.isatty() else None,
     )
     sys.exit(0 if is_clean else 1)
+
+
+def _describe(settings: Settings, address: str, contents: Contents) -> None:
+    """Print what is served, one picture's address, and how to stop."""
+    from galerly_cdn.links import Links
+
+    photographs = f"{contents.photographs} photograph{'' if contents.photographs == 1 else 's'}"
+    galleries = f"{contents.galleries} {'gallery' if contents.galleries == 1 else 'galleries'}"
+    click.echo(f"  contents  {photographs} in {galleries}")
+    if contents.other_files:
+        click.echo(f"  ignored   {contents.other_files} other files, by their extension")
+    if contents.first_photograph:
+        size = str(settings.size_rules[len(settings.size_rules) // 2].size)
+        url = Links(address.rstrip("/"), settings.sizes).src(contents.first_photograph, size)
+        click.echo(f"  picture   {url}")
+    click.echo("  stop      Ctrl-C")

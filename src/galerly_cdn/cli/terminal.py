@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from galerly_cdn.model import Value
+    from galerly_cdn.serialization import Value
     from galerly_cdn.settings.load import LoadedSettings
 
 CONFIG = click.option(
@@ -92,7 +92,7 @@ def load_settings(file: Path | None, **options: object) -> LoadedSettings:
 
 def print_value(value: Value, text: str, *, as_json: bool, err: bool = False) -> None:
     """Print a value as JSON, or as text for people."""
-    from galerly_cdn.model import to_json
+    from galerly_cdn.serialization import to_json
 
     click.echo(to_json(value).decode() if as_json else text, err=err)
 

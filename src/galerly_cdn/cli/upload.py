@@ -58,7 +58,7 @@ def upload(
 
         await report.run(things, send)
 
-    where.change(work, as_json=as_json)
+    where.run_rendering(work, as_json=as_json)
     sys.exit(1 if report.failures else 0)
 
 

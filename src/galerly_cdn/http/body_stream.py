@@ -1,4 +1,4 @@
-"""How is a body sent that is never whole in memory? As a stream: read a chunk at a time, as it is taken."""
+"""A response body that is read chunk by chunk while it is sent, and is never whole in memory."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """A body of `length_bytes` bytes that is read as it is sent. Iterate once; always `close`."""
+    """A body of `length_bytes` bytes, or of unknown length (None). Iterate it once; always `close` it."""
 
-    def __init__(self, chunks: AsyncGenerator[bytes, None], length_bytes: int) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes, None], length_bytes: int | None) -> None:
         self.length_bytes = length_bytes
         self._chunks = chunks
         self._first = b""
 
     async def begin(self) -> None:
-        """Read the first chunk: what fails at once is still an error of its own, no answer cut short.
+        """Read the first chunk, so that an immediate failure is an error response and not a cut body.
 
         Raises what reading raises.
         """
@@ -33,5 +33,5 @@ class Stream:
         return await anext(self._chunks)
 
     async def close(self) -> None:
-        """Read no more, and let go of what the reading holds."""
+        """Stop reading, and release what the reading holds."""
         await self._chunks.aclose()

@@ -1,27 +1,29 @@
-"""One exchange with a viewer: an ASGI scope in, a handler's response and an access record out.
+"""Runs one exchange: the handler's response or an error's is sent, and the finished exchange is recorded.
 
-Whatever a handler raises becomes an answer here; nothing but an error's code and sentence leaves.
+`ExchangeRunner.run` serves the public application (below), the admin application and the resizer function.
+An error response holds the error's code and public sentence; details go to the logs only.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from galerly_cdn.errors import GalerlyError
 from galerly_cdn.http import responses
-from galerly_cdn.http.client_address import networks
-from galerly_cdn.http.request import Request
-from galerly_cdn.http.responses import Conditions
+from galerly_cdn.http.request import Request, empty_scope
+from galerly_cdn.http.responses import Conditions, Response
 from galerly_cdn.telemetry import AccessRecord, printable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from galerly_cdn.clock import Clock
     from galerly_cdn.http.body_stream import Stream
+    from galerly_cdn.http.cache_status import CacheStatus
     from galerly_cdn.http.client_address import Network
     from galerly_cdn.http.request import Message, Receive, Scope, Send
-    from galerly_cdn.http.responses import Response
+    from galerly_cdn.http.responses import Headers
     from galerly_cdn.model import Target
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.telemetry import Telemetry
@@ -31,142 +33,223 @@ _log = logging.getLogger(__name__)
 
 
 class Exchange(Request):
-    """One request on its way, and what is learned of it for the headers and the access record."""
+    """One request and its response.
 
-    __slots__ = (
-        "cache",
-        "error",
-        "is_private",
-        "key",
-        "negotiated",
-        "sent_bytes",
-        "stages_ms",
-        "target",
-    )
+    The handler sets `is_private` before it can fail for a private key; the runner sets all else.
+    """
+
+    __slots__ = ("duration_ms", "error", "is_private", "sent_bytes", "status", "total_ms")
 
     def __init__(self, scope: Scope, request_id: str, trusted: tuple[Network, ...] = ()) -> None:
         super().__init__(scope, request_id, trusted)
-        self.key = ""
-        self.target: Target | None = None
         self.is_private = False
-        self.negotiated = False
-        self.cache = ""
-        self.sent_bytes = 0
+        """Whether an error response must not be cached or be readable by other sites."""
+        self.status = 0
         self.error: GalerlyError | None = None
-        self.stages_ms: dict[str, float] = {}
+        self.duration_ms = 0.0
+        """Until the response was ready to be sent."""
+        self.total_ms = 0.0
+        """Until the response was sent."""
+        self.sent_bytes = 0
+        """Of the body."""
 
-    @property
-    def conditions(self) -> Conditions:
-        """What decides between 200, 206, 304 and 416; Range is GET's alone (RFC 9110 §14.2)."""
-        read = self.headers.get
-        asked = read(b"range") if self.method == "GET" else None
-        return Conditions(read(b"if-none-match"), asked, read(b"if-range"))
-
-
-if TYPE_CHECKING:
-    Handler = Callable[[Exchange], Awaitable[Response]]
+    def response_headers(self) -> Headers:
+        """The headers that this exchange adds to its response, an error response included."""
+        return []
 
 
-class Application:
-    """The ASGI application: `route` names the handler of a path."""
+E = TypeVar("E", bound=Exchange)
 
-    def __init__(self, route: Callable[[bytes], Handler], settings: Settings, telemetry: Telemetry) -> None:
-        self._route = route
+
+class ExchangeRunner(Generic[E]):
+    """Runs exchanges of one kind. `now_s` is monotonic; `record` is called once for each exchange."""
+
+    def __init__(self, settings: Settings, now_s: Callable[[], float], record: Callable[[E], None]) -> None:
         self._settings = settings
-        self._telemetry = telemetry
-        self._trusted = networks(settings.trusted_proxies)
+        self._now_s = now_s
+        self._record = record
 
-    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        """Answer, send, record."""
-        started_s = self._telemetry.monotonic()
-        visit = Exchange(scope, self._telemetry.next_request_id(), self._trusted)
-        try:
-            response = await self._route(visit.raw_path)(visit)
-        except GalerlyError as error:
-            response = self._failure(visit, error)
-        except Exception as unforeseen:  # noqa: BLE001 - the viewer gets an answer, the log the trace
-            _log.exception("request %s", visit.request_id)
-            response = self._failure(visit, GalerlyError(type(unforeseen).__name__))
-        duration_ms = round((self._telemetry.monotonic() - started_s) * 1000, 3)
-        try:
-            await _send(send, visit, response, duration_ms)
-        except GalerlyError as error:  # too late for an answer: the listener ends what is not whole
-            visit.error = error
-        except Exception as unforeseen:  # noqa: BLE001 - likewise
-            _log.exception("request %s", visit.request_id)
-            visit.error = GalerlyError(type(unforeseen).__name__)
-        self._record(visit, response, duration_ms)
+    async def run(
+        self, exchange: E, handler: Callable[[E], Awaitable[Response]], send: Send | None = None
+    ) -> Response:
+        """Run the handler, send its response or the error's by ASGI's `send`, and record the exchange.
 
-    def refuse(self, error: GalerlyError, client: str) -> Response:
-        """The answer to what never became a request, counted and logged as any other."""
-        nothing = {"method": "", "raw_path": b"", "query_string": b"", "client": (client, 0), "headers": []}
-        visit = Exchange(nothing, self._telemetry.next_request_id())
-        response = self._failure(visit, error)
-        visit.sent_bytes = len(response.body)
-        self._record(visit, response, 0.0)
+        Without `send`, the caller sends the returned response, whose body is not a stream.
+        """
+        started_s = self._now_s()
+        try:
+            response = await handler(exchange)
+            if response.stream is not None and exchange.method != "HEAD":
+                await response.stream.begin()
+        except Exception as error:  # noqa: BLE001 - every request gets a response
+            response = self._failure(exchange, error)
+        exchange.duration_ms = self._elapsed_ms(started_s)
+        exchange.status = response.status
+        headers = [*response.headers, *exchange.response_headers()]
+        response = Response(response.status, headers, response.body, response.stream)
+        try:
+            if send is None:
+                exchange.sent_bytes = len(_sent_body(exchange, response))
+            else:
+                await _send(send, exchange, response)
+        except Exception as error:  # noqa: BLE001 - too late for a response: the server ends the connection
+            exchange.error = _known(exchange, error)
+        finally:
+            exchange.total_ms = self._elapsed_ms(started_s)
+            self._record(exchange)
         return response
 
-    def _failure(self, visit: Exchange, error: GalerlyError) -> Response:
-        visit.error = error
-        return responses.failure(error, visit.request_id, self._settings, is_private=visit.is_private)
+    def refuse(self, exchange: E, error: GalerlyError) -> Response:
+        """The error response to a request that could not be read; recorded here, sent by the caller."""
+        response = self._failure(exchange, error)
+        exchange.status, exchange.sent_bytes = response.status, len(response.body)
+        self._record(exchange)
+        return response
 
-    def _record(self, visit: Exchange, response: Response, duration_ms: float) -> None:
-        error, target = visit.error, visit.target
-        self._telemetry.record(
-            AccessRecord(
-                time_s=round(self._telemetry.wall(), 3),
-                request_id=visit.request_id,
-                client=visit.client,
-                method=visit.method,
-                path=printable(visit.raw_path[:_MAX_LOGGED_PATH].decode("latin-1")),
-                status=response.status,
-                bytes=visit.sent_bytes,
-                duration_ms=duration_ms,
-                key=visit.key,
-                size=str(target.size) if target else "",
-                format=target.format or "own" if target else "",
-                cache=visit.cache,
-                stages_ms=visit.stages_ms or None,
-                reason=error.code if error else "",
-                detail=printable(error.detail) if error else "",
-            )
+    def _failure(self, exchange: E, error: Exception) -> Response:
+        exchange.error = _known(exchange, error)
+        return responses.failure(
+            exchange.error, exchange.request_id, self._settings, is_private=exchange.is_private
         )
 
+    def _elapsed_ms(self, started_s: float) -> float:
+        return round((self._now_s() - started_s) * 1000, 3)
 
-async def _send(send: Send, visit: Exchange, response: Response, duration_ms: float) -> None:
+
+def _known(exchange: Exchange, error: Exception) -> GalerlyError:
+    """The error itself; an unforeseen one is logged with its traceback, and is `internal`."""
+    if isinstance(error, GalerlyError):
+        return error
+    _log.error("request %s", exchange.request_id, exc_info=error)
+    return GalerlyError(type(error).__name__)
+
+
+def _sent_body(exchange: Exchange, response: Response) -> bytes:
+    """A response to HEAD has no body (RFC 9110 §9.3.2)."""
+    return b"" if exchange.method == "HEAD" else response.body
+
+
+async def _send(send: Send, exchange: Exchange, response: Response) -> None:
     """Send a response and count its bytes. Raises `Disconnected`, and what reading a stream raises."""
-    headers = [*response.headers]
-    if visit.negotiated:
-        headers.append(responses.NEGOTIATED)
-    if visit.cache:
-        headers.append((b"cache-status", b"galerly-cdn; " + visit.cache.encode()))
-    headers.append((b"server-timing", _server_timing(visit.stages_ms, duration_ms)))
-    start = {"type": "http.response.start", "status": response.status, "headers": headers}
+    start = {"type": "http.response.start", "status": response.status, "headers": response.headers}
     if response.stream is not None:
-        await _send_stream(send, visit, start, response.stream)
+        await _send_stream(send, exchange, start, response.stream)
         return
     await send(start)
-    body = b"" if visit.method == "HEAD" else response.body
+    body = _sent_body(exchange, response)
     await send({"type": "http.response.body", "body": body})
-    visit.sent_bytes = len(body)
+    exchange.sent_bytes = len(body)
 
 
-async def _send_stream(send: Send, visit: Exchange, start: Message, stream: Stream) -> None:
-    """Send a chunk at a time, each when the one before it is taken; never less than was promised."""
+async def _send_stream(send: Send, exchange: Exchange, start: Message, stream: Stream) -> None:
+    """Send each chunk when the one before it was taken.
+
+    Without the last message, the server ends the connection: the client sees that the body is incomplete.
+    """
     try:
         await send(start)
-        if visit.method != "HEAD":
+        if exchange.method != "HEAD":
             async for chunk in stream:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                visit.sent_bytes += len(chunk)
-            if visit.sent_bytes != stream.length_bytes:
-                raise GalerlyError(f"{visit.sent_bytes} bytes of {stream.length_bytes}")
+                exchange.sent_bytes += len(chunk)
+            if stream.length_bytes is not None and stream.length_bytes != exchange.sent_bytes:
+                raise GalerlyError(f"{exchange.sent_bytes} bytes of {stream.length_bytes}")
         await send({"type": "http.response.body", "body": b""})
     finally:
         await stream.close()
 
 
-def _server_timing(stages_ms: dict[str, float], total_ms: float) -> bytes:
-    """Server-Timing (W3C): the stages of a miss, and the total."""
-    stages = [b"%b;dur=%.3f, " % (name.encode(), spent) for name, spent in stages_ms.items()]
-    return b"".join([*stages, b"total;dur=%.3f" % total_ms])
+class ViewerExchange(Exchange):
+    """An exchange with a viewer, and what its handler found out for the headers and the access log.
+
+    Only `Edge.answer`, `Downloads.answer` and their counterpart in the resizer write to it, each field where
+    it becomes known: an error response and its record need what was known before the error.
+    """
+
+    __slots__ = ("cache_status", "key", "negotiated", "stages_ms", "target")
+
+    def __init__(self, scope: Scope, request_id: str, trusted: tuple[Network, ...] = ()) -> None:
+        super().__init__(scope, request_id, trusted)
+        self.key = ""
+        self.target: Target | None = None
+        self.negotiated = False
+        """Whether the response's format depends on `Accept`."""
+        self.cache_status: CacheStatus | None = None
+        self.stages_ms: dict[str, float] = {}
+        """Durations of the stages of a fill."""
+
+    @property
+    def conditions(self) -> Conditions:
+        """The headers that decide between 200, 206, 304 and 416; Range is defined for GET only (§14.2)."""
+        header = self.headers.get
+        byte_range = header(b"range") if self.method == "GET" else None
+        return Conditions(header(b"if-none-match"), byte_range, header(b"if-range"))
+
+    def response_headers(self) -> Headers:
+        """Vary, Cache-Status, and Server-Timing with the stages of a fill and the total (W3C)."""
+        headers: Headers = []
+        if self.negotiated:
+            headers.append(responses.NEGOTIATED)
+        if self.cache_status is not None:
+            headers.append(self.cache_status.header)
+        stages = [b"%b;dur=%.3f, " % (name.encode(), spent) for name, spent in self.stages_ms.items()]
+        headers.append((b"server-timing", b"".join([*stages, b"total;dur=%.3f" % self.duration_ms])))
+        return headers
+
+    def access_record(self, time_s: float) -> AccessRecord:
+        """The record for the access log; `time_s` is seconds since the epoch."""
+        error, target = self.error, self.target
+        return AccessRecord(
+            time_s=round(time_s, 3),
+            request_id=self.request_id,
+            client=self.client,
+            method=self.method,
+            path=printable(self.raw_path[:_MAX_LOGGED_PATH].decode("latin-1")),
+            status=self.status,
+            bytes=self.sent_bytes,
+            duration_ms=self.duration_ms,
+            key=self.key,
+            size=str(target.size) if target else "",
+            format=target.format or "own" if target else "",
+            cache=self.cache_status.parameters if self.cache_status else "",
+            stages_ms=self.stages_ms or None,
+            reason=error.code if error else "",
+            detail=printable(error.detail) if error else "",
+        )
+
+
+if TYPE_CHECKING:
+    Handler = Callable[[ViewerExchange], Awaitable[Response]]
+
+
+class Application:
+    """The public ASGI application. `route` returns the handler of a path."""
+
+    def __init__(
+        self,
+        route: Callable[[bytes], Handler],
+        settings: Settings,
+        telemetry: Telemetry,
+        *,
+        clock: Clock,
+        trusted_proxies: tuple[Network, ...],
+    ) -> None:
+        self._route = route
+        self._telemetry = telemetry
+        self._clock = clock
+        self._trusted_proxies = trusted_proxies
+        self._runner = ExchangeRunner[ViewerExchange](settings, clock.monotonic, self._record)
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """Run one exchange."""
+        exchange = ViewerExchange(scope, self._telemetry.next_request_id(), self._trusted_proxies)
+        await self._runner.run(exchange, self._route(exchange.raw_path), send)
+
+    def refuse(self, error: GalerlyError, client: str) -> Response:
+        """The response to a request that could not be read, counted and logged as any other."""
+        exchange = ViewerExchange(empty_scope(client), self._telemetry.next_request_id())
+        return self._runner.refuse(exchange, error)
+
+    def _record(self, exchange: ViewerExchange) -> None:
+        status = exchange.cache_status
+        self._telemetry.record(exchange.access_record(self._clock.wall()), status.result if status else "")

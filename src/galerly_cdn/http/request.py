@@ -1,4 +1,4 @@
-"""What does a request say of itself? The parts of an ASGI scope that both sides read, each once."""
+"""Reads a request from an ASGI scope, for the public and the admin side alike."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class Request:
-    """One request. `client` is the address of who asks: the peer's, or what `trusted` proxies say of it.
+    """One request. `client` is the peer's address, or the one that `trusted` proxies forward.
 
-    A header that comes more than once is one list (RFC 9110 §5.3); names are in lower case, as ASGI has them.
+    Repeated headers are joined to one list (RFC 9110 §5.3). Header names are in lower case, as in ASGI.
     """
 
     __slots__ = ("client", "headers", "method", "query", "raw_path", "request_id")
@@ -33,12 +33,17 @@ class Request:
         self.client: str = scope["client"][0] if scope["client"] else ""
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         if len(self.headers) < len(scope["headers"]):
-            self.headers = _folded(scope["headers"])
+            self.headers = _joined(scope["headers"])
         if trusted:
             self.client = client_address(self.client, self.headers.get(b"x-forwarded-for", b""), trusted)
 
 
-def _folded(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+def empty_scope(client: str = "") -> Scope:
+    """The scope of an exchange whose request could not be read."""
+    return {"method": "", "raw_path": b"", "query_string": b"", "client": (client, 0), "headers": []}
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     values: dict[bytes, list[bytes]] = {}
     for name, value in headers:
         values.setdefault(name, []).append(value)

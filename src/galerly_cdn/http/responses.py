@@ -11,10 +11,11 @@ from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn import model
-from galerly_cdn.errors import GalerlyError, MethodNotAllowed, RangeNotSatisfiable, Unauthorized
+from galerly_cdn.errors import GalerlyError, RangeNotSatisfiable
 from galerly_cdn.http import content_disposition
 from galerly_cdn.http.body_stream import Stream
-from galerly_cdn.model import Head, Rendition, Value, to_json
+from galerly_cdn.model import Head, Rendition
+from galerly_cdn.serialization import Value, to_json
 
 if TYPE_CHECKING:
     from galerly_cdn.settings.table import Settings
@@ -182,15 +183,8 @@ def failure(
         (b"cache-control", lifetime),
         *_SANDBOX,
         *_embedding(settings),
+        *error.headers(),
     ]
-    if error.retry_after_s is not None:
-        headers.append((b"retry-after", b"%d" % error.retry_after_s))
-    if isinstance(error, MethodNotAllowed):
-        headers.append((b"allow", ", ".join(error.allowed).encode()))
-    if isinstance(error, Unauthorized):
-        headers.append((b"www-authenticate", b"Bearer"))
-    if isinstance(error, RangeNotSatisfiable):
-        headers.append((b"content-range", b"bytes */%d" % error.length_bytes))
     return Response(error.status, _private(headers, b"no-store") if is_private else headers, body)
 
 

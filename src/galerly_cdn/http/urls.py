@@ -20,7 +20,8 @@ from galerly_cdn.errors import (
     UnknownPath,
 )
 from galerly_cdn.http import client_address
-from galerly_cdn.model import Format, SizeRule, Target, Value
+from galerly_cdn.model import Format, SizeRule, Target
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

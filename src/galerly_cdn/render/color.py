@@ -13,8 +13,8 @@ from typing import Final
 
 import pyvips
 
-from galerly_cdn.model import Value
 from galerly_cdn.render.decoders import Image
+from galerly_cdn.serialization import Value
 
 PROFILE: Final = "icc-profile-data"
 _CUBE_SIDE = 18

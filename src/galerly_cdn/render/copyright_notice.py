@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyvips
 
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from galerly_cdn.render.decoders import Image
@@ -31,7 +31,7 @@ class CopyrightNotice(Value, frozen=True):
     copyright: str = ""
 
 
-NOBODY: Final = CopyrightNotice()
+EMPTY: Final = CopyrightNotice()
 
 
 def read_notice(image: Image) -> CopyrightNotice:

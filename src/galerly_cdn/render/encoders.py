@@ -1,6 +1,7 @@
-"""Format → the arguments of its encoder. Every figure is argued in decision 0004.
+"""Encodes pictures: one encoder and its arguments for each format. Decision 0004 gives the measurements.
 
-Who changes one raises `recipe.RENDERER`.
+Changing an argument changes the bytes of renditions: raise `recipe.RENDERER` with it. Every function
+here matches on `Format` without a default, so that the type checker names it when a format is added.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ KEEP_EXIF: Final = int(pyvips.ForeignKeep.EXIF)
 
 
 def encode(image: Image, form: Format, qualities: Mapping[Format, int], keep: int = KEEP_NOTHING) -> bytes:
-    """The picture's bytes: 8 bits, JPEG and AVIF 4:2:0. Raises `loaders.Error` if its original is damaged."""
+    """Return the encoded picture: 8 bits a sample, JPEG and AVIF with 4:2:0 chroma subsampling.
+
+    `keep` is a `pyvips.ForeignKeep`: the metadata to write. The pixels are evaluated here, so a damaged
+    original raises `decoders.Error` here.
+    """
     match form:
         case Format.JPEG:
-            # Table 3 is 4 to 8 % smaller than the standard's at the same SSIMULACRA2.
+            # Quantisation table 3 is 4 to 8 % smaller than the standard's at the same SSIMULACRA2.
             return image.jpegsave_buffer(
                 Q=qualities[form], interlace=True, optimize_coding=True, quant_table=3, keep=keep
             )
@@ -37,3 +42,12 @@ def encode(image: Image, form: Format, qualities: Mapping[Format, int], keep: in
             )
         case Format.PNG:
             return image.pngsave_buffer(compression=6, filter=int(pyvips.ForeignPngFilter.SUB), keep=keep)
+
+
+def has_alpha(form: Format) -> bool:
+    """Return whether the format can hold an alpha channel."""
+    match form:
+        case Format.JPEG:
+            return False
+        case Format.WEBP | Format.AVIF | Format.PNG:
+            return True

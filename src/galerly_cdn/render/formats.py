@@ -8,6 +8,10 @@ from galerly_cdn.errors import UnsupportedFormat
 
 MAGIC_BYTES = 512
 """How much of an original's beginning `sniff` looks at, at most."""
+_PHOTOGRAPH_EXTENSIONS = frozenset(
+    {"avif", "gif", "heic", "heif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"}
+)
+_SYNOLOGY_THUMBNAILS = "@eaDir"
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"})
 
@@ -54,3 +58,17 @@ def _sniff_heif(original: bytes) -> OriginalFormat:
     if brands & _HEIC_BRANDS:
         return OriginalFormat.HEIC
     raise UnsupportedFormat(f"file type brands {sorted(brands)}")
+
+
+def is_photograph_name(key: str) -> bool:
+    """Whether listings count a key as a photograph: a picture's extension, or none.
+
+    Only listings for people use it; whether an original is rendered depends on its content. Keys below
+    `@eaDir`, where Synology's file server keeps thumbnails, are not counted.
+    """
+    *folders, name = key.split("/")
+    stem, dot, extension = name.rpartition(".")
+    has_extension = bool(stem and dot and extension)
+    return _SYNOLOGY_THUMBNAILS not in folders and (
+        not has_extension or extension.lower() in _PHOTOGRAPH_EXTENSIONS
+    )

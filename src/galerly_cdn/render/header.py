@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from galerly_cdn.errors import TooManyFrames, TooManyPixels, TooMuchMemory, Undecodable, UnsupportedFormat
-from galerly_cdn.model import Facts, Format, Limits, Value
+from galerly_cdn.model import Facts, Format, Limits
 from galerly_cdn.render import color, decoders, icc, losses, markers
 from galerly_cdn.render.formats import OriginalFormat, detect_format
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from galerly_cdn.render.decoders import Image

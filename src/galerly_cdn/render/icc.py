@@ -14,7 +14,7 @@ import math
 import struct
 from typing import TYPE_CHECKING, Final
 
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

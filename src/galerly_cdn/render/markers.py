@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

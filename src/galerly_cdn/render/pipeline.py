@@ -1,26 +1,37 @@
-"""One original, one job → its renditions. What happens to the original is the tuple `STEPS`, in its order.
+"""Renders the pictures of one job from one original, in two phases that are tables of steps.
 
-Pure: bytes in, bytes out; no file, clock, network or environment. A step begins with its "nothing
-to do" return. libvips is lazy: the steps describe, one pass from the top row to the bottom runs them
-all, so damage deep in the original comes to light only there: before the first picture is made.
+1. `ORIGINAL_STEPS` turn the decoded original into a *base*: upright 8-bit sRGB or grey pixels at the
+   sides of one size. They run once for each decode.
+2. `PICTURE_STEPS` turn a base into one picture, which is then encoded. They run for every picture.
 
-Of several sizes the largest is made first, and what is large enough beside a smaller one is its
-original: a job decodes once, unless two of its sizes are nearly the same.
+A job decodes once and chains its sizes: the base of the largest size is made from the original, the
+base of a smaller size is `scale_base` of a larger base. Only bases are chained, never pictures, so a
+picture step (a watermark of 40 px) has the same effect in a job as in a render of one size. The
+original is decoded again only for a size that is nearly as large as the base before it.
+
+`scale` is the first original step although it depends on the size: every later step then works on
+the pixels of the largest size in place of all pixels of the original (2.6 times the CPU at 2000 px).
+
+The module is pure: bytes in, bytes out; no file, clock, network or environment. libvips is lazy: the
+steps build a graph, and one pass over the rows, from top to bottom, evaluates all of them. Damage deep
+in the original is therefore found during that pass, which ends before the first picture is encoded.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from galerly_cdn.errors import Undecodable
-from galerly_cdn.model import Format, Job, Picture, Rendered, Value
+from galerly_cdn.model import Format, Job, Picture, Rendered
 from galerly_cdn.render import color, copyright_notice, decoders, encoders, header, icc, losses, recipe
 from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.render.header import Header
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from galerly_cdn.render.decoders import Image
 
@@ -29,7 +40,7 @@ _JPEG_SHRINKS = (8, 4, 2)
 
 
 class PicturePlan(Value, frozen=True):
-    """What one picture will be; its sides are those of the upright rendition."""
+    """All decisions about one picture; `width_px` and `height_px` are the sides of the upright rendition."""
 
     header: Header
     picture: Picture
@@ -40,95 +51,101 @@ class PicturePlan(Value, frozen=True):
 
     @property
     def sides_px(self) -> tuple[int, int]:
+        """Width and height of the upright rendition."""
         return self.width_px, self.height_px
 
     @property
     def stored_px(self) -> tuple[int, int]:
-        """The rendition's sides before it is turned upright."""
+        """Width and height of the rendition in the original's stored orientation."""
         return (self.height_px, self.width_px) if self.header.is_sideways else self.sides_px
 
     @property
     def margin(self) -> float:
+        """The factor that shrink-on-load leaves for Lanczos: see `recipe.margin`."""
         return recipe.margin(self.picture.target.size)
 
 
-class ScaledImage(NamedTuple):
-    """The pixels of a size: upright, 8-bit sRGB or grey, for every format."""
+class Base(NamedTuple):
+    """The result of the first phase at the sides of one size: upright, 8 bits, sRGB or grey, unflattened."""
 
     sides_px: tuple[int, int]
     image: Image
 
 
-def render(original: bytes, job: Job, read: Header | None = None) -> tuple[Rendered, bytes]:
-    """The first picture of `pictures`: of a job for one, all there is. Raises as that does."""
-    return next(pictures(original, job, read))
+def render(original: bytes, job: Job, known_header: Header | None = None) -> tuple[Rendered, bytes]:
+    """Return the first of `pictures`: the only picture of a job for one. Raises as `pictures` does."""
+    return next(pictures(original, job, known_header))
 
 
-def pictures(original: bytes, job: Job, read: Header | None = None) -> Iterator[tuple[Rendered, bytes]]:
-    """What is to be said of each picture, and its bytes, as they are made: the largest size first.
+def pictures(
+    original: bytes, job: Job, known_header: Header | None = None
+) -> Iterator[tuple[Rendered, bytes]]:
+    """Yield the description and the bytes of each picture as it is made, the largest size first.
 
-    `read` is the header if it was read before. A job for one picture gives what the first of a job for
-    many gives: the same bytes. Raises `UnsupportedFormat`, `Undecodable`, `TooManyPixels`,
-    `TooManyFrames`, `TooMuchMemory`; what came before holds.
+    `known_header` is the original's header if the caller has read it. The first picture of a job has the
+    same bytes as a job for that picture alone. Raises `UnsupportedFormat`, `Undecodable`,
+    `TooManyPixels`, `TooManyFrames` or `TooMuchMemory`; pictures yielded before an error are valid.
     """
-    plans = plan_pictures(read or header.read(original), job)
-    made: list[ScaledImage] = []
+    plans = plan_pictures(known_header or header.read(original), job)
+    bases: list[Base] = []
     for plan in plans:
         try:
-            if not made or made[-1].sides_px != plan.sides_px:
-                image = pixels(original, plan, made)
-                # To be read more than once, it must be in memory: a decoder runs but once.
-                made.append(ScaledImage(plan.sides_px, image.copy_memory() if len(plans) > 1 else image))
-            body = encoded(flatten(made[-1].image, plan), plan)
+            if not bases or bases[-1].sides_px != plan.sides_px:
+                image = make_base(original, plan, bases)
+                # A sequential decoder runs only once: a base that is read twice must be in memory.
+                bases.append(Base(plan.sides_px, image.copy_memory() if len(plans) > 1 else image))
+            body = encode(_run(PICTURE_STEPS, bases[-1].image, plan), plan)
         except decoders.Error as error:
             raise Undecodable(decoders.error_text(error)) from error
         yield _rendered(plan, body), body
 
 
-def plan_pictures(read: Header, job: Job) -> tuple[PicturePlan, ...]:
-    """Every decision, before a pixel is decoded, the largest size first, and of one size the widest margin.
+def plan_pictures(known_header: Header, job: Job) -> tuple[PicturePlan, ...]:
+    """Plan every picture of a job before a pixel is decoded.
 
-    Sides are computed from the original's, whatever a picture is made from. Raises `TooManyPixels`,
-    `TooManyFrames`, `TooMuchMemory`.
+    The largest size comes first, and within one size the widest margin. Sides are computed from the
+    original's, whichever base a picture is made from. Raises `TooManyPixels`, `TooManyFrames` or
+    `TooMuchMemory`.
     """
-    header.check(read, job.limits)
+    header.check(known_header, job.limits)
     plans = (
         PicturePlan(
-            read,
+            known_header,
             picture,
             job.keep_copyright,
-            picture.target.format or read.own_format,
-            *picture.target.size.fit(*read.upright_px),
+            picture.target.format or known_header.own_format,
+            *picture.target.size.fit(*known_header.upright_px),
         )
         for picture in job.pictures
     )
     return tuple(sorted(plans, key=lambda plan: (plan.sides_px, plan.margin), reverse=True))
 
 
-def pixels(original: bytes, plan: PicturePlan, made: Sequence[ScaledImage]) -> Image:
-    """A size's pixels: of the smallest picture made so far that will do, or of the original."""
-    for larger in reversed(made):
+def make_base(original: bytes, plan: PicturePlan, bases: Sequence[Base]) -> Image:
+    """Make the base of a size: from the smallest base that is large enough, otherwise from the original."""
+    for larger in reversed(bases):
         if is_large_enough(larger.sides_px, plan):
-            smaller = _resized(larger.image, plan.sides_px)
-            return smaller.rint().cast(larger.image.format)  # a bare cast cuts off, once for each size
-    image = decoders.load(original, plan.header.kind, **shrink_on_load(plan))
-    for step in STEPS:
-        image = step(image, plan)
-    return image
+            return scale_base(larger.image, plan)
+    return _run(ORIGINAL_STEPS, decode(original, plan), plan)
 
 
 def is_large_enough(larger_px: tuple[int, int], plan: PicturePlan) -> bool:
-    """Whether a picture is as good as the original to make a smaller one from.
+    """Return whether a base is as good as the original to make a smaller base from.
 
     It is if it leaves the margin that shrink-on-load must leave, or has every pixel of the original.
     """
     return larger_px == plan.header.upright_px or max(larger_px) >= plan.margin * max(plan.sides_px)
 
 
-def shrink_on_load(plan: PicturePlan) -> dict[str, float]:
-    """The decoder's own, cheaper shrinking; it leaves `recipe.margin` times the rendition for Lanczos.
+def decode(original: bytes, plan: PicturePlan) -> Image:
+    """Open the original with shrink-on-load: sequential, in its stored orientation and its own colours."""
+    return decoders.load(original, plan.header.kind, **shrink_on_load(plan))
 
-    Not for pictures with alpha: libwebp would mix the colours of transparent pixels in.
+
+def shrink_on_load(plan: PicturePlan) -> dict[str, float]:
+    """Return the loader's option for its own, cheaper scaling, with `recipe.margin` left for Lanczos.
+
+    Empty for pictures with alpha: libwebp would mix the colours of transparent pixels in.
     """
     factor = max(plan.header.upright_px) / max(plan.sides_px)
     largest = min(factor / plan.margin, *plan.header.upright_px)
@@ -140,66 +157,82 @@ def shrink_on_load(plan: PicturePlan) -> dict[str, float]:
 
 
 def scale(image: Image, plan: PicturePlan) -> Image:
-    """Lanczos3 to exactly the rendition's sides."""
+    """Scale with Lanczos3 to exactly the rendition's sides, in the stored orientation."""
     if (image.width, image.height) == plan.stored_px:
         return image
     return _resized(image, plan.stored_px).cast(image.format)
 
 
 def orient(image: Image, plan: PicturePlan) -> Image:
-    """Upright. After scaling, because turning holds the whole picture in memory."""
+    """Turn the image upright. It comes after `scale` because turning holds the whole image in memory."""
     if plan.header.orientation == 1:
         return image
     return image.copy_memory().autorot()
 
 
 def assign_profile(image: Image, plan: PicturePlan) -> Image:
-    """Give a picture whose header names its colours the profile it did not bring."""
+    """Attach an ICC profile made from the colour names in the header, if the original embeds none."""
     if plan.header.colors is None:
         return image
     return color.with_profile(image, icc.profile_bytes(plan.header.colors))
 
 
 def convert_colors(image: Image, plan: PicturePlan) -> Image:  # noqa: ARG001 - every step has the same shape
-    """8-bit sRGB or grey. After scaling: there are fewer pixels."""
+    """Convert to 8-bit sRGB, or to 8-bit grey if the original is grey."""
     return color.to_srgb(image)
 
 
-STEPS: Final[tuple[Callable[[Image, PicturePlan], Image], ...]] = (
-    scale,
-    orient,
-    assign_profile,
-    convert_colors,
-)
+def scale_base(image: Image, plan: PicturePlan) -> Image:
+    """Scale a larger base to the rendition's sides with Lanczos3.
+
+    It rounds: a cast alone cuts off, and a chain of sizes would get darker by half a step at each.
+    """
+    return _resized(image, plan.sides_px).rint().cast(image.format)
 
 
 def flatten(image: Image, plan: PicturePlan) -> Image:
-    """On white where the format has no alpha; the encoder's own default is black."""
-    if plan.format is not Format.JPEG or not image.hasalpha():
+    """Flatten on white if the format has no alpha; the encoder's own default is black."""
+    if encoders.has_alpha(plan.format) or not image.hasalpha():
         return image
     return image.flatten(background=[_WHITE] * (image.bands - 1))
 
 
-def encoded(image: Image, plan: PicturePlan) -> bytes:
-    """The bytes; creator and copyright go with them where the job allows it, nothing else ever does."""
-    lines = copyright_notice.read_notice(image) if plan.keep_copyright else copyright_notice.NOBODY
-    if lines == copyright_notice.NOBODY:
+Step = Callable[["Image", PicturePlan], "Image"]
+"""A step returns the image unchanged if it has nothing to do."""
+
+ORIGINAL_STEPS: Final[tuple[Step, ...]] = (scale, orient, assign_profile, convert_colors)
+"""First phase, after `decode`: once for each decode. The plan is that of the largest picture."""
+
+PICTURE_STEPS: Final[tuple[Step, ...]] = (flatten,)
+"""Second phase, before `encode`: for every picture, on a base of exactly its sides."""
+
+
+def encode(image: Image, plan: PicturePlan) -> bytes:
+    """Encode a picture with creator and copyright if the job keeps them, and with no other metadata."""
+    notice = copyright_notice.read_notice(image) if plan.keep_copyright else copyright_notice.EMPTY
+    if notice == copyright_notice.EMPTY:
         return encoders.encode(image, plan.format, plan.picture.qualities)
-    signed = copyright_notice.with_notice_only(image, lines)
-    return encoders.encode(signed, plan.format, plan.picture.qualities, encoders.KEEP_EXIF)
+    with_notice = copyright_notice.with_notice_only(image, notice)
+    return encoders.encode(with_notice, plan.format, plan.picture.qualities, encoders.KEEP_EXIF)
+
+
+def _run(steps: Sequence[Step], image: Image, plan: PicturePlan) -> Image:
+    for step in steps:
+        image = step(image, plan)
+    return image
 
 
 def _resized(image: Image, sides_px: tuple[int, int]) -> Image:
-    """Lanczos3; colours weigh as much as they are opaque. With alpha the values are no whole numbers."""
-    across, down = sides_px[0] / image.width, sides_px[1] / image.height
+    """Scale with Lanczos3, colours weighted by their opacity; with alpha the result has float samples."""
+    horizontal, vertical = sides_px[0] / image.width, sides_px[1] / image.height
     if not image.hasalpha():
-        return image.resize(across, vscale=down)
-    return image.premultiply().resize(across, vscale=down).unpremultiply()
+        return image.resize(horizontal, vscale=vertical)
+    return image.premultiply().resize(horizontal, vscale=vertical).unpremultiply()
 
 
 def _rendered(plan: PicturePlan, body: bytes) -> Rendered:
     lost = set(plan.header.loses)
-    if plan.header.has_alpha and plan.format is Format.JPEG:
+    if plan.header.has_alpha and not encoders.has_alpha(plan.format):
         lost.add("alpha")
     return Rendered(
         target=plan.picture.target,

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from galerly_cdn.model import Format, to_json
+from galerly_cdn.model import Format
+from galerly_cdn.serialization import to_json
 
 if TYPE_CHECKING:
     from galerly_cdn.model import Job, Size

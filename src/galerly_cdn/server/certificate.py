@@ -1,8 +1,8 @@
-"""Which certificate do we show? The one in the files, also after they were renewed.
+"""Loads the TLS certificate and its key, and reloads them after their files were renewed.
 
-The files are looked at once per second, by `stat`: whoever renews them (certbot, acme.sh, a mounted secret)
-has no signal to send and nothing to restart. Files that do not belong together, because one of the two
-is still the old one, change nothing until they do.
+The files' status is read once per second, so that programs that renew them (certbot, acme.sh, a mounted
+secret) need no signal and no restart. While the two files do not belong together, because only one of them
+was renewed yet, the previous certificate stays in use.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ _log = logging.getLogger(__name__)
 
 
 class Certificate:
-    """A certificate with its key. `context` is for new connections. Raises `SettingsError`."""
+    """A certificate with its key. New connections use `context`. Raises `SettingsError`."""
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self._files = (certificate, key)
-        self._seen = _stamps(self._files)
-        self.context = _context(certificate, key)
+        self._stamps = _file_stamps(self._files)
+        self.context = _load_context(certificate, key)
 
     def refresh(self) -> None:
-        """Take the files' content if they have changed and fit; else say why not, once, and keep the old."""
-        stamps = _stamps(self._files)
-        if stamps == self._seen:
+        """Reload the files if they have changed. If they are unfit, log why, once, and keep the previous."""
+        stamps = _file_stamps(self._files)
+        if stamps == self._stamps:
             return
-        self._seen = stamps
+        self._stamps = stamps
         try:
-            self.context = _context(*self._files)
+            self.context = _load_context(*self._files)
         except SettingsError as error:
-            _log.warning("the old certificate is kept: %s", error)
+            _log.warning("The previous certificate stays in use, because the new one is unfit: %s", error)
         else:
-            _log.warning("a new certificate is in use: %s", self._files[0])
+            _log.warning("The renewed certificate %s is in use.", self._files[0])
 
 
-def _context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """HTTP/1.1 over TLS 1.2 or newer, with the ciphers Python chooses."""
+def _load_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """A context for HTTP/1.1 over TLS 1.2 or newer, with Python's default ciphers."""
     chain = _read("tls_certificate", certificate)
     _read("tls_key", key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION  # a client's means to make us work
+    context.options |= ssl.OP_NO_RENEGOTIATION  # a client could exhaust the CPU by renegotiating
     context.set_alpn_protocols(["http/1.1"])
     try:
         context.load_cert_chain(certificate, key, password="")
@@ -61,7 +61,7 @@ def _context(certificate: Path, key: Path) -> ssl.SSLContext:
         raise SettingsError(
             [f"tls_certificate, tls_key: {files} are no certificate and unencrypted key in PEM"]
         ) from error
-    _warn_of_end(certificate, chain)
+    _warn_if_expired(certificate, chain)
     return context
 
 
@@ -72,18 +72,21 @@ def _read(setting: str, file: Path) -> bytes:
         raise SettingsError([f"{setting}: cannot read {file}: {error.strerror}"]) from error
 
 
-def _warn_of_end(certificate: Path, chain: bytes) -> None:
-    """An expired certificate is served all the same: refusing would turn a warning into an outage."""
+def _warn_if_expired(certificate: Path, chain: bytes) -> None:
+    """Log a warning only: to refuse an expired certificate would turn a warning into an outage."""
     try:
-        until = x509.load_pem_x509_certificate(chain).not_valid_after_utc
-    except ValueError:  # a certificate that OpenSSL shows, though it is odd
+        expires = x509.load_pem_x509_certificate(chain).not_valid_after_utc
+    except ValueError:  # OpenSSL serves certificates that this parser refuses
         return
-    if until < dt.datetime.now(dt.UTC):
-        _log.warning("tls_certificate: %s has expired on %s", certificate, until.date())
+    if expires < dt.datetime.now(dt.UTC):
+        _log.warning("tls_certificate: %s has expired on %s", certificate, expires.date())
 
 
-def _stamps(files: tuple[Path, ...]) -> list[tuple[int, int, int] | None]:
-    """What changes when a file is written or put in another's place; None: it cannot be looked at."""
+def _file_stamps(files: tuple[Path, ...]) -> list[tuple[int, int, int] | None]:
+    """Inode, mtime and ctime (ns) of each file, which change when it is written or replaced.
+
+    None stands for a file whose status cannot be read.
+    """
     stamps: list[tuple[int, int, int] | None] = []
     for file in files:
         try:

@@ -1,12 +1,13 @@
-"""What may one connection ask and hold? uvicorn's HTTP protocol, bounded and strict.
+"""Bounds what one connection may request and hold; a stricter version of uvicorn's HTTP protocol.
 
-Every refusal carries our JSON error and ends the connection; nothing after it is ever answered. An error
-behind an answer under way ends the connection after that answer. A body is its connection's last request,
-and dropped unread unless the listener takes bodies.
+Every error response has a JSON body and ends the connection; nothing that follows it is processed. An error
+that arrives while a response is being sent ends the connection after that response. A request with a body is
+the last one of its connection; the body is dropped unread unless the listener takes bodies.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import unquote
 
@@ -21,6 +22,7 @@ from galerly_cdn.errors import (
     TooManyConnections,
     UrlTooLong,
 )
+from galerly_cdn.http.urls import is_loopback
 from galerly_cdn.server.cycle import RequestCycle
 from galerly_cdn.server.framing import check_head, origin_form
 from galerly_cdn.server.transport import LINGER_S, ResponseTransport
@@ -33,31 +35,61 @@ if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
     from galerly_cdn.http.responses import Response
-    from galerly_cdn.server.connection_limit import ConnectionLimit
     from galerly_cdn.settings.table import Settings
 
 MAX_URL_BYTES = 4 * 1024
 MAX_HEADER_BYTES = 32 * 1024
 MAX_PIPELINED = 16
-"""Requests of one connection that may wait for the one before; no browser pipelines at all."""
-_FIELD_BYTES = 4
-"""`: ` and the line's end: what a header takes beside its name and value."""
+"""Requests of one connection that may wait for the response to an earlier one. No browser pipelines."""
+_FIELD_OVERHEAD_BYTES = 4
+"""Bytes of a header field beside its name and value: `: ` and the end of the line."""
+
+
+class ConnectionLimit:
+    """Counts the connections of one listener, in all and by client address."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._max = settings.max_connections
+        self._max_per_client = settings.max_connections_per_client
+        self._count = 0
+        self._count_by_address: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def acquire(self, address: str) -> bool:
+        """Count a connection until its `release`; False if it exceeds a limit.
+
+        Loopback addresses have no limit per client.
+        """
+        self._count += 1
+        self._count_by_address[address] += 1
+        if self._count > self._max:
+            return False
+        return self._count_by_address[address] <= self._max_per_client or is_loopback(address)
+
+    def release(self, address: str) -> None:
+        """Stop counting a connection, whether `acquire` allowed it or not."""
+        self._count -= 1
+        self._count_by_address[address] -= 1
+        if not self._count_by_address[address]:
+            del self._count_by_address[address]
 
 
 class ConnectionConfig(NamedTuple):
-    """What all connections of one listener share."""
+    """The configuration that all connections of one listener share."""
 
     settings: Settings
     refuse: Callable[[GalerlyError, str], Response]
-    crowd: ConnectionLimit
+    limit: ConnectionLimit
     takes_bodies: bool = False
 
 
 class Connection(HttpToolsProtocol):
-    """One client's connection. The base parses, calls the application and writes its answers."""
+    """One client's connection. The base class parses, calls the application and writes its responses."""
 
     cycle: RequestCycle
-    outlet: ResponseTransport
+    response_transport: ResponseTransport
     parser: HttpRequestParser
 
     def __init__(
@@ -67,87 +99,87 @@ class Connection(HttpToolsProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
-        terms: ConnectionConfig,
+        connection_config: ConnectionConfig,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._settings = terms.settings
-        self._terms = terms
+        self._settings = connection_config.settings
+        self._connection_config = connection_config
         self._address = ""
-        self._in_head = False
-        self._fed_bytes = 0
-        self._first_bytes = 0
+        self._is_in_head = False
+        self._received_bytes = 0
+        self._first_chunk_bytes = 0
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._is_draining = False
 
-    # its life
+    # start and end
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows
         super().connection_made(transport)
-        self.outlet = ResponseTransport(transport, self.loop, self._settings.write_deadline_s)
-        self.transport = cast("asyncio.Transport", self.outlet)
+        self.response_transport = ResponseTransport(transport, self.loop, self._settings.write_deadline_s)
+        self.transport = cast("asyncio.Transport", self.response_transport)
         self._address = self.client[0] if self.client else ""
-        self._await_head(self._settings.header_deadline_s)
-        if not self._terms.crowd.join(self._address):
-            self._refuse(TooManyConnections())
-            transport.close()  # no lingering: that is for clients within bounds
+        self._start_head_timer(self._settings.header_deadline_s)
+        if not self._connection_config.limit.acquire(self._address):
+            self._send_error(TooManyConnections())
+            transport.close()  # without lingering, which would hold the connection for longer
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.outlet.lost()
+        self.response_transport.connection_lost()
         self._cancel_head_timer()
-        self._terms.crowd.leave(self._address)
+        self._connection_config.limit.release(self._address)
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """Answer, with `Connection: close`, what is under way or may just be arriving; else end."""
+        """Respond with `Connection: close` to a request in progress, or one that is arriving; else close."""
         self._is_draining = True
-        if self._is_answering:
+        if self._is_responding:
             self.cycle.keep_alive = False
         elif self._head_timer is None:
-            self.outlet.close()
+            self.response_transport.close()
         else:
-            self._await_head(LINGER_S)
+            self._start_head_timer(LINGER_S)
 
     def abort(self) -> None:
-        """End now, whatever is unsent."""
-        self.outlet.abort()
+        """End the connection now and drop unsent bytes."""
+        self.response_transport.abort()
 
     @property
-    def _is_answering(self) -> bool:
+    def _is_responding(self) -> bool:
         cycle: RequestCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
 
     # reading
 
     def data_received(self, data: bytes) -> None:
-        if self.outlet.is_ended:
+        if self.response_transport.is_ended:
             return
         self._unset_keepalive_if_required()
-        self._fed_bytes = len(data)
-        self._head_bytes += self._fed_bytes
+        self._received_bytes = len(data)
+        self._head_bytes += self._received_bytes
         try:
             self.parser.feed_data(data)
-            if self._in_head and self._head_bytes > MAX_HEADER_BYTES + MAX_URL_BYTES:
+            if self._is_in_head and self._head_bytes > MAX_HEADER_BYTES + MAX_URL_BYTES:
                 raise HeadersTooLarge
         except HttpParserUpgrade:
-            pass  # not done, so answered as HTTP/1.1 (RFC 9110 §7.8): the last answer of the connection
+            pass  # ignored: the response is HTTP/1.1 (RFC 9110 §7.8), and the last of the connection
         except HttpParserCallbackError as error:
             cause = error.__context__
-            self._refuse(cause if isinstance(cause, GalerlyError) else BadRequest(repr(cause)))
+            self._send_error(cause if isinstance(cause, GalerlyError) else BadRequest(repr(cause)))
         except HttpParserError as error:
-            self._refuse(BadRequest(str(error)))
+            self._send_error(BadRequest(str(error)))
         except GalerlyError as error:
-            self._refuse(error)
-        if not self._is_answering and self._head_timer is None and not self.outlet.is_ended:
-            self._await_head(self._settings.header_deadline_s)
+            self._send_error(error)
+        if not self._is_responding and self._head_timer is None and not self.response_transport.is_ended:
+            self._start_head_timer(self._settings.header_deadline_s)
 
     def on_message_begin(self) -> None:
-        if self._is_answering and (not self.cycle.keep_alive or len(self.pipeline) >= MAX_PIPELINED):
-            raise BadRequest("after the connection's last request")
+        if self._is_responding and (not self.cycle.keep_alive or len(self.pipeline) >= MAX_PIPELINED):
+            raise BadRequest("a request follows the last one of its connection")
         super().on_message_begin()
-        self._in_head = True
+        self._is_in_head = True
         self._head_bytes = 0
-        self._first_bytes = self._fed_bytes
+        self._first_chunk_bytes = self._received_bytes
 
     def on_url(self, url: bytes) -> None:
         self.url += url
@@ -155,12 +187,14 @@ class Connection(HttpToolsProtocol):
             raise UrlTooLong
 
     def on_headers_complete(self) -> None:
-        """Check the head, then have it answered; in place of the base's, which also finds a path in `*`."""
-        self._in_head = False
+        """Check the head, then run the request. Replaces the base method, which also finds a path in `*`."""
+        self._is_in_head = False
         self._cancel_head_timer()
-        if self._first_bytes + self._head_bytes > MAX_HEADER_BYTES:  # at most; there may be more in it
-            taken_bytes = sum(len(name) + len(value) + _FIELD_BYTES for name, value in self.headers)
-            if taken_bytes > MAX_HEADER_BYTES:
+        if (
+            self._first_chunk_bytes + self._head_bytes > MAX_HEADER_BYTES
+        ):  # an upper bound: the chunks may hold more than the head
+            header_bytes = sum(len(name) + len(value) + _FIELD_OVERHEAD_BYTES for name, value in self.headers)
+            if header_bytes > MAX_HEADER_BYTES:
                 raise HeadersTooLarge
         version = self.parser.get_http_version()
         method = self.parser.get_method()
@@ -176,9 +210,11 @@ class Connection(HttpToolsProtocol):
         scope["query_string"] = query
         is_upgrade = self.parser.should_upgrade()
         is_last = version == "1.0" or has_body or self._is_draining or is_upgrade
-        takes_body = has_body and self._terms.takes_bodies
+        takes_body = has_body and self._connection_config.takes_bodies
         if takes_body and is_upgrade:
-            raise BadRequest("a body and an upgrade")  # llhttp takes the body for the other protocol
+            raise BadRequest(
+                "a request with a body cannot upgrade"
+            )  # llhttp leaves the body to the new protocol
         cycle = RequestCycle(
             self,
             keep_alive=not is_last and self.parser.should_keep_alive(),
@@ -188,62 +224,62 @@ class Connection(HttpToolsProtocol):
         if has_body and not takes_body:
             cycle.more_body = False
             cycle.message_event.set()
-        self._begin(cycle)
+        self._start_cycle(cycle)
 
-    def _begin(self, cycle: RequestCycle) -> None:
-        has_to_wait = self._is_answering
+    def _start_cycle(self, cycle: RequestCycle) -> None:
+        must_wait = self._is_responding
         application = cast("Any", self.app)
-        self.cycle = cycle  # pyright: ignore[reportIncompatibleVariableOverride] - a `Cycle` is one
-        if has_to_wait:
+        self.cycle = cycle  # pyright: ignore[reportIncompatibleVariableOverride] - `RequestCycle` is a subclass
+        if must_wait:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, application))
         else:
             self._start_asgi_task(cycle, application)
 
     def on_body(self, body: bytes) -> None:
-        """Keep it until that is enough for now; where no bodies are taken, drop it and read no more."""
-        if self._terms.takes_bodies:
+        """Buffer a part of the body; if the listener takes no bodies, drop it and read no more."""
+        if self._connection_config.takes_bodies:
             super().on_body(body)
-            self.cycle.took(len(body))
+            self.cycle.body_received(len(body))
         else:
             self.flow.pause_reading()
 
-    def _await_head(self, deadline_s: float) -> None:
+    def _start_head_timer(self, deadline_s: float) -> None:
         self._cancel_head_timer()
-        self._head_timer = self.loop.call_later(deadline_s, self._head_is_late)
+        self._head_timer = self.loop.call_later(deadline_s, self._on_head_timeout)
 
     def _cancel_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _head_is_late(self) -> None:
-        if self._fed_bytes:
-            self._refuse(HeadersTooSlow())
+    def _on_head_timeout(self) -> None:
+        if self._received_bytes:
+            self._send_error(HeadersTooSlow())
         else:
-            self.outlet.close()
+            self.response_transport.close()
 
     # writing
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.outlet.pause()
+        self.response_transport.pause_writing()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self.outlet.resume()
+        self.response_transport.resume_writing()
 
-    def refusal(self, error: GalerlyError) -> Response:
-        """The answer to what the application was not asked, or did not answer."""
-        return self._terms.refuse(error, self._address)
+    def error_response(self, error: GalerlyError) -> Response:
+        """The response to a request that the application did not get, or did not respond to."""
+        return self._connection_config.refuse(error, self._address)
 
-    def _refuse(self, error: GalerlyError) -> None:
+    def _send_error(self, error: GalerlyError) -> None:
         self._cancel_head_timer()
-        if self._is_answering:
+        if self._is_responding:
             self.cycle.fail(error)
             return
-        response = self.refusal(error)
+        response = self.error_response(error)
         fields = [*self.server_state.default_headers, *response.headers, (b"connection", b"close")]
         head = b"".join(b"%s: %s\r\n" % field for field in fields)
-        self.outlet.write(STATUS_LINE[response.status] + head + b"\r\n" + response.body)
-        self.outlet.close()
+        self.response_transport.write(STATUS_LINE[response.status] + head + b"\r\n" + response.body)
+        self.response_transport.close()

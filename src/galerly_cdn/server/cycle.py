@@ -1,8 +1,9 @@
-"""How is one request answered, and its body handed over? uvicorn's cycle, which speaks ASGI, made strict.
+"""Runs one request and its response over ASGI; a stricter version of uvicorn's request cycle.
 
-- An answer that is not finished ends in an abort: nobody takes it for a whole one.
-- A streamed answer is sent as the client takes it; `send` raises `Disconnected` once the client has left.
-- A body is read as the application takes it, and waited for with `Patience`.
+- A response that the application does not finish ends in an abort, so that no client takes it for complete.
+- A streamed response is sent as fast as the client reads it; `send` raises `Disconnected` once the client
+  has closed the connection.
+- A body is read as fast as the application takes it, and waited for no longer than `BodyTimeout` allows.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from galerly_cdn.errors import BodyTooSlow, Disconnected, GalerlyError
-from galerly_cdn.server.body_timeout import BodyTimeout
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from uvicorn._types import (
         ASGI3Application,
         ASGIReceiveEvent,
@@ -25,14 +27,56 @@ if TYPE_CHECKING:
 
     from galerly_cdn.server.connection import Connection
 
+BODY_WINDOW_S = 30.0
+"""Time within which a body has to make progress. It runs only while the application waits for the body, so
+that an application that is slow to take it (because of its store, say) is not held against the client."""
+BODY_PROGRESS_BYTES = 64 * 1024
+"""Bytes that have to arrive within each window, unless the body ends: 2 kB/s, which any telephone reaches."""
+
+
+class BodyTimeout:
+    """Calls `on_timeout` when a body that the application waits for arrives too slowly, or not at all."""
+
+    __slots__ = ("_loop", "_on_timeout", "_received_bytes", "_remaining_s", "_started_s", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_timeout: Callable[[], None]) -> None:
+        self._loop = loop
+        self._on_timeout = on_timeout
+        self._timer: asyncio.TimerHandle | None = None
+        self._started_s = 0.0
+        self._remaining_s = BODY_WINDOW_S
+        self._received_bytes = 0
+
+    def start(self) -> None:
+        """Run the rest of the window: the application waits for the body."""
+        self._started_s = self._loop.time()
+        self._timer = self._loop.call_later(self._remaining_s, self._on_timeout)
+
+    def pause(self) -> None:
+        """Stop the window: the application received a part of the body, or stopped waiting."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._remaining_s -= self._loop.time() - self._started_s
+
+    def received(self, length_bytes: int) -> None:
+        """Count bytes of the body; `BODY_PROGRESS_BYTES` open a new window."""
+        self._received_bytes += length_bytes
+        if self._received_bytes >= BODY_PROGRESS_BYTES:
+            self._received_bytes = 0
+            self._remaining_s = BODY_WINDOW_S
+            if self._timer is not None:
+                self._timer.cancel()
+                self.start()
+
 
 class RequestCycle(RequestResponseCycle):
-    """One request and its answer."""
+    """One request and its response."""
 
     def __init__(
         self, connection: Connection, *, keep_alive: bool, has_body: bool = False, awaits_100: bool = False
     ) -> None:
-        """`has_body`: one that the application may take; `awaits_100`: it is held back until invited."""
+        """`has_body`: the application may read a body. `awaits_100`: the client waits for 100 Continue."""
         super().__init__(
             scope=cast("Any", connection.scope),
             transport=connection.transport,
@@ -47,63 +91,63 @@ class RequestCycle(RequestResponseCycle):
             on_response=connection.on_response_complete,
         )
         self._connection = connection
-        self._patience = BodyTimeout(connection.loop, self._is_late) if has_body else None
-        self._failure: GalerlyError | None = None
+        self._body_timeout = BodyTimeout(connection.loop, self._on_body_timeout) if has_body else None
+        self._error: GalerlyError | None = None
 
     async def run_asgi(self, app: ASGI3Application) -> None:
-        """In place of the base's, which ends an unfinished answer as it ends a whole one.
+        """Run the application. Replaces uvicorn's, which ends an unfinished response like a finished one.
 
-        A cancellation is the server's, which is out of time and aborts what is left.
+        Only a server that is out of time cancels this; it aborts the connections that are left.
         """
         try:
             await app(self.scope, self.receive, self.send)
         except Disconnected:
             pass
         except Exception:
-            self.logger.exception("an application raised")
-        if not (self.response_complete or self._connection.outlet.is_ended):
+            self.logger.exception("The application raised an error that it does not handle.")
+        if not (self.response_complete or self._connection.response_transport.is_ended):
             if self.response_started:
-                self._connection.outlet.abort()
+                self._connection.response_transport.abort()
             else:
-                await self._send_failure()
+                await self._send_internal_error()
         self.on_response = lambda: None
 
-    async def _send_failure(self) -> None:
-        """The application raised, or returned, before it answered."""
-        response = self._connection.refusal(GalerlyError())
+    async def _send_internal_error(self) -> None:
+        """Respond for an application that raised or returned before it responded."""
+        response = self._connection.error_response(GalerlyError())
         headers = [*response.headers, (b"connection", b"close")]
         await self.send({"type": "http.response.start", "status": response.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": response.body, "more_body": False})
 
-    # the answer
+    # the response
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send a part of the answer, and return when the client has room for more. Raises `Disconnected`."""
+        """Send a part of the response; return when the client can take more. Raises `Disconnected`."""
         if message["type"] == "http.response.start":
             await self._send_head(message)
             return
         await super().send(message)
         if message.get("more_body", False) and self.flow.write_paused:
             await self.flow.drain()
-        if self._connection.outlet.is_ended and not self.response_complete:
+        if self._connection.response_transport.is_ended and not self.response_complete:
             raise Disconnected
 
     async def _send_head(self, message: HTTPResponseStartEvent) -> None:
-        """The base's; but a head of known length is written and checked in one piece, not field by field."""
+        """Send the head as uvicorn does, but write and check a head of known length in one piece."""
         if self.response_started or self.flow.write_paused:
             await super().send(message)
             return
         fields = [*self.default_headers, *message.get("headers", ())]
-        named = dict(fields)
-        length = b"0" if message["status"] == 304 else named.get(b"content-length")
-        if length is None or b"connection" in named:
+        by_name = dict(fields)
+        length = b"0" if message["status"] == 304 else by_name.get(b"content-length")
+        if length is None or b"connection" in by_name:
             await super().send(message)
             return
         if not self.keep_alive:
             fields.append((b"connection", b"close"))
         head = b"".join([b"%b: %b\r\n" % field for field in fields])
         if head.count(b"\n") != len(fields) or head.count(b"\r") != len(fields):
-            raise RuntimeError("a header's value holds a line break")  # it would be a header of its own
+            raise RuntimeError("a response header has a line break")  # response splitting (CWE-113)
         self.response_started = True
         self.waiting_for_100_continue = False
         self.chunked_encoding = False
@@ -114,34 +158,34 @@ class RequestCycle(RequestResponseCycle):
     # the body
 
     async def receive(self) -> ASGIReceiveEvent:
-        """The next part of the body, or that the client has left.
+        """The next part of the body, or the message that the client disconnected.
 
-        Raises `BadRequest` for a body that can be read in two ways, `BodyTooSlow` for one that dribbles.
+        Raises `BadRequest` for a body with ambiguous framing, `BodyTooSlow` for one that makes no progress.
         """
-        if self._patience is None or not self.more_body or self._failure is not None:
+        if self._body_timeout is None or not self.more_body or self._error is not None:
             message = await super().receive()
         else:
-            self._patience.wait()
+            self._body_timeout.start()
             try:
                 message = await super().receive()
             finally:
-                self._patience.rest()
-        if self._failure is not None:
-            raise self._failure
+                self._body_timeout.pause()
+        if self._error is not None:
+            raise self._error
         return message
 
-    def took(self, length_bytes: int) -> None:
-        """So much of the body has come."""
-        self.waiting_for_100_continue = False  # it did not wait for an invitation (RFC 9110 §10.1.1)
-        if self._patience is not None:
-            self._patience.took(length_bytes)
+    def body_received(self, length_bytes: int) -> None:
+        """Note that a part of the body has arrived."""
+        self.waiting_for_100_continue = False  # the client does not wait for it (RFC 9110 §10.1.1)
+        if self._body_timeout is not None:
+            self._body_timeout.received(length_bytes)
 
     def fail(self, error: GalerlyError) -> None:
-        """The connection ends with this answer; and no more of the body will come, unless it is whole."""
+        """Close the connection after this response. If the body is incomplete, `receive` raises `error`."""
         self.keep_alive = False
         if self.more_body:
-            self._failure = error
+            self._error = error
             self.message_event.set()
 
-    def _is_late(self) -> None:
+    def _on_body_timeout(self) -> None:
         self.fail(BodyTooSlow())

@@ -1,7 +1,7 @@
-"""How do requests reach the application, and how does the process stop? uvicorn's door.
+"""Serves ASGI applications over HTTP and HTTPS until a signal, and stops without truncating a response.
 
-One process, one event loop. `framing` decides which requests can be read in one way only, `connection`
-what a client may take and hold. A stop truncates no answer.
+One process and one event loop run all listeners. `framing` refuses ambiguous requests, `connection` bounds
+what a client may hold. This package is uvicorn's only importer.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from uvicorn import Config, Server
 from galerly_cdn.errors import GalerlyError, SettingsError
 from galerly_cdn.http import responses
 from galerly_cdn.http.responses import Response
-from galerly_cdn.model import Value
-from galerly_cdn.server.connection import Connection, ConnectionConfig
-from galerly_cdn.server.connection_limit import ConnectionLimit
+from galerly_cdn.serialization import Value
+from galerly_cdn.server.connection import Connection, ConnectionConfig, ConnectionLimit
 from galerly_cdn.server.tls import TlsConnection
 from galerly_cdn.settings.table import Settings
 
@@ -41,29 +40,30 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FILES_EACH = 2
-"""A connection is a file, and what it downloads another."""
+FILES_PER_CONNECTION = 2
+"""The socket, and the original that is being downloaded."""
 SPARE_FILES = 256
-"""Files beside those: originals being rendered, renditions being written, workers' pipes."""
+"""Further open files: originals being rendered, renditions being written, pipes of worker processes."""
 
 
-def refuse(error: GalerlyError, client: str) -> Response:  # noqa: ARG001 - for those who record it
-    """The answer to what never reached the application."""
+def refuse(error: GalerlyError, client: str) -> Response:  # noqa: ARG001 - a listener's own `refuse` may record it
+    """The response to a request that does not reach the application."""
     return responses.failure(error, secrets.token_hex(8), Settings())
 
 
 class Listener(Value, frozen=True, kw_only=True):
-    """An address to listen on, and who answers there."""
+    """An address to listen on, and the application that it serves."""
 
     application: Application
     host: str
     port: int
     takes_bodies: bool = False
-    """Hand requests' bodies to the application, a chunk at a time; else they are dropped unread."""
+    """Pass request bodies to the application, a chunk at a time; otherwise they are dropped unread."""
     refuse: Callable[[GalerlyError, str], Response] = refuse
-    """Makes (and may record) the answer to what never reaches the application: an error, the client."""
+    """Called with an error and the client's address; makes the response to a request that does not reach
+    the application, and may record it."""
     on_ready: Callable[[str], None] = lambda _: None
-    """Gets the address, `http://127.0.0.1:8000/` (or https), once connections are accepted."""
+    """Called with the address, such as `http://127.0.0.1:8000/`, once connections are accepted."""
 
 
 async def serve(
@@ -71,29 +71,30 @@ async def serve(
     settings: Settings,
     on_drain: Callable[[], Awaitable[None] | None] = lambda: None,
 ) -> bool:
-    """Serve until SIGTERM or SIGINT; True if everything under way was answered.
+    """Serve until SIGTERM or SIGINT; True if every request in progress got its complete response.
 
-    `on_ready` of each is called in order, once all of them listen. On a signal `on_drain` is called (new
-    requests are answered until it is done), then nothing new is accepted, idle connections are closed and
-    answers under way finished within `drain_s`. A second signal ends at once. Each listener has the caps
-    of the settings to itself, and all of them show its certificate, if there is one.
+    Once all listeners listen, their `on_ready` is called in order. A signal calls `on_drain`; new requests
+    are served until it returns. Then the server accepts no connections, closes idle ones and finishes
+    responses in progress within `drain_s`. A second signal ends it at once. The connection limits of the
+    settings hold for each listener by itself; all listeners use the certificate, if the settings name one.
 
-    Raises `SettingsError` if one of the addresses cannot be listened on, or for a certificate that is unfit.
+    Raises `SettingsError` if an address cannot be listened on, or if the certificate is unfit.
     """
-    certificate = _certificate(settings)
-    allow_files(len(listeners) * settings.max_connections * FILES_EACH + SPARE_FILES)
-    with contextlib.ExitStack() as opened:
-        sockets = [opened.enter_context(_bind(one.host, one.port)) for one in listeners]
+    certificate = _load_certificate(settings)
+    raise_file_limit(len(listeners) * settings.max_connections * FILES_PER_CONNECTION + SPARE_FILES)
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(_bind(listener.host, listener.port)) for listener in listeners]
         servers = [
-            _Server(one, bound, settings, certificate) for one, bound in zip(listeners, sockets, strict=True)
+            _Server(listener, bound, settings, certificate)
+            for listener, bound in zip(listeners, sockets, strict=True)
         ]
         try:
-            with _stopping(servers) as stopping:
+            with _stop_on_signals(servers) as stopping:
                 for server in servers:
                     await server.startup()
-                for one, bound in zip(listeners, sockets, strict=True):
-                    one.on_ready(_address(bound, "http" if certificate is None else "https"))
-                await _tick(servers, certificate, stopping)
+                for listener, bound in zip(listeners, sockets, strict=True):
+                    listener.on_ready(_url(bound, "http" if certificate is None else "https"))
+                await _run_each_second(servers, certificate, stopping)
                 draining = on_drain()
                 if inspect.isawaitable(draining):
                     await draining
@@ -107,13 +108,13 @@ async def serve(
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run `main` on the event loop `serve` was measured on."""
+    """Run `main` on uvloop, the event loop that `serve` was measured on."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
 
 
-def allow_files(wanted: int) -> None:
-    """Raise the soft limit of open files to `wanted`, or as far as the hard one."""
+def raise_file_limit(wanted: int) -> None:
+    """Raise the soft limit of open files to `wanted`, or to the hard limit if that is lower."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < limit:
@@ -122,26 +123,27 @@ def allow_files(wanted: int) -> None:
 
 def _bind(host: str, port: int) -> socket.socket:
     try:
-        family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-            0
-        ]
-        return socket.create_server(place[:2], family=family, backlog=2048)
+        family, *_, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
     except (OSError, UnicodeError) as error:
         number = getattr(error, "errno", None) or 0
-        reason = os.strerror(number) if number > 0 else "there is no such host"
+        reason = os.strerror(number) if number > 0 else "the host name is unknown"
         raise SettingsError([f"host, port: cannot listen on {host}:{port}: {reason}"]) from error
 
 
-def _address(bound: socket.socket, scheme: str) -> str:
+def _url(bound: socket.socket, scheme: str) -> str:
     host, port = bound.getsockname()[:2]
     return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
 
 
 @contextlib.contextmanager
-def _stopping(servers: list[_Server]) -> Generator[asyncio.Event, None, None]:
-    """Set by the first SIGTERM or SIGINT; the second ends the servers at once.
+def _stop_on_signals(servers: list[_Server]) -> Generator[asyncio.Event, None, None]:
+    """An event that the first SIGTERM or SIGINT sets; a second one ends the servers at once.
 
-    Not uvicorn's handlers, which raise the signal again at the end: the process would not exit with 0.
+    It replaces uvicorn's handlers, which raise the signal again at the end, so that the process would not
+    exit with 0.
     """
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -162,8 +164,10 @@ def _stopping(servers: list[_Server]) -> Generator[asyncio.Event, None, None]:
             loop.remove_signal_handler(number)
 
 
-async def _tick(servers: list[_Server], certificate: Certificate | None, stopping: asyncio.Event) -> None:
-    """Keep the Date headers and the certificate current, once per second, until a stop."""
+async def _run_each_second(
+    servers: list[_Server], certificate: Certificate | None, stopping: asyncio.Event
+) -> None:
+    """Update the Date headers and the certificate once per second, until the server stops."""
     while not stopping.is_set():
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):
@@ -174,34 +178,34 @@ async def _tick(servers: list[_Server], certificate: Certificate | None, stoppin
             certificate.refresh()
 
 
-def _certificate(settings: Settings) -> Certificate | None:
-    """None where the settings name none. Raises `SettingsError`."""
+def _load_certificate(settings: Settings) -> Certificate | None:
+    """The certificate, or None if the settings name none. Raises `SettingsError`."""
     if not settings.tls_certificate:
         return None
-    from galerly_cdn.server.certificate import Certificate  # noqa: PLC0415 - cryptography's start-up time
+    from galerly_cdn.server.certificate import Certificate  # noqa: PLC0415 - cryptography's import time
 
     return Certificate(Path(settings.tls_certificate), Path(settings.tls_key))
 
 
-def _protocol(
+def _protocol_factory(
     listener: Listener, settings: Settings, certificate: Certificate | None
 ) -> Callable[..., asyncio.Protocol]:
-    """Makes what speaks with one client; its arguments are uvicorn's four."""
-    terms = ConnectionConfig(settings, listener.refuse, ConnectionLimit(settings), listener.takes_bodies)
-    connection = functools.partial(Connection, terms=terms)
+    """A function that makes the protocol of one connection; it takes the keyword arguments of uvicorn."""
+    config = ConnectionConfig(settings, listener.refuse, ConnectionLimit(settings), listener.takes_bodies)
+    connection = functools.partial(Connection, connection_config=config)
     if certificate is None:
         return connection
 
-    def tunnel(**given: Any) -> TlsConnection:  # noqa: ANN401 - uvicorn's
+    def tls_connection(**arguments: Any) -> TlsConnection:  # noqa: ANN401 - uvicorn's arguments
         return TlsConnection(
-            functools.partial(connection, **given), certificate, given["server_state"], terms
+            functools.partial(connection, **arguments), certificate, arguments["server_state"], config
         )
 
-    return tunnel
+    return tls_connection
 
 
 class _Server(Server):
-    """uvicorn's server of one listener: it accepts, and its stop is made ours."""
+    """uvicorn's server for one listener, with `serve`'s way to stop."""
 
     def __init__(
         self,
@@ -213,7 +217,7 @@ class _Server(Server):
         super().__init__(
             Config(
                 cast("Any", listener.application),
-                http=cast("type[asyncio.Protocol]", _protocol(listener, settings, certificate)),
+                http=cast("type[asyncio.Protocol]", _protocol_factory(listener, settings, certificate)),
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -236,14 +240,14 @@ class _Server(Server):
         await super().startup(sockets or [self._bound])
 
     async def close(self) -> None:
-        """Accept no more, but whoever has connected already, also if the loop has not got round to them."""
+        """Accept the connections in the socket's backlog, then none; close those that are idle."""
         protocol = functools.partial(
             cast("Callable[..., Connection]", self.config.http_protocol_class),
             config=self.config,
             server_state=self.server_state,
             app_state={},
         )
-        with contextlib.suppress(OSError):  # BlockingIOError: no one is left
+        with contextlib.suppress(OSError):  # BlockingIOError: the backlog is empty
             while True:
                 accepted, _ = self._bound.accept()
                 await asyncio.get_running_loop().connect_accepted_socket(protocol, accepted)
@@ -253,7 +257,7 @@ class _Server(Server):
             connection.shutdown()
 
     def abort(self) -> None:
-        """Listen no more, and end what is left; nothing is, unless we were cancelled or out of time."""
+        """Stop listening, and abort the connections that are left after a cancellation or `drain_s`."""
         for listening in getattr(self, "servers", []):
             listening.close()
         for connection in list(self.server_state.connections):

@@ -1,9 +1,10 @@
-"""How does a connection go through TLS? The protocol of the TCP transport is the connection's transport.
+"""Terminates TLS: a protocol on the TCP transport that serves as the HTTP connection's transport.
 
-Not the event loop's own TLS. That counts nobody before the handshake is over, so that whoever never finishes
-one is in no cap; and it keeps its buffer to itself, so that an answer a slow reader has not yet taken
-looks sent, and is cut off at the end. Here the connection sees the buffer of the TCP transport, and its
-writing deadline, its back-pressure and its lingering end hold as they do without TLS.
+It replaces the event loop's own TLS for two reasons. asyncio calls `connection_made` after the handshake, so
+that a client that never finishes one is in no connection limit. And its transport hides the buffer below it,
+so that a response that a slow client has not read yet looks sent, and is cut off at the end. Here the
+connection sees the buffer of the TCP transport, and its write deadline, its back-pressure and its lingering
+close work as they do without TLS.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ _READ_BYTES = 64 * 1024
 
 
 class TlsConnection(asyncio.Protocol):
-    """One client's TLS. The connection is made when the handshake is over, in `header_deadline_s` at most."""
+    """One client's TLS. The HTTP connection is made after a handshake of at most `header_deadline_s`."""
 
     def __init__(
         self,
         connection: Callable[[], Connection],
         certificate: Certificate,
         server_state: ServerState,
-        terms: ConnectionConfig,
+        connection_config: ConnectionConfig,
     ) -> None:
         self._make_connection = connection
-        self._terms = terms
-        self._waiting = cast("set[Any]", server_state.connections)
+        self._connection_config = connection_config
+        self._connections = cast("set[Any]", server_state.connections)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = certificate.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._loop = asyncio.get_running_loop()
-        self._wire: asyncio.Transport
+        self._tcp_transport: asyncio.Transport
         self._connection: Connection | None = None
         self._address = ""
         self._timer: asyncio.TimerHandle | None = None
@@ -51,67 +52,69 @@ class TlsConnection(asyncio.Protocol):
         self._is_paused = False
         self._is_ended = False
 
-    # until the handshake is over
+    # the handshake
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._wire = cast("asyncio.Transport", transport)
+        self._tcp_transport = cast("asyncio.Transport", transport)
         self._address = (transport.get_extra_info("peername") or [""])[0]
-        self._waiting.add(self)
-        self._timer = self._loop.call_later(self._terms.settings.header_deadline_s, self.abort)
-        if not self._terms.crowd.join(self._address):
-            self._terms.refuse(TooManyConnections(), self._address)  # for the record: it cannot be told yet
+        self._connections.add(self)
+        self._timer = self._loop.call_later(self._connection_config.settings.header_deadline_s, self.abort)
+        if not self._connection_config.limit.acquire(self._address):
+            self._connection_config.refuse(
+                TooManyConnections(), self._address
+            )  # records it; no response can be sent before the handshake
             self.abort()
 
     def shutdown(self) -> None:
-        """Whoever is just arriving may still finish, and is then answered with `Connection: close`."""
+        """Let a handshake in progress finish; its request gets a response with `Connection: close`."""
         self._is_draining = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = self._loop.call_later(LINGER_S, self.abort)
 
-    def _shake(self) -> None:
+    def _do_handshake(self) -> None:
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             self._flush()
         except ssl.SSLError:
-            self._flush()  # it says why, in TLS's own words
-            self._wire.close()
+            self._flush()  # sends the TLS alert
+            self._tcp_transport.close()
         else:
             self._flush()
-            self._arrive()
+            self._start_connection()
 
-    def _arrive(self) -> None:
-        self._leave()
+    def _start_connection(self) -> None:
+        self._end_handshake()
         self._connection = self._make_connection()
         self._connection.connection_made(cast("asyncio.Transport", self))
         if self._is_draining:
             self._connection.shutdown()
 
-    def _leave(self) -> None:
+    def _end_handshake(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._waiting.discard(self)
-            self._terms.crowd.leave(self._address)
+            self._connections.discard(self)
+            self._connection_config.limit.release(self._address)
 
-    # the protocol of the wire
+    # the protocol of the TCP transport
 
     def data_received(self, data: bytes) -> None:
-        if self._is_ended or self._wire.is_closing():
+        if self._is_ended or self._tcp_transport.is_closing():
             return
         self._incoming.write(data)
         if self._connection is None:
-            self._shake()
+            self._do_handshake()
         if self._connection is not None:
             self._read(self._connection)
 
     def _read(self, connection: Connection) -> None:
         try:
-            while not (self._is_paused or self._is_ended or self._wire.is_closing()):
+            while not (self._is_paused or self._is_ended or self._tcp_transport.is_closing()):
                 data = self._tls.read(_READ_BYTES)
                 if not data:
-                    self._wire.close()  # a client that says its end counts as gone, as one that half-closes
+                    self._tcp_transport.close()  # close_notify ends the connection, like a TCP half-close
                     return
                 connection.data_received(data)
         except ssl.SSLWantReadError:
@@ -128,60 +131,60 @@ class TlsConnection(asyncio.Protocol):
             self._connection.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._leave()
+        self._end_handshake()
         if self._connection is not None:
             self._connection.connection_lost(exc)
 
     # the transport of the connection
 
     def write(self, data: bytes) -> None:
-        """Encrypt, and hand over to the wire."""
-        if self._is_ended or self._wire.is_closing():
+        """Encrypt, and write to the TCP transport."""
+        if self._is_ended or self._tcp_transport.is_closing():
             return
-        left = memoryview(data)
-        while left:
-            left = left[self._tls.write(left) :]
+        unsent = memoryview(data)
+        while unsent:
+            unsent = unsent[self._tls.write(unsent) :]
         self._flush()
 
     def _flush(self) -> None:
-        if self._outgoing.pending and not self._wire.is_closing():
-            self._wire.write(self._outgoing.read())
+        if self._outgoing.pending and not self._tcp_transport.is_closing():
+            self._tcp_transport.write(self._outgoing.read())
 
     def write_eof(self) -> None:
-        """Say that nothing follows, and drop what still comes.
+        """Send TLS's close_notify, and drop all further input.
 
-        In TLS alone: the end of TCP makes clients (asyncio's, uvloop's) drop what they have not decrypted.
+        The end of TCP follows later: it makes asyncio and uvloop clients drop what they have not decrypted.
         """
         self._is_ended = True
-        with contextlib.suppress(ssl.SSLError):  # it would wait for the client to say the same
+        with contextlib.suppress(ssl.SSLError):  # it would wait for the client's close_notify
             self._tls.unwrap()
         self._flush()
 
     def close(self) -> None:
-        self._wire.close()
+        self._tcp_transport.close()
 
     def abort(self) -> None:
-        self._wire.abort()
+        self._tcp_transport.abort()
 
     def is_closing(self) -> bool:
-        return self._wire.is_closing()
+        return self._tcp_transport.is_closing()
 
     def get_write_buffer_size(self) -> int:
-        return self._wire.get_write_buffer_size()
+        return self._tcp_transport.get_write_buffer_size()
 
     def is_reading(self) -> bool:
         return not self._is_paused
 
     def pause_reading(self) -> None:
         self._is_paused = True
-        self._wire.pause_reading()
+        self._tcp_transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on, with what has come and is not yet read first."""
+        """Read on, first the input that arrived before the pause."""
         self._is_paused = False
-        self._wire.resume_reading()
+        self._tcp_transport.resume_reading()
         self._loop.call_soon(self.data_received, b"")
 
-    def get_extra_info(self, name: str) -> Any:  # noqa: ANN401 - asyncio's
-        """As a transport's; the base asks for `sslcontext` to know the scheme."""
-        return self._tls.context if name == "sslcontext" else self._wire.get_extra_info(name)
+    def get_extra_info(self, name: str) -> Any:  # noqa: ANN401 - asyncio's signature
+        """As a transport's. uvicorn asks for `sslcontext` to know the scheme."""
+        return self._tls.context if name == "sslcontext" else self._tcp_transport.get_extra_info(name)

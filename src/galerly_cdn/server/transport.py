@@ -1,6 +1,7 @@
-"""How does an answer reach a slow client, and how does a connection end? No answer is cut off.
+"""Writes responses to slow clients, and closes connections without cutting a response off.
 
-No byte that was written is cut off by our own close, and no client holds an answer it does not read.
+The server's own close never drops a byte that was written, and a client that does not read its response
+cannot hold the connection.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LINGER_S = 1.0
-"""How long a closed connection's input is still read and dropped: closing over unread bytes is a reset,
-and a reset makes the client drop the answer it has not read yet (RFC 9112 §9.6)."""
+"""How long the input of a closed connection is still read and dropped. Closing a socket with unread bytes
+sends a reset, and a reset makes the client drop the response that it has not read yet (RFC 9112 §9.6)."""
 PROGRESS_BYTES = 64 * 1024
-"""What a slow reader has to take within each write deadline, or else the rest."""
+"""A slow client has to read this much, or the rest of the response, within each write deadline."""
 
 
 class ResponseTransport:
-    """The writing side of a connection; uvicorn's request cycle takes it for the transport."""
+    """The writing side of a connection. uvicorn's request cycle uses it as its transport."""
 
     __slots__ = ("_deadline_s", "_loop", "_timer", "_transport", "_unsent_bytes", "is_ended", "write")
 
@@ -38,52 +39,52 @@ class ResponseTransport:
         return self.is_ended or self._transport.is_closing()
 
     def close(self) -> None:
-        """Send what is written, then the end; then read on for `LINGER_S`."""
+        """Send what was written and the end of the stream, then read on for `LINGER_S`."""
         if self.is_closing():
             return
         self.is_ended = True
         self._transport.write_eof()
         if not self._transport.is_reading():
             self._transport.resume_reading()
-        self._after(LINGER_S, self._watch)
+        self._schedule(LINGER_S, self._start_deadline)
 
     def abort(self) -> None:
-        """End the connection now, whatever is unsent."""
+        """End the connection now and drop unsent bytes."""
         self._transport.abort()
 
-    def lost(self) -> None:
-        """There is no connection any more."""
+    def connection_lost(self) -> None:
+        """Release the timer of a connection that has ended."""
         self.is_ended = True
-        self._cancel()
+        self._cancel_timer()
 
-    def pause(self) -> None:
-        """More is written than the client takes: watch it."""
-        self._watch()
+    def pause_writing(self) -> None:
+        """Start the write deadline: more is written than the client has read."""
+        self._start_deadline()
 
-    def resume(self) -> None:
-        """The client has taken nearly everything; what is left is watched once the connection is over."""
+    def resume_writing(self) -> None:
+        """Stop the write deadline: nearly everything was sent. A closed connection keeps its deadline."""
         if not self.is_ended:
-            self._cancel()
+            self._cancel_timer()
 
-    def _watch(self) -> None:
+    def _start_deadline(self) -> None:
         self._unsent_bytes = self._transport.get_write_buffer_size()
         if self.is_ended and not self._unsent_bytes:
             self._transport.close()
         else:
-            self._after(self._deadline_s, self._look)
+            self._schedule(self._deadline_s, self._check_progress)
 
-    def _look(self) -> None:
-        left_bytes = self._transport.get_write_buffer_size()
-        if left_bytes and left_bytes > self._unsent_bytes - PROGRESS_BYTES:
+    def _check_progress(self) -> None:
+        unsent_bytes = self._transport.get_write_buffer_size()
+        if unsent_bytes and unsent_bytes > self._unsent_bytes - PROGRESS_BYTES:
             self._transport.abort()
         else:
-            self._watch()
+            self._start_deadline()
 
-    def _after(self, delay_s: float, step: Callable[[], None]) -> None:
-        self._cancel()
-        self._timer = self._loop.call_later(delay_s, step)
+    def _schedule(self, delay_s: float, callback: Callable[[], None]) -> None:
+        self._cancel_timer()
+        self._timer = self._loop.call_later(delay_s, callback)
 
-    def _cancel(self) -> None:
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

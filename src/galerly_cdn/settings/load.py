@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.model import ValidationError, Value, convert
+from galerly_cdn.serialization import ValidationError, Value, convert
 from galerly_cdn.settings.sizes import parse_sizes
 from galerly_cdn.settings.table import DESCRIBED, PREFIX, Settings
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import platformdirs
 
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from galerly_cdn.settings.table import Settings

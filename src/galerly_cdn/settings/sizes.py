@@ -14,7 +14,7 @@ _MAX_SIDE_PX = 16383
 """WebP's largest side (RFC 9649 §2.6): no size may be larger, whatever the format."""
 _BOX = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
-_QUALITY = re.compile(r"(jpeg|webp|avif)=([0-9]{1,3})")
+_QUALITY = re.compile(r"([a-z0-9]+)=([0-9]{1,3})")
 
 
 def parse_sizes(lines: Iterable[str]) -> tuple[SizeRule, ...]:
@@ -34,9 +34,9 @@ def parse_size(line: str) -> SizeRule:
 
     Raises `ValueError` with what was expected and what was got.
     """
-    words = line.split()
-    name = words.pop(0) if words and not _BOX.fullmatch(words[0]) else None
-    box = _BOX.fullmatch(words.pop(0)) if words else None
+    parts = line.split()
+    name = parts.pop(0) if parts and not _BOX.fullmatch(parts[0]) else None
+    box = _BOX.fullmatch(parts.pop(0)) if parts else None
     if box is None:
         raise ValueError(
             f"expected `name WxH format=quality …` such as `thumbnail 800x600 jpeg=85`, got {line!r}"
@@ -47,11 +47,19 @@ def parse_size(line: str) -> SizeRule:
     if not (1 <= size.width_px <= _MAX_SIDE_PX and 1 <= size.height_px <= _MAX_SIDE_PX):
         raise ValueError(f"a side is 1 to {_MAX_SIDE_PX} px, got {box[0]!r}")
     chosen: dict[Format, int] = {}
-    for word in words:
-        setting = _QUALITY.fullmatch(word)
-        if setting is None or not 1 <= int(setting[2]) <= 100:
-            raise ValueError(f"expected jpeg, webp or avif `=` a quality of 1 to 100, got {word!r}")
-        if Format(setting[1]) in chosen:
-            raise ValueError(f"{setting[1]} has two qualities, got {line!r}")
-        chosen[Format(setting[1])] = int(setting[2])
+    for part in parts:
+        image_format, quality = _parse_quality(part)
+        if image_format in chosen:
+            raise ValueError(f"{image_format} has two qualities, got {line!r}")
+        chosen[image_format] = quality
     return SizeRule(size, name, {Format.JPEG: 85, Format.PNG: 100, **chosen})
+
+
+def _parse_quality(part: str) -> tuple[Format, int]:
+    """`webp=88` as a format and its quality. Raises `ValueError`."""
+    formats = {one.value: one for one in Format if one.has_quality}
+    setting = _QUALITY.fullmatch(part)
+    if setting is None or setting[1] not in formats or not 1 <= int(setting[2]) <= 100:
+        *others, last = formats
+        raise ValueError(f"expected {', '.join(others)} or {last} `=` a quality of 1 to 100, got {part!r}")
+    return formats[setting[1]], int(setting[2])

@@ -5,9 +5,12 @@ The settings page of the docs is made from this table.
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Literal
 
-from galerly_cdn.model import Limits, Meta, SizeRule, Value, describe_fields
+from galerly_cdn.model import Limits, SizeRule, Target
+from galerly_cdn.serialization import Meta, Value, describe_fields
 from galerly_cdn.settings.sizes import parse_sizes
 
 PREFIX = "GALERLY_"
@@ -24,7 +27,7 @@ Seconds = Annotated[float, Meta(gt=0, le=_WEEK_S)]
 HeaderValue = Annotated[str, Meta(pattern=r"^[ -~]*\Z")]
 
 
-class Settings(Value, frozen=True, kw_only=True):
+class Settings(Value, frozen=True, kw_only=True, dict=True):
     """The settings, flat. 0 means what its line says; times are seconds, sizes bytes."""
 
     host: Annotated[
@@ -240,7 +243,14 @@ class Settings(Value, frozen=True, kw_only=True):
     warm_on_upload: Annotated[
         bool, Meta(description="Make every size and format of an upload at once, behind all viewers.")
     ] = False
-    access_log: Annotated[bool, Meta(description="One JSON line per request on stdout.")] = True
+    access_log: Annotated[
+        bool,
+        Meta(description="One line per request on stdout: JSON, or for people if stdout is a terminal."),
+    ] = True
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="The least severe messages that are logged on stderr."),
+    ] = "warning"
     lost_header: Annotated[
         bool, Meta(description="Say in a `Galerly-Lost` header what a rendition has lost.")
     ] = False
@@ -258,15 +268,32 @@ class Settings(Value, frozen=True, kw_only=True):
         ),
     ] = "cross-origin"
 
-    @property
+    # Parsed on first use, once: `load` has checked every value, so none of these raises.
+
+    @functools.cached_property
     def limits(self) -> Limits:
-        """What an original may ask of the renderer."""
+        """The limits that an original's header is checked against."""
         return Limits(self.max_megapixels * 1_000_000, self.max_frames, self.max_coefficient_bytes)
 
-    @property
+    @functools.cached_property
     def size_rules(self) -> tuple[SizeRule, ...]:
-        """The allow-list's rules; `load` has checked them."""
+        """The allow-list: one rule a line of `sizes`."""
         return parse_sizes(self.sizes)
+
+    @functools.cached_property
+    def all_targets(self) -> tuple[Target, ...]:
+        """Every target of the allow-list: all that may be stored of an original."""
+        return tuple(target for rule in self.size_rules for target in rule.all_targets)
+
+    @functools.cached_property
+    def page_targets(self) -> tuple[Target, ...]:
+        """What pages request: every size in the original's own format and those that `Accept` may choose."""
+        return tuple(sorted((target for rule in self.size_rules for target in rule.targets), key=str))
+
+    @functools.cached_property
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of `trusted_proxies`."""
+        return tuple(map(ip_network, self.trusted_proxies))
 
 
 DESCRIBED = describe_fields(Settings)

@@ -20,6 +20,7 @@ from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from galerly_cdn.clock import Clock
     from galerly_cdn.model import Head
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-async def open_originals(settings: Settings, places: Locations, telemetry: Telemetry) -> WritableOriginals:
+async def open_originals(
+    settings: Settings, places: Locations, telemetry: Telemetry, clock: Clock
+) -> WritableOriginals:
     """The store of originals; where it takes no uploads, a write raises `ReadOnlyStore`.
 
     Raises `SettingsError`.
@@ -39,20 +42,18 @@ async def open_originals(settings: Settings, places: Locations, telemetry: Telem
     if locations.is_remote(places.originals):
         from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - loading obstore takes time
 
-        bucket = await _open_bucket(places.originals, settings, telemetry)
-        remote = RemoteOriginals(bucket, settings, telemetry.monotonic)
+        bucket = await _open_bucket(places.originals, settings, telemetry, clock)
+        remote = RemoteOriginals(bucket, settings, clock.monotonic)
         return remote if places.is_writable else ReadOnlyOriginals(remote)
-    return _open_folder(Path(places.originals), settings, telemetry, is_writable=places.is_writable)
+    return _open_folder(Path(places.originals), settings, clock, is_writable=places.is_writable)
 
 
-def _open_folder(
-    root: Path, settings: Settings, telemetry: Telemetry, *, is_writable: bool
-) -> WritableOriginals:
+def _open_folder(root: Path, settings: Settings, clock: Clock, *, is_writable: bool) -> WritableOriginals:
     if not is_writable:
-        return ReadOnlyOriginals(FolderOriginals(root, checked_key, now=telemetry.wall))
+        return ReadOnlyOriginals(FolderOriginals(root, checked_key, now=clock.wall))
     if settings.store:
         root.mkdir(parents=True, exist_ok=True)
-    return WritableFolderOriginals(root, checked_key, now=telemetry.wall)
+    return WritableFolderOriginals(root, checked_key, now=clock.wall)
 
 
 class ReadOnlyOriginals:
@@ -83,11 +84,13 @@ class ReadOnlyOriginals:
 
 
 @contextlib.asynccontextmanager
-async def open_renditions(settings: Settings, root: str, telemetry: Telemetry) -> AsyncIterator[Renditions]:
+async def open_renditions(
+    settings: Settings, root: str, telemetry: Telemetry, clock: Clock
+) -> AsyncIterator[Renditions]:
     """The store of renditions at `root`, closed at the end of the context. Raises `SettingsError`."""
     count = telemetry.counters.count
     if not locations.is_remote(root):
-        folder = FolderRenditions(Path(root), settings.renditions_bytes, count, telemetry.wall)
+        folder = FolderRenditions(Path(root), settings.renditions_bytes, count, clock.wall)
         folder.start()
         try:
             yield folder
@@ -96,14 +99,14 @@ async def open_renditions(settings: Settings, root: str, telemetry: Telemetry) -
         return
     from galerly_cdn.store.remote.renditions import RemoteRenditions  # noqa: PLC0415 - loading obstore takes time
 
-    yield RemoteRenditions(await _open_bucket(root, settings, telemetry), count)
+    yield RemoteRenditions(await _open_bucket(root, settings, telemetry, clock), count)
 
 
-async def _open_bucket(root: str, settings: Settings, telemetry: Telemetry) -> Bucket:
+async def _open_bucket(root: str, settings: Settings, telemetry: Telemetry, clock: Clock) -> Bucket:
     """A remote root. One that is unreachable is logged and used all the same. Raises `SettingsError`."""
     from galerly_cdn.store.remote.bucket import Bucket  # noqa: PLC0415 - loading obstore takes time
 
-    bucket = Bucket(root, settings, telemetry.monotonic, telemetry.counters.count)
+    bucket = Bucket(root, settings, clock.monotonic, telemetry.counters.count)
     try:
         await bucket.check()
     except StoreUnreachable as error:
@@ -114,7 +117,7 @@ async def _open_bucket(root: str, settings: Settings, telemetry: Telemetry) -> B
 
 
 async def open_direct_uploads(
-    settings: Settings, places: Locations, telemetry: Telemetry
+    settings: Settings, places: Locations, telemetry: Telemetry, clock: Clock
 ) -> DirectUploads | None:
     """The uploads that clients send directly to the remote store; None for a folder.
 
@@ -125,5 +128,5 @@ async def open_direct_uploads(
     from galerly_cdn.store.remote.direct_uploads import RemoteDirectUploads  # noqa: PLC0415 - loading obstore takes time
     from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - loading obstore takes time
 
-    bucket = await _open_bucket(places.incoming, settings, telemetry)
-    return RemoteDirectUploads(bucket, RemoteOriginals(bucket, settings, telemetry.monotonic))
+    bucket = await _open_bucket(places.incoming, settings, telemetry, clock)
+    return RemoteDirectUploads(bucket, RemoteOriginals(bucket, settings, clock.monotonic))

@@ -15,7 +15,6 @@ from galerly_cdn.access.policy import Policy, gallery_resource
 from galerly_cdn.access.signing import Signer, Verifier, new_pair, public_key
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.http.client_address import client_address, networks
-from galerly_cdn.http.exchange import Application
 from galerly_cdn.links import Links
 from galerly_cdn.settings import load
 from galerly_cdn.settings.table import Settings
@@ -40,7 +39,6 @@ def private_cdn(settings: Settings = SETTINGS) -> SmallCdn:
     for key in ("clients/smith/1.jpg", "clients/jones/1.jpg", "public/1.jpg"):
         cdn.originals.put(key)
     cdn.edge = cdn.guarded(Verifier({"K1": public_key(PUBLIC)}, [HOST]))
-    cdn.application = Application(lambda _path: cdn.edge.answer, settings, cdn.telemetry)
     return cdn
 
 

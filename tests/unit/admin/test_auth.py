@@ -10,7 +10,7 @@ import pytest
 from galerly_cdn.admin.auth import Authenticator, authenticator
 from galerly_cdn.errors import CrossSite, GalerlyError, Misdirected, SettingsError, Unauthorized
 from galerly_cdn.settings.table import Settings
-from tests.support.in_memory_admin import TOKEN, SmallAdmin
+from tests.support.in_memory_admin import TOKEN, InMemoryAdmin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,8 +98,8 @@ def test_who_is_not(
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
 async def test_on_loopback_the_three_for_monitors_take_no_token(path: str) -> None:
-    admin = SmallAdmin(Settings(), tokens=(TOKEN,))
-    assert (await admin.ask("GET", path)).status == 200
+    admin = InMemoryAdmin(Settings(), tokens=(TOKEN,))
+    assert (await admin.request("GET", path)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ async def test_on_loopback_the_three_for_monitors_take_no_token(path: str) -> No
     ],
 )
 async def test_without_the_token_nobody_learns_what_there_is(method: str, path: str) -> None:
-    admin = SmallAdmin(Settings(), tokens=(TOKEN,), is_local=False)
-    told = await admin.ask(method, path)
+    admin = InMemoryAdmin(Settings(), tokens=(TOKEN,), is_local=False)
+    told = await admin.request(method, path)
     assert (told.status, told.code) == (401, "unauthorized")
     assert told.headers["www-authenticate"] == "Bearer"
     assert told.headers["cache-control"] == "no-store"
@@ -126,14 +126,14 @@ async def test_without_the_token_nobody_learns_what_there_is(method: str, path: 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
 async def test_elsewhere_than_on_loopback_everything_takes_the_token(path: str) -> None:
-    admin = SmallAdmin(Settings(), tokens=(TOKEN,), is_local=False)
-    assert (await admin.ask("GET", path)).status == 401
-    assert (await admin.ask("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})).status == 200
+    admin = InMemoryAdmin(Settings(), tokens=(TOKEN,), is_local=False)
+    assert (await admin.request("GET", path)).status == 401
+    assert (await admin.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})).status == 200
 
 
 async def test_a_refused_change_is_in_the_audit_log_and_nobody_is_named() -> None:
-    admin = SmallAdmin(Settings(), tokens=(TOKEN,))
-    await admin.ask("DELETE", "/originals/g/a.jpg", headers={"Authorization": f"Bearer {OTHER}"})
+    admin = InMemoryAdmin(Settings(), tokens=(TOKEN,))
+    await admin.request("DELETE", "/originals/g/a.jpg", headers={"Authorization": f"Bearer {OTHER}"})
     (record,) = admin.audits
     assert (record.who, record.outcome, record.status) == ("", "unauthorized", 401)
     assert OTHER not in str(record)

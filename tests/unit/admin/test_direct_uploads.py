@@ -1,4 +1,4 @@
-"""Uploads sent straight to the store: taken by the same path as any other, or refused and let go of."""
+"""Tests direct uploads to the store: presigning, completing, and refused uploads."""
 
 from __future__ import annotations
 
@@ -13,54 +13,56 @@ from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.remote.bucket import Bucket
 from galerly_cdn.store.remote.direct_uploads import RemoteDirectUploads
 from galerly_cdn.store.remote.originals import RemoteOriginals
-from tests.support.in_memory_admin import NUMBER, PHOTOGRAPH, MemoryIncoming, SmallAdmin
+from tests.support.in_memory_admin import PHOTOGRAPH, UPLOAD_ID, InMemoryAdmin, InMemoryDirectUploads
 from tests.support.rendition_folders import Counted
 
 if TYPE_CHECKING:
     from galerly_cdn.errors import GalerlyError
-    from tests.support.in_memory_admin import Told
+    from tests.support.in_memory_admin import AdminResponse
     from tests.support.s3_servers import Objects
 
-COMPLETE = f"/uploads/{NUMBER}/complete"
+COMPLETE = f"/uploads/{UPLOAD_ID}/complete"
 
 
 @pytest.fixture
-def incoming() -> MemoryIncoming:
-    return MemoryIncoming()
+def direct_uploads() -> InMemoryDirectUploads:
+    return InMemoryDirectUploads()
 
 
 @pytest.fixture
-def admin(incoming: MemoryIncoming) -> SmallAdmin:
-    return SmallAdmin(Settings(max_original_bytes=1000), incoming=incoming)
+def admin(direct_uploads: InMemoryDirectUploads) -> InMemoryAdmin:
+    return InMemoryAdmin(Settings(max_original_bytes=1000), direct_uploads=direct_uploads)
 
 
-async def complete(admin: SmallAdmin, body: bytes = b'{"key": "g/a.jpg"}', path: str = COMPLETE) -> Told:
-    return await admin.ask("POST", path, body=body)
+async def complete(
+    admin: InMemoryAdmin, body: bytes = b'{"key": "g/a.jpg"}', path: str = COMPLETE
+) -> AdminResponse:
+    return await admin.request("POST", path, body=body)
 
 
-async def test_an_invitation_tells_where_how_and_by_when(admin: SmallAdmin) -> None:
-    told = await admin.ask("POST", "/uploads")
-    assert told.status == 201
-    assert told.json == {
-        "id": NUMBER,
+async def test_invite_answers_method_url_headers_and_expiry(admin: InMemoryAdmin) -> None:
+    response = await admin.request("POST", "/uploads")
+    assert response.status == 201
+    assert response.json == {
+        "id": UPLOAD_ID,
         "method": "PUT",
-        "url": f"https://store.test/{NUMBER}",
+        "url": f"https://store.test/{UPLOAD_ID}",
         "headers": {"a": "b"},
         "expires_s": 60,
     }
     (record,) = admin.audits
-    assert (record.subject, record.outcome) == (NUMBER, "invited")
-    assert "store.test" not in str(record), "whoever reads the log could upload"
+    assert (record.subject, record.outcome) == (UPLOAD_ID, "invited")
+    assert "store.test" not in str(record), "a reader of the log could upload"
 
 
-async def test_what_was_sent_becomes_an_original_and_is_let_go_of(
-    admin: SmallAdmin, incoming: MemoryIncoming
+async def test_complete_stores_the_original_and_removes_the_upload(
+    admin: InMemoryAdmin, direct_uploads: InMemoryDirectUploads
 ) -> None:
-    incoming.sent[NUMBER] = PHOTOGRAPH
-    told = await complete(admin)
-    assert (told.status, told.json["outcome"]) == (201, "created")
-    assert (admin.deposit.contents, incoming.sent) == ({"g/a.jpg": PHOTOGRAPH}, {})
-    assert (admin.audits[0].subject, admin.audits[0].outcome) == (f"{NUMBER} as g/a.jpg", "created")
+    direct_uploads.uploaded[UPLOAD_ID] = PHOTOGRAPH
+    response = await complete(admin)
+    assert (response.status, response.json["outcome"]) == (201, "created")
+    assert (admin.originals.contents, direct_uploads.uploaded) == ({"g/a.jpg": PHOTOGRAPH}, {})
+    assert (admin.audits[0].subject, admin.audits[0].outcome) == (f"{UPLOAD_ID} as g/a.jpg", "created")
     assert (await complete(admin)).code == "no-such-upload"
 
 
@@ -72,39 +74,41 @@ async def test_what_was_sent_becomes_an_original_and_is_let_go_of(
         (b"x" * 1001, 413, "upload-too-large"),
     ],
 )
-async def test_what_can_never_be_shown_is_refused_and_let_go_of(
-    admin: SmallAdmin, incoming: MemoryIncoming, content: bytes, status: int, code: str
+async def test_complete_with_invalid_bytes_removes_the_upload(
+    admin: InMemoryAdmin, direct_uploads: InMemoryDirectUploads, content: bytes, status: int, code: str
 ) -> None:
-    incoming.sent[NUMBER] = content
-    told = await complete(admin)
-    assert (told.status, told.code) == (status, code)
-    assert (admin.deposit.contents, incoming.sent) == ({}, {})
+    direct_uploads.uploaded[UPLOAD_ID] = content
+    response = await complete(admin)
+    assert (response.status, response.code) == (status, code)
+    assert (admin.originals.contents, direct_uploads.uploaded) == ({}, {})
 
 
-async def test_what_another_key_or_a_replace_would_take_is_kept(
-    admin: SmallAdmin, incoming: MemoryIncoming
+async def test_complete_with_existing_key_keeps_the_upload(
+    admin: InMemoryAdmin, direct_uploads: InMemoryDirectUploads
 ) -> None:
     await admin.put("g/a.jpg")
-    incoming.sent[NUMBER] = PHOTOGRAPH + b" by night"
+    direct_uploads.uploaded[UPLOAD_ID] = PHOTOGRAPH + b" by night"
     assert (await complete(admin)).code == "original-exists"
-    assert NUMBER in incoming.sent
-    told = await complete(admin, b'{"key": "g/a.jpg", "replace": true}')
-    assert (told.status, told.json["outcome"]) == (200, "replaced")
+    assert UPLOAD_ID in direct_uploads.uploaded
+    response = await complete(admin, b'{"key": "g/a.jpg", "replace": true}')
+    assert (response.status, response.json["outcome"]) == (200, "replaced")
 
 
-async def test_a_store_that_fails_loses_nothing(admin: SmallAdmin, incoming: MemoryIncoming) -> None:
-    incoming.sent[NUMBER] = PHOTOGRAPH
-    admin.decoder.error = StoreUnreachable()
-    assert (await complete(admin)).status == 503
-    assert NUMBER in incoming.sent
-
-
-@pytest.mark.parametrize("number", ["1", "", f"{NUMBER[:-1]}%66", NUMBER.upper()])
-async def test_a_number_that_was_never_given_leads_nowhere(
-    admin: SmallAdmin, incoming: MemoryIncoming, number: str
+async def test_complete_with_failing_store_keeps_the_upload(
+    admin: InMemoryAdmin, direct_uploads: InMemoryDirectUploads
 ) -> None:
-    incoming.sent[number] = PHOTOGRAPH
-    assert (await complete(admin, path=f"/uploads/{number}/complete")).code == "no-such-upload"
+    direct_uploads.uploaded[UPLOAD_ID] = PHOTOGRAPH
+    admin.renderer.error = StoreUnreachable()
+    assert (await complete(admin)).status == 503
+    assert UPLOAD_ID in direct_uploads.uploaded
+
+
+@pytest.mark.parametrize("upload_id", ["1", "", f"{UPLOAD_ID[:-1]}%66", UPLOAD_ID.upper()])
+async def test_complete_with_unknown_id_answers_no_such_upload(
+    admin: InMemoryAdmin, direct_uploads: InMemoryDirectUploads, upload_id: str
+) -> None:
+    direct_uploads.uploaded[upload_id] = PHOTOGRAPH
+    assert (await complete(admin, path=f"/uploads/{upload_id}/complete")).code == "no-such-upload"
 
 
 @pytest.mark.parametrize(
@@ -124,69 +128,73 @@ async def test_a_number_that_was_never_given_leads_nowhere(
         (b'{"key": "a\\u0000b"}', "malformed-key"),
     ],
 )
-async def test_a_body_that_is_not_understood_is_refused(
-    admin: SmallAdmin, incoming: MemoryIncoming, body: bytes, code: str
+async def test_complete_with_malformed_body_answers_400(
+    admin: InMemoryAdmin, direct_uploads: InMemoryDirectUploads, body: bytes, code: str
 ) -> None:
-    incoming.sent[NUMBER] = PHOTOGRAPH
-    told = await complete(admin, body)
-    assert (told.status, told.code) == (400, code)
-    assert (admin.deposit.contents, list(incoming.sent)) == ({}, [NUMBER])
+    direct_uploads.uploaded[UPLOAD_ID] = PHOTOGRAPH
+    response = await complete(admin, body)
+    assert (response.status, response.code) == (400, code)
+    assert (admin.originals.contents, list(direct_uploads.uploaded)) == ({}, [UPLOAD_ID])
 
 
 @pytest.mark.parametrize("path", ["/uploads", COMPLETE])
-async def test_a_folder_takes_none(path: str) -> None:
-    told = await complete(SmallAdmin(Settings()), path=path)
-    assert (told.status, told.code) == (409, "no-direct-uploads")
+async def test_folder_store_has_no_direct_uploads(path: str) -> None:
+    response = await complete(InMemoryAdmin(Settings()), path=path)
+    assert (response.status, response.code) == (409, "no-direct-uploads")
 
 
-# on a real store
+# on an S3 server
 
 
 def remote(bucket: Objects, **settings: object) -> RemoteDirectUploads:
-    made = bucket.settings(**settings)
-    root = Bucket(f"{made.store}/incoming", made, lambda: 0.0, Counted())
-    return RemoteDirectUploads(root, RemoteOriginals(root, made, lambda: 0.0))
+    store_settings = bucket.settings(**settings)
+    root = Bucket(f"{store_settings.store}/incoming", store_settings, lambda: 0.0, Counted())
+    return RemoteDirectUploads(root, RemoteOriginals(root, store_settings, lambda: 0.0))
 
 
 def send(url: str, method: str, content: bytes) -> int:
-    """What the store answers whoever has nothing but the address."""
-    place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.netloc, timeout=30)
+    """The status of a request to the presigned URL, without credentials."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
     try:
-        connection.request(method, f"{place.path}?{place.query}", content if method == "PUT" else None)
+        connection.request(method, f"{parts.path}?{parts.query}", content if method == "PUT" else None)
         return connection.getresponse().status
     finally:
         connection.close()
 
 
-async def test_whoever_is_invited_uploads_past_us(bucket: Objects) -> None:
-    admin = SmallAdmin(Settings(), incoming=remote(bucket))
-    invited = (await admin.ask("POST", "/uploads")).json
-    assert send(invited["url"], invited["method"], PHOTOGRAPH) == 200
-    assert bucket.names() == [f"incoming/{NUMBER}"]
+async def test_presigned_upload_is_completed(bucket: Objects) -> None:
+    admin = InMemoryAdmin(Settings(), direct_uploads=remote(bucket))
+    presigned = (await admin.request("POST", "/uploads")).json
+    assert send(presigned["url"], presigned["method"], PHOTOGRAPH) == 200
+    assert bucket.names() == [f"incoming/{UPLOAD_ID}"]
     assert (await complete(admin)).status == 201
-    assert admin.deposit.contents == {"g/a.jpg": PHOTOGRAPH}
+    assert admin.originals.contents == {"g/a.jpg": PHOTOGRAPH}
     assert bucket.names() == []
 
 
 @pytest.mark.server("versitygw")
 @pytest.mark.parametrize(
-    ("told", "altered"),
-    [(NUMBER, NUMBER[::-1]), ("/incoming/", "/originals/"), ("X-Amz-Expires=3600", "X-Amz-Expires=7200")],
+    ("part", "altered"),
+    [
+        (UPLOAD_ID, UPLOAD_ID[::-1]),
+        ("/incoming/", "/originals/"),
+        ("X-Amz-Expires=3600", "X-Amz-Expires=7200"),
+    ],
 )
-async def test_an_invitation_is_for_that_number_alone(
-    versitygw_bucket: Objects, told: str, altered: str
+async def test_presigned_upload_with_altered_url_is_refused(
+    versitygw_bucket: Objects, part: str, altered: str
 ) -> None:
-    invitation = await remote(versitygw_bucket).presign(NUMBER)
-    assert told in invitation.url
-    assert send(invitation.url.replace(told, altered), "PUT", PHOTOGRAPH) == 403
-    assert send(invitation.url, "DELETE", b"") == 403
+    presigned = await remote(versitygw_bucket).presign(UPLOAD_ID)
+    assert part in presigned.url
+    assert send(presigned.url.replace(part, altered), "PUT", PHOTOGRAPH) == 403
+    assert send(presigned.url, "DELETE", b"") == 403
     assert versitygw_bucket.names() == []
 
 
-async def gone(incoming: RemoteDirectUploads) -> type[GalerlyError] | None:
+async def read_error(direct_uploads: RemoteDirectUploads) -> type[GalerlyError] | None:
     try:
-        async for _ in incoming.read(NUMBER):
+        async for _ in direct_uploads.read(UPLOAD_ID):
             pass
     except NoSuchUpload:
         return NoSuchUpload
@@ -195,9 +203,9 @@ async def gone(incoming: RemoteDirectUploads) -> type[GalerlyError] | None:
     return None
 
 
-async def test_what_was_never_sent_and_what_is_too_large_is_told(bucket: Objects) -> None:
-    assert await gone(remote(bucket)) is NoSuchUpload
-    await remote(bucket).remove(NUMBER)
-    bucket.put(f"incoming/{NUMBER}", b"x" * 1001)
-    assert await gone(remote(bucket, max_original_bytes=1000)) is UploadTooLarge
-    assert await gone(remote(bucket, max_original_bytes=1001)) is None
+async def test_reading_a_missing_or_too_large_upload_raises(bucket: Objects) -> None:
+    assert await read_error(remote(bucket)) is NoSuchUpload
+    await remote(bucket).remove(UPLOAD_ID)
+    bucket.put(f"incoming/{UPLOAD_ID}", b"x" * 1001)
+    assert await read_error(remote(bucket, max_original_bytes=1000)) is UploadTooLarge
+    assert await read_error(remote(bucket, max_original_bytes=1001)) is None

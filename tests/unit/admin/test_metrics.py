@@ -1,4 +1,4 @@
-"""What a monitor reads adds up to what viewers were answered."""
+"""Tests that the Prometheus metrics agree with the responses that viewers got."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from galerly_cdn.errors import StoreUnreachable
 from galerly_cdn.model import Head
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.telemetry import Histogram
-from tests.support.in_memory_admin import SmallAdmin
+from tests.support.in_memory_admin import InMemoryAdmin
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -20,17 +20,17 @@ PATH = "/resize/tiny/g/a.jpg"
 
 
 @pytest.fixture
-def admin() -> SmallAdmin:
-    made = SmallAdmin(Settings())
-    made.cdn.originals.put("g/a.jpg")
-    return made
+def admin() -> InMemoryAdmin:
+    admin = InMemoryAdmin(Settings())
+    admin.cdn.originals.put("g/a.jpg")
+    return admin
 
 
-async def families(admin: SmallAdmin) -> dict[str, Metric]:
-    told = await admin.ask("GET", "/metrics")
-    assert told.status == 200
-    assert told.headers["content-type"].startswith("text/plain; version=1.0.0")
-    return {one.name: one for one in text_string_to_metric_families(told.body.decode())}
+async def families(admin: InMemoryAdmin) -> dict[str, Metric]:
+    response = await admin.request("GET", "/metrics")
+    assert response.status == 200
+    assert response.headers["content-type"].startswith("text/plain; version=1.0.0")
+    return {family.name: family for family in text_string_to_metric_families(response.body.decode())}
 
 
 def values(family: Metric, *labels: str, suffix: str = "_total") -> dict[tuple[str, ...], float]:
@@ -41,7 +41,7 @@ def values(family: Metric, *labels: str, suffix: str = "_total") -> dict[tuple[s
     }
 
 
-async def test_pictures_are_counted_by_result_size_and_format(admin: SmallAdmin) -> None:
+async def test_pictures_metric_counts_by_result_size_and_format(admin: InMemoryAdmin) -> None:
     for accept in ("image/webp", "image/webp", "image/webp", "*/*"):
         await admin.cdn.ask(PATH, accept=accept)
     pictures = (await families(admin))["galerly_pictures"]
@@ -52,11 +52,11 @@ async def test_pictures_are_counted_by_result_size_and_format(admin: SmallAdmin)
     }
 
 
-async def test_what_came_from_the_store_and_what_was_stale_are_told_apart(admin: SmallAdmin) -> None:
+async def test_pictures_metric_distinguishes_stored_and_stale(admin: InMemoryAdmin) -> None:
     await admin.cdn.ask(PATH)
     settings = Settings(memory_cache_bytes=0)
     admin.cdn.settings = settings
-    admin.cdn.edge = admin.cdn.guarded(None)  # forgets what was in memory
+    admin.cdn.edge = admin.cdn.guarded(None)  # with an empty memory cache
     await admin.cdn.ask(PATH)
     (version,) = {one.record.version for one in admin.cdn.renditions.kept.values()}
     admin.cdn.originals._heads["g/a.jpg"] = Head(version, 1000, stale_s=7.0)
@@ -65,7 +65,7 @@ async def test_what_came_from_the_store_and_what_was_stale_are_told_apart(admin:
     assert pictures == {("miss",): 1, ("stored",): 1, ("stale",): 1}
 
 
-async def test_answers_bytes_and_errors_add_up(admin: SmallAdmin) -> None:
+async def test_response_byte_and_error_metrics_agree_with_the_responses(admin: InMemoryAdmin) -> None:
     first = await admin.cdn.ask(PATH)
     await admin.cdn.ask(PATH, if_none_match="*")
     await admin.cdn.ask(PATH, "HEAD")
@@ -73,27 +73,27 @@ async def test_answers_bytes_and_errors_add_up(admin: SmallAdmin) -> None:
     await admin.cdn.ask("/resize/tiny/g/none.jpg")
     admin.cdn.renditions.error = StoreUnreachable()
     await admin.cdn.ask("/resize/small/g/a.jpg")
-    found = await families(admin)
-    assert values(found["galerly_responses"], "status") == {
+    metrics = await families(admin)
+    assert values(metrics["galerly_responses"], "status") == {
         ("200",): 3,
         ("304",): 1,
         ("403",): 1,
         ("404",): 1,
     }
-    assert values(found["galerly_errors"], "code") == {("size-not-allowed",): 1, ("no-such-original",): 1}
-    assert values(found["galerly_events"], "event") == {("render",): 2, ("rendition-not-stored",): 1}
-    assert values(found["galerly_response_bytes"], "result")[("miss",)] >= len(first.body)
+    assert values(metrics["galerly_errors"], "code") == {("size-not-allowed",): 1, ("no-such-original",): 1}
+    assert values(metrics["galerly_events"], "event") == {("render",): 2, ("rendition-not-stored",): 1}
+    assert values(metrics["galerly_response_bytes"], "result")[("miss",)] >= len(first.body)
 
 
-async def test_times_are_told_in_seconds(admin: SmallAdmin) -> None:
-    """The clock of the fakes moves by a second each time it is read."""
+async def test_duration_metrics_are_in_seconds(admin: InMemoryAdmin) -> None:
+    """The fake clock advances by one second on each reading."""
     await admin.cdn.ask(PATH)
     await admin.cdn.ask(PATH)
-    found = await families(admin)
-    durations = found["galerly_request_duration_seconds"]
+    metrics = await families(admin)
+    durations = metrics["galerly_request_duration_seconds"]
     assert values(durations, "result", suffix="_count") == {("miss",): 1, ("hit",): 1}
     assert values(durations, "result", suffix="_sum")[("hit",)] == 1
-    assert values(found["galerly_fill_duration_seconds"], "stage", suffix="_sum") == {
+    assert values(metrics["galerly_fill_duration_seconds"], "stage", suffix="_sum") == {
         ("open",): 1,
         ("render",): 1,
         ("put",): 1,
@@ -101,14 +101,14 @@ async def test_times_are_told_in_seconds(admin: SmallAdmin) -> None:
     }
 
 
-async def test_what_is_now_and_what_runs_is_told(admin: SmallAdmin) -> None:
-    found = await families(admin)
-    assert found["galerly_workers"].samples[0].value == 2
-    assert found["galerly_build_info"].samples[0].labels["libvips"] == "8.18"
-    assert found["process_resident_memory_bytes"].samples[0].value > 0
+async def test_gauges_and_build_info_are_exported(admin: InMemoryAdmin) -> None:
+    metrics = await families(admin)
+    assert metrics["galerly_workers"].samples[0].value == 2
+    assert metrics["galerly_build_info"].samples[0].labels["libvips"] == "8.18"
+    assert metrics["process_resident_memory_bytes"].samples[0].value > 0
 
 
-def test_a_bound_is_part_of_its_bucket() -> None:
+def test_histogram_bucket_includes_its_upper_bound() -> None:
     tally = Histogram()
     for seconds in (0.001, 0.0011, 10.0, 11.0):
         tally.add(seconds)
@@ -116,8 +116,8 @@ def test_a_bound_is_part_of_its_bucket() -> None:
     assert tally.seconds == pytest.approx(21.0021)
 
 
-async def test_asking_for_metrics_changes_none_of_them(admin: SmallAdmin) -> None:
+async def test_metrics_request_does_not_change_the_metrics(admin: InMemoryAdmin) -> None:
     first = await families(admin)
     second = await families(admin)
-    ours = [name for name in first if name.startswith("galerly_")]
-    assert {name: first[name].samples for name in ours} == {name: second[name].samples for name in ours}
+    names = [name for name in first if name.startswith("galerly_")]
+    assert {name: first[name].samples for name in names} == {name: second[name].samples for name in names}

@@ -1,4 +1,4 @@
-"""The admin side does what its description says: schemathesis asks a running one by it and finds nothing."""
+"""Tests the OpenAPI document: schemathesis checks a running server against it."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from galerly_cdn.admin.handlers import KEY_PATTERN, PREFIX_PATTERN
 from galerly_cdn.errors import MalformedKey
 from galerly_cdn.http.urls import MAX_KEY_BYTES, checked_key
 from galerly_cdn.settings.table import Settings
-from tests.support.admin_process import Administered
-from tests.support.in_memory_admin import SmallAdmin
+from tests.support.admin_process import AdminServer
+from tests.support.in_memory_admin import InMemoryAdmin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 EXAMPLES = 25
-"""For each operation and phase."""
+"""Examples for each operation and phase."""
 
 
 @pytest.fixture
-def admin(tmp_path: Path) -> Iterator[Administered]:
-    shape = Administered.over(tmp_path / "store")
-    yield shape
-    shape.stop()
+def admin(tmp_path: Path) -> Iterator[AdminServer]:
+    server = AdminServer.with_store(tmp_path / "store")
+    yield server
+    server.stop()
 
 
 @pytest.mark.timeout(120)
-def test_schemathesis_finds_nothing(admin: Administered, tmp_path: Path) -> None:
-    told = subprocess.run(
+def test_server_conforms_to_its_openapi_document(admin: AdminServer, tmp_path: Path) -> None:
+    result = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIGURATION, "run"),
             *("--checks", "all", "--max-examples", str(EXAMPLES), "--warnings", "off", "--no-color"),
@@ -49,17 +49,17 @@ def test_schemathesis_finds_nothing(admin: Administered, tmp_path: Path) -> None
         timeout=110,
         check=False,
     )
-    assert told.returncode == 0, told.stdout[-10_000:]
-    assert "No issues found" in told.stdout
-    assert admin.ask("GET", "/livez").status == 200
+    assert result.returncode == 0, result.stdout[-10_000:]
+    assert "No issues found" in result.stdout
+    assert admin.request_admin("GET", "/livez").status == 200
 
 
-async def description() -> Any:  # noqa: ANN401 - a document
-    return (await SmallAdmin(Settings()).ask("GET", "/openapi.json")).json
+async def openapi_document() -> Any:  # noqa: ANN401 - JSON
+    return (await InMemoryAdmin(Settings()).request("GET", "/openapi.json")).json
 
 
-async def test_every_operation_is_described_with_what_it_answers_and_refuses() -> None:
-    document = await description()
+async def test_every_operation_describes_its_responses_and_errors() -> None:
+    document = await openapi_document()
     assert document["openapi"].startswith("3.1")
     operations = [one for path in document["paths"].values() for one in path.values()]
     assert len(operations) == 14
@@ -73,24 +73,24 @@ async def test_every_operation_is_described_with_what_it_answers_and_refuses() -
     assert "`undecodable`" in upload["415"]["description"]
 
 
-async def test_every_reference_leads_somewhere_and_every_schema_is_referred_to() -> None:
-    document = await description()
+async def test_references_and_component_schemas_match() -> None:
+    document = await openapi_document()
     text = json.dumps(document)
     names = document["components"]["schemas"]
     assert {one.partition('"')[0] for one in text.split("#/components/schemas/")[1:]} == set(names)
 
 
-async def test_parameters_are_those_that_are_read() -> None:
-    (prefix, after, limit) = (await description())["paths"]["/originals"]["get"]["parameters"]
+async def test_query_parameters_come_from_the_query_type() -> None:
+    (prefix, after, limit) = (await openapi_document())["paths"]["/originals"]["get"]["parameters"]
     assert [one["name"] for one in (prefix, after, limit)] == ["prefix", "after", "limit"]
     assert (limit["schema"]["minimum"], limit["schema"]["maximum"]) == (1, 1000)
     assert not prefix["required"]
 
 
-async def test_the_page_of_the_docs_lists_the_same_operations_and_metrics() -> None:
+async def test_docs_page_lists_the_same_operations_and_metrics() -> None:
     page = (Path(__file__).parents[3] / "docs" / "admin.md").read_text("utf-8")
     rows = re.findall(r"^\| `([A-Z]+) (/[^`]*)` \| .* \| ([0-9, ]+) \|$", page, re.MULTILINE)
-    paths = (await description())["paths"]
+    paths = (await openapi_document())["paths"]
     described = {
         (method.upper(), path.replace("{gallery}/{photo}", "{key}")): one["responses"]
         for path, methods in paths.items()
@@ -98,10 +98,12 @@ async def test_the_page_of_the_docs_lists_the_same_operations_and_metrics() -> N
     }
     assert {(method, path) for method, path, _ in rows} == described.keys()
     for method, path, statuses in rows:
-        told = described[method, path]
-        answers = {one for one in told if one.startswith("2")} | ({"503"} if path == "/readyz" else set())
-        assert set(statuses.split(", ")) == answers
-    metrics = (await SmallAdmin(Settings()).ask("GET", "/metrics")).body.decode()
+        responses = described[method, path]
+        successes = {one for one in responses if one.startswith("2")} | (
+            {"503"} if path == "/readyz" else set()
+        )
+        assert set(statuses.split(", ")) == successes
+    metrics = (await InMemoryAdmin(Settings()).request("GET", "/metrics")).body.decode()
     measured = set(re.findall(r"^# TYPE (galerly_\w+)", metrics, re.MULTILINE)) - {"galerly_build_info"}
     documented = set(re.findall(r"`(galerly_\w+)`", page))
     assert len(measured) >= 8
@@ -120,8 +122,7 @@ def is_key(text: str) -> bool:
 
 
 @given(ANY_KEY)
-def test_the_patterns_say_what_the_grammar_says(text: str) -> None:
-
+def test_key_patterns_match_the_key_grammar(text: str) -> None:
     assert len(text.encode()) <= MAX_KEY_BYTES
     assert bool(re.search(KEY_PATTERN, text)) == is_key(text)
     assert bool(re.search(PREFIX_PATTERN, text)) == is_key(text + "x")

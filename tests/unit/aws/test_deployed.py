@@ -201,7 +201,7 @@ def test_the_command_ends_with_1_where_something_differs(
     for log, exit_code in (("Init Duration: 1.5 ms", 0), ("", 1)):
         amazon.expects("cloudformation", "describe_stacks", None, **told("UPDATE_COMPLETE"))
         is_verified(amazon, log=log)
-        monkeypatch.setattr(http_viewer, "see", Scripted(AS_EXPECTED))
+        monkeypatch.setattr(http_viewer, "fetch", Scripted(AS_EXPECTED))
         done = run("verify", "--stack", "photos")
         assert done.exit_code == exit_code
         assert ("FAILED  a cold start: none in the log yet (expected:" in done.stdout) == bool(exit_code)

@@ -177,7 +177,7 @@ def test_with_a_public_address_the_next_answer_is_told(
 ) -> None:
     forgets(amazon, ["g/a.jpg"])
     answer = http_viewer.ViewerResponse(200, {"x-cache": "Miss from cloudfront"})
-    monkeypatch.setattr(http_viewer, "see", lambda _address: answer)
+    monkeypatch.setattr(http_viewer, "fetch", lambda _address: answer)
     done = run(store, "purge g/a.jpg", GALERLY_PUBLIC_URLS="https://cdn.test")
     assert done.stdout.splitlines()[-1] == "asked again  https://cdn.test/resize/150x150/g/a.jpg: 200 Miss"
 

@@ -1,4 +1,4 @@
-"""After a replace or a delete nothing is left of the old original, and CloudFront is told when it must be."""
+"""Tests of the janitor: which renditions it deletes, and when it invalidates CloudFront."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from galerly_cdn import jobs
 from galerly_cdn.aws.deploy import invalidation
+from galerly_cdn.aws.functions.composition import Stores
 from galerly_cdn.aws.functions.janitor import Janitor
 from galerly_cdn.aws_local.functions.runtime import TimedOut
 from galerly_cdn.errors import StoreUnreachable
 from galerly_cdn.http.urls import format_stored
-from galerly_cdn.model import Format, replaced
+from galerly_cdn.model import Format
+from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
 from tests.support.fake_s3 import Fault, fake_s3
+from tests.support.in_memory_cdn import MemoryOriginals, MemoryRenditions, rendition
 from tests.support.lambda_functions import Functions, change, function, request, running
 from tests.support.render_jobs import target
 
@@ -36,8 +38,8 @@ AGAIN = "g/again.jpg"
 PICTURES = [target("800x600"), target("800x600", Format.WEBP), target("150x150", Format.PNG)]
 
 
-class Cleaning:
-    """A bucket, and a janitor that notes what it would invalidate."""
+class JanitorRun:
+    """A janitor that records the keys it would invalidate."""
 
     def __init__(self, functions: Functions, *, is_overwritten: bool = False) -> None:
         self.functions = functions
@@ -46,7 +48,7 @@ class Cleaning:
             functions.stores,
             invalidate=self.invalidated.append,
             is_overwritten=lambda _: is_overwritten,
-            tell=functions.tell,
+            log=functions.log,
         )
 
     async def fill(self, key: str) -> None:
@@ -54,103 +56,103 @@ class Cleaning:
             assert (await self.functions.ask(format_stored(one, key))).status == 200
         self.functions.lines.clear()
 
-    async def take(self, key: str, what: str = "Object Created", received: int = 1) -> None:
-        await self.janitor.take(change(f"originals/{key}", what=what, received=received))
+    async def handle(self, key: str, what: str = "Object Created", received: int = 1) -> None:
+        await self.janitor.handle(change(f"originals/{key}", what=what, received=received))
 
 
-def left(bucket: Objects) -> set[str]:
+def stored_renditions(bucket: Objects) -> set[str]:
     return {name for name in bucket.names() if name.startswith("resized/")}
 
 
-def of(key: str) -> set[str]:
+def rendition_names(key: str) -> set[str]:
     return {f"resized/{one.rendition_key(key)}" for one in PICTURES}
 
 
-async def test_what_was_made_of_a_replaced_original_goes_and_nothing_else(bucket: Objects) -> None:
-    cleaning = Cleaning(Functions(bucket.settings()))
+async def test_janitor_after_replace_deletes_only_stale_renditions(bucket: Objects) -> None:
+    run = JanitorRun(Functions(bucket.settings()))
     for key in (KEY, OTHER):
         bucket.put(f"originals/{key}", b"an original")
-        await cleaning.fill(key)
+        await run.fill(key)
     bucket.put(f"originals/{KEY}", b"another original")
-    current = (await cleaning.functions.ask(format_stored(PICTURES[0], KEY))).body
-    cleaning.functions.lines.clear()
-    await cleaning.take(KEY)
+    current = (await run.functions.ask(format_stored(PICTURES[0], KEY))).body
+    run.functions.lines.clear()
+    await run.handle(KEY)
     kept = f"resized/{PICTURES[0].rendition_key(KEY)}"
-    assert left(bucket) == of(OTHER) | {kept}
+    assert stored_renditions(bucket) == rendition_names(OTHER) | {kept}
     assert bucket.get(kept) == current
-    assert cleaning.invalidated == [KEY]
-    assert cleaning.functions.lines == [{"key": KEY, "deleted": 2, "invalidated": True}]
+    assert run.invalidated == [KEY]
+    assert run.functions.lines == [{"key": KEY, "deleted": 2, "invalidated": True}]
 
 
-async def test_what_was_made_of_a_deleted_original_goes_and_the_caches_are_told(bucket: Objects) -> None:
-    cleaning = Cleaning(Functions(bucket.settings()))
+async def test_janitor_after_delete_deletes_renditions_and_invalidates(bucket: Objects) -> None:
+    run = JanitorRun(Functions(bucket.settings()))
     bucket.put(f"originals/{KEY}", b"an original")
-    await cleaning.fill(KEY)
+    await run.fill(KEY)
     bucket.remove(f"originals/{KEY}")
-    await cleaning.take(KEY, what="Object Deleted")
-    assert left(bucket) == set()
-    assert cleaning.invalidated == [KEY]
+    await run.handle(KEY, what="Object Deleted")
+    assert stored_renditions(bucket) == set()
+    assert run.invalidated == [KEY]
 
 
-async def test_an_object_that_is_no_rendition_of_ours_goes(bucket: Objects) -> None:
-    cleaning = Cleaning(Functions(bucket.settings()))
+async def test_janitor_foreign_object_is_deleted(bucket: Objects) -> None:
+    run = JanitorRun(Functions(bucket.settings()))
     bucket.put(f"originals/{KEY}", b"an original")
-    bucket.put(f"resized/{PICTURES[0].rendition_key(KEY)}", b"somebody else's")
-    await cleaning.take(KEY)
-    assert left(bucket) == set()
-    assert cleaning.invalidated == [KEY]
+    bucket.put(f"resized/{PICTURES[0].rendition_key(KEY)}", b"a foreign object")
+    await run.handle(KEY)
+    assert stored_renditions(bucket) == set()
+    assert run.invalidated == [KEY]
 
 
 @pytest.mark.parametrize(
-    ("is_there", "what", "received", "is_overwritten", "is_told"),
+    ("is_there", "what", "received", "is_overwritten", "is_invalidated"),
     [
-        (True, "Object Created", 1, False, False),  # the usual upload: an invalidation would cost
-        (True, "Object Created", 1, True, True),  # what S3 let expire, a cache may still have
-        (True, "Object Created", 2, False, True),  # begun before: it may have deleted, and then failed
+        (True, "Object Created", 1, False, False),  # the usual upload: an invalidation would cost money
+        (True, "Object Created", 1, True, True),  # a cache may still hold a rendition that S3 expired
+        (True, "Object Created", 2, False, True),  # the first attempt may have deleted, and then failed
         (
             True,
             "Object Deleted",
             1,
             False,
             False,
-        ),  # of an old version, or uploaded again: an event of its own
+        ),  # of an old version, or uploaded again, which is another event
         (True, "Object Deleted", 2, False, True),
-        (False, "Object Created", 1, False, True),  # deleted since
+        (False, "Object Created", 1, False, True),  # deleted after the upload
         (False, "Object Deleted", 1, False, True),
     ],
 )
-async def test_the_caches_are_told_when_they_may_have_something_old(
-    *, is_there: bool, what: str, received: int, is_overwritten: bool, is_told: bool
+async def test_janitor_invalidates_only_if_caches_may_be_stale(
+    *, is_there: bool, what: str, received: int, is_overwritten: bool, is_invalidated: bool
 ) -> None:
     async with fake_s3() as fake:
-        cleaning = Cleaning(Functions(fake.settings()), is_overwritten=is_overwritten)
+        run = JanitorRun(Functions(fake.settings()), is_overwritten=is_overwritten)
         if is_there:
             fake.put(f"originals/{KEY}", b"an original")
-            await cleaning.fill(KEY)
-        await cleaning.take(KEY, what=what, received=received)
-        assert cleaning.invalidated == [KEY] * is_told
+            await run.fill(KEY)
+        await run.handle(KEY, what=what, received=received)
+        assert run.invalidated == [KEY] * is_invalidated
         assert len([name for name in fake.objects if "/resized/" in name]) == len(PICTURES) * is_there
 
 
-async def test_what_cannot_be_deleted_now_is_given_back_and_not_invalidated_too_early() -> None:
+async def test_janitor_failed_delete_raises_and_does_not_invalidate() -> None:
     async with fake_s3() as fake:
-        cleaning = Cleaning(Functions(fake.settings(store_deadline_s=2)))
+        run = JanitorRun(Functions(fake.settings(store_deadline_s=2)))
         fake.put(f"originals/{KEY}", b"an original")
-        await cleaning.fill(KEY)
+        await run.fill(KEY)
         del fake.objects[f"bucket/originals/{KEY}"]
         fake.fault = lambda one: Fault(status=503) if one.method == "DELETE" else None
         with pytest.raises(StoreUnreachable):
-            await cleaning.take(KEY, what="Object Deleted")
-        assert cleaning.invalidated == []
+            await run.handle(KEY, what="Object Deleted")
+        assert run.invalidated == []
 
 
-async def test_what_a_function_that_died_left_of_the_old_original_goes() -> None:
-    """Between its put and its second head: the one moment in which it can leave something wrong."""
+async def test_janitor_rendition_stored_by_dying_function_is_deleted() -> None:
+    """A function that dies between its put and its second head leaves a rendition of the old original."""
     async with fake_s3() as fake:
         fake.put(f"originals/{KEY}", pictures.jpeg(300, 200))
 
         def dying(one: Request) -> Fault | None:
-            if one.method == "PUT":  # replaced while the rendition of the old one is being stored
+            if one.method == "PUT":  # the original is replaced while the old one's rendition is being stored
                 fake.put(f"originals/{KEY}", pictures.jpeg(200, 300))
             is_second_head = one.method == "HEAD" and "originals/" in one.key and fake.request_count("PUT")
             return Fault(hangs=True) if is_second_head else None
@@ -163,19 +165,37 @@ async def test_what_a_function_that_died_left_of_the_old_original_goes() -> None
         stored = f"bucket/resized/{PICTURES[0].rendition_key(KEY)}"
         assert stored in fake.objects
         fake.fault = lambda _: None
-        cleaning = Cleaning(Functions(fake.settings()))
-        await cleaning.take(KEY)
+        run = JanitorRun(Functions(fake.settings()))
+        await run.handle(KEY)
         assert stored not in fake.objects
-        assert cleaning.invalidated == [KEY]
+        assert run.invalidated == [KEY]
+
+
+async def test_janitor_needs_only_the_store_protocols() -> None:
+    stores = Stores(
+        settings=Settings(),
+        originals=MemoryOriginals(),
+        renditions=(renditions := MemoryRenditions()),
+        bucket="",
+        folder="originals/",
+    )
+    stored = await renditions.put(rendition(KEY))
+    invalidated: list[str] = []
+    janitor = Janitor(
+        stores, invalidate=invalidated.append, is_overwritten=lambda _: False, log=lambda _: None
+    )
+    await janitor.handle(change(f"originals/{KEY}", what="Object Deleted"))
+    assert await renditions.head(KEY, stored.record.target) is None
+    assert invalidated == [KEY]
 
 
 @contextmanager
-def started(
+def started_handler(
     bucket: Objects, patch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Callable[[dict[str, Any]], None], list[Any]]]:
-    """The entry as Lambda calls it, and what it tells CloudFront, whose side is another module's."""
-    told: list[Any] = []
-    patch.setattr(invalidation, "invalidate", lambda *arguments: told.append(arguments))
+    """The handler as Lambda calls it, and the arguments of its invalidations."""
+    invalidations: list[Any] = []
+    patch.setattr(invalidation, "invalidate", lambda *arguments: invalidations.append(arguments))
     patch.delitem(sys.modules, "galerly_cdn.aws.functions.janitor_handler", raising=False)
     variables = {
         "GALERLY_STORE": f"s3://{bucket.name}",
@@ -187,10 +207,13 @@ def started(
         patch.setenv(name, value)
     lambda_janitor = importlib.import_module("galerly_cdn.aws.functions.janitor_handler")
     with lambda_janitor._runner:
-        yield lambda event: lambda_janitor.handler(event, SimpleNamespace(function_name="janitor")), told
+        yield (
+            lambda event: lambda_janitor.handler(event, SimpleNamespace(function_name="janitor")),
+            invalidations,
+        )
 
 
-def test_the_function_asks_the_bucket_for_older_versions(
+def test_janitor_handler_key_with_older_versions_is_invalidated(
     moto: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket = moto.bucket()
@@ -199,16 +222,18 @@ def test_the_function_asks_the_bucket_for_older_versions(
         bucket.put(f"originals/{key}", b"an original")
     bucket.remove(f"originals/{AGAIN}")
     bucket.put(f"originals/{AGAIN}", b"an original")
-    with started(bucket, monkeypatch) as (handler, told):
+    with started_handler(bucket, monkeypatch) as (handler, invalidations):
         for key in (KEY, OTHER, AGAIN):
             handler(change(f"originals/{key}"))
-    targets = jobs.all_targets(Settings())
-    assert told == [("E1ABCDEF", [OTHER], targets), ("E1ABCDEF", [AGAIN], targets)]
+    targets = Settings().all_targets
+    assert invalidations == [("E1ABCDEF", [OTHER], targets), ("E1ABCDEF", [AGAIN], targets)]
 
 
-def test_a_bucket_that_keeps_no_versions_had_none(bucket: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_janitor_handler_unversioned_bucket_is_not_invalidated(
+    bucket: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for _ in range(2):
         bucket.put(f"originals/{KEY}", b"an original")
-    with started(bucket, monkeypatch) as (handler, told):
+    with started_handler(bucket, monkeypatch) as (handler, invalidations):
         handler(change(f"originals/{KEY}"))
-    assert told == []
+    assert invalidations == []

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from galerly_cdn.aws.deploy import build, lambda_packages
 from galerly_cdn.errors import BuildFailed
-from galerly_cdn.model import to_json
+from galerly_cdn.serialization import to_json
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
@@ -185,7 +185,11 @@ def test_of_a_wheel_only_what_runs_is_packed(tmp_path: Path) -> None:
 
 def test_the_package_itself_is_all_its_modules_and_nothing_else() -> None:
     names = {name for name, _ in build.package_files()}
-    assert {"galerly_cdn/__init__.py", "galerly_cdn/render/pipeline.py", "galerly_cdn/aws/build.py"} <= names
+    assert {
+        "galerly_cdn/__init__.py",
+        "galerly_cdn/render/pipeline.py",
+        "galerly_cdn/aws/deploy/build.py",
+    } <= names
     assert all(re.fullmatch(r"galerly_cdn/([a-z_0-9]+/)*[a-z_0-9]+\.py", name) for name in names)
 
 
@@ -209,7 +213,7 @@ def test_a_build_is_three_files_and_its_hash_names_the_code(offline: Path) -> No
     assert "AWSTemplateFormatVersion" in Path(built.template).read_text()
     assert to_json(build.build(Settings(), out)) == to_json(built)
     with zipfile.ZipFile(built.zip) as archive:
-        assert {"one.py", "galerly_cdn/url.py"} <= set(archive.namelist())
+        assert {"one.py", "galerly_cdn/http/urls.py"} <= set(archive.namelist())
 
 
 def test_the_viewer_function_of_a_lambda_edge_build_is_its_handler(offline: Path) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from galerly_cdn import jobs
 from galerly_cdn.aws.functions import function_url
 from galerly_cdn.aws_local.functions.runtime import (
     MAX_PAYLOAD_BYTES,
@@ -25,7 +24,8 @@ from galerly_cdn.aws_local.functions.runtime import (
     TimedOut,
 )
 from galerly_cdn.http import urls
-from galerly_cdn.model import Format, replaced
+from galerly_cdn.model import Format
+from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
 from tests.support.lambda_functions import answer, change, function, request, running
@@ -146,7 +146,7 @@ async def test_prewarm_makes_every_page_s_pictures(bucket: Objects) -> None:
         bucket.put("originals/bad.jpg", b"nothing")
         assert await runtime.invoke(change("originals/bad.jpg")) is None
     stored = {name for name in bucket.names() if name.startswith("resized/")}
-    assert stored == {f"resized/{one.rendition_key(KEY)}" for one in jobs.page_targets(Settings())}
+    assert stored == {f"resized/{one.rendition_key(KEY)}" for one in Settings().page_targets}
 
 
 @asynccontextmanager

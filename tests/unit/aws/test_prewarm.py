@@ -1,4 +1,4 @@
-"""Prewarm makes what pages ask for, and gives back to the queue only what another try may mend."""
+"""Tests of the prewarm function and of reading S3's events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from galerly_cdn import jobs
 from galerly_cdn.aws.functions import s3_events
 from galerly_cdn.aws.functions.prewarm import Prewarm
 from galerly_cdn.aws.functions.s3_events import ObjectChange
@@ -36,14 +35,14 @@ async def fake() -> AsyncIterator[FakeS3]:
 
 
 def prewarm(functions: Functions) -> Prewarm:
-    return Prewarm(functions.stores, functions.origin, wall=functions.wall, tell=functions.tell)
+    return Prewarm(functions.stores, functions.filler, wall=functions.wall, log=functions.log)
 
 
-async def test_every_size_and_format_that_pages_ask_for_is_stored_from_one_decode(bucket: Objects) -> None:
+async def test_prewarm_upload_stores_every_page_target_from_one_decode(bucket: Objects) -> None:
     bucket.put(f"originals/{KEY}", b"an original")
     functions = Functions(bucket.settings())
-    await prewarm(functions).take(change(f"originals/{KEY}"), "prewarm")
-    targets = jobs.page_targets(functions.settings)
+    await prewarm(functions).handle(change(f"originals/{KEY}"), "prewarm")
+    targets = functions.settings.page_targets
     stored = [name for name in bucket.names() if name.startswith("resized/")]
     assert sorted(stored) == sorted(f"resized/{one.rendition_key(KEY)}" for one in targets)
     (job,) = functions.renderer.jobs
@@ -54,50 +53,52 @@ async def test_every_size_and_format_that_pages_ask_for_is_stored_from_one_decod
     assert metrics["FunctionName"] == "prewarm"
 
 
-async def test_what_is_there_is_not_made_again(fake: FakeS3) -> None:
+async def test_prewarm_stored_renditions_are_not_rendered_again(fake: FakeS3) -> None:
     functions = Functions(fake.settings())
-    for _ in range(2):  # a queue may bring a message twice
-        await prewarm(functions).take(change(f"originals/{KEY}"), "prewarm")
-    count = len(jobs.page_targets(functions.settings))
+    for _ in range(2):  # a queue may deliver a message twice
+        await prewarm(functions).handle(change(f"originals/{KEY}"), "prewarm")
+    count = len(functions.settings.page_targets)
     assert functions.renderer.renders == count
     assert functions.lines[-1] == {"key": KEY, "made": 0, "was_there": count}
 
 
 @pytest.mark.parametrize("error", [Undecodable("cut off"), TooManyPixels("big")], ids=lambda one: one.code)
-async def test_an_original_that_cannot_be_rendered_is_done(fake: FakeS3, error: GalerlyError) -> None:
+async def test_prewarm_unrenderable_original_is_logged_and_not_retried(
+    fake: FakeS3, error: GalerlyError
+) -> None:
     functions = Functions(fake.settings())
     functions.renderer.error = error
-    await prewarm(functions).take(change(f"originals/{KEY}"), "prewarm")
+    await prewarm(functions).handle(change(f"originals/{KEY}"), "prewarm")
     assert functions.lines == [
         {"key": KEY, "made": 0, "was_there": 0, "reason": error.code, "detail": error.detail}
     ]
 
 
-async def test_an_original_that_is_gone_is_done(fake: FakeS3) -> None:
+async def test_prewarm_missing_original_is_logged_and_not_retried(fake: FakeS3) -> None:
     functions = Functions(fake.settings())
-    await prewarm(functions).take(change("originals/g/gone.jpg"), "prewarm")
+    await prewarm(functions).handle(change("originals/g/gone.jpg"), "prewarm")
     assert functions.lines[0]["reason"] == NoSuchOriginal.code
 
 
-async def test_a_store_that_is_away_gives_the_message_back(fake: FakeS3) -> None:
+async def test_prewarm_unreachable_store_raises_and_retry_renders_the_rest(fake: FakeS3) -> None:
     fake.fault = lambda one: Fault(status=503) if one.method == "PUT" and "2000x2000" in one.key else None
     functions = Functions(fake.settings(store_deadline_s=2))
     with pytest.raises(StoreUnreachable):
-        await prewarm(functions).take(change(f"originals/{KEY}"), "prewarm")
+        await prewarm(functions).handle(change(f"originals/{KEY}"), "prewarm")
     fake.fault = lambda _: None
-    await prewarm(functions).take(change(f"originals/{KEY}", received=2), "prewarm")
+    await prewarm(functions).handle(change(f"originals/{KEY}", received=2), "prewarm")
     first, *_, last, metrics = functions.lines
     assert (
         first["made"] + last["made"]
-        == len(jobs.page_targets(functions.settings))
+        == len(functions.settings.page_targets)
         == last["made"] + last["was_there"]
     )
     assert metrics["RenditionBytes"] > 0
 
 
-async def test_a_deletion_is_nothing_to_warm(fake: FakeS3) -> None:
+async def test_prewarm_deletion_does_nothing(fake: FakeS3) -> None:
     functions = Functions(fake.settings())
-    await prewarm(functions).take(change(f"originals/{KEY}", what="Object Deleted"), "prewarm")
+    await prewarm(functions).handle(change(f"originals/{KEY}", what="Object Deleted"), "prewarm")
     assert (functions.lines, fake.requests) == ([], [])
 
 
@@ -116,22 +117,22 @@ async def test_a_deletion_is_nothing_to_warm(fake: FakeS3) -> None:
         ("originalsx/a.jpg", None),
     ],
 )
-def test_a_key_is_read_as_it_is_and_what_no_address_names_is_no_original(name: str, key: str | None) -> None:
+def test_object_changes_reads_keys_unescaped_and_skips_invalid_ones(name: str, key: str | None) -> None:
     found = list(s3_events.object_changes(change(name), "originals/"))
-    assert found == ([ObjectChange(key, is_put=True, is_again=False)] if key else [])
+    assert found == ([ObjectChange(key, is_put=True, is_redelivered=False)] if key else [])
 
 
-def test_an_original_below_a_folder_of_the_bucket_is_found() -> None:
+def test_object_changes_strips_nested_folder_of_bucket() -> None:
     found = list(
         s3_events.object_changes(
             change("a/originals/g/a.jpg", what="Object Deleted", received=3), "a/originals/"
         )
     )
-    assert found == [ObjectChange("g/a.jpg", is_put=False, is_again=True)]
+    assert found == [ObjectChange("g/a.jpg", is_put=False, is_redelivered=True)]
 
 
 @pytest.mark.parametrize("body", ["", "{}", "[]", '{"detail":{}}'])
-def test_a_message_that_nobody_knows_is_given_back(body: str) -> None:
+def test_object_changes_unknown_message_raises(body: str) -> None:
     event = {"Records": [{"body": body, "attributes": {"ApproximateReceiveCount": "1"}}]}
     with pytest.raises((KeyError, ValueError, TypeError)):
         list(s3_events.object_changes(event, "originals/"))

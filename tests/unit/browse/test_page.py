@@ -1,3 +1,5 @@
+"""Tests the browsing page: grid, hostile keys, paging, caching, assets and rendition records."""
+
 from __future__ import annotations
 
 import asyncio
@@ -25,9 +27,9 @@ from galerly_cdn.browse.pagination import (
 )
 from galerly_cdn.errors import GalerlyError, MalformedKey, QueueFull, TooManyPixels, UnsupportedFormat
 from galerly_cdn.http import urls
-from galerly_cdn.http.exchange import Application
 from galerly_cdn.links import Links
 from galerly_cdn.model import Facts
+from galerly_cdn.render.formats import is_photograph_name
 from galerly_cdn.settings.table import Settings
 from tests.support.in_memory_cdn import Gate, MemoryOriginals, SmallCdn, rendition
 
@@ -58,44 +60,44 @@ def facts(width_px: int = 6000, height_px: int = 4000) -> Facts:
     )
 
 
-class Headers:
-    """Inspects originals: answers `known` (or a landscape), or raises it; each call passes `gate`."""
+class FakeInspector:
+    """Answers or raises `results` by key, else landscape facts. Each call waits for `gate`."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Facts | GalerlyError] = {}
+        self.results: dict[str, Facts | GalerlyError] = {}
         self.gate = Gate()
-        self.asked: list[str] = []
-        self.at_once = self.most_at_once = 0
+        self.keys: list[str] = []
+        self.running = self.max_running = 0
 
     async def inspect(self, key: str) -> Facts:
-        self.asked.append(key)
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.keys.append(key)
+        self.running += 1
+        self.max_running = max(self.max_running, self.running)
         await self.gate.passed()
-        self.at_once -= 1
-        found = self.known.get(key, facts())
-        if isinstance(found, GalerlyError):
-            raise found
-        return found
+        self.running -= 1
+        result = self.results.get(key, facts())
+        if isinstance(result, GalerlyError):
+            raise result
+        return result
 
 
 class BrowsedCdn(SmallCdn):
-    """The page over the fakes, holding `keys`."""
+    """The browsing page over the in-memory stores, with an original for each of `keys`."""
 
     def __init__(self, *keys: str, is_public: bool = True) -> None:
         super().__init__()
-        self.headers = Headers()
+        self.inspector = FakeInspector()
         for key in keys:
             self.originals.put(key)
         browse = BrowsePage(
-            self.originals, self.renditions, self.headers.inspect, Links(), is_public=is_public
+            self.originals, self.renditions, self.inspector.inspect, Links(), is_public=is_public
         )
-        self.application = Application(lambda _path: browse.answer, self.settings, self.telemetry)
+        self.application = self.application_of(lambda _path: browse.answer)
 
     async def page(self, query: str = "") -> Document:
-        answer = await self.ask("/", query=query.encode())
-        assert answer.status == 200
-        return parsed(answer)
+        response = await self.ask("/", query=query.encode())
+        assert response.status == 200
+        return parsed(response)
 
 
 Attributes = dict[str, str]
@@ -103,7 +105,7 @@ Attributes = dict[str, str]
 
 @dataclass
 class Document(HTMLParser):
-    """A page's elements and text, as an HTML parser sees them."""
+    """A page's elements and text, from an HTML parser."""
 
     elements: list[tuple[str, Attributes]] = field(default_factory=list)
     text: str = ""
@@ -118,12 +120,17 @@ class Document(HTMLParser):
     def handle_data(self, data: str) -> None:
         self.text += data
 
-    def all(self, tag: str, **wanted: str) -> list[Attributes]:
-        return [found for name, found in self.elements if name == tag and wanted.items() <= found.items()]
+    def all(self, tag: str, **required: str) -> list[Attributes]:
+        """The attributes of every `tag` element that has the required ones."""
+        return [
+            attributes
+            for name, attributes in self.elements
+            if name == tag and required.items() <= attributes.items()
+        ]
 
     @property
     def photographs(self) -> list[tuple[Attributes, Attributes]]:
-        """Link and picture of every photograph."""
+        """The attributes of every photograph's link and picture."""
         links = self.all("a", **{"class": "photograph"})
         return list(zip(links, self.all("img", loading="lazy"), strict=True))
 
@@ -132,15 +139,15 @@ class Document(HTMLParser):
         return [link["data-key"] for link, _ in self.photographs]
 
 
-def parsed(answer: Answer) -> Document:
+def parsed(response: Answer) -> Document:
     document = Document()
-    document.feed(answer.body.decode())
+    document.feed(response.body.decode())
     document.close()
     return document
 
 
 def candidates(srcset: str) -> list[tuple[str, int]]:
-    """Address and width of each candidate, read as browsers do (HTML, "parse a srcset attribute")."""
+    """The address and width in pixels of each candidate (HTML, "parse a srcset attribute")."""
     found = []
     rest = srcset
     while rest := rest.lstrip(" ,"):
@@ -155,7 +162,7 @@ def candidates(srcset: str) -> list[tuple[str, int]]:
 # ------------------------------------------------------------------------------------------ the grid
 
 
-async def test_a_photograph_is_offered_at_every_width_of_the_allow_list_with_its_real_sides() -> None:
+async def test_page_offers_every_width_of_the_allow_list_with_the_real_sides() -> None:
     cdn = BrowsedCdn("coast/tide.jpg")
     [(link, picture)] = (await cdn.page()).photographs
     assert candidates(picture["srcset"]) == [
@@ -173,9 +180,9 @@ async def test_a_photograph_is_offered_at_every_width_of_the_allow_list_with_its
     assert link["data-large"] == "2000x1333"
 
 
-async def test_a_photograph_smaller_than_every_size_is_never_said_to_be_larger() -> None:
+async def test_page_with_small_photograph_does_not_enlarge_it() -> None:
     cdn = BrowsedCdn("icon.png")
-    cdn.headers.known["icon.png"] = facts(90, 120)
+    cdn.inspector.results["icon.png"] = facts(90, 120)
     [(link, picture)] = (await cdn.page()).photographs
     assert candidates(picture["srcset"]) == [("/resize/150x150/icon.png", 90)]
     assert (picture["width"], picture["height"]) == ("90", "120")
@@ -186,9 +193,9 @@ async def test_a_photograph_smaller_than_every_size_is_never_said_to_be_larger()
     ("width_px", "height_px", "aspect"),
     [(6000, 4000, "a150"), (4000, 6000, "a67"), (500, 500, "a100"), (9000, 100, "a400"), (10, 9000, "a20")],
 )
-async def test_a_tile_keeps_the_place_of_its_picture(width_px: int, height_px: int, aspect: str) -> None:
+async def test_tile_has_the_aspect_class_of_its_picture(width_px: int, height_px: int, aspect: str) -> None:
     cdn = BrowsedCdn("a.jpg")
-    cdn.headers.known["a.jpg"] = facts(width_px, height_px)
+    cdn.inspector.results["a.jpg"] = facts(width_px, height_px)
     document = await cdn.page()
     assert document.all("li", **{"class": f"tile {aspect}"})
     [stylesheet] = document.all("link", rel="stylesheet")
@@ -196,7 +203,7 @@ async def test_a_tile_keeps_the_place_of_its_picture(width_px: int, height_px: i
     assert f".{aspect}{{--a:{int(aspect[1:]) / 100:g}}}" in styles
 
 
-async def test_photographs_are_shown_by_gallery_those_in_the_root_too() -> None:
+async def test_page_groups_photographs_by_gallery_including_the_root() -> None:
     cdn = BrowsedCdn("b/2.jpg", "b/1.jpg", "a/x/1.jpg", "a/z.jpg", "a/x/0.jpg", "root.jpg", "a.jpg")
     document = await cdn.page()
     assert document.keys == ["a.jpg", "root.jpg", "a/z.jpg", "a/x/0.jpg", "a/x/1.jpg", "b/1.jpg", "b/2.jpg"]
@@ -209,26 +216,26 @@ async def test_photographs_are_shown_by_gallery_those_in_the_root_too() -> None:
     assert "a / x" in document.text
 
 
-async def test_an_empty_folder_says_what_to_do() -> None:
+async def test_page_without_photographs_shows_instructions() -> None:
     document = await BrowsedCdn().page()
     assert document.photographs == []
     assert "Put photographs into the folder" in document.text
 
 
 @pytest.mark.parametrize("error", [UnsupportedFormat("svgload"), TooManyPixels("/home/ada"), QueueFull("9")])
-async def test_a_photograph_that_cannot_be_shown_says_why_and_nothing_else(error: GalerlyError) -> None:
+async def test_page_with_unrenderable_photograph_shows_the_public_reason(error: GalerlyError) -> None:
     cdn = BrowsedCdn("g/good.jpg", "g/odd.jpg")
-    cdn.headers.known["g/odd.jpg"] = error
+    cdn.inspector.results["g/odd.jpg"] = error
     document = await cdn.page()
     assert document.keys == ["g/good.jpg"]
     assert error.public in document.text
     assert error.detail not in document.text
 
 
-async def test_a_photograph_that_goes_while_the_page_is_made_leaves_the_others() -> None:
+async def test_page_with_photograph_removed_after_the_listing_shows_the_others() -> None:
     cdn = BrowsedCdn("g/goes.jpg", "g/stays.jpg")
     assert (await cdn.page()).keys == ["g/goes.jpg", "g/stays.jpg"]
-    cdn.originals.remove("g/goes.jpg")  # the listing is remembered for a second
+    cdn.originals.remove("g/goes.jpg")  # the listing is cached for a second
     assert (await cdn.page()).keys == ["g/stays.jpg"]
 
 
@@ -243,7 +250,7 @@ HOSTILE = [
     "</ul>&amp;&lt;&#60;.jpg",
     "javascript:alert(1)",
     "a b\u00a0c.jpg",
-    "\u202egpj.exe",
+    "\u202egpj.exe.jpg",
     "\u2066\u200f\u05e9.jpg",
     "\U0001f30a\ufe0f\u200d.jpg",
     "ends with a comma,",
@@ -265,35 +272,37 @@ ELEMENTS = set(
 )
 
 
-def check(document: Document, keys: Iterable[str]) -> None:
-    """Exactly these photographs are shown, each at its own address, and nothing has slipped in."""
+def assert_safe(document: Document, keys: Iterable[str]) -> None:
+    """Assert that exactly these photographs are shown, with their addresses, and nothing was injected."""
     assert sorted(document.keys) == sorted(keys)
     for link, picture in document.photographs:
-        addresses = [link["href"], picture["src"], *(one for one, _ in candidates(picture["srcset"]))]
-        assert {urls.parse(one.encode("ascii"), ALLOWED).key for one in addresses} == {link["data-key"]}
+        addresses = [link["href"], picture["src"], *(address for address, _ in candidates(picture["srcset"]))]
+        assert {urls.parse(address.encode("ascii"), ALLOWED).key for address in addresses} == {
+            link["data-key"]
+        }
     [script] = document.all("script")
     assert script["src"].startswith("/-/page-")
-    attributes = {name for _, found in document.elements for name in found}
+    attributes = {name for _, element in document.elements for name in element}
     assert not {name for name in attributes if name.startswith("on") or name in {"style", "srcdoc"}}
     assert {name for name, _ in document.elements} <= ELEMENTS
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("place", ["{}", "gallery/{}", "{}/photo.jpg"])
-async def test_a_hostile_name_stays_a_name(name: str, place: str) -> None:
-    key = place.format(name)
+@pytest.mark.parametrize("template", ["{}", "gallery/{}", "{}/photo.jpg"])
+async def test_hostile_key_is_escaped(name: str, template: str) -> None:
+    key = template.format(name)
     document = await BrowsedCdn(key).page()
-    check(document, [key])
+    assert_safe(document, [key])
     [(_, picture)] = document.photographs
     assert picture["alt"] == title(key)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_a_hostile_name_of_what_cannot_be_shown_stays_a_name(name: str) -> None:
+async def test_hostile_key_of_unrenderable_photograph_is_escaped(name: str) -> None:
     cdn = BrowsedCdn(name)
-    cdn.headers.known[name] = UnsupportedFormat()
+    cdn.inspector.results[name] = UnsupportedFormat()
     document = await cdn.page()
-    check(document, [])
+    assert_safe(document, [])
     assert title(name) in document.text
 
 
@@ -306,14 +315,14 @@ def is_key(text: str) -> bool:
 
 @settings(max_examples=40)
 @given(keys=st.sets(st.text("<>\"'&,/. ab;=\u202e\u00e9\U0001f30a", min_size=1).filter(is_key), max_size=5))
-async def test_any_keys_make_a_sound_page(keys: set[str]) -> None:
-    check(await BrowsedCdn(*keys).page(), keys)
+async def test_page_with_any_keys_is_safe(keys: set[str]) -> None:
+    assert_safe(await BrowsedCdn(*keys).page(), filter(is_photograph_name, keys))
 
 
 # -------------------------------------------------------------------------------------------- paging
 
 
-async def test_every_photograph_is_on_one_page() -> None:
+async def test_every_photograph_is_on_exactly_one_page() -> None:
     keys = [f"g{number // 50}/{number:03}.jpg" for number in range(130)]
     cdn = BrowsedCdn(*keys)
     pages = [await cdn.page(query) for query in ("", "page=2", "page=3")]
@@ -330,33 +339,36 @@ async def test_every_photograph_is_on_one_page() -> None:
 @pytest.mark.parametrize(
     "query", ["page=0", "page=3", "page=-1", "page=", "page=x", "page=1.0", "page=%D9%A1", "page=99999999999"]
 )
-async def test_a_page_there_is_not_is_404(query: str) -> None:
+async def test_invalid_page_number_answers_404(query: str) -> None:
     cdn = BrowsedCdn(*(f"{number}.jpg" for number in range(61)))
     assert (await cdn.ask("/", query=query.encode())).status == 404
 
 
-async def test_other_parameters_are_ignored() -> None:
+async def test_other_query_parameters_are_ignored() -> None:
     assert (await BrowsedCdn("a.jpg").page("utm=1&%ff=%00")).keys == ["a.jpg"]
 
 
 @given(st.sets(st.text("ab/.", min_size=1, max_size=6).filter(is_key), max_size=200))
-def test_pages_hold_the_whole_collection_gallery_after_gallery(keys: set[str]) -> None:
-    collection = group_by_gallery(keys)
-    parts = [part for page in range(1, collection.pages + 1) for part in collection.parts(page)]
-    assert [key for part in parts for key in part.keys] == list(collection.keys)
-    assert set(collection.keys) == keys
-    for page in range(1, collection.pages + 1):
-        assert sum(len(part.keys) for part in collection.parts(page)) <= PAGE_PHOTOGRAPHS
-        assert all(part.keys for part in collection.parts(page))
-    assert all(gallery_name(key) == part.gallery.name for part in parts for key in part.keys)
-    assert [part.gallery.number for part in parts if not part.is_continued] == [
-        gallery.number for gallery in collection.galleries
+def test_pages_contain_the_whole_listing_in_order(keys: set[str]) -> None:
+    listing = group_by_gallery(keys)
+    sections = [section for page in range(1, listing.pages + 1) for section in listing.sections(page)]
+    assert [key for section in sections for key in section.keys] == list(listing.keys)
+    assert set(listing.keys) == set(filter(is_photograph_name, keys))
+    assert listing.other_files == len(keys) - len(listing.keys)
+    for page in range(1, listing.pages + 1):
+        assert sum(len(section.keys) for section in listing.sections(page)) <= PAGE_PHOTOGRAPHS
+        assert all(section.keys for section in listing.sections(page))
+    assert all(gallery_name(key) == section.gallery.name for section in sections for key in section.keys)
+    assert [section.gallery.number for section in sections if not section.is_continued] == [
+        gallery.number for gallery in listing.galleries
     ]
-    assert all(part in collection.parts(part.gallery.page) for part in parts if not part.is_continued)
+    assert all(
+        section in listing.sections(section.gallery.page) for section in sections if not section.is_continued
+    )
 
 
 @pytest.mark.parametrize(
-    ("page", "pages", "named"),
+    ("page", "pages", "numbers"),
     [
         (1, 1, [1]),
         (2, 5, [1, 2, 3, 4, 5]),
@@ -366,24 +378,24 @@ def test_pages_hold_the_whole_collection_gallery_after_gallery(keys: set[str]) -
         (80, 167, [1, None, 78, 79, 80, 81, 82, None, 167]),
     ],
 )
-def test_the_pages_near_the_first_and_the_last_are_named(
-    page: int, pages: int, named: list[int | None]
+def test_page_numbers_include_first_last_and_adjacent_pages(
+    page: int, pages: int, numbers: list[int | None]
 ) -> None:
-    assert page_numbers(page, pages) == named
+    assert page_numbers(page, pages) == numbers
 
 
 @given(st.integers(1, 60), st.integers(1, 60))
-def test_a_gap_between_pages_hides_at_least_two(page: int, pages: int) -> None:
+def test_page_number_ellipsis_hides_at_least_two_pages(page: int, pages: int) -> None:
     numbers = page_numbers(min(page, pages), pages)
     shown = [one for one in numbers if one is not None]
     assert shown == sorted(set(shown))
-    for (one, other), gapped in zip(pairwise(shown), _gaps(numbers), strict=True):
-        assert (other - one > 2) if gapped else (other - one == 1)
+    for (number, following), has_gap in zip(pairwise(shown), _gaps(numbers), strict=True):
+        assert (following - number > 2) if has_gap else (following - number == 1)
 
 
 def _gaps(numbers: list[int | None]) -> list[bool]:
-    """Of each two neighbouring numbers, whether there is a gap between them."""
-    return [before is None for before, one in pairwise(numbers) if one is not None]
+    """For each pair of adjacent numbers, whether there is an ellipsis between them."""
+    return [previous is None for previous, number in pairwise(numbers) if number is not None]
 
 
 @pytest.mark.parametrize(
@@ -396,86 +408,86 @@ def _gaps(numbers: list[int | None]) -> list[bool]:
         ("a/---.jpg", "---.jpg"),
     ],
 )
-def test_a_photograph_is_called_by_its_file_name(key: str, name: str) -> None:
+def test_title_is_derived_from_the_file_name(key: str, name: str) -> None:
     assert title(key) == name
 
 
-# ------------------------------------------------------------------------------------ what it costs
+# ------------------------------------------------------------------------------------ caching
 
 
-async def test_ten_thousand_photographs_are_not_inspected_for_one_page() -> None:
+async def test_page_inspects_only_its_own_photographs() -> None:
     cdn = BrowsedCdn(*(f"g{number // 7}/{number}.jpg" for number in range(10_000)))
     document = await cdn.page("page=167")
     assert len(document.keys) == 10_000 - 166 * PAGE_PHOTOGRAPHS
-    assert sorted(cdn.headers.asked) == sorted(document.keys)
-    assert not document.all("nav", **{"aria-label": "Galleries"})  # there are 1429
+    assert sorted(cdn.inspector.keys) == sorted(document.keys)
+    assert not document.all("nav", **{"aria-label": "Galleries"})  # 1429 galleries
 
 
-async def test_an_original_is_inspected_once_for_each_version() -> None:
+async def test_original_is_inspected_once_per_version() -> None:
     cdn = BrowsedCdn("a.jpg")
     for _ in range(3):
         await cdn.page()
-    assert len(cdn.headers.asked) == 1
+    assert len(cdn.inspector.keys) == 1
     cdn.originals.put("a.jpg")
-    cdn.headers.known["a.jpg"] = facts(100, 100)
+    cdn.inspector.results["a.jpg"] = facts(100, 100)
     [(_, picture)] = (await cdn.page()).photographs
     assert (picture["width"], picture["height"]) == ("100", "100")
-    assert len(cdn.headers.asked) == 2
+    assert len(cdn.inspector.keys) == 2
 
 
-async def test_an_original_at_fault_is_remembered_a_full_queue_is_not() -> None:
+async def test_unrenderable_original_is_cached_and_full_queue_is_not() -> None:
     cdn = BrowsedCdn("bad.jpg", "busy.jpg")
-    cdn.headers.known = {"bad.jpg": UnsupportedFormat(), "busy.jpg": QueueFull()}
+    cdn.inspector.results = {"bad.jpg": UnsupportedFormat(), "busy.jpg": QueueFull()}
     await cdn.page()
-    cdn.headers.known.clear()
+    cdn.inspector.results.clear()
     assert (await cdn.page()).keys == ["busy.jpg"]
 
 
-async def test_eight_originals_are_inspected_at_once_and_no_more() -> None:
+async def test_at_most_eight_originals_are_inspected_at_once() -> None:
     cdn = BrowsedCdn(*(f"{number}.jpg" for number in range(PAGE_PHOTOGRAPHS)))
-    cdn.headers.gate.close()
+    cdn.inspector.gate.close()
     page = asyncio.create_task(cdn.page())
     for _ in range(8):
-        await cdn.headers.gate.arrival()
-    cdn.headers.gate.open()
+        await cdn.inspector.gate.arrival()
+    cdn.inspector.gate.open()
     assert len((await page).keys) == PAGE_PHOTOGRAPHS
-    assert cdn.headers.most_at_once == 8
+    assert cdn.inspector.max_running == 8
 
 
-async def test_a_listing_is_a_second_old_at_most() -> None:
+async def test_listing_is_cached_for_one_second() -> None:
     originals, now_s = MemoryOriginals(), 100.0
-    catalog = FactsCache(originals, Headers().inspect, clock=lambda: now_s)
+    cache = FactsCache(originals, FakeInspector().inspect, clock=lambda: now_s)
     originals.put("a.jpg")
-    assert (await catalog.collection()).keys == ("a.jpg",)
+    assert (await cache.listing()).keys == ("a.jpg",)
     originals.put("b.jpg")
     now_s = 100.9
-    assert (await catalog.collection()).keys == ("a.jpg",)
+    assert (await cache.listing()).keys == ("a.jpg",)
     now_s = 101.0
-    assert (await catalog.collection()).keys == ("a.jpg", "b.jpg")
+    assert (await cache.listing()).keys == ("a.jpg", "b.jpg")
 
 
-async def test_a_listing_that_takes_long_is_remembered_for_long() -> None:
-    """A large remote store is not listed every second for whoever reloads the page."""
+async def test_slow_listing_is_cached_for_twenty_times_its_duration() -> None:
+    """Reloading the page does not list a large remote store every second."""
     now_s = 100.0
 
-    class Slow(MemoryOriginals):
+    class SlowOriginals(MemoryOriginals):
         async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
             nonlocal now_s
             now_s += 2.0
             async for one in super().list(prefix, after):
                 yield one
 
-    originals = Slow()
-    catalog = FactsCache(originals, Headers().inspect, clock=lambda: now_s)
-    assert (await catalog.collection()).keys == ()
+    originals = SlowOriginals()
+    cache = FactsCache(originals, FakeInspector().inspect, clock=lambda: now_s)
+    assert (await cache.listing()).keys == ()
     originals.put("a.jpg")
     now_s = 139.9
-    assert (await catalog.collection()).keys == ()
+    assert (await cache.listing()).keys == ()
     now_s = 140.0
-    assert (await catalog.collection()).keys == ("a.jpg",)
+    assert (await cache.listing()).keys == ("a.jpg",)
 
 
-def test_what_makes_the_page_is_loaded_when_it_is_wanted() -> None:
+def test_page_module_imports_neither_jinja2_nor_pyvips() -> None:
     code = "import sys, galerly_cdn.browse.page; sys.exit('jinja2' in sys.modules or 'pyvips' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -483,33 +495,36 @@ def test_what_makes_the_page_is_loaded_when_it_is_wanted() -> None:
 # -------------------------------------------------------------------------------- assets and headers
 
 
-async def test_the_page_runs_nothing_but_its_own_script_and_is_never_kept() -> None:
-    answer = await BrowsedCdn("a.jpg").ask("/")
-    assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["referrer-policy"] == "no-referrer"
-    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
-    own = dict.fromkeys(("img-src", "style-src", "script-src", "connect-src"), "'self'")
+async def test_page_has_strict_content_security_policy_and_no_store() -> None:
+    response = await BrowsedCdn("a.jpg").ask("/")
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["referrer-policy"] == "no-referrer"
+    policy = dict(
+        directive.strip().split(" ", 1)
+        for directive in response.headers["content-security-policy"].split(";")
+    )
+    own_origin = dict.fromkeys(("img-src", "style-src", "script-src", "connect-src"), "'self'")
     none = dict.fromkeys(("default-src", "base-uri", "form-action", "frame-ancestors"), "'none'")
-    assert policy == own | none
+    assert policy == own_origin | none
 
 
-async def test_an_asset_is_kept_for_ever_under_an_address_made_from_its_content() -> None:
+async def test_asset_is_immutable_and_its_address_contains_a_digest() -> None:
     cdn = BrowsedCdn()
     document = await cdn.page()
     addresses = [one["href"] for one in document.all("link")] + [document.all("script")[0]["src"]]
-    kinds = {}
+    media_types = {}
     for address in addresses:
-        answer = await cdn.ask(address)
-        assert answer.status == 200
-        assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
-        assert answer.headers["content-length"] == str(len(answer.body))
-        kinds[re.sub("-[0-9a-f]{12}", "", address)] = answer.headers["content-type"]
-        assert (await cdn.ask(address)).headers == answer.headers | {
+        response = await cdn.ask(address)
+        assert response.status == 200
+        assert response.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert response.headers["content-length"] == str(len(response.body))
+        media_types[re.sub("-[0-9a-f]{12}", "", address)] = response.headers["content-type"]
+        assert (await cdn.ask(address)).headers == response.headers | {
             "server-timing": (await cdn.ask(address)).headers["server-timing"]
         }
-    assert kinds == {
+    assert media_types == {
         "/-/icon.svg": "image/svg+xml",
         "/-/style.css": "text/css; charset=utf-8",
         "/-/page.js": "text/javascript; charset=utf-8",
@@ -519,53 +534,53 @@ async def test_an_asset_is_kept_for_ever_under_an_address_made_from_its_content(
 @pytest.mark.parametrize(
     "path", ["/-/", "/-/style.css", "/-/page-000000000000.js", "/-/../page.py", "/-/page.html", "/-/record"]
 )
-async def test_an_unknown_address_is_404(path: str) -> None:
-    answer = await BrowsedCdn().ask(path)
-    assert (answer.status, json.loads(answer.body)["error"]["code"]) == (404, "unknown-path")
+async def test_unknown_asset_path_answers_404(path: str) -> None:
+    response = await BrowsedCdn().ask(path)
+    assert (response.status, json.loads(response.body)["error"]["code"]) == (404, "unknown-path")
 
 
 @pytest.mark.parametrize("path", ["/", "/-/record/150x150/g/photo.jpg", "/-/anything"])
-async def test_only_get_and_head_are_answered(path: str) -> None:
+async def test_other_methods_answer_405(path: str) -> None:
     for method in ("POST", "PUT", "DELETE", "OPTIONS"):
-        answer = await BrowsedCdn().ask(path, method)
-        assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
+        response = await BrowsedCdn().ask(path, method)
+        assert (response.status, response.headers["allow"]) == (405, "GET, HEAD")
 
 
-async def test_head_is_answered_as_get_without_the_body() -> None:
+async def test_head_answers_the_headers_of_get() -> None:
     cdn = BrowsedCdn("a.jpg")
-    whole, head = await cdn.ask("/"), await cdn.ask("/", "HEAD")
-    del whole.headers["server-timing"], head.headers["server-timing"]
-    assert head.headers == whole.headers
-    assert head.headers["content-length"] == str(len(whole.body))
+    get, head = await cdn.ask("/"), await cdn.ask("/", "HEAD")
+    del get.headers["server-timing"], head.headers["server-timing"]
+    assert head.headers == get.headers
+    assert head.headers["content-length"] == str(len(get.body))
     assert head.body == b""
 
 
 # ------------------------------------------------------------------------------------------- records
 
 
-async def test_a_record_tells_what_a_rendition_is_and_in_words_what_it_lost() -> None:
+async def test_record_answers_the_rendition_and_its_losses_in_words() -> None:
     cdn = BrowsedCdn("g/photo.jpg")
     await cdn.renditions.put(rendition("g/photo.jpg", lost=("gps", "wide-gamut")))
-    answer = await cdn.ask("/-/record/tiny/g/photo.jpg")
-    assert (answer.status, answer.headers["cache-control"]) == (200, "no-store")
-    assert answer.headers["content-type"] == "application/json"
-    told = json.loads(answer.body)
-    record = told["record"]
+    response = await cdn.ask("/-/record/tiny/g/photo.jpg")
+    assert (response.status, response.headers["cache-control"]) == (200, "no-store")
+    assert response.headers["content-type"] == "application/json"
+    content = json.loads(response.body)
+    record = content["record"]
     assert (record["format"], record["length_bytes"], record["version"]) == ("jpeg", 10, "v1")
     assert (record["width_px"], record["height_px"], record["recipe"]) == (8, 6, "r1")
-    assert told["lost"] == {
+    assert content["lost"] == {
         "gps": "The place it was taken (EXIF GPS).",
         "wide-gamut": "Colours outside sRGB.",
     }
 
 
-async def test_a_record_of_what_was_not_rendered_yet_is_404() -> None:
+async def test_record_without_rendition_answers_404() -> None:
     cdn = BrowsedCdn("g/photo.jpg")
-    answer = await cdn.ask("/-/record/tiny/g/photo.jpg")
-    assert (answer.status, answer.headers["cache-control"]) == (404, "no-store")
+    response = await cdn.ask("/-/record/tiny/g/photo.jpg")
+    assert (response.status, response.headers["cache-control"]) == (404, "no-store")
 
 
-async def test_a_record_of_an_original_replaced_since_is_404() -> None:
+async def test_record_of_replaced_original_answers_404() -> None:
     cdn = BrowsedCdn("g/photo.jpg")
     await cdn.renditions.put(rendition("g/photo.jpg"))
     cdn.originals.put("g/photo.jpg")
@@ -573,7 +588,7 @@ async def test_a_record_of_an_original_replaced_since_is_404() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "code"),
+    ("path", "code"),
     [
         ("160x160/g/photo.jpg", "size-not-allowed"),
         ("tiny.heic/g/photo.jpg", "format-not-allowed"),
@@ -584,9 +599,9 @@ async def test_a_record_of_an_original_replaced_since_is_404() -> None:
         ("tiny/g/other.jpg", "no-such-original"),
     ],
 )
-async def test_a_record_is_asked_for_as_its_picture_is(asked: str, code: str) -> None:
-    answer = await BrowsedCdn("g/photo.jpg").ask(f"/-/record/{asked}")
-    assert json.loads(answer.body)["error"]["code"] == code
+async def test_record_with_invalid_path_answers_the_error_of_the_picture(path: str, code: str) -> None:
+    response = await BrowsedCdn("g/photo.jpg").ask(f"/-/record/{path}")
+    assert json.loads(response.body)["error"]["code"] == code
 
 
 @pytest.mark.parametrize("path", ["/", "/-/record/800x600/g/a.jpg"])
@@ -607,14 +622,12 @@ async def test_a_record_is_asked_for_as_its_picture_is(asked: str, code: str) ->
         ("[", 404),
     ],
 )
-async def test_on_loopback_a_website_cannot_read_the_page_under_a_name_of_its_own(
-    path: str, host: str, status: int
-) -> None:
-    """DNS rebinding: the browser takes `photographs.example`, now at 127.0.0.1, for the website's origin."""
+async def test_page_on_loopback_with_foreign_host_answers_404(path: str, host: str, status: int) -> None:
+    """DNS rebinding: a website whose domain now resolves to 127.0.0.1 must not read the page."""
     cdn = BrowsedCdn("g/a.jpg", is_public=False)
-    answer = await cdn.ask(path, host=host)
+    response = await cdn.ask(path, host=host)
     if path == "/":
-        assert answer.status == status
+        assert response.status == status
     else:
-        assert answer.status == 404
-        assert (b"unknown-path" in answer.body) == (status == 404)
+        assert response.status == 404
+        assert (b"unknown-path" in response.body) == (status == 404)

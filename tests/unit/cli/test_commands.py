@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galerly_cdn import __version__, app, cli, darkroom
+from galerly_cdn import __version__, cli
+from galerly_cdn.app import renderer, server
 from galerly_cdn.aws.deploy import lambda_packages
 from galerly_cdn.cli import about
 from galerly_cdn.errors import BuildFailed, SettingsError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 COMMANDS = [
     "serve",
+    "demo",
     "render",
     "inspect",
     "upload",
@@ -232,7 +234,7 @@ def test_a_render_that_fails_leaves_the_file_there_as_it_was(tmp_path: Path, con
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Renders without a worker."""
     rendered = Rendered(Target(Size(1, 1)), Format.JPEG, 1, 1, 7, "0" * 32)
-    monkeypatch.setattr(darkroom, "render", lambda *_: (rendered, b"picture"))
+    monkeypatch.setattr(renderer, "render_file", lambda *_: (rendered, b"picture"))
 
 
 @pytest.mark.usefixtures("quick")
@@ -360,7 +362,7 @@ def test_serve_announces_and_ends_as_the_server_ended(
         announce_admin("http://127.0.0.1:2/")
         return settings.port == 1
 
-    monkeypatch.setattr(app, "serve", serve)
+    monkeypatch.setattr(server, "serve", serve)
     clean = run(
         "serve", tmp_path, "--port", "1", "--host", "::1", "--renditions", "r", "--workers", "3", "--browse"
     )
@@ -396,7 +398,7 @@ def test_an_error_is_told_in_lines_without_a_traceback(
     def serve(*_: object) -> bool:
         raise raised
 
-    monkeypatch.setattr(app, "serve", serve)
+    monkeypatch.setattr(server, "serve", serve)
     done = run("serve", tmp_path)
     assert (done.exit_code, done.stderr) == (exit_code, line)
 

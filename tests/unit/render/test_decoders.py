@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CONFINED = """
 import sys, pyvips
 from galerly_cdn.render import decoders, libvips_version
-decoders.confine()
+decoders.block_untrusted_loaders()
 arguments = {"buffer": b"1,2", "source": pyvips.Source.new_from_memory(b"1,2")}
 for name in sys.argv[2:]:
     argument = arguments.get(name.rpartition("_")[2], sys.argv[1])

@@ -252,7 +252,7 @@ async def test_every_picture_has_the_whole_deadline(monkeypatch: pytest.MonkeyPa
 
 def test_every_picture_has_the_whole_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
     allowed: list[float] = []
-    monkeypatch.setattr(sandbox, "allow_cpu", allowed.append)
+    monkeypatch.setattr(sandbox, "extend_cpu_limit", allowed.append)
     made = iter([(Rendered(target(f"{side}x1"), Format.JPEG, side, 1, 1, ""), b".") for side in (1, 2)])
     renderer = worker.Renderer(lambda: ("", ()), lambda *_: (1, made), lambda _: pytest.fail("no inspection"))
 

@@ -75,7 +75,7 @@ def test_magic_bytes_alone_are_not_enough(magic: str) -> None:
 
 
 def test_a_format_whose_decoder_is_missing_is_refused_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoders, "decodable", lambda: frozenset({OriginalFormat.JPEG}))
+    monkeypatch.setattr(decoders, "decodable_formats", lambda: frozenset({OriginalFormat.JPEG}))
     assert detect_format(SPECIMENS["heic"]) is OriginalFormat.HEIC
     with pytest.raises(UnsupportedFormat):
         pipeline.render(SPECIMENS["heic"], job())
@@ -161,10 +161,12 @@ def test_limits_are_read_from_the_header(
 
 
 def test_limits_are_checked_before_a_pixel_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "STEPS", ())
+    original = pictures.jpeg(60, 40)
+    known_header = header.read(original)
+    monkeypatch.setattr(decoders, "load", pytest.fail)
     monkeypatch.setattr(encoders, "encode", pytest.fail)
     with pytest.raises(TooManyPixels):
-        pipeline.render(pictures.jpeg(60, 40), job(limits=limits(max_pixels=1)))
+        pipeline.render(original, job(limits=limits(max_pixels=1)), known_header)
 
 
 def test_the_reason_names_no_library() -> None:

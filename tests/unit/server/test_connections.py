@@ -1,3 +1,5 @@
+"""Tests of the server over real sockets: listening, error responses and stopping."""
+
 from __future__ import annotations
 
 import asyncio
@@ -28,7 +30,7 @@ def _listener(host: str = "127.0.0.1", port: int = 0) -> Listener:
     return Listener(application=Echo(), host=host, port=port)
 
 
-def test_a_port_in_use_is_one_clear_error() -> None:
+def test_serve_port_in_use_raises_one_problem() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError) as raised:
@@ -40,11 +42,11 @@ def test_a_port_in_use_is_one_clear_error() -> None:
     ("host", "reason"),
     [
         ("192.0.2.1", "Cannot assign requested address"),
-        ("no-such-host.invalid", "there is no such host"),
-        (f"{'a' * 64}.example", "there is no such host"),
+        ("no-such-host.invalid", "the host name is unknown"),
+        (f"{'a' * 64}.example", "the host name is unknown"),
     ],
 )
-def test_a_host_that_is_not_ours_is_one_clear_error(host: str, reason: str) -> None:
+def test_serve_unusable_host_raises_one_problem(host: str, reason: str) -> None:
     with pytest.raises(SettingsError) as raised:
         serve.run(serve.serve(_listener(host, 0), settings=Settings()))
     assert raised.value.problems == [f"host, port: cannot listen on {host}:0: {reason}"]
@@ -54,7 +56,7 @@ def test_a_host_that_is_not_ours_is_one_clear_error(host: str, reason: str) -> N
     ("host", "shown"),
     [("127.0.0.1", "http://127.0.0.1:"), ("localhost", "http://"), ("::1", "http://[::1]:")],
 )
-def test_the_address_is_told_once_it_is_served(host: str, shown: str) -> None:
+def test_on_ready_gets_address_of_running_server(host: str, shown: str) -> None:
     if host == "::1" and not _has_ipv6():
         pytest.skip("this machine has no IPv6 loopback")
 
@@ -80,21 +82,21 @@ def _has_ipv6() -> bool:
     return True
 
 
-def test_several_listeners_are_told_in_order_and_each_has_its_own_application_and_caps() -> None:
+def test_listeners_are_ready_in_order_with_own_application_and_limits() -> None:
     async def scenario() -> None:
-        told: asyncio.Queue[str] = asyncio.Queue()
+        addresses: asyncio.Queue[str] = asyncio.Queue()
         one_client = Settings(max_connections=1)
         listeners = [
-            Listener(application=application, host="127.0.0.1", port=0, on_ready=told.put_nowait)
-            for application in (Echo(), lambda _, __, send: answer(send, b"the other"))
+            Listener(application=application, host="127.0.0.1", port=0, on_ready=addresses.put_nowait)
+            for application in (Echo(), lambda _, __, send: answer(send, b"the other application"))
         ]
         running = asyncio.ensure_future(serve.serve(*listeners, settings=one_client))
-        first, second = Served(await told.get()), Served(await told.get())
+        first, second = Served(await addresses.get()), Served(await addresses.get())
         async with first.viewer() as viewer, second.viewer() as other:
             await viewer.send(get("/a"))
             assert json.loads((await viewer.response())[2])["raw_path"] == "/a"
             await other.send(get("/a"))
-            assert (await other.response())[2] == b"the other"
+            assert (await other.response())[2] == b"the other application"
             async with first.viewer() as third:
                 assert (await third.response())[0] == 503
         running.cancel()
@@ -104,16 +106,16 @@ def test_several_listeners_are_told_in_order_and_each_has_its_own_application_an
     run(scenario())
 
 
-def test_if_one_address_cannot_be_listened_on_none_is_and_nobody_is_told() -> None:
-    told: list[str] = []
+def test_serve_one_unusable_address_starts_no_listener() -> None:
+    addresses: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        first = Listener(application=Echo(), host="127.0.0.1", port=0, on_ready=told.append)
+        first = Listener(application=Echo(), host="127.0.0.1", port=0, on_ready=addresses.append)
         with pytest.raises(SettingsError, match="Address already in use"):
             serve.run(serve.serve(first, _listener(port=taken.getsockname()[1]), settings=Settings()))
-    assert told == []
+    assert addresses == []
 
 
-def test_a_large_body_is_answered_without_a_reset() -> None:
+def test_large_dropped_body_gets_response_without_reset() -> None:
     async def refused(_: Scope, __: Receive, send: Send) -> None:
         await answer(send, b"no" * 50_000, 405)
 
@@ -123,13 +125,13 @@ def test_a_large_body_is_answered_without_a_reset() -> None:
             sending = asyncio.ensure_future(viewer.send(head + b"x" * 3_000_000))
             status, headers, body = await viewer.response()
             assert (status, len(body), headers["connection"]) == (405, 100_000, "close")
-            assert await viewer.rest() == b""
+            assert await viewer.read_to_end() == b""
             await sending
 
     run(scenario())
 
 
-def test_refusals_are_the_applications_to_answer_and_to_record() -> None:
+def test_listener_refuse_makes_error_responses() -> None:
     recorded: list[tuple[str, str]] = []
 
     def refuse(error: GalerlyError, client: str) -> Response:
@@ -145,7 +147,7 @@ def test_refusals_are_the_applications_to_answer_and_to_record() -> None:
     assert recorded == [("bad-request", "127.0.0.1")]
 
 
-def test_an_oversized_request_leaves_the_next_ones_alone() -> None:
+def test_oversized_request_does_not_affect_next_connections() -> None:
     async def scenario() -> None:
         async with serving(Echo()) as served:
             async with served.viewer() as viewer:
@@ -159,15 +161,15 @@ def test_an_oversized_request_leaves_the_next_ones_alone() -> None:
     run(scenario())
 
 
-def test_many_files_may_be_open_when_many_connections_may() -> None:
+def test_raise_file_limit_raises_soft_limit_only() -> None:
     code = (
         "import resource\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
         "from galerly_cdn.server import serve\n"
-        "serve.allow_files(300)\n"
+        "serve.raise_file_limit(300)\n"
         "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 300)\n"
-        "serve.allow_files(10**12)\n"
-        "serve.allow_files(10)\n"
+        "serve.raise_file_limit(10**12)\n"
+        "serve.raise_file_limit(10)\n"
         "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 300)\n"
     )
 
@@ -222,7 +224,7 @@ print(serve.run(serving), flush=True)
 
 
 class Process:
-    """The listener in a process of its own, to be stopped by signals."""
+    """A server in a process of its own, which signals stop."""
 
     def __init__(self, child: asyncio.subprocess.Process, address: str) -> None:
         self.child = child
@@ -233,7 +235,7 @@ class Process:
         return (await self.child.stdout.readline()).decode().strip()
 
     async def renders(self, number: int) -> None:
-        """Until so many requests are under way."""
+        """Wait until `number` requests are in progress."""
         async with self.served.viewer() as viewer:
             body = b""
             while body != str(number).encode():
@@ -260,9 +262,7 @@ BODY = bytes(range(256)) * 16384
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_truncates_no_download_and_answers_every_render(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+def test_stop_finishes_downloads_and_renders(tmp_path: Path, number: signal.Signals) -> None:
     async def download(served: Served, begun: asyncio.Semaphore, may_end: asyncio.Event) -> bytes:
         async with served.viewer() as viewer:
             await viewer.send(get("/download"))
@@ -270,7 +270,7 @@ def test_a_stop_truncates_no_download_and_answers_every_render(
             begun.release()
             await may_end.wait()
             body = await viewer.reader.readexactly(len(BODY))
-            assert await viewer.rest() == b""
+            assert await viewer.read_to_end() == b""
             assert head.startswith(b"HTTP/1.1 200 ")
             return body
 
@@ -278,7 +278,7 @@ def test_a_stop_truncates_no_download_and_answers_every_render(
         async with served.viewer() as viewer:
             await viewer.send(get("/render"))
             status, headers, _ = await viewer.response()
-            assert await viewer.rest() == b""
+            assert await viewer.read_to_end() == b""
             return status, headers.get("connection")
 
     async def scenario() -> None:
@@ -294,10 +294,10 @@ def test_a_stop_truncates_no_download_and_answers_every_render(
                 await process.renders(20)
                 process.child.send_signal(number)
                 assert await process.line() == "draining"
-                async with process.served.viewer() as late:  # until on_drain is done, it is served
+                async with process.served.viewer() as late:  # connections are served until on_drain returns
                     await late.send(get("/open"))
                     assert (await late.response())[0] == 200
-                assert await idle.rest() == b""
+                assert await idle.read_to_end() == b""
                 may_end.set()
             assert [task.result() for task in downloads] == [BODY] * 50
             assert [status for status, _ in (task.result() for task in renders)] == [200] * 20
@@ -307,7 +307,7 @@ def test_a_stop_truncates_no_download_and_answers_every_render(
     run(scenario())
 
 
-def test_answers_after_a_stop_say_that_the_connection_ends(tmp_path: Path) -> None:
+def test_stop_responses_say_connection_close(tmp_path: Path) -> None:
     async def scenario() -> None:
         async for process in _started(tmp_path, "20"):
             async with process.served.viewer() as busy, process.served.viewer() as other:
@@ -320,18 +320,18 @@ def test_answers_after_a_stop_say_that_the_connection_ends(tmp_path: Path) -> No
                 for viewer in (other, busy):
                     status, headers, _ = await viewer.response()
                     assert (status, headers["connection"]) == (200, "close")
-                    assert await viewer.rest() == b""
+                    assert await viewer.read_to_end() == b""
             assert await process.line() == "True"
             assert await process.child.wait() == 0
 
     run(scenario())
 
 
-def test_who_has_connected_before_the_stop_is_answered_although_not_yet_accepted(tmp_path: Path) -> None:
+def test_stop_serves_connections_in_backlog(tmp_path: Path) -> None:
     async def scenario() -> None:
         async for process in _started(tmp_path, "20", "block"):
             process.child.send_signal(signal.SIGTERM)
-            assert await process.line() == "draining"  # and its event loop stands still
+            assert await process.line() == "draining"  # now its event loop is blocked
             async with process.served.viewer() as viewer:
                 await viewer.send(get())
                 assert process.child.stdin is not None
@@ -347,7 +347,7 @@ def test_who_has_connected_before_the_stop_is_answered_although_not_yet_accepted
 @pytest.mark.parametrize(
     ("drain_s", "signals"), [("1000", 2), ("0.01", 1)], ids=["a second signal", "drain_s"]
 )
-def test_what_does_not_end_is_ended(tmp_path: Path, drain_s: str, signals: int) -> None:
+def test_stop_aborts_unfinished_requests(tmp_path: Path, drain_s: str, signals: int) -> None:
     async def scenario() -> None:
         async for process in _started(tmp_path, drain_s):
             async with process.served.viewer() as viewer:
@@ -365,7 +365,7 @@ def test_what_does_not_end_is_ended(tmp_path: Path, drain_s: str, signals: int) 
     run(scenario())
 
 
-def test_a_cancelled_server_leaves_nothing_open() -> None:
+def test_cancelled_server_closes_all_files() -> None:
     async def scenario() -> None:
         async with serving(Echo()) as served, served.viewer() as viewer:
             await viewer.send(get())
@@ -374,7 +374,7 @@ def test_a_cancelled_server_leaves_nothing_open() -> None:
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
 
-    run(scenario())  # the process's first loop opens libuv's pipe for signals, which stays
+    run(scenario())  # the first loop of a process opens libuv's pipe for signals, which stays open
     before = _open_files()
     run(scenario())
     assert _open_files() == before

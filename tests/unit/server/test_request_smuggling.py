@@ -1,3 +1,5 @@
+"""Tests that ambiguous requests are refused: request smuggling (CWE-444), RFC 9112."""
+
 from __future__ import annotations
 
 import json
@@ -9,7 +11,7 @@ from galerly_cdn.server.framing import check_head, origin_form
 from tests.support.raw_http import Echo, get, run, serving
 
 SECOND = get("/second")
-"""Follows every request of the table in the same packet; its answer must never appear."""
+"""Sent in the same packet after every request of the tables; after an ambiguous one it must not be served."""
 
 POST = b"POST /a HTTP/1.1\r\nHost: a\r\n"
 GET = b"GET /a HTTP/1.1\r\nHost: a\r\n"
@@ -17,10 +19,10 @@ CHUNKED = b"Transfer-Encoding: chunked\r\n"
 SMUGGLED = b"0\r\n\r\n"
 
 each_kind = pytest.mark.parametrize("takes_bodies", [False, True], ids=["bodies dropped", "bodies taken"])
-"""The viewers' listener, and one whose application may read what comes behind a head."""
+"""The viewers' listener, and one whose application may read bodies."""
 
 REFUSED = {
-    # Two framings of one body (RFC 9112 §6.3): a proxy believes one, we the other.
+    # Two framings of one body (RFC 9112 §6.3): a proxy may use one, this server the other.
     "content-length and transfer-encoding": (
         POST + b"Content-Length: 5\r\n" + CHUNKED + b"\r\n" + SMUGGLED,
         400,
@@ -74,7 +76,7 @@ REFUSED = {
     "http/1.1 in lower case": (b"GET /a http/1.1\r\nHost: a\r\n\r\n", 400),
     "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "a method in lower case": (b"get /a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "a method no one knows": (b"FETCH /a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "an unknown method": (b"FETCH /a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "a very long method": (b"G" * 100_000 + b" /a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "no method": (b" /a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "a space in the target": (b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -103,14 +105,14 @@ REFUSED = {
     "a path in the host": (b"GET /a HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
     "a list of hosts": (b"GET /a HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
     "a user in the host": (b"GET /a HTTP/1.1\r\nHost: u@a\r\n\r\n", 400),
-    # Size (CPDoS: reliability is lost when an oversized request becomes a cached error).
+    # Size (CPDoS: an oversized request becomes an error that a cache keeps for all viewers).
     "headers of 40 kB": (GET + b"X: " + b"a" * 40_000 + b"\r\n\r\n", 431),
     "a header of 1 MB": (GET + b"X: " + b"a" * 1_000_000 + b"\r\n\r\n", 431),
     "8000 small headers": (GET + b"X: 1\r\n" * 8000 + b"\r\n", 431),
 }
 
-ANSWERED_ONCE = {
-    # Legal, but the connection ends with the answer: we read no bodies and speak no other protocol.
+SERVED_LAST = {
+    # Legal, but the connection ends with the response: no body is read, no other protocol is spoken.
     "a body": (POST + b"Content-Length: 5\r\n\r\nhello", "/a"),
     "a body that looks like a request": (POST + b"Content-Length: 66\r\n\r\n", "/a"),
     "a body on a GET": (GET + b"Content-Length: 5\r\n\r\nhello", "/a"),
@@ -121,7 +123,7 @@ ANSWERED_ONCE = {
     "a chunk ended by a bare line feed": (POST + CHUNKED + b"\r\n5\nhello\r\n0\r\n\r\n", "/a"),
     "a chunk larger than it says": (POST + CHUNKED + b"\r\n2\r\nhello\r\n0\r\n\r\n", "/a"),
     "a length in a trailer": (POST + CHUNKED + b"\r\n0\r\nContent-Length: 5\r\n\r\n", "/a"),
-    "a body to be invited": (POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n", "/a"),
+    "a body that waits for 100 Continue": (POST + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n", "/a"),
     "an upgrade to h2c": (
         GET + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A\r\n\r\n",
         "/a",
@@ -136,7 +138,7 @@ ANSWERED_ONCE = {
     "HTTP/1.0 with keep-alive": (b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "/a"),
 }
 
-ANSWERED = {
+SERVED = {
     "an absolute form": (b"GET http://b/a?q HTTP/1.1\r\nHost: a\r\n\r\n", "/a", "q"),
     "an absolute form with a user and a port": (
         b"GET HTTPS://u:p@b:80/a HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -146,7 +148,7 @@ ANSWERED = {
     "an absolute form without a path": (b"GET http://b HTTP/1.1\r\nHost: a\r\n\r\n", "/", ""),
     "an absolute form without a path but a query": (b"GET http://b?q HTTP/1.1\r\nHost: a\r\n\r\n", "/", "q"),
     "two slashes": (b"GET //b/a HTTP/1.1\r\nHost: a\r\n\r\n", "//b/a", ""),
-    "two questions": (b"GET /a?b?c HTTP/1.1\r\nHost: a\r\n\r\n", "/a", "b?c"),
+    "two question marks": (b"GET /a?b?c HTTP/1.1\r\nHost: a\r\n\r\n", "/a", "b?c"),
     "escapes untouched": (b"GET /a%2Fb%00%0d%0aX:y HTTP/1.1\r\nHost: a\r\n\r\n", "/a%2Fb%00%0d%0aX:y", ""),
     "dots untouched": (b"GET /../a/./b HTTP/1.1\r\nHost: a\r\n\r\n", "/../a/./b", ""),
     "an empty host": (b"GET /a HTTP/1.1\r\nHost:\r\n\r\n", "/a", ""),
@@ -154,7 +156,7 @@ ANSWERED = {
     "an empty line before": (b"\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n", "/a", ""),
     "spaces before the target, as nginx reads them": (b"GET  /a HTTP/1.1\r\nHost: a\r\n\r\n", "/a", ""),
     "no body": (b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "/a", ""),
-    "an upgrade that is not asked for": (GET + b"Upgrade: h2c\r\n\r\n", "/a", ""),
+    "an upgrade without a Connection header": (GET + b"Upgrade: h2c\r\n\r\n", "/a", ""),
     "a target of 4 kB": (b"GET /" + b"a" * 4000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", "/" + "a" * 4000, ""),
     "headers of 30 kB": (GET + b"X: " + b"a" * 30_000 + b"\r\n\r\n", "/a", ""),
     "another method": (b"DELETE /a HTTP/1.1\r\nHost: a\r\n\r\n", "/a", ""),
@@ -163,7 +165,7 @@ ANSWERED = {
 
 @each_kind
 @pytest.mark.parametrize(("raw", "status"), REFUSED.values(), ids=REFUSED.keys())
-def test_what_can_be_read_in_two_ways_is_refused_and_nothing_after_it_is_answered(
+def test_ambiguous_request_is_refused_and_ends_connection(
     raw: bytes, status: int, *, takes_bodies: bool
 ) -> None:
     async def scenario() -> None:
@@ -180,47 +182,45 @@ def test_what_can_be_read_in_two_ways_is_refused_and_nothing_after_it_is_answere
             error = json.loads(body)["error"]
             assert sorted(error) == ["code", "message", "request_id"]
             assert "llhttp" not in str(error)
-            assert await viewer.rest() == b""
-        assert application.asked == []
+            assert await viewer.read_to_end() == b""
+        assert application.raw_paths == []
 
     run(scenario())
 
 
 @each_kind
-@pytest.mark.parametrize(("raw", "path"), ANSWERED_ONCE.values(), ids=ANSWERED_ONCE.keys())
-def test_a_connections_last_request_is_answered_and_nothing_after_it(
-    raw: bytes, path: str, *, takes_bodies: bool
-) -> None:
+@pytest.mark.parametrize(("raw", "path"), SERVED_LAST.values(), ids=SERVED_LAST.keys())
+def test_last_request_of_connection_is_served_alone(raw: bytes, path: str, *, takes_bodies: bool) -> None:
     async def scenario() -> None:
         application = Echo()
         async with serving(application, takes_bodies=takes_bodies) as served, served.viewer() as viewer:
             await viewer.send(raw + SECOND)
             status, headers, body = await viewer.response()
             assert (status, json.loads(body)["raw_path"], headers["connection"]) == (200, path, "close")
-            assert await viewer.rest() == b""
-        assert application.asked == [path.encode()]
+            assert await viewer.read_to_end() == b""
+        assert application.raw_paths == [path.encode()]
 
     run(scenario())
 
 
 @each_kind
-@pytest.mark.parametrize(("raw", "path", "query"), ANSWERED.values(), ids=ANSWERED.keys())
-def test_what_can_be_read_in_one_way_is_answered_and_so_is_what_follows(
+@pytest.mark.parametrize(("raw", "path", "query"), SERVED.values(), ids=SERVED.keys())
+def test_unambiguous_request_is_served_and_so_is_next(
     raw: bytes, path: str, query: str, *, takes_bodies: bool
 ) -> None:
     async def scenario() -> None:
         async with serving(Echo(), takes_bodies=takes_bodies) as served, served.viewer() as viewer:
             await viewer.send(raw + SECOND)
             status, headers, body = await viewer.response()
-            told = json.loads(body)
-            assert (status, told["raw_path"], told["query"]) == (200, path, query)
+            request = json.loads(body)
+            assert (status, request["raw_path"], request["query"]) == (200, path, query)
             assert "connection" not in headers
             assert json.loads((await viewer.response())[2])["raw_path"] == "/second"
 
     run(scenario())
 
 
-def test_the_framing_rules_hold_without_the_parser() -> None:
+def test_check_head_refuses_ambiguous_framing() -> None:
     host = (b"host", b"a")
     assert check_head("1.1", [host, (b"content-length", b"0")]) is False
     assert check_head("1.1", [host, (b"content-length", b"5")]) is True
@@ -255,6 +255,6 @@ def test_the_framing_rules_hold_without_the_parser() -> None:
         (b"GET", b"/a\r", BadRequest),
     ],
 )
-def test_targets_of_other_forms_are_refused(method: bytes, target: bytes, error: type[Exception]) -> None:
+def test_origin_form_other_target_raises(method: bytes, target: bytes, error: type[Exception]) -> None:
     with pytest.raises(error):
         origin_form(method, target)

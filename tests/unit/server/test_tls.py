@@ -1,4 +1,4 @@
-"""HTTPS on one box: the same server through TLS, and its certificate."""
+"""Tests of HTTPS: TLS connections, and loading and reloading the certificate."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from galerly_cdn.server.certificate import Certificate
 from galerly_cdn.settings import load
 from tests.support.raw_http import Echo, Served, Viewer, answer, get, run, serving
 from tests.support.shapes import OneMachine
-from tests.support.tls_certificates import Files, believing, make
-from tests.unit.server.test_request_bodies import Taking
+from tests.support.tls_certificates import Files, make, trusting
+from tests.unit.server.test_request_bodies import BodyApplication
 from tests.unit.server.test_request_smuggling import REFUSED, SECOND
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ def https(files: Files, **more: object) -> Settings:
     return load.load_settings({"port": 0, **named, **more}, environment={}).settings
 
 
-# the tunnel
+# connections
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_what_is_asked_through_tls_is_answered(files: Files, version: ssl.TLSVersion) -> None:
+def test_tls_request_is_served(files: Files, version: ssl.TLSVersion) -> None:
     seen: list[str] = []
 
     async def application(scope: Scope, _: Receive, send: Send) -> None:
@@ -58,7 +58,7 @@ def test_what_is_asked_through_tls_is_answered(files: Files, version: ssl.TLSVer
         await answer(send, b"x" * 5_000_000)
 
     async def scenario() -> None:
-        viewers = believing(files.certificate)
+        viewers = trusting(files.certificate)
         viewers.minimum_version = viewers.maximum_version = version
         viewers.set_alpn_protocols(["h2", "http/1.1"])
         async with serving(application, https(files), tls=viewers) as served, served.viewer() as viewer:
@@ -69,15 +69,15 @@ def test_what_is_asked_through_tls_is_answered(files: Files, version: ssl.TLSVer
                 assert (await viewer.response())[2] == b"x" * 5_000_000
             await viewer.send(get("/", "Connection: close"))
             assert (await viewer.response())[2] == b"x" * 5_000_000
-            assert await viewer.rest() == b""
+            assert await viewer.read_to_end() == b""
 
     run(scenario())
     assert seen == ["https"] * 4
 
 
-def test_an_old_protocol_is_refused(files: Files) -> None:
+def test_tls_1_1_is_refused(files: Files) -> None:
     async def scenario() -> None:
-        viewers = believing(files.certificate)
+        viewers = trusting(files.certificate)
         viewers.set_ciphers("ALL:@SECLEVEL=0")
         with pytest.warns(DeprecationWarning, match="TLSv1_1"):
             viewers.minimum_version = viewers.maximum_version = ssl.TLSVersion.TLSv1_1
@@ -89,10 +89,10 @@ def test_an_old_protocol_is_refused(files: Files) -> None:
     run(scenario())
 
 
-def test_a_body_goes_through_tls_as_the_application_takes_it(files: Files) -> None:
+def test_tls_body_arrives_in_chunks(files: Files) -> None:
     async def scenario() -> None:
-        application = Taking()
-        tls = believing(files.certificate)
+        application = BodyApplication()
+        tls = trusting(files.certificate)
         async with (
             serving(application, https(files), takes_bodies=True, tls=tls) as served,
             served.viewer() as viewer,
@@ -103,29 +103,29 @@ def test_a_body_goes_through_tls_as_the_application_takes_it(files: Files) -> No
             assert await viewer.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
             await viewer.send(b"x" * 9_000_000)
             assert (await viewer.response())[2] == b"9000000"
-            assert await viewer.rest() == b""
+            assert await viewer.read_to_end() == b""
         assert max(map(len, application.parts)) < 1_000_000
 
     run(scenario())
 
 
 @pytest.mark.parametrize(("raw", "status"), list(REFUSED.values())[::6], ids=list(REFUSED)[::6])
-def test_what_is_refused_without_tls_is_refused_within(files: Files, raw: bytes, status: int) -> None:
+def test_tls_ambiguous_request_is_refused(files: Files, raw: bytes, status: int) -> None:
     async def scenario() -> None:
         application = Echo()
-        tls = believing(files.certificate)
+        tls = trusting(files.certificate)
         async with serving(application, https(files), tls=tls) as served, served.viewer() as viewer:
             await viewer.send(raw + SECOND)
             assert (await viewer.response())[0] == status
-            assert await viewer.rest() == b""
-        assert application.asked == []
+            assert await viewer.read_to_end() == b""
+        assert application.raw_paths == []
 
     run(scenario())
 
 
-def test_pipelined_requests_are_answered_in_order(files: Files) -> None:
+def test_tls_pipelined_requests_are_served_in_order(files: Files) -> None:
     async def scenario() -> None:
-        tls = believing(files.certificate)
+        tls = trusting(files.certificate)
         async with serving(Echo(), https(files), tls=tls) as served, served.viewer() as viewer:
             await viewer.send(b"".join(get(f"/{number}") for number in range(10)))
             for number in range(10):
@@ -134,17 +134,15 @@ def test_pipelined_requests_are_answered_in_order(files: Files) -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("greeting", [get(), b"", b"\x16\x03\x01\x00\x05hello", b"\x80" * 500])
-def test_who_does_not_shake_hands_is_gone_at_the_header_deadline_and_never_answered(
-    files: Files, greeting: bytes
-) -> None:
+@pytest.mark.parametrize("first_bytes", [get(), b"", b"\x16\x03\x01\x00\x05hello", b"\x80" * 500])
+def test_tls_missing_handshake_is_aborted_at_header_deadline(files: Files, first_bytes: bytes) -> None:
     async def scenario() -> None:
         application = Echo()
         settings = https(files, header_deadline_s=0.2)
         async with serving(application, settings) as served, served.viewer() as viewer:  # without TLS
-            await viewer.send(greeting)
+            await viewer.send(first_bytes)
             assert b"HTTP" not in await _rest(viewer.reader)
-        assert application.asked == []
+        assert application.raw_paths == []
 
     run(scenario())
 
@@ -156,7 +154,7 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
-def test_who_does_not_shake_hands_counts_as_connected(files: Files) -> None:
+def test_tls_handshake_counts_against_connection_limit(files: Files) -> None:
     refused: list[str] = []
 
     def refuse(error: GalerlyError, client: str) -> Response:
@@ -164,14 +162,14 @@ def test_who_does_not_shake_hands_counts_as_connected(files: Files) -> None:
         return serve.refuse(error, client)
 
     async def scenario() -> None:
-        tls = believing(files.certificate)
+        tls = trusting(files.certificate)
         async with serving(Echo(), https(files, max_connections=1), refuse, tls=tls) as served:
             async with Served(served.address).viewer() as first:
                 assert await _is_refused(served)
                 assert refused[0] == "too-many-connections"
                 await first.send(b"\x00" * 100)
                 assert await _rest(first.reader) is not None
-            async with served.viewer() as viewer:  # there is room again
+            async with served.viewer() as viewer:  # the connection was released
                 await viewer.send(get())
                 assert (await viewer.response())[0] == 200
 
@@ -188,49 +186,49 @@ async def _is_refused(served: Served) -> bool:
     return False
 
 
-def test_a_viewer_who_ends_tls_is_gone(files: Files) -> None:
-    told: list[str] = []
+def test_tls_close_notify_sends_disconnect(files: Files) -> None:
+    messages: list[str] = []
 
-    async def patient(_: Scope, receive: Receive, __: Send) -> None:
+    async def waiting(_: Scope, receive: Receive, __: Send) -> None:
         await receive()
-        told.append((await receive())["type"])
+        messages.append((await receive())["type"])
         gone.set()
 
     gone = asyncio.Event()
 
     async def scenario() -> None:
-        async with serving(patient, https(files), tls=believing(files.certificate)) as served:
+        async with serving(waiting, https(files), tls=trusting(files.certificate)) as served:
             async with served.viewer() as viewer:
                 await viewer.send(get())
             await gone.wait()
 
     run(scenario())
-    assert told == ["http.disconnect"]
+    assert messages == ["http.disconnect"]
 
 
-class ByHand:
-    """A viewer whose TLS is done here, record by record, so that it can stop in the midst of it."""
+class ManualTls:
+    """A client that drives TLS record by record, so that it can stop within the handshake."""
 
     def __init__(self, viewer: Viewer, tls: ssl.SSLContext) -> None:
         self.viewer = viewer
-        self.came, self.leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = tls.wrap_bio(self.came, self.leaving, server_hostname="localhost")
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = tls.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
 
-    async def until(self, step: Callable[[], T]) -> T:
-        """What the step gives, once enough has come for it."""
+    async def complete(self, step: Callable[[], T]) -> T:
+        """The result of `step`, once enough input has arrived for it."""
         while True:
             try:
                 return step()
             except ssl.SSLWantReadError:
-                await self.viewer.send(self.leaving.read())
-                self.came.write(await self.viewer.reader.read(1 << 16))
+                await self.viewer.send(self.outgoing.read())
+                self.incoming.write(await self.viewer.reader.read(1 << 16))
 
     async def send(self, raw: bytes) -> None:
         self.tls.write(raw)
-        await self.viewer.send(self.leaving.read())
+        await self.viewer.send(self.outgoing.read())
 
 
-def test_who_is_shaking_hands_at_the_stop_is_answered_and_who_does_not_go_on_is_not_waited_for(
+def test_stop_serves_handshake_in_progress_and_drops_silent_one(
     files: Files,
 ) -> None:
     async def scenario() -> None:
@@ -241,41 +239,41 @@ def test_who_is_shaking_hands_at_the_stop_is_answered_and_who_does_not_go_on_is_
         served = Served(await ready)
         async with served.viewer() as silent, served.viewer() as viewer:
             await silent.send(b"\x16")
-            hand = ByHand(viewer, believing(files.certificate))
+            client = ManualTls(viewer, trusting(files.certificate))
             with pytest.raises(ssl.SSLWantReadError):
-                hand.tls.do_handshake()
-            greeting = hand.leaving.read()
-            await viewer.send(greeting[:50])
+                client.tls.do_handshake()
+            client_hello = client.outgoing.read()
+            await viewer.send(client_hello[:50])
             os.kill(os.getpid(), signal.SIGTERM)
             await draining.wait()
-            await viewer.send(greeting[50:])
-            await hand.until(hand.tls.do_handshake)
-            await hand.send(get("/a"))
-            answered = await hand.until(lambda: hand.tls.read(1 << 16))
+            await viewer.send(client_hello[50:])
+            await client.complete(client.tls.do_handshake)
+            await client.send(get("/a"))
+            answered = await client.complete(lambda: client.tls.read(1 << 16))
             assert answered.startswith(b"HTTP/1.1 200 ")
             assert b"connection: close\r\n" in answered
-            assert await silent.rest() == b""
+            assert await silent.read_to_end() == b""
         assert await serving
 
     run(scenario())
 
 
-def test_what_was_tampered_with_ends_the_connection(files: Files) -> None:
+def test_tls_tampered_record_ends_connection(files: Files) -> None:
     async def scenario() -> None:
         application = Echo()
         async with serving(application, https(files)) as served, served.viewer() as viewer:
-            hand = ByHand(viewer, believing(files.certificate))
-            await hand.until(hand.tls.do_handshake)
-            hand.tls.write(get("/a"))
-            sealed = hand.leaving.read()
-            await viewer.send(sealed[:-1] + bytes([sealed[-1] ^ 1]))
+            client = ManualTls(viewer, trusting(files.certificate))
+            await client.complete(client.tls.do_handshake)
+            client.tls.write(get("/a"))
+            record = client.outgoing.read()
+            await viewer.send(record[:-1] + bytes([record[-1] ^ 1]))
             assert b"HTTP" not in await _rest(viewer.reader)
-        assert application.asked == []
+        assert application.raw_paths == []
 
     run(scenario())
 
 
-def test_a_stop_truncates_no_download_through_tls(tmp_path: Path, files: Files) -> None:
+def test_stop_finishes_downloads_over_tls(tmp_path: Path, files: Files) -> None:
     settings = {"sign_originals": "false", "tls_certificate": files.certificate, "tls_key": files.key}
     shape = OneMachine(tmp_path / "photographs", tmp_path / "renditions", settings)
     length_bytes = 20_000_000
@@ -286,12 +284,12 @@ def test_a_stop_truncates_no_download_through_tls(tmp_path: Path, files: Files) 
             await viewer.reader.readuntil(b"\r\n\r\n")
             begun.release()
             await may_end.wait()
-            return len(await viewer.rest())
+            return len(await viewer.read_to_end())
 
     async def scenario() -> None:
-        served = Served(f"https://127.0.0.1:{shape.port}/", believing(files.certificate))
+        served = Served(f"https://127.0.0.1:{shape.port}/", trusting(files.certificate))
         begun, may_end = asyncio.Semaphore(0), asyncio.Event()
-        async with asyncio.TaskGroup() as group, served.viewer():  # and one who is idle
+        async with asyncio.TaskGroup() as group, served.viewer():  # and one idle connection
             tasks = [group.create_task(download(served, begun, may_end)) for _ in range(5)]
             for _ in tasks:
                 await begun.acquire()
@@ -312,8 +310,8 @@ def test_a_stop_truncates_no_download_through_tls(tmp_path: Path, files: Files) 
 # the certificate
 
 
-def shown(context: ssl.SSLContext) -> int:
-    """The serial number of the certificate that a handshake in memory shows."""
+def certificate_serial(context: ssl.SSLContext) -> int:
+    """The serial number of the certificate that a server with this context sends in a handshake."""
     to_server, to_viewer = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = context.wrap_bio(to_server, to_viewer, server_side=True)
     viewers = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -327,33 +325,31 @@ def shown(context: ssl.SSLContext) -> int:
     return x509.load_der_x509_certificate(seen).serial_number
 
 
-def test_a_renewed_certificate_is_shown_once_both_files_are_there(
-    files: Files, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_certificate_refresh_waits_for_both_files(files: Files, caplog: pytest.LogCaptureFixture) -> None:
     certificate = Certificate(files.certificate, files.key)
-    assert shown(certificate.context) == files.serial
+    assert certificate_serial(certificate.context) == files.serial
     old_key = files.key.read_bytes()
     renewed = make(files.key.parent)
     new_key = renewed.key.read_bytes()
-    files.key.write_bytes(old_key)  # the certificate is there first
+    files.key.write_bytes(old_key)  # the certificate is renewed first
     for _ in range(3):
         certificate.refresh()
-        assert shown(certificate.context) == files.serial
-    assert caplog.text.count("the old certificate is kept") == 1
+        assert certificate_serial(certificate.context) == files.serial
+    assert caplog.text.count("The previous certificate stays in use") == 1
     files.key.unlink()
     certificate.refresh()
-    assert shown(certificate.context) == files.serial
+    assert certificate_serial(certificate.context) == files.serial
     files.key.write_bytes(new_key)
     certificate.refresh()
-    assert shown(certificate.context) == renewed.serial
-    assert "a new certificate is in use" in caplog.text
+    assert certificate_serial(certificate.context) == renewed.serial
+    assert f"The renewed certificate {renewed.certificate} is in use." in caplog.text
 
 
-def test_a_running_server_shows_a_renewed_certificate_to_who_comes_next(files: Files) -> None:
+def test_running_server_uses_renewed_certificate(files: Files) -> None:
     async def scenario() -> None:
-        tls = believing(files.certificate)
+        tls = trusting(files.certificate)
         async with serving(Echo(), https(files), tls=tls) as served, served.viewer() as early:
-            renewed = believing(make(files.key.parent).certificate)
+            renewed = trusting(make(files.key.parent).certificate)
             while await _is_refused(Served(served.address, renewed)):
                 pass
             await early.send(get())
@@ -381,13 +377,13 @@ def _other_key(folder: Path) -> None:
     make(folder / "other").key.replace(folder / "key.pem")
 
 
-UNFIT: dict[str, tuple[Callable[[Path], object], str]] = {
+UNFIT_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no certificate": (
         lambda folder: (folder / "certificate.pem").unlink(),
         "tls_certificate: cannot read .*: No such",
     ),
     "no key": (lambda folder: (folder / "key.pem").unlink(), "tls_key: cannot read .*: No such"),
-    "another's key": (_other_key, "tls_key: .* is not the key of "),
+    "the key of another certificate": (_other_key, "tls_key: .* is not the key of "),
     "swapped": (_swap, "are no certificate and unencrypted key in PEM"),
     "empty": (_write("certificate.pem", b""), "are no certificate and unencrypted key in PEM"),
     "nonsense": (_write("key.pem", b"\x00nonsense"), "are no certificate and unencrypted key in PEM"),
@@ -398,29 +394,27 @@ UNFIT: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize(("spoil", "problem"), UNFIT.values(), ids=UNFIT)
-def test_a_certificate_that_is_unfit_is_one_clear_error_at_the_start(
-    files: Files, spoil: Callable[[Path], object], problem: str
+@pytest.mark.parametrize(("damage", "problem"), UNFIT_FILES.values(), ids=UNFIT_FILES)
+def test_serve_unfit_certificate_raises_one_problem(
+    files: Files, damage: Callable[[Path], object], problem: str
 ) -> None:
-    spoil(files.key.parent)
-    told: list[str] = []
-    one = serve.Listener(application=Echo(), host="127.0.0.1", port=0, on_ready=told.append)
+    damage(files.key.parent)
+    addresses: list[str] = []
+    one = serve.Listener(application=Echo(), host="127.0.0.1", port=0, on_ready=addresses.append)
     with pytest.raises(SettingsError, match=problem) as raised:
         serve.run(serve.serve(one, settings=https(files)))
     assert len(raised.value.problems) == 1
-    assert told == []
+    assert addresses == []
 
 
-def test_an_expired_certificate_is_shown_all_the_same_and_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_certificate_expired_is_used_with_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     expired = make(tmp_path, lasts_days=-1)
     with caplog.at_level(logging.WARNING):
-        assert shown(Certificate(expired.certificate, expired.key).context) == expired.serial
+        assert certificate_serial(Certificate(expired.certificate, expired.key).context) == expired.serial
     assert f"{expired.certificate} has expired on " in caplog.text
 
 
 @pytest.mark.parametrize("name", ["tls_certificate", "tls_key"])
-def test_one_of_the_two_files_is_of_no_use(name: str) -> None:
+def test_settings_certificate_without_key_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match="one is of no use without the other"):
         load.load_settings({name: "a.pem"}, environment={})

@@ -1,4 +1,4 @@
-"""The whole server, as a process, under load: herds, deaths, and originals that change."""
+"""Tests of a server process under load: concurrent misses, kills, and originals that are replaced."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-HERD = 1000
+CONCURRENT = 1000
 KILLS = 100
-SWAPS = 1000
+REPLACES = 1000
 
 
 @contextmanager
 def running(root: Path, **settings: object) -> Iterator[OneMachine]:
-    """A server that is killed if the test fails; a test that ends well stops it itself."""
+    """A server process; it is killed if the test did not stop it."""
     shape = OneMachine(root / "photographs", root / "renditions", settings)
     try:
         yield shape
@@ -40,7 +40,7 @@ def running(root: Path, **settings: object) -> Iterator[OneMachine]:
 
 
 async def ask(port: int, path: str) -> Answer | None:
-    """One GET on a connection of its own; None if the server went away before the answer was whole."""
+    """One GET on a connection of its own; None if the server ended before the response was complete."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
     except ConnectionError:
@@ -59,25 +59,25 @@ async def ask(port: int, path: str) -> Answer | None:
 
 
 def is_whole(answer: Answer) -> bool:
-    """A 200 whose bytes are those its ETag names."""
+    """Whether it is a 200 whose ETag is the MD5 of its bytes."""
     return answer.status == 200 and answer.headers["etag"] == f'"{hashlib.md5(answer.body).hexdigest()}"'
 
 
-async def test_a_herd_for_one_missing_rendition_is_one_render(tmp_path: Path) -> None:
+async def test_concurrent_misses_of_one_rendition_render_once(tmp_path: Path) -> None:
     with running(tmp_path) as shape:
         shape.put("g/large.jpg", pictures.jpeg(6000, 4000))
-        herd = [ask(shape.port, "/resize/medium/g/large.jpg") for _ in range(HERD)]
-        answers = await asyncio.gather(*herd)
+        requests = [ask(shape.port, "/resize/medium/g/large.jpg") for _ in range(CONCURRENT)]
+        answers = await asyncio.gather(*requests)
         records = shape.stop()
     bodies = {answer.body for answer in answers if answer and is_whole(answer)}
     assert len(bodies) == 1
     assert all(answer and is_whole(answer) for answer in answers)
     caches = Counter(record["cache"] for record in records)
     assert caches["fwd=uri-miss; stored"] == 1
-    assert caches["fwd=uri-miss; stored; collapsed"] + caches["hit"] == HERD - 1
+    assert caches["fwd=uri-miss; stored; collapsed"] + caches["hit"] == CONCURRENT - 1
 
 
-async def test_many_herds_are_one_render_each(tmp_path: Path) -> None:
+async def test_concurrent_misses_of_many_renditions_render_each_once(tmp_path: Path) -> None:
     with running(tmp_path) as shape:
         original = pictures.jpeg(900, 600)
         for number in range(50):
@@ -90,7 +90,7 @@ async def test_many_herds_are_one_render_each(tmp_path: Path) -> None:
     assert Counter(record["cache"] for record in records)["fwd=uri-miss; stored"] == 50
 
 
-async def test_a_render_survives_the_viewer_who_asked_first(tmp_path: Path) -> None:
+async def test_render_survives_disconnect_of_first_viewer(tmp_path: Path) -> None:
     with running(tmp_path) as shape:
         shape.put("g/large.jpg", pictures.jpeg(4000, 3000))
         _, writer = await asyncio.open_connection("127.0.0.1", shape.port)
@@ -104,14 +104,14 @@ async def test_a_render_survives_the_viewer_who_asked_first(tmp_path: Path) -> N
     assert sum("stored" in str(r["cache"]) and "collapsed" not in str(r["cache"]) for r in records) == 1
 
 
-async def test_a_server_killed_at_any_moment_leaves_nothing_wrong(tmp_path: Path) -> None:
-    """kill -9 after some answers, with others under way; then every rendition is asked for."""
+async def test_killed_server_leaves_correct_renditions(tmp_path: Path) -> None:
+    """SIGKILL after some responses, with requests in progress; then every rendition is requested."""
     chance = random.Random(9)
     photographs = tmp_path / "photographs" / "g"
     photographs.mkdir(parents=True)
     (photographs / "a.jpg").write_bytes(pictures.jpeg(600, 400))
     names = [f"{number}.jpg" for number in range(KILLS * 4)]
-    for name in names:  # many keys of one original: every one of them must end as the same picture
+    for name in names:  # many keys of one original: all must give the same picture
         os.link(photographs / "a.jpg", photographs / name)
     asked = iter(names)
     right: bytes | None = None
@@ -134,8 +134,8 @@ async def test_a_server_killed_at_any_moment_leaves_nothing_wrong(tmp_path: Path
         shape.stop()
 
 
-async def test_after_a_swap_the_old_picture_is_never_answered(tmp_path: Path) -> None:
-    """Replaced again and again under load; what is asked after a swap shows what was swapped in."""
+async def test_replaced_original_is_never_served_again(tmp_path: Path) -> None:
+    """The original is replaced again and again under load; each request afterwards gets the new picture."""
     with running(tmp_path, access_log=False) as shape:
         red, blue = (solid(color) for color in ("red", "blue"))
         shape.put("g/a.jpg", red)
@@ -147,15 +147,15 @@ async def test_after_a_swap_the_old_picture_is_never_answered(tmp_path: Path) ->
                 assert answer
                 assert answer.status in {200, 503}
 
-        crowd = [asyncio.create_task(load()) for _ in range(3)]
-        for turn in range(SWAPS):
+        loads = [asyncio.create_task(load()) for _ in range(3)]
+        for turn in range(REPLACES):
             shape.put("g/a.jpg", (red, blue)[turn % 2])
             answer = await ask(shape.port, "/resize/tiny.jpeg/g/a.jpg")
             assert answer
             assert is_whole(answer)
             assert shown(answer) == ("red", "blue")[turn % 2], turn
         stopping.set()
-        await asyncio.gather(*crowd)
+        await asyncio.gather(*loads)
         shape.stop()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import os
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,13 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.model import FieldDescription, Format, Size, SizeRule
-from galerly_cdn.settings import load
+from galerly_cdn.model import Format, Size, SizeRule
+from galerly_cdn.serialization import replaced
+from galerly_cdn.settings import load, sizes
 from galerly_cdn.settings.sizes import parse_size
 from galerly_cdn.settings.table import DESCRIBED, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from galerly_cdn.serialization import FieldDescription
 
 NAMES = [setting.name for setting in DESCRIBED]
 
@@ -283,8 +288,55 @@ def test_a_line_that_is_no_size_says_what_was_expected(line: str, words: str) ->
     assert "got " in str(raised.value)
 
 
+def test_size_line_with_format_added_to_the_enum_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="expected jpeg, webp or avif `=` a quality of 1 to 100"):
+        parse_size("1x1 jxl=80")
+
+    class MoreFormats(enum.StrEnum):
+        JPEG = "jpeg"
+        PNG = "png"
+        JXL = "jxl"
+
+        @property
+        def has_quality(self) -> bool:
+            return self.value != "png"
+
+    monkeypatch.setattr(sizes, "Format", MoreFormats)
+    assert parse_size("1x1 jxl=80").qualities == {"jpeg": 85, "png": 100, "jxl": 80}
+    with pytest.raises(ValueError, match="expected jpeg or jxl `=` a quality of 1 to 100"):
+        parse_size("1x1 webp=80")
+
+
 def test_limits_are_in_pixels() -> None:
     assert Settings(max_megapixels=3).limits.max_pixels == 3_000_000
+
+
+PARSED = ["limits", "size_rules", "all_targets", "page_targets", "trusted_networks"]
+
+
+@pytest.mark.parametrize("name", PARSED)
+def test_setting_is_parsed_once(name: str) -> None:
+    settings = Settings(trusted_proxies=("192.0.2.0/24",))
+    assert getattr(settings, name) is getattr(settings, name)
+    assert settings == Settings(trusted_proxies=("192.0.2.0/24",))
+
+
+def test_setting_of_replaced_settings_is_parsed_anew() -> None:
+    settings = Settings(sizes=("10x10",))
+    assert settings.size_rules[0].size == Size(10, 10)
+    assert replaced(settings, sizes=("20x20",)).size_rules[0].size == Size(20, 20)
+
+
+def test_targets_are_every_format_of_every_size() -> None:
+    settings = Settings(sizes=("10x10 webp=80",))
+    names = [str(target) for target in settings.all_targets]
+    assert names == ["10x10", "10x10.jpeg", "10x10.png", "10x10.webp"]
+    assert [str(target) for target in settings.page_targets] == ["10x10", "10x10.webp"]
+
+
+def test_trusted_proxies_are_networks() -> None:
+    settings = Settings(trusted_proxies=("192.0.2.0/24", "2001:db8::/32"))
+    assert settings.trusted_networks == (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
 
 
 # where renditions live

@@ -25,7 +25,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn.errors import SettingsError, StoreUnreachable
-from galerly_cdn.model import Size, Target, to_json
+from galerly_cdn.model import Size, Target
+from galerly_cdn.serialization import to_json
 from galerly_cdn.store.folder import rendition_file
 from galerly_cdn.store.folder import renditions as renditions_module
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition

@@ -15,8 +15,8 @@ from typing import IO
 
 import pytest
 
+from galerly_cdn.fill import recipes
 from galerly_cdn.http.urls import checked_key
-from galerly_cdn.jobs import recipes
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from tests.support.rendition_folders import open_folder

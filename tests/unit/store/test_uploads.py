@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from galerly_cdn.app import Cdn, compose
+from galerly_cdn.app.server import Cdn, compose
 from galerly_cdn.errors import (
     GalerlyError,
     ReadOnlyStore,
@@ -52,8 +52,8 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tupl
 
 
 def archive_of(cdn: Cdn) -> StoreLibrary:
-    assert cdn.archive is not None
-    return cdn.archive
+    assert cdn.library is not None
+    return cdn.library
 
 
 async def upload(cdn: Cdn, key: str, content: bytes, *, replaces: bool = False) -> Accepted:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.access.authorizer import private_folders
 from galerly_cdn.errors import DeploymentFailed
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -16,7 +16,7 @@ from galerly_cdn.aws.deploy import code_bucket as codebucket
 from galerly_cdn.aws.deploy.code_bucket import CodeBucket
 from galerly_cdn.aws.deploy.stack import ChangeSetRequest, Stack
 from galerly_cdn.errors import DeploymentFailed, SettingsError
-from galerly_cdn.model import Value, replaced
+from galerly_cdn.serialization import Value, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 _DEADLINE_S = 40.0
 """CloudFront's own for a miss is 30 s of the resizer after 2 × 10 s of S3 at the worst."""

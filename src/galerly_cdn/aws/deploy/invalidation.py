@@ -11,11 +11,10 @@ import uuid
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from galerly_cdn import jobs
 from galerly_cdn.aws.deploy import boto
 from galerly_cdn.errors import NotInvalidated
 from galerly_cdn.http.urls import cache_tag
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -67,7 +66,7 @@ def sender(settings: Settings) -> Callable[[str], Awaitable[None]]:
     Raises `AwsMissing` at once, not when the first photograph is purged.
     """
     boto.client("cloudfront")
-    targets = jobs.all_targets(settings)
+    targets = settings.all_targets
 
     async def send(key: str) -> None:
         await asyncio.to_thread(invalidate, settings.distribution, [key], targets)

@@ -6,7 +6,7 @@ from typing import Any
 
 from galerly_cdn.aws.deploy import boto
 from galerly_cdn.errors import AwsRefused
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 GIGABYTE_MONTH_DOLLARS = 0.023
 """S3 Standard in us-east-1, first 50 TB, as listed on 2026-11-23."""

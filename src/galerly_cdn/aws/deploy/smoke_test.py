@@ -7,14 +7,13 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn import jobs
 from galerly_cdn.access.authorizer import private_folders
 from galerly_cdn.aws.deploy import boto
 from galerly_cdn.errors import DeploymentFailed
 from galerly_cdn.http.urls import cache_tag
 from galerly_cdn.links import Links
-from galerly_cdn.model import Value
 from galerly_cdn.render.sample_images import SPECIMENS
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,7 +92,7 @@ class SmokeViewer:
     def leave(self, settings: Settings) -> None:
         """Take away what was put, and what was made of it. Raises `AwsRefused`."""
         names = [f"originals/{key}" for key in self._put]
-        targets = jobs.all_targets(settings)
+        targets = settings.all_targets
         names += [f"resized/{target.rendition_key(key)}" for key in self._put for target in targets]
         self._put.clear()
         for start in range(0, len(names), 1000):  # S3's most in one call

@@ -18,8 +18,8 @@ from galerly_cdn.access import keys as keyring
 from galerly_cdn.aws.viewer import source as viewer
 from galerly_cdn.errors import SettingsError, UnknownPath
 from galerly_cdn.http import responses
-from galerly_cdn.model import Value
 from galerly_cdn.render.pool import process
+from galerly_cdn.serialization import Value
 from galerly_cdn.settings.table import DESCRIBED, PREFIX
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
-"""The functions' composition: settings → stores → renderer → origin. Built while a function starts.
+"""Builds the Lambda functions from the environment's settings: stores, renderer, filler.
 
-Nothing here may import what `lambda.txt` does not hold, and little of what it does: the start is paid for,
-by a viewer who waits.
+It runs while a function starts, and a viewer waits for that start: it imports only packages that
+`lambda.txt` holds, and as few of them as it can.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from galerly_cdn import jobs
-from galerly_cdn.fill import Filler
+from galerly_cdn.fill import Filler, recipes
 from galerly_cdn.http import urls
 from galerly_cdn.settings import load, locations
 from galerly_cdn.store.remote.bucket import Bucket
@@ -22,63 +21,67 @@ from galerly_cdn.store.remote.renditions import RemoteRenditions
 if TYPE_CHECKING:
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
-    from galerly_cdn.store.folder.originals import FolderOriginals
-    from galerly_cdn.store.folder.renditions import FolderRenditions
+    from galerly_cdn.store.interfaces import Originals, Renditions
 
 
 class Stores(NamedTuple):
-    """The settings that the environment tells, and the two stores they lead to.
+    """The settings, and the two stores that they name.
 
-    `folder` is where originals lie in `bucket`: `originals/`. Both are empty where there is no bucket.
+    `folder` is the prefix of originals in `bucket`, such as `originals/`. Both are empty where the store
+    is a folder of this machine.
     """
 
     settings: Settings
-    originals: RemoteOriginals | FolderOriginals
-    renditions: RemoteRenditions | FolderRenditions
+    originals: Originals
+    renditions: Renditions
     bucket: str
     folder: str
 
 
 def open_stores(settings: Settings | None = None) -> Stores:
-    """Of the environment's settings, unless told. Connects to nothing yet. Raises `SettingsError`."""
+    """The stores of `settings`, by default the environment's. Connects to nothing. Raises `SettingsError`."""
     settings = settings or load.load_settings().settings
     places = locations.resolve_locations(settings, None)
     if not locations.is_remote(places.originals):
-        return _folders(settings, places)
+        return _open_folders(settings, places)
     clock = time.monotonic
     bucket, _, folder = places.originals.partition("://")[2].partition("/")
     return Stores(
         settings=settings,
-        originals=RemoteOriginals(Bucket(places.originals, settings, clock, _unheard), settings, clock),
-        renditions=RemoteRenditions(Bucket(places.renditions, settings, clock, _unheard), _unheard),
+        originals=RemoteOriginals(Bucket(places.originals, settings, clock, _ignore_count), settings, clock),
+        renditions=RemoteRenditions(Bucket(places.renditions, settings, clock, _ignore_count), _ignore_count),
         bucket=bucket,
         folder=f"{folder}/",
     )
 
 
-def _folders(settings: Settings, places: Locations) -> Stores:
-    """The folders of one machine: what `aws local` has in the place of a bucket where no S3 server runs."""
-    from galerly_cdn.store.folder.originals import FolderOriginals  # noqa: PLC0415 - no concern of a start in Lambda
-    from galerly_cdn.store.folder.renditions import FolderRenditions  # noqa: PLC0415 - likewise
+def _open_folders(settings: Settings, places: Locations) -> Stores:
+    """Folders of this machine, for development without an S3 server."""
+    from galerly_cdn.store.folder.originals import FolderOriginals  # noqa: PLC0415 - not used in Lambda
+    from galerly_cdn.store.folder.renditions import FolderRenditions  # noqa: PLC0415 - not used in Lambda
 
-    now = time.time  # noqa: TID251 - the rim
-    originals = FolderOriginals(Path(places.originals), urls.checked_key, now=now)
-    shelf = FolderRenditions(Path(places.renditions), settings.renditions_bytes, _unheard, now)
-    return Stores(settings=settings, originals=originals, renditions=shelf, bucket="", folder="")
+    now = time.time  # noqa: TID251 - the composition chooses the clock
+    return Stores(
+        settings=settings,
+        originals=FolderOriginals(Path(places.originals), urls.checked_key, now=now),
+        renditions=FolderRenditions(Path(places.renditions), settings.renditions_bytes, _ignore_count, now),
+        bucket="",
+        folder="",
+    )
 
 
-def build_filler(of: Stores) -> Filler:
-    """What fills the renditions, rendering in this process."""
-    from galerly_cdn.aws.functions.in_process_renderer import InProcessRenderer  # noqa: PLC0415 - the janitor does without libvips
+def build_filler(stores: Stores) -> Filler:
+    """A filler that renders in this process."""
+    from galerly_cdn.aws.functions.in_process_renderer import InProcessRenderer  # noqa: PLC0415 - the janitor loads no libvips
 
     renderer = InProcessRenderer(load.function_memory_bytes())
     return Filler(
-        originals=of.originals,
-        renditions=of.renditions,
+        originals=stores.originals,
+        renditions=stores.renditions,
         renderer=renderer,
-        recipes=jobs.recipes(of.settings, renderer.libvips),
+        recipes=recipes(stores.settings, renderer.libvips),
         clock=time.monotonic,
-        count=_unheard,
+        count=_ignore_count,
     )
 
 
@@ -88,5 +91,5 @@ def write_log_line(line: bytes) -> None:
     sys.stdout.flush()
 
 
-def _unheard(_event: str) -> None:
-    """A counter nobody asks: what matters is in the lines of the log."""
+def _ignore_count(_event: str) -> None:
+    """Counts nothing: Lambda has no metrics endpoint, and the log lines carry the metrics."""

@@ -1,6 +1,6 @@
-"""What does a function URL hand to its function, and take back? Payload format 2.0.
+"""Reads a function URL's event and builds its result: Lambda's payload format 2.0. Pure.
 
-AWS Lambda Developer Guide, "Invoking function URLs": request and response payloads. Pure.
+AWS Lambda Developer Guide, "Invoking function URLs": request and response payloads.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from galerly_cdn.http.responses import Response
 
 MAX_BODY_BYTES = 4_500_000
-"""Of an answer, before base64 makes a third more of it: Lambda takes 6 MB, with the headers."""
+"""Of a response, before base64 adds a third: Lambda's limit is 6 MB, with the headers."""
 
 
 class FunctionUrlRequest(Value, frozen=True):
-    """A request of CloudFront's. What the viewer function marked is in headers that no viewer can send.
+    """A request from CloudFront. The viewer function's marks are headers that no viewer can send.
 
-    `is_stored`: the viewer followed a redirect of ours; `is_private`: a signature was verified.
+    `is_stored`: the viewer followed a redirect of the resizer; `is_private`: a signature was verified.
     """
 
     method: str
@@ -33,7 +33,7 @@ class FunctionUrlRequest(Value, frozen=True):
 
 
 def read_event(event: Mapping[str, Any]) -> FunctionUrlRequest:
-    """The request in an event. Raises `KeyError` for an event that no function URL made."""
+    """The request in an event. Raises `KeyError` for an event of another kind."""
     http = event["requestContext"]["http"]
     headers = event.get("headers", {})
     return FunctionUrlRequest(
@@ -46,7 +46,7 @@ def read_event(event: Mapping[str, Any]) -> FunctionUrlRequest:
 
 
 def to_result(response: Response, method: str) -> dict[str, Any]:
-    """The result that stands for a response; a HEAD's has its headers and no body."""
+    """The result for a response; to HEAD it has the headers and no body."""
     body = b"" if method == "HEAD" else response.body
     return {
         "statusCode": response.status,

@@ -1,7 +1,7 @@
-"""Renders in this process: Lambda gives every request a sandbox of its own, and ends it at its time.
+"""Renders in this process: Lambda runs one request at a time in a sandbox, and ends it at its timeout.
 
-What may be decoded is what the worker processes may decode; what would not fit into the function's
-memory is refused by its header, because a process that runs out of it has no answer left to give.
+It decodes only the formats that the worker processes decode. An original whose decoding would not fit into
+the function's memory is refused by its header, because a process that runs out of memory cannot respond.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Job, Rendered
 
 
-_KEPT_BYTES = 300 * 1024 * 1024
+_RESERVED_BYTES = 300 * 1024 * 1024
 """Not for decoding: interpreter and libraries take 90 MB, the original 64 MiB, encoding 50 MB."""
 
 
 class InProcessRenderer:
-    """An `origin.Renderer`; making one confines the process's libvips for good."""
+    """A `fill.Renderer`. Making one blocks libvips' untrusted loaders in this process for good."""
 
     def __init__(self, memory_bytes: int) -> None:
-        """`memory_bytes` is the function's."""
-        # Not into Lambda's log: what matters comes with an error.
+        """`memory_bytes` is the memory of the Lambda function."""
+        # pyvips' log lines stay out of Lambda's log: an error carries what matters.
         logging.getLogger("pyvips").propagate = False
         decoders.block_untrusted_loaders()
-        decoders.decodable_formats()  # while the function starts, not while a viewer waits
-        self._decode_bytes = memory_bytes - _KEPT_BYTES
+        decoders.decodable_formats()  # cached while the function starts, not while a viewer waits
+        self._max_decode_bytes = memory_bytes - _RESERVED_BYTES
 
     @property
     def libvips(self) -> str:
-        """Its version."""
+        """The version of libvips."""
         return decoders.version()
 
     async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
-        """A job for one picture. Raises `Unrenderable`, `Unsettled`."""
+        """Render a job of one picture. Raises `Unrenderable`, `Unsettled`."""
         async with contextlib.aclosing(self.warm(fd, length_bytes, job, token)) as pictures:
             return await anext(pictures)
 
@@ -50,18 +50,18 @@ class InProcessRenderer:
         fd: int,
         length_bytes: int,
         job: Job,
-        token: str,  # noqa: ARG002 - whoever crashes is remembered by nobody here
+        token: str,  # noqa: ARG002 - no crashes of earlier renders are recorded here
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
-        """Every picture of a job, as they are made. Raises as `render` does; what came before holds."""
-        for made in self._pictures(worker.read(fd, length_bytes), job):
-            yield made
+        """Yield every picture of a job as it is made. Raises as `render`; yielded pictures stay valid."""
+        for picture in self._pictures(worker.read(fd, length_bytes), job):
+            yield picture
 
     def _pictures(self, original: bytes, job: Job) -> Iterator[tuple[Rendered, bytes]]:
-        read = header.read(original)
-        header.check(read, job.limits)
-        if read.decode_bytes > self._decode_bytes:
-            raise TooMuchMemory(f"{read.decode_bytes} B over {self._decode_bytes}")
+        image = header.read(original)
+        header.check(image, job.limits)
+        if image.decode_bytes > self._max_decode_bytes:
+            raise TooMuchMemory(f"decoding needs {image.decode_bytes} bytes of {self._max_decode_bytes}")
         try:
-            yield from pipeline.pictures(original, job, read)
+            yield from pipeline.pictures(original, job, image)
         except MemoryError:
             raise TooMuchMemory("the function's memory is used up") from None

@@ -1,17 +1,17 @@
-"""What is left of an original that was replaced or deleted? Nothing, some time after.
+"""Deletes renditions of originals that were replaced or deleted, and invalidates them at CloudFront.
 
-S3 hands CloudFront a stored rendition without comparing. Whoever replaces through galerly-cdn purges; this
-is for everybody else, and for what a function that died still stored of the old original.
+S3 hands a stored rendition to CloudFront without comparing it with its original. A replace through
+galerly-cdn purges the renditions itself; the janitor handles uploads by other programs, and renditions of
+the old original that a function stored while it was dying.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn import jobs
 from galerly_cdn.aws.functions import s3_events
 from galerly_cdn.errors import NoSuchOriginal
-from galerly_cdn.model import Value, to_json
+from galerly_cdn.serialization import Value, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class JanitorResult(Value, frozen=True):
-    """What came of one change: how many renditions went, and whether the caches were told."""
+    """The log line of one change: renditions deleted, and whether CloudFront was invalidated."""
 
     key: str
     deleted: int
@@ -29,10 +29,10 @@ class JanitorResult(Value, frozen=True):
 
 
 class Janitor:
-    """Takes events of originals put and deleted.
+    """Handles events of originals that were put or deleted.
 
-    `invalidate` has CloudFront drop all that belongs to a key. `is_overwritten`: whether an original of this
-    key was there before the present one.
+    `invalidate(key)` drops everything that belongs to a key from CloudFront's caches. `is_overwritten(key)`
+    is true if the bucket had an original of this key before the present one. `log` writes one line.
     """
 
     def __init__(
@@ -41,26 +41,29 @@ class Janitor:
         *,
         invalidate: Callable[[str], object],
         is_overwritten: Callable[[str], bool],
-        tell: Callable[[bytes], None],
+        log: Callable[[bytes], None],
     ) -> None:
         self._folder = stores.folder
         self._originals = stores.originals
         self._renditions = stores.renditions
-        self._targets = jobs.all_targets(stores.settings)
+        self._targets = stores.settings.all_targets
         self._invalidate = invalidate
         self._is_overwritten = is_overwritten
-        self._tell = tell
+        self._log = log
 
-    async def take(self, event: Mapping[str, Any]) -> None:
-        """Clean up after each change. Raises what a later try may mend; the queue will bring it again."""
+    async def handle(self, event: Mapping[str, Any]) -> None:
+        """Clean up after each change in a queue's event.
+
+        Raises every error that a retry may solve; the queue delivers the message again.
+        """
         for change in s3_events.object_changes(event, self._folder):
-            self._tell(to_json(await self._clean(change)))
+            self._log(to_json(await self._clean(change)))
 
     async def _clean(self, change: ObjectChange) -> JanitorResult:
-        """Delete, then invalidate: the other way round, CloudFront would fetch the old again in between.
+        """Delete first, then invalidate: in the other order CloudFront could fetch the old rendition again.
 
-        Invalidations cost: the upload of a new photograph, the usual event, makes none. What was begun before
-        may have deleted and not invalidated.
+        CloudFront charges for invalidations, so the upload of a new photograph, the usual event, makes none.
+        A redelivered message makes one, because the first attempt may have deleted without invalidating.
         """
         version = await self._version(change.key)
         deleted = 0
@@ -68,18 +71,18 @@ class Janitor:
             stored = await self._renditions.head(change.key, target)
             if stored is not None and stored.version != version:
                 deleted += await self._renditions.delete(change.key, target)
-        is_due = (
+        must_invalidate = (
             deleted > 0
             or version is None
-            or change.is_again
+            or change.is_redelivered
             or (change.is_put and self._is_overwritten(change.key))
         )
-        if is_due:
+        if must_invalidate:
             self._invalidate(change.key)
-        return JanitorResult(change.key, deleted, is_due)
+        return JanitorResult(change.key, deleted, must_invalidate)
 
     async def _version(self, key: str) -> str | None:
-        """The original's version now; None if it is gone."""
+        """The original's current version; None if it was deleted."""
         try:
             return (await self._originals.head(key, remembered=False)).version
         except NoSuchOriginal:

@@ -1,13 +1,12 @@
-"""Every size and format of a photograph that was just uploaded, from one decode, before anybody asks."""
+"""Renders every size and format of an uploaded photograph from one decode, before a viewer requests them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn import jobs
 from galerly_cdn.aws.functions import emf, s3_events
 from galerly_cdn.errors import NoSuchOriginal, Unrenderable
-from galerly_cdn.model import Value, to_json
+from galerly_cdn.serialization import Value, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class PrewarmResult(Value, frozen=True, omit_defaults=True):
-    """What came of one upload: renditions made, and those there before; a `reason` where it ended early."""
+    """The log line of one upload: the renditions made, and those that were stored before.
+
+    `reason` and `detail` are an error's, where the original is gone or cannot be rendered.
+    """
 
     key: str
     made: int
@@ -27,19 +29,22 @@ class PrewarmResult(Value, frozen=True, omit_defaults=True):
 
 
 class Prewarm:
-    """Takes upload events. `wall` tells seconds since the epoch."""
+    """Handles upload events. `wall` returns seconds since the epoch, `log` writes one line."""
 
     def __init__(
-        self, stores: Stores, origin: Filler, *, wall: Callable[[], float], tell: Callable[[bytes], None]
+        self, stores: Stores, filler: Filler, *, wall: Callable[[], float], log: Callable[[bytes], None]
     ) -> None:
         self._folder = stores.folder
-        self._targets = jobs.page_targets(stores.settings)
-        self._origin = origin
+        self._targets = stores.settings.page_targets
+        self._filler = filler
         self._wall = wall
-        self._tell = tell
+        self._log = log
 
-    async def take(self, event: Mapping[str, Any], function: str) -> None:
-        """Warm what was put. Raises what a later try may mend; the queue will bring it again."""
+    async def handle(self, event: Mapping[str, Any], function: str) -> None:
+        """Warm every original that was put; `function` is this function's name, for its metrics.
+
+        Raises every error that a retry may solve; the queue delivers the message again.
+        """
         for change in s3_events.object_changes(event, self._folder):
             if change.is_put:
                 await self._warm(change.key, function)
@@ -48,13 +53,13 @@ class Prewarm:
         made_bytes = made = was_there = 0
         reason = detail = ""
         try:
-            async for warmed in self._origin.warm(key, self._targets):
+            async for warmed in self._filler.warm(key, self._targets):
                 was_there += warmed.was_there
                 made += not warmed.was_there
                 made_bytes += 0 if warmed.was_there else warmed.length_bytes
-        except (Unrenderable, NoSuchOriginal) as error:  # another try would end the same
+        except (Unrenderable, NoSuchOriginal) as error:  # a retry would fail the same way
             reason, detail = error.code, error.detail
         finally:
-            self._tell(to_json(PrewarmResult(key, made, was_there, reason, detail)))
+            self._log(to_json(PrewarmResult(key, made, was_there, reason, detail)))
             if made_bytes:
-                self._tell(emf.metric_line(function, {"RenditionBytes": made_bytes}, self._wall()))
+                self._log(emf.metric_line(function, {"RenditionBytes": made_bytes}, self._wall()))

@@ -1,4 +1,4 @@
-"""Lambda's entry to the prewarm. Importing it is the function's start: everything is built once."""
+"""The prewarm function's Lambda handler. Importing this module builds everything once per start."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _stores = composition.open_stores()
 _prewarm = Prewarm(
     _stores,
     composition.build_filler(_stores),
-    wall=time.time,  # noqa: TID251 - the clock is chosen where everything is built
-    tell=composition.write_log_line,
+    wall=time.time,  # noqa: TID251 - the composition chooses the clock
+    log=composition.write_log_line,
 )
 
 
-def handler(event: Mapping[str, Any], context: Any) -> None:  # noqa: ANN401 - Lambda's has no types
-    """Take the messages of one event. Raises for the queue to bring them again."""
-    _runner.run(_prewarm.take(event, context.function_name))
+def handler(event: Mapping[str, Any], context: Any) -> None:  # noqa: ANN401 - Lambda's context is untyped
+    """Handle the messages of one event. Raises for the queue to deliver them again."""
+    _runner.run(_prewarm.handle(event, context.function_name))

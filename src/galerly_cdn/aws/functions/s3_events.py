@@ -1,6 +1,7 @@
-"""What happened to originals in the bucket? S3's events, by EventBridge, out of a queue.
+"""Reads S3's object events, which EventBridge writes into a queue.
 
-Amazon S3 User Guide, "EventBridge event message structure": keys are not escaped there. Pure.
+Amazon S3 User Guide, "EventBridge event message structure": unlike in S3's own notifications, keys are not
+percent-encoded. Pure.
 """
 
 from __future__ import annotations
@@ -10,29 +11,32 @@ from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.errors import MalformedKey
 from galerly_cdn.http.urls import checked_key
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
 class ObjectChange(Value, frozen=True):
-    """An original that was put (`is_put`) or deleted; `is_again`: it was begun before, and ended badly."""
+    """An original that was put (`is_put`) or deleted.
+
+    `is_redelivered`: the queue delivered the message before, and handling it failed or timed out.
+    """
 
     key: str
     is_put: bool
-    is_again: bool
+    is_redelivered: bool
 
 
 def object_changes(event: Mapping[str, Any], folder: str) -> Iterator[ObjectChange]:
-    """The changes to originals below `folder` of the bucket, in the messages of an event.
+    """The changes to originals below `folder` of the bucket, in a queue's event.
 
-    What no address can name (a console's "folder", say) is no original. Raises `KeyError` and `ValueError`
-    for a message that EventBridge did not write.
+    Objects whose names are no valid keys, such as the "folders" that the S3 console makes, are skipped.
+    Raises `KeyError` and `ValueError` for a message that EventBridge did not write.
     """
     for record in event["Records"]:
-        told = json.loads(record["body"])
-        name = told["detail"]["object"]["key"]
+        message = json.loads(record["body"])
+        name = message["detail"]["object"]["key"]
         if not name.startswith(folder):
             continue
         try:
@@ -41,6 +45,6 @@ def object_changes(event: Mapping[str, Any], folder: str) -> Iterator[ObjectChan
             continue
         yield ObjectChange(
             key=key,
-            is_put=told["detail-type"] == "Object Created",
-            is_again=int(record["attributes"]["ApproximateReceiveCount"]) > 1,
+            is_put=message["detail-type"] == "Object Created",
+            is_redelivered=int(record["attributes"]["ApproximateReceiveCount"]) > 1,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn.errors import UnmodelledProperty
+from galerly_cdn.aws_local.cloudformation.properties import UnmodelledProperty
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from galerly_cdn.aws_local.cloudformation.properties import Property, unmodelled_error
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.model import ValidationError, convert
+from galerly_cdn.serialization import ValidationError, convert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

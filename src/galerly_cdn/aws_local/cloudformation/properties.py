@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from galerly_cdn.errors import UnmodelledProperty
-from galerly_cdn.model import ValidationError, Value, convert
+from galerly_cdn.errors import CommandError
+from galerly_cdn.serialization import ValidationError, Value, convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +19,20 @@ _WORDS = {"ttl": "TTL"}
 _NAMES = {"function_arn": "FunctionARN", "ipv6_enabled": "IPV6Enabled"}
 _UNIT = re.compile(r"_(?:s|mb)$")
 _AT = re.compile(r"(?P<why>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
+
+
+class UnmodelledProperty(CommandError):
+    """The template has a resource type, property or value that the local AWS does not model.
+
+    Starting anyway would test something other than what CloudFormation deploys.
+    """
+
+    code = "unmodelled-property"
+    public = "The local CloudFront does not model this part of the template."
+
+    def __init__(self, resource: str, path: str = "", why: str = "") -> None:
+        super().__init__(": ".join(part for part in (resource, path, why) if part))
+        self.resource = resource
 
 
 def _spelt(field: str) -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from galerly_cdn.aws_local.cloudformation import parameters, properties
 from galerly_cdn.aws_local.cloudformation.intrinsic_functions import NOTHING, Resolver
-from galerly_cdn.errors import SettingsError, UnmodelledProperty
+from galerly_cdn.aws_local.cloudformation.properties import UnmodelledProperty
+from galerly_cdn.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,10 +8,9 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING
 
-from galerly_cdn.aws_local.cloudformation.properties import Property
+from galerly_cdn.aws_local.cloudformation.properties import Property, UnmodelledProperty
 from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerRequest
-from galerly_cdn.errors import UnmodelledProperty
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,10 +53,10 @@ _FIELDS: Mapping[str, Callable[[LoggedRequest], str]] = {
     "cs-uri-stem": lambda visit: visit.request.raw_path,
     "cs(Referer)": lambda visit: visit.request.headers.get("referer", "-"),
     "cs(User-Agent)": lambda visit: visit.request.headers.get("user-agent", "-"),
-    "sc-status": lambda visit: str(visit.outcome.answer.status),
-    "sc-bytes": lambda visit: str(len(visit.outcome.answer.body)),
-    "sc-content-type": lambda visit: visit.outcome.answer.headers.get("content-type", "-"),
-    "sc-content-len": lambda visit: str(len(visit.outcome.answer.body)),
+    "sc-status": lambda visit: str(visit.outcome.response.status),
+    "sc-bytes": lambda visit: str(len(visit.outcome.response.body)),
+    "sc-content-type": lambda visit: visit.outcome.response.headers.get("content-type", "-"),
+    "sc-content-len": lambda visit: str(len(visit.outcome.response.body)),
     "time-taken": lambda visit: f"{visit.took_s:.3f}",
     "time-to-first-byte": lambda visit: f"{visit.took_s:.3f}",
     "x-edge-result-type": lambda visit: visit.outcome.result,

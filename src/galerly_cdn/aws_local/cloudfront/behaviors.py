@@ -49,7 +49,7 @@ def normalized_path(raw_path: str) -> str:
 
 
 def refusal(behavior: Behavior, request: ViewerRequest, https_port: int) -> Outcome | None:
-    """The answer to a scheme, a method or a body that the behaviour does not take."""
+    """The response to a scheme, a method or a body that the behaviour does not take."""
     if request.scheme == "http" and behavior.protocol == "redirect-to-https":
         return _redirect(request, https_port)
     if request.scheme == "http" and behavior.protocol == "https-only":

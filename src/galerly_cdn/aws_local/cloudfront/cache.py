@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from galerly_cdn.aws_local.cloudfront import invalidations
 from galerly_cdn.aws_local.cloudfront.cache_ttl import ttl_s
 from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerResponse
-from galerly_cdn.model import Value, replaced
+from galerly_cdn.serialization import Value, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class CachedResponse(Value, frozen=True):
-    """An answer, since when and until when; seconds of the epoch."""
+    """A response, since when and until when; seconds of the epoch."""
 
-    answer: ViewerResponse
+    response: ViewerResponse
     tags: frozenset[str]
     since_s: float
     until_s: float
@@ -43,8 +43,8 @@ class Cache:
         self._asking: dict[CacheKey, asyncio.Event] = {}
         self._invalidations: list[invalidations.Invalidation] = []
 
-    async def answer(self, key: CacheKey, policy: CachePolicyConfig, ask: Ask) -> Outcome:
-        """What is kept and fresh, else what the origins answer. A HEAD is answered of what a GET has left."""
+    async def respond(self, key: CacheKey, policy: CachePolicyConfig, ask: Ask) -> Outcome:
+        """What is kept and fresh, else what the origins answer. A HEAD is answered from a cached GET."""
         for one in dict.fromkeys((replaced(key, method="GET"), key)):
             if found := self._fresh(one):
                 return found
@@ -71,14 +71,14 @@ class Cache:
         kept = self._kept.get(key)
         if kept is None or self._clock() >= kept.until_s:
             return None
-        return Outcome(self._aged(kept), "Hit" if kept.answer.status < 400 else "Error")
+        return Outcome(self._aged(kept), "Hit" if kept.response.status < 400 else "Error")
 
     async def _fill(self, key: CacheKey, policy: CachePolicyConfig, ask: Ask) -> Outcome:
         """What the origins answer; of an object that is stale they are asked whether it still holds."""
         stale = self._kept.get(key)
-        if stale is not None and stale.answer.status >= 400:
+        if stale is not None and stale.response.status >= 400:
             stale = None
-        etag = stale.answer.headers.get("etag") if stale else None
+        etag = stale.response.headers.get("etag") if stale else None
         before = len(self._invalidations)
         found = await ask({"if-none-match": etag} if etag else {})
         if stale is not None and (found.status == 304 or found.status >= 500):
@@ -88,8 +88,8 @@ class Cache:
             self._kept.pop(key, None)
         elif not any(one.concerns(key.path, kept.tags) for one in self._invalidations[before:]):
             self._kept[key] = kept
-        answer = ViewerResponse(found.status, found.headers, found.body)
-        return Outcome(answer, "Miss" if found.status < 400 else "Error")
+        response = ViewerResponse(found.status, found.headers, found.body)
+        return Outcome(response, "Miss" if found.status < 400 else "Error")
 
     def _renewed(
         self, key: CacheKey, policy: CachePolicyConfig, stale: CachedResponse, found: OriginResponse
@@ -98,9 +98,9 @@ class Cache:
         now_s = self._clock()
         if found.status == 304:
             told = {name: value for name, value in found.headers.items() if name != "content-length"}
-            headers = stale.answer.headers | told
-            fresh = self._made(policy, replaced(found, status=stale.answer.status, headers=headers))
-            renewed = fresh and replaced(fresh, answer=replaced(stale.answer, headers=headers))
+            headers = stale.response.headers | told
+            fresh = self._made(policy, replaced(found, status=stale.response.status, headers=headers))
+            renewed = fresh and replaced(fresh, response=replaced(stale.response, headers=headers))
         else:
             error_s = ttl_s(found.status, found.headers, policy, self._error_ttls_s, now_s) or 0.0
             renewed = replaced(stale, until_s=now_s + error_s)
@@ -121,4 +121,4 @@ class Cache:
     def _aged(self, kept: CachedResponse) -> ViewerResponse:
         """With Age: RFC 9111 §5.1."""
         age_s = int(self._clock() - kept.since_s)
-        return replaced(kept.answer, headers={**kept.answer.headers, "age": str(age_s)})
+        return replaced(kept.response, headers={**kept.response.headers, "age": str(age_s)})

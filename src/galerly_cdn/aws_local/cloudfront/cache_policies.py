@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from galerly_cdn.aws_local.cloudformation.properties import Property
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest

@@ -1,4 +1,4 @@
-"""How long does CloudFront keep an answer? Pure; times are seconds of the epoch.
+"""How long does CloudFront keep a response? Pure; times are seconds of the epoch.
 
 Source: the CloudFront Developer Guide, "Manage how long content stays in the cache" and "How CloudFront
 processes HTTP 4xx and 5xx status codes from your origin".
@@ -29,7 +29,7 @@ def ttl_s(
     error_ttls_s: Mapping[int, float],
     now_s: float,
 ) -> float | None:
-    """How long an answer is fresh; None if it is not kept at all."""
+    """How long a response is fresh; None if it is not kept at all."""
     if status >= 400:
         return _of_error(status, headers, error_ttls_s)
     said = directives(headers)

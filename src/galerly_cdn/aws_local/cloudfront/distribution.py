@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from galerly_cdn.access import signing
+from galerly_cdn.aws_local.cloudformation.properties import UnmodelledProperty
 from galerly_cdn.aws_local.cloudformation.stack import ACCOUNT
 from galerly_cdn.aws_local.cloudfront.cache_policies import (
     CachePolicy,
@@ -26,8 +27,7 @@ from galerly_cdn.aws_local.cloudfront.response_headers_policy import (
     ResponseHeadersPolicy,
     ResponseHeadersPolicyConfig,
 )
-from galerly_cdn.errors import UnmodelledProperty
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from galerly_cdn.aws_local.cloudfront import behaviors, cache_policies, ranges, 
 from galerly_cdn.aws_local.cloudfront.access_log import LoggedRequest
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
 from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerRequest, ViewerResponse
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +35,8 @@ class Edge:
     https_port: int = 443
     """Where redirects lead to."""
 
-    async def answer(self, request: ViewerRequest) -> ViewerResponse:
-        """The answer to a viewer, with CloudFront's own headers."""
+    async def respond(self, request: ViewerRequest) -> ViewerResponse:
+        """The response to a viewer, with CloudFront's own headers."""
         request_id, started_s = secrets.token_urlsafe(40), self.clock()
         outcome = await self._outcome(request, request_id)
         self.record(
@@ -53,7 +53,7 @@ class Edge:
             "via": f"1.1 {self.distribution.domain} (CloudFront)",
             "x-amz-cf-id": request_id,
         }
-        return replaced(outcome.answer, headers=outcome.answer.headers | own)
+        return replaced(outcome.response, headers=outcome.response.headers | own)
 
     async def _outcome(self, request: ViewerRequest, request_id: str) -> Outcome:
         chosen = behaviors.choose(self.distribution.behaviors, request.raw_path)
@@ -65,11 +65,11 @@ class Edge:
             return refused
         asked = await self.functions.on_request(chosen, request, request_id)
         found = asked if isinstance(asked, Outcome) else await self._object(chosen, asked)
-        headers = chosen.headers.applied(found.answer.headers, request)
-        found = replaced(found, answer=replaced(found.answer, headers=headers))
+        headers = chosen.headers.applied(found.response.headers, request)
+        found = replaced(found, response=replaced(found.response, headers=headers))
         if isinstance(asked, Outcome):
             return found
-        delivered = replaced(found, answer=ranges.apply_conditions(found.answer, request))
+        delivered = replaced(found, response=ranges.apply_conditions(found.response, request))
         return await self.functions.on_response(chosen, asked, delivered, request_id)
 
     async def _object(self, chosen: Behavior, request: ViewerRequest) -> Outcome:
@@ -78,7 +78,7 @@ class Edge:
         sent = cache_policies.forwarded_values(request, chosen.cache, chosen.forwarded)
 
         async def ask(conditions: dict[str, str]) -> OriginResponse:
-            return await self.origins.answer(
+            return await self.origins.respond(
                 chosen.target,
                 OriginRequest(
                     method=request.method,
@@ -90,7 +90,7 @@ class Edge:
                 ),
             )
 
-        return await self.cache.answer(key, chosen.cache, ask)
+        return await self.cache.respond(key, chosen.cache, ask)
 
     def _introduced(self, request: ViewerRequest) -> dict[str, str]:
         """Headers by which CloudFront introduces itself; the viewer's own are gone."""

@@ -19,7 +19,7 @@ from botocore.credentials import Credentials
 from galerly_cdn.aws_local.cloudformation.stack import REGION
 from galerly_cdn.aws_local.http import sigv4
 from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,10 +66,10 @@ class ApiEndpoint:
     control: InvalidationApi
     may: May
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
-        """CloudFront's answer; it never raises."""
+    async def respond(self, request: OriginRequest) -> OriginResponse:
+        """CloudFront's response; it never raises."""
         try:
-            return self.control.answer(request, self.may)
+            return self.control.respond(request, self.may)
         except _Refused as refused:
             told = f"<Type>Sender</Type><Code>{refused.code}</Code><Message>{escape(str(refused))}</Message>"
             own = f"<Error>{told}</Error><RequestId>{secrets.token_hex(16)}</RequestId>"
@@ -92,7 +92,7 @@ class InvalidationApi:
         """For one caller; unless told, for whom the account belongs to."""
         return ApiEndpoint(self, may)
 
-    def answer(self, request: OriginRequest, may: May) -> OriginResponse:
+    def respond(self, request: OriginRequest, may: May) -> OriginResponse:
         """Raises `_Refused`."""
         if not sigv4.is_signed(request, self._credentials, "cloudfront", REGION):
             raise _Refused(403, "SignatureDoesNotMatch", "The signature does not match.")

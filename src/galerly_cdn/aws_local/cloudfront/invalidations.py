@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 MAX_TAGS = 50
 """Tags of one object that count."""

@@ -10,7 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from galerly_cdn.errors import SettingsError, UnmodelledProperty
+from galerly_cdn.aws_local.cloudformation.properties import UnmodelledProperty
+from galerly_cdn.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +81,7 @@ class Node:
         return await self._ask({"call": name, "event": event, "milliseconds": TIMEOUT_MS})
 
     async def _ask(self, line: Mapping[str, Any]) -> object:
-        """Shielded: an answer that nobody waits for would be taken for the next one's."""
+        """Shielded: a response that nobody waits for would be taken for the next one's."""
         return await asyncio.shield(self._exchange(line))
 
     async def _exchange(self, line: Mapping[str, Any]) -> object:
@@ -124,7 +125,7 @@ class Njs:
         except TimeoutError:
             process.kill()
             await process.wait()
-            raise FunctionFailed("no answer in time") from None
+            raise FunctionFailed("no response in time") from None
         if process.returncode:
             raise FunctionFailed(complaint.decode() or told.decode())
         return _result(json.loads(told))

@@ -8,26 +8,17 @@ Source: the IAM User Guide, "AWS Signature Version 4 for API requests"; the Clou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from galerly_cdn.aws_local.cloudformation.stack import ACCOUNT, REGION
-from galerly_cdn.model import Value, replaced
+from galerly_cdn.serialization import Value, replaced
 
 if TYPE_CHECKING:
-    from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
-
-
-class Responder(Protocol):
-    """Whoever answers what an origin is asked.
-
-    Raises `ConnectionError` if nobody can be reached, `TimeoutError` if nobody answers in time.
-    """
-
-    async def answer(self, request: OriginRequest) -> OriginResponse: ...
+    from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse, Responder
 
 
 class Identity(Value, frozen=True):
@@ -49,8 +40,8 @@ class SigningOrigin:
         self._signer = kind(credentials, service, REGION)
         self._source_arn = source_arn
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
-        return await self._inner.answer(self.signed(request))
+    async def respond(self, request: OriginRequest) -> OriginResponse:
+        return await self._inner.respond(self.signed(request))
 
     def signed(self, request: OriginRequest) -> OriginRequest:
         """The request with `authorization`, and who asks in the two headers that AWS's services read."""

@@ -1,4 +1,4 @@
-"""Who is asked on a miss, how often, and whose answer counts?
+"""Who is asked on a miss, how often, and whose response counts?
 
 Source: the CloudFront Developer Guide, "Optimize high availability with CloudFront origin failover".
 """
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.aws_local.http import viewer_exchange
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from galerly_cdn.aws_local.cloudfront.distribution import Distribution, Origin
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
+    from galerly_cdn.aws_local.http.origin_exchange import Responder
 
 
 class Origins:
@@ -27,7 +27,7 @@ class Origins:
         self._groups = distribution.groups
         self._doors = doors
 
-    async def answer(self, target: str, request: OriginRequest) -> OriginResponse:
+    async def respond(self, target: str, request: OriginRequest) -> OriginResponse:
         """What an origin or a group answers: the primary always first, the secondary's word is final.
 
         502 and 504 of CloudFront's own where nobody can be reached, or answers in time.
@@ -72,9 +72,9 @@ class Origins:
 
     async def _attempt(self, origin: Origin, request: OriginRequest) -> OriginResponse:
         async with asyncio.timeout(origin.read_s):
-            return await self._doors[origin.id].answer(request)
+            return await self._doors[origin.id].respond(request)
 
 
 def _failure(status: int, message: str) -> OriginResponse:
-    own = viewer_exchange.error(status, "OriginError", message).answer
+    own = viewer_exchange.error(status, "OriginError", message).response
     return OriginResponse(status, own.headers, own.body)

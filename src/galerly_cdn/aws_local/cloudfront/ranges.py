@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from galerly_cdn.aws_local.http.viewer_exchange import ViewerResponse
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
     from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest
@@ -16,16 +16,16 @@ _OF_CONTENT = {"content-disposition", "content-length", "content-type"}
 """What a 304 does not say (RFC 9110 §15.4.5)."""
 
 
-def apply_conditions(answer: ViewerResponse, request: ViewerRequest) -> ViewerResponse:
+def apply_conditions(response: ViewerResponse, request: ViewerRequest) -> ViewerResponse:
     """RFC 9110 §13 and §14 of what is a 200; a HEAD without its body."""
-    if answer.status == 200:
-        answer = _unchanged(answer, request) or _part(answer, request) or answer
-    return replaced(answer, body=b"") if request.method == "HEAD" else answer
+    if response.status == 200:
+        response = _unchanged(response, request) or _part(response, request) or response
+    return replaced(response, body=b"") if request.method == "HEAD" else response
 
 
-def _unchanged(answer: ViewerResponse, request: ViewerRequest) -> ViewerResponse | None:
+def _unchanged(response: ViewerResponse, request: ViewerRequest) -> ViewerResponse | None:
     """304 where If-None-Match has the ETag; without one, If-Modified-Since the date (RFC 9110 §13.2.2)."""
-    etag, modified = (answer.headers.get(name) for name in ("etag", "last-modified"))
+    etag, modified = (response.headers.get(name) for name in ("etag", "last-modified"))
     if (asked := request.headers.get("if-none-match")) is not None:
         known = {one.strip().removeprefix("W/") for one in asked.split(",")}
         is_known = etag is not None and bool({"*", etag.removeprefix("W/")} & known)
@@ -33,17 +33,17 @@ def _unchanged(answer: ViewerResponse, request: ViewerRequest) -> ViewerResponse
         is_known = modified is not None and request.headers.get("if-modified-since") == modified
     if not is_known:
         return None
-    headers = {name: value for name, value in answer.headers.items() if name not in _OF_CONTENT}
+    headers = {name: value for name, value in response.headers.items() if name not in _OF_CONTENT}
     return ViewerResponse(304, headers)
 
 
-def _part(answer: ViewerResponse, request: ViewerRequest) -> ViewerResponse | None:
+def _part(response: ViewerResponse, request: ViewerRequest) -> ViewerResponse | None:
     """206 or 416 of a single range; None for any other, which may be ignored (RFC 9110 §14.2)."""
     if request.method != "GET" or not (asked := _RANGE.fullmatch(request.headers.get("range", ""))):
         return None
-    if request.headers.get("if-range", answer.headers.get("etag")) != answer.headers.get("etag"):
+    if request.headers.get("if-range", response.headers.get("etag")) != response.headers.get("etag"):
         return None
-    length = len(answer.body)
+    length = len(response.body)
     if asked["first"]:
         first = int(asked["first"])
         if asked["last"] and int(asked["last"]) < first:
@@ -55,8 +55,8 @@ def _part(answer: ViewerResponse, request: ViewerRequest) -> ViewerResponse | No
         return None
     if first > last:
         return ViewerResponse(
-            416, {**answer.headers, "content-range": f"bytes */{length}", "content-length": "0"}
+            416, {**response.headers, "content-range": f"bytes */{length}", "content-length": "0"}
         )
-    body = answer.body[first : last + 1]
+    body = response.body[first : last + 1]
     told = {"content-range": f"bytes {first}-{last}/{length}", "content-length": str(len(body))}
-    return ViewerResponse(206, answer.headers | told, body)
+    return ViewerResponse(206, response.headers | told, body)

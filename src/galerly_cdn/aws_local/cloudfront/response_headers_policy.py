@@ -101,7 +101,7 @@ class ResponseHeadersPolicyConfig(Property, frozen=True):
     remove_headers_config: RemoveHeadersConfig = RemoveHeadersConfig(())
 
     def applied(self, headers: dict[str, str], request: ViewerRequest) -> dict[str, str]:
-        """An answer's headers as the viewer of `request` gets them: removed first, then added."""
+        """A response's headers as the viewer of `request` gets them: removed first, then added."""
         removed = {one.header.lower() for one in self.remove_headers_config.items}
         left = {name: value for name, value in headers.items() if name not in removed}
         for name, value, overrides in self._added(request):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from galerly_cdn.access.signing import MARKS, Verifier
 from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerRequest, error
 from galerly_cdn.errors import GalerlyError, SignatureRequired
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What does a viewer function make of a request or an answer? Events, and what may come back.
+"""What does a viewer function make of a request or a response? Events, and what may come back.
 
 Source: the CloudFront Developer Guide, "CloudFront Functions event structure" (version 1.0) and
 "Restrictions on all edge functions".
@@ -9,11 +9,10 @@ from __future__ import annotations
 import base64
 from typing import TYPE_CHECKING, Any, Literal
 
-from galerly_cdn.aws_local.cloudformation.properties import Property
+from galerly_cdn.aws_local.cloudformation.properties import Property, UnmodelledProperty
 from galerly_cdn.aws_local.cloudfront.javascript_engines import Engine, FunctionFailed
 from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerRequest, ViewerResponse, error
-from galerly_cdn.errors import UnmodelledProperty
-from galerly_cdn.model import ValidationError, Value, convert, replaced
+from galerly_cdn.serialization import ValidationError, Value, convert, replaced
 
 if TYPE_CHECKING:
     from galerly_cdn.aws_local.cloudformation.stack import Stack
@@ -74,7 +73,7 @@ class ChangedRequest(Value, frozen=True):
 
 
 class FunctionResult(Value, frozen=True, rename="camel"):
-    """An answer as a function returns it."""
+    """A response as a function returns it."""
 
     status_code: int
     status_description: str = ""
@@ -107,7 +106,7 @@ class ViewerFunctions:
     async def on_request(
         self, behavior: Behavior, request: ViewerRequest, request_id: str
     ) -> ViewerRequest | Outcome:
-        """The request as the viewer-request function leaves it, or the answer in its place.
+        """The request as the viewer-request function leaves it, or the response in its place.
 
         503 for a function that fails, 502 for one that does what functions may not.
         """
@@ -118,7 +117,7 @@ class ViewerFunctions:
         try:
             told = await self._engine.call(arn, event)
             if isinstance(told, dict) and "statusCode" in told:
-                return Outcome(_answer(convert(FunctionResult, told), request), "FunctionGeneratedResponse")
+                return Outcome(_response(convert(FunctionResult, told), request), "FunctionGeneratedResponse")
             return _changed(convert(ChangedRequest, told), request)
         except (FunctionFailed, ValidationError, ValueError) as failure:
             return _failure(failure)
@@ -126,15 +125,19 @@ class ViewerFunctions:
     async def on_response(
         self, behavior: Behavior, request: ViewerRequest, found: Outcome, request_id: str
     ) -> Outcome:
-        """An answer with the headers of the viewer-response function, which sees no error of an origin."""
+        """A response with the headers of the viewer-response function, which sees no error of an origin."""
         arn = behavior.functions.get("viewer-response")
-        if arn is None or found.answer.status >= 400:
+        if arn is None or found.response.status >= 400:
             return found
         event = self._event("viewer-response", request, request_id)
-        shown = {"statusCode": found.answer.status, "headers": _fields(found.answer.headers), "cookies": {}}
+        shown = {
+            "statusCode": found.response.status,
+            "headers": _fields(found.response.headers),
+            "cookies": {},
+        }
         try:
             told = convert(FunctionResult, await self._engine.call(arn, {**event, "response": shown}))
-            return replaced(found, answer=_reheaded(found.answer, told))
+            return replaced(found, response=_reheaded(found.response, told))
         except (FunctionFailed, ValidationError, ValueError) as failure:
             return _failure(failure)
 
@@ -187,14 +190,14 @@ def _changed(told: ChangedRequest, request: ViewerRequest) -> ViewerRequest:
     return replaced(request, raw_path=told.uri, query=query, headers=headers)
 
 
-def _reheaded(answer: ViewerResponse, told: FunctionResult) -> ViewerResponse:
+def _reheaded(response: ViewerResponse, told: FunctionResult) -> ViewerResponse:
     """Raises `ValueError` where a viewer-response function changes more than headers."""
-    if told.status_code != answer.status:
+    if told.status_code != response.status:
         raise ValueError("the status is read-only")
-    return replaced(answer, headers=_headers(told.headers))
+    return replaced(response, headers=_headers(told.headers))
 
 
-def _answer(told: FunctionResult, request: ViewerRequest) -> ViewerResponse:
+def _response(told: FunctionResult, request: ViewerRequest) -> ViewerResponse:
     body = told.body if isinstance(told.body, Body) else Body("text", told.body)
     data = base64.b64decode(body.data) if body.encoding == "base64" else body.data.encode()
     headers = {**_headers(told.headers), "server": "CloudFront"}

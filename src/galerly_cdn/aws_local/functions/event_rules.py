@@ -11,14 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from galerly_cdn.aws_local.cloudformation.properties import Property
+from galerly_cdn.aws_local.cloudformation.properties import Property, UnmodelledProperty
 from galerly_cdn.aws_local.functions import queues as queue
 from galerly_cdn.aws_local.functions.queues import QueueDescription
 from galerly_cdn.aws_local.functions.runtime import Crashed, FunctionFailed, Throttled, TimedOut
 from galerly_cdn.aws_local.iam import roles
 from galerly_cdn.aws_local.s3 import notifications
-from galerly_cdn.errors import UnmodelledProperty
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -54,8 +54,8 @@ class FunctionUrl:
         self._region = region
         self._caller_arn = caller_arn
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
-        """The function's answer, or Lambda's own for it: it never raises."""
+    async def respond(self, request: OriginRequest) -> OriginResponse:
+        """The function's response, or Lambda's own for it: it never raises."""
         if not (sigv4.is_signed(request, self._credentials, "lambda", self._region) and self._is_allowed()):
             return _own(HTTPStatus.FORBIDDEN, "Message", "Forbidden")
         try:
@@ -120,7 +120,7 @@ def _answered(result: Any) -> OriginResponse:  # noqa: ANN401 - any JSON
 
 
 def _own(status: HTTPStatus, name: str, text: str) -> OriginResponse:
-    """An answer of Lambda's own, for which the function was not asked or has no word."""
+    """A response of Lambda's own, for which the function was not asked or has no word."""
     body = json.dumps({name: text}, separators=(",", ":")).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body))}
     return OriginResponse(status.value, headers, body)

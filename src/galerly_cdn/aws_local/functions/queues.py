@@ -11,11 +11,10 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn.aws_local.cloudformation.properties import Property
+from galerly_cdn.aws_local.cloudformation.properties import Property, UnmodelledProperty
 from galerly_cdn.aws_local.cloudformation.stack import ACCOUNT, REGION
 from galerly_cdn.aws_local.iam.policies import Access, PolicyDocument, QueuePolicy
-from galerly_cdn.errors import UnmodelledProperty
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

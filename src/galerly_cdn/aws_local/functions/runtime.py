@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.aws_local.http import api_server
 from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -218,7 +218,7 @@ class _Environment:
             await self._reading  # its last words
             raise Crashed(f"exit {self._process.returncode}: {self._last}")
         except asyncio.CancelledError:
-            self.kill()  # what it is at must not become the answer to another event
+            self.kill()  # what it is at must not become the response to another event
             raise
         finally:
             wanted.cancel()
@@ -230,8 +230,8 @@ class _Environment:
             self._last = line.decode("utf-8", "replace").rstrip("\n")
             self._log(self._last)
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
-        """The Runtime API's answer to the runtime client."""
+    async def respond(self, request: OriginRequest) -> OriginResponse:
+        """The Runtime API's response to the runtime client."""
         path, body = request.raw_path.removeprefix(_API), request.body
         if request.method == "GET" and path == "/invocation/next":
             self._ready.set()

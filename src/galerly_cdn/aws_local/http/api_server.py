@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator
 
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
-    from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
+    from galerly_cdn.aws_local.http.origin_exchange import OriginResponse, Responder
 
 HOST = "127.0.0.1"
 _CHUNK_BYTES = 65_536
@@ -26,7 +25,7 @@ _CHUNK_BYTES = 65_536
 
 @asynccontextmanager
 async def listen(asked: Responder, port: int = 0) -> AsyncIterator[str]:
-    """Have `asked` answer until the block ends; the address is told, with a free port for 0."""
+    """Have `asked` response until the block ends; the address is told, with a free port for 0."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(h11.ProtocolError):
@@ -49,7 +48,7 @@ class _Connection:
         """Until either side wants no more."""
         while isinstance(head := await self._event(), h11.Request):
             request = await self._request(head)
-            await self._send(request.method, await self._asked.answer(request))
+            await self._send(request.method, await self._asked.respond(request))
             if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
                 return
             self._http.start_next_cycle()
@@ -79,13 +78,13 @@ class _Connection:
             body=bytes(body),
         )
 
-    async def _send(self, method: str, answer: OriginResponse) -> None:
-        headers = dict(answer.headers)
-        if method != "HEAD" and answer.status not in {204, 304}:
-            headers["content-length"] = str(len(answer.body))
-        self._write(h11.Response(status_code=answer.status, headers=[*headers.items()]))
+    async def _send(self, method: str, response: OriginResponse) -> None:
+        headers = dict(response.headers)
+        if method != "HEAD" and response.status not in {204, 304}:
+            headers["content-length"] = str(len(response.body))
+        self._write(h11.Response(status_code=response.status, headers=[*headers.items()]))
         if method != "HEAD":
-            self._write(h11.Data(data=answer.body))
+            self._write(h11.Data(data=response.body))
         self._write(h11.EndOfMessage())
         await self._writer.drain()
 

@@ -25,7 +25,7 @@ class HttpClient:
         self._port = place.port or 80
         self._connect_s = connect_s
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
+    async def respond(self, request: OriginRequest) -> OriginResponse:
         """Raises `ConnectionError` if the server cannot be reached, hangs up, or speaks no HTTP."""
         reader, writer = await self._connected()
         connection = h11.Connection(h11.CLIENT)
@@ -69,7 +69,7 @@ class HttpClient:
 
 
 def _own(head: h11.Response) -> Iterator[tuple[str, str]]:
-    """Headers that speak of the answer, not of the connection (RFC 9110 §7.6.1)."""
+    """Headers that speak of the response, not of the connection (RFC 9110 §7.6.1)."""
     for name, value in head.headers:
         if name not in {b"connection", b"keep-alive", b"transfer-encoding"}:
             yield name.decode("ascii"), value.decode("latin-1")

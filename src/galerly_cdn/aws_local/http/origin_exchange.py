@@ -1,12 +1,14 @@
-"""What CloudFront asks of an origin, and what an origin answers."""
+"""Defines an origin's request and response, and the protocol of whatever responds."""
 
 from __future__ import annotations
 
-from galerly_cdn.model import Value
+from typing import Protocol
+
+from galerly_cdn.serialization import Value
 
 
 class OriginRequest(Value, frozen=True):
-    """A request, whole; names of headers are lower-case, the path is percent-encoded as it was sent."""
+    """A complete HTTP request. Header names are lower-case; the path is percent-encoded as it was sent."""
 
     method: str
     scheme: str
@@ -18,8 +20,19 @@ class OriginRequest(Value, frozen=True):
 
 
 class OriginResponse(Value, frozen=True):
-    """An answer, whole; names of headers are lower-case."""
+    """A complete HTTP response. Header names are lower-case."""
 
     status: int
     headers: dict[str, str]
     body: bytes
+
+
+class Responder(Protocol):
+    """Responds to requests as an origin, or an API of AWS, does."""
+
+    async def respond(self, request: OriginRequest) -> OriginResponse:
+        """The response to a request.
+
+        Raises `ConnectionError` if the server cannot be reached, `TimeoutError` if it is too slow.
+        """
+        ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from galerly_cdn.model import Value
+from galerly_cdn.serialization import Value
 
 
 class ViewerRequest(Value, frozen=True, kw_only=True):
@@ -24,7 +24,7 @@ class ViewerRequest(Value, frozen=True, kw_only=True):
 
 
 class ViewerResponse(Value, frozen=True):
-    """An answer, whole; names of headers are lower-case."""
+    """A response, whole; names of headers are lower-case."""
 
     status: int
     headers: dict[str, str]
@@ -32,14 +32,14 @@ class ViewerResponse(Value, frozen=True):
 
 
 class Outcome(Value, frozen=True):
-    """An answer and how it came about, in the words of the access log's x-edge-result-type."""
+    """A response and how it came about, in the words of the access log's x-edge-result-type."""
 
-    answer: ViewerResponse
+    response: ViewerResponse
     result: str
 
 
 def error(status: int, code: str, message: str) -> Outcome:
-    """An answer of CloudFront's own: the XML it sends."""
+    """A response of CloudFront's own: the XML it sends."""
     told = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
     body = f'<?xml version="1.0" encoding="UTF-8"?>{told}'.encode()
     return Outcome(

@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal
 
-from galerly_cdn.aws_local.cloudformation.properties import Property
-from galerly_cdn.errors import UnmodelledProperty
-from galerly_cdn.model import Value
+from galerly_cdn.aws_local.cloudformation.properties import Property, UnmodelledProperty
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

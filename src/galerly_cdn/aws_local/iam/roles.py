@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from galerly_cdn.aws_local.cloudformation.properties import Property
+from galerly_cdn.aws_local.cloudformation.properties import Property, UnmodelledProperty
 from galerly_cdn.aws_local.cloudformation.stack import ACCOUNT, REGION
 from galerly_cdn.aws_local.iam import policies as policy
 from galerly_cdn.aws_local.iam.policies import Access, IdentityDocument, IdentityStatement, PolicyDocument
 from galerly_cdn.aws_local.iam.resources import LambdaFunction
-from galerly_cdn.errors import SettingsError, UnmodelledProperty
-from galerly_cdn.model import Value
+from galerly_cdn.errors import SettingsError
+from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from galerly_cdn.aws_local.cloudformation.stack import Stack

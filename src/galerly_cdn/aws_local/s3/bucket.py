@@ -1,4 +1,4 @@
-"""What does the bucket answer CloudFront? Its policy is asked first, then a real S3 server.
+"""What does the bucket response CloudFront? Its policy is asked first, then a real S3 server.
 
 The server knows one owner, whose credentials sign here; who of AWS may do what, it cannot know. That is the
 template's bucket policy, evaluated in front of it.
@@ -15,10 +15,10 @@ from xml.sax.saxutils import escape
 from galerly_cdn.aws_local.cloudformation.stack import ACCOUNT
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
 from galerly_cdn.aws_local.iam.policies import Access
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
+    from galerly_cdn.aws_local.http.origin_exchange import Responder
     from galerly_cdn.aws_local.iam.resources import BucketWithPolicy
 
 
@@ -33,12 +33,12 @@ class Bucket:
         self._inner = inner
         self._source_arn = source_arn
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
+    async def respond(self, request: OriginRequest) -> OriginResponse:
         arn = f"arn:aws:s3:::{self._name}"
         key = unquote(request.raw_path)
         if not self._may("s3:GetObject", arn + key, request.scheme):
             return refusal(403, "AccessDenied", "Access Denied", request.method)
-        found = await self._inner.answer(
+        found = await self._inner.respond(
             replaced(
                 request,
                 scheme=self._scheme,

@@ -17,7 +17,7 @@ from galerly_cdn.aws_local.http import sigv4
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
 from galerly_cdn.errors import GalerlyError, NoSuchOriginal
 from galerly_cdn.http.urls import AllowList, cache_tag, checked_key, parse_stored
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 from galerly_cdn.store.folder.originals import FolderOriginals
 from galerly_cdn.store.folder.renditions import FolderRenditions
 from galerly_cdn.store.remote.renditions import object_attributes
@@ -52,7 +52,7 @@ class FolderBucket:
         self._renditions = FolderRenditions(root / "resized", settings.renditions_bytes, lambda _: None, now)
         self._credentials = credentials
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
+    async def respond(self, request: OriginRequest) -> OriginResponse:
         """An object, or S3's error; the path begins with the bucket's name."""
         if not sigv4.is_signed(request, self._credentials, "s3", REGION):
             return _error(403, "SignatureDoesNotMatch")

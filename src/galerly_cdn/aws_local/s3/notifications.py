@@ -34,13 +34,13 @@ Message = dict[str, Any]
 class Notifications:
     """Takes what versitygw posts (`--event-webhook-url`), and publishes what S3 would.
 
-    The server wants an answer before it starts, so this is there before anybody listens to `publish`.
+    The server wants a response before it starts, so this is there before anybody listens to `publish`.
     """
 
     def __init__(self) -> None:
         self.publish: Callable[[Message], None] = lambda _: None
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
+    async def respond(self, request: OriginRequest) -> OriginResponse:
         """Always 200: the server does not try again."""
         for one in messages(request.body):
             self.publish(one)

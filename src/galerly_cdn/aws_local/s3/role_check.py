@@ -16,8 +16,7 @@ from galerly_cdn.aws_local.s3 import bucket
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from galerly_cdn.aws_local.cloudfront.origin_access_control import Responder
-    from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
+    from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse, Responder
     from galerly_cdn.aws_local.iam.resources import BucketWithPolicy
     from galerly_cdn.aws_local.iam.roles import Role
 
@@ -34,7 +33,7 @@ _MEANINGLESS = {"x-id"}
 class RoleCheck:
     """The bucket as one role meets it; `inner` is the S3 server.
 
-    `after` is called with each exchange before its answer is handed on: who waits there holds the function.
+    `after` is called with each exchange before its response is handed on: who waits there holds the function.
     """
 
     def __init__(self, own: BucketWithPolicy, role: Role, inner: Responder) -> None:
@@ -43,8 +42,8 @@ class RoleCheck:
         self._inner = inner
         self.after: Callable[[OriginRequest, OriginResponse], Awaitable[None]] = _nothing
 
-    async def answer(self, request: OriginRequest) -> OriginResponse:
-        """The server's answer, or S3's to what the role may not do. Raises as the server does."""
+    async def respond(self, request: OriginRequest) -> OriginResponse:
+        """The server's response, or S3's to what the role may not do. Raises as the server does."""
         name, _, path = request.raw_path.removeprefix("/").partition("/")
         key = unquote(path)
         operation = s3_action(request, key)
@@ -54,7 +53,7 @@ class RoleCheck:
         arn = f"arn:aws:s3:::{unquote(name)}"
         if not self._may(operation, f"{arn}/{key}" if key else arn):
             return bucket.refusal(403, "AccessDenied", f"its role may not {operation}", request.method)
-        found = await self._inner.answer(request)
+        found = await self._inner.respond(request)
         if found.status == 404 and operation == "s3:GetObject" and not self._may("s3:ListBucket", arn):
             found = bucket.refusal(403, "AccessDenied", "its role may not s3:ListBucket", request.method)
         await self.after(request, found)
@@ -77,5 +76,5 @@ def s3_action(request: OriginRequest, key: str) -> str | None:
     return "s3:ListBucket" if "list-type" in asked else None
 
 
-async def _nothing(_request: OriginRequest, _answer: OriginResponse) -> None:
+async def _nothing(_request: OriginRequest, _response: OriginResponse) -> None:
     """Nobody watches."""

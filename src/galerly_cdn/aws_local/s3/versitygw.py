@@ -38,7 +38,7 @@ _PARALLEL = 4
 
 def find_program() -> str | None:
     """The program: on the PATH, where `go install` puts it, or where a checkout's `script/s3` does."""
-    checkout = Path(__file__).parents[2] / ".galerly" / "bin" / f"versitygw-{VERSION}"
+    checkout = Path(__file__).parents[4] / ".galerly" / "bin" / f"versitygw-{VERSION}"
     places = [shutil.which("versitygw"), Path.home() / "go" / "bin" / "versitygw", checkout]
     return next((str(one) for one in places if one and os.access(one, os.X_OK)), None)
 

@@ -15,8 +15,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from galerly_cdn.model import to_json
 from galerly_cdn.render.pool import protocol
+from galerly_cdn.serialization import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

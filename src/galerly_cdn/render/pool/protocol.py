@@ -17,7 +17,8 @@ from __future__ import annotations
 import socket
 import struct
 
-from galerly_cdn.model import Facts, Job, Rendered, ValidationError, Value, from_json, to_json
+from galerly_cdn.model import Facts, Job, Rendered
+from galerly_cdn.serialization import ValidationError, Value, from_json, to_json
 
 HEAD = struct.Struct("!cII")
 _MAX_MESSAGE_BYTES = 64 * 1024

@@ -12,8 +12,8 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.errors import GalerlyError, TooMuchMemory, Unsettled
-from galerly_cdn.model import from_json
 from galerly_cdn.render.pool import protocol, sandbox
+from galerly_cdn.serialization import from_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

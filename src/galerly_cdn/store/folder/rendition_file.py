@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 
-from galerly_cdn.model import Record, Rendition, ValidationError, from_json, to_json
+from galerly_cdn.model import Record, Rendition
+from galerly_cdn.serialization import ValidationError, from_json, to_json
 
 _MAGIC = b"galerly-rendition 1 "
 _LENGTH = slice(len(_MAGIC), len(_MAGIC) + 8)

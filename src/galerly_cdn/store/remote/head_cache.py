@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from galerly_cdn.cache import MemoryCache, SingleFlight
 from galerly_cdn.errors import NoSuchOriginal, StoreUnreachable
-from galerly_cdn.model import replaced
+from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable

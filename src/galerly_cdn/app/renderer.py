@@ -1,0 +1,173 @@
+"""Starts render workers beside the stores, for commands that upload, inspect or warm. Loads no HTTP server.
+
+Also renders or inspects a single file without any store, exactly as the server would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from galerly_cdn import fill
+from galerly_cdn.access.authorizer import Authorizer
+from galerly_cdn.app.stores import command_telemetry, open_stores
+from galerly_cdn.fill import Filler
+from galerly_cdn.http.urls import AllowList, checked_key
+from galerly_cdn.library import StoreLibrary, no_invalidation
+from galerly_cdn.render import libvips_version
+from galerly_cdn.render.pool.pool import WorkerPool
+from galerly_cdn.settings.locations import resolve_locations
+from galerly_cdn.telemetry import Counters
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from galerly_cdn.app.stores import Stores
+    from galerly_cdn.library import Invalidate
+    from galerly_cdn.model import Facts, Rendered, Target
+    from galerly_cdn.render.pool.protocol import Ready
+    from galerly_cdn.settings.locations import Locations
+    from galerly_cdn.settings.table import Settings
+    from galerly_cdn.telemetry import Telemetry
+
+
+class RenderingStores:
+    """The stores, the workers, and the `Filler` that stores what the workers render.
+
+    Raises `SettingsError` for public keys that cannot be used.
+    """
+
+    def __init__(self, stores: Stores, workers: WorkerPool, libvips: str) -> None:
+        """`libvips` is the version that the workers use: it is part of every recipe."""
+        settings, telemetry = stores.settings, stores.telemetry
+        self.stores = stores
+        self.workers = workers
+        self.libvips = libvips
+        self.authorizer = _authorizer(settings, stores.clock.wall)
+        self.filler = Filler(
+            originals=stores.originals,
+            renditions=stores.renditions,
+            renderer=workers,
+            recipes=fill.recipes(settings, libvips),
+            clock=stores.clock.monotonic,
+            count=telemetry.counters.count,
+        )
+
+    def library(
+        self,
+        invalidate: Invalidate = no_invalidation,
+        forget: Callable[[str, Target], None] = lambda _key, _target: None,
+    ) -> StoreLibrary:
+        """Also uploads, inspects and warms.
+
+        `invalidate` drops a key's pictures from caches in front of the CDN, `forget` one rendition from the
+        memory of the CDN itself.
+        """
+        settings = self.stores.settings
+        return StoreLibrary(
+            originals=self.stores.originals,
+            renditions=self.stores.renditions,
+            renderer=self.workers,
+            recipes=self.filler.recipes,
+            max_bytes=settings.max_original_bytes,
+            warm=functools.partial(self.filler.warm, targets=settings.page_targets),
+            check=lambda key: self.authorizer.checked(checked_key(key)),
+            forget=forget,
+            invalidate=invalidate,
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_renderer(
+    settings: Settings, locations: Locations, telemetry: Telemetry
+) -> AsyncIterator[RenderingStores]:
+    """Open the stores and start the workers. Raises `SettingsError`.
+
+    On leaving, fills in progress are finished, then the workers end.
+    """
+    async with (
+        open_stores(settings, locations, telemetry) as stores,
+        _start_workers(settings, telemetry.counters) as (workers, ready),
+    ):
+        rendering = RenderingStores(stores, workers, ready.libvips)
+        yield rendering
+        await rendering.filler.drain()
+
+
+@contextlib.asynccontextmanager
+async def open_library(
+    settings: Settings, invalidate: Invalidate = no_invalidation
+) -> AsyncIterator[StoreLibrary]:
+    """The library of the settings' store, without a server. Raises `SettingsError`."""
+    locations = resolve_locations(settings, None)
+    async with open_renderer(settings, locations, command_telemetry()) as rendering:
+        yield rendering.library(invalidate)
+
+
+def render_file(
+    settings: Settings, file: Path, size: str, image_format: str | None
+) -> tuple[Rendered, bytes]:
+    """Render one file at a size of the allow-list. Raises the errors that answer a request for it."""
+    segment = f"{size}.{image_format}" if image_format else size
+    rule, target = AllowList(settings.size_rules).find(segment.encode())
+    job = fill.job_of(rule, target, settings)
+
+    async def render() -> tuple[Rendered, bytes]:
+        async with _start_workers(settings, Counters()) as (workers, _):
+            with file.open("rb") as original:
+                length_bytes = os.fstat(original.fileno()).st_size
+                return await workers.render(original.fileno(), length_bytes, job, str(file))
+
+    return asyncio.run(render())
+
+
+def inspect_file(settings: Settings, file: Path) -> Facts:
+    """Read one file's header. Raises the errors that answer a request for a rendition of it."""
+
+    async def inspect() -> Facts:
+        async with _start_workers(settings, Counters()) as (workers, _):
+            with file.open("rb") as original:
+                length_bytes = os.fstat(original.fileno()).st_size
+                return await workers.inspect(original.fileno(), length_bytes, str(file))
+
+    return asyncio.run(inspect())
+
+
+def describe_renderer(settings: Settings) -> Ready:
+    """The version of libvips that the workers use, and the formats that it decodes."""
+
+    async def describe() -> Ready:
+        async with _start_workers(settings, Counters()) as (_, ready):
+            return ready
+
+    return asyncio.run(describe())
+
+
+@contextlib.asynccontextmanager
+async def _start_workers(settings: Settings, counters: Counters) -> AsyncIterator[tuple[WorkerPool, Ready]]:
+    """Start the worker processes; they end on leaving. Raises `SettingsError`."""
+    workers = WorkerPool(settings, counters.count)
+    try:
+        ready = await workers.start()
+        libvips_version.check_version(ready.libvips)
+        yield workers, ready
+    finally:
+        await workers.close(settings.drain_s)
+
+
+def _authorizer(settings: Settings, now: Callable[[], float]) -> Authorizer:
+    """Raises `SettingsError` for public keys that cannot be used."""
+    authorizer = functools.partial(
+        Authorizer, settings.private_prefixes, now=now, signs_originals=settings.sign_originals
+    )
+    if not settings.public_keys:
+        return authorizer(verifier=None)
+    from galerly_cdn.access import keys  # noqa: PLC0415 - cryptography starts slowly, and only signed galleries use it
+    from galerly_cdn.access.signing import Verifier  # noqa: PLC0415 - likewise
+
+    public_keys = keys.load_public_keys(Path(settings.public_keys))
+    return authorizer(verifier=Verifier(public_keys, settings.public_urls))

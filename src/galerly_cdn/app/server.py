@@ -1,0 +1,220 @@
+"""Serves a CDN: the edge, the browsing page and the admin side over the stores and the workers.
+
+stores → workers → filler → edge, page → application → listener
+                          → library → admin side     → listener
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+from galerly_cdn.app.renderer import open_renderer
+from galerly_cdn.downloads import Downloads
+from galerly_cdn.edge import Edge
+from galerly_cdn.errors import GalerlyError
+from galerly_cdn.http.exchange import Application
+from galerly_cdn.http.urls import AllowList, is_loopback
+from galerly_cdn.library import no_invalidation, read_contents
+from galerly_cdn.links import Links
+from galerly_cdn.rate_limit import MissLimiter
+from galerly_cdn.serialization import to_json
+from galerly_cdn.server import serve as http_server
+from galerly_cdn.settings.locations import resolve_locations
+from galerly_cdn.store import open as store_open
+from galerly_cdn.telemetry import AccessLog, Counters, Telemetry, TrafficStatistics, readable_line
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from galerly_cdn.admin.composition import AdminSide
+    from galerly_cdn.app.renderer import RenderingStores
+    from galerly_cdn.http.exchange import Handler
+    from galerly_cdn.library import Contents, Invalidate
+    from galerly_cdn.settings.locations import Locations
+    from galerly_cdn.settings.table import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class Cdn:
+    """The parts that answer requests, built over open stores and started workers."""
+
+    def __init__(self, rendering: RenderingStores, invalidate: Invalidate = no_invalidation) -> None:
+        stores = rendering.stores
+        settings, self.telemetry = stores.settings, stores.telemetry
+        self.rendering = rendering
+        self.filler = rendering.filler
+        limiter = MissLimiter(stores.originals, settings, stores.clock.monotonic)
+        self.edge = Edge(
+            settings=settings,
+            allowed=AllowList(settings.size_rules),
+            miss_limiter=limiter,
+            renditions=stores.renditions,
+            filler=self.filler,
+            authorizer=rendering.authorizer,
+            downloads=Downloads(settings, limiter, stores.originals, rendering.authorizer),
+        )
+        self.library = rendering.library(invalidate, self.edge.forget)
+        self._page = self._browse_page()
+        self.application = Application(
+            self._handler,
+            settings,
+            self.telemetry,
+            clock=stores.clock,
+            trusted_proxies=settings.trusted_networks,
+        )
+        self.admin: AdminSide | None = None
+
+    def _browse_page(self) -> Handler | None:
+        """The browsing page's handler; None where the settings do not show the page."""
+        stores = self.rendering.stores
+        settings = stores.settings
+        if not (settings.browse or (is_loopback(settings.host) and not settings.private_prefixes)):
+            return None
+        from galerly_cdn.browse.page import BrowsePage  # noqa: PLC0415 - its templates cost start-up time
+
+        return BrowsePage(
+            stores.originals,
+            stores.renditions,
+            self.library.facts,
+            Links(sizes=settings.sizes),
+            is_public=settings.browse,
+        ).answer
+
+    def _handler(self, raw_path: bytes) -> Handler:
+        if self._page is not None and (raw_path == b"/" or raw_path.startswith(b"/-/")):
+            return self._page
+        return self.edge.answer
+
+
+@contextlib.asynccontextmanager
+async def compose(
+    settings: Settings, locations: Locations, invalidate: Invalidate = no_invalidation
+) -> AsyncIterator[Cdn]:
+    """A CDN over its two stores, its workers running. Raises `SettingsError`.
+
+    `invalidate` drops a key's pictures from the caches in front of this CDN.
+
+    On leaving, fills in progress are finished, the workers end, and the access log is written out.
+    """
+    telemetry = _open_telemetry(settings)
+    try:
+        async with open_renderer(settings, locations, telemetry) as rendering:
+            cdn = Cdn(rendering, invalidate)
+            cdn.admin = await _open_admin(cdn, settings, locations)
+            yield cdn
+            if cdn.admin is not None:
+                await cdn.admin.close()
+    finally:
+        telemetry.close()
+
+
+def _open_telemetry(settings: Settings) -> Telemetry:
+    """Counters, and the logs that the settings ask for: a thread writes them, so none starts without one."""
+    counters = Counters()
+    has_admin = settings.admin_port >= 0
+    encode = readable_line if sys.stdout.isatty() else to_json
+    log = AccessLog(sys.stdout.buffer, counters, encode) if settings.access_log or has_admin else None
+    return Telemetry(
+        counters,
+        log if settings.access_log else None,
+        audit=log,
+        traffic=TrafficStatistics() if has_admin else None,
+    )
+
+
+async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> AdminSide | None:
+    """The admin side; None where the settings have no port for it. Raises `SettingsError`."""
+    if settings.admin_port < 0:
+        return None
+    from galerly_cdn.admin.composition import AdminSide  # noqa: PLC0415 - prometheus_client starts slowly
+
+    return AdminSide(
+        settings,
+        telemetry=cdn.telemetry,
+        clock=cdn.rendering.stores.clock,
+        trusted_proxies=settings.trusted_networks,
+        library=cdn.library,
+        originals=cdn.rendering.stores.originals,
+        direct_uploads=await store_open.open_direct_uploads(
+            settings, locations, cdn.telemetry, cdn.rendering.stores.clock
+        ),
+        workers=cdn.rendering.workers,
+        libvips=cdn.rendering.libvips,
+        memory_cache_bytes=lambda: cdn.edge.memory_bytes,
+    )
+
+
+def serve(  # noqa: PLR0913 - what is served, and who is told of it
+    settings: Settings,
+    photographs: str | None,
+    announce: Callable[[str], None],
+    *,
+    announce_admin: Callable[[str], None] = lambda _: None,
+    invalidate: Invalidate = no_invalidation,
+    describe: Callable[[str, Contents], None] | None = None,
+) -> bool:
+    """Serve until a signal; whether every answer in progress was finished. Raises `SettingsError`.
+
+    `announce` and `announce_admin` are called with the address of each side once it accepts connections.
+    `describe` is called later with the public address and the contents of the store of originals.
+    """
+    locations = resolve_locations(settings, photographs)
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=settings.log_level.upper(),
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+
+    async def main() -> bool:
+        async with compose(settings, locations, invalidate) as cdn, _background_tasks() as tasks:
+
+            def on_ready(address: str) -> None:
+                announce(address)
+                if describe is not None:
+                    tasks.append(asyncio.create_task(_describe(cdn, address, describe)))
+
+            listeners = [
+                http_server.Listener(
+                    application=cdn.application,
+                    host=settings.host,
+                    port=settings.port,
+                    refuse=cdn.application.refuse,
+                    on_ready=on_ready,
+                )
+            ]
+            if cdn.admin is None:
+                return await http_server.serve(*listeners, settings=settings)
+            listeners.append(
+                http_server.Listener(
+                    application=cdn.admin.application,
+                    host=settings.admin_host,
+                    port=settings.admin_port,
+                    takes_bodies=True,
+                    refuse=cdn.admin.application.refuse,
+                    on_ready=announce_admin,
+                )
+            )
+            return await http_server.serve(*listeners, settings=settings, on_drain=cdn.admin.drain)
+
+    return http_server.run(main())
+
+
+@contextlib.asynccontextmanager
+async def _background_tasks() -> AsyncIterator[list[asyncio.Task[None]]]:
+    """A list of tasks that are cancelled on leaving."""
+    tasks: list[asyncio.Task[None]] = []
+    yield tasks
+    for task in tasks:
+        task.cancel()
+
+
+async def _describe(cdn: Cdn, address: str, describe: Callable[[str, Contents], None]) -> None:
+    try:
+        describe(address, await read_contents(cdn.rendering.stores.originals))
+    except GalerlyError as error:
+        _log.warning("the originals cannot be listed: %s", error.detail or error.public)

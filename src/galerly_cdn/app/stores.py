@@ -1,0 +1,79 @@
+"""Opens the stores that the settings name, for commands that list, delete or purge. Starts no worker.
+
+The composition of a CDN has three grades, each a superset of the one before: this one, `renderer` (adds
+worker processes) and `server` (adds HTTP). A command pays only for the grade that it needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from galerly_cdn.clock import SYSTEM_CLOCK
+from galerly_cdn.library import StoreCatalog, no_invalidation
+from galerly_cdn.settings.locations import resolve_locations
+from galerly_cdn.store import open as store_open
+from galerly_cdn.telemetry import Counters, Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from galerly_cdn.clock import Clock
+    from galerly_cdn.library import Invalidate
+    from galerly_cdn.settings.locations import Locations
+    from galerly_cdn.settings.table import Settings
+    from galerly_cdn.store.interfaces import Renditions, WritableOriginals
+
+
+class Stores:
+    """The opened stores of originals and renditions, and the telemetry that they report to."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        telemetry: Telemetry,
+        *,
+        originals: WritableOriginals,
+        renditions: Renditions,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.settings = settings
+        self.telemetry = telemetry
+        self.clock = clock
+        self.originals = originals
+        self.renditions = renditions
+
+    def catalog(self, invalidate: Invalidate = no_invalidation) -> StoreCatalog:
+        """Lists, deletes and purges; `invalidate` drops a key's pictures from caches in front of the CDN."""
+        return StoreCatalog(
+            originals=self.originals,
+            renditions=self.renditions,
+            targets=self.settings.all_targets,
+            invalidate=invalidate,
+        )
+
+
+@contextlib.asynccontextmanager
+async def open_stores(
+    settings: Settings, locations: Locations, telemetry: Telemetry
+) -> AsyncIterator[Stores]:
+    """Open both stores; the renditions' store is closed on leaving. Raises `SettingsError`."""
+    originals = await store_open.open_originals(settings, locations, telemetry, SYSTEM_CLOCK)
+    async with store_open.open_renditions(
+        settings, locations.renditions, telemetry, SYSTEM_CLOCK
+    ) as renditions:
+        yield Stores(settings, telemetry, originals=originals, renditions=renditions)
+
+
+@contextlib.asynccontextmanager
+async def open_catalog(
+    settings: Settings, invalidate: Invalidate = no_invalidation
+) -> AsyncIterator[StoreCatalog]:
+    """The catalogue of the settings' store. Raises `SettingsError`."""
+    async with open_stores(settings, resolve_locations(settings, None), command_telemetry()) as stores:
+        yield stores.catalog(invalidate)
+
+
+def command_telemetry() -> Telemetry:
+    """The telemetry of a command: events are counted, and no log is written."""
+    return Telemetry(Counters(), None)

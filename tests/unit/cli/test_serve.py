@@ -1,0 +1,109 @@
+"""`serve` and `demo` on a terminal: what they print before and while they answer."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import urllib.request
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from click.testing import CliRunner
+
+from galerly_cdn import cli
+from galerly_cdn.telemetry import AccessRecord, readable_line
+from tests.support import pictures
+from tests.support.cdn_process import PROGRAM, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def on_terminal(*arguments: str) -> Iterator[Callable[[str], str]]:
+    """A command on a terminal; yields a function that reads its output until a pattern matches."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, *arguments],
+        stdout=theirs,
+        stderr=theirs,
+        stdin=theirs,
+        env=environment(),
+        start_new_session=True,
+    )
+    os.close(theirs)
+    output = ""
+
+    def read_until(pattern: str) -> str:
+        nonlocal output
+        while not re.search(pattern, output):
+            output += os.read(ours, 10_000).decode()
+        return output
+
+    try:
+        yield read_until
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def test_demo_on_a_terminal_names_contents_picture_and_how_to_stop(tmp_path: Path) -> None:
+    with on_terminal("demo", "--port", "0", "--renditions", str(tmp_path / "r")) as read_until:
+        output = read_until("stop      Ctrl-C")
+        assert "contents  10 photographs in 3 galleries" in output
+        (url,) = re.findall(r"picture   (http://127\.0\.0\.1:\d+/resize/800x600/coast/\S+)", output)
+        with urllib.request.urlopen(url, timeout=30) as response:
+            assert response.headers["Content-Type"] == "image/jpeg"
+        line = read_until("GET /resize/")
+        assert re.search(r"200 +[\d.]+ ms +[\d.]+ kB +fwd=uri-miss; stored +GET /resize/", line)
+
+
+def test_serve_on_a_terminal_counts_other_files_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    (folder / "@eaDir" / "a.jpg").mkdir(parents=True)
+    for name in ("a.jpg", "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg"):
+        (folder / name).write_bytes(pictures.jpeg(8, 8))
+    for name in ("notes.txt", "movie.mp4", ".DS_Store"):
+        (folder / name).touch()
+    with on_terminal("serve", str(folder), "--port", "0", "--renditions", str(tmp_path / "r")) as read_until:
+        output = read_until("stop      Ctrl-C")
+    assert "contents  1 photograph in 1 gallery" in output
+    assert "ignored   3 other files, by their extension" in output
+
+
+def test_serve_file_suggests_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    done = CliRunner().invoke(cli.main, ["serve", str(tmp_path / "a.jpg")])
+    assert done.exit_code == 2
+    assert f"a.jpg is a file. Serve its folder: galerly-cdn serve {tmp_path}" in done.output
+
+
+def test_log_level_unknown_is_refused() -> None:
+    done = CliRunner().invoke(cli.main, ["config"], env={"GALERLY_LOG_LEVEL": "loud"})
+    assert done.exit_code == 2
+    assert "GALERLY_LOG_LEVEL" in done.output
+
+
+RECORD = AccessRecord(
+    time_s=0.0,
+    request_id="1",
+    client="127.0.0.1",
+    method="GET",
+    path="/resize/800x600/a.jpg",
+    status=404,
+    bytes=120,
+    duration_ms=1.25,
+    reason="no-such-original",
+)
+
+
+def test_readable_line_has_status_duration_bytes_cache_path_and_reason() -> None:
+    columns = [b"404", b"1.2 ms", b"0.1 kB", b"-", b"GET /resize/800x600/a.jpg", b"(no-such-original)"]
+    assert re.split(rb" {2,}", readable_line(RECORD)) == columns
