@@ -110,9 +110,8 @@ class WritableFolderOriginals(FolderOriginals):
         """One attempt. Raises `OSError` too."""
         try:
             with open_upload_path(self._root, key, creates=True) as found:
-                os.fchmod(
-                    fd, os.fstat(found.folder_fd).st_mode & 0o666
-                )  # readable by those who may read its folder
+                # Readable by those who may read its folder
+                os.fchmod(fd, os.fstat(found.folder_fd).st_mode & 0o666)
                 os.fsync(fd)
                 with self._publish_lock:
                     existing = publish(found)
@@ -165,9 +164,8 @@ def _create(upload: Path, md5: str, found: UploadPath) -> Head | None:
         os.link(upload, found.name, dst_dir_fd=found.folder_fd, follow_symlinks=False)
     except FileExistsError:
         return _head_of_same(md5, found)
-    upload.unlink(
-        missing_ok=True
-    )  # before the head is taken: removing a link changes the ctime, hence the version
+    # Before the head is taken: removing a link changes the ctime, hence the version
+    upload.unlink(missing_ok=True)
     found.verify()
     return None
 

@@ -137,9 +137,8 @@ class RemoteOriginals:
         An existing object with the same MD5 is a success: a retried create finds the object of its first
         attempt, and a client may repeat an upload.
         """
-        content = mmap.mmap(
-            upload.fd, 0, prot=mmap.PROT_READ
-        )  # not read into memory; its last user closes it
+        # Mapped, not read into memory; the last user of the mapping closes it
+        content = mmap.mmap(upload.fd, 0, prot=mmap.PROT_READ)
         attributes = {"Content-Type": media_type, MD5: md5, **self._bucket.cache_tags(key)}
         last_error: GalerlyError = Unsettled()
         for _ in range(_ATTEMPTS):

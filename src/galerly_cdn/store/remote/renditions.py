@@ -64,9 +64,8 @@ class RemoteRenditions:
         try:
             await self._put(rendition, creates=True)
         except OriginalExists:
-            existing = await self._read(
-                record.key, record.target
-            )  # not `get`, which may share an earlier read
+            # Not `get`, which may share an earlier read
+            existing = await self._read(record.key, record.target)
             if existing is not None and existing.record.is_current(record.version, record.recipe):
                 return existing
             await self._put(rendition, creates=False)
