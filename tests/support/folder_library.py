@@ -16,7 +16,7 @@ from galerly_cdn.model import Facts, Format, Record, Rendition
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from tests.support.in_memory_cdn import Answer, CountingRenderer
-from tests.support.rendition_folders import opened
+from tests.support.rendition_folders import open_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, MutableMapping
@@ -137,7 +137,7 @@ async def open_folder_library(root: Path) -> AsyncIterator[FolderLibrary]:
     """A library over the folder `root`."""
     originals = root / "originals"
     originals.mkdir()
-    async with opened(root / "resized") as renditions:
+    async with open_folder(root / "resized") as renditions:
         yield FolderLibrary(
             originals, WritableFolderOriginals(originals, checked_key, now=lambda: 0.0), renditions
         )

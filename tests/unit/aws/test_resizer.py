@@ -189,7 +189,7 @@ async def test_error_is_that_of_the_edge(  # noqa: PLR0917 - a table's columns
     assert response.headers.get("x-amz-meta-cache-tag") == (urls.cache_tag(tagged) if tagged else None)
     assert (response.code if response.body else "") == code
     assert functions.renderer.renders == 0
-    assert fake.asked("PUT") == 0
+    assert fake.request_count("PUT") == 0
     (line,) = functions.lines
     assert line["status"] == status
 
