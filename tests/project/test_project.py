@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-FOLDERS = ("benchmarks", "checks", "docs", "samples", "src", "tests")
+FOLDERS = ("benchmarks", "checks", "docs", "src", "tests")
 PYTHON = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 SCRIPTS = sorted(path for path in (ROOT / "script").iterdir() if path.is_file())
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
