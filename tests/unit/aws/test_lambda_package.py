@@ -125,9 +125,8 @@ def test_fetch_runs_pip_with_hashes_and_lambda_tags(monkeypatch: pytest.MonkeyPa
     assert "--python-version=313" in download
     platforms = [one for one in download if one.startswith("--platform=")]
     assert platforms[0] == "--platform=manylinux_2_34_aarch64"
-    assert (
-        "--platform=manylinux_2_24_aarch64" in platforms
-    )  # obstore's wheel; without this tag pip takes obstore 0.3.0
+    # The tag of obstore's wheel; without it pip takes obstore 0.3.0.
+    assert "--platform=manylinux_2_24_aarch64" in platforms
     assert not [one for one in platforms if "x86" in one]
 
 
