@@ -48,11 +48,16 @@ def load(original: bytes, kind: OriginalFormat, **options: float) -> Image:
     """
     source = pyvips.Source.new_from_memory(original)  # a buffer would be copied each time it is opened
     try:
-        image = _LOADERS[kind](source, access="sequential", fail_on="warning", **options)
+        image = _loader(kind)(source, access="sequential", fail_on="warning", **options)
     except pyvips.Error as error:
         raise Undecodable(error_text(error)) from error
     image._references.append(source)  # noqa: SLF001 - pyvips keeps buffers alive with a lazy picture, not sources
     return image
+
+
+def _loader(kind: OriginalFormat) -> Callable[..., Image]:
+    """Return the loader; pyright would check the options against every loader's own parameters."""
+    return _LOADERS[kind]
 
 
 def error_text(error: pyvips.Error) -> str:
