@@ -1,5 +1,6 @@
-"""How fast, how lean? `python -m benchmarks.{render,server,hit,memory,start}`, each with `--help`.
+"""Benchmarks of CPU, latency and memory: `python -m benchmarks.{render,server,hit,memory,start}`.
 
-What is compared alternates within one run and is told as a ratio: machines drift by tens of per cent
-between minutes. CPU time decides, wall time is told beside it. A target missed is exit code 1.
+Compared programs alternate within one run and are reported as ratios, because a machine's speed drifts by
+tens of per cent within minutes. Targets are for CPU time; wall time is reported too. A benchmark exits with 1
+if a target is missed. `--help` describes each one.
 """

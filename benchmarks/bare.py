@@ -1,6 +1,6 @@
-"""The least an ASGI application can do under our listener: the same bytes to everyone, or 304.
+"""A minimal ASGI application under this project's listener: it answers the same bytes, or 304.
 
-`python -m benchmarks.bare FILE` prints its address and serves until it is ended.
+`python -m benchmarks.bare FILE` prints its address and serves until it is stopped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def application(body: bytes) -> Callable[..., Awaitable[None]]:
-    """Answers 304 to whoever has an entity tag, else the bytes."""
+    """An application that answers 304 to requests with `If-None-Match`, else the bytes."""
     headers = [(b"content-type", b"image/jpeg"), (b"content-length", b"%d" % len(body))]
 
     async def answer(
@@ -36,7 +36,7 @@ def application(body: bytes) -> Callable[..., Awaitable[None]]:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     body = Path(sys.argv[1]).read_bytes()
 
     def announce(address: str) -> None:

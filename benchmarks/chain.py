@@ -1,7 +1,8 @@
-"""How long does a viewer wait for the first request of a picture, and where, through the whole AWS shape?
+"""Measures the latency of a picture's first request through the whole AWS deployment, by stage.
 
-The local CloudFront runs our template over a real S3 server (versitygw, from `script/s3`), the resizer runs
-under AWS's runtime client. All of it shares this machine; what travels between AWS's machines is not in it.
+The local CloudFront runs the generated template over an S3 server (versitygw, from `script/s3`), and the
+resizer runs under AWS's runtime client. Everything runs on this machine, so AWS's network latency is not
+included.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse, Responder
     from tests.support.gated_stack import Whole
 
-FIRST_S = 0.5
-"""From the first byte of the request to the last of the picture, by a resizer that runs."""
+FIRST_REQUEST_S = 0.5
+"""From the first byte of the request to the last of the picture, with a running resizer."""
 _ACCEPTS = {"jpeg": "image/*", "webp": "image/webp", "avif": "image/avif"}
 _SIZE = "800x600"
 _KEY = "g/large.jpg"
@@ -48,74 +49,74 @@ _STAGES = {
 
 @dataclass
 class Timed:
-    """An origin, and how long its last answer took."""
+    """An origin that records the duration of its last response."""
 
     inner: Responder
-    took_s: float = 0.0
+    duration_s: float = 0.0
 
     async def respond(self, request: OriginRequest) -> OriginResponse:
-        began_s = time.perf_counter()
+        started_s = time.perf_counter()
         try:
             return await self.inner.respond(request)
         finally:
-            self.took_s = time.perf_counter() - began_s
+            self.duration_s = time.perf_counter() - started_s
 
 
 @dataclass
 class Viewer:
-    """Somebody who asks a chain, and what it is made of."""
+    """A viewer's connection to the deployment, and the parts that are measured."""
 
     whole: Whole
     bucket: s3.Objects
     http: httpx.AsyncClient
     s3: Timed
     function: Timed
-    seen: dict[str, list[float]] = field(default_factory=dict)
-    """Milliseconds, by what took them."""
+    durations_ms: dict[str, list[float]] = field(default_factory=dict)
+    """Milliseconds by stage."""
 
-    async def ask(self, accept: str, wanted: str) -> float:
-        """Milliseconds of a request, which has to be a `wanted`: Miss or Hit."""
-        began_s = time.perf_counter()
-        found = await self.http.get(f"/resize/{_SIZE}/{_KEY}", headers={"accept": accept})
-        took_ms = (time.perf_counter() - began_s) * 1000
-        assert (found.status_code, found.headers["x-cache"].split()[0]) == (200, wanted), found
-        return took_ms
+    async def request(self, accept: str, expected: str) -> float:
+        """Milliseconds of a request. Asserts that `x-cache` starts with `expected`: Miss or Hit."""
+        started_s = time.perf_counter()
+        response = await self.http.get(f"/resize/{_SIZE}/{_KEY}", headers={"accept": accept})
+        duration_ms = (time.perf_counter() - started_s) * 1000
+        assert (response.status_code, response.headers["x-cache"].split()[0]) == (200, expected), response
+        return duration_ms
 
-    async def forget(self, form: str, *, is_cold: bool = False) -> None:
-        """Nothing is stored or cached of the picture; `is_cold`: and no function runs."""
+    async def clear(self, form: str, *, is_cold: bool = False) -> None:
+        """Delete the picture from the store and CloudFront's cache; with `is_cold`, stop the resizer too."""
         segment = _SIZE if form == "jpeg" else f"{_SIZE}.{form}"
         self.bucket.remove(f"resized/{segment}/{_KEY}")
         self.whole.chain.cloud.cache.invalidate("/*")
         if is_cold:
             await self.whole.chain.resizer.close()
 
-    def note(self, what: str, took_ms: float) -> None:
-        self.seen.setdefault(what, []).append(took_ms)
+    def add(self, stage: str, duration_ms: float) -> None:
+        self.durations_ms.setdefault(stage, []).append(duration_ms)
 
     async def measure(self, form: str) -> None:
-        """A first request from cold, one by a resizer that runs, and a hit."""
+        """Measure a cold first request, one with a running resizer, and a hit."""
         accept = _ACCEPTS[form]
-        await self.forget(form, is_cold=True)
-        self.note("cold", await self.ask(accept, "Miss"))
-        await self.forget(form)
-        first_ms = await self.ask(accept, "Miss")
-        self.note("first", first_ms)
-        s3_ms, function_ms = self.s3.took_s * 1000, self.function.took_s * 1000
-        self.note("cloudfront", first_ms - s3_ms - function_ms)
-        self.note("s3", s3_ms)
+        await self.clear(form, is_cold=True)
+        self.add("cold", await self.request(accept, "Miss"))
+        await self.clear(form)
+        first_ms = await self.request(accept, "Miss")
+        self.add("first", first_ms)
+        s3_ms, function_ms = self.s3.duration_s * 1000, self.function.duration_s * 1000
+        self.add("cloudfront", first_ms - s3_ms - function_ms)
+        self.add("s3", s3_ms)
         record = next(
             json.loads(line) for line in reversed(self.whole.chain.resizer.lines) if "stages_ms" in line
         )
         for stage in _STAGES:
-            self.note(stage, record["stages_ms"][stage])
-        self.note("other", record["duration_ms"] - sum(record["stages_ms"].values()))
-        self.note("transfer", function_ms - record["duration_ms"])
-        self.note("hit", await self.ask(accept, "Hit"))
+            self.add(stage, record["stages_ms"][stage])
+        self.add("other", record["duration_ms"] - sum(record["stages_ms"].values()))
+        self.add("transfer", function_ms - record["duration_ms"])
+        self.add("hit", await self.request(accept, "Hit"))
 
 
 @asynccontextmanager
-async def viewing(bucket: s3.Objects) -> AsyncIterator[Viewer]:
-    """A chain over a bucket, and its viewer at the other end of a connection."""
+async def open_viewer(bucket: s3.Objects) -> AsyncIterator[Viewer]:
+    """The whole deployment over a bucket, with a viewer's connection."""
     async with (
         gated_stack.whole(bucket) as whole,
         viewer_server.listen(whole.chain.cloud.edge, "127.0.0.1", 0, scheme="https") as port,
@@ -127,52 +128,52 @@ async def viewing(bucket: s3.Objects) -> AsyncIterator[Viewer]:
         yield Viewer(whole, bucket, http, doors["s3"], doors["resizer"])
 
 
-async def measured(bucket: s3.Objects, rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Milliseconds by format and by what took them; the first round is thrown away."""
-    seen: dict[str, dict[str, list[float]]] = {form: {} for form in _ACCEPTS}
-    async with viewing(bucket) as viewer:
-        for turn in range(rounds + 1):
+async def measure_all(bucket: s3.Objects, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Milliseconds by format and stage; the first round is discarded."""
+    durations_ms: dict[str, dict[str, list[float]]] = {form: {} for form in _ACCEPTS}
+    async with open_viewer(bucket) as viewer:
+        for number in range(rounds + 1):
             for form in _ACCEPTS:
-                viewer.seen = seen[form] if turn else {}
+                viewer.durations_ms = durations_ms[form] if number else {}
                 await viewer.measure(form)
-    return seen
+    return durations_ms
 
 
-def show(seen: dict[str, dict[str, list[float]]], size: str, report: Report) -> None:
-    """A line for everything that takes time."""
+def print_table(durations_ms: dict[str, dict[str, list[float]]], size: str, report: Report) -> None:
+    """Print one row per stage."""
     rows = [
         ("first", f"**first request, {size} → {_SIZE}**"),
         ("cloudfront", "of it, CloudFront with its viewer function, and HTTP"),
-        ("s3", "of it, S3 asked in vain, signed"),
-        *((stage, f"of it, resizer: {what}") for stage, what in _STAGES.items()),
-        ("other", "of it, resizer: all else (heads, headers, logs)"),
-        ("transfer", "of it, signature, event, base64, and the answer as JSON"),
-        ("cold", "first request, the resizer not running"),
+        ("s3", "of it, the signed S3 request that finds no rendition"),
+        *((stage, f"of it, resizer: {label}") for stage, label in _STAGES.items()),
+        ("other", "of it, resizer: the rest (head requests, headers, logs)"),
+        ("transfer", "of it, signature, event, base64, and the response as JSON"),
+        ("cold", "first request, cold start of the resizer"),
         ("hit", "hit"),
     ]
-    limits = {"first": FIRST_S * 1000}
-    told = []
-    for name, what in rows:
-        values = {form: spread(found[name]) for form, found in seen.items()}
+    limits = {"first": FIRST_REQUEST_S * 1000}
+    table = []
+    for name, label in rows:
+        values = {form: spread(stages[name]) for form, stages in durations_ms.items()}
         slowest = max(one.median for one in values.values())
-        target = report.at_most(what, slowest, limits[name], 0) if name in limits else ""
-        told.append([what, *(one.show(1) for one in values.values()), target])
-    report.table(["ms (quartiles)", *seen, "target"], told)
+        target = report.at_most(label, slowest, limits[name], 0) if name in limits else ""
+        table.append([label, *(one.show(1) for one in values.values()), target])
+    report.table(["ms (quartiles)", *durations_ms, "target"], table)
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = ArgumentParser(prog="python -m benchmarks.chain", description=__doc__)
     photographs.add_option(parser)
     parser.add_argument("--rounds", type=int, default=11, help="first requests of each format [11]")
     options = parser.parse_args()
-    report = Report(f"The whole AWS shape, {options.rounds} times")
+    report = Report(f"The whole AWS deployment, {options.rounds} times")
     path = photograph(options.photographs)
     with TemporaryDirectory() as scratch, s3.credentials(), s3.versitygw(Path(scratch)) as gateway:
         bucket = gateway.bucket()
         bucket.put(f"originals/{_KEY}", path.read_bytes())
-        seen = asyncio.run(measured(bucket, options.rounds))
-    show(seen, f"{megapixels(path):.0f} MP", report)
+        durations_ms = asyncio.run(measure_all(bucket, options.rounds))
+    print_table(durations_ms, f"{megapixels(path):.0f} MP", report)
     return report.end()
 
 

@@ -1,6 +1,6 @@
-"""Peak memory: one worker with one large photograph, the idle server, and 64 distinct renders at once.
+"""Measures peak memory: a worker with a large photograph, the idle server, and 64 concurrent renders.
 
-RSS counts what processes share once for each of them; PSS, beside it, once in all.
+RSS counts pages that processes share once per process; PSS counts them once in total.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 WORKER_MB = {"baseline": 130.0, "progressive": 200.0}
 IDLE_MB = 150.0
-HERD_MB = 350.0
+CONCURRENT_MB = 350.0
 _SIZES = ("800x600", "400x400", "150x150")
 _FORMATS = ("jpeg", "webp", "avif")
 
 
 def mb(count: int) -> float:
-    """Millions of bytes."""
+    """Megabytes of a number of bytes."""
     return count / 1e6
 
 
 def worker_peaks() -> Iterator[tuple[str, int]]:
-    """Peak RSS of a fresh worker that renders 24 megapixels, 4:2:0, to 2000 px, by the original's coding."""
+    """Coding and peak RSS of a new worker that renders a 24 megapixel original (4:2:0) to 2000 px."""
     pixels = pyvips.Image.new_from_file(str(photographs.large()))
     for coding in WORKER_MB:
         with TemporaryDirectory() as scratch:
@@ -49,23 +49,26 @@ def worker_peaks() -> Iterator[tuple[str, int]]:
 
 
 def idle(root: Path) -> proc.Memory:
-    """The whole server with two workers, asked for nothing yet."""
+    """The memory of a server with two workers before the first request."""
     with TemporaryDirectory() as scratch, galerly(root, Path(scratch), workers=2) as ours:
         return proc.memory(ours.pid)
 
 
-def herd(root: Path) -> tuple[int, proc.Memory]:
-    """Renders, and the peak of the whole tree's RSS and PSS, while 64 distinct ones are always wanted."""
+def concurrent(root: Path) -> tuple[int, proc.Memory]:
+    """The number of renders, and the process tree's peak RSS and PSS with 64 concurrent requests."""
     segments = [f"{size}.{form}" for form in _FORMATS for size in _SIZES]
     paths = [picture(key, segment) for segment in segments for key in photographs.keys(root)]
     with TemporaryDirectory() as scratch, galerly(root, Path(scratch), workers=2) as ours:
-        with proc.watched(ours.pid) as seen:
+        with proc.watched(ours.pid) as samples:
             ask_all(ours.address, paths, 64)
-        return len(paths), proc.Memory(max(one.rss_bytes for one in seen), max(one.pss_bytes for one in seen))
+        return len(paths), proc.Memory(
+            max(sample.rss_bytes for sample in samples),
+            max(sample.pss_bytes for sample in samples),
+        )
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     photographs.add_option(parser)
     options = parser.parse_args()
@@ -73,23 +76,23 @@ def main() -> int:
     report = Report("Memory")
     rows = []
     for coding, peak_bytes in worker_peaks():
-        what = f"one worker, 24 MP {coding} JPEG → 2000 px, peak"
-        verdict = report.at_most(what, mb(peak_bytes), WORKER_MB[coding], 0)
-        rows.append([what, f"{mb(peak_bytes):.0f}", "", verdict])
-    now = idle(root)
-    verdict = report.at_most("idle server", mb(now.rss_bytes), IDLE_MB, 0)
+        label = f"one worker, 24 MP {coding} JPEG → 2000 px, peak"
+        verdict = report.at_most(label, mb(peak_bytes), WORKER_MB[coding], 0)
+        rows.append([label, f"{mb(peak_bytes):.0f}", "", verdict])
+    at_rest = idle(root)
+    verdict = report.at_most("idle server", mb(at_rest.rss_bytes), IDLE_MB, 0)
     rows.append(
         [
             "server with 2 workers, idle",
-            f"{mb(now.rss_bytes):.0f}",
-            f"{mb(now.pss_bytes):.0f}",
+            f"{mb(at_rest.rss_bytes):.0f}",
+            f"{mb(at_rest.pss_bytes):.0f}",
             verdict,
         ]
     )
-    renders, peak = herd(root)
-    verdict = report.at_most("64 renders at once", mb(peak.rss_bytes), HERD_MB, 0)
-    what = f"the same, 64 at once of {renders} distinct renders up to 800x600, peak"
-    rows.append([what, f"{mb(peak.rss_bytes):.0f}", f"{mb(peak.pss_bytes):.0f}", verdict])
+    renders, peak = concurrent(root)
+    verdict = report.at_most("64 renders at once", mb(peak.rss_bytes), CONCURRENT_MB, 0)
+    label = f"the same, 64 concurrent of {renders} distinct renders up to 800x600, peak"
+    rows.append([label, f"{mb(peak.rss_bytes):.0f}", f"{mb(peak.pss_bytes):.0f}", verdict])
     report.table(["", "RSS, MB", "PSS, MB", "target (RSS)"], rows)
     return report.end()
 

@@ -1,4 +1,4 @@
-"""Which photographs are measured? Those of a folder, or our own samples, painted once and kept."""
+"""Selects the photographs to measure with: a folder's, or the samples, which are made once."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ import samples
 if TYPE_CHECKING:
     from argparse import ArgumentParser
 
-_KEPT = Path(__file__).parent.parent / ".galerly"
+_CACHE = Path(__file__).parent.parent / ".galerly"
 _LARGE = "coast/wet-stones.jpg"
 
 
 def add_option(parser: ArgumentParser) -> None:
-    """`--photographs FOLDER`."""
+    """Add the option `--photographs FOLDER`."""
     parser.add_argument(
-        "--photographs", type=Path, metavar="FOLDER", help="JPEGs to measure with. [our samples, 12 MP each]"
+        "--photographs",
+        type=Path,
+        metavar="FOLDER",
+        help="Folder of JPEGs to measure with. [samples of 12 MP each]",
     )
 
 
 def folder(chosen: Path | None) -> Path:
-    """The folder asked for, or that of the samples."""
+    """The chosen folder, or the folder of the samples, which are made if missing."""
     if chosen is None:
-        chosen = _KEPT / "samples"
+        chosen = _CACHE / "samples"
         samples.make(chosen)
     return chosen.resolve()
 
 
 def keys(root: Path) -> list[str]:
-    """The JPEGs in a folder, by the keys they are served under."""
+    """The keys of the JPEGs in a folder."""
     return sorted(str(path.relative_to(root)) for path in root.rglob("*.jpg"))
 
 
 def large() -> Path:
-    """One sample of 24 megapixels, baseline."""
-    (path,) = samples.make(_KEPT / "samples-24", 24, [_LARGE])
+    """A sample picture of 24 megapixels, as a baseline JPEG."""
+    (path,) = samples.make(_CACHE / "samples-24", 24, [_LARGE])
     return path

@@ -1,6 +1,6 @@
-"""What do a process and its descendants cost? CPU and memory, read from Linux' /proc.
+"""Reads the CPU and memory of a process and its descendants from Linux' /proc.
 
-Children that have ended count: whoever waited for them inherits their CPU time.
+The CPU time of ended children is included: a process inherits it when it waits for them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _CHILDREN_UTIME = 13
 """The field of `/proc/PID/stat` after the command's name (proc(5): field 16); CSTIME is the next."""
-_QUIET_S = 0.1
+_SETTLE_S = 0.1
 _POLL_S = 0.01
 
 
 class Memory(NamedTuple):
-    """Of a whole tree: RSS counts a page once for each process that shares it, PSS once in all."""
+    """The memory of a process tree: RSS counts shared pages once per process, PSS once in total."""
 
     rss_bytes: int
     pss_bytes: int
@@ -31,16 +31,16 @@ class Memory(NamedTuple):
 
 def tree(pid: int) -> list[int]:
     """The process and all its descendants."""
-    found = [pid]
-    for one in found:
+    pids = [pid]
+    for one in pids:
         with suppress(FileNotFoundError, ProcessLookupError):
             for thread in Path(f"/proc/{one}/task").iterdir():
-                found += map(int, (thread / "children").read_text().split())
-    return found
+                pids += map(int, (thread / "children").read_text().split())
+    return pids
 
 
 def cpu_s(pid: int) -> float:
-    """User and system time of the tree so far, of children that have ended too."""
+    """User and system time of the tree so far, including ended children."""
     spent_s = 0.0
     for one in tree(pid):
         with suppress(OSError):
@@ -51,20 +51,20 @@ def cpu_s(pid: int) -> float:
 
 
 def _clock_of(pid: int) -> int:
-    """The CPU clock of a process, in nanoseconds: clock_getcpuclockid(3); /proc/PID/stat has 10 ms."""
+    """The id of a process's CPU clock (clock_getcpuclockid(3)), which is finer than the ticks of /proc."""
     return (~pid << 3) | 2
 
 
 def settle(pid: int) -> None:
-    """Wait until the tree has stopped working: late workers have started, freed memory is given back."""
+    """Wait until the tree is idle: all workers have started, and freed memory is returned."""
     before_s, spent_s = -1.0, cpu_s(pid)
-    while spent_s - before_s > _QUIET_S / 20:
-        time.sleep(_QUIET_S)
+    while spent_s - before_s > _SETTLE_S / 20:
+        time.sleep(_SETTLE_S)
         before_s, spent_s = spent_s, cpu_s(pid)
 
 
 def memory(pid: int) -> Memory:
-    """RSS and PSS of the tree, now."""
+    """The current RSS and PSS of the tree."""
     rss_bytes = pss_bytes = 0
     for one in tree(pid):
         with suppress(OSError):
@@ -78,25 +78,25 @@ def memory(pid: int) -> Memory:
 
 
 def peak_bytes(pid: int) -> int:
-    """The largest RSS one process has had so far."""
+    """The peak RSS of one process so far."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 @contextmanager
 def watched(pid: int) -> Iterator[list[Memory]]:
-    """The tree's memory every 10 ms, until the block ends."""
-    seen = [memory(pid)]
-    done = threading.Event()
+    """Sample the tree's memory every 10 ms until the block ends. Yields the list of samples."""
+    samples = [memory(pid)]
+    stop = threading.Event()
 
     def watch() -> None:
-        while not done.wait(_POLL_S):
-            seen.append(memory(pid))
+        while not stop.wait(_POLL_S):
+            samples.append(memory(pid))
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield seen
+        yield samples
     finally:
-        done.set()
+        stop.set()
         thread.join()

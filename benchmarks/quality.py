@@ -1,4 +1,4 @@
-"""How good is an answer? SSIMULACRA2 (100: the same) against our own full-decode Lanczos reference."""
+"""Scores pictures with SSIMULACRA2 (100 is identical) against a full-decode Lanczos reference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def mean(root: Path, keys: Sequence[str], bodies: Sequence[bytes]) -> str:
-    """Over the answers, each against its original, every pixel decoded, at the answer's own sides."""
+    """The mean score of the pictures, each against its fully decoded original at the picture's size."""
     from ssimulacra2 import compute_ssimulacra2  # type: ignore[import-not-found,unused-ignore]  # optional
 
     scores = []
@@ -29,7 +29,7 @@ def mean(root: Path, keys: Sequence[str], bodies: Sequence[bytes]) -> str:
 
 
 def _png(picture: Image.Image) -> io.BytesIO:
-    kept = io.BytesIO()
-    picture.save(kept, "PNG", compress_level=1)
-    kept.seek(0)
-    return kept
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=1)
+    buffer.seek(0)
+    return buffer

@@ -1,4 +1,4 @@
-"""How is a result told? Markdown: machine and versions, the command, a table, and what missed its target."""
+"""Prints results as Markdown: machine and versions, the command, tables, and missed targets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PACKAGES = ("galerly-cdn", "pyvips-binary", "pillow", "uvicorn", "uvloop", "htt
 
 
 class Report:
-    """Prints as it goes. `missed` holds every figure that is not what the target asks."""
+    """A report, printed incrementally. `missed` lists the values that miss their targets."""
 
     def __init__(self, title: str) -> None:
         self.missed: list[str] = []
@@ -24,27 +24,27 @@ class Report:
         print(f"## {title}\n\n    python -m benchmarks.{module} {' '.join(sys.argv[1:])}".rstrip())
         print(f"\n{_machine()}; load at the start {os.getloadavg()[0]:.1f}.\n", flush=True)
 
-    def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A table; numbers to the right."""
-        lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table; all columns but the first are right-aligned."""
+        lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
         print("\n".join(f"| {' | '.join(line)} |" for line in lines), flush=True)
         print(flush=True)
 
-    def at_most(self, what: str, value: float, limit: float, digits: int = 2) -> str:
-        """The target's cell: the limit, and whether the value keeps to it."""
-        return self._judge(what, value, f"≤ {limit:g}", digits, kept=value <= limit)
+    def at_most(self, name: str, value: float, limit: float, digits: int = 2) -> str:
+        """The target's cell: the limit, and whether the value meets it."""
+        return self._check(name, value, f"≤ {limit:g}", digits, is_met=value <= limit)
 
-    def at_least(self, what: str, value: float, limit: float, digits: int = 2) -> str:
-        """As `at_most`, the other way round."""
-        return self._judge(what, value, f"≥ {limit:g}", digits, kept=value >= limit)
+    def at_least(self, name: str, value: float, limit: float, digits: int = 2) -> str:
+        """As `at_most`, with a lower limit."""
+        return self._check(name, value, f"≥ {limit:g}", digits, is_met=value >= limit)
 
-    def _judge(self, what: str, value: float, target: str, digits: int, *, kept: bool) -> str:
-        if not kept:
-            self.missed.append(f"{what}: {value:.{digits}f}, wanted {target}")
-        return f"{target} {'✓' if kept else '✗'}"
+    def _check(self, name: str, value: float, target: str, digits: int, *, is_met: bool) -> str:
+        if not is_met:
+            self.missed.append(f"{name}: {value:.{digits}f}, wanted {target}")
+        return f"{target} {'✓' if is_met else '✗'}"
 
     def end(self) -> int:
-        """Name what was missed; the exit code."""
+        """Print the missed targets; returns the exit code."""
         for line in self.missed:
             print(f"Missed: {line}")
         print(f"{len(self.missed)} target(s) missed; load at the end {os.getloadavg()[0]:.1f}.\n", flush=True)

@@ -1,4 +1,4 @@
-"""How do two things compare on a machine that drifts? They take turns; ratios are formed turn by turn."""
+"""Compares measurements on a machine whose speed drifts: alternating runs, and ratios within each round."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Spread(NamedTuple):
-    """The median, and the quartiles around it."""
+    """The median and the quartiles."""
 
     median: float
     low: float
@@ -22,19 +22,19 @@ class Spread(NamedTuple):
         return f"{self.median:.{digits}f} ({self.low:.{digits}f}–{self.high:.{digits}f})"
 
 
-def interleave(contestants: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
-    """Everyone runs once a round; each round begins with another, so that nobody always runs first."""
-    names = list(contestants)
+def interleave(candidates: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
+    """Run every candidate once per round. Each round starts with another one, so none is always first."""
+    names = list(candidates)
     results: dict[str, list[T]] = {name: [] for name in names}
-    for turn in range(rounds):
-        first = turn % len(names)
+    for number in range(rounds):
+        first = number % len(names)
         for name in names[first:] + names[:first]:
-            results[name].append(contestants[name]())
+            results[name].append(candidates[name]())
     return results
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """The median and the quartiles, by linear interpolation; one value is all three."""
+    """The median and the quartiles, by linear interpolation; a single value is all three."""
     if len(values) == 1:
         return Spread(values[0], values[0], values[0])
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -42,11 +42,11 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratios(theirs: Iterable[float], ours: Iterable[float]) -> list[float]:
-    """Theirs over ours, round by round."""
+    """`theirs` divided by `ours`, for each round. Raises `ValueError` for different lengths."""
     return [a / b for a, b in zip(theirs, ours, strict=True)]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` (0 to 1) of all do not exceed."""
+    """The smallest value that is not exceeded by a `share` (0 to 1) of the values."""
     ordered = sorted(values)
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]

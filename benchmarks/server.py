@@ -1,11 +1,11 @@
-"""CPU of a whole server per miss, against peers that serve the same folder; bytes and quality beside it.
+"""Measures the CPU of a whole server per miss, against peers over the same folder; also bytes and quality.
 
-Nothing anyone answers was rendered before: our renditions are deleted between rounds, the peers keep none.
+Every picture is rendered again: our renditions are deleted between rounds, and the peers store none.
 
     --peer 'imgproxy=http://127.0.0.1:8081/unsafe/rs:fit:{width}:{height}/q:{quality}/plain/local:///{key}@{extension}'
 
-In a peer's template stand {key}, {width}, {height}, {format}, {extension} and {quality} (that of our
-allow-list); each `--peer` has its `--peer-pid`, in the same order.
+A peer's template contains {key}, {width}, {height}, {format}, {extension} and {quality} (from the allow-
+list). Each `--peer` needs a `--peer-pid`, in the same order.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from galerly_cdn.settings.table import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-AT_MOST = {"imgproxy": 1.0, "thumbor": 0.6}
-"""Our CPU over theirs, by the peer's name up to a hyphen: `imgproxy-fast` is an imgproxy."""
+MAX_RATIO = {"imgproxy": 1.0, "thumbor": 0.6}
+"""The maximum ratio of our CPU to the peer's, by its name up to a hyphen: `imgproxy-fast` is an imgproxy."""
 CASES = (
     ("150x150", Format.JPEG),
     ("400x400", Format.JPEG),
@@ -42,16 +42,16 @@ CASES = (
     ("800x600", Format.WEBP),
     ("800x600", Format.AVIF),
 )
-_AT_ONCE = 2
+_CONCURRENCY = 2
 
 
-class Contestant(NamedTuple):
-    """A running server: its URLs, its process, and how to make it forget."""
+class Candidate(NamedTuple):
+    """A running server: its URLs, its process, and a function that deletes its renditions."""
 
     name: str
     template: str
     pid: int
-    forget: Callable[[], None] = lambda: None
+    clear: Callable[[], None] = lambda: None
 
     def url(self, key: str, size: Size, form: Format, quality: int) -> str:
         """The address of one picture."""
@@ -65,70 +65,72 @@ class Contestant(NamedTuple):
         )
 
 
-class Pass(NamedTuple):
-    """What one round cost a server, per picture, and what it answered."""
+class Round(NamedTuple):
+    """One round: CPU and wall time per picture, and the bodies of the responses."""
 
     cpu_ms: float
     wall_ms: float
     bodies: list[bytes]
 
 
-def run(contestant: Contestant, urls: Sequence[str]) -> Pass:
-    """Ask for all, two at a time. Raises for any answer but 200."""
-    contestant.forget()
-    proc.settle(contestant.pid)
-    before_s, began_s = proc.cpu_s(contestant.pid), time.perf_counter()
+def run(candidate: Candidate, urls: Sequence[str]) -> Round:
+    """Request all pictures, two concurrently. Raises `RuntimeError` for a status other than 200."""
+    candidate.clear()
+    proc.settle(candidate.pid)
+    before_s, started_s = proc.cpu_s(candidate.pid), time.perf_counter()
     paths = [url.partition(urlsplit(url).netloc)[2] for url in urls]
-    answers = ask_all(contestant.template, paths, _AT_ONCE)
-    wall_s = time.perf_counter() - began_s
-    proc.settle(contestant.pid)
-    spent_s = proc.cpu_s(contestant.pid) - before_s
-    each = 1000 / len(urls)
-    return Pass(spent_s * each, wall_s * each, [answer.body for answer in answers])
+    answers = ask_all(candidate.template, paths, _CONCURRENCY)
+    wall_s = time.perf_counter() - started_s
+    proc.settle(candidate.pid)
+    spent_s = proc.cpu_s(candidate.pid) - before_s
+    ms_per_picture = 1000 / len(urls)
+    return Round(spent_s * ms_per_picture, wall_s * ms_per_picture, [answer.body for answer in answers])
 
 
 def compare(
-    contestants: Sequence[Contestant], keys: Sequence[str], size: str, form: Format, rounds: int
-) -> dict[str, list[Pass]]:
-    """One size and format: every contestant's rounds."""
-    rule = next(one for one in Settings().size_rules if str(one.size) == size)
+    candidates: Sequence[Candidate], keys: Sequence[str], size: str, form: Format, rounds: int
+) -> dict[str, list[Round]]:
+    """The rounds of every candidate, for one size and format."""
+    rule = next(rule for rule in Settings().size_rules if str(rule.size) == size)
     runners = {
-        one.name: partial(run, one, [one.url(key, rule.size, form, rule.qualities[form]) for key in keys])
-        for one in contestants
+        candidate.name: partial(
+            run, candidate, [candidate.url(key, rule.size, form, rule.qualities[form]) for key in keys]
+        )
+        for candidate in candidates
     }
-    interleave(runners, 1)  # nobody's first time counts
+    interleave(runners, 1)  # the first round does not count
     return interleave(runners, rounds)
 
 
-def tell(
-    passes: Mapping[str, Sequence[Pass]],
+def table_rows(
+    rounds_by_name: Mapping[str, Sequence[Round]],
     case: str,
     report: Report,
     score: Callable[[Sequence[bytes]], str],
 ) -> list[list[str]]:
-    """The table's rows of one case; the first contestant is ours."""
-    ours, *_ = passes.values()
+    """The table's rows for one size and format; the first candidate is this project."""
+    ours, *_ = rounds_by_name.values()
     rows = []
-    for name, theirs in passes.items():
+    for name, theirs in rounds_by_name.items():
         ratio = spread(ratios([one.cpu_ms for one in ours], [one.cpu_ms for one in theirs]))
-        limit = AT_MOST.get(name.partition("-")[0])
+        limit = MAX_RATIO.get(name.partition("-")[0])
         verdict = report.at_most(f"CPU over {name}'s, {case}", ratio.median, limit) if limit else ""
-        told = spread([one.cpu_ms for one in theirs]).show(1)
+        cpu = spread([one.cpu_ms for one in theirs]).show(1)
         per_s = 1000 / statistics.median(one.wall_ms for one in theirs)
         bodies = theirs[-1].bodies
         kilobytes = statistics.fmean(map(len, bodies)) / 1000
         shown = "" if theirs is ours else ratio.show()
-        rows.append([case, name, told, shown, verdict, f"{per_s:.1f}", f"{kilobytes:.1f}", score(bodies)])
+        rows.append([case, name, cpu, shown, verdict, f"{per_s:.1f}", f"{kilobytes:.1f}", score(bodies)])
     return rows
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = ArgumentParser(
         prog="python -m benchmarks.server", description=__doc__, formatter_class=RawDescriptionHelpFormatter
     )
     photographs.add_option(parser)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of everyone in turn [5]")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of every server [5]")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=TEMPLATE")
     parser.add_argument("--peer-pid", action="append", default=[], type=int, metavar="PID")
     parser.add_argument("--thumbor", action="store_true", help="install thumbor in a temporary folder")
@@ -143,21 +145,21 @@ def main() -> int:
         renditions = Path(scratch, "renditions")
         ours = servers.enter_context(galerly(root, renditions, memory_cache_bytes=0))
         template = ours.address + "resize/{width}x{height}.{format}/{key}"
-        contestants = [Contestant("galerly-cdn", template, ours.pid, lambda: shutil.rmtree(renditions))]
+        candidates = [Candidate("galerly-cdn", template, ours.pid, lambda: shutil.rmtree(renditions))]
         for peer, pid in zip(options.peer, options.peer_pid, strict=True):
             name, _, address = peer.partition("=")
-            contestants.append(Contestant(name, address, pid))
+            candidates.append(Candidate(name, address, pid))
         if options.thumbor:
             started = servers.enter_context(thumbor.running(root, Path(scratch)))
-            contestants.append(Contestant("thumbor", started.address + thumbor.TEMPLATE, started.pid))
+            candidates.append(Candidate("thumbor", started.address + thumbor.TEMPLATE, started.pid))
         score = partial(quality.mean, root, keys) if options.quality else lambda _: ""
         rows = []
         for size, form in CASES:
-            passes = compare(contestants, keys, size, form, options.rounds)
-            rows += tell(passes, f"{size} {form}", report, score)
+            rounds_by_name = compare(candidates, keys, size, form, options.rounds)
+            rows += table_rows(rounds_by_name, f"{size} {form}", report, score)
             print(f"{size} {form}: done", file=sys.stderr)
-    heads = ["", "", "CPU ms a picture", "ours over theirs", "target", "pictures/s", "kB", "SSIMULACRA2"]
-    report.table(heads, rows)
+    header = ["", "", "CPU ms per picture", "ours over theirs", "target", "pictures/s", "kB", "SSIMULACRA2"]
+    report.table(header, rows)
     return report.end()
 
 

@@ -1,6 +1,6 @@
-"""Who answers? Servers started for one measurement, and asked by keep-alive connections.
+"""Starts servers for measurements, and sends requests over keep-alive connections.
 
-The client's own cost does not matter: CPU is read from the server's processes.
+The client's cost does not count, because CPU is read from the server's processes.
 """
 
 from __future__ import annotations
@@ -25,28 +25,30 @@ if TYPE_CHECKING:
 
     from galerly_cdn.settings.table import Settings
 
-_STOP_S = 40.0
+_STOP_TIMEOUT_S = 40.0
 _POLL_S = 0.01
 
 
 class Running(NamedTuple):
-    """A server: where it listens, and the process at the root of its tree."""
+    """A running server: its address, and the process at the root of its process tree."""
 
     address: str
     pid: int
 
 
 class Answer(NamedTuple):
+    """A response and its duration."""
+
     status: int
     body: bytes
     etag: str | None
-    took_s: float
+    duration_s: float
     timing: str = ""
     """Server-Timing."""
 
 
 class Client:
-    """One keep-alive connection. `send` and `receive` apart let several requests be under way at once."""
+    """One keep-alive connection. With separate `send` and `receive`, several requests can be pending."""
 
     def __init__(self, address: str) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=120)
@@ -59,9 +61,9 @@ class Client:
     def receive(self) -> Answer:
         response = self._connection.getresponse()
         body = response.read()
-        took_s = time.perf_counter() - self._sent_s
-        told = response.headers
-        return Answer(response.status, body, told["etag"], took_s, told["server-timing"] or "")
+        duration_s = time.perf_counter() - self._sent_s
+        headers = response.headers
+        return Answer(response.status, body, headers["etag"], duration_s, headers["server-timing"] or "")
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         self.send(path, headers)
@@ -71,25 +73,25 @@ class Client:
         self._connection.close()
 
 
-def ask_all(address: str, paths: Sequence[str], at_once: int) -> list[Answer]:
-    """Every path's answer, so many under way at a time. Raises `RuntimeError` for any that is no 200."""
-    here = threading.local()
-    opened: list[Client] = []
+def ask_all(address: str, paths: Sequence[str], concurrency: int) -> list[Answer]:
+    """The response for every path. Raises `RuntimeError` for a status other than 200."""
+    local = threading.local()
+    clients: list[Client] = []
 
     def ask(path: str) -> Answer:
-        if not hasattr(here, "client"):
-            here.client = Client(address)
-            opened.append(here.client)
-        answer: Answer = here.client.get(path)
+        if not hasattr(local, "client"):
+            local.client = Client(address)
+            clients.append(local.client)
+        answer: Answer = local.client.get(path)
         if answer.status != 200:
-            raise RuntimeError(f"{address}: {path} is answered {answer.status}: {answer.body[:200]!r}")
+            raise RuntimeError(f"{address}: status {answer.status} for {path}: {answer.body[:200]!r}")
         return answer
 
     try:
-        with ThreadPoolExecutor(at_once) as pool:
+        with ThreadPoolExecutor(concurrency) as pool:
             return list(pool.map(ask, paths))
     finally:
-        for client in opened:
+        for client in clients:
             client.close()
 
 
@@ -100,7 +102,7 @@ def picture(key: str, segment: str) -> str:
 
 @contextmanager
 def galerly(photographs: Path, renditions: Path, **settings: object) -> Iterator[Running]:
-    """Our server as an operator runs it, access log on and read; every worker is there.
+    """Run `galerly-cdn serve` with the access log on, which is read. Every worker has started.
 
     `settings` are those of `galerly-cdn config`.
     """
@@ -113,50 +115,50 @@ def galerly(photographs: Path, renditions: Path, **settings: object) -> Iterator
 
 @contextmanager
 def galerly_over(store: Settings, **settings: object) -> Iterator[Running]:
-    """The same over a remote store."""
+    """Run `galerly-cdn serve` over a remote store."""
     command = [sys.executable, "-m", "galerly_cdn", "serve", "--port", "0"]
-    told = {"store": store.store, "store_endpoint": store.store_endpoint, **settings}
-    environment = {f"GALERLY_{name.upper()}": str(value) for name, value in told.items()}
+    values = {"store": store.store, "store_endpoint": store.store_endpoint, **settings}
+    environment = {f"GALERLY_{name.upper()}": str(value) for name, value in values.items()}
     with _started(command, environment) as running:
         yield running
 
 
 @contextmanager
 def application(module: str, *arguments: str) -> Iterator[Running]:
-    """A module that prints its address as the last word of a line, as our server does."""
+    """Run a module that prints its address as the last word of a line, as `galerly-cdn serve` does."""
     with _started([sys.executable, "-m", module, *arguments], {}) as running:
         yield running
 
 
 @contextmanager
 def _started(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Running]:
-    whole = {**os.environ, **environment}
+    variables = {**os.environ, **environment}
     with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, env=whole) as process,
-        ThreadPoolExecutor(1) as drain,
+        subprocess.Popen(command, stdout=subprocess.PIPE, env=variables) as process,
+        ThreadPoolExecutor(1) as reader,
     ):
         assert process.stdout
         try:
             words = process.stdout.readline().decode().split()
             if not words:
                 raise RuntimeError(f"{' '.join(command)} did not start")
-            drain.submit(_drop, process.stdout.fileno())
+            reader.submit(_discard, process.stdout.fileno())
             proc.settle(process.pid)
             yield Running(words[-1], process.pid)
         finally:
             process.terminate()
-            process.wait(_STOP_S)
+            process.wait(_STOP_TIMEOUT_S)
 
 
-def _drop(fd: int) -> None:
-    """Read the access log to its end: nobody's pipe is usually full."""
+def _discard(fd: int) -> None:
+    """Read the access log to its end, so that a full pipe does not block the server."""
     while os.read(fd, 1 << 16):
         pass
 
 
 @contextmanager
 def started_group(command: Sequence[str], address: str, environment: Mapping[str, str]) -> Iterator[Running]:
-    """A server that prints nothing, in a process group of its own, answering something at `address`."""
+    """Run a server that prints no address, in its own process group, and wait until `address` answers."""
     process = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True)
     try:
         while not _is_listening(address):
@@ -167,7 +169,7 @@ def started_group(command: Sequence[str], address: str, environment: Mapping[str
         yield Running(address, process.pid)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(_STOP_S)
+        process.wait(_STOP_TIMEOUT_S)
 
 
 def _is_listening(address: str) -> bool:

@@ -1,4 +1,4 @@
-"""Time from exec to the first answer, with a warm disk; and to the end of `galerly-cdn --help`."""
+"""Measures the time from exec to the first response, with a warm page cache, and of `galerly-cdn --help`."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ from benchmarks.servers import Client, ask_all, galerly, picture
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ANSWER_S = 0.5
+RESPONSE_S = 0.5
 HELP_S = 0.15
 _COMMAND = Path(sys.executable).parent / "galerly-cdn"
 
 
-def first_answer(root: Path, renditions: Path, path: str) -> tuple[float, float]:
+def first_response(root: Path, renditions: Path, path: str) -> tuple[float, float]:
     """Wall and CPU seconds from exec to a 200 for a stored rendition."""
-    began_s = time.perf_counter()
+    started_s = time.perf_counter()
     command = [str(_COMMAND), "serve", str(root), "--port", "0", "--renditions", str(renditions)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout
     try:
         client = Client(process.stdout.readline().decode().split()[-1])
         status = client.get(path).status
-        took_s, spent_s = time.perf_counter() - began_s, proc.cpu_s(process.pid)
+        wall_s, cpu_s = time.perf_counter() - started_s, proc.cpu_s(process.pid)
         client.close()
     finally:
         process.terminate()
         process.communicate()
     if status != 200:
-        raise RuntimeError(f"{path} is answered {status}")
-    return took_s, spent_s
+        raise RuntimeError(f"the response to {path} has status {status}")
+    return wall_s, cpu_s
 
 
-def help_shown() -> tuple[float, float]:
+def help_command() -> tuple[float, float]:
     """Wall and CPU seconds of `galerly-cdn --help`."""
-    before, began_s = os.times(), time.perf_counter()
+    before, started_s = os.times(), time.perf_counter()
     subprocess.run([_COMMAND, "--help"], check=True, stdout=subprocess.DEVNULL)
-    took_s, after = time.perf_counter() - began_s, os.times()
-    spent_s = after.children_user + after.children_system - before.children_user - before.children_system
-    return took_s, spent_s
+    wall_s, after = time.perf_counter() - started_s, os.times()
+    cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
+    return wall_s, cpu_s
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = ArgumentParser(prog="python -m benchmarks.start", description=__doc__)
     photographs.add_option(parser)
     parser.add_argument("--rounds", type=int, default=11, help="starts of each [11]")
@@ -63,18 +63,18 @@ def main() -> int:
     report = Report(f"Start, {options.rounds} times")
     rows = []
 
-    def tell(what: str, run: Callable[[], tuple[float, float]], limit_s: float) -> None:
-        walls, spent = zip(*(run() for _ in range(options.rounds)), strict=True)
-        wall = spread(walls)
-        verdict = report.at_most(what, wall.median, limit_s)
-        rows.append([what, wall.show(), f"{min(walls):.2f}", spread(spent).show(), verdict])
+    def measure(label: str, run: Callable[[], tuple[float, float]], limit_s: float) -> None:
+        wall_times, cpu_times = zip(*(run() for _ in range(options.rounds)), strict=True)
+        wall = spread(wall_times)
+        verdict = report.at_most(label, wall.median, limit_s)
+        rows.append([label, wall.show(), f"{min(wall_times):.2f}", spread(cpu_times).show(), verdict])
 
     with TemporaryDirectory() as scratch:
         renditions = Path(scratch)
         with galerly(root, renditions) as ours:
             ask_all(ours.address, [path], 1)
-        tell("exec to the first 200", lambda: first_answer(root, renditions, path), ANSWER_S)
-    tell("`galerly-cdn --help`", help_shown, HELP_S)
+        measure("exec to the first 200", lambda: first_response(root, renditions, path), RESPONSE_S)
+    measure("`galerly-cdn --help`", help_command, HELP_S)
     report.table(["", "wall s (quartiles)", "fastest", "CPU s (quartiles)", "target (wall)"], rows)
     return report.end()
 

@@ -1,4 +1,4 @@
-"""thumbor as its users run it: from PyPI, in an environment of its own, one process for each core."""
+"""Installs and runs thumbor: from PyPI, in its own virtual environment, with one process per core."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ MAX_PIXELS = 100e6
 
 @contextmanager
 def running(root: Path, scratch: Path) -> Iterator[Running]:
-    """thumbor over a folder, nothing stored; installing it takes a minute."""
+    """Run thumbor for a folder, without storage. The installation takes a minute."""
     environment = scratch / "thumbor"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     pip = [str(environment / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "thumbor"], check=True, stdout=sys.stderr)
     settings = scratch / "thumbor.conf"
     settings.write_text(_SETTINGS.format(root=str(root)))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
     command = [str(environment / "bin" / "thumbor"), "-i", "127.0.0.1", "-p", str(port), "-c", str(settings)]
     command += ["-l", "error", "--processes", str(os.cpu_count())]
     with started_group(command, f"http://127.0.0.1:{port}/", {}) as started:

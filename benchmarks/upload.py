@@ -1,7 +1,7 @@
-"""Upload throughput: through the archive, beside a plain copy of the same bytes into the same store.
+"""Measures the throughput of uploads, relative to plain copies of the same bytes into the same store.
 
-A plain copy into a folder is write, fsync and rename; into a remote store it is one put. Both with as many at
-once as `galerly-cdn upload` has. The archive computes checksums and decodes every photograph beside that.
+A plain copy into a folder is write, fsync and rename; into a remote store, it is one put. Both run with the
+concurrency of `galerly-cdn upload`. An upload also computes checksums and decodes the photograph.
 """
 
 from __future__ import annotations
@@ -32,54 +32,56 @@ if TYPE_CHECKING:
     from galerly_cdn.library import StoreLibrary
     from galerly_cdn.settings.table import Settings
 
-SHARE = 0.75
+MIN_RATIO = 0.75
 _BYTES = 8_000_000
 _CHUNK_BYTES = 256 * 1024
-_AT_ONCE = 8
+_CONCURRENCY = 8
 
 
 def photograph(folder: Path | None, length_bytes: int) -> bytes:
-    """A folder's JPEG nearest to so many bytes; or our sample of 24 megapixels, at the quality nearest."""
+    """The JPEG of a folder closest to a length, or the sample of 24 megapixels at the closest quality."""
     if folder is not None:
         paths = [folder / key for key in photographs.keys(folder)]
         return min(paths, key=lambda path: abs(path.stat().st_size - length_bytes)).read_bytes()
     pixels = pyvips.Image.new_from_file(str(photographs.large())).copy_memory()
-    saved = (pixels.jpegsave_buffer(Q=quality, subsample_mode="on", keep=0) for quality in range(99, 79, -1))
-    return bytes(min(saved, key=lambda content: abs(len(content) - length_bytes)))
+    encoded = (
+        pixels.jpegsave_buffer(Q=quality, subsample_mode="on", keep=0) for quality in range(99, 79, -1)
+    )
+    return bytes(min(encoded, key=lambda content: abs(len(content) - length_bytes)))
 
 
 async def chunks_of(content: bytes) -> AsyncIterator[bytes]:
-    """As a request's body arrives."""
+    """The content in chunks, as in a request's body."""
     for at in range(0, len(content), _CHUNK_BYTES):
         yield content[at : at + _CHUNK_BYTES]
 
 
-async def many(store_one: Callable[[int], Awaitable[object]], count: int) -> float:
-    """Seconds for so many of them, several at once."""
-    began_s = time.perf_counter()
+async def timed(store_one: Callable[[int], Awaitable[object]], count: int) -> float:
+    """Seconds to call `store_one` for each number below `count`, several concurrently."""
+    started_s = time.perf_counter()
     numbers = iter(range(count))
 
     async def work() -> None:
         for number in numbers:
             await store_one(number)
 
-    await asyncio.gather(*(work() for _ in range(_AT_ONCE)))
-    return time.perf_counter() - began_s
+    await asyncio.gather(*(work() for _ in range(_CONCURRENCY)))
+    return time.perf_counter() - started_s
 
 
 def write(folder: Path, content: bytes, number: int) -> None:
-    """One plain copy, durable."""
-    waiting = folder / f".{number}"
-    with waiting.open("wb") as file:
+    """Write one plain copy durably."""
+    temporary = folder / f".{number}"
+    with temporary.open("wb") as file:
         for at in range(0, len(content), _CHUNK_BYTES):
             file.write(content[at : at + _CHUNK_BYTES])
         file.flush()
         os.fsync(file.fileno())
-    waiting.rename(folder / f"{number}.jpg")
+    temporary.rename(folder / f"{number}.jpg")
 
 
-class Contest:
-    """The contestants, over one store."""
+class Candidates:
+    """Plain copies and uploads into one store."""
 
     def __init__(self, runner: asyncio.Runner, settings: Settings, content: bytes, count: int) -> None:
         self._runner = runner
@@ -88,46 +90,48 @@ class Contest:
         self._settings = settings
         self._store = settings.store
         self._rounds = itertools.count()
-        self._parts = AsyncExitStack()
+        self._exit_stack = AsyncExitStack()
         cdn = runner.run(
-            self._parts.enter_async_context(compose(settings, locations.resolve_locations(settings, None)))
+            self._exit_stack.enter_async_context(
+                compose(settings, locations.resolve_locations(settings, None))
+            )
         )
-        self._archive: StoreLibrary = cdn.library
+        self._library: StoreLibrary = cdn.library
 
     def close(self) -> None:
-        self._runner.run(self._parts.aclose())
+        self._runner.run(self._exit_stack.aclose())
 
-    def plainly(self) -> float:
-        """Seconds of the plain copies."""
+    def copy(self) -> float:
+        """Seconds of plain copies."""
         if locations.is_remote(self._store):
-            return self._put_plainly()
+            return self._put()
         folder = Path(self._store, "plain")
         folder.mkdir()
         try:
             return self._runner.run(
-                many(lambda number: asyncio.to_thread(write, folder, self._content, number), self._count)
+                timed(lambda number: asyncio.to_thread(write, folder, self._content, number), self._count)
             )
         finally:
             shutil.rmtree(folder)
 
-    def uploaded(self) -> float:
-        """Seconds of the uploads."""
+    def upload(self) -> float:
+        """Seconds of uploads."""
         gallery = f"round-{next(self._rounds)}"
-        took_s = self._runner.run(
-            many(
-                lambda number: self._archive.upload(f"{gallery}/{number}.jpg", chunks_of(self._content)),
+        duration_s = self._runner.run(
+            timed(
+                lambda number: self._library.upload(f"{gallery}/{number}.jpg", chunks_of(self._content)),
                 self._count,
             )
         )
-        self._runner.run(many(lambda number: self._archive.delete(f"{gallery}/{number}.jpg"), self._count))
-        return took_s
+        self._runner.run(timed(lambda number: self._library.delete(f"{gallery}/{number}.jpg"), self._count))
+        return duration_s
 
-    def _put_plainly(self) -> float:
+    def _put(self) -> float:
         from galerly_cdn.store.remote.bucket import Bucket
 
         bucket = Bucket(f"{self._store}/plain", self._settings, time.monotonic, lambda _event: None)
         return self._runner.run(
-            many(
+            timed(
                 lambda number: bucket.put(f"{number}.jpg", self._content, {}, creates=False),
                 self._count,
             )
@@ -135,27 +139,28 @@ class Contest:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = ArgumentParser(prog="python -m benchmarks.upload", description=__doc__)
     photographs.add_option(parser)
     parser.add_argument("--rounds", type=int, default=5, help="rounds of plain copies and uploads [5]")
-    parser.add_argument("--count", type=int, default=100, help="uploads of one round [100]")
+    parser.add_argument("--count", type=int, default=100, help="uploads per round [100]")
     parser.add_argument("--store", help="folder or address to upload to [a temporary folder]")
     options = parser.parse_args()
     content = photograph(options.photographs, _BYTES)
-    report = Report(f"Uploads: {options.count} × {len(content) / 1e6:.1f} MB, {_AT_ONCE} at once")
+    report = Report(f"Uploads: {options.count} × {len(content) / 1e6:.1f} MB, {_CONCURRENCY} concurrently")
     with TemporaryDirectory() as scratch, asyncio.Runner() as runner:
         settings = load.load_settings({"store": options.store or scratch, "access_log": False}).settings
-        contest = Contest(runner, settings, content, options.count)
-        seconds = interleave({"plain copy": contest.plainly, "upload": contest.uploaded}, options.rounds)
-        contest.close()
+        candidates = Candidates(runner, settings, content, options.count)
+        seconds = interleave({"plain copy": candidates.copy, "upload": candidates.upload}, options.rounds)
+        candidates.close()
     total_mb = len(content) * options.count / 1e6
-    shares = spread(ratios(seconds["plain copy"], seconds["upload"]))
+    relative = spread(ratios(seconds["plain copy"], seconds["upload"]))
     rows = [
-        [name, spread([total_mb / one for one in took_s]).show(0), ""] for name, took_s in seconds.items()
+        [name, spread([total_mb / one_s for one_s in durations_s]).show(0), ""]
+        for name, durations_s in seconds.items()
     ]
-    verdict = report.at_least("throughput of uploads, of a plain copy's", shares.median, SHARE)
-    report.table(["", "MB/s (quartiles)", "target"], [*rows, ["upload over copy", shares.show(), verdict]])
+    verdict = report.at_least("throughput of uploads over plain copies", relative.median, MIN_RATIO)
+    report.table(["", "MB/s (quartiles)", "target"], [*rows, ["upload over copy", relative.show(), verdict]])
     return report.end()
 
 

@@ -1,7 +1,7 @@
-"""CPU of warming a photograph, from one decode, over a render of its own for every picture.
+"""Measures the CPU of warming a photograph with one decode, relative to one render job per picture.
 
-Every size of the allow-list, through a worker; the CPU is that of server and worker together. A
-viewer who takes the worker between two pictures costs a decode: the worst case has one each time.
+Every size of the allow-list is rendered by a worker; the CPU is that of the server and the worker. When a
+viewer's job interrupts warming, the original is decoded again: the worst case interrupts after every picture.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ FORMATS: dict[str, tuple[tuple[Format | None, ...], float]] = {
     "JPEG, WebP": ((None, Format.WEBP), 0.6),
     "JPEG, WebP, AVIF": ((None, Format.WEBP, Format.AVIF), 0.7),
 }
-"""What is made of every size, and the CPU of warming over that of separate renders, at most."""
+"""The formats to render, and the maximum ratio of warming's CPU to that of separate renders."""
 
 
 class Bench:
-    """One worker, and an event loop to ask it in."""
+    """One worker, and an event loop to call it from."""
 
     def __init__(self, runner: asyncio.Runner) -> None:
         self._runner = runner
@@ -56,57 +56,73 @@ class Bench:
 
 
 async def separately(bench: Bench, original: Path, jobs: Sequence[Job]) -> None:
-    """As viewers have it: every picture is a job of its own."""
+    """Render every picture in its own job, as for viewers."""
     with original.open("rb") as file:
         length_bytes = os.fstat(file.fileno()).st_size
         for job in jobs:
             await bench.workers.render(file.fileno(), length_bytes, job, "")
 
 
-async def at_once(bench: Bench, original: Path, jobs: Sequence[Job], *, disturbed: bool = False) -> None:
-    """All pictures are one job."""
+async def together(bench: Bench, original: Path, jobs: Sequence[Job], *, interrupted: bool = False) -> None:
+    """Render all pictures in one job; with `interrupted`, another job runs after each picture."""
     job = jobs[0].of(picture for one in jobs for picture in one.pictures)
     with original.open("rb") as file:
         length_bytes = os.fstat(file.fileno()).st_size
         async for _ in bench.workers.warm(file.fileno(), length_bytes, job, ""):
-            if disturbed:
+            if interrupted:
                 await bench.workers.inspect(file.fileno(), length_bytes, "")
 
 
-CONTESTANTS: dict[str, Warm] = {
+CANDIDATES: dict[str, Warm] = {
     "separate": separately,
-    "warm": at_once,
-    "disturbed": partial(at_once, disturbed=True),
+    "warm": together,
+    "interrupted": partial(together, interrupted=True),
 }
 
 
 def measure(originals: Sequence[Path], rounds: int, runner: asyncio.Runner) -> int:
-    """Measure every set of formats and print the table; the exit code."""
+    """Measure every set of formats and print the table; returns the exit code."""
     bench = Bench(runner)
-    made = recipes(Settings(), bench.libvips)
+    recipes_by_target = recipes(Settings(), bench.libvips)
     sizes = [rule.size for rule in Settings().size_rules]
     report = Report(f"CPU of warming, {len(sizes)} sizes of {len(originals)} photograph(s), {rounds} rounds")
     rows = []
-    for name, (formats, most) in FORMATS.items():
-        jobs = [made[Target(size, form)].job for size in sizes for form in formats]
-        seen: dict[str, list[list[float]]] = {who: [] for who in CONTESTANTS}
+    for name, (formats, maximum) in FORMATS.items():
+        jobs = [recipes_by_target[Target(size, form)].job for size in sizes for form in formats]
+        spent_ms: dict[str, list[list[float]]] = {candidate: [] for candidate in CANDIDATES}
         for original in originals:
-            runs = {who: partial(bench.cpu_ms, warm, original, jobs) for who, warm in CONTESTANTS.items()}
-            for who, spent in interleave(runs, rounds).items():
-                seen[who].append(spent)
-        means = {who: statistics.fmean(map(statistics.median, spent)) for who, spent in seen.items()}
-        ratio, worst = (spread(by_round(seen[who], seen["separate"])) for who in ("warm", "disturbed"))
-        verdict = report.at_most(f"warming {name}", ratio.median, most)
+            runs = {
+                candidate: partial(bench.cpu_ms, warm, original, jobs)
+                for candidate, warm in CANDIDATES.items()
+            }
+            for candidate, rounds_ms in interleave(runs, rounds).items():
+                spent_ms[candidate].append(rounds_ms)
+        means = {
+            candidate: statistics.fmean(map(statistics.median, rounds_ms))
+            for candidate, rounds_ms in spent_ms.items()
+        }
+        ratio, worst = (
+            spread(by_round(spent_ms[candidate], spent_ms["separate"]))
+            for candidate in ("warm", "interrupted")
+        )
+        verdict = report.at_most(f"warming {name}", ratio.median, maximum)
         row = [name, f"{means['separate']:.0f}", f"{means['warm']:.0f}", ratio.show(), verdict, worst.show()]
         rows.append(row)
-    heads = ["formats", "separately, CPU ms", "warming", "ratio", "target", "disturbed after every picture"]
-    report.table(heads, rows)
+    header = [
+        "formats",
+        "separate renders, CPU ms",
+        "warming",
+        "ratio",
+        "target",
+        "interrupted after every picture",
+    ]
+    report.table(header, rows)
     runner.run(bench.workers.close(5))
     return report.end()
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     parser = ArgumentParser(prog="python -m benchmarks.warm", description=__doc__)
     parser.add_argument(
         "--rounds", type=int, default=7, help="warms of each photograph and set of formats [7]"

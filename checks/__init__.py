@@ -1,1 +1,1 @@
-"""Checks beside the tests: a whole server over a corpus of real photographs and hostile files."""
+"""Checks that are not tests: a whole server over a corpus of real photographs and hostile files."""

@@ -1,9 +1,10 @@
-"""`python -m checks CORPUS`: every good photograph right at every size and format, every bad one refused.
+"""Checks a server against a corpus of files: `python -m checks CORPUS`.
 
-And every one of them uploaded: what cannot be rendered is refused then, and is nowhere.
+Every good photograph must be rendered correctly at every size and format, and every bad one refused. Every
+file is also uploaded: a file that cannot be rendered must be refused and leave nothing behind.
 
-CORPUS holds `good/` and `bad/`, each with a SOURCES.tsv. Prints a line for each deviation and a summary;
-exits with 1 if there was one that is not listed, with its reason, in `exceptions.toml`.
+CORPUS contains `good/` and `bad/`, each with a SOURCES.tsv. Prints each deviation and a summary; exits with 1
+after a deviation that `exceptions.toml` does not list with its reason.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ CHECKS = (
     ("upload", "good", upload.check),
     ("upload", "bad", upload.check),
 )
-"""What `--only` says, the half of the corpus, and the check."""
+"""The value of `--only`, the half of the corpus, and the check."""
 
 
 def main() -> int:

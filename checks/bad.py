@@ -1,4 +1,4 @@
-"""Is every bad file refused, in time, with nothing stored, leaked or kept in memory?"""
+"""Checks that every bad file is refused in time, and that nothing is stored or leaked, memory included."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from tests.support.shapes import Answer
 
 BEACON = ("127.0.0.1", 9)
-"""Where the hostile files of a corpus try to phone."""
+"""The address that hostile files of the corpus try to connect to."""
 LEAKS = (b"root:", b"Traceback", b"/usr/", b"/home/", b"vips", b"pyvips")
 
 
 def check(folder: Path, scratch: Path) -> list[str]:
-    """Every deviation, as a line."""
+    """Every deviation, one line each."""
     settings = Settings()
     size = next(rule.size for rule in settings.size_rules if rule.name == "thumbnail")
     shape = OneMachine(folder, scratch, {"workers": 2})
@@ -40,33 +40,34 @@ def check(folder: Path, scratch: Path) -> list[str]:
             stored = len(shape.stored())
             started_s = time.monotonic()
             answer = shape.request("GET", format_path(Target(size), entry.key), {})
-            took_s = time.monotonic() - started_s
-            grown = len(shape.stored()) - stored
+            duration_s = time.monotonic() - started_s
+            newly_stored = len(shape.stored()) - stored
             findings += [
-                f"{entry.key} ({entry.expected}): {said}" for said in _deviations(entry, answer, grown)
+                f"{entry.key} ({entry.expected}): {deviation}"
+                for deviation in _deviations(entry, answer, newly_stored)
             ]
-            if took_s > settings.render_deadline_s + 1:
-                findings.append(f"{entry.key}: answered after {took_s:.1f} s")
+            if duration_s > settings.render_deadline_s + 1:
+                findings.append(f"{entry.key}: answered after {duration_s:.1f} s")
         after_bytes = resident_bytes(shape.process.pid)
-        if beacon.hits:
-            findings.append(f"{beacon.hits} connections to {BEACON}")
+        if beacon.connections:
+            findings.append(f"{beacon.connections} connections to {BEACON}")
     records = shape.stop()
-    deaths = sum(record.get("reason") in {"worker-died", "render-timeout"} for record in records)
+    worker_exits = sum(record.get("reason") in {"worker-died", "render-timeout"} for record in records)
     memory = f"RSS {before_bytes >> 20} → {after_bytes >> 20} MiB"
-    print(f"bad: {counts}; {deaths} renders ended their worker; {memory}")
+    print(f"bad: {counts}; {worker_exits} renders ended with their worker; {memory}")
     if after_bytes > before_bytes * 1.2:
         findings.append(f"resident memory grew from {before_bytes >> 20} to {after_bytes >> 20} MiB")
     return findings
 
 
-def _deviations(entry: Entry, answer: Answer, grown: int) -> Iterator[str]:
+def _deviations(entry: Entry, answer: Answer, newly_stored: int) -> Iterator[str]:
     allowed = {"ok": {200}, "reject": {415}, "either": {200, 415}}[entry.expected]
     if answer.status not in allowed:
         yield f"status {answer.status} {answer.body[:120]!r}"
-    if answer.status != 200 and grown:
+    if answer.status != 200 and newly_stored:
         yield "refused, but something was stored"
     if answer.status != 200 and any(leak in answer.body for leak in LEAKS):
-        yield f"the refusal says too much: {answer.body!r}"
+        yield f"the error response contains internal details: {answer.body!r}"
 
 
 def resident_bytes(pid: int) -> int:
@@ -78,21 +79,21 @@ def resident_bytes(pid: int) -> int:
 
 
 class Beacon:
-    """Counts connections to `BEACON`."""
+    """Listens on `BEACON` and counts the connections."""
 
     def __enter__(self) -> Self:
-        self.hits = 0
-        self._listening = socket.create_server(BEACON)
+        self.connections = 0
+        self._listener = socket.create_server(BEACON)
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 
     def _accept(self) -> None:
         while True:
             try:
-                self._listening.accept()[0].close()
+                self._listener.accept()[0].close()
             except OSError:
                 return
-            self.hits += 1
+            self.connections += 1
 
     def __exit__(self, *raised: object) -> None:
-        self._listening.close()
+        self._listener.close()

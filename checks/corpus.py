@@ -1,6 +1,6 @@
-"""What a corpus says of its files: `good/` and `bad/`, each with a `SOURCES.tsv`.
+"""Reads the tables of a corpus: `good/` and `bad/`, each with a `SOURCES.tsv`.
 
-The columns read are `file`, `expected` (ok, reject, either, or a sentence that begins with one of them),
+The columns used are `file`, `expected` (ok, reject, either, or a sentence that begins with one of them),
 `width` and `height`.
 """
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a corpus: its key below the folder, and what is expected of it."""
+    """One file of a corpus: its key below the folder, its description, and the expected result."""
 
     key: str
     path: Path
-    what: str
+    description: str
     expected: str
 
 

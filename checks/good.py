@@ -1,4 +1,4 @@
-"""Is every good photograph answered, upright, in the right size and colors, without a trace of GPS?"""
+"""Checks that every good photograph is rendered upright, in the right size and colours, without GPS data."""
 
 from __future__ import annotations
 
@@ -27,34 +27,35 @@ if TYPE_CHECKING:
     from tests.support.shapes import Answer
 
 MAX_MEAN_DIFFERENCE = {Format.PNG: 2.0}
-"""CIEDE2000 against Pillow's picture. Both before encoding: PNG shows our pixels as they were."""
+"""The mean CIEDE2000 difference from Pillow's picture. PNG is lossless, so it compares unencoded pixels."""
 MAX_ENCODED_DIFFERENCE = 6.0
-"""Grain costs a lossy encoder 2 to 5; a wrong profile costs more than that on every photograph."""
+"""Lossy encoding of grain causes a difference of 2 to 5; a wrong profile causes more on every photograph."""
 _EXCEPTIONS = tomllib.loads((Path(__file__).parent / "exceptions.toml").read_text("utf-8"))
 
 
 def check(folder: Path, scratch: Path) -> list[str]:
-    """Every deviation, as a line."""
+    """Every deviation, one line each."""
     shape = OneMachine(folder, scratch, {"max_original_bytes": 128 * 1024 * 1024})
-    seen: dict[str, list[float]] = defaultdict(list)
+    differences: dict[str, list[float]] = defaultdict(list)
     findings: list[str] = []
     answered = 0
     for entry in entries(folder):
-        for problem in deviations(shape, entry, seen):
+        for problem in deviations(shape, entry, differences):
             allowed = _EXCEPTIONS.get(entry.key, "")
-            print(f"{'excepted' if allowed else 'DEVIATES'}  {entry.key}: {problem}  {allowed}", flush=True)
+            state = "excepted" if allowed else "DEVIATES"
+            print(f"{state}  {entry.key}: {problem}  {allowed}", flush=True)
             if not allowed:
                 findings.append(f"{entry.key}: {problem}")
         answered += 1
     shape.stop()
-    for name, values in sorted(seen.items()):
+    for name, values in sorted(differences.items()):
         print(f"{name:>14}: mean dE00 median {statistics.median(values):.2f}, worst {max(values):.2f}")
     print(f"good: {answered} files")
     return findings
 
 
-def deviations(shape: OneMachine, entry: Entry, seen: dict[str, list[float]]) -> Iterator[str]:
-    """What is wrong with a file's renditions."""
+def deviations(shape: OneMachine, entry: Entry, differences: dict[str, list[float]]) -> Iterator[str]:
+    """The deviations of a file's renditions."""
     if entry.expected != "ok":
         answer = shape.request("GET", format_path(Target(_sizes()[0]), entry.key), {})
         if answer.status != 415:
@@ -66,7 +67,7 @@ def deviations(shape: OneMachine, entry: Entry, seen: dict[str, list[float]]) ->
         for form in (None, *Format):
             target = Target(size, form)
             answer = shape.request("GET", format_path(target, entry.key), {})
-            for problem in _compare(answer, reference, target, seen):
+            for problem in _compare(answer, reference, target, differences):
                 yield f"{target}: {problem}"
 
 
@@ -75,21 +76,21 @@ def _sizes() -> list[Size]:
 
 
 def _compare(
-    answer: Answer, reference: Image.Image, target: Target, seen: dict[str, list[float]]
+    answer: Answer, reference: Image.Image, target: Target, differences: dict[str, list[float]]
 ) -> Iterator[str]:
     if answer.status != 200:
         yield f"status {answer.status} {answer.body[:200]!r}"
         return
     shown = Image.open(io.BytesIO(answer.body))
     if shown.getexif().get_ifd(ExifTags.IFD.GPSInfo) or b"GPSLatitude" in answer.body:
-        yield "GPS left the server"
+        yield "the rendition contains GPS data"
     if any(abs(a - b) > 1 for a, b in zip(shown.size, reference.size, strict=True)):
         yield f"{shown.size}, Pillow's thumbnail is {reference.size}"
         return
     if shown.size != reference.size:
         reference = reference.resize(shown.size, Image.Resampling.LANCZOS)
     mean, _ = difference(oracle.on_white(shown), oracle.on_white(reference))
-    seen[str(target)].append(mean)
+    differences[str(target)].append(mean)
     if mean > MAX_MEAN_DIFFERENCE.get(
         Format(answer.headers["content-type"].removeprefix("image/")), MAX_ENCODED_DIFFERENCE
     ):

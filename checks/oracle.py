@@ -1,4 +1,4 @@
-"""What a picture should look like, by Pillow and lcms alone: full decode, upright, sRGB, on white."""
+"""Renders reference pictures with Pillow and LittleCMS: full decode, upright, sRGB, on white."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def upright(path: Path) -> Image.Image:
 
 
 def fitted(picture: Image.Image, width_px: int, height_px: int) -> Image.Image:
-    """Inside the box by `thumbnail`, Lanczos, every pixel read."""
+    """Fitted into a box with `thumbnail` (Lanczos), from every pixel."""
     small = picture.copy()
     small.thumbnail((width_px, height_px), Image.Resampling.LANCZOS, reducing_gap=None)
     return small
 
 
 def on_white(picture: Image.Image) -> Image.Image:
-    """Without alpha."""
+    """Composited on white, without alpha."""
     if "A" not in picture.getbands():
         return picture.convert("RGB")
     white = Image.new("RGBA", picture.size, "white")
@@ -39,7 +39,7 @@ def on_white(picture: Image.Image) -> Image.Image:
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Pillow keeps 16-bit grey as integers, which `convert` would clip rather than scale."""
+    """Convert to 8 bits. Pillow keeps 16-bit grey as integers, which `convert` would clip, not scale."""
     if picture.mode.startswith("I"):
         deep = np.asarray(picture).astype(np.uint32)
         return Image.fromarray((deep >> 8).astype(np.uint8))
@@ -50,17 +50,17 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
 
 
 def _srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
-    """Through the embedded profile, relative colorimetric; alpha is carried around it."""
+    """Convert with the embedded profile, relative colorimetric; alpha is not converted."""
     alpha = picture.getchannel("A") if "A" in picture.getbands() else None
-    ink = picture if picture.mode in {"CMYK", "L"} else picture.convert("RGB")
+    colors = picture if picture.mode in {"CMYK", "L"} else picture.convert("RGB")
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else None
         converted = source and ImageCms.profileToProfile(
-            ink, source, ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB"
+            colors, source, ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB"
         )
-    except (ImageCms.PyCMSError, OSError):  # a profile for another kind of picture, or none at all
+    except (ImageCms.PyCMSError, OSError):  # a profile for another colour model, or an invalid one
         converted = None
-    shown = converted or ink.convert("RGB")
+    result = converted or colors.convert("RGB")
     if alpha is not None:
-        shown.putalpha(alpha)
-    return shown
+        result.putalpha(alpha)
+    return result

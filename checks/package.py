@@ -1,7 +1,8 @@
-"""`python -m checks.package`: the Lambda package, built for this machine from the same lock, makes a picture.
+"""Checks the Lambda package, built for this machine from the same lock file: `python -m checks.package`.
 
-Its content alone is enough to start each function; then AWS's runtime client runs it over an S3 server, and
-our template's CloudFront in front of it: a miss, a hit, a purge, and the replaced original's picture.
+Each function is started with the package's content alone. Then AWS's runtime client runs them over an S3
+server, behind the local CloudFront with the generated template: a miss, a hit, a purge, and a replaced
+original.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _PATH = "/resize/150x150/g/b.jpg"
 _RECORD = '"stages_ms"'
-_ALONE = """
+_IMPORT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import galerly_cdn.aws.functions.{name}_handler as module
@@ -36,43 +37,43 @@ print(module.__file__)
 
 
 def server_in(folder: Path) -> AbstractContextManager[s3_servers.S3Server]:
-    """One that verifies signatures, where `script/s3` has provided it."""
+    """versitygw, which verifies signatures, if `script/s3` has installed it; else moto."""
     if s3_servers.versitygw_program() is None:
-        print("versitygw is not here (script/s3): the S3 server is moto's, which takes every signature.")
+        print("versitygw is not installed (script/s3): using moto, which accepts every signature.")
         return s3_servers.moto()
     (folder / "s3").mkdir()
     return s3_servers.versitygw(folder / "s3")
 
 
 def unpacked(folder: Path) -> Path:
-    """The package's content, as Lambda unpacks it."""
+    """A folder with the package's content, unpacked as in Lambda."""
     built = build.build(Settings(), folder / "built", machine=lambda_packages.local_machine())
     with zipfile.ZipFile(built.zip) as archive:
         archive.extractall(folder / "task")
     return folder / "task"
 
 
-def started(root: Path, name: str) -> None:
-    """Import a function's module without any package of ours. Raises `CalledProcessError`."""
+def check_import(root: Path, name: str) -> None:
+    """Import a function's module with only the package's content. Raises `CalledProcessError`."""
     environment = {
         **process.ENVIRONMENT,
         **s3_servers.CREDENTIALS,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_MB),
         "GALERLY_STORE": "s3://bucket",
     }
-    command = [sys.executable, "-I", "-S", "-c", _ALONE.format(name=name), str(root)]
-    told = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    assert told.stdout.startswith(str(root)), told.stdout
+    command = [sys.executable, "-I", "-S", "-c", _IMPORT.format(name=name), str(root)]
+    completed = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    assert completed.stdout.startswith(str(root)), completed.stdout
 
 
-async def asked(root: Path, name: str, bucket: s3_servers.Objects, event: dict[str, object]) -> object:
-    """What a function answers under AWS's runtime client."""
+async def invoke(root: Path, name: str, bucket: s3_servers.Objects, event: dict[str, object]) -> object:
+    """The result of a function under AWS's runtime client."""
     async with running(function(name, bucket.settings(), root=root)) as runtime:
         return await runtime.invoke(event)
 
 
-async def served(root: Path, bucket: s3_servers.Objects) -> list[str]:
-    """What CloudFront's log calls each request for a photograph, which is replaced and purged in between."""
+async def check_cloudfront(root: Path, bucket: s3_servers.Objects) -> list[str]:
+    """CloudFront's result types for requests of a photograph that is replaced and purged in between."""
     bucket.put("originals/g/b.jpg", pictures.jpeg(600, 400))
     async with gated_stack.whole(bucket, root=str(root)) as whole:
         variables = {
@@ -82,13 +83,13 @@ async def served(root: Path, bucket: s3_servers.Objects) -> list[str]:
             "GALERLY_DISTRIBUTION": whole.chain.cloud.plan.distribution.id,
             "AWS_ENDPOINT_URL_CLOUDFRONT": whole.chain.control,
         }
-        first, again = [await whole.ask(_PATH, accept="image/avif") for _ in range(2)]
+        first, second = [await whole.ask(_PATH, accept="image/avif") for _ in range(2)]
         bucket.put("originals/g/b.jpg", pictures.jpeg(400, 600))
-        kept = await whole.ask(_PATH, accept="image/avif")
+        cached = await whole.ask(_PATH, accept="image/avif")
         print(await gated_stack.command(variables, "purge", "g/b.jpg"), end="")
-        other = await whole.ask(_PATH, accept="image/avif")
-        assert [one.status for one in (first, again, kept, other)] == [200] * 4, whole.lines
-        assert first.body == again.body == kept.body != other.body
+        replaced = await whole.ask(_PATH, accept="image/avif")
+        assert [one.status for one in (first, second, cached, replaced)] == [200] * 4, whole.lines
+        assert first.body == second.body == cached.body != replaced.body
         records = [json.loads(line) for line in whole.chain.resizer.lines if _RECORD in line]
         assert [one["status"] for one in records] == [200] * 2, records
         for line in whole.lines:
@@ -99,8 +100,8 @@ async def served(root: Path, bucket: s3_servers.Objects) -> list[str]:
 
 
 def main() -> int:
-    """Build it, start it, ask it."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # every request to the S3 server
+    """Build the package, start the functions, and send requests."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # logs every request to the S3 server
     with (
         tempfile.TemporaryDirectory() as scratch,
         s3_servers.credentials(),
@@ -108,16 +109,16 @@ def main() -> int:
     ):
         root = unpacked(Path(scratch))
         for name in ("resizer", "prewarm", "janitor"):
-            started(root, name)
+            check_import(root, name)
         bucket = server.bucket()
         bucket.put("originals/g/a.jpg", pictures.jpeg(600, 400))
-        result = asyncio.run(asked(root, "resizer", bucket, request("/resized/150x150.avif/g/a.jpg")))
+        result = asyncio.run(invoke(root, "resizer", bucket, request("/resized/150x150.avif/g/a.jpg")))
         assert isinstance(result, dict)
-        found = answer(result)
-        assert (found.status, found.headers["content-type"]) == (200, "image/avif"), found
-        assert asyncio.run(asked(root, "prewarm", bucket, change("originals/g/a.jpg"))) is None
+        response = answer(result)
+        assert (response.status, response.headers["content-type"]) == (200, "image/avif"), response
+        assert asyncio.run(invoke(root, "prewarm", bucket, change("originals/g/a.jpg"))) is None
         stored = [name for name in bucket.names() if name.startswith("resized/")]
-        results = asyncio.run(served(root, bucket))
+        results = asyncio.run(check_cloudfront(root, bucket))
         assert results == ["Miss", "Hit", "Hit", "Miss"], results
     print(f"The package of {lambda_packages.local_machine()} made {len(stored)} pictures.")
     return 0

@@ -1,6 +1,7 @@
-"""A sample gallery, painted from nothing: photograph-like pictures to serve, measure and test with.
+"""Generates a sample gallery of photograph-like pictures, for benchmarks and tests.
 
-A development tool, not part of the package: `python -m samples OUT` makes it, `SAMPLES` is the table.
+This is a development tool and not part of the package. `python -m samples OUT` generates the pictures in the
+table `SAMPLES`.
 """
 
 from samples.gallery import SAMPLES, Sample, make

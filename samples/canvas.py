@@ -1,8 +1,8 @@
-"""The canvas: the few brushes every sample is painted with.
+"""Drawing operations for the sample pictures.
 
-Colours are linear light, three float bands, 1.0 = paper white; lights may exceed it. Masks, heights and noise
-are one float band. Lengths are in picture heights: `y` runs from 0 (top) to 1, `x` from 0 to `aspect`.
-The same seed paints the same picture.
+Colours are linear light in three float bands; 1.0 is paper white, and light sources can exceed it. Masks,
+heights and noise have one float band. Lengths are in picture heights: `y` is 0 (top) to 1, `x` is 0 to
+`aspect`. The same seed gives the same picture.
 """
 
 from array import array
@@ -25,7 +25,7 @@ _SHARP_PX = 0.3
 
 @dataclass(frozen=True)
 class Canvas:
-    """A sheet of `width` x `height` pixels, and the seed of its randomness."""
+    """A drawing area of `width` × `height` pixels, and the seed of its random numbers."""
 
     width: int
     height: int
@@ -51,7 +51,7 @@ class Canvas:
         return fix(((self.x - x) ** 2 + ((self.y - y) * squash) ** 2) ** 0.5)
 
     def noise(self, cell: float, octaves: int = 5, salt: int = 0, stretch: float = 1.0) -> Image:
-        """Fractal noise, mostly within -1 and 1; `stretch` > 1 draws it out sideways, < 1 downwards."""
+        """Fractal noise, mostly between -1 and 1. `stretch` > 1 stretches it horizontally, < 1 vertically."""
         wide, tall = (max(stretch, 1.0), max(1 / stretch, 1.0))
         width, height = round(self.width / wide) + 2, round(self.height / tall) + 2
         field = fractal(width, height, cell * self.height / max(wide, tall), octaves, self.seed + salt)
@@ -61,7 +61,7 @@ class Canvas:
         return fix(grown.crop(0, 0, self.width, self.height))
 
     def skyline(self, cell: float, octaves: int = 6, salt: int = 0) -> Image:
-        """Noise that varies with x alone: the outline of hills."""
+        """Noise that varies only with x, for the outline of hills."""
         row = Image.black(self.width, 1)
         for octave in range(octaves):
             side = max(2, round(cell * self.height / 2**octave))
@@ -70,11 +70,11 @@ class Canvas:
         return fix(fix(row).replicate(1, self.height))
 
     def below(self, edge: Image, soft: float = 0.0) -> Image:
-        """The mask of what lies under the outline `edge`; its border is `soft` wide, or a pixel."""
+        """The mask of the area below the outline `edge`. Its border is `soft` wide, and at least a pixel."""
         return ((self.y - edge) / max(soft, 1.5 / self.height) + 0.5).clamp()
 
     def drawing(self, body: str) -> tuple[Image, Image]:
-        """An SVG drawing in picture-height units: its colours and its mask."""
+        """Render SVG elements, in picture-height units; returns colours and mask."""
         box = f'viewBox="0 0 {self.aspect:.5f} 1" width="{self.width}" height="{self.height}"'
         stretch = 'preserveAspectRatio="none"'
         namespaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
@@ -89,7 +89,7 @@ class Canvas:
 
 
 def _blurred(image: Image, sigma: float) -> Image:
-    """Blur by `sigma` pixels: wide ones on a smaller image, smoothed as it grows so that no lattice shows."""
+    """Blur by `sigma` pixels. A wide blur works on a smaller image, and smooths the enlarged result."""
     if sigma < _BLUR_PX:
         return image.gaussblur(sigma, precision="float", min_ampl=0.05) if sigma > _SHARP_PX else image
     small = _blurred(image.shrink(2, 2, ceil=True).copy_memory(), (sigma**2 - 1) ** 0.5 / 2)
@@ -98,12 +98,12 @@ def _blurred(image: Image, sigma: float) -> Image:
 
 
 def fix(image: Image) -> Image:
-    """Compute once, as float, and keep in memory: libvips recomputes what is shared."""
+    """Compute the image as float and keep it in memory, because libvips recomputes shared images."""
     return image.cast("float").copy_memory()
 
 
 def fractal(width: int, height: int, cell_px: float, octaves: int, seed: int) -> Image:
-    """Sum Perlin noise, each octave half as large and half as strong; coarse octaves are made small."""
+    """Sum octaves of Perlin noise, each of half the size and strength. Coarse octaves are computed small."""
     last = octaves - 1
     while last > 0 and cell_px / 2**last < _FINEST_PX:
         last -= 1
@@ -128,22 +128,22 @@ def clip(image: Image, low: float = 0.0, high: float = 1e9) -> Image:
 
 
 def points(text: str) -> list[tuple[float, float]]:
-    """Read an outline written as `x,y x,y ...`."""
+    """Parse an outline in the form `x,y x,y ...`."""
     return [(float(x), float(y)) for x, y in (pair.split(",") for pair in text.split())]
 
 
 def decoded(image: Image) -> Image:
-    """Linear light of 8-bit colours."""
+    """Convert 8-bit colours to linear light."""
     return (image / 255) ** _GAMMA
 
 
 def paint(colour: str) -> list[float]:
-    """Linear light of a colour written `#rrggbb`."""
+    """Convert a colour in the form `#rrggbb` to linear light."""
     return [(int(colour[i : i + 2], 16) / 255) ** _GAMMA for i in (1, 3, 5)]
 
 
 def ramp(position: Image, stops: Stops) -> Image:
-    """Colours along `position`, 0 to 1, blending between the stops."""
+    """The colour gradient at `position` (0 to 1), interpolated between the stops."""
     table = array("f")
     places = [place for place, _ in stops]
     colours = [paint(colour) for _, colour in stops]
@@ -157,20 +157,20 @@ def ramp(position: Image, stops: Stops) -> Image:
 
 
 def step(low: float, high: float, value: Image) -> Image:
-    """0 at `low`, 1 at `high`, smooth between."""
+    """A smooth step: 0 at `low`, 1 at `high`."""
     t = fix(((value - low) / (high - low)).clamp())
     return t * t * (3 - t * 2)
 
 
 def mix(base: Image, top: Image | Sequence[float], mask: Image) -> Image:
-    """Lay `top` over `base` where `mask` is 1."""
+    """Composite `top` over `base` with `mask` as alpha."""
     if isinstance(top, Image):
         return fix(base + (top - base) * mask)
     return fix(base * (1 - mask) + mask * list(top))
 
 
 def glow(distance: Image, reach: float) -> Image:
-    """Light that falls off with `distance`, by e per `reach`."""
+    """Light that decreases with `distance`, by a factor of e per `reach`."""
     return (distance * (-1 / reach)).exp()
 
 
@@ -180,7 +180,7 @@ def wave(phase: Image) -> Image:
 
 
 def relief(height: Image, depth: float) -> tuple[Image, Image, Image]:
-    """The normals of a height field: x to the right, y downwards, z to the viewer; `depth` exaggerates."""
+    """The normals of a height field: x to the right, y down, z to the viewer. `depth` scales the heights."""
     right = height.conv(Image.new_from_array([[-1, 0, 1]], scale=2), precision="float") * -depth
     down = height.conv(Image.new_from_array([[-1], [0], [1]], scale=2), precision="float") * -depth
     length = fix((right * right + down * down + 1) ** 0.5)
@@ -188,12 +188,12 @@ def relief(height: Image, depth: float) -> tuple[Image, Image, Image]:
 
 
 def lit(normals: tuple[Image, Image, Image], light: tuple[float, float, float]) -> Image:
-    """The cosine between a surface and a light direction, signed."""
+    """The signed cosine between surface normals and a light direction."""
     length = sum(part * part for part in light) ** 0.5
     x, y, z = (normal * (part / length) for normal, part in zip(normals, light, strict=True))
     return fix(x + y + z)
 
 
 def project(plane: Image, u: Image, v: Image) -> Image:
-    """Look a plane up at pixel coordinates `u`, `v`."""
+    """Sample a plane at the pixel coordinates `u`, `v`."""
     return fix(plane.mapim(u.bandjoin(v), interpolate=Interpolate.new("bicubic"), extend="mirror"))

@@ -1,4 +1,4 @@
-"""By the sea: sky, water, hills, sand and stones."""
+"""The coast samples: sky, water, hills, sand and stones."""
 
 from math import cos, sin, tau
 from random import Random
@@ -30,7 +30,7 @@ _STONES = (
 
 
 def evening_tide(canvas: Canvas) -> Image:
-    """The sun going down over a calm sea, clouds lit from below."""
+    """Paint a sunset over a calm sea, with clouds lit from below."""
     horizon, sun = 0.6, (0.62 * canvas.aspect, 0.53)
     reach = canvas.distance(*sun)
     sky = _evening_sky(canvas, horizon, reach)
@@ -64,7 +64,7 @@ def _evening_sky(canvas: Canvas, horizon: float, reach: Image) -> Image:
 
 
 def _plane(canvas: Canvas, cell_px: float, octaves: int, salt: int) -> Image:
-    """A level field of noise seen from above, for clouds or waves to be projected from."""
+    """A horizontal field of noise, from which clouds or waves are projected."""
     width, height = round(canvas.height * 2.8), round(canvas.height * 1.72)
     return fractal(width, height, cell_px, octaves, canvas.seed + salt)
 
@@ -85,7 +85,7 @@ def _evening_sea(canvas: Canvas, horizon: float, sun_x: float) -> Image:
 
 
 def blue_ridges(canvas: Canvas) -> Image:
-    """Mountain after mountain in the morning haze."""
+    """Paint mountain ridges in morning haze."""
     sun = (0.3 * canvas.aspect, 0.27)
     reach = canvas.distance(*sun)
     dawn = ((0, "#7fa3c9"), (0.22, "#c4d2dd"), (0.42, "#fbe6cf"), (1, "#fff0dc"))
@@ -110,7 +110,7 @@ def blue_ridges(canvas: Canvas) -> Image:
 
 
 def dunes_at_dusk(canvas: Canvas) -> Image:
-    """Sand in the last light, redder than sRGB can say."""
+    """Paint dunes at dusk, in reds outside the sRGB gamut."""
     air = canvas.y * 2.3 + canvas.noise(0.25, 5, 70, stretch=5) * 0.05
     scene = ramp(air, ((0, "#27408a"), (0.35, "#7466ac"), (0.7, "#ee8a84"), (1, "#ffc68a")))
     sand = (canvas.noise(0.12, 3, 230) * 2.5, canvas.noise(0.004, 2, 240) * 0.10 + 1)
@@ -128,7 +128,7 @@ def dunes_at_dusk(canvas: Canvas) -> Image:
 
 
 def _dune(canvas: Canvas, edge: Image, sand: tuple[Image, Image], index: int) -> Image:
-    """One dune: its lee side lies in shadow behind a crest that winds down from the top."""
+    """One dune: its lee side is in shadow behind a winding crest."""
     share = index / 4
     under = fix((canvas.y - edge).clamp())
     slope = edge.conv(Image.new_from_array([[-1, 0, 1]], scale=2), precision="float") * canvas.height
@@ -149,7 +149,7 @@ def _dune(canvas: Canvas, edge: Image, sand: tuple[Image, Image], index: int) ->
 
 
 def wet_stones(canvas: Canvas) -> Image:
-    """Pebbles at the water's edge."""
+    """Paint wet pebbles."""
     random = Random(canvas.seed)
     stones, swells = [], []
     for _ in range(1500):
@@ -175,7 +175,7 @@ def wet_stones(canvas: Canvas) -> Image:
 
 
 def _pebble(random: Random) -> str:
-    """A closed, smooth outline around the origin, about 1 in radius."""
+    """A closed, smooth outline around the origin, with a radius of about 1."""
     turns = 8
     radii = [random.uniform(0.84, 1.08) for _ in range(turns)]
     points = [(cos(i * tau / turns) * r, sin(i * tau / turns) * r) for i, r in enumerate(radii)]

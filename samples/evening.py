@@ -1,4 +1,4 @@
-"""Indoors and after dark: satin in folds, lights in the rain."""
+"""The evening samples: folded satin, and lights in the rain."""
 
 from random import Random
 
@@ -25,7 +25,7 @@ _DOME = "".join(
 
 
 def red_satin(canvas: Canvas) -> Image:
-    """Satin in folds, redder than sRGB can say."""
+    """Paint folded satin, in reds outside the sRGB gamut."""
     warp = canvas.noise(0.55, 3, 1)
     cross = canvas.noise(0.4, 3, 2)
     along = fix(canvas.x * 0.8 + canvas.y * 0.62 + warp * 0.2)
@@ -44,7 +44,7 @@ def red_satin(canvas: Canvas) -> Image:
 
 
 def lights_in_the_rain(canvas: Canvas) -> Image:
-    """A street at night through a wet window."""
+    """Paint a street at night through a wet window."""
     random = Random(canvas.seed)
     street = _street(canvas, random)
     drops = "".join(_drop(canvas, random) for _ in range(900))
@@ -81,7 +81,7 @@ def _street(canvas: Canvas, random: Random) -> Image:
 
 
 def _lamp(canvas: Canvas, random: Random) -> tuple[float, float, float, str]:
-    """Place, radius and colour of one light along a street that narrows into the distance."""
+    """Position, radius and colour of one light along a street that narrows with distance."""
     near = 1 - random.random() ** 0.7
     side = random.choice((-1, 1))
     x = (

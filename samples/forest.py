@@ -1,4 +1,4 @@
-"""Under the trees: leaves against the light, pines in mist, one leaf cut out."""
+"""The forest samples: leaves against the light, pines in mist, and a cut-out leaf."""
 
 from math import cos, sin, tau
 from random import Random
@@ -25,7 +25,7 @@ _MAPLE = points(
 
 
 def leaves_in_the_sun(canvas: Canvas) -> Image:
-    """Beech leaves against the light, from blur to focus."""
+    """Paint beech leaves against the light, with increasing focus."""
     random = Random(canvas.seed)
     tone = canvas.y * 0.75 + canvas.noise(0.45, 3, 1) * 0.22
     scene = ramp(tone, ((0, "#e8efb0"), (0.25, "#a9c65c"), (0.6, "#4c7a2e"), (1, "#17331a")))
@@ -51,7 +51,7 @@ def _disc(canvas: Canvas, random: Random) -> str:
 
 
 def _branch(canvas: Canvas, random: Random, size: float, shade: float) -> str:
-    """A twig with leaves on either side, hanging in from an edge."""
+    """A twig with leaves on both sides that enters at an edge."""
     x = random.uniform(-0.1, canvas.aspect + 0.1)
     y = random.choice((-0.08, -0.02, 0.1, 0.72, 0.9, 1.02)) + random.uniform(-0.06, 0.06)
     turn = random.uniform(20, 160) if y < 0.5 else random.uniform(-150, -30)
@@ -88,7 +88,7 @@ def _dim(colour: str, shade: float) -> str:
 
 
 def pines_in_mist(canvas: Canvas) -> Image:
-    """Spruces standing one behind the other in fog, light coming through."""
+    """Paint spruces in fog, with light shining through."""
     random = Random(canvas.seed)
     sun = (canvas.aspect * 0.62, 0.2)
     reach = canvas.distance(*sun)
@@ -116,7 +116,7 @@ def pines_in_mist(canvas: Canvas) -> Image:
 
 
 def _places(canvas: Canvas, random: Random, count: int, clear: float) -> list[float]:
-    """Where trees stand; a gap around the light stays `clear`."""
+    """The positions of trees, with a gap of width `clear` around the light."""
     spots = [
         (k + random.uniform(-0.35, 0.35)) / count * (canvas.aspect + 0.2) - 0.08 for k in range(count + 1)
     ]
@@ -124,7 +124,7 @@ def _places(canvas: Canvas, random: Random, count: int, clear: float) -> list[fl
 
 
 def _spruce(random: Random, x: float, floor: float, tall: float) -> str:
-    """One conifer: a tapering trunk and drooping, feathered boughs."""
+    """One conifer: a tapering trunk and drooping branches."""
     tall *= random.uniform(0.75, 1.1)
     wide, top = tall * random.uniform(0.11, 0.15), floor - tall
     foot, girth = floor + 0.05, tall * 0.011
@@ -148,7 +148,7 @@ def _spruce(random: Random, x: float, floor: float, tall: float) -> str:
 
 
 def _shafts(canvas: Canvas, sun: tuple[float, float], reach: Image) -> Image:
-    """Rays fanning out of the sun."""
+    """Rays of the sun."""
     slope = fix((canvas.x - sun[0]) / clip(canvas.y - sun[1] + 0.35, 0.02))
     rays = fix(wave(slope * 37) * 0.5 + wave(slope * 83 + 1) * 0.3 + wave(slope * 17 + 2) * 0.6)
     beam = (
@@ -160,7 +160,7 @@ def _shafts(canvas: Canvas, sun: tuple[float, float], reach: Image) -> Image:
 
 
 def maple_leaf(canvas: Canvas) -> Image:
-    """An autumn leaf cut out of its ground: four bands, the last its coverage, with a soft shadow."""
+    """Paint a cut-out autumn leaf with a soft shadow: four bands, the last one coverage."""
     size = min(canvas.aspect, 1.0) * 0.5
     rim = [*_MAPLE, *((-x, y) for x, y in reversed(_MAPLE))]
     outline = "M" + "L".join(f"{x:.3f} {y + 0.02 * sin(x * 40):.3f}" for x, y in rim) + "Z"

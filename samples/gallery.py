@@ -1,4 +1,4 @@
-"""The sample gallery: the table of pictures, and the loop that makes them."""
+"""The table of sample pictures, and the function that generates them."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -31,9 +31,9 @@ _BREST = {
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture: its `name` is the key it is served under; `aspect` is upright width / height.
+    """One picture. `name` is its key; `aspect` is width / height when upright.
 
-    `draft` is the share of the final side lengths it is painted at, before it is enlarged and grained.
+    It is painted at `draft` times the final width and height, then enlarged before grain is added.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Sample:
     finish: Finish = field(default_factory=Finish)
 
     def size(self, megapixels: float) -> tuple[int, int]:
-        """Upright width and height in pixels, at least `megapixels` million of them."""
+        """Upright width and height in pixels, for at least `megapixels` million pixels."""
         height = (megapixels * 1e6 / self.aspect) ** 0.5
         return int(height * self.aspect) + 1, int(height) + 1
 
@@ -119,25 +119,28 @@ SAMPLES = (
 
 
 def make(out: Path, megapixels: float = 12.0, names: Sequence[str] | None = None) -> list[Path]:
-    """Make the samples (those in `names`, or all) under the folder `out`; those already there stay."""
-    known = {sample.name: sample for sample in SAMPLES}
-    chosen = [known[name] for name in (known if names is None else names)]
+    """Generate the samples in `names`, or all, in the folder `out`. Existing files are kept.
+
+    Raises `KeyError` for an unknown name.
+    """
+    samples_by_name = {sample.name: sample for sample in SAMPLES}
+    selected = [samples_by_name[name] for name in (samples_by_name if names is None else names)]
     with ThreadPoolExecutor(_WORKERS) as pool:
-        return list(pool.map(lambda sample: _one(sample, out, megapixels), chosen))
+        return list(pool.map(lambda sample: _make_one(sample, out, megapixels), selected))
 
 
-def _one(sample: Sample, out: Path, megapixels: float) -> Path:
+def _make_one(sample: Sample, out: Path, megapixels: float) -> Path:
     path = out / sample.name
     if path.exists():
-        _say(f"{sample.name}: there already")
+        _print(f"{sample.name}: there already")
         return path
-    began_s = perf_counter()
+    started_s = perf_counter()
     sample.make(path, megapixels)
     width, height = sample.size(megapixels)
-    took_s, size_mb = perf_counter() - began_s, path.stat().st_size / 1e6
-    _say(f"{sample.name}: {width}x{height}, {size_mb:.1f} MB, {took_s:.1f} s")
+    duration_s, size_mb = perf_counter() - started_s, path.stat().st_size / 1e6
+    _print(f"{sample.name}: {width}x{height}, {size_mb:.1f} MB, {duration_s:.1f} s")
     return path
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     sys.stderr.write(line + "\n")

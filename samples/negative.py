@@ -1,4 +1,4 @@
-"""From painted light to a finished file: tone, grain, tags, and the rotation a camera would have stored."""
+"""Turns painted linear light into image files: tone curve, grain, EXIF tags, and stored rotation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,13 +12,13 @@ _QUALITY = 93
 _DEFLATE = 3
 _TILE_PX = 1000
 _TINT = 0.45
-# How an upright picture is turned before it is stored under that EXIF orientation.
-_STORED = {1: "d0", 3: "d180", 6: "d270", 8: "d90"}
+# The rotation of an upright picture before it is stored, by EXIF orientation.
+_STORED_ROTATION = {1: "d0", 3: "d180", 6: "d270", 8: "d90"}
 
 
 @dataclass(frozen=True)
 class Finish:
-    """How a picture is stored: EXIF orientation, ICC profile, scans, grain (8-bit levels), EXIF tags."""
+    """How a picture is stored: EXIF orientation, ICC profile, progressive, grain (8-bit levels), tags."""
 
     orientation: int = 1
     profile: str = "srgb"
@@ -28,7 +28,7 @@ class Finish:
 
 
 def develop(light: Image, width: int, height: int, finish: Finish) -> Image:
-    """Bring linear `light` to `width` x `height` 8-bit pixels; its fourth band, if any, is coverage."""
+    """Convert linear `light` to `width` × `height` 8-bit pixels. A fourth band is coverage (alpha)."""
     colour = light.extract_band(0, n=3)
     bright = 1 - ((colour - _SHOULDER) * (-1 / (1 - _SHOULDER))).exp() * (1 - _SHOULDER)
     toned = (colour > _SHOULDER).ifthenelse(bright, colour).clamp() ** (1 / _GAMMA) * 255
@@ -41,7 +41,7 @@ def develop(light: Image, width: int, height: int, finish: Finish) -> Image:
 
 
 def _grain(width: int, height: int, sigma: float) -> Image:
-    """Film grain, mostly grey, in whole 8-bit levels; one tile, repeated."""
+    """Film grain, mostly grey, in whole 8-bit levels: one tile, repeated."""
     layers = [Image.gaussnoise(_TILE_PX, _TILE_PX, sigma=sigma, mean=0, seed=seed) for seed in range(4)]
     tile = layers[0] + layers[1].bandjoin(layers[2]).bandjoin(layers[3]) * _TINT
     across, down = width // _TILE_PX + 1, height // _TILE_PX + 1
@@ -56,19 +56,19 @@ def _enlarged(image: Image, width: int, height: int) -> Image:
 
 
 def save(pixels: Image, path: Path, finish: Finish) -> None:
-    """Write `pixels` as the suffix of `path` says, tagged and turned: whole, or not at all."""
-    stored = pixels.rot(_STORED[finish.orientation]).copy()
+    """Rotate and tag `pixels`, and write them atomically in the format of the suffix of `path`."""
+    stored = pixels.rot(_STORED_ROTATION[finish.orientation]).copy()
     stored.set_type(GValue.gint_type, "orientation", finish.orientation)
     stored.set_type(GValue.blob_type, "icc-profile-data", Operation.call("profile_load", finish.profile))
     for name, value in finish.tags.items():
         stored.set_type(GValue.gstr_type, name, value)
-    whole = path.with_name(f".{path.name}.part")
-    whole.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
     try:
         if path.suffix == ".png":
-            stored.pngsave(str(whole), compression=_DEFLATE)
+            stored.pngsave(str(temporary), compression=_DEFLATE)
         else:
-            stored.jpegsave(str(whole), Q=_QUALITY, interlace=finish.progressive)
-        whole.replace(path)
+            stored.jpegsave(str(temporary), Q=_QUALITY, interlace=finish.progressive)
+        temporary.replace(path)
     finally:
-        whole.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

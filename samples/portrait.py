@@ -1,4 +1,4 @@
-"""A portrait: a profile by the window."""
+"""The portrait sample: a profile in window light."""
 
 from collections.abc import Sequence
 
@@ -30,7 +30,7 @@ _DRESS = points(
 
 
 def window_light(canvas: Canvas) -> Image:
-    """A profile in window light: skin modelled by one large soft lamp."""
+    """Paint a profile lit by one large, soft light."""
     room = ramp(
         canvas.x / canvas.aspect + canvas.noise(0.6, 3, 1) * 0.1 - canvas.y * 0.15,
         ((0, "#17130f"), (0.5, "#3a3028"), (1, "#8d7a66")),
@@ -45,7 +45,7 @@ def window_light(canvas: Canvas) -> Image:
 
 
 def _spline(points: Sequence[tuple[float, float]]) -> str:
-    """A closed, smooth path through all points."""
+    """The SVG path of a closed, smooth curve through all points."""
     path, count = [f"M{points[0][0]:.4f} {points[0][1]:.4f}"], len(points)
     for index in range(count):
         a, b, c, d = (points[(index + k) % count] for k in (-1, 0, 1, 2))
@@ -56,7 +56,7 @@ def _spline(points: Sequence[tuple[float, float]]) -> str:
 
 
 def _drawn(canvas: Canvas, body: str) -> Image:
-    """The mask of a drawing around the sitter, who is centred whatever the aspect."""
+    """The mask of SVG elements, horizontally centred for any aspect."""
     return canvas.drawing(f'<g transform="translate({canvas.aspect / 2 - 0.39:.4f} 0)">{body}</g>')[1]
 
 
@@ -70,7 +70,7 @@ def _strokes(canvas: Canvas, body: str, blur: float) -> Image:
 
 
 def _skin(canvas: Canvas, body: Image) -> Image:
-    """The mask inflated into a body, lit from the right, shadows turning red."""
+    """The skin: the mask inflated to a height field and lit from the right, with reddish shadows."""
     swell = (
         canvas.blur(body, 0.10) * 1.5
         + canvas.blur(body, 0.04) * 0.6
@@ -110,7 +110,7 @@ def _skin(canvas: Canvas, body: Image) -> Image:
 
 
 def _eye(canvas: Canvas, skin: Image) -> Image:
-    """A lowered lid, lashes, a brow."""
+    """Add a lowered eyelid, lashes and an eyebrow."""
     lash = '<path d="M.505 .402Q.525 .415 .545 .404" stroke-width=".0035"/>'
     for k in range(12):
         root = f"{0.516 + k * 0.0026:.4f} {0.408 - abs(k - 5) * 0.0006:.4f}"
@@ -126,7 +126,7 @@ def _eye(canvas: Canvas, skin: Image) -> Image:
 
 
 def _hair(canvas: Canvas, scene: Image) -> Image:
-    """Hair combed back into a knot: strands by stretched noise, light along the curve."""
+    """Add hair in a knot: strands from stretched noise, lit along the curve."""
     knot = '<ellipse cx=".175" cy=".52" rx=".085" ry=".078"/>'
     head = _drawn(canvas, f'<path d="{_spline(_HAIR)}"/>{knot}')
     centre = canvas.distance(canvas.aspect / 2 + 0.02, 0.47)

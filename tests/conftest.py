@@ -36,7 +36,7 @@ def pytest_configure() -> None:
     if "COVERAGE_PROCESS_CONFIG" in os.environ:
         from galerly_cdn.render.pool import process
 
-        pytest.MonkeyPatch().setattr(process, "command", _measured(process.worker_command))
+        pytest.MonkeyPatch().setattr(process, "worker_command", _measured(process.worker_command))
 
 
 def _measured(command: Callable[[str], tuple[str, ...]]) -> Callable[[str], tuple[str, ...]]:
@@ -133,6 +133,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):  # of pytest-xdist: its controller does this for all of them
+        return
     _keep_what_workers_did()
     if EVERYTHING and _left_out and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

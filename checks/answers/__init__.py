@@ -1,1 +1,1 @@
-"""Records what viewers and applications are answered, to compare two checkouts by it."""
+"""Records the responses to viewers and admin clients, to compare two checkouts."""

@@ -1,10 +1,10 @@
-"""Proves that a change of the code changes no answer: `python -m checks.answers`, in two checkouts.
+"""Shows whether two checkouts answer the same requests alike: `python -m checks.answers`.
 
-    python -m checks.answers record FILE             starts servers of this checkout, asks them, writes FILE
+    python -m checks.answers record FILE             starts servers, sends requests, writes FILE
     python -m checks.answers compare BEFORE AFTER    prints each difference; exits with 1 if there is one
 
-Run it from the checkout to be recorded, with its own Python; this folder may be copied from another one. It
-imports nothing of galerly_cdn, and knows its command line, its settings and its HTTP alone.
+Run it in the checkout to be recorded, with that checkout's Python; this folder can be copied from another
+checkout. It does not import galerly_cdn: it uses only the command line, the settings and HTTP.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from checks.answers.record import record
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m checks.answers", description="Compare answers.")
+    parser = argparse.ArgumentParser(
+        prog="python -m checks.answers", description="Compare the responses of two checkouts."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    recording = commands.add_parser("record", help="ask servers of this checkout")
+    recording = commands.add_parser("record", help="record the responses of this checkout's servers")
     recording.add_argument("file", type=Path)
-    comparing = commands.add_parser("compare", help="tell what two recordings answer differently")
+    comparing = commands.add_parser("compare", help="print the differences between two recordings")
     comparing.add_argument("before", type=Path)
     comparing.add_argument("after", type=Path)
     arguments = parser.parse_args()
@@ -33,17 +35,17 @@ def main() -> int:
         print(*differences, f"{len(differences)} differences", sep="\n")
         return bool(differences)
     _check_checkout(parser)
-    began_s = time.monotonic()
-    print(record(arguments.file), f"{time.monotonic() - began_s:.0f} s", sep=", ")
+    started_s = time.monotonic()
+    print(record(arguments.file), f"{time.monotonic() - started_s:.0f} s", sep=", ")
     return 0
 
 
 def _check_checkout(parser: argparse.ArgumentParser) -> None:
-    """End unless this Python runs the code of this folder: another checkout's answers would prove nothing."""
-    found = importlib.util.find_spec("galerly_cdn")
-    here = Path.cwd().resolve()
-    if found is None or not found.origin or not Path(found.origin).resolve().is_relative_to(here):
-        parser.error(f"{sys.executable} runs {found and found.origin}, which is not in {here}")
+    """Exit unless this Python imports galerly_cdn from the current folder, not from another checkout."""
+    spec = importlib.util.find_spec("galerly_cdn")
+    checkout = Path.cwd().resolve()
+    if spec is None or not spec.origin or not Path(spec.origin).resolve().is_relative_to(checkout):
+        parser.error(f"{sys.executable} imports {spec and spec.origin}, which is not in {checkout}")
 
 
 sys.exit(main())

@@ -1,8 +1,8 @@
-"""Puts placeholders for what varies from run to run, and leaves all else as it was answered.
+"""Replaces the parts of a response that vary from run to run by placeholders.
 
-Times, durations, requests' numbers, versions (inodes and dates) vary, and the bytes of AVIF, which its
-encoder does not repeat. Versions and ETags are numbered in the order they are first seen, so that it still
-shows which are the same. Whatever does not have the shape that it should is left as it is.
+These are times, durations, request ids, versions (inodes and dates), and the bytes of AVIF, whose encoder is
+not deterministic. Versions and ETags are numbered in the order of their first use, so that equal ones stay
+recognisable. A value with an unexpected format is left unchanged.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ _NUMBERS = {"modified_s": "time", "time_s": "time", "duration_ms": "duration"}
 LENGTH = "«length»"
 
 
-class Normal:
-    """What one server answered, comparable with what it answers another time."""
+class Normalizer:
+    """Normalizes the responses and log lines of one server."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], str] = {}
         self._avif_etags: set[str] = set()
 
     def answer(self, answer: Answer, path: str) -> dict[str, Any]:
-        """An answer as it is recorded."""
-        found: dict[str, Any] = {"status": answer.status, "reason": answer.reason}
+        """The recorded form of a response."""
+        recorded: dict[str, Any] = {"status": answer.status, "reason": answer.reason}
         if answer.interim:
-            found["interim"] = answer.interim
+            recorded["interim"] = answer.interim
         if answer.is_cut:
-            found["cut"] = True
+            recorded["cut"] = True
         if answer.is_kept:
-            found["connection is kept"] = True
+            recorded["connection is kept"] = True
         body = self._body(answer)
-        found["headers"] = self._headers(answer, path, varies="«" in json.dumps(body, ensure_ascii=False))
+        recorded["headers"] = self._headers(answer, path, varies="«" in json.dumps(body, ensure_ascii=False))
         if answer.body:
-            found["body"] = body
+            recorded["body"] = body
         if answer.beyond:
-            found["beyond it"] = self._beyond(answer.beyond)
-        return found
+            recorded["beyond it"] = self._beyond(answer.beyond)
+        return recorded
 
     def line(self, line: bytes) -> Any:  # noqa: ANN401 - JSON
-        """A line of the access or audit log."""
+        """The recorded form of a line of the access or audit log."""
         record = json.loads(line)
         if record.get("detail"):
             record["detail"] = "«detail»"
         if record["status"] >= 400 and "bytes" in record and "path" in record:
-            record["bytes"] = LENGTH  # of an error's sentence
+            record["bytes"] = LENGTH  # the length of an error message
         if record.get("format") == "avif" and record.get("bytes") and record["status"] == 200:
             record["bytes"] = "«length of AVIF»"
         return self._json(record)
@@ -72,8 +72,8 @@ class Normal:
         if is_avif:
             self._avif_etags.add(answer.header("etag"))
         headers = []
-        for name, told in answer.headers:
-            value = told
+        for name, original_value in answer.headers:
+            value = original_value
             match name.lower():
                 case "date" if _DATE.fullmatch(value):
                     value = "«date»"
@@ -92,9 +92,9 @@ class Normal:
             headers.append([name, value])
         return headers
 
-    def _body(self, answer: Answer) -> dict[str, Any]:  # noqa: PLR0911 - a case for each media type
-        kind = answer.header("content-type")
-        match kind.partition(";")[0]:
+    def _body(self, answer: Answer) -> dict[str, Any]:  # noqa: PLR0911 - one case for each media type
+        content_type = answer.header("content-type")
+        match content_type.partition(";")[0]:
             case _ if not answer.body:
                 return {}
             case "application/json":
@@ -110,7 +110,7 @@ class Normal:
         return {"length": len(answer.body), "sha256": hashlib.sha256(answer.body).hexdigest()}
 
     def _beyond(self, beyond: bytes) -> Any:  # noqa: ANN401 - JSON
-        """What should not have come: the body of an answer to a HEAD, or anything."""
+        """Bytes after the response, such as the body of a response to HEAD."""
         try:
             return self._json(json.loads(beyond))
         except ValueError:
@@ -146,7 +146,7 @@ def _is_avif(value: dict[str, Any]) -> bool:
 
 
 def _avif(answer: Answer) -> dict[str, Any]:
-    """What can be told of an AVIF whose bytes vary."""
+    """The properties of an AVIF that do not vary."""
     if answer.status != 200:
         return {"part": len(answer.body)}
     with Image.open(io.BytesIO(answer.body)) as picture:
@@ -165,11 +165,11 @@ def _avif(answer: Answer) -> dict[str, Any]:
 
 def _metrics(text: str) -> list[str]:
     """The metrics' names and types, and the names of their labels."""
-    found = set()
+    lines = set()
     for line in text.splitlines():
         if _TYPE.fullmatch(line):
-            found.add(line)
+            lines.add(line)
         elif sample := _SAMPLE.fullmatch(line):
             labels = re.findall(r'(\w+)="', sample[2] or "")
-            found.add(f"{sample[1]}{{{', '.join(labels)}}}")
-    return sorted(found)
+            lines.add(f"{sample[1]}{{{', '.join(labels)}}}")
+    return sorted(lines)

@@ -1,4 +1,4 @@
-"""Makes the pictures that answers are recorded over: small, and the same bytes every time."""
+"""Makes the original pictures for the recordings: small, and with the same bytes every time."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def _scene(width: int, height: int, stripe: str = "crimson") -> Image.Image:
-    """Soft gradients, hard edges, and no symmetry: a picture turned by mistake is another picture."""
-    down = Image.linear_gradient("L").resize((width, height))
-    across = Image.linear_gradient("L").transpose(Image.Transpose.ROTATE_90).resize((width, height))
-    around = Image.radial_gradient("L").resize((width, height))
-    picture = Image.merge("RGB", (across, down, around))
+    """Gradients and hard edges without symmetry, so that a wrongly rotated picture is recognised."""
+    vertical = Image.linear_gradient("L").resize((width, height))
+    horizontal = Image.linear_gradient("L").transpose(Image.Transpose.ROTATE_90).resize((width, height))
+    radial = Image.radial_gradient("L").resize((width, height))
+    picture = Image.merge("RGB", (horizontal, vertical, radial))
     draw = ImageDraw.Draw(picture)
     draw.rectangle((width // 8, height // 8, width // 3, height // 4), fill=stripe)
     for number in range(12):
@@ -28,7 +28,7 @@ def _scene(width: int, height: int, stripe: str = "crimson") -> Image.Image:
     return picture
 
 
-def _saved(picture: Image.Image, form: str, **options: Any) -> bytes:  # noqa: ANN401 - Pillow's own
+def _encode(picture: Image.Image, form: str, **options: Any) -> bytes:  # noqa: ANN401 - Pillow's options
     out = io.BytesIO()
     picture.save(out, form, **options)
     return out.getvalue()
@@ -46,32 +46,34 @@ def _exif(*, orientation: int = 1, gps: bool = False, credit: bool = False) -> b
     return block.tobytes()
 
 
-def _jpeg(width: int = 420, height: int = 280, stripe: str = "crimson", **options: Any) -> bytes:  # noqa: ANN401
-    return _saved(_scene(width, height, stripe), "JPEG", **{"quality": 90, **options})
+def _jpeg(width: int = 420, height: int = 280, stripe: str = "crimson", **options: Any) -> bytes:  # noqa: ANN401 - Pillow's options
+    return _encode(_scene(width, height, stripe), "JPEG", **{"quality": 90, **options})
 
 
 def _sideways() -> bytes:
     stored = _scene(200, 300).transpose(Image.Transpose.ROTATE_90)
-    return _saved(stored, "JPEG", quality=90, exif=_exif(orientation=6))
+    return _encode(stored, "JPEG", quality=90, exif=_exif(orientation=6))
 
 
-def _clear(form: str) -> bytes:
+def _transparent(form: str) -> bytes:
     picture = _scene(300, 200)
     picture.putalpha(Image.linear_gradient("L").resize(picture.size))
-    return _saved(picture, form)
+    return _encode(picture, form)
 
 
-def _moving(form: str, frames: int) -> bytes:
-    shots = [_scene(60, 40, stripe) for stripe in ("crimson", "navy", "gold", "black", "teal")[:frames]]
-    return _saved(shots[0], form, save_all=True, append_images=shots[1:], duration=50)
+def _animated(form: str, frames: int) -> bytes:
+    frame_images = [
+        _scene(60, 40, stripe) for stripe in ("crimson", "navy", "gold", "black", "teal")[:frames]
+    ]
+    return _encode(frame_images[0], form, save_all=True, append_images=frame_images[1:], duration=50)
 
 
-def _pages() -> bytes:
-    return _saved(_scene(60, 40), "TIFF", save_all=True, append_images=[_scene(60, 40, "navy")])
+def _multi_page_tiff() -> bytes:
+    return _encode(_scene(60, 40), "TIFF", save_all=True, append_images=[_scene(60, 40, "navy")])
 
 
 def _profiled() -> bytes:
-    """With an sRGB profile, whose date of making is blotted out."""
+    """A JPEG with an sRGB profile whose creation date is fixed."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     profile[24:36] = struct.pack(">6H", 2025, 1, 1, 0, 0, 0)
     return _jpeg(icc_profile=bytes(profile))
@@ -87,7 +89,7 @@ def _png(width: int, height: int, bits: int, rows: bytes) -> bytes:
 
 
 def _deep() -> bytes:
-    """16 bits a sample."""
+    """A PNG with 16 bits per sample."""
     rows = [b"\0" + b"".join(struct.pack(">3H", x << 9, y << 9, 999) for x in range(90)) for y in range(60)]
     return _png(90, 60, 16, b"".join(rows))
 
@@ -99,36 +101,36 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "large": functools.partial(_jpeg, 1200, 850),
     "little": functools.partial(_jpeg, 60, 40),
     "progressive": functools.partial(_jpeg, progressive=True),
-    "grey": lambda: _saved(_scene(420, 280).convert("L"), "JPEG"),
-    "cmyk": lambda: _saved(_scene(420, 280).convert("CMYK"), "JPEG"),
+    "grey": lambda: _encode(_scene(420, 280).convert("L"), "JPEG"),
+    "cmyk": lambda: _encode(_scene(420, 280).convert("CMYK"), "JPEG"),
     "located": lambda: _jpeg(exif=_exif(gps=True)),
     "credited": lambda: _jpeg(exif=_exif(credit=True, gps=True)),
     "sideways": _sideways,
     "profiled": _profiled,
-    "clear": functools.partial(_clear, "PNG"),
-    "solid": lambda: _saved(_scene(300, 200), "PNG"),
-    "palette": lambda: _saved(_scene(300, 200).quantize(64), "PNG"),
+    "clear": functools.partial(_transparent, "PNG"),
+    "solid": lambda: _encode(_scene(300, 200), "PNG"),
+    "palette": lambda: _encode(_scene(300, 200).quantize(64), "PNG"),
     "deep": _deep,
-    "webp": lambda: _saved(_scene(300, 200), "WEBP", quality=90),
-    "clear-webp": functools.partial(_clear, "WEBP"),
-    "gif": functools.partial(_moving, "GIF", 1),
-    "moving-gif": functools.partial(_moving, "GIF", 5),
-    "moving-webp": functools.partial(_moving, "WEBP", 3),
-    "tiff": lambda: _saved(_scene(300, 200), "TIFF", compression="tiff_lzw"),
-    "pages": _pages,
+    "webp": lambda: _encode(_scene(300, 200), "WEBP", quality=90),
+    "clear-webp": functools.partial(_transparent, "WEBP"),
+    "gif": functools.partial(_animated, "GIF", 1),
+    "moving-gif": functools.partial(_animated, "GIF", 5),
+    "moving-webp": functools.partial(_animated, "WEBP", 3),
+    "tiff": lambda: _encode(_scene(300, 200), "TIFF", compression="tiff_lzw"),
+    "pages": _multi_page_tiff,
     "cut": lambda: _jpeg()[:4000],
     "headless": lambda: _jpeg()[:300],
     "huge": lambda: _png(30_000, 30_000, 8, bytes(64)),
     "text": lambda: b"a photograph, honestly\n",
     "svg": lambda: b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"></svg>',
-    "bmp": lambda: _saved(_scene(9, 9), "BMP"),
+    "bmp": lambda: _encode(_scene(9, 9), "BMP"),
     "empty": lambda: b"",
 }
 
 
 @functools.cache
 def picture(name: str) -> bytes:
-    """The bytes of one of them."""
+    """The bytes of a picture of `PICTURES`."""
     return PICTURES[name]()
 
 
@@ -197,11 +199,11 @@ COLLECTIONS = {
     "many": {**_MANY, "later/a.jpg": "jpeg", "top.jpg": "jpeg"},
     "none": {},
 }
-"""What folders of photographs hold: the pictures by key."""
+"""The contents of folders of photographs: the names of pictures by key."""
 
 
-def hang(collection: str, folder: Path) -> None:
-    """Make a folder of photographs; a gallery has symbolic links too."""
+def make_folder(collection: str, folder: Path) -> None:
+    """Create a folder of photographs. The collection `gallery` also has symbolic links."""
     folder.mkdir(parents=True)
     for key, name in COLLECTIONS[collection].items():
         put(folder, key, picture(name))
@@ -218,9 +220,9 @@ def hang(collection: str, folder: Path) -> None:
 
 
 def put(folder: Path, key: str, content: bytes) -> None:
-    """Put or replace a file, in one step."""
+    """Create or replace a file atomically."""
     file = folder / key
     file.parent.mkdir(parents=True, exist_ok=True)
-    waiting = file.with_name(".waiting")
-    waiting.write_bytes(content)
-    waiting.replace(file)
+    temporary = file.with_name(".waiting")
+    temporary.write_bytes(content)
+    temporary.replace(file)

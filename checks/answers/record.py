@@ -1,4 +1,4 @@
-"""Asks servers what the tables tell, and writes down what they answer."""
+"""Sends the requests of the tables to servers and writes the responses to a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from checks.answers import pictures
-from checks.answers.normal import Normal
+from checks.answers.normal import Normalizer
 from checks.answers.servers import OTHER_TOKEN, TOKEN, Keys, Server
 from checks.answers.table import plans
 from checks.answers.wire import Wire
@@ -21,68 +21,68 @@ if TYPE_CHECKING:
     from checks.answers.table import Plan, Row
     from checks.answers.wire import Answer
 
-_TOLD = re.compile(r"\{(etag|md5|sha1|sha256|sha512|token|other_token|long:\d+|asset:\w+)\}")
+_PLACEHOLDER = re.compile(r"\{(etag|md5|sha1|sha256|sha512|token|other_token|long:\d+|asset:\w+)\}")
 _CHUNK_BYTES = 7000
 
 
 def record(file: Path) -> str:
-    """Write the recording; a summary of it."""
+    """Write the recording to a file; returns a summary."""
     planned = plans()
     answers: list[dict[str, Any]] = []
     logs: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory(prefix="galerly-answers-") as scratch:
-        place = Path(scratch)
-        keys = Keys(place / "keys")
+        folder = Path(scratch)
+        keys = Keys(folder / "keys")
         keys.sign(row.signed for plan in planned for row in plan.rows if row.signed)
-        (place / "token").write_text(TOKEN + "\n")
+        (folder / "token").write_text(TOKEN + "\n")
         for number, plan in enumerate(planned):
-            visit = _Visit(plan, place / str(number), keys, place / "token")
-            answers += visit.answers()
-            logs[plan.name] = visit.log()
+            recorder = _Recorder(plan, folder / str(number), keys, folder / "token")
+            answers += recorder.answers()
+            logs[plan.name] = recorder.log()
     digests = {name: hashlib.sha256(pictures.picture(name)).hexdigest() for name in pictures.PICTURES}
     recording = {"answers": answers, "logs": logs, "pictures": digests}
     file.write_text(json.dumps(recording, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     statuses = collections.Counter(one["answer"]["status"] for one in answers)
-    told = ", ".join(f"{status}: {times}" for status, times in sorted(statuses.items()))
-    return f"{len(answers)} answers in {file} ({told})"
+    summary = ", ".join(f"{status}: {times}" for status, times in sorted(statuses.items()))
+    return f"{len(answers)} answers in {file} ({summary})"
 
 
-class _Visit:
-    """One server, asked from its start to its stop."""
+class _Recorder:
+    """Starts one server, sends its requests, and stops it."""
 
-    def __init__(self, plan: Plan, place: Path, keys: Keys, token_file: Path) -> None:
+    def __init__(self, plan: Plan, folder: Path, keys: Keys, token_file: Path) -> None:
         self._plan = plan
         self._keys = keys
-        known = {"{keys}": str(keys.public), "{token_file}": str(token_file)}
+        values = {"{keys}": str(keys.public), "{token_file}": str(token_file)}
         settings = {
-            name: known.get(value, value) if isinstance(value, str) else value
+            name: values.get(value, value) if isinstance(value, str) else value
             for name, value in plan.settings.items()
         }
         self._server = Server(
-            place, plan.collection, settings, is_store=plan.is_store, has_admin=plan.has_admin
+            folder, plan.collection, settings, is_store=plan.is_store, has_admin=plan.has_admin
         )
-        self._normal = Normal()
+        self._normalizer = Normalizer()
         self._etag = ""
         self._page = ""
         self._connect()
 
     def answers(self) -> list[dict[str, Any]]:
-        """What it answers, request by request. Raises `RuntimeError` unless it stops as it should."""
-        found = []
+        """The responses, in order. Raises `RuntimeError` unless the server exits with 0."""
+        answers = []
         try:
             for row in self._plan.rows:
                 if row.step:
-                    self._take(row.step)
+                    self._run_step(row.step)
                 else:
-                    found.append({"name": row.name, "request": row.told, "answer": self._ask(row)})
+                    answers.append({"name": row.name, "request": row.recorded, "answer": self._send(row)})
             self._stop()
         finally:
             self._server.kill()
-        return found
+        return answers
 
     def log(self) -> list[str]:
-        """What it has logged. Sorted: a record may be written after the next request is answered."""
-        lines = (self._normal.line(line) for line in self._server.lines)
+        """The log, sorted, because a record may be written after the next response."""
+        lines = (self._normalizer.line(line) for line in self._server.lines)
         return sorted(json.dumps(line, ensure_ascii=False) for line in lines)
 
     def _connect(self) -> None:
@@ -93,9 +93,9 @@ class _Visit:
         self._viewer.close()
         self._operator.close()
         if code := self._server.stop():
-            raise RuntimeError(f"the server of {self._plan.name} has ended with {code}")
+            raise RuntimeError(f"the server of {self._plan.name} exited with {code}")
 
-    def _take(self, step: dict[str, str]) -> None:
+    def _run_step(self, step: dict[str, str]) -> None:
         match step:
             case {"put": key, "picture": name}:
                 pictures.put(self._server.originals, key, pictures.picture(name))
@@ -106,29 +106,29 @@ class _Visit:
                 self._server.start()
                 self._connect()
             case {"do": "rot"}:
-                self._server.rot()
+                self._server.corrupt_renditions()
             case {"do": "lose"}:
-                self._server.lose()
+                self._server.delete_renditions()
             case _:
-                raise ValueError(f"no step: {step}")
+                raise ValueError(f"unknown step: {step}")
 
-    def _ask(self, row: Row) -> dict[str, Any]:
+    def _send(self, row: Row) -> dict[str, Any]:
         wire = self._operator if row.is_admin else self._viewer
         if row.is_fresh:
             wire = Wire(self._server.admin_port if row.is_admin else self._server.port)
-        answer = wire.ask(*self._request(row), is_head=row.method == "HEAD")
+        answer = wire.send(*self._request(row), is_head=row.method == "HEAD")
         if row.is_fresh:
             wire.close()
-        self._notice(answer)
-        return self._normal.answer(answer, row.path)
+        self._remember(answer)
+        return self._normalizer.answer(answer, row.path)
 
-    def _notice(self, answer: Answer) -> None:
+    def _remember(self, answer: Answer) -> None:
         self._etag = answer.header("etag") or self._etag
         if answer.header("content-type").startswith("text/html") and answer.body:
             self._page = answer.body.decode()
 
     def _request(self, row: Row) -> tuple[bytes, bytes]:
-        """A request, and the part of it that waits to be invited."""
+        """The request, and the part of it that is sent after 100 (Continue)."""
         if row.raw:
             return row.raw.encode("latin-1"), b""
         path, headers = row.path, list(row.headers)
@@ -146,22 +146,23 @@ class _Visit:
         elif body is not None:
             headers.append(f"Content-Length: {len(body)}")
         head = "\r\n".join([f"{row.method} {path} HTTP/1.1", *headers, "", ""])
-        told = _TOLD.sub(lambda matched: self._told(matched[1], row.body or b""), head).encode("latin-1")
+        filled = _PLACEHOLDER.sub(lambda matched: self._value(matched[1], row.body or b""), head)
+        request = filled.encode("latin-1")
         if body and "Expect: 100-continue" in headers:
-            return told, body
-        return told + (body or b""), b""
+            return request, body
+        return request + (body or b""), b""
 
     def _signature(self, row: Row) -> str:
-        """The signed address, or the cookies; empty for a row that is not signed."""
+        """The signed address or the cookies; empty for a row without a signature."""
         if row.signed is None:
             return ""
         pattern, replacement = row.edit
         signed = self._keys.signature(row.signed)
         return re.sub(pattern, replacement, signed, count=1) if pattern else signed
 
-    def _told(self, word: str, body: bytes) -> str:
-        """What a word in braces stands for."""
-        kind, _, of = word.partition(":")
+    def _value(self, placeholder: str, body: bytes) -> str:
+        """The value of a placeholder."""
+        kind, _, argument = placeholder.partition(":")
         match kind:
             case "etag":
                 return self._etag
@@ -170,13 +171,13 @@ class _Visit:
             case "other_token":
                 return OTHER_TOKEN
             case "long":
-                return "x" * int(of)
+                return "x" * int(argument)
             case "asset":
-                found = re.search(rf'"(/-/[^"]+\.{of})"', self._page)
-                return found[1] if found else f"/-/no-{of}-in-the-page"
+                matched = re.search(rf'"(/-/[^"]+\.{argument})"', self._page)
+                return matched[1] if matched else f"/-/no-{argument}-in-the-page"
         return base64.b64encode(hashlib.new(kind, body).digest()).decode()
 
 
 def _chunked(body: bytes) -> bytes:
     chunks = [body[at : at + _CHUNK_BYTES] for at in range(0, len(body), _CHUNK_BYTES)]
-    return b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in [*chunks, b""])
+    return b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in [*chunks, b""])

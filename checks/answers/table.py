@@ -1,23 +1,24 @@
-"""Reads what is asked, of which servers, in which order: the tables in `requests/`.
+"""Reads the tables in `requests/`: servers, and the requests to each, in order.
 
-A server has a name, a collection of pictures (`pictures.py`), settings, groups, perhaps `store` or `admin`.
-A group has a title and requests, in order; `admin` sends them to the admin side, `send` adds headers to each,
-`signed` signs each. A request is a line, `METHOD path | Header: value | …`, or a table with
+A server has a name, a collection of pictures (`pictures.py`), settings, groups, and optionally `store` or
+`admin`. A group has a title and requests; `admin` sends them to the admin listener, `send` adds headers to
+each, `signed` signs each. A request is a line, `METHOD path | Header: value | …`, or a table with
 
-    ask       such a line, or several
-    each      headers: the line is asked once with each of them
-    body      the name of a picture; or `text`, itself; `chunked` sends it in chunks, without a length
-    signed    what `galerly-cdn sign` takes: expires (2h), starts, ip, gallery, cookies; `key` is rsa, ecdsa
-              which the server knows, or unknown; `of` signs another path, `url` for another host
-    edit      [pattern, replacement]: changes the signed address, or the cookies, before they are sent
+    ask       one line or several
+    each      headers: the line is sent once with each of them
+    body      the name of a picture; or `text`, the body itself; `chunked` sends it without a length
+    signed    options of `galerly-cdn sign`: expires (2h), starts, ip, gallery, cookies; `key` is rsa or ecdsa
+              (known to the server) or unknown; `of` signs another path, `url` another host
+    edit      [pattern, replacement]: changes the signed address or the cookies before they are sent
     raw       the bytes of a whole request, in ISO 8859-1
-    fresh     on a connection of its own, while the one before stays open
+    fresh     uses a new connection while the previous one stays open
 
-or it is a step: put (a key, and the `picture` it becomes), remove (a key), do (restart, lose, rot).
+or a step: put (a key, and its new `picture`), remove (a key), do (restart; lose, which deletes the stored
+renditions; rot, which corrupts them).
 
-In paths and headers {etag} is the ETag that was answered last, {asset:css} an address in the last page,
-{long:99} so many letters, {md5}, {sha1}, {sha256}, {sha512} the body's checksum in base64, {token} the admin
-side's, {other_token} nobody's.
+Placeholders in paths and headers: {etag} is the last response's ETag, {asset:css} an asset's address in the
+last page, {long:99} a string of that length, {md5}, {sha1}, {sha256}, {sha512} the body's checksum in base64,
+{token} the admin API's token, {other_token} an unknown token.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _TABLES = Path(__file__).parent / "requests"
 
 @dataclass(frozen=True)
 class Row:
-    """One request as the table tells it, or one step."""
+    """One request or step of a table."""
 
     name: str
     method: str = ""
@@ -55,9 +56,9 @@ class Row:
     step: dict[str, str] = field(default_factory=dict)
 
     @property
-    def told(self) -> dict[str, Any]:
-        """The request as it is recorded: before what varies is filled in."""
-        said: dict[str, Any] = {
+    def recorded(self) -> dict[str, Any]:
+        """The recorded form of the request, with its placeholders."""
+        values: dict[str, Any] = {
             "method": self.method,
             "path": self.path,
             "headers": list(self.headers),
@@ -69,12 +70,12 @@ class Row:
             "fresh": self.is_fresh,
             "admin": self.is_admin,
         }
-        return {name: value for name, value in said.items() if value}
+        return {name: value for name, value in values.items() if value}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One server, and what it is asked."""
+    """One server and its requests."""
 
     name: str
     collection: str
@@ -94,8 +95,8 @@ def _plan(server: dict[str, Any]) -> Plan:
     rows = [
         row
         for group in server["group"]
-        for number, asked in enumerate(group["requests"], 1)
-        for row in _rows(f"{server['name']}: {group['title']}, {number}", asked, group)
+        for number, request in enumerate(group["requests"], 1)
+        for row in _rows(f"{server['name']}: {group['title']}, {number}", request, group)
     ]
     return Plan(
         name=server["name"],
@@ -107,9 +108,9 @@ def _plan(server: dict[str, Any]) -> Plan:
     )
 
 
-def _rows(name: str, asked: str | dict[str, Any], group: dict[str, Any]) -> Iterator[Row]:
-    """The requests that one entry stands for."""
-    entry: dict[str, Any] = {"ask": asked} if isinstance(asked, str) else asked
+def _rows(name: str, request: str | dict[str, Any], group: dict[str, Any]) -> Iterator[Row]:
+    """The requests or the step of one entry."""
+    entry: dict[str, Any] = {"ask": request} if isinstance(request, str) else request
     is_admin = group.get("admin", False)
     if "raw" in entry:
         yield Row(name, raw=entry["raw"], is_admin=is_admin)
@@ -120,8 +121,8 @@ def _rows(name: str, asked: str | dict[str, Any], group: dict[str, Any]) -> Iter
     lines: list[str] = [entry["ask"]] if isinstance(entry["ask"], str) else entry["ask"]
     variants = [f"{line} | {header}" for line in lines for header in entry.get("each", ())] or lines
     for number, line in enumerate(variants, 1):
-        request, *headers = line.split(" | ")
-        method, _, path = request.partition(" ")
+        request_line, *headers = line.split(" | ")
+        method, _, path = request_line.partition(" ")
         signed = entry.get("signed", group.get("signed"))
         body, body_name = _body(entry)
         yield Row(
@@ -132,7 +133,7 @@ def _rows(name: str, asked: str | dict[str, Any], group: dict[str, Any]) -> Iter
             body=body,
             body_name=body_name,
             is_chunked=entry.get("chunked", False),
-            signed=None if signed is None else Signed.read(path, signed),
+            signed=None if signed is None else Signed.from_table(path, signed),
             edit=tuple(entry.get("edit", ("", ""))),
             is_fresh=entry.get("fresh", False),
             is_admin=is_admin,

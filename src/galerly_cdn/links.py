@@ -185,9 +185,8 @@ class Links:
         """A `<picture>` shown at `size`, with a `<source>` for AVIF and WebP if offered.
 
         The sources' addresses contain the format, so a CDN that ignores `Vary` serves them correctly too. The
-        `<img>` is for browsers that support neither format: they get the original's own format. `sizes` is
-        the layout width (the CSS `sizes` syntax), by default the result of the method `sizes`. Raises as
-        `src` does.
+        `<img>` is for other browsers: they get the original's own format. `sizes` is the layout width (in
+        CSS), by default the result of the method `sizes`. Raises as `src` does.
         """
         sources = tuple(
             Source(

@@ -155,7 +155,7 @@ def test_damaged_photograph_shows_the_error_in_its_tile(browser: Browser, tmp_pa
     (folder / "whole.jpg").write_bytes(pictures.jpeg())
     with serving(folder, tmp_path / "renditions") as address:
         browser.open(address)
-        text = browser.until("document.querySelector('.unavailable')?.innerText")
+        text = browser.until("document.querySelector('.quiet')?.innerText")
         browser.click("a.photograph")
         position = browser.run("return document.querySelector('.position').textContent")
     assert text.split("\n") == ["half", "The photograph is damaged or incomplete."]
@@ -235,7 +235,7 @@ def test_lightbox_does_not_enlarge_pictures(browser: Browser, page: str) -> None
 # ----------------------------------------------------------------------------------------- details
 
 FACTS = """
-    !/^…?$/.test(document.querySelector("[data-fact=requested]").textContent)
+    !/^…?$/.test(document.querySelector("[data-fact=asked]").textContent)
     && Object.fromEntries(
       [...document.querySelectorAll("[data-fact]")].map(
         (element) => [element.dataset.fact, element.textContent]))
@@ -255,7 +255,7 @@ def test_details_show_format_size_cache_state_and_losses(browser: Browser, page:
     assert facts["name"] == "formats/wide.jpg"
     assert facts["shown"] == f"AVIF, {sides} px, {length / 1e3:.1f} kB"
     assert facts["original"].startswith("JPEG, 2400 × 1000 px, ")
-    assert facts["requested"].startswith("hit, from memory, ")
+    assert facts["asked"].startswith("hit, from memory, ")
     assert "The place it was taken (EXIF GPS)." in facts["lost"]
     browser.press("Escape")
     assert not browser.run("return document.querySelector('dialog[open]')")

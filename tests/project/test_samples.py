@@ -1,4 +1,4 @@
-"""The sample gallery: what the pictures promise, and that making them can be interrupted and repeated."""
+"""Tests of the sample gallery: the pictures' properties, interrupted and repeated runs."""
 
 from pathlib import Path
 
@@ -32,20 +32,18 @@ def opened(folder: Path, name: str) -> Image:
     return Image.new_from_file(str(folder / name))
 
 
-def test_the_table_makes_exactly_these_files(folder: Path) -> None:
+def test_make_writes_the_files_of_the_table(folder: Path) -> None:
     assert files(folder) == {sample.name for sample in SAMPLES}
 
 
-def test_the_table_holds_every_kind_of_picture() -> None:
+def test_table_covers_every_kind_of_picture() -> None:
     assert len({sample.name.split("/")[0] for sample in SAMPLES}) == 3
     assert {1, 3, 6, 8} == {sample.finish.orientation for sample in SAMPLES}
     assert {"srgb", "p3"} == {sample.finish.profile for sample in SAMPLES}
     assert min(sample.aspect for sample in SAMPLES) < 1 < max(sample.aspect for sample in SAMPLES)
 
 
-def test_a_picture_is_as_large_as_asked_and_upright_when_its_orientation_is_honoured(
-    folder: Path, sample: Sample
-) -> None:
+def test_picture_has_the_requested_size_when_it_is_upright(folder: Path, sample: Sample) -> None:
     stored = opened(folder, sample.name)
     upright = stored.autorot()
     assert (upright.width, upright.height) == sample.size(_MEGAPIXELS)
@@ -55,26 +53,26 @@ def test_a_picture_is_as_large_as_asked_and_upright_when_its_orientation_is_hono
 
 
 @pytest.mark.parametrize("name", ["coast/blue-ridges.jpg", "forest/pines-in-mist.jpg"])
-def test_the_sky_is_up(folder: Path, name: str) -> None:
+def test_upright_picture_has_the_sky_at_the_top(folder: Path, name: str) -> None:
     upright = opened(folder, name).autorot()
     half = upright.height // 2
     top, bottom = (upright.crop(0, y, upright.width, half).avg() for y in (0, half))
     assert top > bottom
 
 
-def test_a_picture_carries_the_profile_it_was_painted_in(folder: Path, sample: Sample) -> None:
+def test_picture_embeds_its_colour_profile(folder: Path, sample: Sample) -> None:
     profile = opened(folder, sample.name).get("icc-profile-data")
     assert profile == Operation.call("profile_load", sample.finish.profile)
 
 
 @pytest.mark.parametrize("sample", [s for s in SAMPLES if s.finish.profile == "p3"], ids=lambda s: s.name)
-def test_wide_colours_lie_outside_srgb(folder: Path, sample: Sample) -> None:
-    # scRGB keeps what sRGB clips: red beyond 1, over a patch and not a pixel.
+def test_wide_gamut_picture_has_colours_outside_srgb(folder: Path, sample: Sample) -> None:
+    # scRGB keeps what sRGB clips: red above 1, over an area and not in one pixel.
     linear = opened(folder, sample.name).icc_import(embedded=True, intent="relative").colourspace("scrgb")
     assert (linear[0] > 1.02).avg() / 255 > 0.02
 
 
-def test_the_cut_out_has_clear_soft_and_solid_parts(folder: Path) -> None:
+def test_cut_out_has_transparent_soft_and_opaque_parts(folder: Path) -> None:
     leaf = opened(folder, "forest/maple-leaf.png")
     assert leaf.bands == 4
     alpha = leaf[3]
@@ -83,7 +81,7 @@ def test_the_cut_out_has_clear_soft_and_solid_parts(folder: Path) -> None:
     assert soft > 0.01
 
 
-def test_place_and_author_are_written(folder: Path) -> None:
+def test_picture_has_gps_author_and_copyright(folder: Path) -> None:
     fields = opened(folder, "coast/evening-tide.jpg")
     assert str(fields.get("exif-ifd3-GPSLatitude")).startswith("48/1 23/1 ")
     assert "Galerly" in str(fields.get("exif-ifd0-Artist"))
@@ -98,13 +96,13 @@ def test_one_picture_is_progressive(folder: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["coast/evening-tide.jpg", "forest/maple-leaf.png", _QUICK, "portraits/window-light.jpg"]
 )
-def test_a_picture_is_the_same_every_time(folder: Path, tmp_path: Path, name: str) -> None:
+def test_picture_is_reproducible(folder: Path, tmp_path: Path, name: str) -> None:
     again = make(tmp_path, _MEGAPIXELS, [name])
     assert again == [tmp_path / name]
     assert again[0].read_bytes() == (folder / name).read_bytes()
 
 
-def test_what_is_there_already_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_file_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = tmp_path / _QUICK
     kept.parent.mkdir()
     kept.write_bytes(b"mine")
@@ -113,15 +111,15 @@ def test_what_is_there_already_stays(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == f"{_QUICK}: there already\n"
 
 
-def test_an_interrupted_run_leaves_no_half_file_and_continues(
+def test_interrupted_run_leaves_no_partial_file_and_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut_short(self: Path, _: Path) -> Path:
+    def interrupt(self: Path, _: Path) -> Path:
         assert self.exists()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", cut_short)
+        patch.setattr(Path, "replace", interrupt)
         with pytest.raises(KeyboardInterrupt):
             make(tmp_path, _MEGAPIXELS, [_QUICK])
     assert files(tmp_path) == set()
@@ -129,7 +127,7 @@ def test_an_interrupted_run_leaves_no_half_file_and_continues(
     assert files(tmp_path) == {_QUICK}
 
 
-def test_an_unknown_name_is_refused(tmp_path: Path) -> None:
+def test_unknown_name_raises(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         make(tmp_path, _MEGAPIXELS, ["coast/nowhere.jpg"])
     assert gallery.SAMPLES is SAMPLES

@@ -39,7 +39,7 @@ def client(handler: Handler, token: str = "") -> Client:
 
 def raising(error: type[Exception]) -> Handler:
     def fail(request: httpx.Request) -> httpx.Response:
-        raise error("nobody there", request=request)  # type: ignore[call-arg]  # httpx's errors take a request
+        raise error("connection refused", request=request)  # type: ignore[call-arg]  # httpx's errors take a request
 
     return fail
 
@@ -96,7 +96,7 @@ async def test_connection_failure_raises_with_the_address(
     error: type[Exception], expected: type[GalerlyError]
 ) -> None:
     async with client(raising(error)) as cdn:
-        with pytest.raises(expected, match=r"http://cdn\.test:8001: .*nobody there"):
+        with pytest.raises(expected, match=r"http://cdn\.test:8001: .*connection refused"):
             await cdn.purge("g/a.jpg")
         with pytest.raises(expected):
             _ = [warmed async for warmed in cdn.warm("g/a.jpg")]

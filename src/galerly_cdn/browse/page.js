@@ -132,20 +132,20 @@ async function showDetails(link, image) {
   setFact("name", link.dataset.key);
   setFact("original", link.dataset.original);
   setFact("loaded", describeTiming(timing));
-  for (const fact of ["shown", "requested", "lost"]) setFact(fact, "…");
+  for (const fact of ["shown", "asked", "lost"]) setFact(fact, "…");
   embed.value = embedCode(small);
-  details.querySelector(".status").textContent = "";
+  details.querySelector(".said").textContent = "";
   details.showModal();
   const result = await requestAgain(image, timing).catch(() => ({ problem: "The server does not answer." }));
   if (result.problem !== undefined) {
-    for (const fact of ["shown", "requested", "lost"]) setFact(fact, "–");
+    for (const fact of ["shown", "asked", "lost"]) setFact(fact, "–");
     setFact("shown", result.problem);
     return;
   }
   const { record, lost } = result;
   const sides = record ? `, ${record.width_px} × ${record.height_px} px` : "";
   setFact("shown", `${result.format.toUpperCase()}${sides}, ${formatBytes(result.length)}`);
-  setFact("requested", `${describeCacheStatus(result.cacheStatus)}, ${result.durationMs.toFixed(1)} ms`);
+  setFact("asked", `${describeCacheStatus(result.cacheStatus)}, ${result.durationMs.toFixed(1)} ms`);
   const sentences = record ? Object.values(lost) : ["not known"];
   const items = (sentences.length ? sentences : ["Nothing."]).map((sentence) => {
     const item = document.createElement("li");
@@ -158,7 +158,7 @@ async function showDetails(link, image) {
 async function copyEmbed() {
   embed.select();
   const isCopied = await navigator.clipboard?.writeText(embed.value).then(() => true, () => false);
-  details.querySelector(".status").textContent = isCopied ? "Copied." : "Selected: copy it with your keyboard.";
+  details.querySelector(".said").textContent = isCopied ? "Copied." : "Selected: copy it with your keyboard.";
 }
 
 // -------------------------------------------------------------------------------------------- events
@@ -185,13 +185,13 @@ document.addEventListener("click", (event) => {
 /** Replaces a picture that failed to load with the error message, e.g. if its pixels are damaged. */
 async function showError(image) {
   const tile = image.closest(".tile");
-  if (!tile || tile.matches(".unavailable")) return;
+  if (!tile || tile.matches(".quiet")) return;
   const paragraph = document.createElement("p");
   const name = document.createElement("b");
   name.textContent = image.alt;
   paragraph.append(name, await errorMessage(image.currentSrc || image.src).catch(() => "It could not be loaded."));
   links.splice(links.indexOf(image.closest("a")), 1);
-  tile.classList.add("unavailable");
+  tile.classList.add("quiet");
   tile.replaceChildren(paragraph);
 }
 

@@ -1,16 +1,16 @@
-"""The commands people type. Exit codes: 0 done, 1 it failed, 2 it was asked for wrongly."""
+"""The command line. Exit codes: 0 success, 1 failure, 2 usage error."""
 
 from __future__ import annotations
 
 import click
 
-from galerly_cdn.cli import about, completion, keys, link, originals, photograph, serve, terminal, upload
+from galerly_cdn.cli import about, addresses, originals, photograph, serve, terminal, upload
 from galerly_cdn.cli.aws import commands
 
 
-@click.group(cls=terminal.Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=terminal.CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """An image CDN: photographs in a folder, the right picture in every browser.
+    """An image CDN: serves a folder or a store of photographs in the size and format each browser needs.
 
     \b
     Try it:
@@ -19,12 +19,29 @@ def main() -> None:
       galerly-cdn inspect photo.jpg
 
     \b
-    A store of its own:
+    Use a store, which accepts uploads:
       galerly-cdn upload photo.jpg --gallery wedding --store photographs
       galerly-cdn serve --store photographs
 
-    Every setting is listed by `galerly-cdn config`.
-    """  # noqa: D301 - click's mark of a paragraph that keeps its lines is the character itself
+    `galerly-cdn config` lists every setting.
+    """  # noqa: D301 - \b is click's mark of a paragraph that keeps its lines
+
+
+@click.command(epilog='Example: eval "$(galerly-cdn completion bash)"')
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the script that completes commands and options in SHELL.
+
+    \b
+    bash  eval "$(galerly-cdn completion bash)"      in ~/.bashrc
+    zsh   eval "$(galerly-cdn completion zsh)"       in ~/.zshrc
+    fish  galerly-cdn completion fish | source       in ~/.config/fish/config.fish
+    """  # noqa: D301 - as in `main`
+    from click.shell_completion import BashComplete, FishComplete, ZshComplete
+
+    complete = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}[shell]
+    click.echo(complete(ctx.find_root().command, {}, "galerly-cdn", "_GALERLY_CDN_COMPLETE").source())
 
 
 for _command in (
@@ -33,16 +50,16 @@ for _command in (
     photograph.render,
     photograph.inspect,
     upload.upload,
-    link.link,
+    addresses.link,
     originals.ls,
     originals.warm,
     originals.purge,
     originals.rm,
-    keys.keys,
-    keys.sign,
+    addresses.keys,
+    addresses.sign,
     commands.aws,
     about.config,
     about.version,
-    completion.completion,
+    completion,
 ):
     main.add_command(_command)

@@ -1,4 +1,4 @@
-"""Commands about originals that are there: list, delete, purge, warm."""
+"""The commands on stored originals: `ls`, `warm`, `purge`, `rm`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from galerly_cdn.cli import terminal
 from galerly_cdn.cli.library_options import LibraryOptions, library_options
-from galerly_cdn.cli.progress import Outcome, Progress
+from galerly_cdn.cli.progress import Progress, Result
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -23,7 +23,7 @@ C = TypeVar("C", bound="Catalog")
 
 _KEYS = click.argument("keys", nargs=-1)
 _GALLERY = click.option(
-    "--gallery", type=terminal.GalleryParameter(), help="Every photograph of this gallery."
+    "--gallery", type=terminal.GalleryParameter(), help="Use every photograph of this gallery."
 )
 
 
@@ -32,11 +32,11 @@ _GALLERY = click.option(
 @library_options
 @terminal.JSON
 def ls(prefix: str, *, where: LibraryOptions, as_json: bool) -> None:
-    """List the originals whose keys begin with PREFIX: bytes, time (UTC), key."""
+    """List the originals whose keys begin with PREFIX: length in bytes, time (UTC), key."""
 
     async def show(catalog: Catalog) -> None:
-        async for one in _all(catalog, prefix):
-            terminal.print_value(one, _listed(one), as_json=as_json)
+        async for listed in _list_all(catalog, prefix):
+            terminal.print_value(listed, _listed_line(listed), as_json=as_json)
 
     where.run(show, as_json=as_json)
 
@@ -47,13 +47,13 @@ def ls(prefix: str, *, where: LibraryOptions, as_json: bool) -> None:
 @library_options
 @terminal.JSON
 def purge(keys: tuple[str, ...], gallery: str | None, *, where: LibraryOptions, as_json: bool) -> None:
-    """Remove what was made of the photographs KEYS, which stay: it is made anew when asked for."""
+    """Delete the renditions of the photographs KEYS. They are rendered again on request."""
 
-    async def act(catalog: Catalog, key: str) -> Outcome:
+    async def process(catalog: Catalog, key: str) -> Result:
         purged = await catalog.purge(key)
-        return Outcome([purged], f"purged  {key}  {_renditions(len(purged.removed))}")
+        return Result([purged], f"purged  {key}  {_count_renditions(len(purged.removed))}")
 
-    _over(keys, gallery, where.run, act, as_json=as_json)
+    _process_keys(keys, gallery, where.run, process, as_json=as_json)
 
 
 @click.command(epilog="Example: galerly-cdn warm --gallery wedding --store s3://photographs")
@@ -62,96 +62,98 @@ def purge(keys: tuple[str, ...], gallery: str | None, *, where: LibraryOptions, 
 @library_options
 @terminal.JSON
 def warm(keys: tuple[str, ...], gallery: str | None, *, where: LibraryOptions, as_json: bool) -> None:
-    """Make every size and format of the photographs KEYS before anybody asks.
+    """Render every size and format of the photographs KEYS in advance.
 
-    What is there and current stays as it is: run it again to go on where it was cut off. Viewers of a
-    running CDN go first.
+    Renditions that are stored and current are kept, so a repeated command continues an interrupted one.
+    In a running CDN, viewers have priority.
     """
 
-    async def act(library: Library, key: str) -> Outcome:
-        made = [one async for one in library.warm(key)]
-        return Outcome(made, _warmed(key, made))
+    async def process(library: Library, key: str) -> Result:
+        warmed = [one async for one in library.warm(key)]
+        return Result(warmed, _warmed_line(key, warmed))
 
-    _over(keys, gallery, where.run_rendering, act, as_json=as_json)
+    _process_keys(keys, gallery, where.run_rendering, process, as_json=as_json)
 
 
 @click.command(epilog="Example: galerly-cdn rm wedding/blurred.jpg --store s3://photographs")
 @click.argument("keys", nargs=-1, required=True)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @library_options
 @terminal.JSON
 def rm(keys: tuple[str, ...], *, yes: bool, where: LibraryOptions, as_json: bool) -> None:
-    """Delete the photographs KEYS and all that was made of them. On a terminal it asks first."""
+    """Delete the photographs KEYS and their renditions. On a terminal, it asks for confirmation."""
     if not yes and _is_terminal():
-        named = keys[0] if len(keys) == 1 else f"{len(keys)} photographs"
-        click.confirm(f"Delete {named}, original and renditions?", abort=True, err=True)
+        what = keys[0] if len(keys) == 1 else f"{len(keys)} photographs"
+        click.confirm(f"Delete {what}, original and renditions?", abort=True, err=True)
 
-    async def act(catalog: Catalog, key: str) -> Outcome:
+    async def process(catalog: Catalog, key: str) -> Result:
         deleted = await catalog.delete(key)
-        word = "deleted" if deleted.existed else "absent "
-        return Outcome([deleted], f"{word}  {key}  {_renditions(len(deleted.removed))}")
+        outcome = "deleted" if deleted.existed else "absent "
+        text = f"{outcome}  {key}  {_count_renditions(len(deleted.removed))}"
+        return Result([deleted], text)
 
-    _over(keys, None, where.run, act, as_json=as_json)
+    _process_keys(keys, None, where.run, process, as_json=as_json)
 
 
 def _is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _over(
+def _process_keys(
     keys: tuple[str, ...],
     gallery: str | None,
-    run: Callable[..., None],
-    act: Callable[[C, str], Awaitable[Outcome]],
+    run: Callable[..., object],
+    process: Callable[[C, str], Awaitable[Result]],
     *,
     as_json: bool,
 ) -> None:
-    """Act on every key, or every key of the gallery; ends with 1 if one failed."""
+    """Process every key, or every key of the gallery; exit with 1 if one fails. Raises `UsageError`."""
     if bool(keys) == bool(gallery):
-        raise click.UsageError("say which: KEYS or --gallery, one of the two.")
+        raise click.UsageError("give either KEYS or --gallery.")
 
-    report = Progress(as_json=as_json)
+    progress = Progress(as_json=as_json)
 
-    async def work(catalog: C) -> None:
-        chosen = await _keys_of(catalog, gallery) if gallery else keys
-        await report.run({key: key for key in chosen}, lambda key: act(catalog, key))
+    async def process_all(catalog: C) -> None:
+        selected = await _gallery_keys(catalog, gallery) if gallery else keys
+        await progress.run({key: key for key in selected}, lambda key: process(catalog, key))
 
-    run(work, as_json=as_json)
-    sys.exit(1 if report.failures else 0)
+    run(process_all, as_json=as_json)
+    sys.exit(1 if progress.failures else 0)
 
 
-async def _keys_of(catalog: Catalog, gallery: str) -> list[str]:
-    """Every key of a gallery. Raises `NoSuchOriginal` if there is none: a mistyped name is no success."""
+async def _gallery_keys(catalog: Catalog, gallery: str) -> list[str]:
+    """Every key of a gallery. Raises `NoSuchOriginal` for none, so that a mistyped name is an error."""
     from galerly_cdn.errors import NoSuchOriginal
 
-    keys = [one.key async for one in _all(catalog, f"{gallery}/")]
+    keys = [listed.key async for listed in _list_all(catalog, f"{gallery}/")]
     if not keys:
         raise NoSuchOriginal(f"no key begins with {gallery}/")
     return keys
 
 
-async def _all(catalog: Catalog, prefix: str) -> AsyncIterator[Listed]:
-    """The originals under a prefix, page after page."""
+async def _list_all(catalog: Catalog, prefix: str) -> AsyncIterator[Listed]:
+    """The originals with a prefix, from every page of the listing."""
     page = await catalog.list(prefix)
     while True:
-        for one in page.originals:
-            yield one
+        for listed in page.originals:
+            yield listed
         if not page.next:
             return
         page = await catalog.list(prefix, page.next)
 
 
-def _listed(one: Listed) -> str:
-    time = datetime.fromtimestamp(one.modified_s, UTC)
-    return f"{one.length_bytes:>12}  {time:%Y-%m-%d %H:%M:%S}  {one.key}"
+def _listed_line(listed: Listed) -> str:
+    time = datetime.fromtimestamp(listed.modified_s, UTC)
+    return f"{listed.length_bytes:>12}  {time:%Y-%m-%d %H:%M:%S}  {listed.key}"
 
 
-def _warmed(key: str, pictures: Sequence[Warmed]) -> str:
-    there = {one.target: one for one in pictures}.values()  # one told twice was replaced meanwhile
-    made = sum(not one.was_there for one in there)
-    length = terminal.format_bytes(sum(one.length_bytes for one in there))
-    return f"warmed  {key}  {made} made, {len(there) - made} were there, {length}"
+def _warmed_line(key: str, warmed: Sequence[Warmed]) -> str:
+    # If the original was replaced during warming, a target is yielded twice; the last one counts.
+    renditions = {one.target: one for one in warmed}.values()
+    rendered = sum(not one.was_there for one in renditions)
+    length = terminal.format_bytes(sum(one.length_bytes for one in renditions))
+    return f"warmed  {key}  {rendered} rendered, {len(renditions) - rendered} already stored, {length}"
 
 
-def _renditions(number: int) -> str:
-    return f"{number} renditions" if number != 1 else "1 rendition"
+def _count_renditions(count: int) -> str:
+    return f"{count} renditions" if count != 1 else "1 rendition"

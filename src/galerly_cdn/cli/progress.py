@@ -1,4 +1,4 @@
-"""How does a command over many things tell how it goes? A line for each, and at the end what failed."""
+"""Processes many items concurrently; prints a line for each, a counter, and the failures at the end."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_AT_ONCE = 8
-"""Things under way at a time: enough to keep a network and the workers busy, too few to fill a queue."""
+_MAX_CONCURRENT_ITEMS = 8
+"""Enough to keep the network and the workers busy, and too few to fill the render queue."""
 
 
-class Outcome(NamedTuple):
-    """What came of one thing: for programs, and for people."""
+class Result(NamedTuple):
+    """The result of one item: its values for `--json`, else its text."""
 
     values: Sequence[Value]
     text: str
 
 
 class Failure(NamedTuple):
-    """What did not come of one thing, and why."""
+    """An item that failed: its name, the error's code and message."""
 
     name: str
     code: str
@@ -37,81 +37,85 @@ class Failure(NamedTuple):
 
 
 class Progress:
-    """Tells results on stdout, a counter (on a terminal) and failures on stderr."""
+    """Prints results on stdout; failures, and on a terminal a counter, on stderr."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._total = self._done = 0
-        self._is_counting = False
+        self._shows_counter = False
         self.failures: list[Failure] = []
 
-    async def run(self, things: Mapping[str, T], act: Callable[[T], Awaitable[Outcome]]) -> None:
-        """Act on every thing, several at a time, by the name it is told under; go on when one fails.
+    async def run(self, items: Mapping[str, T], process: Callable[[T], Awaitable[Result]]) -> None:
+        """Process every item, several concurrently, and collect the failures by the items' names.
 
-        Raises at once what is no fault of one thing: `CdnUnreachable`, `Unauthorized`, a reader that left.
+        Errors that concern every item are raised at once: `CdnUnreachable`, `Unauthorized`, and `OSError`
+        from writing to stdout.
         """
         import asyncio
 
         from galerly_cdn.errors import GalerlyError
 
-        self._total = len(things)
-        self._is_counting = self._total > 1 and sys.stderr.isatty()
-        left = iter(things.items())
+        self._total = len(items)
+        self._shows_counter = self._total > 1 and sys.stderr.isatty()
+        remaining = iter(items.items())
+        error: Exception | None = None
 
-        async def work() -> None:
-            for name, thing in left:
-                told = await _attempt(name, act(thing))
-                self._fail(told) if isinstance(told, Failure) else self._tell(told)
+        async def process_remaining() -> None:
+            for name, item in remaining:
+                result = await _process(name, process(item))
+                self._add_failure(result) if isinstance(result, Failure) else self._print(result)
 
-        self._count()
+        self._print_counter()
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(_AT_ONCE, self._total)):
-                    group.create_task(work())
+                for _ in range(min(_MAX_CONCURRENT_ITEMS, self._total)):
+                    group.create_task(process_remaining())
         except* (GalerlyError, OSError) as errors:
-            raise errors.exceptions[0] from None
+            error = errors.exceptions[0]
         finally:
-            self._end()
+            self._finish()
+        if error is not None:  # raised in the `except*` block, Python 3.11.2 would wrap it in a group
+            raise error from None
 
-    def _tell(self, told: Outcome) -> None:
+    def _print(self, result: Result) -> None:
         self._done += 1
-        self._wipe()
+        self._clear_counter()
         if self._as_json:
-            for value in told.values:
+            for value in result.values:
                 terminal.print_value(value, "", as_json=True)
         else:
-            click.echo(told.text)
-        self._count()
+            click.echo(result.text)
+        self._print_counter()
 
-    def _fail(self, failure: Failure) -> None:
+    def _add_failure(self, failure: Failure) -> None:
         self.failures.append(failure)
-        self._count()
+        self._print_counter()
 
-    def _end(self) -> None:
-        """Also of what was cut off: what failed, and how far it came."""
-        self._wipe()
+    def _finish(self) -> None:
+        """Print the failures, and how many items are done; also after an interruption."""
+        self._clear_counter()
         for failure in self.failures:
             if self._as_json:
                 click.echo(json.dumps({"failed": failure._asdict()}, ensure_ascii=False))
             terminal.print_error(f"{failure.name}: {failure.message}")
-        if self._total > 1 and (self._is_counting or self._done < self._total):
+        if self._total > 1 and (self._shows_counter or self._done < self._total):
             click.echo(f"{self._done} of {self._total} done.", err=True)
 
-    def _count(self) -> None:
-        if self._is_counting:
+    def _print_counter(self) -> None:
+        if self._shows_counter:
             click.echo(f"\r{self._done + len(self.failures)} of {self._total} ", err=True, nl=False)
 
-    def _wipe(self) -> None:
-        if self._is_counting:
+    def _clear_counter(self) -> None:
+        if self._shows_counter:
             click.echo("\r\x1b[K", err=True, nl=False)
 
 
-async def _attempt(thing: str, act: Awaitable[Outcome]) -> Outcome | Failure:
+async def _process(item_name: str, work: Awaitable[Result]) -> Result | Failure:
     from galerly_cdn.errors import CdnUnreachable, GalerlyError, Unauthorized
 
-    name = click.format_filename(thing)  # printable, whatever its bytes are
+    name = click.format_filename(item_name)  # file names can contain bytes that are not printable
     try:
-        return await act
+        return await work
     except (CdnUnreachable, Unauthorized):
         raise
     except GalerlyError as error:

@@ -1,4 +1,4 @@
-"""What the commands share: options, settings, and how an answer or an error is told."""
+"""Shared parts of the commands: options, parameter types, settings, and printing of results and errors."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CONFIG = click.option(
     envvar="GALERLY_CONFIG",
     help="Read settings from this TOML file (or GALERLY_CONFIG).",
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-class Commands(click.Group):
-    """Prints an error as one line for every problem, never a traceback."""
+class CommandGroup(click.Group):
+    """Prints errors as lines on stderr, without a traceback, and sets the exit code."""
 
     def invoke(self, ctx: click.Context) -> object:
         from galerly_cdn.errors import FormatNotAllowed, GalerlyError, SettingsError, SizeNotAllowed
@@ -41,14 +41,14 @@ class Commands(click.Group):
             print_error(error.public + (f" ({error.detail})" if error.detail else ""))
             sys.exit(1)
         except OSError as error:
-            if error.errno == errno.EPIPE:  # `| head`: click ends quietly
+            if error.errno == errno.EPIPE:  # the reader left (`| head`): click exits without a message
                 raise
             print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
             sys.exit(1)
 
 
 class GalleryParameter(click.ParamType[str]):
-    """The beginning of keys, up to a slash: `wedding`, `clients/smith`."""
+    """A gallery's name, which is a key's start up to a slash: `wedding`, `clients/smith`."""
 
     name = "gallery"
     example = "wedding, or clients/smith"
@@ -58,47 +58,49 @@ class GalleryParameter(click.ParamType[str]):
         from galerly_cdn.http.urls import checked_key
 
         try:
-            checked_key(self.as_key(value))
+            checked_key(self.sample_key(value))
         except MalformedKey:
-            self.fail(f"no key begins with {click.format_filename(value)}: write {self.example}.", param, ctx)
+            name = click.format_filename(value)
+            self.fail(f"no key can begin with {name}: use a {self.name} such as {self.example}.", param, ctx)
         return value
 
-    def as_key(self, value: str) -> str:
+    def sample_key(self, value: str) -> str:
+        """A string that is a valid key if the value is valid."""
         return value
 
 
 class PrefixParameter(GalleryParameter):
-    """The beginning of keys, up to anywhere: `wedding/`, `wedding/IMG_`."""
+    """A key's start, up to any character: `wedding/`, `wedding/IMG_`."""
 
     name = "prefix"
     example = "wedding/, or wedding/IMG_"
 
-    def as_key(self, value: str) -> str:
+    def sample_key(self, value: str) -> str:
         return value + "x"
 
 
 def print_error(*lines: str) -> None:
-    """Print problems, a line each."""
+    """Print problems on stderr, one line each."""
     for line in lines:
         click.echo(f"galerly-cdn: {line}", err=True)
 
 
 def load_settings(file: Path | None, **options: object) -> LoadedSettings:
-    """The settings: options over environment over file. Raises `SettingsError`."""
-    from galerly_cdn.settings import load as layers
+    """The settings. Options override the environment, which overrides the file. Raises `SettingsError`."""
+    from galerly_cdn.settings import load
 
-    return layers.load_settings(options, file)
+    return load.load_settings(options, file)
 
 
 def print_value(value: Value, text: str, *, as_json: bool, err: bool = False) -> None:
-    """Print a value as JSON, or as text for people."""
+    """Print a value as one line of JSON, or its text."""
     from galerly_cdn.serialization import to_json
 
     click.echo(to_json(value).decode() if as_json else text, err=err)
 
 
 def format_bytes(length_bytes: int) -> str:
-    """Bytes for people, in powers of 1000."""
+    """A length with a unit, in powers of 1000: "1.5 MB"."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if length_bytes >= factor:
             return f"{length_bytes / factor:.1f} {unit}"

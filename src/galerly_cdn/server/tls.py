@@ -186,5 +186,5 @@ class TlsConnection(asyncio.Protocol):
         self._loop.call_soon(self.data_received, b"")
 
     def get_extra_info(self, name: str) -> Any:  # noqa: ANN401 - asyncio's signature
-        """As a transport's. uvicorn asks for `sslcontext` to know the scheme."""
+        """As of a transport. uvicorn reads `sslcontext` to know the scheme."""
         return self._tls.context if name == "sslcontext" else self._tcp_transport.get_extra_info(name)

@@ -148,15 +148,15 @@ def parsed(response: Answer) -> Document:
 
 def candidates(srcset: str) -> list[tuple[str, int]]:
     """The address and width in pixels of each candidate (HTML, "parse a srcset attribute")."""
-    found = []
+    parsed_candidates = []
     rest = srcset
     while rest := rest.lstrip(" ,"):
         address, _, rest = rest.partition(" ")
         assert not address.endswith(","), "a candidate without its width"
         width, _, rest = rest.partition(",")
         assert width.endswith("w")
-        found.append((address, int(width.removesuffix("w"))))
-    return found
+        parsed_candidates.append((address, int(width.removesuffix("w"))))
+    return parsed_candidates
 
 
 # ------------------------------------------------------------------------------------------ the grid

@@ -1,4 +1,4 @@
-"""The commands: what they print, where they write, and how they end (0 done, 1 failed, 2 asked wrongly)."""
+"""Tests the commands: output, files, and exit codes (0 success, 1 failure, 2 usage error)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from galerly_cdn import __version__, cli
 from galerly_cdn.app import renderer, server
 from galerly_cdn.aws.deploy import lambda_packages
 from galerly_cdn.cli import about
-from galerly_cdn.errors import BuildFailed, SettingsError
+from galerly_cdn.errors import BuildFailed, SettingsError, UnsupportedFormat
 from galerly_cdn.model import Format, Rendered, Size, Target
 from galerly_cdn.settings.table import DESCRIBED, Settings
 from tests.support import pictures
@@ -52,13 +52,13 @@ def run(*arguments: str | Path, env: dict[str, str] | None = None) -> Result:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_environment_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("GALERLY_")]:
         monkeypatch.delenv(name)
 
 
 def command(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
-    """As a shell runs it."""
+    """Run a command in a process of its own."""
     line = [sys.executable, "-c", "from galerly_cdn.cli import main; main(prog_name='galerly-cdn')"]
     return subprocess.run(
         [*line, *map(str, arguments)], capture_output=True, check=False, cwd=cwd, timeout=60
@@ -67,7 +67,7 @@ def command(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Compl
 
 @pytest.fixture
 def photograph(tmp_path: Path) -> Path:
-    """300 × 200 px, with GPS."""
+    """A JPEG file of 300 × 200 px with GPS data."""
     file = tmp_path / "photo.jpg"
     file.write_bytes(pictures.jpeg(300, 200, gps=True))
     return file
@@ -77,31 +77,31 @@ def photograph(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_explains_itself(name: str) -> None:
-    done = run(name, "--help")
-    assert done.exit_code == 0
-    assert f"main {name} " in done.output
-    assert re.search(f"Example: .*galerly-cdn {name}", done.output)
+def test_help_of_every_command_has_an_example(name: str) -> None:
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    assert f"main {name} " in result.output
+    assert re.search(f"Example: .*galerly-cdn {name}", result.output)
 
 
-def test_help_names_every_command_and_teaches_by_example() -> None:
-    done = run("-h")
-    assert done.exit_code == 0
-    assert all(f"  {name} " in done.output for name in COMMANDS)
-    assert "\n    galerly-cdn serve ~/Pictures\n" in done.output
-    assert "\\b" not in done.output
+def test_help_lists_every_command_and_examples() -> None:
+    result = run("-h")
+    assert result.exit_code == 0
+    assert all(f"  {name} " in result.output for name in COMMANDS)
+    assert "\n    galerly-cdn serve ~/Pictures\n" in result.output
+    assert "\\b" not in result.output
     assert sorted(cli.main.commands) == sorted(COMMANDS)
 
 
-def test_help_loads_nothing_heavy() -> None:
-    heavy = {"msgspec", "pyvips", "uvicorn", "httpx", "asyncio", "galerly_cdn.settings.table"}
+def test_help_imports_no_slow_module() -> None:
+    slow = {"msgspec", "pyvips", "uvicorn", "httpx", "asyncio", "galerly_cdn.settings.table"}
     script = (
         "import sys, click.testing, galerly_cdn.cli as cli; "
         "click.testing.CliRunner().invoke(cli.main, ['--help']); "
-        f"print(*({heavy} & set(sys.modules)))"
+        f"print(*({slow} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""
 
 
 @pytest.mark.parametrize(
@@ -122,17 +122,15 @@ def test_help_loads_nothing_heavy() -> None:
     ],
     ids=" ".join,
 )
-def test_what_is_asked_for_wrongly_ends_with_2(arguments: list[str]) -> None:
-    done = run(*arguments)
-    assert done.exit_code == 2
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
+def test_usage_error_exits_with_2(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("name", ["serve", "config", "render", "inspect"])
-def test_an_unknown_setting_in_the_file_is_refused_by_every_command(
-    name: str, tmp_path: Path, photograph: Path
-) -> None:
+def test_unknown_setting_in_the_file_exits_with_2(name: str, tmp_path: Path, photograph: Path) -> None:
     file = tmp_path / "galerly.toml"
     file.write_text("prot = 80\nport = -1\n")
     arguments: dict[str, list[str | Path]] = {
@@ -141,174 +139,174 @@ def test_an_unknown_setting_in_the_file_is_refused_by_every_command(
         "render": [photograph, "--size", "tiny", "-o", tmp_path / "out.jpg"],
         "inspect": [photograph],
     }
-    done = run(name, *arguments[name], "--config", file)
-    assert done.exit_code == 2
-    assert done.stderr.splitlines() == [
+    result = run(name, *arguments[name], "--config", file)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
         f"galerly-cdn: {file}: prot: there is no setting 'prot'; `galerly-cdn config` lists them all",
         f"galerly-cdn: {file}: port: expected `int` >= 0, got -1",
     ]
 
 
-def test_the_file_may_be_named_by_a_variable(tmp_path: Path) -> None:
+def test_config_file_can_be_set_by_an_environment_variable(tmp_path: Path) -> None:
     file = tmp_path / "galerly.toml"
     file.write_text("port = 4711\n")
-    done = run("config", "--json", env={"GALERLY_CONFIG": str(file)})
-    assert json.loads(done.output)["port"] == {"value": 4711, "from": str(file)}
+    result = run("config", "--json", env={"GALERLY_CONFIG": str(file)})
+    assert json.loads(result.output)["port"] == {"value": 4711, "from": str(file)}
 
 
 # config
 
 
-def test_config_shows_every_value_and_where_it_came_from() -> None:
-    done = run("config", "--json", env={"GALERLY_WORKERS": "4"})
-    shown = json.loads(done.output)
-    assert list(shown) == [setting.name for setting in DESCRIBED]
-    assert shown["workers"] == {"value": 4, "from": "GALERLY_WORKERS"}
-    assert shown["port"] == {"value": 8000, "from": "default"}
+def test_config_prints_every_value_and_its_source() -> None:
+    result = run("config", "--json", env={"GALERLY_WORKERS": "4"})
+    settings = json.loads(result.output)
+    assert list(settings) == [setting.name for setting in DESCRIBED]
+    assert settings["workers"] == {"value": 4, "from": "GALERLY_WORKERS"}
+    assert settings["port"] == {"value": 8000, "from": "default"}
 
 
-def test_what_config_prints_is_a_settings_file(tmp_path: Path) -> None:
-    done = run("config", env={"GALERLY_RENDITIONS": 'a "b" \\ \U0001f600', "GALERLY_BROWSE": "true"})
-    values = tomllib.loads(done.output)
+def test_config_output_is_a_settings_file(tmp_path: Path) -> None:
+    result = run("config", env={"GALERLY_RENDITIONS": 'a "b" \\ \U0001f600', "GALERLY_BROWSE": "true"})
+    values = tomllib.loads(result.output)
     file = tmp_path / "galerly.toml"
-    file.write_text(done.output, "utf-8")
-    again = json.loads(run("config", "--json", "--config", file).output)
-    assert {name: told["value"] for name, told in again.items()} == values
-    assert {told["from"] for told in again.values()} == {str(file)}
+    file.write_text(result.output, "utf-8")
+    reloaded = json.loads(run("config", "--json", "--config", file).output)
+    assert {name: setting["value"] for name, setting in reloaded.items()} == values
+    assert {setting["from"] for setting in reloaded.values()} == {str(file)}
     assert values["renditions"] == 'a "b" \\ \U0001f600'
 
 
 @given(st.text(st.characters(codec="utf-8")) | st.integers(-(2**60), 2**60) | st.booleans())
-def test_any_value_is_written_as_toml_reads_it(value: object) -> None:
+def test_config_values_are_valid_toml(value: object) -> None:
     assert tomllib.loads(f"x = {about._toml(value)}  # comment")["x"] == value
 
 
-def test_config_describes_every_setting() -> None:
-    shown = run("config").output
+def test_config_prints_the_description_of_every_setting() -> None:
+    output = run("config").output
     for setting in DESCRIBED:
-        assert f"\n# {setting.description}\n{setting.name} = " in shown
+        assert f"\n# {setting.description}\n{setting.name} = " in output
 
 
 # render and inspect
 
 
-def test_render_writes_what_the_server_would_answer(photograph: Path, tmp_path: Path) -> None:
+def test_render_writes_the_rendition(photograph: Path, tmp_path: Path) -> None:
     out = tmp_path / "small.webp"
-    done = run("render", photograph, "--size", "tiny", "--format", "webp", "-o", out, "--json")
-    assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert (told["format"], told["width_px"], told["height_px"]) == ("webp", 150, 100)
-    assert told["length_bytes"] == out.stat().st_size
+    result = run("render", photograph, "--size", "tiny", "--format", "webp", "-o", out, "--json")
+    assert result.exit_code == 0, result.output
+    value = json.loads(result.stdout)
+    assert (value["format"], value["width_px"], value["height_px"]) == ("webp", 150, 100)
+    assert value["length_bytes"] == out.stat().st_size
     assert out.read_bytes()[8:12] == b"WEBP"
-    assert "gps" in told["lost"]
+    assert "gps" in value["lost"]
 
 
-def test_render_tells_a_person_in_one_line(photograph: Path, tmp_path: Path) -> None:
+def test_render_prints_one_line(photograph: Path, tmp_path: Path) -> None:
     out = tmp_path / "small.jpg"
-    done = run("render", photograph, "--size", "150x150", "-o", out)
-    (line,) = done.stdout.splitlines()
+    result = run("render", photograph, "--size", "150x150", "-o", out)
+    (line,) = result.stdout.splitlines()
     assert line.startswith(f"{out}: jpeg, 150×100 px, {out.stat().st_size} bytes; lost: ")
 
 
-def test_render_to_stdout_writes_the_picture_alone(photograph: Path) -> None:
-    done = command("render", photograph, "--size", "tiny", "-o", "-")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout[:3] == b"\xff\xd8\xff"
-    assert done.stdout[-2:] == b"\xff\xd9"
-    assert done.stderr.decode().startswith("-: jpeg, 150×100 px")
+def test_render_to_stdout_writes_only_the_picture(photograph: Path) -> None:
+    result = command("render", photograph, "--size", "tiny", "-o", "-")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout[:3] == b"\xff\xd8\xff"
+    assert result.stdout[-2:] == b"\xff\xd9"
+    assert result.stderr.decode().startswith("-: jpeg, 150×100 px")
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", pictures.truncated(pictures.jpeg(300, 200))])
-def test_a_render_that_fails_leaves_the_file_there_as_it_was(tmp_path: Path, content: bytes) -> None:
+def test_failed_render_keeps_the_existing_file(tmp_path: Path, content: bytes) -> None:
     broken, out = tmp_path / "broken.jpg", tmp_path / "out.jpg"
     broken.write_bytes(content)
     out.write_bytes(b"precious")
-    done = run("render", broken, "--size", "tiny", "-o", out)
-    assert done.exit_code == 1
-    assert done.stderr.startswith("galerly-cdn: The photograph")
+    result = run("render", broken, "--size", "tiny", "-o", out)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("galerly-cdn: The photograph")
     assert out.read_bytes() == b"precious"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["broken.jpg", "out.jpg"]
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Renders without a worker."""
+def fake_render(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaces rendering by a fixed result, without a worker."""
     rendered = Rendered(Target(Size(1, 1)), Format.JPEG, 1, 1, 7, "0" * 32)
     monkeypatch.setattr(renderer, "render_file", lambda *_: (rendered, b"picture"))
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_file_is_replaced_whole_or_not_at_all(
+@pytest.mark.usefixtures("fake_render")
+def test_render_replaces_the_file_atomically(
     photograph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out.jpg"
     out.write_bytes(b"old")
-    out.with_name("twin.jpg").hardlink_to(out)
+    out.with_name("hardlink.jpg").hardlink_to(out)
     assert run("render", photograph, "--size", "tiny", "-o", out).exit_code == 0
     assert out.read_bytes() == b"picture"
-    assert out.with_name("twin.jpg").read_bytes() == b"old"  # a new file took its name
+    assert out.with_name("hardlink.jpg").read_bytes() == b"old"  # the output is a new file
 
-    def refuse(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise OSError(28, "No space left on device", str(out))
 
-    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", fail)
     out.write_bytes(b"old")
-    done = run("render", photograph, "--size", "tiny", "-o", out)
-    assert (done.exit_code, done.stderr) == (1, f"galerly-cdn: {out}: No space left on device\n")
+    result = run("render", photograph, "--size", "tiny", "-o", out)
+    assert (result.exit_code, result.stderr) == (1, f"galerly-cdn: {out}: No space left on device\n")
     assert out.read_bytes() == b"old"
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_folder_that_is_not_there_is_named(photograph: Path, tmp_path: Path) -> None:
-    done = run("render", photograph, "--size", "tiny", "-o", tmp_path / "none" / "out.jpg")
-    assert done.exit_code == 1
-    assert "none" in done.stderr
-    assert "No such file or directory" in done.stderr
+@pytest.mark.usefixtures("fake_render")
+def test_render_to_missing_folder_prints_its_name(photograph: Path, tmp_path: Path) -> None:
+    result = run("render", photograph, "--size", "tiny", "-o", tmp_path / "none" / "out.jpg")
+    assert result.exit_code == 1
+    assert "none" in result.stderr
+    assert "No such file or directory" in result.stderr
 
 
-@pytest.mark.parametrize("spelling", ["photo.jpg", "./photo.jpg", "link.jpg"])
-def test_the_photograph_is_never_overwritten(photograph: Path, spelling: str) -> None:
+@pytest.mark.parametrize("name", ["photo.jpg", "./photo.jpg", "link.jpg"])
+def test_render_does_not_overwrite_the_photograph(photograph: Path, name: str) -> None:
     before = photograph.read_bytes()
     photograph.with_name("link.jpg").symlink_to(photograph)
-    done = run("render", photograph, "--size", "tiny", "-o", photograph.parent / spelling)
-    assert done.exit_code == 2
+    result = run("render", photograph, "--size", "tiny", "-o", photograph.parent / name)
+    assert result.exit_code == 2
     assert photograph.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     "extra", [["--size", "801x600"], ["--size", "huge"], ["--size", "tiny", "--format", "gif"]]
 )
-def test_a_size_outside_the_allow_list_is_asked_for_wrongly(
+def test_render_with_size_outside_the_allow_list_exits_with_2(
     photograph: Path, tmp_path: Path, extra: list[str]
 ) -> None:
-    done = run("render", photograph, *extra, "-o", tmp_path / "out")
-    assert done.exit_code == 2
-    assert "`galerly-cdn config` shows the allow-list" in done.stderr
+    result = run("render", photograph, *extra, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "`galerly-cdn config` shows the allow-list" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_inspect_tells_what_a_photograph_is(photograph: Path) -> None:
-    told = json.loads(run("inspect", photograph, "--json").stdout)
-    assert (told["format"], told["width_px"], told["height_px"]) == ("jpeg", 300, 200)
-    assert "gps" in told["loses"]
+def test_inspect_prints_the_facts_of_a_photograph(photograph: Path) -> None:
+    value = json.loads(run("inspect", photograph, "--json").stdout)
+    assert (value["format"], value["width_px"], value["height_px"]) == ("jpeg", 300, 200)
+    assert "gps" in value["loses"]
     lines = run("inspect", photograph).stdout
     assert "300 × 200 px upright (orientation 1)" in lines
     assert "renditions lose" in lines
 
 
-def test_inspect_of_what_is_no_photograph_fails(tmp_path: Path) -> None:
+def test_inspect_of_other_file_fails(tmp_path: Path) -> None:
     file = tmp_path / "note.jpg"
     file.write_text("a note")
-    done = run("inspect", file)
-    assert done.exit_code == 1
-    assert done.stderr.startswith("galerly-cdn: The photograph's format is not supported.")
+    result = run("inspect", file)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"galerly-cdn: {UnsupportedFormat.public}")
 
 
-def test_version_tells_what_is_in_use() -> None:
-    told = json.loads(run("version", "--json").stdout)
-    assert told["galerly-cdn"] == __version__
-    assert tuple(map(int, told["libvips"].split(".")[:2])) >= (8, 18)
-    assert {"jpeg", "png", "webp"} <= set(told["decodes"].split())
+def test_version_prints_the_versions_and_formats() -> None:
+    value = json.loads(run("version", "--json").stdout)
+    assert value["galerly-cdn"] == __version__
+    assert tuple(map(int, value["libvips"].split(".")[:2])) >= (8, 18)
+    assert {"jpeg", "png", "webp"} <= set(value["decodes"].split())
     assert run("version").stdout.splitlines()[0] == f"galerly-cdn {__version__}"
 
 
@@ -316,46 +314,46 @@ def test_version_tells_what_is_in_use() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "offered"),
+    ("words", "candidates"),
     [
         (["galerly-cdn", "ve"], ["version"]),
         (["galerly-cdn", "completion", ""], ["bash", "zsh", "fish"]),
         (["galerly-cdn", "warm", "--ga"], ["--gallery"]),
     ],
 )
-def test_a_shell_is_offered_commands_and_options(words: list[str], offered: list[str]) -> None:
+def test_completion_offers_commands_and_options(words: list[str], candidates: list[str]) -> None:
     env = {
         "_GALERLY_CDN_COMPLETE": "bash_complete",
         "COMP_WORDS": " ".join(words),
         "COMP_CWORD": str(len(words) - 1),
     }
-    done = CliRunner().invoke(cli.main, [], env=env, prog_name="galerly-cdn")
-    assert [line.partition(",")[2] for line in done.stdout.splitlines()] == offered
+    result = CliRunner().invoke(cli.main, [], env=env, prog_name="galerly-cdn")
+    assert [line.partition(",")[2] for line in result.stdout.splitlines()] == candidates
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_prints_what_the_shell_evaluates(shell: str) -> None:
-    done = run("completion", shell)
-    assert done.exit_code == 0
-    assert f"_GALERLY_CDN_COMPLETE={shell}_complete" in done.stdout
+def test_completion_prints_a_shell_script(shell: str) -> None:
+    result = run("completion", shell)
+    assert result.exit_code == 0
+    assert f"_GALERLY_CDN_COMPLETE={shell}_complete" in result.stdout
     if shell == "bash":
-        script = f"{done.stdout}\ncomplete -p galerly-cdn"
-        told = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-        assert "galerly-cdn" in told.stdout
+        script = f"{result.stdout}\ncomplete -p galerly-cdn"
+        completed = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+        assert "galerly-cdn" in completed.stdout
 
 
 # serve
 
 
-def test_serve_announces_and_ends_as_the_server_ended(
+def test_serve_prints_addresses_and_exits_as_the_server_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    served: list[tuple[Settings, str]] = []
+    calls: list[tuple[Settings, str]] = []
 
     def serve(
-        settings: Settings, photographs: str, announce: object, announce_admin: object, *_: object
+        settings: Settings, photographs: str, announce: object, *, announce_admin: object, **_: object
     ) -> bool:
-        served.append((settings, photographs))
+        calls.append((settings, photographs))
         assert callable(announce)
         assert callable(announce_admin)
         announce("http://127.0.0.1:1/")
@@ -371,16 +369,16 @@ def test_serve_announces_and_ends_as_the_server_ended(
         "galerly-cdn serves http://127.0.0.1:1/",
         "galerly-cdn is administered at http://127.0.0.1:2/",
     ]
-    settings = served[0][0]
+    settings = calls[0][0]
     assert (settings.host, settings.renditions, settings.workers, settings.browse) == ("::1", "r", 3, True)
     assert run("serve", tmp_path, "--port", "2").exit_code == 1
-    assert served[1] == (Settings(port=2), str(tmp_path))
+    assert calls[1] == (Settings(port=2), str(tmp_path))
 
 
-def test_renditions_inside_the_photographs_are_refused(tmp_path: Path) -> None:
-    done = run("serve", tmp_path, "--renditions", tmp_path / "r")
-    assert done.exit_code == 2
-    assert "renditions" in done.stderr
+def test_serve_with_renditions_inside_the_photographs_exits_with_2(tmp_path: Path) -> None:
+    result = run("serve", tmp_path, "--renditions", tmp_path / "r")
+    assert result.exit_code == 2
+    assert "renditions" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -392,18 +390,18 @@ def test_renditions_inside_the_photographs_are_refused(tmp_path: Path) -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_an_error_is_told_in_lines_without_a_traceback(
+def test_error_is_printed_in_lines_without_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, exit_code: int, line: str
 ) -> None:
-    def serve(*_: object) -> bool:
+    def serve(*_: object, **_options: object) -> bool:
         raise raised
 
     monkeypatch.setattr(server, "serve", serve)
-    done = run("serve", tmp_path)
-    assert (done.exit_code, done.stderr) == (exit_code, line)
+    result = run("serve", tmp_path)
+    assert (result.exit_code, result.stderr) == (exit_code, line)
 
 
-def test_a_reader_that_leaves_is_no_error_worth_a_traceback() -> None:
+def test_closed_stdout_prints_no_traceback() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", "from galerly_cdn.cli import main; main()", "config"],
         stdout=subprocess.PIPE,
@@ -412,8 +410,8 @@ def test_a_reader_that_leaves_is_no_error_worth_a_traceback() -> None:
     assert process.stdout is not None
     process.stdout.close()
     assert process.stderr is not None
-    with process.stderr as complaints:
-        assert b"Traceback" not in complaints.read()
+    with process.stderr as errors:
+        assert b"Traceback" not in errors.read()
     assert process.wait(60) in {0, 1}
 
 
@@ -421,7 +419,7 @@ def test_a_reader_that_leaves_is_no_error_worth_a_traceback() -> None:
     ("arguments", "exit_code"),
     [(["--help"], 0), (["nonsense"], 2), (["config"], 0), (["inspect", "broken"], 1)],
 )
-def test_a_shell_sees_the_exit_code(tmp_path: Path, arguments: list[str], exit_code: int) -> None:
+def test_process_has_the_exit_code(tmp_path: Path, arguments: list[str], exit_code: int) -> None:
     (tmp_path / "broken").write_bytes(b"x")
     assert command(*arguments, cwd=tmp_path).returncode == exit_code
 
@@ -430,52 +428,54 @@ def test_a_shell_sees_the_exit_code(tmp_path: Path, arguments: list[str], exit_c
 
 
 @pytest.mark.parametrize("name", ["template", "build"])
-def test_every_command_for_aws_explains_itself(name: str) -> None:
-    done = run("aws", name, "--help")
-    assert done.exit_code == 0
-    assert f"Example: galerly-cdn aws {name}" in done.output
+def test_help_of_aws_commands_has_an_example(name: str) -> None:
+    result = run("aws", name, "--help")
+    assert result.exit_code == 0
+    assert f"Example: galerly-cdn aws {name}" in result.output
 
 
 @pytest.mark.parametrize(
-    ("edge", "kind"), [("off", "AWS::CloudFront::Function"), ("on", "AWS::Lambda::Version")]
+    ("edge", "resource_type"), [("off", "AWS::CloudFront::Function"), ("on", "AWS::Lambda::Version")]
 )
-def test_the_template_is_printed_with_the_settings_written_in(edge: str, kind: str) -> None:
-    done = run("aws", "template", "--lambda-edge", edge, env={"GALERLY_SIZES": "panorama 3000x500 webp=80"})
-    assert done.exit_code == 0
-    assert "3000x500" in done.output
-    assert "800x600" not in done.output
-    assert kind in done.output
+def test_aws_template_contains_the_settings(edge: str, resource_type: str) -> None:
+    result = run("aws", "template", "--lambda-edge", edge, env={"GALERLY_SIZES": "panorama 3000x500 webp=80"})
+    assert result.exit_code == 0
+    assert "3000x500" in result.output
+    assert "800x600" not in result.output
+    assert resource_type in result.output
 
 
-def test_a_template_that_cannot_be_is_asked_for_wrongly(tmp_path: Path) -> None:
-    made = run("keys", "new", "--out", tmp_path / "keys")
-    (tmp_path / "keys" / f"{made.output.strip()}.private.pem").unlink()
+def test_aws_template_with_unsupported_prefix_exits_with_2(tmp_path: Path) -> None:
+    key_pair = run("keys", "new", "--out", tmp_path / "keys")
+    (tmp_path / "keys" / f"{key_pair.output.strip()}.private.pem").unlink()
     env = {
         "GALERLY_PRIVATE_PREFIXES": "été",
         "GALERLY_PUBLIC_KEYS": str(tmp_path / "keys"),
         "GALERLY_PUBLIC_URLS": "https://cdn.example.com",
     }
-    done = run("aws", "template", env=env)
-    assert done.exit_code == 2
-    assert "private_prefixes: CloudFront's path patterns cannot spell 'été'" in done.output
+    result = run("aws", "template", env=env)
+    assert result.exit_code == 2
+    assert "private_prefixes: CloudFront's path patterns cannot contain 'été'" in result.output
 
 
-def test_a_build_tells_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_aws_build_prints_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lambda_packages, "fetch", lambda *_: ())
-    done = run("aws", "build", "--out", tmp_path / "out", "--json")
-    told = json.loads(done.output)
-    assert told["zip"] == str(tmp_path / "out" / "resizer.zip")
-    assert run("aws", "build", "--out", tmp_path / "out").output.count(told["sha256"]) == 1
+    result = run("aws", "build", "--out", tmp_path / "out", "--json")
+    value = json.loads(result.output)
+    assert value["zip"] == str(tmp_path / "out" / "resizer.zip")
+    assert run("aws", "build", "--out", tmp_path / "out").output.count(value["sha256"]) == 1
 
 
-def test_a_build_that_fails_says_why_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_aws_build_prints_the_reason_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fetch(*_: object) -> None:
         raise BuildFailed("pip download: ERROR: hashes do not match")
 
     monkeypatch.setattr(lambda_packages, "fetch", fetch)
-    done = run("aws", "build", "--out", tmp_path / "out")
-    assert done.exit_code == 1
+    result = run("aws", "build", "--out", tmp_path / "out")
+    assert result.exit_code == 1
     assert (
-        done.output
+        result.output
         == "galerly-cdn: The package could not be built. (pip download: ERROR: hashes do not match)\n"
     )

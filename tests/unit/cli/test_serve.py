@@ -1,4 +1,4 @@
-"""`serve` and `demo` on a terminal: what they print before and while they answer."""
+"""Tests the output of `serve` and `demo` on a terminal: the introduction, and a line for each response."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 @contextmanager
 def on_terminal(*arguments: str) -> Iterator[Callable[[str], str]]:
     """A command on a terminal; yields a function that reads its output until a pattern matches."""
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     process = subprocess.Popen(
         [*PROGRAM, *arguments],
-        stdout=theirs,
-        stderr=theirs,
-        stdin=theirs,
+        stdout=terminal,
+        stderr=terminal,
+        stdin=terminal,
         env=environment(),
         start_new_session=True,
     )
-    os.close(theirs)
+    os.close(terminal)
     output = ""
 
     def read_until(pattern: str) -> str:
         nonlocal output
         while not re.search(pattern, output):
-            output += os.read(ours, 10_000).decode()
+            output += os.read(controller, 10_000).decode()
         return output
 
     try:
@@ -51,10 +51,10 @@ def on_terminal(*arguments: str) -> Iterator[Callable[[str], str]]:
     finally:
         process.kill()
         process.wait()
-        os.close(ours)
+        os.close(controller)
 
 
-def test_demo_on_a_terminal_names_contents_picture_and_how_to_stop(tmp_path: Path) -> None:
+def test_demo_on_a_terminal_prints_contents_picture_and_stop_key(tmp_path: Path) -> None:
     with on_terminal("demo", "--port", "0", "--renditions", str(tmp_path / "r")) as read_until:
         output = read_until("stop      Ctrl-C")
         assert "contents  10 photographs in 3 galleries" in output
@@ -65,7 +65,7 @@ def test_demo_on_a_terminal_names_contents_picture_and_how_to_stop(tmp_path: Pat
         assert re.search(r"200 +[\d.]+ ms +[\d.]+ kB +fwd=uri-miss; stored +GET /resize/", line)
 
 
-def test_serve_on_a_terminal_counts_other_files_apart(tmp_path: Path) -> None:
+def test_serve_on_a_terminal_counts_other_files_separately(tmp_path: Path) -> None:
     folder = tmp_path / "photographs"
     (folder / "@eaDir" / "a.jpg").mkdir(parents=True)
     for name in ("a.jpg", "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg"):
@@ -78,17 +78,17 @@ def test_serve_on_a_terminal_counts_other_files_apart(tmp_path: Path) -> None:
     assert "ignored   3 other files, by their extension" in output
 
 
-def test_serve_file_suggests_its_folder(tmp_path: Path) -> None:
+def test_serve_with_a_file_suggests_its_folder(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
-    done = CliRunner().invoke(cli.main, ["serve", str(tmp_path / "a.jpg")])
-    assert done.exit_code == 2
-    assert f"a.jpg is a file. Serve its folder: galerly-cdn serve {tmp_path}" in done.output
+    result = CliRunner().invoke(cli.main, ["serve", str(tmp_path / "a.jpg")])
+    assert result.exit_code == 2
+    assert f"a.jpg is a file. Serve its folder: galerly-cdn serve {tmp_path}" in result.output
 
 
-def test_log_level_unknown_is_refused() -> None:
-    done = CliRunner().invoke(cli.main, ["config"], env={"GALERLY_LOG_LEVEL": "loud"})
-    assert done.exit_code == 2
-    assert "GALERLY_LOG_LEVEL" in done.output
+def test_unknown_log_level_exits_with_2() -> None:
+    result = CliRunner().invoke(cli.main, ["config"], env={"GALERLY_LOG_LEVEL": "loud"})
+    assert result.exit_code == 2
+    assert "GALERLY_LOG_LEVEL" in result.output
 
 
 RECORD = AccessRecord(
@@ -104,6 +104,6 @@ RECORD = AccessRecord(
 )
 
 
-def test_readable_line_has_status_duration_bytes_cache_path_and_reason() -> None:
+def test_readable_line_contains_status_duration_bytes_cache_path_and_reason() -> None:
     columns = [b"404", b"1.2 ms", b"0.1 kB", b"-", b"GET /resize/800x600/a.jpg", b"(no-such-original)"]
     assert re.split(rb" {2,}", readable_line(RECORD)) == columns
