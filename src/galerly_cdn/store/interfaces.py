@@ -100,17 +100,17 @@ class PresignedUpload(Value, frozen=True, kw_only=True):
 
 
 class DirectUploads(Protocol):
-    """Uploads that clients send directly to the store. Each has a number; no key names them."""
+    """Uploads that clients send directly to the store. Each has an id; no key names them."""
 
-    async def presign(self, number: str) -> PresignedUpload:
+    async def presign(self, upload_id: str) -> PresignedUpload:
         """A request that stores one upload without further credentials. Raises `StoreUnreachable`."""
         ...
 
-    def read(self, number: str) -> AsyncGenerator[bytes, None]:
+    def read(self, upload_id: str) -> AsyncGenerator[bytes, None]:
         """An upload's bytes, in chunks. Raises `NoSuchUpload`, `StoreRefused`, `StoreUnreachable`."""
         ...
 
-    async def remove(self, number: str) -> None:
+    async def remove(self, upload_id: str) -> None:
         """Remove an upload, if there is one. Raises `StoreRefused`, `StoreUnreachable`."""
         ...
 

@@ -1,6 +1,6 @@
 """Presigns uploads that clients send directly to a remote store, and reads them.
 
-A direct upload is an object beside the originals, under a number that no key names. It is read, with the same
+A direct upload is an object beside the originals, under an id that no key names. It is read, with the same
 checks, as an original is.
 """
 
@@ -29,18 +29,18 @@ class RemoteDirectUploads:
         self._bucket = bucket
         self._originals = originals
 
-    async def presign(self, number: str) -> PresignedUpload:
+    async def presign(self, upload_id: str) -> PresignedUpload:
         """Presign a PUT. Raises as the interface says."""
-        url, headers = await self._bucket.presign_put(number, _EXPIRES_S)
+        url, headers = await self._bucket.presign_put(upload_id, _EXPIRES_S)
         return PresignedUpload(method="PUT", url=url, headers=headers, expires_s=_EXPIRES_S)
 
-    async def read(self, number: str) -> AsyncGenerator[bytes, None]:
+    async def read(self, upload_id: str) -> AsyncGenerator[bytes, None]:
         """An upload's bytes, after all of it was fetched and verified.
 
         Raises as the interface says, and `UploadTooLarge`.
         """
         try:
-            upload = await self._originals.open(number)
+            upload = await self._originals.open(upload_id)
         except NoSuchOriginal as error:
             raise NoSuchUpload(error.detail) from error
         except TooManyBytes as error:
@@ -49,6 +49,6 @@ class RemoteDirectUploads:
             for first in range(0, upload.head.length_bytes, CHUNK_BYTES):
                 yield os.pread(upload.fd, CHUNK_BYTES, first)
 
-    async def remove(self, number: str) -> None:
+    async def remove(self, upload_id: str) -> None:
         """Remove an upload. Raises as the interface says."""
-        await self._bucket.delete(number)
+        await self._bucket.delete(upload_id)
