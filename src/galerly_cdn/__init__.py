@@ -1,3 +1,3 @@
-"""galerly-cdn: an image CDN. Read `edge.py` first; `docs/decisions/0001` draws the house."""
+"""An image CDN. `edge.py`, which answers one public request, is the place to begin reading."""
 
 __version__ = "0.1.0"

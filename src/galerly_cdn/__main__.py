@@ -1,4 +1,4 @@
-"""`python -m galerly_cdn` is `galerly-cdn`."""
+"""Runs the command line for `python -m galerly_cdn`."""
 
 from galerly_cdn.cli import main
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from galerly_cdn.http.cache_status import CacheStatus
     from galerly_cdn.http.exchange import ViewerExchange
     from galerly_cdn.http.responses import PreparedResponse, Response
-    from galerly_cdn.http.urls import AllowList
+    from galerly_cdn.http.urls import AllowList, PictureRequest
     from galerly_cdn.model import Rendition
     from galerly_cdn.rate_limit import MissLimiter
     from galerly_cdn.settings.table import Settings
@@ -74,13 +74,9 @@ class Edge:
         if access.refusal is not None:
             raise access.refusal
 
-        target = request.target
-        if target.format is None:
-            exchange.negotiated = True
-            accept = exchange.headers.get(b"accept", b"")
-            target = Target(target.size, negotiate(accept, request.offered))
-        exchange.key, exchange.target = request.key, target
-        rendition_key = RenditionKey(request.key, target)
+        exchange.negotiated = request.target.format is None
+        exchange.key, exchange.target = request.key, _negotiated_target(request, exchange)
+        rendition_key = RenditionKey(exchange.key, exchange.target)
 
         head = await self._miss_limiter.head(
             request.key, exchange.client, is_hot=rendition_key in self._memory
@@ -137,3 +133,11 @@ class Edge:
             prepared = responses.prepare(rendition, self._settings)
             self._memory.put(rendition_key, prepared)
         return prepared
+
+
+def _negotiated_target(request: PictureRequest, exchange: ViewerExchange) -> Target:
+    """The target in the path, or with the format that `Accept` chooses."""
+    if request.target.format is not None:
+        return request.target
+    accept = exchange.headers.get(b"accept", b"")
+    return Target(request.target.size, negotiate(accept, request.offered))

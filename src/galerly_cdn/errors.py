@@ -1,4 +1,4 @@
-"""The errors: each knows its status, its code, its public sentence, and how long it may be cached."""
+"""Defines the errors: status, stable code, public sentence, cache lifetime, response headers. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import ClassVar
 
 
 class GalerlyError(Exception):
-    """The root. `detail` is private: paths, library texts and numbers for the operator."""
+    """The base of all errors. `detail` is for the operator's log only: paths, library messages, numbers."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
-    public: ClassVar[str] = "Something went wrong on our side."
+    public: ClassVar[str] = "An internal error occurred."
     max_age_s: ClassVar[int | None] = None
-    """How long caches may keep the answer; None is `no-store`."""
+    """How long caches may keep the response; None is `no-store`."""
     retry_after_s: ClassVar[int | None] = None
 
     def __init__(self, detail: str = "") -> None:
@@ -21,20 +21,18 @@ class GalerlyError(Exception):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The response headers that belong to this error, beside those of every error response."""
-        if self.retry_after_s is None:
-            return []
-        return [(b"retry-after", b"%d" % self.retry_after_s)]
+        return [] if self.retry_after_s is None else [(b"retry-after", b"%d" % self.retry_after_s)]
 
 
 def by_code() -> dict[str, type[GalerlyError]]:
-    """Every error class by its code: how an error crosses from a worker process to the server."""
-    found: dict[str, type[GalerlyError]] = {}
+    """Every error class by its code: a worker process sends an error's code to the server."""
+    classes: dict[str, type[GalerlyError]] = {}
     pending: list[type[GalerlyError]] = [GalerlyError]
     while pending:
         kind = pending.pop()
-        found[kind.code] = kind
+        classes[kind.code] = kind
         pending.extend(kind.__subclasses__())
-    return found
+    return classes
 
 
 class BadRequest(GalerlyError):
@@ -50,39 +48,38 @@ class MalformedKey(BadRequest):
 
 class EmptyUpload(BadRequest):
     code = "empty-upload"
-    public = "The upload holds no bytes."
+    public = "The upload is empty."
 
 
 class MalformedChecksum(BadRequest):
-    """Unreadable, or of a kind that is not verified here: passing over it would be to agree with it."""
+    """Malformed, or of an algorithm that is not verified; ignoring it would accept a damaged upload."""
 
     code = "malformed-checksum"
-    public = "The upload’s checksum cannot be read, or is of a kind that is not verified here."
+    public = "The upload’s checksum is malformed, or its algorithm is not supported."
 
 
 class MalformedQuery(BadRequest):
     code = "malformed-query"
-    public = "The address asks with a parameter that is unknown, impossible or told twice."
+    public = "A query parameter is unknown, invalid or repeated."
 
 
 class MalformedBody(BadRequest):
     code = "malformed-body"
-    public = "The request’s body is not the JSON that is taken here."
+    public = "The request’s body is not the JSON that this operation accepts."
 
 
 class ChecksumMismatch(BadRequest):
     code = "checksum-mismatch"
-    public = "The upload’s bytes are not those its checksum was made from; send it again."
+    public = "The upload does not match its checksum; send it again."
 
 
 class Unauthorized(GalerlyError):
     status = 401
     code = "unauthorized"
-    public = "The admin token is needed here, as Authorization’s bearer token."
+    public = "An admin bearer token is required."
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """With the scheme that is accepted (RFC 9110 §11.6.1, RFC 6750 §3)."""
-        return [*super().headers(), (b"www-authenticate", b"Bearer")]
+        return [*super().headers(), (b"www-authenticate", b"Bearer")]  # RFC 9110 §11.6.1, RFC 6750 §3
 
 
 class Forbidden(GalerlyError):
@@ -102,20 +99,20 @@ class FormatNotAllowed(Forbidden):
 
 
 class CrossSite(Forbidden):
-    """A page of another site asks, by the browser of somebody who may."""
+    """A request by another site's page, from the browser of a client that is allowed (CSRF)."""
 
     code = "cross-site"
-    public = "Pages of other sites are not answered here."
+    public = "Requests by pages of other sites are not allowed."
 
 
 class SignatureRequired(Forbidden):
     code = "signature-required"
-    public = "This address must be signed."
+    public = "This address requires a signature."
 
 
 class SignatureInvalid(Forbidden):
     code = "signature-invalid"
-    public = "The signature does not hold for this address."
+    public = "The signature is not valid for this address."
 
 
 class SignatureExpired(Forbidden):
@@ -125,12 +122,12 @@ class SignatureExpired(Forbidden):
 
 class SignatureTooEarly(Forbidden):
     code = "signature-too-early"
-    public = "The signature does not hold yet."
+    public = "The signature is not valid yet."
 
 
 class SignatureWrongClient(Forbidden):
     code = "signature-wrong-client"
-    public = "The signature does not hold for your network."
+    public = "The signature is not valid for your network."
 
 
 class NotFound(GalerlyError):
@@ -145,7 +142,7 @@ class UnknownPath(NotFound):
 
 
 class NoSuchOriginal(NotFound):
-    """Short-lived, so that an upload appears at once."""
+    """Cached briefly, so that an upload appears soon."""
 
     code = "no-such-original"
     public = "There is no photograph of this name."
@@ -154,28 +151,27 @@ class NoSuchOriginal(NotFound):
 
 class NoSuchUpload(NotFound):
     code = "no-such-upload"
-    public = "There is no such upload; it never arrived, or it was completed."
+    public = "There is no such upload; it did not arrive, or it was completed."
 
 
 class MethodNotAllowed(GalerlyError):
-    """`allowed` are the methods that are answered at the address (RFC 9110 §10.2.1)."""
+    """`allowed`: the methods that the address supports (RFC 9110 §10.2.1)."""
 
     status = 405
     code = "method-not-allowed"
-    public = "This method is not answered at this address."
+    public = "This address does not support this method."
 
     def __init__(self, detail: str = "", allowed: tuple[str, ...] = ("GET", "HEAD")) -> None:
         super().__init__(detail)
         self.allowed = allowed
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """With the allowed methods, which RFC 9110 §15.5.6 requires."""
-        return [*super().headers(), (b"allow", ", ".join(self.allowed).encode())]
+        return [*super().headers(), (b"allow", ", ".join(self.allowed).encode())]  # RFC 9110 §15.5.6
 
 
 class ReadOnlyStore(MethodNotAllowed):
     code = "read-only-store"
-    public = "These photographs can only be read here."
+    public = "The store of photographs is read-only."
 
 
 class TooSlow(GalerlyError):
@@ -193,31 +189,31 @@ class BodyTooSlow(TooSlow):
 
 
 class KeyNotHeld(GalerlyError):
-    """A twin by case or normalisation, too long a segment, a file where a folder is: never mapped."""
+    """A key that differs only in case or normalisation, too long a segment, a file in a folder's place."""
 
     status = 409
     code = "key-not-held"
-    public = "The store cannot hold a photograph of exactly this name."
+    public = "The store cannot hold a photograph with exactly this name."
 
 
 class NoDirectUploads(GalerlyError):
-    """A folder has no addresses of its own."""
+    """A folder has no presigned URLs."""
 
     status = 409
     code = "no-direct-uploads"
-    public = "The store takes no uploads by itself; send the photograph here."
+    public = "The store accepts no direct uploads; send the photograph to the CDN."
 
 
 class OriginalExists(GalerlyError):
     status = 412
     code = "original-exists"
-    public = "There is another photograph of this name already; say replace if it is to go."
+    public = "There is another photograph of this name already; set replace to overwrite it."
 
 
 class UploadTooLarge(GalerlyError):
     status = 413
     code = "upload-too-large"
-    public = "The photograph’s file is larger than uploads may be."
+    public = "The photograph’s file is larger than the limit for uploads."
 
 
 class UrlTooLong(GalerlyError):
@@ -227,11 +223,11 @@ class UrlTooLong(GalerlyError):
 
 
 class Misdirected(GalerlyError):
-    """A name that is not this machine's leads here: DNS rebinding, most likely."""
+    """The Host header is not a name of this machine, most likely because of DNS rebinding."""
 
     status = 421
     code = "misdirected"
-    public = "Without a token only requests for this machine’s own name are answered."
+    public = "Without a token, only requests to this machine’s own name are answered."
 
 
 class HeadersTooLarge(GalerlyError):
@@ -243,25 +239,27 @@ class HeadersTooLarge(GalerlyError):
 class RangeNotSatisfiable(GalerlyError):
     status = 416
     code = "range-not-satisfiable"
-    public = "The requested range lies outside the picture."
+    public = "The requested range is outside the picture."
 
     def __init__(self, length_bytes: int) -> None:
         super().__init__()
         self.length_bytes = length_bytes
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """With the current length (RFC 9110 §15.5.17)."""
-        return [*super().headers(), (b"content-range", b"bytes */%d" % self.length_bytes)]
+        return [
+            *super().headers(),
+            (b"content-range", b"bytes */%d" % self.length_bytes),
+        ]  # RFC 9110 §15.5.17
 
 
 class Disconnected(GalerlyError):
-    """Whoever asked has left: nothing more of the answer can be sent, nothing more of a body will come."""
+    """The client closed the connection: no more can be sent or received."""
 
     code = "disconnected"
 
 
 class Unrenderable(GalerlyError):
-    """The original itself is at fault. 415 because CloudFront caches 415 and never 413 or 422."""
+    """The original cannot be rendered. 415, because CloudFront caches 415 but neither 413 nor 422."""
 
     status = 415
     code = "unrenderable"
@@ -300,7 +298,7 @@ class TooMuchMemory(Unrenderable):
 
 
 class Quarantined(Unrenderable):
-    """Its renders ended two workers; not tried again for `quarantine_s`."""
+    """Rendering it crashed two workers; it is not rendered again for `quarantine_s`."""
 
     code = "quarantined"
     public = "The photograph could not be decoded safely."
@@ -313,18 +311,18 @@ class StoreRefused(GalerlyError):
 
 
 class StoreCorrupt(StoreRefused):
-    """What came is short, or not what was stored, at the second try too."""
+    """An object was read twice, and both times it was short or differed from what was stored."""
 
     code = "store-corrupt"
-    public = "The store handed out a damaged photograph."
+    public = "The store returned a damaged photograph."
 
 
 class NotInvalidated(GalerlyError):
-    """What was removed from the store may still be handed out by CloudFront."""
+    """CloudFront may still serve what was removed from the store."""
 
     status = 502
     code = "not-invalidated"
-    public = "The store has changed, but CloudFront could not be told to forget what it holds; purge again."
+    public = "The store was changed, but CloudFront’s cache could not be invalidated; purge again."
 
 
 class Unavailable(GalerlyError):
@@ -336,7 +334,7 @@ class Unavailable(GalerlyError):
 
 class QueueFull(Unavailable):
     code = "queue-full"
-    public = "Too many pictures are being made; try again in a moment."
+    public = "Too many pictures are being rendered; try again in a moment."
 
 
 class Draining(Unavailable):
@@ -357,10 +355,10 @@ class StoreUnreachable(Unavailable):
 
 
 class TooManyMisses(Unavailable):
-    """One address, or all together, asked for more new pictures than `misses_per_minute…` allows."""
+    """One client, or all together, caused more misses than `misses_per_minute…` allows."""
 
     code = "too-many-misses"
-    public = "Too many new pictures are being asked for; try again in a moment."
+    public = "Too many new pictures were requested; try again in a moment."
 
 
 class TooManyConnections(Unavailable):
@@ -371,7 +369,7 @@ class TooManyConnections(Unavailable):
 class RenderFailed(GalerlyError):
     status = 504
     code = "render-failed"
-    public = "The picture could not be made in time."
+    public = "The picture could not be rendered in time."
 
 
 class RenderTimeout(RenderFailed):
@@ -380,16 +378,16 @@ class RenderTimeout(RenderFailed):
 
 class WorkerDied(RenderFailed):
     code = "worker-died"
-    public = "The picture could not be made."
+    public = "The picture could not be rendered."
 
 
 class CommandError(GalerlyError):
     code = "command"
-    public = "The command could not do this."
+    public = "The command failed."
 
 
 class SettingsError(CommandError):
-    """Unknown or impossible settings; `problems` holds one clear line for each."""
+    """Unknown or invalid settings; `problems` has one line for each."""
 
     code = "settings"
 
@@ -399,49 +397,45 @@ class SettingsError(CommandError):
 
 
 class CdnUnreachable(CommandError):
-    """Nothing answers at the address of a running CDN's admin side."""
-
     code = "cdn-unreachable"
-    public = "The CDN’s admin side cannot be reached."
+    public = "The admin API cannot be reached."
 
 
 class CdnInterrupted(CommandError):
-    """The connection ended, or nothing came, before the answer did: it may or may not have been done."""
+    """The connection ended or timed out before the response was complete: the change may have been made."""
 
     code = "cdn-interrupted"
-    public = "The CDN’s admin side did not answer to the end; run it again."
+    public = "The admin API’s response is incomplete; run the command again."
 
 
 class UnexpectedAnswer(CommandError):
-    """What answers is no admin side, or speaks another version of its language."""
+    """The response is not from an admin API, or from another version of it."""
 
     code = "unexpected-answer"
-    public = "What answered is no admin side that is understood here."
+    public = "The server at this address is not a compatible admin API."
 
 
 class AwsMissing(CommandError):
-    """boto3 is an extra; `detail` says how to install it."""
+    """boto3, an optional dependency, is not installed; `detail` says how to install it."""
 
     code = "aws-missing"
-    public = "This needs boto3, which is not installed."
+    public = "This command requires boto3, which is not installed."
 
 
 class AwsRefused(CommandError):
-    """AWS did not do what it was asked; `detail` has its own words."""
+    """AWS refused a request; `detail` is its message."""
 
     code = "aws-refused"
-    public = "AWS refused."
+    public = "AWS refused the request."
 
 
 class DeploymentFailed(CommandError):
-    """The stack is not what was asked for; `detail` says what, why, and what to do."""
+    """The stack was not deployed as requested; `detail` says what failed, why, and what to do."""
 
     code = "deployment-failed"
     public = "The deployment failed."
 
 
 class BuildFailed(CommandError):
-    """What AWS is to be given could not be made."""
-
     code = "build-failed"
     public = "The package could not be built."

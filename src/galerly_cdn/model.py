@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Format(enum.StrEnum):
-    """A rendition's encoding."""
+    """The encoding of a rendition."""
 
     JPEG = "jpeg"
     WEBP = "webp"
@@ -34,11 +34,11 @@ class Format(enum.StrEnum):
 
 
 PREFERENCE = (Format.AVIF, Format.WEBP)
-"""The formats a viewer may be answered in though the original has another, the one chosen first first."""
+"""The formats that an `Accept` header may choose instead of the original's own, the preferred one first."""
 
 
 class Size(Value, frozen=True, order=True, cache_hash=True):
-    """A box in pixels; a rendition fits inside it."""
+    """A box in pixels, width × height; a rendition fits inside it."""
 
     width_px: int
     height_px: int
@@ -47,10 +47,10 @@ class Size(Value, frozen=True, order=True, cache_hash=True):
         return f"{self.width_px}x{self.height_px}"
 
     def fit(self, width_px: int, height_px: int) -> tuple[int, int]:
-        """Width and height of an upright original inside this box.
+        """The width and height, in pixels, of an upright original of this size inside the box.
 
-        Aspect kept, never enlarged, sides rounded to nearest (halves up) and at least 1 px.
-        Integer arithmetic, so that every language and every path gets the same answer.
+        The aspect ratio is kept, nothing is enlarged, sides are rounded to nearest (halves up) and at least
+        1 px. Integer arithmetic, so that every language and every code path computes the same.
         """
         if width_px <= self.width_px and height_px <= self.height_px:
             return width_px, height_px
@@ -62,7 +62,7 @@ class Size(Value, frozen=True, order=True, cache_hash=True):
 
 
 class Target(Value, frozen=True, order=True, cache_hash=True):
-    """What is asked of the renderer: a size, and a format or the original's *own* (None)."""
+    """What a request asks of the renderer: a size and a format; None is the original's own format."""
 
     size: Size
     format: Format | None = None
@@ -76,7 +76,7 @@ class Target(Value, frozen=True, order=True, cache_hash=True):
 
 
 class SizeRule(Value, frozen=True):
-    """One line of the allow-list: a size, its names, and the quality of every format it offers."""
+    """A line of the allow-list: a size, its name, and the quality of every format that it offers."""
 
     size: Size
     name: str | None
@@ -89,30 +89,30 @@ class SizeRule(Value, frozen=True):
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """What addresses without a format may be answered with: what there is to warm."""
+        """The targets of URLs that name no format: what is warmed."""
         return tuple(Target(self.size, form) for form in (None, *self.negotiable))
 
     @property
     def all_targets(self) -> tuple[Target, ...]:
-        """What all addresses may be answered with, also those that name a format."""
+        """The targets of all URLs, also of those that name a format."""
         return tuple(Target(self.size, form) for form in (None, *self.qualities))
 
 
 class Head(Value, frozen=True):
-    """An original as its store tells it, without its bytes."""
+    """An original's metadata from its store, without its bytes."""
 
     version: str
     length_bytes: int
     stale_s: float = 0.0
-    """How old this knowledge is, while the store cannot be asked; else 0."""
+    """The age of this metadata, while the store cannot be reached; else 0."""
 
     def token(self, key: str) -> str:
-        """Names the original and this version of it to a worker: what quarantine holds."""
+        """Identifies the original and this version of it; the renderer's quarantine is by token."""
         return f"{self.version} {key}"
 
 
 class Listed(Value, frozen=True):
-    """An original as a listing shows it; `modified_s` in seconds of the epoch."""
+    """An original in a listing; `modified_s` is in seconds of the epoch."""
 
     key: str
     length_bytes: int
@@ -120,10 +120,10 @@ class Listed(Value, frozen=True):
 
 
 class Record(Value, frozen=True):
-    """What a rendition is and what it was made from; stored beside its bytes.
+    """A rendition's metadata and what it was made from; stored beside its bytes.
 
-    `md5` (hex, of the body) is also the ETag, as S3 itself answers it. `lost` names what the
-    original had and the rendition has not: see `render/`.
+    `md5` (hex, of the body) is also the ETag, as S3 computes it. `lost` names what the original had and the
+    rendition has not, in the words of `render.losses`.
     """
 
     key: str
@@ -138,23 +138,23 @@ class Record(Value, frozen=True):
     lost: tuple[str, ...] = ()
 
     def is_current(self, version: str, recipe: str) -> bool:
-        """Whether it was made from this version of the original by this recipe."""
+        """Whether the rendition was made from this version of the original by this recipe."""
         return self.version == version and self.recipe == recipe
 
 
 IMMUTABLE = "public, max-age=31536000, immutable"
-"""`Cache-Control` of a rendition, whoever answers it: the edge, or a store that a CDN asks itself."""
+"""`Cache-Control` of a rendition, answered by the edge or by a store that CloudFront reads directly."""
 
 
 class Rendition(Value, frozen=True):
-    """The bytes made from one original for one target."""
+    """A record and the encoded bytes of its picture."""
 
     record: Record
     body: bytes
 
 
 class Limits(Value, frozen=True):
-    """What an original may ask of the renderer; checked from its header, before any pixel."""
+    """Limits of an original, checked from its header before any pixel is decoded."""
 
     max_pixels: int
     max_frames: int
@@ -162,14 +162,14 @@ class Limits(Value, frozen=True):
 
 
 class Picture(Value, frozen=True):
-    """One picture of a job: its target, and the quality of every format it may take."""
+    """One picture of a job: its target, and the quality of every format that it may be encoded in."""
 
     target: Target
     qualities: dict[Format, int]
 
 
 class Job(Value, frozen=True):
-    """What is to be made of one original: at least one picture, each target once, and what may be kept."""
+    """What to render of one original: at least one picture, and each target at most once."""
 
     pictures: tuple[Picture, ...]
     limits: Limits
@@ -181,7 +181,7 @@ class Job(Value, frozen=True):
 
 
 class Rendered(Value, frozen=True):
-    """What the renderer says of the picture it made for a target; the bytes travel beside it."""
+    """The renderer's description of a picture that it has made; the bytes are passed beside it."""
 
     target: Target
     format: Format
@@ -193,7 +193,7 @@ class Rendered(Value, frozen=True):
 
 
 class Facts(Value, frozen=True):
-    """What an original's header says; sides are those of the upright picture."""
+    """The facts of an original's header; width and height are those of the upright picture."""
 
     format: str
     width_px: int
@@ -209,4 +209,4 @@ class Facts(Value, frozen=True):
     loses: tuple[str, ...]
     """What every rendition of it loses, in the words of `Record.lost`."""
     decode_bytes: int
-    """Estimated memory to decode it: the weight of its render."""
+    """Estimated memory to decode it; the renderer's memory budget counts it."""

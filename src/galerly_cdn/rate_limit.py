@@ -1,7 +1,7 @@
-"""How many misses may a viewer cause? So many that no honest page meets the limit, and no sweep of keys pays.
+"""Rate-limits renders and failed look-ups per client (GCRA).
 
-Two things cost more than a hit: a fill that starts, and a look-up of an original that is not there. Each has
-an allowance of its own, so that whoever fills much is refused no picture that exists already.
+Two operations cost more than a hit: starting a fill, and looking up an original that does not exist. Each has
+a limit of its own: a client that has used up its fills still gets every picture that is stored.
 """
 
 from __future__ import annotations
@@ -22,35 +22,36 @@ if TYPE_CHECKING:
 
 _WINDOW_S = 60.0
 _ROUNDING_S = 1e-6
-"""Sums of fractions of a second are inexact by less."""
-_MAX_KNOWN = 16_384
-"""Holders that are remembered; the least recent is forgotten, and owes nothing."""
-_EVERYBODY = ""
+"""The error of sums of fractions of a second is smaller than this."""
+_MAX_CLIENTS = 16_384
+"""Clients that are remembered. The least recent one is forgotten, and starts again with its full limit."""
+_ALL_CLIENTS = ""
 
 
 class RateLimit:
-    """So many a minute for each who spends, all at once if need be: GCRA, a token bucket kept as one time.
+    """Limits events per minute and key; a whole minute's events may come at once.
 
-    Each one spent takes its share of a minute to be paid off; nobody may owe more than a minute.
+    GCRA, a token bucket stored as one time for each key: the theoretical arrival time. Each event moves it by
+    the minute's share of one event, and it may lie at most a minute in the future.
     """
 
     def __init__(self, per_minute: int) -> None:
-        """0 is no limit."""
-        self._share_s = _WINDOW_S / per_minute if per_minute else 0.0
-        self._paid_s: MemoryCache[str, float] = MemoryCache(_MAX_KNOWN, lambda _: 1)
+        """With `per_minute` 0 there is no limit."""
+        self._interval_s = _WINDOW_S / per_minute if per_minute else 0.0
+        self._arrival_s: MemoryCache[str, float] = MemoryCache(_MAX_CLIENTS, lambda _: 1)
 
-    def is_spent(self, who: str, now_s: float) -> bool:
-        """Whether there is nothing left for one more."""
-        owed_s = (self._paid_s.get(who) or 0.0) - now_s
-        return owed_s > _WINDOW_S - self._share_s + _ROUNDING_S
+    def is_exceeded(self, key: str, now_s: float) -> bool:
+        """Whether one more event would exceed the limit."""
+        ahead_s = (self._arrival_s.get(key) or 0.0) - now_s
+        return ahead_s > _WINDOW_S - self._interval_s + _ROUNDING_S
 
-    def spend(self, who: str, now_s: float) -> None:
-        """Take one."""
-        self._paid_s.put(who, max(self._paid_s.get(who) or 0.0, now_s) + self._share_s)
+    def record(self, key: str, now_s: float) -> None:
+        """Count one event."""
+        self._arrival_s.put(key, max(self._arrival_s.get(key) or 0.0, now_s) + self._interval_s)
 
 
 class MissLimiter:
-    """Looks originals up for viewers, and lets fills start. `now` is monotonic, in seconds."""
+    """Looks up originals for viewers and admits fills, within the limits. `now` is monotonic, in seconds."""
 
     def __init__(self, originals: Originals, settings: Settings, now: Callable[[], float]) -> None:
         self._originals = originals
@@ -60,35 +61,36 @@ class MissLimiter:
         self._lookups = RateLimit(settings.misses_per_minute_per_client)
 
     async def head(self, key: str, client: str, *, is_hot: bool, remembered: bool = True) -> Head:
-        """The original's head. Raises as the store does; `TooManyMisses` for who asked in vain too often.
+        """The original's head. Raises as the store does; `TooManyMisses` after too many failed look-ups.
 
-        They are refused before the store is asked, unless the picture is hot: that costs it nothing.
+        A client over its limit is refused before the store is requested, unless the picture is in memory
+        (`is_hot`): then the original exists.
         """
         if not is_hot:
-            self._check(self._lookups, _payer(client), "look-ups")
+            self._check(self._lookups, _limit_key(client), "look-ups")
         try:
             return await self._originals.head(key, remembered=remembered)
         except NoSuchOriginal:
-            if (payer := _payer(client)) is not None:
-                self._lookups.spend(payer, self._now())
+            if (limit_key := _limit_key(client)) is not None:
+                self._lookups.record(limit_key, self._now())
             raise
 
     def start_fill(self, client: str) -> None:
-        """Return if a fill may start for this viewer. Raises `TooManyMisses`."""
-        payer = _payer(client)
-        if payer is None:
+        """Count a fill for this viewer. Raises `TooManyMisses` instead if it would exceed a limit."""
+        limit_key = _limit_key(client)
+        if limit_key is None:
             return
-        self._check(self._fills, payer, "fills")
-        self._check(self._fills_of_all, _EVERYBODY, "fills")
+        self._check(self._fills, limit_key, "fills")
+        self._check(self._fills_of_all, _ALL_CLIENTS, "fills")
         now_s = self._now()
-        self._fills.spend(payer, now_s)
-        self._fills_of_all.spend(_EVERYBODY, now_s)
+        self._fills.record(limit_key, now_s)
+        self._fills_of_all.record(_ALL_CLIENTS, now_s)
 
-    def _check(self, allowance: RateLimit, payer: str | None, what: str) -> None:
-        if payer is not None and allowance.is_spent(payer, self._now()):
-            raise TooManyMisses(f"{what} of {payer or 'all'}")
+    def _check(self, limit: RateLimit, limit_key: str | None, operations: str) -> None:
+        if limit_key is not None and limit.is_exceeded(limit_key, self._now()):
+            raise TooManyMisses(f"{limit_key or 'all clients'}: too many {operations} in a minute")
 
 
-def _payer(client: str) -> str | None:
-    """Whose allowance a viewer's address spends; None for this machine, which has no limit."""
+def _limit_key(client: str) -> str | None:
+    """The key under which a viewer's address is limited; None for loopback, which has no limit."""
     return None if is_loopback(client) else rate_limit_key(client)

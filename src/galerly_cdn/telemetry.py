@@ -1,7 +1,7 @@
-"""One access record per request, one audit record per change, as JSON lines; and counts of it all.
+"""Writes the access log and the audit log as JSON lines, and counts responses and events.
 
-Lines are written by a thread in batches, so that a stalled reader of stdout never stalls a viewer;
-records that would not fit are dropped and counted.
+A thread writes the lines in batches, so that a stalled reader of stdout never delays a response. Access
+records are dropped and counted when too many wait to be written.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import BinaryIO
 
-_MAX_WAITING = 10_000
+_MAX_QUEUED = 10_000
 _BATCH_S = 0.05
 
 
 class AccessRecord(Value, frozen=True, omit_defaults=True):
-    """What one request asked for, what it was answered, and what that took."""
+    """One request: its path, its response, and how long it took."""
 
     time_s: float
     request_id: str
@@ -38,24 +38,24 @@ class AccessRecord(Value, frozen=True, omit_defaults=True):
     size: str = ""
     format: str = ""
     cache: str = ""
-    """RFC 9211: `hit`, or `fwd=…` and what came of it."""
+    """The parameters of Cache-Status (RFC 9211): `hit` or `fwd=…`, and more; empty if it is not a picture."""
     stages_ms: dict[str, float] | None = None
     reason: str = ""
-    """An error's code; empty for an answer."""
+    """An error's code; empty for a success."""
     detail: str = ""
-    """An error's private part: for the log alone."""
+    """An error's private detail, for the log only."""
 
 
 class AuditRecord(Value, frozen=True, omit_defaults=True):
-    """Who changed what on the admin side, or tried to, and what came of it."""
+    """One change through the admin side, or an attempt: who, what, and the outcome."""
 
     time_s: float
     request_id: str
     client: str
     who: str
-    """How they were let in: `loopback`, or `token` and the beginning of its SHA-256."""
+    """How the client was authenticated: `loopback`, or `token` and the beginning of its SHA-256."""
     action: str
-    """`PUT /originals/{key}` and the like: the operation's method and path."""
+    """The operation's method and path, for example `PUT /originals/{key}`."""
     outcome: str
     """`created`, `replaced`, …, or an error's code."""
     status: int
@@ -63,12 +63,12 @@ class AuditRecord(Value, frozen=True, omit_defaults=True):
     subject: str = ""
     """The key, gallery or upload."""
     bytes: int = 0
-    """Of the upload, as far as it came."""
+    """Of the upload, as far as it was received."""
     detail: str = ""
 
 
 class Histogram:
-    """Answers of one kind: how many, their bytes, how long they took."""
+    """Responses of one kind: their number, bytes and durations."""
 
     __slots__ = ("buckets", "bytes", "seconds")
 
@@ -76,7 +76,7 @@ class Histogram:
 
     def __init__(self) -> None:
         self.buckets = [0] * (len(self.BOUNDS_S) + 1)
-        """Those that took up to each bound and longer than the one before; the last took longer than all."""
+        """How many durations are up to each bound and above the one before; the last is above all bounds."""
         self.bytes = 0
         self.seconds = 0.0
 
@@ -90,31 +90,30 @@ class Histogram:
         self.seconds += seconds
 
     def merge(self, other: Histogram) -> None:
-        """Make it both."""
+        """Add the values of another one."""
         self.buckets = [sum(both) for both in zip(self.buckets, other.buckets, strict=True)]
         self.bytes += other.bytes
         self.seconds += other.seconds
 
 
 class TrafficStatistics:
-    """What viewers were answered since the start. A hit costs one look and three additions."""
+    """Responses to viewers since the start. A hit costs one look-up and three additions."""
 
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str, str, int], Histogram] = {}
-        """By result, size, format and status. The result is `hit` (from memory), `stored`, `stale` or `miss`;
-        empty: no picture."""
+        """By result (`CacheStatus.result`; empty if there is no picture), size, format and status."""
         self.refusals: Counter[str] = Counter()
-        """By the errors' codes."""
+        """By error code."""
         self.stages: defaultdict[str, Histogram] = defaultdict(Histogram)
-        """Of misses: opening, rendering, storing."""
+        """Durations of the stages of fills: opening, rendering, storing."""
 
     def add(self, record: AccessRecord, result: str) -> None:
         """Count one response; `result` is a label of `answers`."""
         kind = (result, record.size, record.format, record.status)
-        tally = self.answers.get(kind)
-        if tally is None:
-            tally = self.answers[kind] = Histogram()
-        tally.add(record.duration_ms / 1000, record.bytes)
+        histogram = self.answers.get(kind)
+        if histogram is None:
+            histogram = self.answers[kind] = Histogram()
+        histogram.add(record.duration_ms / 1000, record.bytes)
         if record.reason:
             self.refusals[record.reason] += 1
         if record.stages_ms:
@@ -123,25 +122,25 @@ class TrafficStatistics:
 
 
 class Counters:
-    """How often each event happened since the start; names are the errors' codes and a few more."""
+    """Counts events since the start. Their names are the error codes and a few more."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()  # the access log's thread counts too
 
     def count(self, event: str, times: int = 1) -> None:
-        """`event` has happened, once unless told."""
+        """Count an event."""
         with self._lock:
             self._counts[event] += times
 
     def snapshot(self) -> Mapping[str, int]:
-        """The counts so far."""
+        """A copy of the counts."""
         with self._lock:
             return dict(self._counts)
 
 
 class AccessLog:
-    """Writes records to a stream, one JSON line each. `close` writes what is left."""
+    """Writes records to a stream, one JSON line each. `close` writes the remaining ones."""
 
     def __init__(
         self,
@@ -152,45 +151,45 @@ class AccessLog:
         self._stream = stream
         self._encode = encode
         self._counters = counters
-        self._waiting: deque[AccessRecord | AuditRecord] = deque()
+        self._queue: deque[AccessRecord | AuditRecord] = deque()
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._write, name="access-log", daemon=True)
+        self._thread = threading.Thread(target=self._write_batches, name="access-log", daemon=True)
         self._thread.start()
 
     def write(self, record: AccessRecord | AuditRecord) -> None:
-        """Hand over a record; returns at once. Audit records, which are few, are never dropped for room."""
-        if len(self._waiting) >= _MAX_WAITING and isinstance(record, AccessRecord):
+        """Queue a record without waiting. Audit records, which are few, are never dropped."""
+        if len(self._queue) >= _MAX_QUEUED and isinstance(record, AccessRecord):
             self._counters.count("access-record-dropped")
             return
-        self._waiting.append(record)
+        self._queue.append(record)
         if not self._wake.is_set():
             self._wake.set()
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Write what is left; a reader that has stalled is waited for no longer than `timeout_s`."""
+        """Write the remaining records; wait at most `timeout_s` for a stalled reader."""
         self._closing.set()
         self._wake.set()
         self._thread.join(timeout_s)
 
-    def _write(self) -> None:
+    def _write_batches(self) -> None:
         while self._wake.wait():
             closing = self._closing.wait(_BATCH_S)
             self._wake.clear()
-            lines = [self._encode(self._waiting.popleft()) + b"\n" for _ in range(len(self._waiting))]
+            lines = [self._encode(self._queue.popleft()) + b"\n" for _ in range(len(self._queue))]
             try:
                 self._stream.write(b"".join(lines))
                 self._stream.flush()
-            except (OSError, ValueError):  # the reader has gone; viewers must not notice
+            except (OSError, ValueError):  # the reader has ended; responses must not fail
                 self._counters.count("access-record-dropped", len(lines))
             if closing:
                 return
 
 
 class Telemetry:
-    """What the parts of one server report to: counters, and the two logs (None: off).
+    """The counters, statistics and logs of one server. A log that is None is off.
 
-    `traffic` is None where nobody asks what it adds up.
+    `traffic` is None if no metrics are served.
     """
 
     def __init__(
@@ -222,19 +221,19 @@ class Telemetry:
             self._log.write(record)
 
     def audit(self, record: AuditRecord) -> None:
-        """Log a change."""
+        """Log a change made through the admin side."""
         if self._audit is not None:
             self._audit.write(record)
 
     def close(self) -> None:
-        """Write what the logs still hold."""
+        """Write the remaining records of the logs."""
         for log in {self._log, self._audit}:
             if log is not None:
                 log.close()
 
 
 def printable(text: str) -> str:
-    """Escaped to printable ASCII: a log read on a terminal must not command it."""
+    """The text as printable ASCII, with escapes: a log must not send control sequences to a terminal."""
     return text.encode("unicode_escape").decode("ascii")
 
 

@@ -39,7 +39,7 @@ from galerly_cdn.store.folder.renditions import FolderRenditions
 from galerly_cdn.store.interfaces import StoredObject
 from tests.support import gated_stack, local_cloudfront, pictures, s3_servers
 from tests.support.render_jobs import target
-from tests.support.rendition_folders import file_of, made
+from tests.support.rendition_folders import file_of, make_rendition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -229,7 +229,7 @@ async def shelved(photographs: Path) -> tuple[FolderBucket, SigningOrigin]:
     root = photographs.parent
     (root / "originals").symlink_to(photographs)
     shelf = FolderRenditions(root / "resized", 10**9, lambda _: None, lambda: 0.0)
-    await shelf.put(made("g/a b.jpg", b"picture", WEBP))
+    await shelf.put(make_rendition("g/a b.jpg", b"picture", WEBP))
     await shelf.close()
     folder = FolderBucket(root, Settings(), Credentials("id", "secret"))
     return folder, SigningOrigin(folder, Identity("id", "secret"), "s3", "arn")
@@ -297,7 +297,7 @@ async def test_the_bucket_s_policy_holds_for_a_folder_too(photographs: Path) -> 
 async def test_head_tells_version_and_age_of_what_the_shelf_has(tmp_path: Path) -> None:
     shelf = FolderRenditions(tmp_path, 10**9, lambda _: None, lambda: 0.0)
     assert await shelf.head("a", WEBP) is None
-    await shelf.put(made("a", target=WEBP, version="v7"))
+    await shelf.put(make_rendition("a", target=WEBP, version="v7"))
     os.utime(file_of(tmp_path, "a", WEBP), (5, 5))
     assert await shelf.head("a", WEBP) == StoredObject("v7", 5.0)
     await shelf.close()

@@ -19,6 +19,7 @@ from tests.browser.conftest import serving
 if TYPE_CHECKING:
     from tests.browser.conftest import Browser
 
+DEMO = Path(__file__).parents[2] / "src/galerly_cdn/demo"
 OUTPUT_FILE = os.environ.get("PAGE_SCREENSHOT", "")
 MAX_BYTES = 300_000
 HEIGHT_PX = 600
@@ -59,10 +60,7 @@ def test_page_screenshot_on_desktop_and_phone(browser: Browser, page: str, tmp_p
         screenshots = [screenshot(browser, page, **DESKTOP), screenshot(browser, page, **PHONE)]
         assert all(len(one.getcolors(one.width * one.height) or ()) > 5000 for one in screenshots)
         return
-    from samples.gallery import make
-
-    make(tmp_path / "galleries", megapixels=3)
-    with serving(tmp_path / "galleries", tmp_path / "renditions") as address:
+    with serving(DEMO, tmp_path / "renditions") as address:
         screenshots = [screenshot(browser, address, **DESKTOP), screenshot(browser, address, **PHONE)]
     framed = side_by_side(screenshots)
     Path(OUTPUT_FILE).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What every store of originals promises. A new store joins by an entry in `WORLDS`."""
+"""Tests the interface `Originals` on every store. Add a new store to `WORLDS`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEYS = ["a/x", "a-b", "a/é", "a/z/1", "Ünïcode folder/ein Bild.jpg", "b", "a/
 
 
 class World(Protocol):
-    """A store of originals, and what the application around it does."""
+    """A store of originals, and an application that writes to it."""
 
     store: Originals
 
@@ -49,7 +49,7 @@ class FolderWorld:
 
 
 class S3World:
-    """What other clients write shows at once: nothing is remembered."""
+    """The store caches no heads: what other clients write is visible at once."""
 
     def __init__(self, bucket: Objects) -> None:
         self.bucket = bucket
@@ -80,7 +80,7 @@ async def _bytes(store: Originals, key: str) -> bytes:
 
 
 @pytest.mark.parametrize("key", KEYS)
-async def test_an_original_is_found_by_its_key(world: World, key: str) -> None:
+async def test_original_is_found_by_its_key(world: World, key: str) -> None:
     world.write(key, b"photograph")
     head = await world.store.head(key)
     assert head.length_bytes == 10
@@ -90,7 +90,7 @@ async def test_an_original_is_found_by_its_key(world: World, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["none", "a/none", "a", "b/below a photograph", "none/none", "a/x/y"])
-async def test_what_is_not_there_is_no_original(world: World, key: str) -> None:
+async def test_missing_key_is_not_an_original(world: World, key: str) -> None:
     world.write("a/x", b"photograph")
     world.write("b", b"photograph")
     with pytest.raises(NoSuchOriginal):
@@ -99,14 +99,14 @@ async def test_what_is_not_there_is_no_original(world: World, key: str) -> None:
         await world.store.open(key)
 
 
-async def test_a_version_lasts_as_long_as_the_original(world: World) -> None:
+async def test_version_of_an_unchanged_original_stays_the_same(world: World) -> None:
     world.write("a/x", b"photograph")
     first = await world.store.head("a/x")
     world.write("a/neighbour", b"another")
     assert await world.store.head("a/x") == first
 
 
-async def test_a_replaced_original_has_a_new_version_even_if_its_length_is_the_same(world: World) -> None:
+async def test_replaced_original_of_the_same_length_has_a_new_version(world: World) -> None:
     world.write("a/x", b"before")
     before = await world.store.head("a/x")
     world.write("a/x", b"after!")
@@ -115,7 +115,7 @@ async def test_a_replaced_original_has_a_new_version_even_if_its_length_is_the_s
     assert await _bytes(world.store, "a/x") == b"after!"
 
 
-async def test_a_deleted_original_is_gone_at_once(world: World) -> None:
+async def test_deleted_original_is_gone_at_once(world: World) -> None:
     world.write("a/x", b"photograph")
     await world.store.head("a/x")
     world.remove("a/x")
@@ -123,7 +123,7 @@ async def test_a_deleted_original_is_gone_at_once(world: World) -> None:
         await world.store.head("a/x")
 
 
-async def test_an_original_that_appears_is_found_at_once(world: World) -> None:
+async def test_new_original_is_found_at_once(world: World) -> None:
     world.write("a/x", b"photograph")
     for number in range(20):
         with pytest.raises(NoSuchOriginal):
@@ -132,7 +132,7 @@ async def test_an_original_that_appears_is_found_at_once(world: World) -> None:
         assert (await world.store.head(f"a/{number}")).length_bytes == 10
 
 
-async def test_what_was_opened_stays_whole_when_it_is_replaced(world: World) -> None:
+async def test_opened_original_keeps_its_bytes_when_it_is_replaced(world: World) -> None:
     world.write("a/x", b"before")
     with await world.store.open("a/x") as original:
         world.write("a/x", b"and after")
@@ -154,9 +154,7 @@ async def test_what_was_opened_stays_whole_when_it_is_replaced(world: World) -> 
         ("bb", []),
     ],
 )
-async def test_keys_are_listed_in_the_order_of_their_bytes(
-    world: World, prefix: str, expected: list[str]
-) -> None:
+async def test_list_is_in_the_order_of_utf8_bytes(world: World, prefix: str, expected: list[str]) -> None:
     for key in KEYS:
         world.write(key, b"photograph")
     assert [one.key async for one in world.store.list(prefix)] == expected
@@ -167,14 +165,14 @@ async def _read(store: Originals, key: str, version: str, first: int, length_byt
 
 
 LARGE = bytes(range(256)) * 4096 + b"and a bit"
-"""More than a chunk of any store."""
+"""Longer than a chunk of any store."""
 
 
 @pytest.mark.parametrize(
     ("first", "length_bytes"),
     [(0, len(LARGE)), (0, 1), (255, 2), (len(LARGE) - 1, 1), (300_000, 600_000), (1, len(LARGE) - 1)],
 )
-async def test_the_bytes_that_are_asked_for_are_read(world: World, first: int, length_bytes: int) -> None:
+async def test_read_returns_the_requested_bytes(world: World, first: int, length_bytes: int) -> None:
     world.write("a/日", LARGE)
     head = await world.store.head("a/日")
     assert (
@@ -183,7 +181,7 @@ async def test_the_bytes_that_are_asked_for_are_read(world: World, first: int, l
     )
 
 
-async def test_another_version_than_the_one_asked_for_is_not_read(world: World) -> None:
+async def test_read_of_another_version_is_unsettled(world: World) -> None:
     world.write("a/x", b"before")
     before = await world.store.head("a/x")
     world.write("a/x", b"after!")
@@ -191,7 +189,7 @@ async def test_another_version_than_the_one_asked_for_is_not_read(world: World) 
         await _read(world.store, "a/x", before.version, 0, 6)
 
 
-async def test_what_is_not_there_is_not_read(world: World) -> None:
+async def test_read_of_a_missing_original_is_an_error(world: World) -> None:
     world.write("a/x", b"before")
     before = await world.store.head("a/x")
     world.remove("a/x")
@@ -201,29 +199,29 @@ async def test_what_is_not_there_is_not_read(world: World) -> None:
         await _read(world.store, "a/none", before.version, 0, 6)
 
 
-async def test_an_original_replaced_midway_is_never_mixed_with_the_one_that_follows(world: World) -> None:
+async def test_read_of_an_original_replaced_midway_never_mixes_versions(world: World) -> None:
     world.write("a/x", LARGE)
     head = await world.store.head("a/x")
     chunks = world.store.read("a/x", head.version, 0, head.length_bytes)
-    got = await anext(chunks)
+    content = await anext(chunks)
     world.write("a/x", LARGE[::-1])
-    with contextlib.suppress(Unsettled):  # a store may hand out to its end what it has begun
+    with contextlib.suppress(Unsettled):  # a store may finish reading the version it has begun
         async for chunk in chunks:
-            got += chunk
-        assert len(got) == len(LARGE)
-    assert LARGE.startswith(got)
+            content += chunk
+        assert len(content) == len(LARGE)
+    assert LARGE.startswith(content)
 
 
 def _open_files() -> int:
-    """Regular files that are open: a remote store's connections are kept for the next request."""
+    """The number of open regular files. Sockets are not counted: a remote store keeps its connections."""
     found = 0
     for path in Path("/dev/fd").iterdir():
-        with contextlib.suppress(OSError):  # the listing's own is closed already
+        with contextlib.suppress(OSError):  # the descriptor of this listing is closed already
             found += stat.S_ISREG(os.fstat(int(path.name)).st_mode)
     return found
 
 
-async def test_a_reading_given_up_holds_nothing(world: World) -> None:
+async def test_closed_read_leaves_no_file_open(world: World) -> None:
     world.write("a/x", LARGE)
     head = await world.store.head("a/x")
     before = _open_files()

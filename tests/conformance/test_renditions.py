@@ -1,4 +1,4 @@
-"""What every store of renditions promises. A new store joins by an entry in `WORLDS`."""
+"""Tests the interface `Renditions` on every store. Add a new store to `WORLDS`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from galerly_cdn.errors import StoreRefused
 from galerly_cdn.model import Format, Size, Target
-from tests.support.rendition_folders import TARGET, file_of, made, opened
+from tests.support.rendition_folders import TARGET, file_of, make_rendition, open_folder
 from tests.support.s3_servers import SERVERS
 
 if TYPE_CHECKING:
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 class World(Protocol):
-    """A store of renditions, and what rots in it."""
+    """A store of renditions, and ways to damage what it holds."""
 
     store: Renditions
 
-    def rot(self, key: str, change: Callable[[bytes], bytes]) -> None: ...
+    def damage(self, key: str, change: Callable[[bytes], bytes]) -> None: ...
 
     def put_foreign(self, key: str) -> None: ...
 
-    def holds(self, key: str) -> bool: ...
+    def can_hold(self, key: str) -> bool: ...
 
 
 class FolderWorld:
@@ -38,7 +38,7 @@ class FolderWorld:
         self.root = root
         self.store = store
 
-    def rot(self, key: str, change: Callable[[bytes], bytes]) -> None:
+    def damage(self, key: str, change: Callable[[bytes], bytes]) -> None:
         path = file_of(self.root, key)
         path.write_bytes(change(path.read_bytes()))
 
@@ -47,7 +47,7 @@ class FolderWorld:
         path.parent.mkdir()
         path.write_bytes(b"some other file")
 
-    def holds(self, key: str) -> bool:  # noqa: ARG002 - every key
+    def can_hold(self, key: str) -> bool:  # noqa: ARG002 - it can hold every key
         return True
 
 
@@ -56,13 +56,13 @@ class S3World:
         self.bucket = bucket
         self.store: Renditions = bucket.renditions()
 
-    def rot(self, key: str, change: Callable[[bytes], bytes]) -> None:
+    def damage(self, key: str, change: Callable[[bytes], bytes]) -> None:
         self.bucket.damage(f"resized/{TARGET.rendition_key(key)}", change)
 
     def put_foreign(self, key: str) -> None:
         self.bucket.put(f"resized/{TARGET.rendition_key(key)}", b"some other object")
 
-    def holds(self, key: str) -> bool:
+    def can_hold(self, key: str) -> bool:
         return self.bucket.server.holds(key)
 
 
@@ -72,7 +72,7 @@ WORLDS = [pytest.param("folder"), *SERVERS]
 @pytest.fixture(params=WORLDS)
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     if request.param == "folder":
-        async with opened(tmp_path) as store:
+        async with open_folder(tmp_path) as store:
             yield FolderWorld(tmp_path, store)
     else:
         yield S3World(request.getfixturevalue(request.param).bucket())
@@ -80,9 +80,9 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 @pytest.mark.parametrize("body", [b"", b"\0", b"the picture", bytes(range(256)) * 1000])
 @pytest.mark.parametrize("key", ["a", "gallery/a photo.jpg", "日本/写真.jpg", "x" * 900])
-async def test_what_is_put_is_got(world: World, key: str, body: bytes) -> None:
-    rendition = made(key, body)
-    if world.holds(key):
+async def test_get_returns_what_was_put(world: World, key: str, body: bytes) -> None:
+    rendition = make_rendition(key, body)
+    if world.can_hold(key):
         await world.store.put(rendition)
         assert await world.store.get(key, TARGET) == rendition
     else:
@@ -91,13 +91,16 @@ async def test_what_is_put_is_got(world: World, key: str, body: bytes) -> None:
         assert await world.store.get(key, TARGET) is None
 
 
-async def test_what_was_never_put_is_a_miss(world: World) -> None:
+async def test_get_of_a_missing_rendition_returns_none(world: World) -> None:
     assert await world.store.get("a", TARGET) is None
 
 
-async def test_what_is_stored_is_told_without_its_bytes(world: World) -> None:
+async def test_record_returns_the_record_of_the_stored_rendition(world: World) -> None:
     assert await world.store.record("a", TARGET) is None
-    for rendition in (made("a", b"before"), made("a", b"after, and longer", version="v2")):
+    for rendition in (
+        make_rendition("a", b"before"),
+        make_rendition("a", b"after, and longer", version="v2"),
+    ):
         await world.store.put(rendition)
         assert await world.store.record("a", TARGET) == rendition.record
     await world.store.delete("a", TARGET)
@@ -106,7 +109,7 @@ async def test_what_is_stored_is_told_without_its_bytes(world: World) -> None:
 
 async def test_head_of_a_missing_rendition_returns_none(world: World) -> None:
     assert await world.store.head("a", TARGET) is None
-    await world.store.put(made("a"))
+    await world.store.put(make_rendition("a"))
     await world.store.delete("a", TARGET)
     assert await world.store.head("a", TARGET) is None
 
@@ -114,11 +117,11 @@ async def test_head_of_a_missing_rendition_returns_none(world: World) -> None:
 async def test_head_of_a_stored_rendition_returns_version_and_time(world: World) -> None:
     for version in ("v1", "v2"):
         before_s = time.time()
-        await world.store.put(made("a", version=version))
+        await world.store.put(make_rendition("a", version=version))
         found = await world.store.head("a", TARGET)
         assert found is not None
         assert found.version == version
-        assert before_s - 1.1 <= found.modified_s <= time.time() + 0.1  # S3 tells whole seconds
+        assert before_s - 1.1 <= found.modified_s <= time.time() + 0.1  # S3 has whole seconds
         assert await world.store.get("a", TARGET) is not None
         assert await world.store.head("a", TARGET) == found
 
@@ -136,44 +139,44 @@ async def test_head_of_a_foreign_object_returns_an_empty_version(world: World) -
 async def test_renditions_of_one_original_do_not_mix(world: World) -> None:
     targets = [Target(Size(width, 600), chosen) for width in (400, 800) for chosen in (None, *Format)]
     for target in targets:
-        await world.store.put(made("a", str(target).encode(), target))
+        await world.store.put(make_rendition("a", str(target).encode(), target))
     for target in targets:
         found = await world.store.get("a", target)
         assert found is not None
         assert found.body == str(target).encode()
 
 
-async def test_what_was_made_of_another_version_is_overwritten(world: World) -> None:
-    await world.store.put(made("a", b"before"))
-    after = made("a", b"after, and longer", version="v2")
+async def test_put_overwrites_a_rendition_of_another_version(world: World) -> None:
+    await world.store.put(make_rendition("a", b"before"))
+    after = make_rendition("a", b"after, and longer", version="v2")
     assert await world.store.put(after) == after
     assert await world.store.get("a", TARGET) == after
 
 
-async def test_a_put_tells_what_is_stored_of_two_made_alike(world: World) -> None:
-    await world.store.put(made("a", b"one encoder's"))
-    stored = await world.store.put(made("a", b"another's"))
+async def test_put_of_a_second_rendition_returns_the_stored_one(world: World) -> None:
+    await world.store.put(make_rendition("a", b"one encoder's"))
+    stored = await world.store.put(make_rendition("a", b"another's"))
     assert await world.store.get("a", TARGET) == stored
 
 
-async def test_puts_at_once_leave_one_of_them_whole(world: World) -> None:
+async def test_concurrent_puts_leave_one_complete_rendition(world: World) -> None:
     bodies = [bytes([number]) * 5000 for number in range(8)]
-    await asyncio.gather(*(world.store.put(made("a", body)) for body in bodies))
+    await asyncio.gather(*(world.store.put(make_rendition("a", body)) for body in bodies))
     found = await world.store.get("a", TARGET)
     assert found is not None
     assert found.body in bodies
 
 
-async def test_delete_says_whether_there_was_one(world: World) -> None:
-    await world.store.put(made("a"))
-    await world.store.put(made("b"))
+async def test_delete_returns_whether_there_was_one(world: World) -> None:
+    await world.store.put(make_rendition("a"))
+    await world.store.put(make_rendition("b"))
     assert await world.store.delete("a", TARGET)
     assert not await world.store.delete("a", TARGET)
     assert await world.store.get("a", TARGET) is None
-    assert await world.store.get("b", TARGET) == made("b")
+    assert await world.store.get("b", TARGET) == make_rendition("b")
 
 
-ROT: dict[str, Callable[[bytes], bytes]] = {
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "one byte short": lambda content: content[:-1],
     "half": lambda content: content[: len(content) // 2],
     "emptied": lambda _content: b"",
@@ -184,12 +187,12 @@ ROT: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("change", ROT.values(), ids=ROT)
-async def test_what_rotted_is_a_miss_and_can_be_put_again(
+@pytest.mark.parametrize("change", DAMAGES.values(), ids=DAMAGES)
+async def test_damaged_rendition_is_a_miss_and_can_be_put_again(
     world: World, change: Callable[[bytes], bytes]
 ) -> None:
-    await world.store.put(made("a"))
-    world.rot("a", change)
+    await world.store.put(make_rendition("a"))
+    world.damage("a", change)
     assert await world.store.get("a", TARGET) is None
-    await world.store.put(made("a"))
-    assert await world.store.get("a", TARGET) == made("a")
+    await world.store.put(make_rendition("a"))
+    assert await world.store.get("a", TARGET) == make_rendition("a")

@@ -1,4 +1,4 @@
-"""What every store promises that takes uploads. A new store joins by an entry in `WORLDS`."""
+"""Tests the interface `WritableOriginals` on every store. Add a new store to `WORLDS`."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ KEYS = [
     "long/" + "x" * 255,
     "/".join(["y" * 224] * 4),
 ]
-TWINS = [("n/\u00e9.jpg", "n/e\u0301.jpg"), ("c/a.jpg", "c/A.jpg"), ("Ab/c", "aB/c")]
-"""Different keys that a careless store takes for one."""
+SIMILAR_KEYS = [("n/\u00e9.jpg", "n/e\u0301.jpg"), ("c/a.jpg", "c/A.jpg"), ("Ab/c", "aB/c")]
+"""Different keys that a file system may confuse."""
 
 
 class World(Protocol):
-    """A store that takes uploads, and what a second server on the same store has in hand."""
+    """A store that takes uploads, and the same store as a second server opens it."""
 
     store: WritableOriginals
     other: WritableOriginals
 
     def unaccepted(self) -> list[str]:
-        """What lies about of uploads that were not accepted."""
+        """The files of uploads that were not accepted."""
         ...
 
 
@@ -65,7 +65,7 @@ class FolderWorld:
 
 
 class RemoteWorld:
-    """Two servers on one bucket; their spools are this machine's temporary files."""
+    """Two servers on one bucket. Their upload files are this machine's temporary files."""
 
     def __init__(self, objects: Objects) -> None:
         self.store: WritableOriginals = objects.originals()
@@ -77,12 +77,12 @@ class RemoteWorld:
 
 WORLDS = ["folder", *SERVERS]
 ATOMIC = ["folder", VERSITYGW]
-"""Those that decide between creates at once; moto looks, and then writes."""
+"""Stores whose create is atomic. moto checks first and then writes."""
 
 
 @pytest.fixture(params=WORLDS)
 def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """An empty one."""
+    """An empty store."""
     if request.param == "folder":
         return FolderWorld(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -98,8 +98,8 @@ async def put(
         return await store.put(key, file, media_type="image/jpeg", md5=md5, replaces=replaces)
 
 
-def break_off(store: WritableOriginals) -> None:
-    """An upload whose sender goes away in the middle of it."""
+def abort_upload(store: WritableOriginals) -> None:
+    """An upload whose sender disconnects in the middle of it."""
     with contextlib.suppress(ConnectionError), store.upload_file() as file:
         file.write(b"half a pho")
         raise ConnectionError
@@ -120,9 +120,9 @@ async def keys_of(store: WritableOriginals) -> list[str]:
 
 
 @pytest.mark.parametrize("key", KEYS)
-async def test_what_is_put_is_there_under_exactly_its_key(world: World, key: str) -> None:
-    head, made = await put(world.store, key, b"photograph")
-    assert made
+async def test_put_original_is_stored_under_exactly_its_key(world: World, key: str) -> None:
+    head, created = await put(world.store, key, b"photograph")
+    assert created
     assert await content_of(world.store, key) == await content_of(world.other, key) == b"photograph"
     assert await world.store.head(key, remembered=False) == head
     assert head.length_bytes == 10
@@ -130,35 +130,35 @@ async def test_what_is_put_is_there_under_exactly_its_key(world: World, key: str
     assert world.unaccepted() == []
 
 
-@pytest.mark.parametrize("twins", TWINS)
-async def test_keys_that_look_alike_are_two(world: World, twins: tuple[str, str]) -> None:
-    for key in twins:
+@pytest.mark.parametrize("similar", SIMILAR_KEYS)
+async def test_keys_that_look_alike_are_different_originals(world: World, similar: tuple[str, str]) -> None:
+    for key in similar:
         await put(world.store, key, key.encode())
-    for key in twins:
+    for key in similar:
         assert await content_of(world.store, key) == key.encode()
-    assert set(await keys_of(world.store)) == set(twins)
+    assert set(await keys_of(world.store)) == set(similar)
 
 
 @pytest.mark.parametrize("length_bytes", [1, 65_536, 3_000_001])
-async def test_every_byte_is_kept(world: World, length_bytes: int) -> None:
+async def test_put_keeps_every_byte(world: World, length_bytes: int) -> None:
     content = os.urandom(length_bytes)
     await put(world.store, "a/x", content)
     assert await content_of(world.store, "a/x") == content
 
 
-async def test_what_is_filled_in_pieces_is_one_upload(world: World) -> None:
-    pieces = [bytes([number]) * (number * 1000) for number in range(1, 20)]
-    whole = b"".join(pieces)
+async def test_upload_written_in_chunks_is_one_original(world: World) -> None:
+    chunks = [bytes([number]) * (number * 1000) for number in range(1, 20)]
+    whole = b"".join(chunks)
     with world.store.upload_file() as file:
-        for piece in pieces:
-            file.write(piece)
+        for chunk in chunks:
+            file.write(chunk)
         assert file.length_bytes == len(whole)
         md5 = hashlib.md5(whole).hexdigest()
         await world.store.put("a/x", file, media_type="image/jpeg", md5=md5, replaces=False)
     assert await content_of(world.store, "a/x") == whole
 
 
-async def test_an_upload_on_its_way_is_neither_listed_nor_served(world: World) -> None:
+async def test_unaccepted_upload_is_neither_listed_nor_served(world: World) -> None:
     await put(world.store, "a/x", b"photograph")
     with world.store.upload_file() as file:
         file.write(b"half a pho")
@@ -171,15 +171,15 @@ async def test_an_upload_on_its_way_is_neither_listed_nor_served(world: World) -
     assert world.unaccepted() == []
 
 
-async def test_an_upload_broken_off_leaves_nothing(world: World) -> None:
-    break_off(world.store)
+async def test_aborted_upload_leaves_nothing(world: World) -> None:
+    abort_upload(world.store)
     assert world.unaccepted() == await keys_of(world.store) == []
 
 
-# ------------------------------------------------------------------------------- again, and over it
+# -------------------------------------------------------------------------- repeated uploads, replaces
 
 
-async def test_the_same_bytes_again_are_no_fault_and_change_nothing(world: World) -> None:
+async def test_put_of_the_same_bytes_succeeds_and_changes_nothing(world: World) -> None:
     first, _ = await put(world.store, "a/x", b"photograph")
     assert await put(world.store, "a/x", b"photograph") == (first, False)
     assert await put(world.other, "a/x", b"photograph") == (first, False)
@@ -188,7 +188,7 @@ async def test_the_same_bytes_again_are_no_fault_and_change_nothing(world: World
 
 
 @pytest.mark.parametrize("other", [b"photographs", b"photograpj", b"p"])
-async def test_other_bytes_of_the_same_name_are_refused(world: World, other: bytes) -> None:
+async def test_put_of_other_bytes_is_refused(world: World, other: bytes) -> None:
     first, _ = await put(world.store, "a/x", b"photograph")
     for store in (world.store, world.other):
         with pytest.raises(OriginalExists):
@@ -199,10 +199,10 @@ async def test_other_bytes_of_the_same_name_are_refused(world: World, other: byt
 
 
 @pytest.mark.parametrize("content", [b"after!", b"photograph", b"something longer than that"])
-async def test_a_replace_is_seen_at_once_and_is_another_version(world: World, content: bytes) -> None:
+async def test_replace_is_visible_at_once_and_has_a_new_version(world: World, content: bytes) -> None:
     first, _ = await put(world.store, "a/x", b"before")
-    second, made = await put(world.store, "a/x", content, replaces=True)
-    assert made
+    second, created = await put(world.store, "a/x", content, replaces=True)
+    assert created
     assert second.version != first.version
     assert await world.store.head("a/x") == second
     assert await content_of(world.store, "a/x") == content
@@ -210,13 +210,13 @@ async def test_a_replace_is_seen_at_once_and_is_another_version(world: World, co
     assert world.unaccepted() == []
 
 
-async def test_a_replace_of_nothing_creates(world: World) -> None:
-    _, made = await put(world.store, "a/x", b"photograph", replaces=True)
-    assert made
+async def test_replace_of_a_missing_original_creates_it(world: World) -> None:
+    _, created = await put(world.store, "a/x", b"photograph", replaces=True)
+    assert created
     assert await content_of(world.store, "a/x") == b"photograph"
 
 
-async def test_what_was_opened_stays_whole_when_it_is_replaced_or_deleted(world: World) -> None:
+async def test_opened_original_keeps_its_bytes_when_it_is_replaced_or_deleted(world: World) -> None:
     await put(world.store, "a/x", b"before")
     with await world.store.open("a/x") as original:
         await put(world.store, "a/x", b"and after", replaces=True)
@@ -230,27 +230,27 @@ async def test_what_was_opened_stays_whole_when_it_is_replaced_or_deleted(world:
 
 
 @pytest.mark.parametrize("key", KEYS)
-async def test_a_deleted_original_is_gone_and_may_come_again(world: World, key: str) -> None:
+async def test_deleted_original_is_gone_and_can_be_put_again(world: World, key: str) -> None:
     await put(world.store, key, b"photograph")
     assert await world.store.delete(key)
     with pytest.raises(NoSuchOriginal):
         await world.store.head(key)
     assert await keys_of(world.store) == []
     assert not await world.store.delete(key)
-    _, made = await put(world.store, key, b"another")
-    assert made
+    _, created = await put(world.store, key, b"another")
+    assert created
     assert await content_of(world.store, key) == b"another"
 
 
 @pytest.mark.parametrize("key", ["none", "a/none", "a", "b/below a photograph", "none/none", "a/x/y"])
-async def test_deleting_what_is_not_there_deletes_nothing(world: World, key: str) -> None:
+async def test_delete_of_a_missing_key_deletes_nothing(world: World, key: str) -> None:
     await put(world.store, "a/x", b"photograph")
     await put(world.store, "b", b"photograph")
     assert not await world.store.delete(key)
     assert await keys_of(world.store) == ["a/x", "b"]
 
 
-async def test_a_delete_leaves_the_neighbours(world: World) -> None:
+async def test_delete_keeps_other_originals(world: World) -> None:
     for key in ("a/x", "a/y", "a/z/1", "b"):
         await put(world.store, key, key.encode())
     assert await world.store.delete("a/x")
@@ -259,46 +259,46 @@ async def test_a_delete_leaves_the_neighbours(world: World) -> None:
     assert await keys_of(world.store) == ["a/y", "b"]
 
 
-async def test_the_last_original_of_a_gallery_takes_its_name_along(world: World) -> None:
-    """A key may then be what was a gallery's, as in a store that knows no folders."""
+async def test_delete_of_the_last_original_frees_the_name_of_its_folder(world: World) -> None:
+    """A key may then have the name of that folder, as in a store that has no folders."""
     await put(world.store, "a/b/x", b"photograph")
     await world.store.delete("a/b/x")
     await put(world.store, "a", b"photograph")
     assert await keys_of(world.store) == ["a"]
 
 
-# ---------------------------------------------------------------------------------------- all at once
+# ---------------------------------------------------------------------------------------- concurrency
 
-CROWD = 12
+WRITERS = 12
 
 
 @pytest.mark.parametrize("world", ATOMIC, indirect=True)
-async def test_of_many_creates_of_one_key_exactly_one_wins(world: World) -> None:
+async def test_concurrent_creates_of_one_key_have_exactly_one_winner(world: World) -> None:
     for turn in range(10):
-        contents = [f"{turn} {number}".encode() * 100 for number in range(CROWD)]
-        stores = [(world.store, world.other)[number % 2] for number in range(CROWD)]
+        contents = [f"{turn} {number}".encode() * 100 for number in range(WRITERS)]
+        stores = [(world.store, world.other)[number % 2] for number in range(WRITERS)]
         outcomes = await asyncio.gather(
             *(put(store, f"a/{turn}", content) for store, content in zip(stores, contents, strict=True)),
             return_exceptions=True,
         )
         winners = [number for number, outcome in enumerate(outcomes) if isinstance(outcome, tuple)]
         losers = [outcome for outcome in outcomes if isinstance(outcome, OriginalExists)]
-        assert (len(winners), len(losers)) == (1, CROWD - 1)
+        assert (len(winners), len(losers)) == (1, WRITERS - 1)
         assert await content_of(world.store, f"a/{turn}") == contents[winners[0]]
     assert world.unaccepted() == []
 
 
 @pytest.mark.parametrize("world", ATOMIC, indirect=True)
-async def test_many_creates_of_the_same_bytes_are_one_original_and_no_fault(world: World) -> None:
+async def test_concurrent_creates_of_the_same_bytes_all_succeed(world: World) -> None:
     outcomes = await asyncio.gather(
-        *(put((world.store, world.other)[number % 2], "a/x", b"photograph") for number in range(CROWD))
+        *(put((world.store, world.other)[number % 2], "a/x", b"photograph") for number in range(WRITERS))
     )
-    assert sum(made for _, made in outcomes) == 1
+    assert sum(created for _, created in outcomes) == 1
     assert world.unaccepted() == []
 
 
-async def test_of_many_replaces_one_is_left_whole(world: World) -> None:
-    contents = [bytes([number]) * 100_000 for number in range(CROWD)]
+async def test_concurrent_replaces_leave_one_complete_original(world: World) -> None:
+    contents = [bytes([number]) * 100_000 for number in range(WRITERS)]
     await asyncio.gather(
         *(
             put((world.store, world.other)[number % 2], "a/x", content, replaces=True)
@@ -309,8 +309,8 @@ async def test_of_many_replaces_one_is_left_whole(world: World) -> None:
     assert world.unaccepted() == []
 
 
-async def test_a_reader_sees_an_original_whole_whatever_happens_to_it(world: World) -> None:
-    """One byte value a version: what is read is of one, and of none before the last acknowledged."""
+async def test_reader_during_replaces_gets_complete_originals(world: World) -> None:
+    """Each version has one byte value: a read has one value, not older than the last acknowledged version."""
     acknowledged = 0
     await put(world.store, "a/x", bytes([0]) * 50_000)
     done = asyncio.Event()
@@ -338,42 +338,42 @@ async def test_a_reader_sees_an_original_whole_whatever_happens_to_it(world: Wor
     assert reads
 
 
-async def test_a_gallery_emptied_under_an_upload_costs_nothing(world: World) -> None:
-    """Every original that was acknowledged is there, whatever was deleted beside it meanwhile."""
+async def test_folder_emptied_during_uploads_loses_no_original(world: World) -> None:
+    """Each acknowledged original is there, although others in its folder are deleted meanwhile."""
 
-    async def come_and_go(store: WritableOriginals, name: str) -> None:
+    async def put_and_delete(store: WritableOriginals, name: str) -> None:
         for _ in range(25):
             await put(store, f"g/h/{name}", name.encode())
             assert await content_of(store, f"g/h/{name}") == name.encode()
             assert await store.delete(f"g/h/{name}")
 
     await asyncio.gather(
-        *(come_and_go((world.store, world.other)[number % 2], f"{number}") for number in range(4))
+        *(put_and_delete((world.store, world.other)[number % 2], f"{number}") for number in range(4))
     )
     assert world.unaccepted() == await keys_of(world.store) == []
 
 
-async def test_listing_while_uploads_come_and_go_shows_only_what_was_accepted(world: World) -> None:
+async def test_list_during_uploads_shows_only_accepted_originals(world: World) -> None:
     done = asyncio.Event()
 
     async def upload() -> None:
         for number in range(30):
             await put(world.store, f"g/{number}", b"photograph")
-            break_off(world.store)
+            abort_upload(world.store)
         done.set()
 
-    async def look() -> None:
+    async def list_all() -> None:
         while not done.is_set():
             async for one in world.store.list():
                 assert one.key.startswith("g/")
                 assert one.length_bytes == 10
             await asyncio.sleep(0)
 
-    await asyncio.gather(upload(), look())
+    await asyncio.gather(upload(), list_all())
     assert len(await keys_of(world.store)) == 30
 
 
-# ------------------------------------------------------------------------------- beside each other
+# ------------------------------------------------------------------------------------ similar keys
 
 NFC = unicodedata.normalize("NFC", "gallery/caf\u00e9.jpg")
 NFD = unicodedata.normalize("NFD", NFC)
@@ -395,7 +395,9 @@ assert NFC != NFD
         ("a", "x" * 900),
     ],
 )
-async def test_a_key_beside_another_is_held_exactly_or_refused(world: World, first: str, second: str) -> None:
+async def test_key_similar_to_another_is_stored_exactly_or_refused(
+    world: World, first: str, second: str
+) -> None:
     await put(world.store, first, b"first")
     try:
         await put(world.store, second, b"second")
@@ -409,7 +411,7 @@ async def test_a_key_beside_another_is_held_exactly_or_refused(world: World, fir
     assert await content_of(world.store, first) == b"first"
 
 
-async def test_a_listing_begins_after_any_key(world: World) -> None:
+async def test_list_begins_after_any_key(world: World) -> None:
     keys = ["a/1", "a/2", "a/3", "b"]
     for key in keys:
         await put(world.store, key, PHOTOGRAPH)

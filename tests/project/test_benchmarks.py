@@ -1,3 +1,5 @@
+"""Tests of the tools of the benchmarks: order, statistics, reports and process measurements."""
+
 from __future__ import annotations
 
 import os
@@ -36,15 +38,15 @@ BURN = f"import time\nwhile time.process_time() < {BURN_S}: pass\n"
         "chain",
     ],
 )
-def test_every_benchmark_explains_itself(name: str) -> None:
-    told = subprocess.run(
+def test_every_benchmark_has_a_help_text(name: str) -> None:
+    done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--help"], cwd=ROOT, capture_output=True, check=True
     )
-    assert f"python -m benchmarks.{name}".encode() in told.stdout
-    assert b"--photographs" in told.stdout
+    assert f"python -m benchmarks.{name}".encode() in done.stdout
+    assert b"--photographs" in done.stdout
 
 
-def test_contestants_take_turns_and_nobody_is_always_first() -> None:
+def test_interleave_runs_each_contestant_first_in_turn() -> None:
     order: list[str] = []
 
     def ran(name: str) -> int:
@@ -57,7 +59,7 @@ def test_contestants_take_turns_and_nobody_is_always_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "expected"),
     [
         ([3.0], (3.0, 3.0, 3.0)),
         ([4.0, 2.0], (3.0, 2.5, 3.5)),
@@ -65,27 +67,27 @@ def test_contestants_take_turns_and_nobody_is_always_first() -> None:
         ([1.0, 1.0, 1.0, 100.0], (1.0, 1.0, 25.75)),
     ],
 )
-def test_the_median_and_its_quartiles(values: list[float], told: tuple[float, float, float]) -> None:
-    assert spread(values) == told
+def test_spread_is_median_and_quartiles(values: list[float], expected: tuple[float, float, float]) -> None:
+    assert spread(values) == expected
 
 
-@pytest.mark.parametrize(("share", "told"), [(0.0, 1), (0.5, 50), (0.99, 99), (0.991, 100), (1.0, 100)])
-def test_a_percentile_is_a_value_that_was_seen(share: float, told: float) -> None:
-    assert percentile([*range(100, 0, -1)], share) == told
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 1), (0.5, 50), (0.99, 99), (0.991, 100), (1.0, 100)])
+def test_percentile_is_one_of_the_values(share: float, expected: float) -> None:
+    assert percentile([*range(100, 0, -1)], share) == expected
 
 
-def test_ratios_are_formed_round_by_round_and_averaged_over_photographs() -> None:
+def test_ratios_are_by_round_and_averaged_over_photographs() -> None:
     assert ratios([2.0, 9.0], [1.0, 3.0]) == [2.0, 3.0]
     theirs, ours = [[2.0, 3.0], [8.0, 27.0]], [[1.0, 1.0], [1.0, 1.0]]
     assert by_round(theirs, ours) == pytest.approx([4.0, 9.0])
 
 
-def test_rounds_of_unequal_number_are_no_comparison() -> None:
+def test_ratios_of_unequal_numbers_of_rounds_raise() -> None:
     with pytest.raises(ValueError, match="longer"):
         ratios([1.0], [1.0, 2.0])
 
 
-def test_a_target_missed_is_named_and_is_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missed_target_is_named_and_sets_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     report = Report("title")
     assert report.at_most("kept", 1.0, 1.0) == "≤ 1 ✓"
     assert report.at_least("kept too", 1.5, 1.45) == "≥ 1.45 ✓"
@@ -93,38 +95,40 @@ def test_a_target_missed_is_named_and_is_the_exit_code(capsys: pytest.CaptureFix
     assert report.at_most("too slow", 1.01, 1.0) == "≤ 1 ✗"
     assert report.at_least("too small", 1.0, 1.45) == "≥ 1.45 ✗"
     assert report.end() == 1
-    told = capsys.readouterr().out
-    assert "Missed: too slow: 1.01, wanted ≤ 1\n" in told
-    assert "Missed: too small: 1.00, wanted ≥ 1.45\n" in told
-    assert "kept" not in told
+    output = capsys.readouterr().out
+    assert "Missed: too slow: 1.01, wanted ≤ 1\n" in output
+    assert "Missed: too small: 1.00, wanted ≥ 1.45\n" in output
+    assert "kept" not in output
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @linux
-def test_the_cpu_of_children_that_have_ended_is_counted() -> None:
+def test_cpu_time_of_ended_children_is_counted() -> None:
     before_s = proc.cpu_s(os.getpid())
     subprocess.run([sys.executable, "-c", BURN], check=True)
-    assert proc.cpu_s(os.getpid()) - before_s >= BURN_S - 0.02  # the ended child's time is told in ticks
+    assert (
+        proc.cpu_s(os.getpid()) - before_s >= BURN_S - 0.02
+    )  # the kernel counts the ended child's time in ticks
 
 
 @linux
-def test_the_cpu_of_children_and_grandchildren_at_work_is_counted() -> None:
+def test_cpu_time_of_running_descendants_is_counted() -> None:
     script = f"{BURN}print(flush=True)\ninput()"
     nested = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {script!r}])"
     with subprocess.Popen(
         [sys.executable, "-c", nested], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as parent:
         assert parent.stdout
-        parent.stdout.readline()  # the grandchild has burnt, and waits
+        parent.stdout.readline()  # the grandchild has used its CPU time, and waits
         assert len(proc.tree(parent.pid)) == 2
         assert proc.cpu_s(parent.pid) >= BURN_S
         parent.communicate(b"\n")
 
 
 @linux
-def test_a_peak_of_memory_is_seen_while_it_lasts_and_after() -> None:
+def test_memory_peak_is_measured_during_and_after_it() -> None:
     size = 64 << 20
     script = f"print(flush=True); input(); block = bytearray(b'x') * {size}; print(flush=True); input()"
     with subprocess.Popen(
@@ -144,7 +148,7 @@ def test_a_peak_of_memory_is_seen_while_it_lasts_and_after() -> None:
 
 
 @linux
-def test_the_bare_application_answers_the_bytes_to_all_who_ask(tmp_path: Path) -> None:
+def test_bare_application_answers_its_file_to_every_request(tmp_path: Path) -> None:
     body = tmp_path / "body"
     body.write_bytes(os.urandom(70_000))
     with application("benchmarks.bare", str(body)) as bare:

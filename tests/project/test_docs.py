@@ -1,4 +1,4 @@
-"""The pages made from the code say what the code says; the README's links and addresses lead somewhere."""
+"""Tests of the documentation: generated pages are up to date, links and URLs are valid."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ def relative(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", generate.PAGES)
-def test_a_page_made_from_the_code_is_up_to_date(name: str) -> None:
+def test_generated_page_is_up_to_date(name: str) -> None:
     written = (ROOT / "docs" / name).read_text("utf-8")
     assert written == generate.PAGES[name](), "run `python docs/generate.py`"
 
 
-def test_every_setting_and_every_error_has_its_row() -> None:
+def test_every_setting_and_every_error_has_a_row() -> None:
     settings, errors = generate.settings(), generate.errors()
     assert all(f"\n| `{setting.name}` | " in settings for setting in DESCRIBED)
-    told = {code for code, kind in by_code().items() if issubclass(kind, (CommandError, Disconnected))}
-    assert all(f" | `{code}` | " in errors for code in by_code() if code not in told)
+    hidden = {code for code, kind in by_code().items() if issubclass(kind, (CommandError, Disconnected))}
+    assert all(f" | `{code}` | " in errors for code in by_code() if code not in hidden)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
-def test_no_link_between_pages_is_broken(page: Path) -> None:
+def test_links_between_pages_are_not_broken(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
-def test_every_size_in_an_address_is_in_the_allow_list(page: Path) -> None:
+def test_every_size_in_a_url_is_in_the_allow_list(page: Path) -> None:
     for segment in re.findall(r"/resize/([a-z0-9][a-z0-9.]*)/", page.read_text("utf-8")):
         ALLOWED.find(segment.encode())

@@ -1,4 +1,4 @@
-"""Does the project keep its own promises: locks, declared dependencies, words, budgets, front door?"""
+"""Tests of the project itself: lock files, declared dependencies, line limits, scripts and licence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-FOLDERS = ("benchmarks", "checks", "docs", "samples", "src", "tests")
+FOLDERS = ("benchmarks", "checks", "docs", "src", "tests")
 PYTHON = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 SCRIPTS = sorted(path for path in (ROOT / "script").iterdir() if path.is_file())
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
@@ -26,8 +26,8 @@ PINNED = re.compile(
     r"^(?P<name>[a-z0-9.-]+)==\S+(?: ; [^\\]+)? \\(?P<hashes>(?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)+)"
 )
 
-SET_ASIDE = re.compile(r"# ?(noqa|type: ?ignore|pyright: ?ignore|pragma)")
-SET_ASIDE_FOR = re.compile(
+DISABLED = re.compile(r"# ?(noqa|type: ?ignore|pyright: ?ignore|pragma)")
+DISABLED_WITH_REASON = re.compile(
     r"# (noqa: [A-Z]+\d+(, [A-Z]+\d+)*|(type|pyright): ignore\[[\w, -]+\]|pragma: no \w+) (-| #) (?!noqa)\S"
 )
 
@@ -42,7 +42,7 @@ def tracked() -> list[Path]:
 
 
 @pytest.mark.server("git")
-def test_no_file_names_a_package_index_or_one_machine() -> None:
+def test_no_file_names_a_package_index_or_a_path_of_one_machine() -> None:
     hosts = ["py" + "pi.org", "python" + "hosted", "registry." + "npmjs", "deb." + "debian"]
     paths = [r"(?<![\w.*])/" + name + "/" for name in ("work", "root")]
     forbidden = re.compile("|".join([*map(re.escape, hosts), *paths]).encode())
@@ -57,10 +57,10 @@ def test_every_requirement_is_pinned_by_version_and_hash(lock: Path) -> None:
     assert [entry for entry in entries if not PINNED.match(entry)] == []
 
 
-def test_the_locks_hold_what_the_project_asks_for() -> None:
+def test_lock_files_hold_the_declared_requirements() -> None:
     groups = PROJECT["dependency-groups"]
-    asked = {"run": PROJECT["project"]["dependencies"], **groups}
-    for name, requirements in asked.items():
+    declared = {"run": PROJECT["project"]["dependencies"], **groups}
+    for name, requirements in declared.items():
         lock = (ROOT / "requirements" / f"{name}.txt").read_text()
         pinned = set(re.findall(r"^([a-z0-9.-]+)==", lock, re.MULTILINE))
         assert {distribution(each) for each in requirements} <= pinned, f"{name}: run script/lock"
@@ -72,19 +72,29 @@ def distribution(requirement: str) -> str:
     return found[0]
 
 
-def test_the_package_imports_only_what_it_declares() -> None:
+def test_package_imports_only_declared_dependencies() -> None:
     project = PROJECT["project"]
-    asked = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
-    declared = {distribution(each) for each in asked}
-    imported = {
-        name.partition(".")[0].replace("_", "-")
+    requirements = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    declared = {distribution(each) for each in requirements}
+    imported = {"pyyaml" if name == "yaml" else name.replace("_", "-") for name in imported_packages()}
+    assert imported <= declared
+
+
+def test_every_dependency_has_a_contract_on_its_importers() -> None:
+    contracts = PROJECT["tool"]["importlinter"]["contracts"]
+    protected = {name for one in contracts for name in one.get("protected_modules", [])}
+    assert imported_packages() <= protected
+
+
+def imported_packages() -> set[str]:
+    """The top-level packages that the sources import, without the standard library and our own."""
+    found = {
+        name.partition(".")[0]
         for source in SOURCES
         for node in ast.walk(ast.parse(source.read_text()))
         for name in imports(node)
     }
-    standard = {one.replace("_", "-") for one in sys.stdlib_module_names}
-    found = {"pyyaml" if name == "yaml" else name for name in imported}
-    assert found - standard - {"galerly-cdn"} <= declared
+    return found - sys.stdlib_module_names - {"galerly_cdn"}
 
 
 def imports(node: ast.AST) -> list[str]:
@@ -96,7 +106,7 @@ def imports(node: ast.AST) -> list[str]:
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=relative)
-def test_a_file_fits_on_a_few_screens_and_a_function_on_one(source: Path) -> None:
+def test_file_and_function_are_within_their_line_limits(source: Path) -> None:
     text = source.read_text()
     assert len(text.splitlines()) <= MAX_LINES
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -109,15 +119,15 @@ def test_a_file_fits_on_a_few_screens_and_a_function_on_one(source: Path) -> Non
 
 
 @pytest.mark.parametrize("source", PYTHON, ids=relative)
-def test_a_check_is_set_aside_for_a_reason(source: Path) -> None:
-    """Told on the line, or in a comment right above it."""
+def test_disabled_check_has_a_reason(source: Path) -> None:
+    """The reason is on the line, or in a comment right above it."""
     with source.open("rb") as opened:
         comments = {one.start[0]: one for one in tokenize.tokenize(opened.readline) if one.type == COMMENT}
     without = [
         one.line.strip()
         for number, one in comments.items()
-        if SET_ASIDE.search(one.string)
-        and not SET_ASIDE_FOR.search(one.string)
+        if DISABLED.search(one.string)
+        and not DISABLED_WITH_REASON.search(one.string)
         and not (number - 1 in comments and comments[number - 1].line.lstrip().startswith("#"))
     ]
     assert without == []
@@ -141,37 +151,37 @@ def test_a_check_is_set_aside_for_a_reason(source: Path) -> None:
         ("# pragma: no cover", False),
     ],
 )
-def test_a_reason_is_told_from_none(comment: str, *, has_reason: bool) -> None:
-    assert SET_ASIDE.search(comment)
-    assert bool(SET_ASIDE_FOR.search(comment)) == has_reason
+def test_reason_of_disabled_check_is_recognised(comment: str, *, has_reason: bool) -> None:
+    assert DISABLED.search(comment)
+    assert bool(DISABLED_WITH_REASON.search(comment)) == has_reason
 
 
-def test_files_are_named_by_nouns() -> None:
+def test_no_file_has_a_vague_name() -> None:
     vague = {"base", "common", "core", "helpers", "misc", "utils"}
     assert [relative(path) for path in SOURCES if path.stem in vague] == []
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=relative)
-def test_a_script_is_portable_sh_and_can_be_run(script: Path) -> None:
+def test_script_is_executable_and_portable_sh(script: Path) -> None:
     assert script.read_text().startswith("#!/bin/sh\n# ")
     assert script.stat().st_mode & 0o111 == 0o111
     assert subprocess.run(["sh", "-n", script], check=False, capture_output=True).stderr == b""
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
-def test_every_script_a_page_names_exists(page: str) -> None:
+def test_every_script_that_a_page_names_exists(page: str) -> None:
     named = re.findall(r"\bscript/[a-z0-9]+", (ROOT / page).read_text())
     assert named
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
-def test_the_changelog_is_kept() -> None:
+def test_changelog_has_dated_releases() -> None:
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == "Unreleased"
     assert all(re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d{2}-\d{2}", each) for each in headings[1:])
 
 
-def test_the_license_is_the_one_declared() -> None:
+def test_license_is_the_declared_one() -> None:
     assert PROJECT["project"]["license"] == "Apache-2.0"
     text = " ".join((ROOT / "LICENSE").read_text().split())
     assert text.startswith("Apache License Version 2.0, January 2004")

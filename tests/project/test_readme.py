@@ -1,4 +1,4 @@
-"""Every command of the README is run, in its order, as it stands there; only ports are made free ones."""
+"""Runs every command of the README, in its order and as written; only the ports are replaced by free ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMMANDS = [
 
 
 ADMIN = "http://127.0.0.1:8001"
-SAYS = {
+EXPECTED_OUTPUT = {
     "upload photo.jpg --gallery wedding --store": "created    wedding/photo.jpg  jpeg, 600×400 px",
     "link ": '<img src="/resize/800x600/wedding/photo.jpg"',
     "upload photo.jpg --gallery wedding --replace": "replaced   wedding/photo.jpg",
@@ -43,52 +43,52 @@ SAYS = {
     "rm ": "deleted  wedding/photo.jpg",
     "sign ": "&Key-Pair-Id=",
 }
-"""What commands of these beginnings print."""
+"""What the commands that begin with these words print."""
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a photograph, and a home with pictures."""
-    desk = tmp_path_factory.mktemp("desk")
-    gallery = desk / "home" / "Pictures" / "clients" / "smith"
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a photograph, and a home folder with pictures."""
+    folder = tmp_path_factory.mktemp("folder")
+    gallery = folder / "home" / "Pictures" / "clients" / "smith"
     gallery.mkdir(parents=True)
     (gallery / "1.jpg").write_bytes(pictures.jpeg(600, 400))
-    (desk / "photo.jpg").write_bytes(pictures.jpeg(600, 400))
-    (desk / "server-keys").mkdir()
-    return desk
+    (folder / "photo.jpg").write_bytes(pictures.jpeg(600, 400))
+    (folder / "server-keys").mkdir()
+    return folder
 
 
-def test_every_command_of_the_readme_does_what_it_says(desk: Path) -> None:
+def test_every_command_of_the_readme_prints_what_is_expected(folder: Path) -> None:
     assert len(COMMANDS) > 16
-    key_id, admin = "none yet", "none yet"
-    told: dict[str, str] = {}
+    key_id, admin = "unset", "unset"
+    outputs: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         for command in COMMANDS:
             line = command.replace("{id}", key_id).replace(ADMIN, admin)
             if "--admin-port" in line:
-                admin = stack.enter_context(kept_running(line, desk))
+                admin = stack.enter_context(run_server(line, folder))
                 continue
-            told[command] = run(line, desk)
+            outputs[command] = run(line, folder)
             if command.startswith("galerly-cdn keys new"):
-                key_id = told[command].strip()
-                copy_keys(desk, key_id)
-    assert (desk / "photo.webp").read_bytes()[8:12] == b"WEBP"
-    for beginning, said in SAYS.items():
-        output = next(one for line, one in told.items() if line.startswith(f"galerly-cdn {beginning}"))
-        assert said in output, beginning
+                key_id = outputs[command].strip()
+                copy_keys(folder, key_id)
+    assert (folder / "photo.webp").read_bytes()[8:12] == b"WEBP"
+    for prefix, expected in EXPECTED_OUTPUT.items():
+        output = next(one for line, one in outputs.items() if line.startswith(f"galerly-cdn {prefix}"))
+        assert expected in output, prefix
 
 
-def test_the_links_of_the_readme_are_what_it_says() -> None:
+def test_python_example_of_the_readme_runs() -> None:
     (block,) = (block for language, block in BLOCKS if language == "python")
     exec(block, {})
     assert Links().dimensions(6000, 4000, "thumbnail") == (800, 533)
 
 
-def run(command: str, desk: Path) -> str:
-    """What a command printed. A server is asked for a picture and stopped; every command ends with 0."""
+def run(command: str, folder: Path) -> str:
+    """The output of a command, which must end with 0. A server answers one request and is stopped."""
     if command == "script/test":
-        command += " -q tests/unit/test_model.py"  # all of them would run this one again
-    process = begun(command, desk)
+        command += " -q tests/unit/test_model.py"  # the whole suite would run this test again
+    process = start(command, folder)
     if is_server(command):
         assert process.stdout
         line = process.stdout.readline()
@@ -103,9 +103,9 @@ def run(command: str, desk: Path) -> str:
 
 
 @contextlib.contextmanager
-def kept_running(command: str, desk: Path) -> Iterator[str]:
-    """A server for the commands after it: the address of its admin side."""
-    process = begun(command, desk)
+def run_server(command: str, folder: Path) -> Iterator[str]:
+    """Run a server for the commands that follow; yields the address of its admin side."""
+    process = start(command, folder)
     assert process.stdout
     lines = [process.stdout.readline() for _ in range(2)]
     try:
@@ -122,37 +122,37 @@ def is_server(command: str) -> bool:
     return "serve" in command.split(maxsplit=1)[0] or " serve " in f" {command} "
 
 
-def begun(command: str, desk: Path) -> subprocess.Popen[str]:
-    """It runs as it stands there, but for its ports."""
+def start(command: str, folder: Path) -> subprocess.Popen[str]:
+    """Start a command as written, except that it takes any free port."""
     free = re.sub(r"port \d+", "port 0", command)
-    prefix = "exec env" if "=" in free.partition(" ")[0] else "exec"
+    shell_prefix = "exec env" if "=" in free.partition(" ")[0] else "exec"
     return subprocess.Popen(
-        ["sh", "-c", f"{prefix} {free}"],
-        cwd=ROOT if command.startswith("script/") else desk,
-        env=environment(desk),
+        ["sh", "-c", f"{shell_prefix} {free}"],
+        cwd=ROOT if command.startswith("script/") else folder,
+        env=environment(folder),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def copy_keys(desk: Path, key_id: str) -> None:
-    """The private key to who signs, the public one, and only that, to the server."""
-    for folder, name in ((desk, f"{key_id}.private.pem"), (desk / "server-keys", f"{key_id}.pem")):
-        (folder / name).write_bytes((desk / "keys" / name).read_bytes())
+def copy_keys(folder: Path, key_id: str) -> None:
+    """Copy the private key to the signer's folder, and the public key alone to the server's."""
+    for copies, name in ((folder, f"{key_id}.private.pem"), (folder / "server-keys", f"{key_id}.pem")):
+        (copies / name).write_bytes((folder / "keys" / name).read_bytes())
 
 
-def environment(desk: Path) -> dict[str, str]:
-    """As a newcomer's: a home of its own, the installed command on the path, any free port."""
+def environment(folder: Path) -> dict[str, str]:
+    """A new user's environment: an own home folder, the installed command on the path, any free port."""
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "VIRTUAL_ENV"}}
     kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-    return {**kept, "HOME": str(desk / "home"), "GALERLY_PORT": "0"}
+    return {**kept, "HOME": str(folder / "home"), "GALERLY_PORT": "0"}
 
 
 def status_of(address: str) -> int:
     try:
-        with urllib.request.urlopen(address, timeout=30) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as refused:
-        with refused:
-            return refused.code
+        with urllib.request.urlopen(address, timeout=30) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code

@@ -1,6 +1,6 @@
-"""Does `script/setup` say what is missing, start over when it was cut off, and do nothing when all is there?
+"""Tests of `script/setup`: what is missing, interrupted set-ups, and environments that are ready.
 
-A python of sh stands in for the real one and writes down what it was asked to do.
+A fake python, a shell script, replaces the real one and records its calls.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ esac
 
 
 class Checkout:
-    """A copy of what the set-up reads, at an address with a space in it."""
+    """A copy of the files that the set-up reads, under a path with a space in it."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "my checkout"
@@ -51,7 +51,7 @@ class Checkout:
         return done.returncode, done.stderr
 
     def calls(self) -> list[str]:
-        """What was asked of python since the last time."""
+        """The calls of python since the last call of this method."""
         log = self.root / "calls"
         calls = log.read_text().split() if log.exists() else []
         log.unlink(missing_ok=True)
@@ -63,35 +63,37 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
-def test_without_python_it_says_which_is_needed(checkout: Checkout) -> None:
-    code, said = checkout.setup()
-    assert (code, said) == (1, "galerly-cdn: Python 3.11 or newer is needed; found: none.\n")
+def test_setup_without_python_names_the_needed_version(checkout: Checkout) -> None:
+    code, message = checkout.setup()
+    assert (code, message) == (1, "galerly-cdn: Python 3.11 or newer is needed; found: none.\n")
 
 
-def test_a_python_too_old_is_named(checkout: Checkout) -> None:
+def test_setup_with_old_python_names_its_version(checkout: Checkout) -> None:
     checkout.python(too_old=1, minor=9)
-    code, said = checkout.setup()
-    assert (code, said) == (1, "galerly-cdn: Python 3.11 or newer is needed; found: Python 3.9.0.\n")
+    code, message = checkout.setup()
+    assert (code, message) == (1, "galerly-cdn: Python 3.11 or newer is needed; found: Python 3.9.0.\n")
     assert checkout.calls() == []
 
 
-def test_a_missing_venv_module_is_named_with_its_cure(checkout: Checkout) -> None:
+def test_setup_without_venv_module_says_how_to_install_it(checkout: Checkout) -> None:
     checkout.python(no_venv=1)
-    code, said = checkout.setup()
+    code, message = checkout.setup()
     assert code == 1
-    assert said == "galerly-cdn: python3 has no venv module. On Debian and Ubuntu: apt install python3-venv\n"
+    assert (
+        message == "galerly-cdn: python3 has no venv module. On Debian and Ubuntu: apt install python3-venv\n"
+    )
 
 
-def test_another_python_that_fits_is_found(checkout: Checkout) -> None:
+def test_setup_finds_a_newer_python_of_another_name(checkout: Checkout) -> None:
     checkout.python(too_old=1, minor=9)
     checkout.python("python3.13", minor=13)
-    code, said = checkout.setup()
+    code, message = checkout.setup()
     assert code == 0
-    assert "with Python 3.13.0, once" in said
+    assert "with Python 3.13.0, once" in message
 
 
 @pytest.mark.parametrize("goal", ["run", "test", "check"])
-def test_the_second_start_asks_nothing_of_python(checkout: Checkout, goal: str) -> None:
+def test_second_setup_starts_no_python(checkout: Checkout, goal: str) -> None:
     checkout.python()
     assert checkout.setup(goal)[0] == 0
     assert checkout.calls()[0] == "venv"
@@ -99,13 +101,13 @@ def test_the_second_start_asks_nothing_of_python(checkout: Checkout, goal: str) 
     assert checkout.calls() == []
 
 
-def test_an_environment_to_test_is_one_to_run(checkout: Checkout) -> None:
+def test_test_environment_is_also_ready_to_run(checkout: Checkout) -> None:
     checkout.python()
     assert checkout.setup("test")[0] == 0
     assert checkout.setup("run") == (0, "")
 
 
-def test_a_changed_lock_is_installed_into_the_same_environment(checkout: Checkout) -> None:
+def test_changed_lock_file_is_installed_into_the_same_environment(checkout: Checkout) -> None:
     checkout.python()
     checkout.setup()
     checkout.calls()
@@ -115,12 +117,12 @@ def test_a_changed_lock_is_installed_into_the_same_environment(checkout: Checkou
     assert set(checkout.calls()) == {"pip"}
 
 
-def test_a_set_up_that_failed_says_so_and_starts_over(checkout: Checkout) -> None:
+def test_failed_setup_says_so_and_can_be_repeated(checkout: Checkout) -> None:
     checkout.python()
     (checkout.root / "pip-fails").write_text("1")
-    code, said = checkout.setup()
+    code, message = checkout.setup()
     assert code == 1
-    assert "start it again to try again" in said
+    assert "start it again to try again" in message
     assert checkout.calls() == ["venv", "pip"]
     (checkout.root / "pip-fails").unlink()
     assert checkout.setup()[0] == 0
@@ -128,12 +130,12 @@ def test_a_set_up_that_failed_says_so_and_starts_over(checkout: Checkout) -> Non
     assert checkout.setup() == (0, "")
 
 
-def test_an_environment_of_somebody_elses_is_kept(checkout: Checkout) -> None:
+def test_existing_environment_is_kept(checkout: Checkout) -> None:
     checkout.python()
-    theirs = checkout.root / ".venv" / "bin"
-    theirs.mkdir(parents=True)
-    shutil.copy(checkout.bin / "python3", theirs / "python")
-    (theirs / "their-tool").touch()
+    existing = checkout.root / ".venv" / "bin"
+    existing.mkdir(parents=True)
+    shutil.copy(checkout.bin / "python3", existing / "python")
+    (existing / "their-tool").touch()
     assert checkout.setup()[0] == 0
     assert "venv" not in checkout.calls()
-    assert (theirs / "their-tool").exists()
+    assert (existing / "their-tool").exists()

@@ -1,4 +1,4 @@
-"""The workflow to copy and its roles: no key is stored, nobody else gets in, nothing is done unseen."""
+"""Tests of the example workflow and its roles: no stored keys, one repository, a preview of every change."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SERVICES = {
 
 
 def actions(role: str) -> set[str]:
-    """Every action that a role allows, those under a condition too."""
+    """Every action that a role allows, also under a condition."""
     found: set[str] = set()
     for policy in ROLES[role]["Properties"]["Policies"]:
         for one in policy["PolicyDocument"]["Statement"]:
@@ -46,7 +46,7 @@ def actions(role: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("role", "environment"), [("PreviewRole", "preview"), ("DeployRole", "production")])
-def test_one_environment_of_one_repository_may_take_a_role(role: str, environment: str) -> None:
+def test_role_can_be_assumed_by_one_environment_of_one_repository(role: str, environment: str) -> None:
     (trust,) = ROLES[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Action"] == "sts:AssumeRoleWithWebIdentity"
     issuer = "token.actions.githubusercontent.com"
@@ -58,13 +58,13 @@ def test_one_environment_of_one_repository_may_take_a_role(role: str, environmen
     }
 
 
-def test_who_prepares_cannot_execute_and_who_executes_cannot_prepare() -> None:
+def test_preview_role_cannot_execute_and_deploy_role_cannot_prepare() -> None:
     assert "cloudformation:ExecuteChangeSet" not in actions("PreviewRole")
     assert not {"cloudformation:CreateChangeSet", "iam:PassRole"} & actions("DeployRole")
     assert not {one for role in ("PreviewRole", "DeployRole") for one in actions(role) if "*" in one}
 
 
-def test_no_role_reads_an_original() -> None:
+def test_no_role_may_read_an_original() -> None:
     assert "s3:GetObject" not in actions("DeployRole")
     (code,) = (
         one["Resource"]
@@ -74,18 +74,18 @@ def test_no_role_reads_an_original() -> None:
     assert all(one["Fn::Sub"].startswith("${CodeBucket.Arn}/") for one in code)
 
 
-def test_cloudformation_may_make_every_kind_of_thing_that_the_template_has(tmp_path: Path) -> None:
+def test_service_role_covers_every_service_of_the_template(tmp_path: Path) -> None:
     _, _, secret = keys.create_key_pair(tmp_path, ecdsa=True)
     secret.unlink()
     settings = Settings(private_prefixes=("clients",), public_keys=str(tmp_path))
     resources = cloudformation.read(template.render(settings, with_lambda_edge=True))["Resources"]
-    kinds = {one["Type"].rpartition("::")[0] for one in resources.values()}
-    assert kinds <= set(SERVICES)
+    types = {one["Type"].rpartition("::")[0] for one in resources.values()}
+    assert types <= set(SERVICES)
     allowed = {one.partition(":")[0] for one in actions("ServiceRole")}
-    assert {SERVICES[kind] for kind in kinds} <= allowed
+    assert {SERVICES[resource_type] for resource_type in types} <= allowed
 
 
-def test_each_job_has_an_environment_and_the_rights_it_needs_and_no_secret() -> None:
+def test_job_has_environment_least_permissions_and_no_secret() -> None:
     jobs = WORKFLOW["jobs"]
     assert {name: job["environment"] for name, job in jobs.items()} == {
         "preview": "preview",
@@ -96,7 +96,7 @@ def test_each_job_has_an_environment_and_the_rights_it_needs_and_no_secret() -> 
     assert "secrets." not in TEXT
 
 
-def test_every_action_is_pinned_by_its_commit() -> None:
+def test_every_action_is_pinned_by_commit() -> None:
     used = re.findall(r"uses: (.*)", TEXT)
     assert used
     assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one) for one in used)
@@ -104,9 +104,9 @@ def test_every_action_is_pinned_by_its_commit() -> None:
 
 def test_every_command_and_option_of_the_workflow_exists() -> None:
     group = cli.main.commands["aws"]
-    asked = re.findall(r"galerly-cdn aws (\w+)([^>|\n]*(?:\\\n[^>|\n]*)*)", TEXT)
-    assert {name for name, _ in asked} == {"deploy", "execute"}
-    for name, line in asked:
+    commands = re.findall(r"galerly-cdn aws (\w+)([^>|\n]*(?:\\\n[^>|\n]*)*)", TEXT)
+    assert {name for name, _ in commands} == {"deploy", "execute"}
+    for name, line in commands:
         command = group.commands[name]  # type: ignore[attr-defined]  # a group's
         known = {option for one in command.params for option in one.opts}
         assert set(re.findall(r"--[a-z-]+", line)) <= known

@@ -131,10 +131,10 @@ class OnAws:
         self.wait(max(0.0, due_s - self.now_s()))
 
     def rot(self) -> None:
-        self.bucket.rot()
+        self.bucket.damage_renditions()
 
     def lose(self) -> None:
-        self.bucket.lose()
+        self.bucket.delete_renditions()
 
     def restart(self) -> None:
         """CloudFront keeps nothing, Lambda starts anew."""

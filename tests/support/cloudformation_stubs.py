@@ -1,4 +1,4 @@
-"""A stack as AWS tells of it: what is asked when it is deployed, looked at, deleted."""
+"""Expected AWS calls of a stack that is read, deployed or deleted, and a fake deployed CDN."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.aws.deploy import http_viewer
 from galerly_cdn.aws.deploy.http_viewer import ViewerResponse
-from tests.support.fake_aws import ANY, Amazon
+from tests.support.fake_aws import ANY, FakeAws
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,41 +30,49 @@ OUTPUTS = {
 NOW = dt.datetime(2026, 11, 25, 12, 30, 45, tzinfo=dt.UTC)
 
 
-def told(status: str, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """A stack, as DescribeStacks tells it."""
-    one: dict[str, Any] = {"StackName": "photos", "StackId": ARN, "StackStatus": status, "CreationTime": NOW}
-    one["Parameters"] = [
+def described_stack(status: str, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The response of DescribeStacks for a stack of this status."""
+    stack: dict[str, Any] = {
+        "StackName": "photos",
+        "StackId": ARN,
+        "StackStatus": status,
+        "CreationTime": NOW,
+    }
+    stack["Parameters"] = [
         {"ParameterKey": name, "ParameterValue": value} for name, value in (parameters or {}).items()
     ]
-    one["Outputs"] = [{"OutputKey": name, "OutputValue": value} for name, value in OUTPUTS.items()]
-    return {"Stacks": [one]}
+    stack["Outputs"] = [{"OutputKey": name, "OutputValue": value} for name, value in OUTPUTS.items()]
+    return {"Stacks": [stack]}
 
 
-def is_known(amazon: Amazon, status: str = "", parameters: Mapping[str, str] | None = None) -> None:
-    """The account, and the stack of that status; none without one."""
-    amazon.expects("sts", "get_caller_identity", {}, Account=ACCOUNT)
+def expect_stack(aws: FakeAws, status: str = "", parameters: Mapping[str, str] | None = None) -> None:
+    """The account and its stack are read; without a status there is no stack."""
+    aws.expect("sts", "get_caller_identity", {}, Account=ACCOUNT)
     if status:
-        amazon.expects(
-            "cloudformation", "describe_stacks", {"StackName": "photos"}, **told(status, parameters)
+        aws.expect(
+            "cloudformation",
+            "describe_stacks",
+            {"StackName": "photos"},
+            **described_stack(status, parameters),
         )
     else:
         message = "Stack with id photos does not exist"
-        amazon.refuses("cloudformation", "describe_stacks", "ValidationError", message)
+        aws.expect_error("cloudformation", "describe_stacks", "ValidationError", message)
 
 
-def has_code(amazon: Amazon) -> None:
-    amazon.expects("s3", "head_bucket", OWNED)
-    amazon.expects("s3", "head_object", None)
+def expect_code(aws: FakeAws) -> None:
+    aws.expect("s3", "head_bucket", OWNED)
+    aws.expect("s3", "head_object", None)
 
 
-def lacks(amazon: Amazon, bucket: str) -> None:
-    asked = {"Bucket": bucket, "ExpectedBucketOwner": ACCOUNT}
-    amazon.refuses("s3", "head_bucket", "404", "Not Found", asked, status=404)
+def expect_missing_bucket(aws: FakeAws, bucket: str) -> None:
+    parameters = {"Bucket": bucket, "ExpectedBucketOwner": ACCOUNT}
+    aws.expect_error("s3", "head_bucket", "404", "Not Found", parameters, status=404)
 
 
-def has_no_buckets(amazon: Amazon) -> None:
-    lacks(amazon, BUCKET)
-    lacks(amazon, f"{BUCKET}-logs")
+def expect_no_buckets(aws: FakeAws) -> None:
+    expect_missing_bucket(aws, BUCKET)
+    expect_missing_bucket(aws, f"{BUCKET}-logs")
 
 
 CHANGES: list[Mapping[str, Any]] = [
@@ -79,14 +87,14 @@ CHANGES: list[Mapping[str, Any]] = [
 ]
 
 
-def proposes(
-    amazon: Amazon,
+def expect_change_set(
+    aws: FakeAws,
     kind: str,
-    found: Sequence[Mapping[str, Any]] = CHANGES,
+    changes: Sequence[Mapping[str, Any]] = CHANGES,
     reason: str = "",
-    **asked: object,
+    **parameters: object,
 ) -> None:
-    """A change set is made: of those changes, or failed for that reason."""
+    """A change set is created with these changes, or fails for this reason."""
     request = {
         "StackName": "photos",
         "ChangeSetName": ANY,
@@ -94,14 +102,16 @@ def proposes(
         "TemplateBody": ANY,
         "Parameters": ANY,
         "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
-        **asked,
+        **parameters,
     }
-    amazon.expects("cloudformation", "create_change_set", request, Id=CHANGE_SET, StackId=ARN)
-    described(amazon, found, reason)
+    aws.expect("cloudformation", "create_change_set", request, Id=CHANGE_SET, StackId=ARN)
+    expect_described_change_set(aws, changes, reason)
 
 
-def described(amazon: Amazon, found: Sequence[Mapping[str, Any]] = CHANGES, reason: str = "") -> None:
-    amazon.expects(
+def expect_described_change_set(
+    aws: FakeAws, changes: Sequence[Mapping[str, Any]] = CHANGES, reason: str = ""
+) -> None:
+    aws.expect(
         "cloudformation",
         "describe_change_set",
         {"ChangeSetName": CHANGE_SET},
@@ -109,7 +119,7 @@ def described(amazon: Amazon, found: Sequence[Mapping[str, Any]] = CHANGES, reas
         StatusReason=reason,
         ChangeSetId=CHANGE_SET,
         StackId=ARN,
-        Changes=[{"Type": "Resource", "ResourceChange": dict(one)} for one in found],
+        Changes=[{"Type": "Resource", "ResourceChange": dict(change)} for change in changes],
     )
 
 
@@ -126,40 +136,40 @@ def event(number: int, resource: str, status: str, reason: str = "") -> dict[str
     }
 
 
-def follows(amazon: Amazon, asked: str, *steps: tuple[str, list[dict[str, Any]]]) -> None:
-    """The stack is changed, as `asked` says; at every look it has a status and these events."""
-    amazon.expects("cloudformation", "describe_stack_events", None, StackEvents=[event(0, "photos", "OLD")])
-    amazon.expects("cloudformation", asked, None)
+def expect_operation(aws: FakeAws, method: str, *steps: tuple[str, list[dict[str, Any]]]) -> None:
+    """The stack is changed by `method`; each step is the status and the events of one poll."""
+    aws.expect("cloudformation", "describe_stack_events", None, StackEvents=[event(0, "photos", "OLD")])
+    aws.expect("cloudformation", method, None)
     for status, events in steps:
-        amazon.expects("cloudformation", "describe_stacks", {"StackName": ARN}, **told(status))
+        aws.expect("cloudformation", "describe_stacks", {"StackName": ARN}, **described_stack(status))
         listed = [*reversed(events), event(0, "photos", "OLD")]
-        amazon.expects("cloudformation", "describe_stack_events", {"StackName": ARN}, StackEvents=listed)
+        aws.expect("cloudformation", "describe_stack_events", {"StackName": ARN}, StackEvents=listed)
 
 
-def is_tried(amazon: Amazon, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A photograph is put and taken away; viewers see what they should."""
-    amazon.expects("s3", "put_object", None)
-    amazon.expects("s3", "delete_objects", None)
-    monkeypatch.setattr(http_viewer, "fetch", Cdn())
+def expect_smoke_test(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smoke test uploads and deletes a photograph; all its requests succeed."""
+    aws.expect("s3", "put_object", None)
+    aws.expect("s3", "delete_objects", None)
+    monkeypatch.setattr(http_viewer, "fetch", FakeCdn())
 
 
-class Cdn:
-    """What viewers get of a CDN that is well; `instead` is what some beginnings of addresses get."""
+class FakeCdn:
+    """The responses of a working CDN; `instead` are other responses, by a part of the address."""
 
     def __init__(self, **instead: ViewerResponse) -> None:
         self._instead = instead
-        self._seen: set[str] = set()
+        self._requested: set[str] = set()
 
     def __call__(self, address: str) -> ViewerResponse:
-        for word, seen in self._instead.items():
-            if word in address:
-                return seen
+        for part, response in self._instead.items():
+            if part in address:
+                return response
         if address.startswith("http://"):
             return ViewerResponse(301, {"location": address.replace("http://", "https://", 1)})
         if "801x600" in address or "cloudfront.net/" not in address:
             return ViewerResponse(403, {"x-cache": "Error from cloudfront"})
         if "absent" in address:
             return ViewerResponse(404, {"x-cache": "Error from cloudfront"})
-        cache = "Hit" if address in self._seen else "Miss"
-        self._seen.add(address)
+        cache = "Hit" if address in self._requested else "Miss"
+        self._requested.add(address)
         return ViewerResponse(200, {"x-cache": f"{cache} from cloudfront"})

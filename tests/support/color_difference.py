@@ -1,4 +1,4 @@
-"""How different do two pictures look? CIEDE2000, as libvips computes it."""
+"""Measures the visible difference of two pictures: CIEDE2000, computed by libvips."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ if TYPE_CHECKING:
 
 
 def opened(data: bytes) -> Image.Image:
-    """The rendition, decoded by Pillow."""
+    """Return the rendition, decoded by Pillow."""
     picture = Image.open(io.BytesIO(data))
     picture.load()
     return picture
 
 
 def difference(one: Image.Image, other: Image.Image) -> tuple[float, float]:
-    """Mean, and the 99.9th percentile: single pixels beside hard edges say nothing. Sizes must be equal."""
+    """Return the mean and the 99.9th percentile of the difference of two pictures of equal sides.
+
+    The maximum is not used, because single pixels beside hard edges are not significant.
+    """
     assert one.size == other.size
     lab_one, lab_other = (_lab(np.asarray(picture.convert("RGB"))) for picture in (one, other))
     steps = np.ndarray(
@@ -31,10 +34,10 @@ def difference(one: Image.Image, other: Image.Image) -> tuple[float, float]:
 
 
 def assert_alike(one: Image.Image, other: Image.Image, *, mean: float, worst: float) -> None:
-    """Neither difference is above its limit: a wash of color fails the mean, a wrong corner the worst."""
-    seen_mean, seen_worst = difference(one, other)
-    assert seen_mean <= mean, seen_mean
-    assert seen_worst <= worst, seen_worst
+    """Assert limits for both: a colour cast exceeds `mean`, a wrong corner exceeds `worst`."""
+    measured_mean, measured_worst = difference(one, other)
+    assert measured_mean <= mean, measured_mean
+    assert measured_worst <= worst, measured_worst
 
 
 def _lab(pixels: NDArray[np.uint8]) -> pyvips.Image:

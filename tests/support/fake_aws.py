@@ -1,4 +1,4 @@
-"""AWS as a list of what it is asked and what it answers; each checked against botocore's service models."""
+"""Fakes AWS by lists of expected calls and responses, checked against botocore's service models."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from botocore.stub import ANY, Stubber
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ANY", "Amazon", "amazon"]
+__all__ = ["ANY", "FakeAws", "aws"]
 
 
-class Amazon:
-    """What every service is asked, in order; a question that is not expected fails the test."""
+class FakeAws:
+    """The expected calls of every service, in order; an unexpected call fails the test."""
 
     def __init__(self) -> None:
         self._stubs: dict[str, Stubber] = {}
-        self._make = boto3.client
+        self._boto3_client = boto3.client
 
-    def client(self, service: str, **options: object) -> Any:  # noqa: ANN401 - boto3 makes its classes when it runs
-        """In boto3.client's place."""
+    def client(self, service: str, **options: object) -> Any:  # noqa: ANN401 - boto3 makes its classes at run time
+        """Replaces `boto3.client`."""
         if service not in self._stubs:
-            made = self._make(service, aws_access_key_id="AKIA", aws_secret_access_key="secret", **options)
-            self._stubs[service] = Stubber(made)
+            client = self._boto3_client(
+                service, aws_access_key_id="AKIA", aws_secret_access_key="secret", **options
+            )
+            self._stubs[service] = Stubber(client)
             self._stubs[service].activate()
         return self._stubs[service].client
 
@@ -33,31 +35,31 @@ class Amazon:
         self.client(service, region_name="us-east-1")
         return self._stubs[service]
 
-    def expects(
-        self, service: str, method: str, asked: dict[str, Any] | None = None, **answer: object
+    def expect(
+        self, service: str, method: str, parameters: dict[str, Any] | None = None, **response: object
     ) -> None:
-        self._stub(service).add_response(method, answer, asked)
+        self._stub(service).add_response(method, response, parameters)
 
-    def refuses(  # noqa: PLR0917 - what is refused, and how
+    def expect_error(  # noqa: PLR0917 - the call and the error
         self,
         service: str,
         method: str,
         code: str,
         message: str = "no",
-        asked: dict[str, Any] | None = None,
+        parameters: dict[str, Any] | None = None,
         status: int = 400,
     ) -> None:
-        self._stub(service).add_client_error(method, code, message, status, expected_params=asked)
+        self._stub(service).add_client_error(method, code, message, status, expected_params=parameters)
 
-    def was_asked_it_all(self) -> None:
+    def assert_all_called(self) -> None:
         for stub in self._stubs.values():
             stub.assert_no_pending_responses()
 
 
 @pytest.fixture
-def amazon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Amazon]:
-    """Nothing reaches a network; all that is expected must have been asked at the end."""
-    it = Amazon()
-    monkeypatch.setattr(boto3, "client", it.client)
-    yield it
-    it.was_asked_it_all()
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAws]:
+    """Replaces boto3's clients; at the end of the test every expected call must have been made."""
+    fake = FakeAws()
+    monkeypatch.setattr(boto3, "client", fake.client)
+    yield fake
+    fake.assert_all_called()

@@ -1,4 +1,4 @@
-"""An S3 server in memory that fails as it is told to; it keeps count of what it was asked."""
+"""Fakes an S3 server in memory that records its requests and fails on demand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.support.tls_certificates import Files
 
-_KEPT = ("content-type", "cache-control")
+_STORED_HEADERS = ("content-type", "cache-control")
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,23 @@ class Request:
 
 @dataclass
 class Fault:
-    """How an answer goes wrong; the first that applies."""
+    """How a response fails. Of several fields the first that applies decides."""
 
     resets: bool = False
-    """The connection ends without an answer."""
+    """The connection is closed without a response."""
     delay_s: float = 0.0
-    """For benchmarks: how long nothing comes first."""
+    """A delay before the response, for benchmarks."""
     hangs: bool = False
-    """No answer comes, until the server closes."""
+    """There is no response until the server closes."""
     status: int = 0
     code: str = "InternalError"
     location: str = ""
     cut: float = 1.0
-    """The share of the body after which the connection ends."""
+    """The share of the body after which the connection is closed."""
     altered: Callable[[bytes], bytes] = bytes
-    """The body that is sent; its length is told as it then is."""
+    """Changes the body. Content-Length is that of the changed body."""
     done: bool = False
-    """Whether what is asked is done first, and only the answer fails."""
+    """Whether the request is executed although its response fails."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Answer:
 
 @dataclass
 class FakeS3:
-    """`fault` decides over every request; the objects are by `{bucket}/{key}`."""
+    """`fault` returns the fault of each request, or None. The objects are by `{bucket}/{key}`."""
 
     port: int = 0
     fault: Callable[[Request], Fault | None] = lambda _request: None
@@ -78,16 +78,16 @@ class FakeS3:
         return replaced(made, **settings)
 
     def put(self, key: str, content: bytes, **metadata: str) -> None:
-        """Put an object there, as any other client does."""
+        """Store an object, as another client does."""
         self.objects[f"bucket/{key}"] = _object(
             content, {f"x-amz-meta-{name}": value for name, value in metadata.items()}
         )
 
-    def asked(self, method: str, key: str = "") -> int:
-        """How often."""
+    def request_count(self, method: str, key: str = "") -> int:
+        """The number of requests with this method whose key contains `key`."""
         return sum(one.method == method and key in one.key for one in self.requests)
 
-    def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection."""
         self.connections += 1
         task = asyncio.create_task(self._serve(reader, writer))
@@ -111,19 +111,19 @@ class FakeS3:
                     break
                 request = await _read(head.result(), reader)
                 self.requests.append(request)
-                if not await self._answered(request, writer):
+                if not await self._respond(request, writer):
                     break
         closing.cancel()
         writer.close()
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
 
-    async def _answered(self, request: Request, writer: asyncio.StreamWriter) -> bool:
-        """Whether the connection may go on."""
+    async def _respond(self, request: Request, writer: asyncio.StreamWriter) -> bool:
+        """Send the response; whether the connection stays open."""
         fault = self.fault(request) or Fault()
         answer = Answer(500)
         if fault.done or not (fault.status or fault.hangs or fault.resets):
-            answer = self._done(request)
+            answer = self._execute(request)
         if fault.delay_s:
             await asyncio.sleep(fault.delay_s)
         if fault.resets:
@@ -143,18 +143,18 @@ class FakeS3:
         await writer.drain()
         return fault.cut == 1.0
 
-    def _done(self, request: Request) -> Answer:
+    def _execute(self, request: Request) -> Answer:
         found = self.objects.get(request.key)
         if request.method == "PUT":
             if found and "if-none-match" in request.headers:
                 return Answer(412)
-            kept = {
+            headers = {
                 name: value
                 for name, value in request.headers.items()
-                if name in _KEPT or name.startswith("x-amz-meta-")
+                if name in _STORED_HEADERS or name.startswith("x-amz-meta-")
             }
-            made = self.objects[request.key] = _object(request.body, kept)
-            return Answer(200, {"etag": made.headers["etag"]})
+            stored = self.objects[request.key] = _object(request.body, headers)
+            return Answer(200, {"etag": stored.headers["etag"]})
         if request.method == "DELETE":
             self.objects.pop(request.key, None)
             return Answer(204)
@@ -166,22 +166,22 @@ class FakeS3:
 
 
 def _object(content: bytes, headers: dict[str, str]) -> Answer:
-    told = {
+    all_headers = {
         "etag": f'"{hashlib.md5(content).hexdigest()}"',
         "last-modified": "Tue, 24 Nov 2026 20:00:00 GMT",
         **headers,
     }
-    return Answer(200, told, content)
+    return Answer(200, all_headers, content)
 
 
-def _range(found: Answer, asked: str) -> Answer:
-    """RFC 9110 §14: the range of an object that is asked for, or all of it."""
-    match = re.fullmatch(r"bytes=(\d+)-(\d+)", asked)
+def _range(found: Answer, requested: str) -> Answer:
+    """The requested range of an object, or all of it (RFC 9110 §14)."""
+    match = re.fullmatch(r"bytes=(\d+)-(\d+)", requested)
     if match is None:
         return found
     first, last = int(match[1]), min(int(match[2]), len(found.body) - 1)
-    told = {**found.headers, "content-range": f"bytes {first}-{last}/{len(found.body)}"}
-    return Answer(206, told, found.body[first : last + 1])
+    headers = {**found.headers, "content-range": f"bytes {first}-{last}/{len(found.body)}"}
+    return Answer(206, headers, found.body[first : last + 1])
 
 
 async def _read(head: bytes, reader: asyncio.StreamReader) -> Request:
@@ -194,13 +194,13 @@ async def _read(head: bytes, reader: asyncio.StreamReader) -> Request:
 
 @asynccontextmanager
 async def fake_s3(certificate: Files | None = None) -> AsyncIterator[FakeS3]:
-    """A server on a port of its own, by https with a certificate for `localhost`."""
+    """Runs a server on a free port, by https if there is a certificate for `localhost`."""
     fake = FakeS3(host="localhost" if certificate else "127.0.0.1", scheme="https" if certificate else "http")
     context = None
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate.certificate, certificate.key)
-    server = await asyncio.start_server(fake.connected, "127.0.0.1", 0, ssl=context)
+    server = await asyncio.start_server(fake.accept, "127.0.0.1", 0, ssl=context)
     fake.port = server.sockets[0].getsockname()[1]
     try:
         yield fake

@@ -1,4 +1,4 @@
-"""An archive over real folders, and a decoder that is told what to find."""
+"""A `StoreLibrary` over real folders, with a fake renderer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from galerly_cdn.model import Facts, Format, Record, Rendition
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from tests.support.in_memory_cdn import Answer, CountingRenderer
-from tests.support.rendition_folders import opened
+from tests.support.rendition_folders import open_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, MutableMapping
@@ -33,26 +33,28 @@ MAX_BYTES = 1000
 PHOTOGRAPH = b"a photograph of the sea"
 
 
-class Decoder(CountingRenderer):
-    """Finds a JPEG of 60 x 40 in everything; each look passes `gate`, then raises `unlike` if it is set."""
+class FakeRenderer(CountingRenderer):
+    """Reads every original as a JPEG of 60 × 40; `inspect` raises `inspect_error` if it is set."""
 
-    unlike: GalerlyError | None = None
-    seen = b""
+    inspect_error: GalerlyError | None = None
+    inspected = b""
+    """The bytes that the last inspection could read."""
     may_write = True
+    """Whether it could have written to the file."""
 
     async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
-        self.seen = os.pread(fd, MAX_BYTES, 0)
+        self.inspected = os.pread(fd, MAX_BYTES, 0)
         self.may_write = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
-        assert len(self.seen) == length_bytes
+        assert len(self.inspected) == length_bytes
         self.tokens.append(token)
-        if self.unlike is not None:
-            raise self.unlike
+        if self.inspect_error is not None:
+            raise self.inspect_error
         return Facts("jpeg", 60, 40, 1, 1, 8, 3, False, False, None, (), (), 9600)
 
 
 @dataclass
-class Scratch:
-    """The archive, and all it stands on."""
+class FolderLibrary:
+    """The library, its stores and its renderer, and a record of what it has invalidated."""
 
     root: Path
     originals: WritableFolderOriginals
@@ -60,15 +62,17 @@ class Scratch:
     settings: Settings = field(default_factory=Settings)
 
     def __post_init__(self) -> None:
-        self.decoder = Decoder()
+        self.renderer = FakeRenderer()
         self.forgotten: list[tuple[str, str]] = []
+        """The key and target of every rendition that was dropped from the CDN's memory."""
         self.invalidated: list[tuple[str, list[str]]] = []
-        self.unlike_cloudfront: GalerlyError | None = None
+        """Every invalidated key, with the renditions that were still stored then."""
+        self.invalidation_error: GalerlyError | None = None
         self.recipes = recipes(self.settings, "8.18")
-        self.archive = StoreLibrary(
+        self.store_library = StoreLibrary(
             originals=self.originals,
             renditions=self.renditions,
-            renderer=self.decoder,
+            renderer=self.renderer,
             recipes=self.recipes,
             max_bytes=MAX_BYTES,
             warm=self._warm,
@@ -77,41 +81,51 @@ class Scratch:
         )
 
     async def _invalidate(self, key: str) -> None:
-        """A cache beyond the edge is told; what is stored of the key by then."""
-        if self.unlike_cloudfront is not None:
-            raise self.unlike_cloudfront
-        self.invalidated.append((key, await self.stored(key)))
+        if self.invalidation_error is not None:
+            raise self.invalidation_error
+        self.invalidated.append((key, await self.stored_renditions(key)))
 
     async def _warm(self, key: str) -> AsyncGenerator[Warmed, None]:
         raise AssertionError(f"{key}: no test warms here")
         yield
 
     async def upload(self, key: str, content: bytes = PHOTOGRAPH, *, replaces: bool = False) -> Accepted:
-        """In two pieces."""
+        """Upload in two chunks."""
         half = len(content) // 2
-        return await self.archive.upload(key, stream([content[:half], content[half:]]), replaces=replaces)
+        return await self.store_library.upload(
+            key, stream([content[:half], content[half:]]), replaces=replaces
+        )
 
-    async def store(self, key: str, *names: str, version: str = "", recipe: str = "") -> None:
-        """Renditions of an original by their targets' names; current unless told otherwise."""
+    async def store_renditions(self, key: str, *names: str, version: str = "", recipe: str = "") -> None:
+        """Store renditions by their targets' names; they are current by default."""
         version = version or (await self.originals.head(key)).version
-        for target, made in self.recipes.items():
+        for target, present in self.recipes.items():
             if str(target) in names:
                 body = f"{key} at {target}".encode()
                 md5 = hashlib.md5(body).hexdigest()
                 record = Record(
-                    key, target, version, recipe or made.digest, Format.JPEG, 6, 4, len(body), md5, ("gps",)
+                    key,
+                    target,
+                    version,
+                    recipe or present.digest,
+                    Format.JPEG,
+                    6,
+                    4,
+                    len(body),
+                    md5,
+                    ("gps",),
                 )
                 await self.renditions.put(Rendition(record, body))
 
-    async def stored(self, key: str) -> list[str]:
-        """The names of the renditions that are stored."""
+    async def stored_renditions(self, key: str) -> list[str]:
+        """The names of the stored renditions."""
         return [str(one) for one in self.recipes if await self.renditions.get(key, one)]
 
     async def keys(self) -> list[str]:
         return [one.key async for one in self.originals.list()]
 
-    def lies_about(self) -> list[str]:
-        """Every file but accepted originals: what was spooled."""
+    def temp_files(self) -> list[str]:
+        """The names of unfinished uploads."""
         return [path.name for path in (self.root / ".galerly").iterdir()]
 
     def content(self, key: str) -> bytes:
@@ -119,22 +133,24 @@ class Scratch:
 
 
 @asynccontextmanager
-async def scratch(root: Path) -> AsyncIterator[Scratch]:
-    """An archive over `root`."""
+async def open_folder_library(root: Path) -> AsyncIterator[FolderLibrary]:
+    """A library over the folder `root`."""
     originals = root / "originals"
     originals.mkdir()
-    async with opened(root / "resized") as renditions:
-        yield Scratch(originals, WritableFolderOriginals(originals, checked_key, now=lambda: 0.0), renditions)
+    async with open_folder(root / "resized") as renditions:
+        yield FolderLibrary(
+            originals, WritableFolderOriginals(originals, checked_key, now=lambda: 0.0), renditions
+        )
 
 
 async def stream(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
-    """As a request's body arrives."""
+    """Yield chunks as a request's body arrives."""
     for chunk in chunks:
         yield chunk
 
 
 async def ask(cdn: Cdn, path: str) -> Answer:
-    """The answer to one GET."""
+    """The response to a GET request."""
     sent: list[MutableMapping[str, Any]] = []
 
     async def send(message: MutableMapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""A worker that misbehaves when its original says so: the real main around a renderer of hooks.
+"""A worker process that runs the hook its original names: the real `main` with a renderer of hooks.
 
-An original is JSON: {"do": NAME, …}. Only tests start it; nothing of it is in the package.
+An original is a JSON script: {"do": HOOK, …}. Only tests start this module; it is not in the package.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def main() -> None:
     worker.main(lambda: worker.Renderer(check, prepare, inspect))
 
 
-def refuse() -> None:
-    """The main of a worker that finds the wrong libvips."""
+def main_with_wrong_libvips() -> None:
+    """Run a worker whose check raises."""
 
-    def wrong() -> tuple[str, tuple[str, ...]]:
+    def raise_wrong() -> tuple[str, tuple[str, ...]]:
         raise errors.SettingsError(["the wrong libvips is loaded; reinstall it"])
 
-    worker.main(lambda: worker.Renderer(wrong, prepare, inspect))
+    worker.main(lambda: worker.Renderer(raise_wrong, prepare, inspect))
 
 
 def check() -> tuple[str, tuple[str, ...]]:
@@ -45,21 +45,25 @@ def check() -> tuple[str, tuple[str, ...]]:
 
 
 def prepare(original: bytes, job: Job) -> tuple[int, Iterator[tuple[Rendered, bytes]]]:
+    """`prepare_barrier` waits at a barrier; `memory_bytes` is the memory that is asked for."""
     assert job.limits.max_pixels > 0
     script = json.loads(original)
-    if "weigh_at" in script:
-        meet(script["weigh_at"], script)
-    return int(script.get("weight_bytes", 0)), pictures(script, job)
+    if "prepare_barrier" in script:
+        wait_at_barrier(script["prepare_barrier"], script)
+    return int(script.get("memory_bytes", 0)), pictures(script, job)
 
 
 def pictures(script: Script, job: Job) -> Iterator[tuple[Rendered, bytes]]:
-    """`do` is done for every picture, or is one for each by its width; `lie_target` tells the first again."""
+    """Run `do` for every picture; it may be a hook for each width.
+
+    `extra_bytes` is added to the length that is reported; `repeat_target` reports the first target always.
+    """
     for picture in job.pictures:
         size = picture.target.size
         do = script["do"] if isinstance(script["do"], str) else script["do"][str(size.width_px)]
         body = HOOKS[do](script | {"do": do, "picture": size.width_px}) or str(os.getpid()).encode()
-        target = job.pictures[0].target if "lie_target" in script else picture.target
-        length_bytes = len(body) + script.get("lie_bytes", 0)
+        target = job.pictures[0].target if "repeat_target" in script else picture.target
+        length_bytes = len(body) + script.get("extra_bytes", 0)
         md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
         yield Rendered(target, Format.JPEG, size.width_px, size.height_px, length_bytes, md5), body
 
@@ -70,36 +74,36 @@ def inspect(original: bytes) -> Facts:
     return Facts("script", 1, 1, 1, 1, 8, 3, False, False, None, (), (), 0)
 
 
-def meet(path: str, script: Script) -> None:
-    """Say that we are here, and wait to be let go."""
-    with socket.socket(socket.AF_UNIX) as door:
-        door.connect(path)
-        door.sendall(json.dumps(script | {"pid": os.getpid()}).encode() + b"\n")
-        door.recv(1)
+def wait_at_barrier(path: str, script: Script) -> None:
+    """Connect to a `worker_pool.Barrier` and wait until it releases."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        connection.sendall(json.dumps(script | {"pid": os.getpid()}).encode() + b"\n")
+        connection.recv(1)
 
 
-def spin(_: Script) -> None:
+def loop_forever(_: Script) -> None:
     while True:
         pass
 
 
 def fork(script: Script) -> None:
-    """A child that outlives its parent and holds the parent's socket."""
+    """Exit and leave a child that holds the parent's socket open."""
     if os.fork() == 0:
-        meet(script["at"], script)
+        wait_at_barrier(script["barrier"], script)
     os._exit(3)
 
 
-def hog(_: Script) -> None:
+def allocate_8_gib(_: Script) -> None:
     bytearray(8 << 30)
 
 
-def print_much(_: Script) -> None:
+def write_to_stdout(_: Script) -> None:
     os.write(1, b"spam" * 100_000)
 
 
-def complain_much(_: Script) -> None:
-    """More than a pipe holds: a worker that waited for the server to read would hang."""
+def fill_stderr(_: Script) -> None:
+    """Write more than a pipe holds: a worker that waited for the server to read would hang."""
     for _line in range(100):
         try:
             os.write(2, b"spam" * 1000)
@@ -107,16 +111,16 @@ def complain_much(_: Script) -> None:
             return
 
 
-def garble(_: Script) -> None:
+def send_garbage(_: Script) -> None:
     server().sendall(b"HTTP/1.1 200 OK\r\n\r\n")
 
 
-def overstate(_: Script) -> None:
-    """A frame that promises 4 GiB."""
-    server().sendall(protocol.HEAD.pack(b"d", 10, 2**32 - 1))
+def send_huge_header(_: Script) -> None:
+    """Send the header of a frame of 4 GiB."""
+    server().sendall(protocol.HEADER.pack(b"D", 10, 2**32 - 1))
 
 
-def answer_twice(_: Script) -> None:
+def respond_twice(_: Script) -> None:
     protocol.send_message(server(), protocol.MemoryNeeded(1))
     protocol.send_message(server(), protocol.MemoryNeeded(1))
 
@@ -129,12 +133,12 @@ def raise_code(script: Script) -> None:
     raise errors.by_code()[script["code"]]("the hook's detail")
 
 
-def raise_bug(_: Script) -> None:
-    raise RuntimeError("a defect of ours")
+def raise_unknown(_: Script) -> None:
+    raise RuntimeError("a defect in the worker")
 
 
-def trespass(script: Script) -> bytes:
-    """Try what the sandbox forbids; the errors met."""
+def try_forbidden(script: Script) -> bytes:
+    """Try everything that the sandbox forbids; return the errors as JSON."""
     spare = os.dup(0)
     attempts: dict[str, Callable[[], object]] = {
         "memory": lambda: bytearray(8 << 30),
@@ -143,34 +147,34 @@ def trespass(script: Script) -> bytes:
         "no-network": lambda: socket.create_connection(("127.0.0.1", script["port"]), timeout=5),
         "no-files": lambda: os.open(script["path"], os.O_RDONLY),
     }
-    met = {"library": codecs.lookup("utf-16-be").name}
+    errors_raised = {"library": codecs.lookup("utf-16-be").name}
     for name, attempt in attempts.items():
         try:
             attempt()
         except (MemoryError, OSError) as error:
-            met[name] = type(error).__name__
-    met["core"] = str(resource.getrlimit(resource.RLIMIT_CORE))
-    return json.dumps(met).encode()
+            errors_raised[name] = type(error).__name__
+    errors_raised["core"] = str(resource.getrlimit(resource.RLIMIT_CORE))
+    return json.dumps(errors_raised).encode()
 
 
 HOOKS: dict[str, Callable[[Script], bytes | None]] = {
-    "work": lambda _: None,
-    "say": lambda script: str(script["say"]).encode(),
+    "nothing": lambda _: None,
+    "echo": lambda script: str(script["text"]).encode(),
     "big": lambda script: b"x" * script["length_bytes"],
     "environment": lambda _: json.dumps(dict(os.environ)).encode(),
-    "meet": lambda script: meet(script["at"], script),
-    "spin": spin,
+    "wait": lambda script: wait_at_barrier(script["barrier"], script),
+    "loop": loop_forever,
     "abort": lambda _: os.abort(),
     "segv": lambda _: os.kill(os.getpid(), signal.SIGSEGV),
     "exit": lambda _: os._exit(0),
     "fork": fork,
-    "hog": hog,
-    "print": print_much,
-    "complain": complain_much,
-    "garble": garble,
-    "overstate": overstate,
-    "answer twice": answer_twice,
+    "allocate": allocate_8_gib,
+    "stdout": write_to_stdout,
+    "stderr": fill_stderr,
+    "garbage": send_garbage,
+    "huge header": send_huge_header,
+    "respond twice": respond_twice,
     "raise": raise_code,
-    "bug": raise_bug,
-    "trespass": trespass,
+    "raise unknown": raise_unknown,
+    "try forbidden": try_forbidden,
 }

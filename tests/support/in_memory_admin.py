@@ -18,7 +18,6 @@ from galerly_cdn.admin.metrics import Metrics
 from galerly_cdn.admin.routes import all_routes
 from galerly_cdn.admin.warming import Warmer
 from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, UnsupportedFormat
-from galerly_cdn.http.client_address import networks
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.library import StoreLibrary
 from galerly_cdn.model import Facts
@@ -177,7 +176,6 @@ class InMemoryAdmin:
             self.settings,
             self.telemetry,
             clock=self.cdn.clock,
-            trusted_proxies=networks(self.settings.trusted_proxies),
         )
 
     async def request(

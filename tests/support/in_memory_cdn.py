@@ -1,7 +1,7 @@
-"""A CDN in memory: originals and renditions in dictionaries, a renderer that writes what it was told.
+"""Builds a CDN in memory: originals and renditions in dictionaries, and a fake renderer.
 
-A rendered body spells the original's version and the target, so that a test can see from the bytes
-what they were made from. Whoever passes a `Gate` is held until it is opened.
+A rendered body is the text of the original's version and the target, so that a test can see what it was
+made from. A `Gate` holds calls until the test opens it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import NoSuchOriginal, Unsettled
 from galerly_cdn.fill import Filler, Recipe
-from galerly_cdn.http.client_address import networks
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList
 from galerly_cdn.model import Format, Head, Job, Listed, Picture, Record, Rendered, Rendition, Target
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class Gate:
-    """Holds all who come until it is opened; tells when somebody has come."""
+    """Holds calls until it is opened, and lets a test wait for them."""
 
     def __init__(self, *, is_open: bool = True) -> None:
         self._open = asyncio.Event()
@@ -50,12 +49,12 @@ class Gate:
             self._open.set()
 
     async def passed(self) -> None:
-        """Come, and wait until it is open."""
+        """Announce an arrival, and wait until the gate is open."""
         self._arrivals.release()
         await self._open.wait()
 
     async def arrival(self) -> None:
-        """Wait until one more has come."""
+        """Wait for one more arrival."""
         await self._arrivals.acquire()
 
     def open(self) -> None:
@@ -66,9 +65,9 @@ class Gate:
 
 
 class MemoryOriginals:
-    """Originals by key; `put` gives a new version every time.
+    """Originals by key; every `put` makes a new version.
 
-    Reading one passes `chunks` before each chunk; `reading` counts the reads that are not closed.
+    Reading one passes the gate `chunks` before each chunk; `reading` counts the open reads.
     """
 
     chunk_bytes = 1000
@@ -81,12 +80,12 @@ class MemoryOriginals:
         self._versions = itertools.count(1)
         self.error: GalerlyError | None = None
         self.stale_s = 0.0
-        """How old what is remembered is; then `error` is told only to who will not have that."""
+        """Age of remembered heads; if it is not 0, `error` is raised only for `remembered=False`."""
         self.heads = 0
         self.opened = 0
 
     def put(self, key: str, length_bytes: int = 1000, content: bytes | None = None) -> str:
-        """Upload or replace; the new version."""
+        """Upload or replace an original, and return its new version."""
         version = f"v{next(self._versions)}"
         self._contents[key] = version.encode().ljust(length_bytes, b".") if content is None else content
         self._heads[key] = Head(version, len(self._contents[key]))
@@ -99,11 +98,11 @@ class MemoryOriginals:
         self.heads += 1
         if remembered and self.stale_s:
             return replaced(self._heads[key], stale_s=self.stale_s)
-        return self._found(key)
+        return self._current(key)
 
     async def open(self, key: str) -> Original:
         self.opened += 1
-        return Original(os.open(os.devnull, os.O_RDONLY), self._found(key))
+        return Original(os.open(os.devnull, os.O_RDONLY), self._current(key))
 
     async def read(
         self, key: str, version: str, first: int, length_bytes: int
@@ -112,7 +111,7 @@ class MemoryOriginals:
         try:
             for at in range(first, first + length_bytes, self.chunk_bytes):
                 await self.chunks.passed()
-                if self._found(key).version != version:
+                if self._current(key).version != version:
                     raise Unsettled
                 yield self._contents[key][at : min(at + self.chunk_bytes, first + length_bytes)]
         finally:
@@ -123,7 +122,7 @@ class MemoryOriginals:
             if key.startswith(prefix) and key > after:
                 yield Listed(key, self._heads[key].length_bytes, 0.0)
 
-    def _found(self, key: str) -> Head:
+    def _current(self, key: str) -> Head:
         if self.error is not None:
             raise self.error
         if key not in self._heads:
@@ -132,7 +131,7 @@ class MemoryOriginals:
 
 
 class MemoryRenditions:
-    """Renditions by their key in the store; `error` is raised by the next puts, `puts` holds them up."""
+    """Renditions by their key in the store. Puts pass the gate `puts`, then raise `error` if it is set."""
 
     def __init__(self) -> None:
         self.kept: dict[str, Rendition] = {}
@@ -149,8 +148,8 @@ class MemoryRenditions:
         return self.kept.get(target.rendition_key(key))
 
     async def record(self, key: str, target: Target) -> Record | None:
-        found = await self.get(key, target)
-        return found.record if found else None
+        rendition = await self.get(key, target)
+        return rendition.record if rendition else None
 
     async def put(self, rendition: Rendition) -> Rendition:
         await self.puts.passed()
@@ -164,7 +163,7 @@ class MemoryRenditions:
 
 
 class CountingRenderer:
-    """Counts renders; each passes `gate`, then raises `error` or answers its token and target."""
+    """Counts renders. Each passes `gate`, then raises `error` if it is set, or returns token and target."""
 
     def __init__(self) -> None:
         self.gate = Gate()
@@ -172,10 +171,10 @@ class CountingRenderer:
         self.renders = 0
         self.tokens: list[str] = []
         self.jobs: list[Job] = []
-        """What was warmed."""
+        """The jobs of `warm`."""
         self.warms_ended = 0
         self.length_bytes = 0
-        """At least how long a body is."""
+        """The minimum length of a body."""
         self.lost: tuple[str, ...] = ()
 
     async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
@@ -185,7 +184,7 @@ class CountingRenderer:
     async def warm(
         self, fd: int, length_bytes: int, job: Job, token: str
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
-        """In the reverse order: the renderer chooses its own."""
+        """Render in reverse order: the order is the renderer's choice."""
         self.jobs.append(job)
         try:
             for picture in reversed(job.pictures):
@@ -214,7 +213,7 @@ def rendition(
     form: Format = Format.JPEG,
     lost: tuple[str, ...] = (),
 ) -> Rendition:
-    """A rendition of `key`, made of `body`."""
+    """A rendition of `key` with `body`."""
     target = Target(Settings().size_rules[0].size)
     md5 = hashlib.md5(body).hexdigest()
     return Rendition(Record(key, target, "v1", "r1", form, 8, 6, len(body), md5, lost), body)
@@ -222,7 +221,7 @@ def rendition(
 
 @dataclass
 class Answer:
-    """What a viewer got."""
+    """A response, as a viewer received it."""
 
     status: int
     headers: dict[str, str]
@@ -235,16 +234,16 @@ class Answer:
 
     @property
     def lasting_headers(self) -> dict[str, str]:
-        """The headers but for those that may differ from one request to the next."""
-        passing = {"cache-status", "server-timing"}
+        """The headers without those that can differ from one request to the next."""
+        transient = {"cache-status", "server-timing"}
         if self.headers.get("content-type") == "application/json":
-            passing.add("content-length")  # the request's id grows
-        return {name: value for name, value in self.headers.items() if name not in passing}
+            transient.add("content-length")  # request ids differ in length
+        return {name: value for name, value in self.headers.items() if name not in transient}
 
 
 @dataclass
 class SmallCdn:
-    """The edge, the origin and the application over the fakes."""
+    """The edge, the filler and the application over the fakes."""
 
     settings: Settings = field(default_factory=Settings)
     log: AccessLog | None = None
@@ -253,7 +252,7 @@ class SmallCdn:
     renderer: CountingRenderer = field(default_factory=CountingRenderer)
     digest: str = "recipe-1"
     now_s: float = 1000.0
-    """Of the misses' clock."""
+    """Of the miss limiter's clock."""
 
     def __post_init__(self) -> None:
         self.records: list[AccessRecord] = []
@@ -276,8 +275,8 @@ class SmallCdn:
             clock=self.clock.monotonic,
             count=self.counters.count,
         )
-        self.misses = MissLimiter(self.originals, self.settings, lambda: self.now_s)
-        self.edge = self.guarded(None)
+        self.miss_limiter = MissLimiter(self.originals, self.settings, lambda: self.now_s)
+        self.edge = self.edge_with(None)
         self.application = self.application_of(lambda _path: self.edge.answer)
 
     def application_of(self, route: Callable[[bytes], Handler]) -> Application:
@@ -287,10 +286,9 @@ class SmallCdn:
             self.settings,
             self.telemetry,
             clock=self.clock,
-            trusted_proxies=networks(self.settings.trusted_proxies),
         )
 
-    def guarded(self, verifier: Verifier | None) -> Edge:
+    def edge_with(self, verifier: Verifier | None) -> Edge:
         """An edge whose authorizer uses the verifier."""
         settings = self.settings
         authorizer = Authorizer(
@@ -302,11 +300,11 @@ class SmallCdn:
         return Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
-            miss_limiter=self.misses,
+            miss_limiter=self.miss_limiter,
             renditions=self.renditions,
             filler=self.origin,
             authorizer=authorizer,
-            downloads=Downloads(settings, self.misses, self.originals, authorizer),
+            downloads=Downloads(settings, self.miss_limiter, self.originals, authorizer),
         )
 
     def _recipes(self) -> Mapping[Target, Recipe]:
@@ -330,11 +328,11 @@ class SmallCdn:
         client: str = "192.0.2.1",
         **headers: str,
     ) -> Answer:
-        """One request; `if_none_match="…"` is the header If-None-Match, `extra` may repeat headers."""
+        """Send one request. `if_none_match="…"` is the header If-None-Match; `extra` can repeat headers."""
         sent: list[MutableMapping[str, Any]] = []
 
         async def receive() -> MutableMapping[str, Any]:
-            raise AssertionError("a picture's request has no body")
+            raise AssertionError("requests of viewers have no body")
 
         async def send(message: MutableMapping[str, Any]) -> None:
             sent.append(message)
@@ -355,12 +353,12 @@ class SmallCdn:
         assert [one.get("more_body", False) for one in rest] == [True] * (len(rest) - 1) + [False]
         names = [name for name, _ in start["headers"]]
         assert len(names) == len(set(names)), "a header is sent twice"
-        told = {name.decode("ascii"): value.decode("ascii") for name, value in start["headers"]}
-        return Answer(start["status"], told, b"".join(one["body"] for one in rest))
+        received = {name.decode("ascii"): value.decode("ascii") for name, value in start["headers"]}
+        return Answer(start["status"], received, b"".join(one["body"] for one in rest))
 
 
 class _Recording(Telemetry):
-    """Keeps the records for the test to read."""
+    """Keeps the records for tests."""
 
     records: list[AccessRecord]
     audits: list[AuditRecord]

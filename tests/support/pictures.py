@@ -1,7 +1,7 @@
-"""Test pictures, made on the spot: photograph-like, the same bytes every time.
+"""Builds test pictures that resemble photographs; the same call makes the same bytes.
 
-Made with Pillow, so that what the renderer reads was not written by the renderer's own library.
-`scene` has no symmetry: a picture turned or mirrored by mistake differs everywhere.
+They are made with Pillow, so that the renderer does not read files written by its own library. `scene` has
+no symmetry: a picture turned or mirrored by mistake differs everywhere.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ CREATOR = "Ada Lovelace"
 COPYRIGHT = "(c) 2025 Ada Lovelace"
 LATITUDE_DEGREES = (51, 30, 26)
 CAMERA = "Babbage Difference No. 2"
-"""The camera's name in EXIF: a rendition that holds it kept what it should have dropped."""
+"""The camera's name in EXIF: a rendition that contains it has kept metadata that must be dropped."""
 
 
 @functools.lru_cache(maxsize=32)
 def pixels(width: int, height: int) -> NDArray[np.uint8]:
-    """height x width x 3: a sky, a sun, a dark field, fine grain and hard edges."""
+    """Return height × width × 3 samples: a sky, a sun, a dark field, fine grain and hard edges."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     x, y = x / max(width - 1, 1), y / max(height - 1, 1)
     sky = np.stack([90 + 120 * x, 120 + 70 * (1 - y), 230 - 110 * y], axis=-1)
@@ -42,12 +42,12 @@ def pixels(width: int, height: int) -> NDArray[np.uint8]:
 
 
 def scene(width: int = 600, height: int = 400) -> Image.Image:
-    """The scene as a Pillow picture, RGB."""
+    """Return the scene as an RGB Pillow picture."""
     return Image.fromarray(pixels(width, height))
 
 
 def scene_with_alpha(width: int = 600, height: int = 400) -> Image.Image:
-    """The scene fading out to the right; its transparent pixels are black underneath."""
+    """Return the scene with alpha falling to the right; fully transparent pixels are black."""
     alpha = np.tile(np.linspace(255, 0, width).astype(np.uint8), (height, 1))
     colors = pixels(width, height).copy()
     colors[alpha < 8] = 0
@@ -55,12 +55,12 @@ def scene_with_alpha(width: int = 600, height: int = 400) -> Image.Image:
 
 
 def brighter(picture: Image.Image, by: int) -> Image.Image:
-    """Every value raised by so much, up to white."""
+    """Return the picture with `by` added to every sample, at most 255."""
     return Image.fromarray(np.clip(np.asarray(picture).astype(int) + by, 0, 255).astype(np.uint8))
 
 
 def turned(upright: Image.Image, orientation: int) -> Image.Image:
-    """The picture as a camera with this EXIF orientation stores it."""
+    """Return the picture as a camera with this EXIF orientation stores it."""
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -74,7 +74,7 @@ def turned(upright: Image.Image, orientation: int) -> Image.Image:
 
 
 def exif(*, orientation: int = 1, gps: bool = False, credit: bool = False) -> bytes:
-    """An EXIF block with its identifier."""
+    """Return an EXIF block with its identifier."""
     block = Image.Exif()
     block[ExifTags.Base.Model] = CAMERA
     block[ExifTags.Base.Orientation] = orientation
@@ -87,7 +87,7 @@ def exif(*, orientation: int = 1, gps: bool = False, credit: bool = False) -> by
 
 
 def saved(picture: Image.Image, form: str, **options: Any) -> bytes:  # noqa: ANN401 - Pillow's own
-    """The picture's bytes in one of Pillow's formats."""
+    """Return the picture's bytes in one of Pillow's formats."""
     out = io.BytesIO()
     picture.save(out, form, **options)
     return out.getvalue()
@@ -105,7 +105,7 @@ def jpeg(
     quality: int = 92,
     subsampling: str = "4:2:0",
 ) -> bytes:
-    """A camera's JPEG; `width` and `height` are those of the upright picture."""
+    """Return a camera's JPEG; `width` and `height` are those of the upright picture."""
     options: dict[str, Any] = {"quality": quality, "progressive": progressive, "subsampling": subsampling}
     options["exif"] = exif(orientation=orientation, gps=gps, credit=credit)
     if profile:
@@ -114,49 +114,49 @@ def jpeg(
 
 
 def png(width: int = 600, height: int = 400, *, alpha: bool = True, orientation: int = 1) -> bytes:
-    """A PNG, with alpha unless told."""
+    """Return a PNG, by default with alpha."""
     picture = scene_with_alpha(width, height) if alpha else scene(width, height)
     return saved(turned(picture, orientation), "PNG", exif=exif(orientation=orientation), compress_level=1)
 
 
 def adam7_png(width: int = 64, height: int = 64) -> bytes:
-    """A header that promises Adam7 interlacing (PNG 3rd edition §8.1) over too little data."""
+    """Return a PNG with a header for Adam7 interlacing (PNG 3rd edition §8.1) and too little data."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 1))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
 
 
 def webp(width: int = 600, height: int = 400, *, alpha: bool = False, orientation: int = 1) -> bytes:
-    """A lossy WebP."""
+    """Return a lossy WebP."""
     picture = scene_with_alpha(width, height) if alpha else scene(width, height)
     return saved(turned(picture, orientation), "WEBP", quality=92, exif=exif(orientation=orientation))
 
 
 def avif(width: int = 600, height: int = 400, *, alpha: bool = False) -> bytes:
-    """An AVIF."""
+    """Return an AVIF."""
     picture = scene_with_alpha(width, height) if alpha else scene(width, height)
     return saved(picture, "AVIF", quality=85, speed=10)
 
 
 def gif(width: int = 60, height: int = 40, *, frames: int = 1) -> bytes:
-    """A GIF; every further frame is a little brighter."""
+    """Return a GIF in which each further frame is brighter."""
     shots = [brighter(scene(width, height), 9 * n) for n in range(frames)]
     return saved(shots[0], "GIF", save_all=True, append_images=shots[1:], duration=50)
 
 
 def animated_webp(width: int = 60, height: int = 40, *, frames: int = 3) -> bytes:
-    """A WebP animation."""
+    """Return a WebP animation."""
     shots = [brighter(scene(width, height), 9 * n) for n in range(frames)]
     return saved(shots[0], "WEBP", save_all=True, append_images=shots[1:], duration=50)
 
 
 def animated_png(width: int = 60, height: int = 40, *, frames: int = 2) -> bytes:
-    """A PNG animation."""
+    """Return a PNG animation."""
     shots = [brighter(scene(width, height), 9 * n) for n in range(frames)]
     return saved(shots[0], "PNG", save_all=True, append_images=shots[1:], duration=50)
 
 
 def pages_tiff(width: int = 60, height: int = 40, *, pages: int = 2) -> bytes:
-    """A TIFF of several pages."""
+    """Return a TIFF with several pages."""
     return saved(
         scene(width, height), "TIFF", save_all=True, append_images=[scene(width, height)] * (pages - 1)
     )
@@ -165,23 +165,23 @@ def pages_tiff(width: int = 60, height: int = 40, *, pages: int = 2) -> bytes:
 def tiff(
     width: int = 600, height: int = 400, *, orientation: int = 1, compression: str = "tiff_lzw"
 ) -> bytes:
-    """An 8-bit RGB TIFF."""
+    """Return an 8-bit RGB TIFF."""
     picture = turned(scene(width, height), orientation)
     return saved(picture, "TIFF", compression=compression, tiffinfo={274: orientation})
 
 
 def grey(width: int = 600, height: int = 400) -> bytes:
-    """A one-band JPEG."""
+    """Return a JPEG with one band."""
     return saved(scene(width, height).convert("L"), "JPEG", quality=92)
 
 
 def palette_png(width: int = 600, height: int = 400) -> bytes:
-    """A PNG of 256 colors."""
+    """Return a palette PNG of 256 colours."""
     return saved(scene(width, height).quantize(256), "PNG")
 
 
 def deep_png(width: int = 600, height: int = 400, values: NDArray[np.uint16] | None = None) -> bytes:
-    """A 16-bit RGB PNG of `values` (height x width x 3), else of the scene, each value 257 times itself."""
+    """Return a 16-bit RGB PNG of `values` (height × width × 3), by default of the scene times 257."""
     deep = pixels(width, height).astype(np.uint16) * 257 if values is None else values
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
@@ -190,24 +190,24 @@ def deep_png(width: int = 600, height: int = 400, values: NDArray[np.uint16] | N
 
 
 def cmyk_jpeg(width: int = 600, height: int = 400, *, profile: bytes | None = None) -> bytes:
-    """A four-ink JPEG, converted the plain way (no black)."""
+    """Return a CMYK JPEG, converted without black generation."""
     options = {"icc_profile": profile} if profile else {}
     return saved(scene(width, height).convert("CMYK"), "JPEG", quality=92, **options)
 
 
 def truncated(original: bytes, share: float = 0.6) -> bytes:
-    """The first `share` of the bytes, as a broken upload leaves them."""
+    """Return the first `share` of the bytes, as after an interrupted upload."""
     return original[: int(len(original) * share)]
 
 
 def huge_header_png(width: int = 30_000, height: int = 30_000) -> bytes:
-    """Under 100 bytes that promise `width` x `height` pixels."""
+    """Return a PNG of less than 100 bytes with a header for `width` × `height` pixels."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
 
 
 def huge_header_jpeg(width: int = 60_000, height: int = 60_000, *, progressive: bool = False) -> bytes:
-    """A small JPEG whose frame header lies about its sides."""
+    """Return a small JPEG with a frame header for `width` × `height` pixels."""
     small = bytearray(jpeg(64, 48, progressive=progressive))
     marker = small.index(b"\xff\xc2" if progressive else b"\xff\xc0")
     small[marker + 5 : marker + 9] = struct.pack(">HH", height, width)
@@ -215,7 +215,7 @@ def huge_header_jpeg(width: int = 60_000, height: int = 60_000, *, progressive: 
 
 
 def disguises() -> dict[str, bytes]:
-    """Files that are no photograph, whatever their name says."""
+    """Return files that are not photographs, by what they are."""
     svg = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>'
     return {
         "svg": svg,
@@ -243,10 +243,10 @@ def disguises() -> dict[str, bytes]:
 
 
 def srgb_profile() -> bytes:
-    """An sRGB profile as editors embed it."""
+    """Return an sRGB profile as editors embed it."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """A PNG chunk with its checksum."""
+    """Return a PNG chunk with its checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,7 +1,7 @@
-"""A parent of processes to be killed: forks one for each line on stdin, names it, and says when it has ended.
+"""Forks a process for each line on stdin; prints its id, and `ended` when it has ended.
 
-A line is `{seed} {step}`: the child kills itself at one of its next system calls of that name, or, where the
-step is `none`, works until it is killed.
+A line is `{seed} {step}`: the child kills itself at one of its next system calls of that name. With the step
+`none` it works until it is killed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def main(work: Callable[[Path, int, str], Coroutine[Any, Any, None]]) -> None:
-    """Have each child do `work`, which does not end, in the folder that the command line names."""
+    """Run `work`, which does not end, in each child, in the folder that the command line names."""
     root = Path(sys.argv[1])
     for line in sys.stdin:
         seed, step = line.split()
@@ -31,16 +31,16 @@ def main(work: Callable[[Path, int, str], Coroutine[Any, Any, None]]) -> None:
 
 
 def die_at(step: str, countdown: int) -> None:
-    """Have this process kill itself at the last of so many calls of a function of `os`; never at `none`."""
+    """Kill this process at the `countdown`-th call of a function of `os`; not at all for `none`."""
     if step == "none":
         return
     real = getattr(os, step)
-    left = [countdown]
+    remaining = [countdown]
 
-    def dying(*arguments: object, **options: object) -> object:
-        left[0] -= 1
-        if left[0] == 0:
+    def count_down(*arguments: object, **options: object) -> object:
+        remaining[0] -= 1
+        if remaining[0] == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*arguments, **options)
 
-    setattr(os, step, dying)
+    setattr(os, step, count_down)

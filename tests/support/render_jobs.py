@@ -1,4 +1,4 @@
-"""Render jobs for tests, with everything a test does not care about filled in."""
+"""Builds render jobs with defaults for everything that a test does not set."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def job(
     qualities: dict[Format, int] = QUALITIES,
     keep_copyright: bool = False,
 ) -> Job:
-    """A job for the box `WxH`."""
+    """Build a job for one picture in the box `WxH`."""
     pictures = (Picture(target(box, form), qualities),)
     return Job(pictures=pictures, limits=limits, keep_copyright=keep_copyright)
 
 
-def jobs(*targets: Target, limits: Limits = LIMITS, keep_copyright: bool = False) -> Job:
-    """One job for all of them."""
+def job_for(*targets: Target, limits: Limits = LIMITS, keep_copyright: bool = False) -> Job:
+    """Build one job for several targets."""
     return Job(tuple(Picture(one, QUALITIES) for one in targets), limits, keep_copyright)
 
 
 def target(box: str, form: Format | None = None) -> Target:
-    """The box `WxH` in a format."""
+    """Build the target of the box `WxH` in a format."""
     width, _, height = box.partition("x")
     return Target(Size(int(width), int(height)), form)

@@ -1,4 +1,4 @@
-"""Renditions and folders of them, for the tests of what stores them. The bodies are no pictures."""
+"""Builds renditions (whose bodies are not pictures) and opens folders of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TARGET = Target(Size(800, 600), Format.WEBP)
 MIB = 1 << 20
 
 
-def made(
+def make_rendition(
     key: str, body: bytes = b"the picture", target: Target = TARGET, *, version: str = "v1"
 ) -> Rendition:
     md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
@@ -41,18 +41,18 @@ def file_of(root: Path, key: str, target: Target = TARGET) -> Path:
     return file_path(root, file_name(key, target))
 
 
-def stored(root: Path) -> list[Path]:
-    """The files of renditions, finished or not."""
+def rendition_files(root: Path) -> list[Path]:
+    """The files of renditions, including temporary ones."""
     return [path for path in root.glob("??/*") if path.is_file()]
 
 
 def open_descriptors() -> int:
-    """How many files this process has open."""
+    """The number of open file descriptors of this process."""
     return len(list(Path("/dev/fd").iterdir()))
 
 
 class Counted:
-    """Counts events, as telemetry does."""
+    """Records events in place of the telemetry's counters."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -62,15 +62,15 @@ class Counted:
 
 
 @asynccontextmanager
-async def opened(
+async def open_folder(
     root: Path, limit_bytes: int = MIB, count: Callable[[str], None] = lambda _event: None, now_s: float = 0
 ) -> AsyncIterator[FolderRenditions]:
-    """A folder of renditions whose index is complete; closed afterwards."""
-    shelf = FolderRenditions(root, limit_bytes, count, lambda: now_s)
-    shelf.start()
-    assert shelf._indexing is not None
-    await shelf._indexing
+    """Opens a folder of renditions and waits for its index; closes it at the end."""
+    store = FolderRenditions(root, limit_bytes, count, lambda: now_s)
+    store.start()
+    assert store._index_task is not None
+    await store._index_task
     try:
-        yield shelf
+        yield store
     finally:
-        await shelf.close()
+        await store.close()

@@ -1,4 +1,4 @@
-"""Real S3 servers for the tests: moto's (pure Python, always here) and versitygw (from `script/s3`)."""
+"""Runs real S3 servers for the tests: moto (pure Python, always installed) and versitygw (`script/s3`)."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ CREDENTIALS = {
 }
 VERSITYGW = pytest.param("versitygw", marks=pytest.mark.server("versitygw"))
 SERVERS = [pytest.param("moto"), VERSITYGW]
-"""Names of fixtures, to be parametrised with."""
+"""Names of fixtures, for parametrised tests."""
 _numbers = itertools.count(1)
 
 
 @dataclass
 class S3Server:
-    """A running server, and a plain S3 client of it."""
+    """A running server, and a botocore client for it."""
 
     endpoint: str
     longest_segment_bytes: int = 1024
-    """The longest name between two slashes of a key that it can hold."""
+    """The longest segment of a key that the server can store."""
     client: Any = field(init=False)
 
     def __post_init__(self) -> None:
         self.client = client(self.endpoint)
 
     def holds(self, key: str) -> bool:
-        """Whether it can hold a key that the contract allows; S3 can hold them all."""
+        """Whether the server can store a key. S3 can store every key that galerly-cdn allows."""
         return max(len(segment.encode()) for segment in key.split("/")) <= self.longest_segment_bytes
 
     def bucket(self) -> Objects:
@@ -63,29 +63,33 @@ class S3Server:
 
 @dataclass
 class Objects:
-    """A bucket as any other client sees it, and our stores over it; originals are never remembered."""
+    """A bucket as another client sees it, and galerly-cdn's stores over it, which cache no heads."""
 
     server: S3Server
     name: str
     count: Counted = field(default_factory=Counted)
 
     def settings(self, **settings: object) -> Settings:
-        made = Settings(store=f"s3://{self.name}", store_endpoint=self.server.endpoint, store_fresh_s=0)
-        return replaced(made, **settings)
+        settings_of_bucket = Settings(
+            store=f"s3://{self.name}", store_endpoint=self.server.endpoint, store_fresh_s=0
+        )
+        return replaced(settings_of_bucket, **settings)
 
     def originals(self, clock: Callable[[], float] = lambda: 0.0, **settings: object) -> RemoteOriginals:
         from galerly_cdn.store.remote.bucket import Bucket
         from galerly_cdn.store.remote.originals import RemoteOriginals
 
-        made = self.settings(**settings)
-        return RemoteOriginals(Bucket(f"{made.store}/originals", made, clock, self.count), made, clock)
+        changed = self.settings(**settings)
+        return RemoteOriginals(
+            Bucket(f"{changed.store}/originals", changed, clock, self.count), changed, clock
+        )
 
     def renditions(self, clock: Callable[[], float] = lambda: 0.0, **settings: object) -> RemoteRenditions:
         from galerly_cdn.store.remote.bucket import Bucket
         from galerly_cdn.store.remote.renditions import RemoteRenditions
 
-        made = self.settings(**settings)
-        return RemoteRenditions(Bucket(f"{made.store}/resized", made, clock, self.count), self.count)
+        changed = self.settings(**settings)
+        return RemoteRenditions(Bucket(f"{changed.store}/resized", changed, clock, self.count), self.count)
 
     def put(self, key: str, content: bytes, **headers: object) -> None:
         self.server.client.put_object(Bucket=self.name, Key=key, Body=content, **headers)
@@ -98,9 +102,9 @@ class Objects:
         self.server.client.delete_object(Bucket=self.name, Key=key)
 
     def erase(self, key: str) -> None:
-        """Remove all versions of an object that was deleted, and the marker that says so.
+        """Remove all versions of a deleted object, and its delete marker.
 
-        versitygw takes the marker for an object, and creates none over it, where S3 does
+        versitygw takes the marker for an object, and refuses to create one over it; S3 does not
         (https://github.com/versity/versitygw/issues/1750).
         """
         found = self.server.client.list_object_versions(Bucket=self.name, Prefix=key)
@@ -113,7 +117,7 @@ class Objects:
         return [one["Key"] for one in found]
 
     def damage(self, key: str, change: Callable[[bytes], bytes]) -> None:
-        """Change an object's bytes; what is written beside them stays."""
+        """Change an object's bytes, and keep its headers and metadata."""
         found = self.server.client.get_object(Bucket=self.name, Key=key)
         self.put(
             key,
@@ -123,7 +127,7 @@ class Objects:
             **({"CacheControl": found["CacheControl"]} if "CacheControl" in found else {}),
         )
 
-    def rot(self) -> None:
+    def damage_renditions(self) -> None:
         """Damage every stored rendition."""
 
         def damaged(content: bytes) -> bytes:
@@ -132,7 +136,7 @@ class Objects:
         for key in self._renditions():
             self.damage(key, damaged)
 
-    def lose(self) -> None:
+    def delete_renditions(self) -> None:
         """Delete every stored rendition."""
         for key in self._renditions():
             self.remove(key)
@@ -141,8 +145,8 @@ class Objects:
         return [key for key in self.names() if key.startswith("resized/")]
 
 
-def client(endpoint: str) -> Any:  # noqa: ANN401 - it has no types
-    """botocore's."""
+def client(endpoint: str) -> Any:  # noqa: ANN401 - botocore has no types
+    """A botocore client."""
     import botocore.session
     from botocore.config import Config
 
@@ -158,7 +162,7 @@ def client(endpoint: str) -> Any:  # noqa: ANN401 - it has no types
 
 @contextmanager
 def credentials() -> Iterator[None]:
-    """The environment as who runs us sets it."""
+    """Sets the tests' credentials in the environment."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in CREDENTIALS.items():
             patch.setenv(name, value)
@@ -167,7 +171,7 @@ def credentials() -> Iterator[None]:
 
 @contextmanager
 def moto() -> Iterator[S3Server]:
-    """moto's server, in a thread of this process."""
+    """Runs moto's server in a thread of this process."""
     from moto.server import ThreadedMotoServer
 
     running = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
@@ -180,13 +184,13 @@ def moto() -> Iterator[S3Server]:
 
 
 def versitygw_program() -> Path | None:
-    """Where `script/s3` puts it."""
+    """The program that `script/s3` downloads; None if it is missing."""
     return next(iter(Path(__file__).parents[2].glob(".galerly/bin/versitygw-v*")), None)
 
 
 @contextmanager
 def versitygw(root: Path, *, webhook: str = "") -> Iterator[S3Server]:
-    """versitygw over a folder, as a process of its own, versions beside it; changes go to `webhook`."""
+    """Runs versitygw over a folder, with a folder of versions beside it; it posts changes to `webhook`."""
     program = versitygw_program()
     assert program
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -213,14 +217,14 @@ def versitygw(root: Path, *, webhook: str = "") -> Iterator[S3Server]:
         command, env={**os.environ, **variables}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         try:
-            _answers(port, process)
+            _wait_until_ready(port, process)
             yield S3Server(f"http://127.0.0.1:{port}", longest_segment_bytes=255)
         finally:
             process.terminate()
 
 
-def _answers(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Return when something answers at the port. Raises `RuntimeError` if the process ends first."""
+def _wait_until_ready(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the port answers. Raises `RuntimeError` if the process ends first."""
     while process.poll() is None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         try:

@@ -199,10 +199,10 @@ class OverS3(OneMachine):
         self.objects.remove(f"originals/{key}")
 
     def rot(self) -> None:
-        self.objects.rot()
+        self.objects.damage_renditions()
 
     def lose(self) -> None:
-        self.objects.lose()
+        self.objects.delete_renditions()
 
 
 def ask(port: int, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer:

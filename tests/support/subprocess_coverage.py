@@ -1,7 +1,8 @@
-"""Imported first in a worker process under coverage: measures it from here to its end.
+"""Measures the coverage of a worker process from the import of this module to the exit.
 
-A worker may write no file and open none (`sandbox`): the size limit stays a soft one here, lifted at the
-end, and the file for what was seen is opened now. `conftest` turns it into coverage's own.
+A worker cannot write or open files (`sandbox`). Only the soft limit of the file size is therefore set here
+and raised again at the exit, and the file for the measurement is opened on import. `conftest` converts the
+file to coverage's own format.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 import coverage
 
 ROOT = Path(__file__).parents[2]
-SEEN = ROOT / ".pytest_cache" / "measured"
+FOLDER = ROOT / ".pytest_cache" / "measured"
 
 _set_limit = resource.setrlimit
 
@@ -27,16 +28,16 @@ def _leave_hard_file_size(which: int, limits: tuple[int, int]) -> None:
 
 def _save() -> None:
     _set_limit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-    _measured.stop()
-    _seen.write(_measured.get_data().dumps())
-    _seen.flush()
+    _coverage.stop()
+    _file.write(_coverage.get_data().dumps())
+    _file.flush()
 
 
 resource.setrlimit = _leave_hard_file_size
 os.chdir(ROOT)
-SEEN.mkdir(parents=True, exist_ok=True)
-_seen = (SEEN / str(os.getpid())).open("wb")
-_measured = coverage.Coverage(config_file="pyproject.toml", data_file=None, messages=False)
-_measured.start()
+FOLDER.mkdir(parents=True, exist_ok=True)
+_file = (FOLDER / str(os.getpid())).open("wb")
+_coverage = coverage.Coverage(config_file="pyproject.toml", data_file=None, messages=False)
+_coverage.start()
 os.chdir("/")
 atexit.register(_save)

@@ -1,7 +1,7 @@
-"""A CDN that takes uploads, to be killed (`zygote`).
+"""Runs a CDN that takes uploads until it is killed (`process_forker`).
 
-It says `try KEY NUMBER` before an upload, `ack KEY NUMBER` when it was
-accepted, `not KEY NUMBER` when the name was taken, and `wrong …` if a picture is not that of its original.
+It prints `try KEY NUMBER` before an upload, `ack KEY NUMBER` when it was accepted, `not KEY NUMBER` when the
+name was taken, and `wrong KEY NUMBER` if a picture was not made from its original.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KEYS = [f"g{lane}/{number}.jpg" for lane in range(LANES) for number in range(4)]
 
 
 def photograph(number: int) -> bytes:
-    """One color, its number in a comment, and a tail long enough to be torn."""
+    """A JPEG of one colour, with its number in a comment, and a tail that makes the upload long."""
     plain = Image.new("RGB", (120, 80), color(number))
     tail = random.Random(number)
     content = pictures.saved(plain, "JPEG", quality=90, comment=str(number).encode())
@@ -43,15 +43,15 @@ def color(number: int) -> tuple[int, int, int]:
 
 
 def number_of(content: bytes) -> int:
-    """Which photograph begins like this."""
+    """The number in a photograph's comment."""
     return int(Image.open(io.BytesIO(content)).info["comment"])
 
 
 def shows(body: bytes, number: int) -> bool:
-    """Whether a rendition is of that photograph."""
-    seen = Image.open(io.BytesIO(body)).convert("RGB").getpixel((50, 40))
-    assert isinstance(seen, tuple)
-    return all(abs(a - b) < 12 for a, b in zip(seen, color(number), strict=True))
+    """Whether a rendition was made from the photograph of this number."""
+    pixel = Image.open(io.BytesIO(body)).convert("RGB").getpixel((50, 40))
+    assert isinstance(pixel, tuple)
+    return all(abs(a - b) < 12 for a, b in zip(pixel, color(number), strict=True))
 
 
 async def _work(root: Path, seed: int, step: str) -> None:
@@ -62,7 +62,7 @@ async def _work(root: Path, seed: int, step: str) -> None:
 
 
 async def _lane(cdn: Cdn, seed: int, lane: int) -> None:
-    """One upload after the other; nobody else touches this lane's keys."""
+    """Sequential uploads. Each lane has keys of its own."""
     assert cdn.library is not None
     rng = random.Random(f"{seed} {lane}")
     number = (seed * LANES + lane) * 1000
@@ -70,21 +70,21 @@ async def _lane(cdn: Cdn, seed: int, lane: int) -> None:
         number += 1
         key = f"g{lane}/{rng.randrange(4)}.jpg"
         content = photograph(number)
-        _say("try", key, number)
+        _print_event("try", key, number)
         try:
             pieces = [content[at : at + 65_536] for at in range(0, len(content), 65_536)]
             await cdn.library.upload(key, stream(pieces), replaces=rng.random() < 0.8)
         except OriginalExists:
-            _say("not", key, number)
+            _print_event("not", key, number)
             continue
-        _say("ack", key, number)
+        _print_event("ack", key, number)
         answer = await ask(cdn, f"/resize/tiny/{key}")
         if answer.status != 200 or not shows(answer.body, number):
-            _say("wrong", key, number)
+            _print_event("wrong", key, number)
 
 
-def _say(what: str, key: str, number: int) -> None:
-    os.write(1, f"{what} {key} {number}\n".encode())
+def _print_event(event: str, key: str, number: int) -> None:
+    os.write(1, f"{event} {key} {number}\n".encode())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What the edge makes of an address, as one line: asked of the Python edge, of Node and of njs.
+"""Runs the viewer function in Node and njs, and the Python edge, on requests; formats each result as a line.
 
-`/resized/800x600.webp/a.jpg` and `/originals/a.jpg` are the object that is wanted, spelled as S3 signs it;
-`403 size-not-allowed` is the edge's own answer.
+`/resized/800x600.webp/a.jpg` and `/originals/a.jpg` are paths of objects in the bucket, encoded as S3 signs
+them; `403 size-not-allowed` is an error response.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
     from galerly_cdn.settings.table import Settings
 
 ADDRESSES = Path(__file__).with_name("addresses.jsonl")
-"""A line is a request and its answer: `path`, `answer`, and where they matter `method` (GET), `accept`
-(none sent) and `signed`, the answer where the signature held. Bytes above ASCII are Latin-1 characters."""
+"""Each line is a request and its result: `path`, `answer`, and optionally `method` (default GET), `accept`
+(default none) and `signed`, the result behind a valid signature. Bytes above ASCII are Latin-1 characters."""
 NODE = """\
 const fs = require('fs'), vm = require('vm');
-const [source, asked, answered] = process.argv.slice(2);
-const realm = vm.createContext({ asked: fs.readFileSync(asked, 'utf8') });
+const [source, events, results] = process.argv.slice(2);
+const realm = vm.createContext({ events: fs.readFileSync(events, 'utf8') });
 vm.runInContext(fs.readFileSync(source, 'utf8'), realm);
-fs.writeFileSync(answered, vm.runInContext('JSON.stringify(JSON.parse(asked).map(handler))', realm));
+fs.writeFileSync(results, vm.runInContext('JSON.stringify(JSON.parse(events).map(handler))', realm));
 """
 NODE_EDGE = """\
 const fs = require('fs');
-const [source, asked, answered] = process.argv.slice(2);
+const [source, events, results] = process.argv.slice(2);
 const { handler } = require(source);
-Promise.all(JSON.parse(fs.readFileSync(asked, 'utf8')).map(handler))
-    .then((all) => fs.writeFileSync(answered, JSON.stringify(all)));
+Promise.all(JSON.parse(fs.readFileSync(events, 'utf8')).map(handler))
+    .then((all) => fs.writeFileSync(results, JSON.stringify(all)));
 """
 NJS = """
 var fs = require('fs');
@@ -55,47 +55,47 @@ def vectors() -> list[dict[str, str]]:
     return [json.loads(line) for line in ADDRESSES.read_text("utf-8").splitlines()]
 
 
-class _Signatures:
-    """In the verifier's place: signatures are CloudFront's part; here all hold or none does."""
+class _FakeVerifier:
+    """Accepts or refuses every signature: CloudFront verifies them before the viewer function."""
 
-    def __init__(self, *, hold: bool) -> None:
-        self._hold = hold
+    def __init__(self, *, accepts: bool) -> None:
+        self._accepts = accepts
 
     def verify(self, *_: object, **__: object) -> None:
-        if not self._hold:
+        if not self._accepts:
             raise SignatureRequired
 
 
-class _Nothing:
-    """In the place of what asks the store: there is no original."""
+class _EmptyStore:
+    """A store of originals without any original."""
 
     async def head(self, *_: object, **__: object) -> None:
         raise NoSuchOriginal
 
 
 class PythonEdge:
-    """The edge with an empty store: what a visit wants is known before the store is asked."""
+    """The Python edge with an empty store; the requested object is known before the store is read."""
 
     def __init__(self, settings: Settings, *, signed: bool) -> None:
-        verifier = cast("Verifier", _Signatures(hold=signed))
+        verifier = cast("Verifier", _FakeVerifier(accepts=signed))
         originals = settings.sign_originals
-        guard = Authorizer(settings.private_prefixes, verifier, lambda: 0.0, signs_originals=originals)
-        misses = cast("MissLimiter", _Nothing())
+        authorizer = Authorizer(settings.private_prefixes, verifier, lambda: 0.0, signs_originals=originals)
+        misses = cast("MissLimiter", _EmptyStore())
         self._edge = Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
             miss_limiter=misses,
             renditions=in_memory_cdn.MemoryRenditions(),
             filler=cast("Any", None),
-            authorizer=guard,
-            downloads=Downloads(settings, misses, in_memory_cdn.MemoryOriginals(), guard),
+            authorizer=authorizer,
+            downloads=Downloads(settings, misses, in_memory_cdn.MemoryOriginals(), authorizer),
         )
 
-    def answer(self, asked: Mapping[str, str]) -> str:
-        headers = [(b"accept", asked["accept"].encode("latin-1"))] if "accept" in asked else []
+    def result(self, request: Mapping[str, str]) -> str:
+        headers = [(b"accept", request["accept"].encode("latin-1"))] if "accept" in request else []
         scope = {
-            "method": asked.get("method", "GET"),
-            "raw_path": asked["path"].encode("latin-1"),
+            "method": request.get("method", "GET"),
+            "raw_path": request["path"].encode("latin-1"),
             "query_string": b"",
             "client": None,
             "headers": headers,
@@ -108,14 +108,14 @@ class PythonEdge:
             return "/" + quote(f"{folder}/{exchange.key}", safe="/")
         except GalerlyError as error:
             return f"{error.status} {error.code}"
-        raise AssertionError(asked)
+        raise AssertionError(request)
 
 
-def cloudfront(asked: Mapping[str, Any]) -> dict[str, Any]:
+def cloudfront(parts: Mapping[str, Any]) -> dict[str, Any]:
     """A CloudFront Functions event for viewer requests (event structure, version 1.0)."""
-    headers = {"host": {"value": "d111111abcdef8.cloudfront.net"}, **asked.get("headers", {})}
-    if "accept" in asked:
-        headers["accept"] = {"value": asked["accept"]}
+    headers = {"host": {"value": "d111111abcdef8.cloudfront.net"}, **parts.get("headers", {})}
+    if "accept" in parts:
+        headers["accept"] = {"value": parts["accept"]}
     return {
         "version": "1.0",
         "context": {
@@ -126,28 +126,28 @@ def cloudfront(asked: Mapping[str, Any]) -> dict[str, Any]:
         },
         "viewer": {"ip": "198.51.100.11"},
         "request": {
-            "method": asked.get("method", "GET"),
-            "uri": asked["path"],
-            "querystring": asked.get("querystring", {}),
+            "method": parts.get("method", "GET"),
+            "uri": parts["path"],
+            "querystring": parts.get("querystring", {}),
             "headers": headers,
             "cookies": {},
         },
     }
 
 
-def lambda_edge(asked: Mapping[str, Any]) -> dict[str, Any]:
+def lambda_edge(parts: Mapping[str, Any]) -> dict[str, Any]:
     """A Lambda@Edge event for viewer requests."""
     headers = {
         "host": [{"key": "Host", "value": "d111111abcdef8.cloudfront.net"}],
-        **asked.get("headers", {}),
+        **parts.get("headers", {}),
     }
-    if "accept" in asked:
-        headers["accept"] = [{"key": "Accept", "value": asked["accept"]}]
+    if "accept" in parts:
+        headers["accept"] = [{"key": "Accept", "value": parts["accept"]}]
     request = {
         "clientIp": "198.51.100.11",
-        "method": asked.get("method", "GET"),
-        "uri": asked["path"],
-        "querystring": asked.get("query", ""),
+        "method": parts.get("method", "GET"),
+        "uri": parts["path"],
+        "querystring": parts.get("query", ""),
         "headers": headers,
     }
     config = {"eventType": "viewer-request", "requestId": "the-request"}
@@ -155,25 +155,26 @@ def lambda_edge(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run(engine: str, source: str, events: Iterable[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """What `handler` returns for each event, in `node` (a bare realm), `node-edge` or `njs`."""
-    asked, answered, function, driver = (
-        folder / name for name in ("asked", "answered", "viewer.js", "main.js")
+    """The results of `handler` for each event, in `node` (an empty realm), `node-edge` or `njs`."""
+    requests, responses, function, driver = (
+        folder / name for name in ("events.json", "results.json", "viewer.js", "main.js")
     )
-    asked.write_text(json.dumps(list(events)))
+    requests.write_text(json.dumps(list(events)))
     function.write_text(source)
     driver.write_text({"node": NODE, "node-edge": NODE_EDGE, "njs": source + NJS}[engine])
-    files = [str(asked), str(answered)] if engine == "njs" else [str(function), str(asked), str(answered)]
+    files = [str(requests), str(responses)]
+    files = files if engine == "njs" else [str(function), *files]
     subprocess.run([engine.partition("-")[0], str(driver), *files], check=True, timeout=100)
-    told: list[dict[str, Any]] = json.loads(answered.read_text())
-    return told
+    results: list[dict[str, Any]] = json.loads(responses.read_text())
+    return results
 
 
-def line(answer: Mapping[str, Any]) -> str:
-    """A handler's answer as one line, in the words of `ADDRESSES`."""
-    status = answer.get("statusCode") or answer.get("status")
+def line(result: Mapping[str, Any]) -> str:
+    """A handler's result as one line, as in `ADDRESSES`."""
+    status = result.get("statusCode") or result.get("status")
     if not status:
-        return str(answer["uri"])
-    body = answer.get("body")
+        return str(result["uri"])
+    body = result.get("body")
     if not body:  # HEAD
         return str(status)
     return f"{status} {json.loads(body['data'] if isinstance(body, dict) else body)['error']['code']}"

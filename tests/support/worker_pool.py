@@ -1,4 +1,4 @@
-"""A pool of hooked workers, the originals that steer them, and a place to meet them at."""
+"""A pool of hooked workers, the scripts that control them, and a barrier across processes."""
 
 from __future__ import annotations
 
@@ -26,117 +26,118 @@ JOB = Job((Picture(Target(Size(800, 600)), {Format.JPEG: 85}),), LIMITS)
 
 
 @contextlib.contextmanager
-def opened(content: bytes) -> Iterator[int]:
-    """A descriptor that reads `content`."""
+def file_with(content: bytes) -> Iterator[int]:
+    """Yield a file descriptor that reads `content`."""
     with tempfile.TemporaryFile() as file:
         file.write(content)
         file.flush()
         yield file.fileno()
 
 
-class Pool(WorkerPool):
-    """Workers that are told what to do."""
+class HookedPool(WorkerPool):
+    """A pool whose workers run the hook that their original names."""
 
     counted: Counter[str]
-    news: asyncio.Event
-    hello: Ready
+    count_changed: asyncio.Event
+    ready: Ready
 
-    async def reach(self, event: str, times: int) -> None:
-        """Wait until `event` was counted so many times."""
-        while self.counted[event] < times:
-            self.news.clear()
-            await self.news.wait()
+    async def wait_for_count(self, event: str, count: int) -> None:
+        """Wait until `event` has been counted `count` times."""
+        while self.counted[event] < count:
+            self.count_changed.clear()
+            await self.count_changed.wait()
 
-    async def look(self, do: str) -> Facts:
-        """One inspection."""
+    async def inspect_script(self, do: str) -> Facts:
+        """Inspect an original that runs the hook `do`."""
         content = json.dumps({"do": do}).encode()
-        with opened(content) as fd:
+        with file_with(content) as fd:
             return await self.inspect(fd, len(content), do)
 
-    async def do(self, do: str, token: str = "", **script: Any) -> bytes:  # noqa: ANN401 - JSON
-        """One render of an original that says `do`; the body, by default the worker's process id."""
+    async def run_script(self, do: str, token: str = "", **script: Any) -> bytes:  # noqa: ANN401 - JSON
+        """Render an original that runs the hook `do`; return the body, by default the worker's process id."""
         content = json.dumps({"do": do} | script).encode()
-        with opened(content) as fd:
+        with file_with(content) as fd:
             _, body = await self.render(fd, len(content), JOB, token or f"{do} {script}")
         return body
 
 
 @contextlib.asynccontextmanager
-async def pool(
+async def hooked_pool(
     *,
     clock: Callable[[], float] = lambda: 0.0,
     close_s: float = 5,
     **settings: Any,  # noqa: ANN401 - as Settings has them
-) -> AsyncIterator[Pool]:
-    """Two workers unless told otherwise, all of them there."""
+) -> AsyncIterator[HookedPool]:
+    """Start a pool, of two workers by default, and wait until all are ready."""
     counted: Counter[str] = Counter()
-    news = asyncio.Event()
+    count_changed = asyncio.Event()
 
     def count(event: str) -> None:
         counted[event] += 1
-        news.set()
+        count_changed.set()
 
-    workers = Pool(
+    workers = HookedPool(
         Settings(**{"workers": 2, **settings}),
         count,
         clock=clock,
         command=process.worker_command("tests.support.hooked_worker"),
     )
-    workers.counted, workers.news = counted, news
-    workers.hello = await workers.start()
+    workers.counted, workers.count_changed = counted, count_changed
+    workers.ready = await workers.start()
     try:
-        await workers.whole.wait()
+        await workers.all_ready.wait()
         yield workers
     finally:
         await workers.close(close_s)
 
 
-class Meeting:
-    """Where workers say that they are there, and wait: a barrier across processes."""
+class Barrier:
+    """A barrier across processes: a worker connects to its socket and waits until it is released."""
 
     def __init__(self) -> None:
         self.arrivals: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._doors: list[asyncio.StreamWriter] = []
-        self.gone = asyncio.Event()
-        """Set when someone has left without being let go."""
+        self._connections: list[asyncio.StreamWriter] = []
+        self.disconnected = asyncio.Event()
+        """Set when a process has disconnected, released or not."""
 
     async def __aenter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory()
-        self.at = f"{self._folder.name}/door"
-        self._server = await asyncio.start_unix_server(self._open, self.at)
+        self.path = f"{self._folder.name}/barrier"
+        self._server = await asyncio.start_unix_server(self._connected, self.path)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        self.let_go()
+        self.release()
         self._folder.cleanup()
 
-    async def _open(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._doors.append(writer)
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.append(writer)
         self.arrivals.put_nowait(json.loads(await reader.readline()))
         with contextlib.suppress(OSError):
             await reader.read()
-        self.gone.set()
+        self.disconnected.set()
         writer.close()
 
-    async def arrival(self) -> dict[str, Any]:
-        """The next to arrive: its script and its process id."""
+    async def next_arrival(self) -> dict[str, Any]:
+        """Wait for the next process; return its script and its process id (`pid`)."""
         return await self.arrivals.get()
 
-    def let_go(self) -> None:
-        """Everyone who is there may go on."""
-        for door in self._doors:
-            if not door.is_closing():
-                door.write(b".")
-        self._doors.clear()
+    def release(self) -> None:
+        """Let every process that waits continue."""
+        for connection in self._connections:
+            if not connection.is_closing():
+                connection.write(b".")
+        self._connections.clear()
 
 
 def open_descriptors() -> int:
+    """Return the number of this process's open file descriptors."""
     return len(os.listdir("/dev/fd"))  # noqa: PTH208 - a Path would open one more for longer
 
 
 async def ticks() -> None:
-    """Let every task run up to what it waits for."""
+    """Run the event loop until every task has reached its next wait."""
     for _ in range(5):
         loop = asyncio.get_running_loop()
         tick = loop.create_future()

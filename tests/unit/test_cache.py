@@ -1,4 +1,4 @@
-"""Memory stays within its bytes; work wanted by many is done once."""
+"""Tests the LRU cache in memory and single-flight execution."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class Fault(Exception):
-    """What a piece of work may end in."""
+    """An error of the work."""
 
 
-# memory
+# the LRU cache
 
 
-def test_a_value_is_kept_and_the_least_recently_used_goes_first() -> None:
+def test_least_recently_used_value_is_removed_first() -> None:
     memory: MemoryCache[str, bytes] = MemoryCache(10, len)
     memory.put("a", b"aaaa")
     memory.put("b", b"bbbb")
@@ -33,15 +33,15 @@ def test_a_value_is_kept_and_the_least_recently_used_goes_first() -> None:
     assert (memory.get("a"), memory.get("b"), memory.get("c")) == (b"aaaa", None, b"cccc")
 
 
-def test_a_value_too_heavy_is_not_kept_and_replaces_what_was_there() -> None:
+def test_value_above_the_limit_is_not_kept_and_removes_the_old_one() -> None:
     memory: MemoryCache[str, bytes] = MemoryCache(10, len)
     memory.put("a", b"old")
-    memory.put("a", b"far too heavy")
+    memory.put("a", b"far too long")
     assert memory.get("a") is None
     assert memory.weight_bytes == 0
 
 
-def test_what_is_dropped_is_gone_and_weighs_nothing() -> None:
+def test_dropped_value_is_gone_and_weighs_nothing() -> None:
     memory: MemoryCache[str, bytes] = MemoryCache(10, len)
     memory.put("a", b"aaaa")
     memory.drop("a")
@@ -50,7 +50,7 @@ def test_what_is_dropped_is_gone_and_weighs_nothing() -> None:
     assert memory.weight_bytes == 0
 
 
-def test_no_memory_keeps_nothing() -> None:
+def test_limit_of_zero_keeps_nothing() -> None:
     memory: MemoryCache[str, bytes] = MemoryCache(0, len)
     memory.put("a", b"a")
     assert memory.get("a") is None
@@ -60,7 +60,7 @@ operations = st.lists(st.tuples(st.sampled_from("gp"), st.sampled_from("abcdef")
 
 
 @given(operations)
-def test_memory_is_a_least_recently_used_cache_weighed_in_bytes(steps: list[tuple[str, str, int]]) -> None:
+def test_memory_cache_equals_a_model_of_a_weighed_lru_cache(steps: list[tuple[str, str, int]]) -> None:
     memory: MemoryCache[str, bytes] = MemoryCache(20, len)
     model: OrderedDict[str, bytes] = OrderedDict()
     for verb, key, weight in steps:
@@ -77,10 +77,12 @@ def test_memory_is_a_least_recently_used_cache_weighed_in_bytes(steps: list[tupl
         assert memory.weight_bytes == sum(map(len, model.values())) <= 20
 
 
-# coalescing
+# single-flight execution
 
 
-def held(release: asyncio.Event, started: Counter[str], key: str) -> Callable[[], Coroutine[Any, Any, str]]:
+def blocked_work(
+    release: asyncio.Event, started: Counter[str], key: str
+) -> Callable[[], Coroutine[Any, Any, str]]:
     async def work() -> str:
         started[key] += 1
         await release.wait()
@@ -89,7 +91,7 @@ def held(release: asyncio.Event, started: Counter[str], key: str) -> Callable[[]
     return work
 
 
-async def _settle() -> None:
+async def _run_tasks() -> None:
     """Let every task run until it waits for something else."""
     for _ in range(5):
         await asyncio.get_running_loop().create_task(_nothing())
@@ -99,11 +101,11 @@ async def _nothing() -> None:
     pass
 
 
-async def test_a_thousand_share_one_piece_of_work() -> None:
+async def test_concurrent_runs_of_one_key_share_one_task() -> None:
     shared: SingleFlight[str, str] = SingleFlight()
     release, started = asyncio.Event(), Counter[str]()
-    waiters = [asyncio.create_task(shared.run("k", held(release, started, "k"))) for _ in range(1000)]
-    await _settle()
+    waiters = [asyncio.create_task(shared.run("k", blocked_work(release, started, "k"))) for _ in range(1000)]
+    await _run_tasks()
     release.set()
     answers = await asyncio.gather(*waiters)
     assert started["k"] == 1
@@ -111,25 +113,25 @@ async def test_a_thousand_share_one_piece_of_work() -> None:
     assert Counter(collapsed for _, collapsed in answers) == {False: 1, True: 999}
 
 
-async def test_other_keys_do_not_wait() -> None:
+async def test_runs_of_other_keys_do_not_wait() -> None:
     shared: SingleFlight[str, str] = SingleFlight()
     slow, quick, started = asyncio.Event(), asyncio.Event(), Counter[str]()
     quick.set()
-    waiting = asyncio.create_task(shared.run("slow", held(slow, started, "slow")))
-    await _settle()
-    assert await shared.run("quick", held(quick, started, "quick")) == ("quick1", False)
+    waiting = asyncio.create_task(shared.run("slow", blocked_work(slow, started, "slow")))
+    await _run_tasks()
+    assert await shared.run("quick", blocked_work(quick, started, "quick")) == ("quick1", False)
     slow.set()
     assert await waiting == ("slow1", False)
 
 
 @pytest.mark.parametrize("leaver", [0, 1, 19])
-async def test_whoever_leaves_the_others_are_answered(leaver: int) -> None:
+async def test_cancelled_caller_does_not_cancel_the_others(leaver: int) -> None:
     shared: SingleFlight[str, str] = SingleFlight()
     release, started = asyncio.Event(), Counter[str]()
-    waiters = [asyncio.create_task(shared.run("k", held(release, started, "k"))) for _ in range(20)]
-    await _settle()
+    waiters = [asyncio.create_task(shared.run("k", blocked_work(release, started, "k"))) for _ in range(20)]
+    await _run_tasks()
     waiters[leaver].cancel()
-    await _settle()
+    await _run_tasks()
     release.set()
     await asyncio.wait(waiters)
     assert waiters.pop(leaver).cancelled()
@@ -137,20 +139,20 @@ async def test_whoever_leaves_the_others_are_answered(leaver: int) -> None:
     assert started["k"] == 1
 
 
-async def test_the_work_goes_on_when_all_have_left() -> None:
+async def test_task_continues_after_all_callers_are_cancelled() -> None:
     shared: SingleFlight[str, str] = SingleFlight()
     release, started = asyncio.Event(), Counter[str]()
-    waiter = asyncio.create_task(shared.run("k", held(release, started, "k")))
-    await _settle()
+    waiter = asyncio.create_task(shared.run("k", blocked_work(release, started, "k")))
+    await _run_tasks()
     waiter.cancel()
-    await _settle()
-    late = asyncio.create_task(shared.run("k", held(release, started, "k")))
-    await _settle()
+    await _run_tasks()
+    late = asyncio.create_task(shared.run("k", blocked_work(release, started, "k")))
+    await _run_tasks()
     release.set()
     assert await late == ("k1", True)
 
 
-async def test_a_failure_is_shared_once_and_then_tried_again() -> None:
+async def test_failure_is_shared_and_the_next_run_starts_again() -> None:
     shared: SingleFlight[str, str] = SingleFlight()
     release, started = asyncio.Event(), Counter[str]()
 
@@ -160,18 +162,18 @@ async def test_a_failure_is_shared_once_and_then_tried_again() -> None:
         raise Fault
 
     waiters = [asyncio.create_task(shared.run("k", fail)) for _ in range(20)]
-    await _settle()
+    await _run_tasks()
     release.set()
     answers = await asyncio.gather(*waiters, return_exceptions=True)
     assert {type(answer) for answer in answers} == {Fault}
     assert started["k"] == 1
-    assert await shared.run("k", held(release, started, "k")) == ("k2", False)
+    assert await shared.run("k", blocked_work(release, started, "k")) == ("k2", False)
 
 
-async def test_a_failure_nobody_waits_for_is_no_warning() -> None:
-    """asyncio complains of exceptions nobody took note of; warnings are errors here."""
-    complaints: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+async def test_failure_that_nobody_awaits_is_not_logged() -> None:
+    """asyncio logs an exception that nobody has retrieved."""
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
     shared: SingleFlight[str, str] = SingleFlight()
     release = asyncio.Event()
 
@@ -180,48 +182,48 @@ async def test_a_failure_nobody_waits_for_is_no_warning() -> None:
         raise Fault
 
     waiter = asyncio.create_task(shared.run("k", fail))
-    await _settle()
+    await _run_tasks()
     waiter.cancel()
     release.set()
     await shared.drain()
-    await _settle()
-    assert complaints == []
+    await _run_tasks()
+    assert reported == []
 
 
-async def test_drain_waits_for_what_is_under_way_and_for_what_that_starts() -> None:
+async def test_drain_waits_for_running_tasks_and_those_they_start() -> None:
     shared: SingleFlight[str, str] = SingleFlight()
     release, started = asyncio.Event(), Counter[str]()
-    waiter = asyncio.create_task(shared.run("k", held(release, started, "k")))
-    await _settle()
+    waiter = asyncio.create_task(shared.run("k", blocked_work(release, started, "k")))
+    await _run_tasks()
     draining = asyncio.create_task(shared.drain())
-    await _settle()
+    await _run_tasks()
     assert not draining.done()
     release.set()
     await draining
     assert await waiter == ("k1", False)
 
 
-class Room:
-    """The coalescer under a schedule; knows what every waiter must get."""
+class Schedule:
+    """Runs calls on a `SingleFlight`, and knows the result that each caller must get."""
 
     def __init__(self) -> None:
         self.shared: SingleFlight[str, int] = SingleFlight()
         self.running: dict[str, tuple[int, asyncio.Future[int]]] = {}
-        self.works = 0
+        self.started = 0
         self.waiters: list[tuple[asyncio.Task[tuple[int, bool]], int, bool]] = []
         self.failed: set[int] = set()
 
-    async def ask(self, key: str) -> None:
-        expected = self.running[key][0] if key in self.running else self.works + 1
+    async def call(self, key: str) -> None:
+        expected = self.running[key][0] if key in self.running else self.started + 1
         was_running = key in self.running
         task = asyncio.create_task(self.shared.run(key, lambda: self._work(key)))
         self.waiters.append((task, expected, was_running))
-        await _settle()
+        await _run_tasks()
 
     async def _work(self, key: str) -> int:
-        self.works += 1
-        number = self.works
-        assert key not in self.running, "the same work twice at once"
+        self.started += 1
+        number = self.started
+        assert key not in self.running, "the work runs twice at the same time"
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.running[key] = (number, future)
         return await future
@@ -234,9 +236,9 @@ class Room:
                 future.set_exception(Fault())
             else:
                 future.set_result(number)
-            # no settling: whoever asks next may do so before anybody has noticed
+            # the next call may come before the waiting tasks have run
 
-    async def leave(self, index: int) -> None:
+    async def cancel(self, index: int) -> None:
         if self.waiters:
             self.waiters[index % len(self.waiters)][0].cancel()
 
@@ -253,26 +255,26 @@ class Room:
 
 
 steps = st.lists(
-    st.tuples(st.just("ask"), st.sampled_from("ab"))
+    st.tuples(st.just("call"), st.sampled_from("ab"))
     | st.tuples(st.sampled_from(["finish", "fail"]), st.sampled_from("ab"))
-    | st.tuples(st.just("leave"), st.integers(0, 20)),
+    | st.tuples(st.just("cancel"), st.integers(0, 20)),
     max_size=30,
 )
 
 
 @given(steps)
-@example([("ask", "a"), ("finish", "a"), ("ask", "a"), ("ask", "a")])
-def test_no_interleaving_does_work_twice_or_mixes_answers_up(schedule: list[tuple[str, Any]]) -> None:
+@example([("call", "a"), ("finish", "a"), ("call", "a"), ("call", "a")])
+def test_any_interleaving_runs_work_once_and_keeps_results_apart(calls: list[tuple[str, Any]]) -> None:
     async def play() -> None:
-        room = Room()
-        for verb, what in schedule:
+        schedule = Schedule()
+        for verb, argument in calls:
             match verb:
-                case "ask":
-                    await room.ask(what)
-                case "leave":
-                    await room.leave(what)
+                case "call":
+                    await schedule.call(argument)
+                case "cancel":
+                    await schedule.cancel(argument)
                 case _:
-                    await room.finish(what, fails=verb == "fail")
-        await room.close()
+                    await schedule.finish(argument, fails=verb == "fail")
+        await schedule.close()
 
     asyncio.run(play())

@@ -1,4 +1,4 @@
-"""Downloads: what is told of an original, how it is read, and what comes of one that changes midway."""
+"""Downloads of originals: headers, ranges, reading, changes during a download, and memory."""
 
 from __future__ import annotations
 
@@ -39,29 +39,31 @@ KEY = "g/a.jpg"
 
 @pytest.fixture
 def cdn() -> SmallCdn:
-    """With one original of six chunks, which anybody may have."""
+    """With one public original of six chunks."""
     made = SmallCdn(settings=PUBLIC)
     made.originals.put(KEY, content=CONTENT)
     return made
 
 
-# what is told
+# headers
 
 
 async def _nothing(_first: int, _length_bytes: int) -> AsyncGenerator[bytes, None]:
-    raise AssertionError("nothing is read before it is sent")
+    raise AssertionError("the original is read before it is sent")
     yield b""
 
 
-def told(key: str, version: str = "v1", *, is_private: bool = False, **asked: bytes) -> dict[bytes, bytes]:
-    found = Download(key, Head(version, 10), "image/jpeg", _nothing)
-    response = responses.original(found, Conditions(**asked), Settings(), is_private=is_private)
+def response_headers(
+    key: str, version: str = "v1", *, is_private: bool = False, **conditions: bytes
+) -> dict[bytes, bytes]:
+    download = Download(key, Head(version, 10), "image/jpeg", _nothing)
+    response = responses.original(download, Conditions(**conditions), Settings(), is_private=is_private)
     assert len(dict(response.headers)) == len(response.headers)
     return dict(response.headers)
 
 
-def test_everything_about_a_public_original_is_told() -> None:
-    headers = told(KEY)
+def test_public_original_has_all_headers() -> None:
+    headers = response_headers(KEY)
     assert re.fullmatch(rb'"[0-9a-f]{32}"', headers.pop(b"etag"))
     assert headers == {
         b"cache-control": b"public, max-age=31536000, immutable",
@@ -77,17 +79,20 @@ def test_everything_about_a_public_original_is_told() -> None:
     }
 
 
-def test_the_tag_is_the_versions_and_tells_nothing_of_it() -> None:
-    assert told(KEY)[b"etag"] == told("other/key")[b"etag"]
-    assert told(KEY, '"quoted-é"')[b"etag"] != told(KEY)[b"etag"]
-    assert b"quoted" not in told(KEY, '"quoted-é"')[b"etag"]
+def test_etag_is_a_digest_of_the_version() -> None:
+    assert response_headers(KEY)[b"etag"] == response_headers("other/key")[b"etag"]
+    assert response_headers(KEY, '"quoted-é"')[b"etag"] != response_headers(KEY)[b"etag"]
+    assert b"quoted" not in response_headers(KEY, '"quoted-é"')[b"etag"]
 
 
-def test_a_signed_original_is_for_its_viewer_alone() -> None:
-    headers = told(KEY, is_private=True)
+def test_signed_original_is_private() -> None:
+    headers = response_headers(KEY, is_private=True)
     assert headers[b"cache-control"] == b"private, max-age=3600"
     assert not {b"access-control-allow-origin", b"cross-origin-resource-policy"} & headers.keys()
-    assert told(KEY, is_private=True, if_none_match=b"*")[b"cache-control"] == b"private, max-age=3600"
+    assert (
+        response_headers(KEY, is_private=True, if_none_match=b"*")[b"cache-control"]
+        == b"private, max-age=3600"
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,15 +105,15 @@ def test_a_signed_original_is_for_its_viewer_alone() -> None:
         ("g/日本.webp", "attachment; filename=\"__.webp\"; filename*=UTF-8''%E6%97%A5%E6%9C%AC.webp"),
     ],
 )
-def test_a_download_is_saved_under_the_originals_own_name(key: str, expected: str) -> None:
-    assert told(key)[b"content-disposition"].decode() == expected
+def test_download_s_file_name_is_that_of_the_key(key: str, expected: str) -> None:
+    assert response_headers(key)[b"content-disposition"].decode() == expected
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1))
-def test_any_name_is_told_whole_and_writes_no_header_of_its_own(name: str) -> None:
+def test_any_key_gives_a_well_formed_content_disposition(name: str) -> None:
     matched = re.fullmatch(
         r"attachment; filename=\"([ !#-\[\]-~]+)\"(?:; filename\*=UTF-8''([\w%.~-]+))?",
-        told(f"g/{name}")[b"content-disposition"].decode("ascii"),
+        response_headers(f"g/{name}")[b"content-disposition"].decode("ascii"),
         re.ASCII,
     )
     assert matched is not None
@@ -116,31 +121,31 @@ def test_any_name_is_told_whole_and_writes_no_header_of_its_own(name: str) -> No
 
 
 @pytest.mark.parametrize("name", SPECIMENS)
-async def test_the_media_type_is_read_from_the_bytes(cdn: SmallCdn, name: str) -> None:
+async def test_media_type_is_detected_from_the_bytes(cdn: SmallCdn, name: str) -> None:
     cdn.originals.put("g/lie.txt", content=SPECIMENS[name])
     assert (await cdn.ask("/original/g/lie.txt")).headers["content-type"] == f"image/{name}"
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\xff"])
-async def test_what_is_no_photograph_is_just_bytes(cdn: SmallCdn, content: bytes) -> None:
+async def test_unknown_content_is_octet_stream(cdn: SmallCdn, content: bytes) -> None:
     cdn.originals.put("g/a.html", content=content)
     answer = await cdn.ask("/original/g/a.html")
     assert (answer.status, answer.body) == (200, content)
     assert answer.headers["content-type"] == "application/octet-stream"
 
 
-async def test_a_replaced_originals_media_type_is_that_of_its_new_bytes(cdn: SmallCdn) -> None:
+async def test_media_type_of_a_replaced_original_is_detected_again(cdn: SmallCdn) -> None:
     for name in ("png", "gif"):
         cdn.originals.put(KEY, content=SPECIMENS[name])
         for _ in range(2):
             assert (await cdn.ask(PATH)).headers["content-type"] == f"image/{name}"
 
 
-# how it is read
+# reading
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "first", "last"),
+    ("byte_range", "status", "first", "last"),
     [
         ("bytes=0-", 206, 0, 5120),
         ("bytes=0-0", 206, 0, 1),
@@ -152,10 +157,10 @@ async def test_a_replaced_originals_media_type_is_that_of_its_new_bytes(cdn: Sma
         ("lines=1-2", 200, 0, 5120),
     ],
 )
-async def test_a_range_is_exactly_its_bytes(
-    cdn: SmallCdn, asked: str, status: int, first: int, last: int
+async def test_range_gives_exactly_its_bytes(
+    cdn: SmallCdn, byte_range: str, status: int, first: int, last: int
 ) -> None:
-    answer = await cdn.ask(PATH, range=asked)
+    answer = await cdn.ask(PATH, range=byte_range)
     assert (answer.status, answer.body) == (status, CONTENT[first:last])
     assert answer.headers["content-length"] == str(last - first)
     expected = f"bytes {first}-{last - 1}/5120" if status == 206 else None
@@ -163,7 +168,7 @@ async def test_a_range_is_exactly_its_bytes(
     assert cdn.records[0].bytes == last - first
 
 
-async def test_a_range_outside_is_refused_and_a_range_of_another_version_is_the_whole(cdn: SmallCdn) -> None:
+async def test_range_outside_is_416_and_range_of_another_version_is_ignored(cdn: SmallCdn) -> None:
     outside = await cdn.ask(PATH, range="bytes=5120-")
     assert (outside.status, outside.headers["content-range"]) == (416, "bytes */5120")
     etag = (await cdn.ask(PATH, "HEAD")).headers["etag"]
@@ -173,9 +178,9 @@ async def test_a_range_outside_is_refused_and_a_range_of_another_version_is_the_
     assert (answer.status, answer.body) == (200, CONTENT[::-1])
 
 
-async def test_nothing_is_read_for_a_head_or_for_what_the_viewer_has(cdn: SmallCdn) -> None:
+async def test_head_and_304_read_nothing(cdn: SmallCdn) -> None:
     etag = (await cdn.ask(PATH)).headers["etag"]
-    cdn.originals.chunks.close()  # whoever read now would wait for ever
+    cdn.originals.chunks.close()  # a read would wait for ever
     head = await cdn.ask(PATH, "HEAD", range="bytes=0-1")
     assert (head.status, head.body, head.headers["content-length"]) == (200, b"", "5120")
     assert (await cdn.ask(PATH, if_none_match=etag)).status == 304
@@ -183,14 +188,14 @@ async def test_nothing_is_read_for_a_head_or_for_what_the_viewer_has(cdn: SmallC
     assert [record.bytes for record in cdn.records[1:]] == [0, 0]
 
 
-async def test_a_download_is_recorded_with_its_key(cdn: SmallCdn) -> None:
+async def test_access_record_of_a_download_has_its_key(cdn: SmallCdn) -> None:
     await cdn.ask(PATH)
     (record,) = cdn.records
     assert (record.key, record.size, record.bytes, record.reason) == (KEY, "", 5120, "")
 
 
 @pytest.mark.parametrize("path", [PATH, "/original/g/none.jpg"])
-async def test_without_keys_originals_are_for_nobody_and_the_store_is_not_asked(path: str) -> None:
+async def test_original_without_public_keys_is_403_without_a_store_access(path: str) -> None:
     cdn = SmallCdn(settings=Settings())
     cdn.originals.put(KEY)
     for query in (b"", b"Expires=9999999999&Signature=a&Key-Pair-Id=K1"):
@@ -200,11 +205,11 @@ async def test_without_keys_originals_are_for_nobody_and_the_store_is_not_asked(
     assert cdn.originals.heads == 0
 
 
-# what comes of one that changes
+# changes during a download
 
 
-class Outcome:
-    """Sends and receives for one exchange, as a listener would; `messages` is what was sent."""
+class SentMessages:
+    """Sends and receives for one exchange, as a server does; `messages` are the sent ones."""
 
     def __init__(self) -> None:
         self.messages: list[MutableMapping[str, Any]] = []
@@ -232,7 +237,7 @@ def scope(path: str = PATH) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("error", [Unsettled("replaced"), StoreUnreachable("gone"), OSError("what")])
-async def test_an_original_that_fails_midway_is_never_an_answer_that_looks_whole(
+async def test_download_that_fails_midway_is_left_incomplete(
     cdn: SmallCdn, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await cdn.ask(PATH, "HEAD")
@@ -242,17 +247,17 @@ async def test_an_original_that_fails_midway_is_never_an_answer_that_looks_whole
         raise error
 
     monkeypatch.setattr(cdn.originals, "read", failing)
-    outcome = Outcome()
-    await cdn.application(scope(), outcome.receive, outcome.send)
-    assert outcome.messages[0]["status"] == 200
-    assert not outcome.is_whole
+    sent = SentMessages()
+    await cdn.application(scope(), sent.receive, sent.send)
+    assert sent.messages[0]["status"] == 200
+    assert not sent.is_whole
     record = cdn.records[-1]
     assert (record.status, record.bytes) == (200, 1000)
     assert record.reason == getattr(error, "code", "internal")
     assert cdn.counters.snapshot()[record.reason] == 1
 
 
-async def test_a_stream_that_is_short_is_never_an_answer_that_looks_whole(
+async def test_download_that_is_too_short_is_left_incomplete(
     cdn: SmallCdn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await cdn.ask(PATH, "HEAD")
@@ -261,16 +266,14 @@ async def test_a_stream_that_is_short_is_never_an_answer_that_looks_whole(
         yield CONTENT[:-1]
 
     monkeypatch.setattr(cdn.originals, "read", short)
-    outcome = Outcome()
-    await cdn.application(scope(), outcome.receive, outcome.send)
-    assert not outcome.is_whole
+    sent = SentMessages()
+    await cdn.application(scope(), sent.receive, sent.send)
+    assert not sent.is_whole
     assert (cdn.records[-1].reason, cdn.records[-1].detail) == ("internal", "5119 bytes of 5120")
 
 
-@pytest.mark.parametrize("is_known", [False, True], ids=["first visit", "later visit"])
-async def test_an_original_replaced_before_its_first_byte_is_an_error_of_its_own(
-    cdn: SmallCdn, *, is_known: bool
-) -> None:
+@pytest.mark.parametrize("is_known", [False, True], ids=["first request", "later request"])
+async def test_original_replaced_before_its_first_byte_is_503(cdn: SmallCdn, *, is_known: bool) -> None:
     if is_known:
         await cdn.ask(PATH, "HEAD")
     cdn.originals.chunks.close()
@@ -285,7 +288,7 @@ async def test_an_original_replaced_before_its_first_byte_is_an_error_of_its_own
     assert cdn.originals.reading == 0
 
 
-def test_an_original_replaced_midway_ends_the_connection() -> None:
+def test_original_replaced_midway_ends_the_connection() -> None:
     async def scenario() -> None:
         cdn = SmallCdn(settings=PUBLIC)
         cdn.originals.put(KEY, content=CONTENT)
@@ -308,7 +311,7 @@ def test_an_original_replaced_midway_ends_the_connection() -> None:
     run(scenario())
 
 
-def test_a_viewer_who_leaves_ends_the_reading() -> None:
+def test_viewer_that_disconnects_ends_the_reading() -> None:
     async def scenario() -> None:
         cdn = SmallCdn(settings=PUBLIC)
         cdn.originals.chunk_bytes = 100_000
@@ -318,7 +321,7 @@ def test_a_viewer_who_leaves_ends_the_reading() -> None:
                 await viewer.send(get(PATH))
                 await viewer.reader.readexactly(100)
                 assert cdn.originals.reading == 1
-            while cdn.originals.reading:  # a request is a turn for whoever is to notice
+            while cdn.originals.reading:  # a request lets the server notice the disconnect
                 async with served.viewer() as other:
                     await other.send(get("/nowhere"))
                     await other.response()
@@ -337,7 +340,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-async def test_a_file_changed_in_place_is_found_out_before_a_byte_of_it_leaves(
+async def test_file_changed_in_place_is_detected_before_its_bytes_are_sent(
     tmp_path: Path, change: Callable[[Path], object]
 ) -> None:
     file = tmp_path / "a.jpg"
@@ -351,7 +354,7 @@ async def test_a_file_changed_in_place_is_found_out_before_a_byte_of_it_leaves(
         await anext(chunks)
 
 
-async def test_a_file_edited_while_a_chunk_is_read_is_found_out(
+async def test_file_edited_while_a_chunk_is_read_is_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "a.jpg"
@@ -369,7 +372,7 @@ async def test_a_file_edited_while_a_chunk_is_read_is_found_out(
         await anext(store.read("a.jpg", head.version, 0, 1000))
 
 
-# what it takes
+# memory
 
 LARGE_BYTES = 60_000_000
 VIEWERS = 8
@@ -377,7 +380,7 @@ VIEWERS = 8
 
 @contextmanager
 def large(root: Path) -> Iterator[OneMachine]:
-    """A server with an original of 60 MB for everybody; killed if the test fails."""
+    """A server with a public original of 60 MB; killed if the test fails."""
     shape = OneMachine(root / "photographs", root / "renditions", {"sign_originals": "false"})
     try:
         shape.put("large.jpg", b"")
@@ -389,40 +392,40 @@ def large(root: Path) -> Iterator[OneMachine]:
         shape.process.communicate()
 
 
-async def _download(served: Served, begun: asyncio.Semaphore, may_end: asyncio.Event) -> int:
-    """Begin, and read on once it may end; how many bytes came."""
+async def _download(served: Served, started: asyncio.Semaphore, may_end: asyncio.Event) -> int:
+    """Start a download, continue it when it may end, and return the number of received bytes."""
     async with served.viewer() as viewer:
         await viewer.send(get("/original/large.jpg", "Connection: close"))
         assert (await viewer.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
-        begun.release()
+        started.release()
         await may_end.wait()
-        came = 0
+        received_bytes = 0
         while chunk := await viewer.reader.read(1 << 20):
-            came += len(chunk)
-        return came
+            received_bytes += len(chunk)
+        return received_bytes
 
 
 async def _downloads(shape: OneMachine, meanwhile: Callable[[], object]) -> list[int]:
-    """How many bytes came to each of several viewers, if that happens when all have begun."""
-    begun, may_end = asyncio.Semaphore(0), asyncio.Event()
+    """The bytes that each of several viewers received; `meanwhile` is called when all have started."""
+    started, may_end = asyncio.Semaphore(0), asyncio.Event()
     served = Served(f"http://127.0.0.1:{shape.port}/")
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_download(served, begun, may_end)) for _ in range(VIEWERS)]
+        tasks = [group.create_task(_download(served, started, may_end)) for _ in range(VIEWERS)]
         for _ in tasks:
-            await begun.acquire()
+            await started.acquire()
         meanwhile()
         may_end.set()
     return [task.result() for task in tasks]
 
 
 def _peak_bytes(pid: int) -> int:
-    """The most memory a process has had (proc_pid_status(5), VmHWM)."""
+    """The peak memory of a process (proc_pid_status(5), VmHWM)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-def test_downloads_of_60_mb_do_not_take_60_mb_of_memory(tmp_path: Path) -> None:
+def test_downloads_of_60_mb_take_less_than_half_of_it_in_memory(tmp_path: Path) -> None:
     with large(tmp_path) as shape:
         before_bytes = _peak_bytes(shape.process.pid)
         assert run(_downloads(shape, lambda: None)) == [LARGE_BYTES] * VIEWERS
@@ -430,7 +433,7 @@ def test_downloads_of_60_mb_do_not_take_60_mb_of_memory(tmp_path: Path) -> None:
         assert [record["bytes"] for record in shape.stop()] == [LARGE_BYTES] * VIEWERS
 
 
-def test_a_stop_truncates_no_download_of_an_original(tmp_path: Path) -> None:
+def test_stop_of_the_server_completes_downloads(tmp_path: Path) -> None:
     with large(tmp_path) as shape:
         stopped = _downloads(shape, lambda: shape.process.send_signal(signal.SIGTERM))
         assert run(stopped) == [LARGE_BYTES] * VIEWERS

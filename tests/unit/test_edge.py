@@ -1,4 +1,4 @@
-"""Where a picture comes from: memory, the store or the origin; and that it is the current one."""
+"""The edge serves the current rendition from memory, from the store, or by a fill."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def cdn() -> SmallCdn:
     return made
 
 
-# its path
+# the sources
 
 
-async def test_the_first_asks_the_origin_the_second_memory(cdn: SmallCdn) -> None:
+async def test_first_request_fills_and_the_second_is_a_memory_hit(cdn: SmallCdn) -> None:
     first, second = await cdn.ask(PATH), await cdn.ask(PATH)
     assert first.body == second.body == b"v1 g/a.jpg at 800x600"
     assert first.headers["cache-status"] == "galerly-cdn; fwd=uri-miss; stored"
@@ -36,7 +36,7 @@ async def test_the_first_asks_the_origin_the_second_memory(cdn: SmallCdn) -> Non
     assert cdn.renditions.gets == 1
 
 
-async def test_what_memory_does_not_hold_the_store_answers() -> None:
+async def test_rendition_not_in_memory_is_served_from_the_store() -> None:
     cdn = SmallCdn(settings=Settings(memory_cache_bytes=0))
     cdn.originals.put(KEY)
     first, second = await cdn.ask(PATH), await cdn.ask(PATH)
@@ -45,7 +45,7 @@ async def test_what_memory_does_not_hold_the_store_answers() -> None:
     assert cdn.renderer.renders == 1
 
 
-async def test_what_is_forgotten_is_read_from_the_store_again(cdn: SmallCdn) -> None:
+async def test_forgotten_rendition_is_read_from_the_store_again(cdn: SmallCdn) -> None:
     await cdn.ask(PATH)
     cdn.edge.forget(KEY, Target(Size(800, 600)))
     answer = await cdn.ask(PATH)
@@ -53,7 +53,7 @@ async def test_what_is_forgotten_is_read_from_the_store_again(cdn: SmallCdn) -> 
     assert cdn.renderer.renders == 1
 
 
-async def test_every_spelling_is_one_rendition(cdn: SmallCdn) -> None:
+async def test_every_encoding_of_a_path_gives_one_rendition(cdn: SmallCdn) -> None:
     spellings = [
         PATH,
         "/resize/thumbnail/g/a.jpg",
@@ -68,7 +68,7 @@ async def test_every_spelling_is_one_rendition(cdn: SmallCdn) -> None:
     assert list(cdn.renditions.kept) == ["800x600/g/a.jpg"]
 
 
-async def test_nothing_but_the_path_and_accept_decides(cdn: SmallCdn) -> None:
+async def test_query_and_other_headers_have_no_influence(cdn: SmallCdn) -> None:
     first = await cdn.ask(PATH)
     for query in (b"", b"v=2", b"utm=1&w=9999", b"Signature=x&Policy=y", b"/../etc"):
         answer = await cdn.ask(
@@ -84,7 +84,7 @@ async def test_nothing_but_the_path_and_accept_decides(cdn: SmallCdn) -> None:
     assert len(cdn.renditions.kept) == cdn.renderer.renders == 1
 
 
-async def test_five_hundred_accepts_are_three_renditions(cdn: SmallCdn) -> None:
+async def test_five_hundred_accept_headers_give_three_renditions(cdn: SmallCdn) -> None:
     for number in range(500):
         kinds = [kind for bit, kind in enumerate(("avif", "webp", "*", "png")) if number >> bit & 1]
         weights = ["", ";q=0", ";q=0.5", ";q=1", ";v=b3"]
@@ -106,7 +106,7 @@ async def test_five_hundred_accepts_are_three_renditions(cdn: SmallCdn) -> None:
         ("/resize/800x600.png/g/a.jpg", "*/*", "image/png", False),
     ],
 )
-async def test_accept_chooses_where_the_address_does_not(
+async def test_accept_chooses_the_format_unless_the_path_does(
     cdn: SmallCdn, path: str, accept: str, media_type: str, *, varies: bool
 ) -> None:
     for answer in (await cdn.ask(path, accept=accept), await cdn.ask(path, accept=accept)):
@@ -114,13 +114,13 @@ async def test_accept_chooses_where_the_address_does_not(
         assert answer.headers.get("vary") == ("Accept" if varies else None)
 
 
-async def test_repeated_accepts_are_one_list(cdn: SmallCdn) -> None:
+async def test_repeated_accept_headers_are_one_list(cdn: SmallCdn) -> None:
     scope_headers = [(b"accept", b"image/png"), (b"accept", b"image/webp")]
     answer = await cdn.ask(PATH, extra=scope_headers)
     assert answer.headers["content-type"] == "image/webp"
 
 
-async def test_a_size_offers_only_its_formats() -> None:
+async def test_size_serves_only_its_formats() -> None:
     cdn = SmallCdn(settings=Settings(sizes=("only 10x10 jpeg=80 webp=80",)))
     cdn.originals.put(KEY)
     assert (await cdn.ask("/resize/only/g/a.jpg", accept=ALL_FORMATS)).headers["content-type"] == "image/webp"
@@ -128,10 +128,10 @@ async def test_a_size_offers_only_its_formats() -> None:
     assert (refused.status, refused.code) == (403, "format-not-allowed")
 
 
-# what is current
+# the current version
 
 
-async def test_a_replaced_original_is_shown_at_once(cdn: SmallCdn) -> None:
+async def test_replaced_original_is_served_at_once(cdn: SmallCdn) -> None:
     assert (await cdn.ask(PATH)).body.startswith(b"v1")
     cdn.originals.put(KEY)
     answer = await cdn.ask(PATH)
@@ -140,13 +140,13 @@ async def test_a_replaced_original_is_shown_at_once(cdn: SmallCdn) -> None:
     assert (await cdn.ask(PATH)).headers["cache-status"] == "galerly-cdn; hit"
 
 
-async def test_a_removed_original_is_gone_at_once(cdn: SmallCdn) -> None:
+async def test_removed_original_is_not_found_at_once(cdn: SmallCdn) -> None:
     assert (await cdn.ask(PATH)).status == 200
     cdn.originals.remove(KEY)
     assert (await cdn.ask(PATH)).status == 404
 
 
-async def test_another_recipe_renders_anew(cdn: SmallCdn) -> None:
+async def test_other_recipe_renders_again(cdn: SmallCdn) -> None:
     await cdn.ask(PATH)
     other = SmallCdn(originals=cdn.originals, renditions=cdn.renditions, digest="recipe-2")
     answer = await other.ask(PATH)
@@ -155,15 +155,15 @@ async def test_another_recipe_renders_anew(cdn: SmallCdn) -> None:
     assert (await other.ask(PATH)).headers["cache-status"] == "galerly-cdn; hit"
 
 
-async def test_an_old_rendition_found_in_the_store_is_never_answered(cdn: SmallCdn) -> None:
-    """As a crash between two steps, or another server, may have left it."""
+async def test_outdated_rendition_in_the_store_is_never_served(cdn: SmallCdn) -> None:
+    """A crash between two steps, or another server, may have left it."""
     cdn.renditions.kept["800x600/g/a.jpg"] = rendition(KEY, body=b"from another version")
     answer = await cdn.ask(PATH)
     assert answer.body == b"v1 g/a.jpg at 800x600"
     assert cdn.renditions.kept["800x600/g/a.jpg"].body == answer.body
 
 
-async def test_a_rendition_the_store_has_lost_is_rendered_again() -> None:
+async def test_rendition_lost_by_the_store_is_rendered_again() -> None:
     cdn = SmallCdn(settings=Settings(memory_cache_bytes=0))
     cdn.originals.put(KEY)
     first = await cdn.ask(PATH)
@@ -173,7 +173,7 @@ async def test_a_rendition_the_store_has_lost_is_rendered_again() -> None:
     assert second.headers["cache-status"] == "galerly-cdn; fwd=uri-miss; stored"
 
 
-async def test_the_original_changes_while_its_render_is_paused(cdn: SmallCdn) -> None:
+async def test_original_replaced_during_a_render_is_rendered_again(cdn: SmallCdn) -> None:
     cdn.renderer.gate.close()
     before = asyncio.create_task(cdn.ask(PATH))
     await cdn.renderer.gate.arrival()
@@ -186,14 +186,16 @@ async def test_the_original_changes_while_its_render_is_paused(cdn: SmallCdn) ->
     assert cdn.renderer.renders == 2
 
 
-# while the store cannot be asked
+# while the store is unreachable
 
 STALE = "galerly-cdn; hit; ttl=-90; detail=store-unreachable"
 
 
 @pytest.mark.parametrize("memory_cache_bytes", [0, 1 << 20])
-async def test_what_was_last_known_current_is_served_as_stale(memory_cache_bytes: int) -> None:
-    """From memory, or from renditions that lie elsewhere."""
+async def test_last_known_rendition_is_served_stale_while_the_store_is_unreachable(
+    memory_cache_bytes: int,
+) -> None:
+    """From memory, or from a store of renditions elsewhere."""
     cdn = SmallCdn(settings=Settings(memory_cache_bytes=memory_cache_bytes))
     cdn.originals.put(KEY)
     fresh = await cdn.ask(PATH)
@@ -207,7 +209,7 @@ async def test_what_was_last_known_current_is_served_as_stale(memory_cache_bytes
     assert "ttl" not in (await cdn.ask(PATH)).headers["cache-status"]
 
 
-async def test_what_was_not_made_before_is_503_and_costs_no_render(cdn: SmallCdn) -> None:
+async def test_miss_while_the_store_is_unreachable_is_503_without_a_render(cdn: SmallCdn) -> None:
     await cdn.ask(PATH)
     cdn.originals.stale_s, cdn.originals.error = 90.0, StoreUnreachable()
     answer = await cdn.ask("/resize/tiny/g/a.jpg")
@@ -217,17 +219,17 @@ async def test_what_was_not_made_before_is_503_and_costs_no_render(cdn: SmallCdn
     assert cdn.renderer.renders == 1
 
 
-async def test_a_store_that_is_only_late_fills_what_was_not_made_before(cdn: SmallCdn) -> None:
+async def test_miss_with_an_old_head_is_filled_if_the_store_answers(cdn: SmallCdn) -> None:
     cdn.originals.stale_s = 2.0
     answer = await cdn.ask(PATH)
     assert (answer.status, answer.body) == (200, b"v1 g/a.jpg at 800x600")
     assert answer.headers["cache-status"] == "galerly-cdn; fwd=uri-miss; stored"
 
 
-# together
+# concurrent requests
 
 
-async def test_a_thousand_viewers_share_one_render_and_one_parcel(cdn: SmallCdn) -> None:
+async def test_thousand_viewers_share_one_render_and_one_response(cdn: SmallCdn) -> None:
     cdn.renderer.gate.close()
     cdn.renderer.length_bytes = 100_000
     viewers = [asyncio.create_task(cdn.ask(PATH)) for _ in range(1000)]
@@ -242,20 +244,20 @@ async def test_a_thousand_viewers_share_one_render_and_one_parcel(cdn: SmallCdn)
     assert statuses.count("fwd=uri-miss; stored; collapsed") == 999
 
 
-@pytest.mark.parametrize("leaver", [0, 10, 19])
-async def test_a_viewer_that_leaves_costs_the_others_nothing(cdn: SmallCdn, leaver: int) -> None:
+@pytest.mark.parametrize("leaving", [0, 10, 19])
+async def test_viewer_that_disconnects_does_not_affect_the_others(cdn: SmallCdn, leaving: int) -> None:
     cdn.renderer.gate.close()
     viewers = [asyncio.create_task(cdn.ask(PATH)) for _ in range(20)]
     await cdn.renderer.gate.arrival()
-    viewers[leaver].cancel()
+    viewers[leaving].cancel()
     cdn.renderer.gate.open()
     await asyncio.wait(viewers)
-    assert viewers.pop(leaver).cancelled()
+    assert viewers.pop(leaving).cancelled()
     assert {viewer.result().status for viewer in viewers} == {200}
     assert cdn.renderer.renders == 1
 
 
-async def test_a_failure_is_shared_once_and_then_tried_again(cdn: SmallCdn) -> None:
+async def test_failed_fill_is_shared_and_then_tried_again(cdn: SmallCdn) -> None:
     cdn.renderer.gate.close()
     cdn.renderer.error = RenderTimeout()
     viewers = [asyncio.create_task(cdn.ask(PATH)) for _ in range(20)]
@@ -268,14 +270,14 @@ async def test_a_failure_is_shared_once_and_then_tried_again(cdn: SmallCdn) -> N
     assert cdn.renderer.renders == 2
 
 
-async def test_a_store_that_cannot_take_the_rendition_costs_the_viewer_nothing(cdn: SmallCdn) -> None:
+async def test_rendition_that_cannot_be_stored_is_served(cdn: SmallCdn) -> None:
     cdn.renditions.error = StoreUnreachable("disk full")
     first, second = await cdn.ask(PATH), await cdn.ask(PATH)
     assert (first.status, first.headers["cache-status"]) == (200, "galerly-cdn; fwd=uri-miss")
     assert second.headers["cache-status"] == "galerly-cdn; hit"
 
 
-async def test_hits_do_not_wait_behind_a_render(cdn: SmallCdn) -> None:
+async def test_hits_do_not_wait_for_a_render(cdn: SmallCdn) -> None:
     await cdn.ask(PATH)
     cdn.renderer.gate.close()
     slow = asyncio.create_task(cdn.ask("/resize/tiny/g/a.jpg"))

@@ -1,4 +1,4 @@
-"""What viewers are answered: conditions, ranges, HEAD, and the status table of refusals."""
+"""The edge's responses: conditions, ranges, HEAD, and the status of every error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def cdn() -> SmallCdn:
 # conditions, ranges, HEAD
 
 
-async def test_a_viewer_that_has_it_gets_304_with_what_caches_need(cdn: SmallCdn) -> None:
+async def test_matching_etag_gives_304_with_the_headers_for_caches(cdn: SmallCdn) -> None:
     etag = (await cdn.ask(PATH)).headers["etag"]
     answer = await cdn.ask(PATH, if_none_match=etag, if_modified_since="Sun, 06 Nov 1994 08:49:37 GMT")
     assert (answer.status, answer.body) == (304, b"")
@@ -42,18 +42,18 @@ async def test_a_viewer_that_has_it_gets_304_with_what_caches_need(cdn: SmallCdn
     assert "content-length" not in answer.headers
 
 
-async def test_if_modified_since_alone_is_ignored(cdn: SmallCdn) -> None:
+async def test_if_modified_since_is_ignored(cdn: SmallCdn) -> None:
     answer = await cdn.ask(PATH, if_modified_since="Fri, 31 Dec 2100 23:59:59 GMT")
     assert answer.status == 200
 
 
-async def test_a_304_is_only_for_a_rendition_that_exists(cdn: SmallCdn) -> None:
+async def test_304_requires_an_existing_rendition(cdn: SmallCdn) -> None:
     assert (await cdn.ask("/resize/800x600/g/none.jpg", if_none_match="*")).status == 404
     assert (await cdn.ask(PATH, if_none_match="*")).status == 304
     assert list(cdn.renditions.kept) == ["800x600/g/a.jpg"]
 
 
-async def test_another_version_has_another_etag(cdn: SmallCdn) -> None:
+async def test_other_version_has_another_etag(cdn: SmallCdn) -> None:
     old = (await cdn.ask(PATH)).headers["etag"]
     cdn.originals.put(KEY)
     answer = await cdn.ask(PATH, if_none_match=old)
@@ -62,12 +62,12 @@ async def test_another_version_has_another_etag(cdn: SmallCdn) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "status"), [("bytes=0-1", 206), ("bytes=-2", 206), ("bytes=9-2", 200), ("bytes=999-", 416)]
+    ("byte_range", "status"), [("bytes=0-1", 206), ("bytes=-2", 206), ("bytes=9-2", 200), ("bytes=999-", 416)]
 )
-async def test_a_range_of_a_miss_and_of_a_hit_are_answered_alike(
-    cdn: SmallCdn, asked: str, status: int
+async def test_range_of_a_miss_and_of_a_hit_give_the_same_response(
+    cdn: SmallCdn, byte_range: str, status: int
 ) -> None:
-    miss, hit = await cdn.ask(PATH, range=asked), await cdn.ask(PATH, range=asked)
+    miss, hit = await cdn.ask(PATH, range=byte_range), await cdn.ask(PATH, range=byte_range)
     assert miss.status == hit.status == status
     assert miss.lasting_headers == hit.lasting_headers
     assert miss.headers["vary"] == "Accept"
@@ -87,7 +87,9 @@ HEADS = {
 
 
 @pytest.mark.parametrize(("path", "headers"), HEADS.values(), ids=HEADS)
-async def test_head_is_get_without_the_body(cdn: SmallCdn, path: str, headers: dict[str, str]) -> None:
+async def test_response_to_head_is_that_to_get_without_the_body(
+    cdn: SmallCdn, path: str, headers: dict[str, str]
+) -> None:
     sent = [(name.encode(), value.encode()) for name, value in headers.items()]
     await cdn.ask(path, extra=sent)
     got, head = await cdn.ask(path, extra=sent), await cdn.ask(path, "HEAD", extra=sent)
@@ -105,27 +107,27 @@ async def test_head_of_a_miss_renders_once(cdn: SmallCdn) -> None:
     assert cdn.renderer.renders == 1
 
 
-async def test_a_range_is_a_matter_of_get(cdn: SmallCdn) -> None:
-    """RFC 9110 §14.2: a Range beside any other method is ignored."""
+async def test_range_of_a_head_is_ignored(cdn: SmallCdn) -> None:
+    """RFC 9110 §14.2: Range is defined for GET only."""
     whole = await cdn.ask(PATH)
-    for asked in ("bytes=0-1", "bytes=999-"):
-        head = await cdn.ask(PATH, "HEAD", range=asked)
+    for byte_range in ("bytes=0-1", "bytes=999-"):
+        head = await cdn.ask(PATH, "HEAD", range=byte_range)
         assert (head.status, head.headers["content-length"]) == (200, str(len(whole.body)))
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "PURGE", "get", ""])
-async def test_only_get_and_head_are_answered(cdn: SmallCdn, method: str) -> None:
+async def test_other_methods_than_get_and_head_are_405(cdn: SmallCdn, method: str) -> None:
     answer = await cdn.ask(PATH, method)
     assert (answer.status, answer.code) == (405, "method-not-allowed")
     assert answer.headers["allow"] == "GET, HEAD"
     assert cdn.originals.heads == 0
 
 
-# what is refused
+# errors
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "reason", "lifetime"),
+    ("path", "status", "reason", "cache_control"),
     [
         ("/", 404, "unknown-path", "public, max-age=60"),
         ("/-/page.css", 404, "unknown-path", "public, max-age=60"),
@@ -139,9 +141,11 @@ async def test_only_get_and_head_are_answered(cdn: SmallCdn, method: str) -> Non
         ("/original/g/a.jpg", 403, "signature-required", "no-store"),
     ],
 )
-async def test_the_status_table(cdn: SmallCdn, path: str, status: int, reason: str, lifetime: str) -> None:
+async def test_error_has_the_status_and_lifetime_of_its_kind(
+    cdn: SmallCdn, path: str, status: int, reason: str, cache_control: str
+) -> None:
     answer = await cdn.ask(path)
-    assert (answer.status, answer.code, answer.headers["cache-control"]) == (status, reason, lifetime)
+    assert (answer.status, answer.code, answer.headers["cache-control"]) == (status, reason, cache_control)
     assert cdn.records[-1].reason == reason
     assert cdn.counters.snapshot() == {reason: 1}
 
@@ -156,7 +160,7 @@ async def test_the_status_table(cdn: SmallCdn, path: str, status: int, reason: s
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
-async def test_a_render_that_fails_is_told_and_never_stored(
+async def test_failed_render_is_an_error_and_never_stored(
     cdn: SmallCdn, error: Exception, status: int
 ) -> None:
     cdn.renderer.error = error
@@ -174,7 +178,9 @@ async def test_a_render_that_fails_is_told_and_never_stored(
     [(StoreRefused("/srv/x"), 502), (StoreUnreachable("/srv/x"), 503), (NoSuchOriginal("/srv/x"), 404)],
     ids=lambda value: getattr(value, "code", str(value)),
 )
-async def test_a_store_that_refuses_is_told(cdn: SmallCdn, error: GalerlyError, status: int) -> None:
+async def test_failing_store_is_an_error_with_its_detail_in_the_log(
+    cdn: SmallCdn, error: GalerlyError, status: int
+) -> None:
     cdn.originals.error = error
     answer = await cdn.ask(PATH)
     assert answer.status == status
@@ -183,7 +189,7 @@ async def test_a_store_that_refuses_is_told(cdn: SmallCdn, error: GalerlyError, 
 
 
 @pytest.mark.parametrize("encoded", TRAVERSALS, ids=named)
-async def test_an_attack_on_the_key_reaches_no_store(cdn: SmallCdn, encoded: bytes) -> None:
+async def test_path_traversal_reaches_no_store(cdn: SmallCdn, encoded: bytes) -> None:
     for prefix in (b"/resize/thumbnail/", b"/resize/800x600.webp/", b"/original/"):
         answer = await cdn.ask(prefix + encoded)
         assert (answer.status, answer.code) == (400, "malformed-key")
@@ -194,7 +200,7 @@ async def test_an_attack_on_the_key_reaches_no_store(cdn: SmallCdn, encoded: byt
     "path",
     [b"//evil.example", b"/\\evil.example", b"/%0d%0aLocation:%20//evil.example", b"/resize/tiny/%0d%0aX:1"],
 )
-async def test_nothing_in_an_address_becomes_a_header(cdn: SmallCdn, path: bytes) -> None:
+async def test_path_and_query_never_become_a_header(cdn: SmallCdn, path: bytes) -> None:
     answer = await cdn.ask(path, query=b"next=//evil.example")
     assert answer.status in {400, 404}
     assert "location" not in answer.headers

@@ -1,4 +1,4 @@
-"""Every error knows its own answer; the docs' status table is made from the same classes."""
+"""Error classes: status, code, sentence, lifetime and headers. The docs' table is made from them."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def _every_class(kind: type[GalerlyError] = GalerlyError) -> set[type[GalerlyErr
     return {kind}.union(*(_every_class(one) for one in kind.__subclasses__()))
 
 
-def test_every_class_has_a_code_of_its_own() -> None:
+def test_every_class_has_its_own_code() -> None:
     assert set(by_code().values()) == _every_class()
     assert all(code == kind.code for code, kind in by_code().items())
 
 
 @each_kind
-def test_a_code_is_lower_case_words(kind: type[GalerlyError]) -> None:
+def test_code_is_lower_case_words(kind: type[GalerlyError]) -> None:
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", kind.code)
 
 
 @each_kind
-def test_the_public_sentence_is_a_sentence(kind: type[GalerlyError]) -> None:
+def test_public_text_is_one_sentence(kind: type[GalerlyError]) -> None:
     assert re.fullmatch(r"[A-Z][A-Za-z0-9 ,;’'-]+\.", kind.public)
 
 
 @each_kind
-def test_only_what_lies_in_the_address_or_the_original_may_be_cached(kind: type[GalerlyError]) -> None:
-    """An answer kept by a cache outlives the moment: 5xx and a full queue must not (RFC 9111 §3)."""
+def test_only_errors_of_the_address_or_the_original_are_cached(kind: type[GalerlyError]) -> None:
+    """A cached response outlives its cause: 5xx and a full queue must not be cached (RFC 9111 §3)."""
     if kind.max_age_s is not None:
         assert kind.status in {404, 415}
     if kind.status >= 500:
@@ -58,25 +58,25 @@ def test_only_what_lies_in_the_address_or_the_original_may_be_cached(kind: type[
     ("kind", "status", "max_age_s"),
     [(UnknownPath, 404, 60), (NoSuchOriginal, 404, 5), (Unrenderable, 415, 300)],
 )
-def test_the_lifetimes_are_those_of_the_status_table(
+def test_lifetimes_are_those_of_the_url_contract(
     kind: type[GalerlyError], status: int, max_age_s: int
 ) -> None:
     assert (kind.status, kind.max_age_s) == (status, max_age_s)
 
 
 @pytest.mark.parametrize("kind", [one for one in KINDS if one.status == 503], ids=lambda kind: kind.code)
-def test_every_503_says_when_to_come_back(kind: type[GalerlyError]) -> None:
+def test_every_503_has_retry_after(kind: type[GalerlyError]) -> None:
     assert issubclass(kind, Unavailable)
     assert kind.retry_after_s == 1
 
 
-def test_the_detail_is_what_the_log_shows() -> None:
+def test_text_of_an_error_is_its_detail() -> None:
     assert str(UnknownPath("the private part")) == "the private part"
     assert str(UnknownPath()) == UnknownPath.public
     assert UnknownPath().detail == ""
 
 
-def test_an_unsatisfiable_range_remembers_the_length() -> None:
+def test_unsatisfiable_range_has_the_length() -> None:
     assert RangeNotSatisfiable(42).length_bytes == 42
 
 
@@ -98,7 +98,7 @@ def test_error_headers_are_those_of_its_class(error: GalerlyError, headers: dict
     assert dict(error.headers()) == headers
 
 
-def test_settings_errors_hold_one_line_for_each_problem() -> None:
+def test_settings_error_has_one_line_per_problem() -> None:
     error = SettingsError(["a: one", "b: two"])
     assert error.problems == ["a: one", "b: two"]
     assert str(error) == "a: one\nb: two"

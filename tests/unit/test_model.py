@@ -1,4 +1,4 @@
-"""The nouns: geometry that every path agrees on, and JSON that refuses what it does not know."""
+"""Tests of the values: geometry, formats, keys, and their JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ boxes = st.builds(Size, st.integers(1, 16_383), st.integers(1, 16_383))
         ((400, 400), (1600, 6), (400, 2)),  # 1.5 px
     ],
 )
-def test_a_picture_fits_its_box(
+def test_fit_returns_width_and_height_inside_the_box(
     box: tuple[int, int], original: tuple[int, int], fitted: tuple[int, int]
 ) -> None:
     assert Size(*box).fit(*original) == fitted
@@ -54,12 +54,12 @@ def test_fit_keeps_the_aspect_and_never_enlarges(box: Size, width: int, height: 
 
 
 @given(boxes, sides, sides)
-def test_turning_box_and_original_turns_the_rendition(box: Size, width: int, height: int) -> None:
+def test_fit_of_swapped_sides_is_swapped(box: Size, width: int, height: int) -> None:
     assert Size(box.height_px, box.width_px).fit(height, width) == box.fit(width, height)[::-1]
 
 
 @given(boxes, sides, sides)
-def test_fitting_twice_changes_nothing(box: Size, width: int, height: int) -> None:
+def test_fit_of_fitted_size_is_unchanged(box: Size, width: int, height: int) -> None:
     fitted = box.fit(width, height)
     assert box.fit(*fitted) == fitted
 
@@ -72,7 +72,7 @@ def test_fitting_twice_changes_nothing(box: Size, width: int, height: int) -> No
         (Target(Size(150, 150), Format.AVIF), "150x150.avif/g/a.jpg"),
     ],
 )
-def test_a_rendition_is_stored_under_its_size_and_format(target: Target, key: str) -> None:
+def test_rendition_key_has_size_and_format(target: Target, key: str) -> None:
     assert target.rendition_key("g/a.jpg") == key
 
 
@@ -85,11 +85,11 @@ def test_a_rendition_is_stored_under_its_size_and_format(target: Target, key: st
         (Format.PNG, "image/png", "png"),
     ],
 )
-def test_a_format_has_a_media_type_and_an_extension(form: Format, media_type: str, extension: str) -> None:
+def test_format_has_media_type_and_extension(form: Format, media_type: str, extension: str) -> None:
     assert (form.media_type, form.extension) == (media_type, extension)
 
 
-def test_negotiable_is_what_the_rule_offers_best_first() -> None:
+def test_negotiable_formats_are_in_order_of_preference() -> None:
     qualities = {Format.JPEG: 85, Format.WEBP: 84, Format.AVIF: 72, Format.PNG: 100}
     assert SizeRule(Size(1, 1), None, qualities).negotiable == (Format.AVIF, Format.WEBP)
     assert SizeRule(Size(1, 1), None, {Format.JPEG: 85}).negotiable == ()
@@ -112,7 +112,7 @@ records = st.builds(
 
 
 @given(records)
-def test_json_gives_back_the_same_value_on_one_line(record: Record) -> None:
+def test_json_round_trip_returns_the_same_value_on_one_line(record: Record) -> None:
     text = to_json(record)
     assert from_json(Record, text) == record
     assert not any(byte < 0x20 for byte in text)
@@ -132,7 +132,7 @@ def test_json_gives_back_the_same_value_on_one_line(record: Record) -> None:
         b'{"width_px": 1, "height_px": \xff}',
     ],
 )
-def test_json_of_another_shape_is_refused(text: bytes) -> None:
+def test_json_of_another_shape_raises(text: bytes) -> None:
     with pytest.raises(ValidationError):
         from_json(Size, text)
 
@@ -140,7 +140,7 @@ def test_json_of_another_shape_is_refused(text: bytes) -> None:
 @pytest.mark.parametrize(
     ("version", "recipe", "current"), [("v", "r", True), ("w", "r", False), ("v", "s", False)]
 )
-def test_a_rendition_is_current_by_version_and_recipe(version: str, recipe: str, *, current: bool) -> None:
+def test_record_is_current_by_version_and_recipe(version: str, recipe: str, *, current: bool) -> None:
     record = Record("k", Target(Size(1, 1)), "v", "r", Format.JPEG, 1, 1, 1, "0" * 32)
     assert record.is_current(version, recipe) is current
 
@@ -152,7 +152,7 @@ def test_convert_reads_numbers_and_booleans_from_text() -> None:
         convert(int, "twelve")
 
 
-def test_values_cannot_be_changed() -> None:
+def test_value_cannot_be_changed() -> None:
     class Point(Value, frozen=True):
         x: int
 

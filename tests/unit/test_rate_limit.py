@@ -1,4 +1,4 @@
-"""What one address may cost: sweeps are refused before they cost anything, honest pages and hits never."""
+"""Tests the limits of fills and failed look-ups: whom they refuse, and that hits are never limited."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from galerly_cdn.rate_limit import RateLimit
 from galerly_cdn.settings.table import Settings
 from tests.support.in_memory_cdn import SmallCdn
 
-SWEEP = 10_000
-VIEWER, SWEEPER = "198.51.100.7", "203.0.113.9"
+REQUESTS = 10_000
+VIEWER, SCANNER = "198.51.100.7", "203.0.113.9"
 SMALL = Settings(misses_per_minute_per_client=4, misses_per_minute=6)
 
 
@@ -25,7 +25,7 @@ def path(number: int, size: str = "small") -> str:
 
 
 def cdn_of(photographs: int, settings: Settings = SMALL) -> SmallCdn:
-    """With so many photographs, `g/0.jpg` and on."""
+    """A CDN with the photographs `g/0.jpg`, `g/1.jpg` and so on."""
     cdn = SmallCdn(settings=settings)
     for number in range(photographs):
         cdn.originals.put(f"g/{number}.jpg")
@@ -36,11 +36,11 @@ async def statuses(cdn: SmallCdn, *paths: str, client: str = VIEWER, accept: str
     return [(await cdn.ask(one, client=client, accept=accept)).status for one in paths]
 
 
-# honest viewers
+# ordinary viewers
 
 
 @pytest.mark.parametrize("photographs", [300, 2000])
-async def test_a_gallery_never_seen_before_loads_at_once(photographs: int) -> None:
+async def test_new_gallery_loads_at_once(photographs: int) -> None:
     cdn = cdn_of(photographs, Settings())
     page = [path(number, "thumbnail") for number in range(photographs)]
     page += [path(number, "medium") for number in range(100)]
@@ -48,7 +48,7 @@ async def test_a_gallery_never_seen_before_loads_at_once(photographs: int) -> No
 
 
 async def test_hits_are_never_limited() -> None:
-    """Whoever may fill nothing more is still answered what exists: from memory, from the store, and 304."""
+    """A client that has used up its fills still gets pictures from memory and from the store, and 304."""
     cdn = cdn_of(9)
     etags = [(await cdn.ask(path(number), client=VIEWER)).headers["etag"] for number in range(4)]
     assert await statuses(cdn, path(4)) == [503]
@@ -62,7 +62,7 @@ async def test_hits_are_never_limited() -> None:
     assert restarted.records[-1].cache == "hit; detail=store"
 
 
-async def test_whoever_joins_a_fill_has_not_started_it() -> None:
+async def test_joining_a_fill_is_not_counted() -> None:
     cdn = cdn_of(5)
     assert await statuses(cdn, *map(path, range(4))) == [200] * 4
     cdn.renderer.gate.close()
@@ -75,7 +75,7 @@ async def test_whoever_joins_a_fill_has_not_started_it() -> None:
     assert cdn.records[-1].cache.endswith("; collapsed")
 
 
-async def test_a_minute_later_as_much_may_be_filled_again() -> None:
+async def test_fills_are_allowed_again_a_minute_later() -> None:
     cdn = cdn_of(12)
     assert await statuses(cdn, *map(path, range(6))) == [200] * 4 + [503] * 2
     cdn.now_s += 15
@@ -84,11 +84,11 @@ async def test_a_minute_later_as_much_may_be_filled_again() -> None:
     assert await statuses(cdn, *map(path, range(6, 12))) == [200] * 4 + [503] * 2
 
 
-# whom it is counted for
+# clients
 
 
 @pytest.mark.parametrize(
-    ("told", "whose"),
+    ("address", "limit_key"),
     [
         ("192.0.2.1", "192.0.2.1"),
         ("::ffff:192.0.2.1", "192.0.2.1"),
@@ -100,11 +100,11 @@ async def test_a_minute_later_as_much_may_be_filled_again() -> None:
         ("nobody", "nobody"),
     ],
 )
-def test_a_network_whose_addresses_are_free_to_choose_is_one_holder(told: str, whose: str) -> None:
-    assert rate_limit_key(told) == whose
+def test_addresses_of_one_ipv6_network_share_a_limit(address: str, limit_key: str) -> None:
+    assert rate_limit_key(address) == limit_key
 
 
-async def test_every_address_has_its_own_allowance_and_loopback_none() -> None:
+async def test_each_address_has_its_own_limit_and_loopback_has_none() -> None:
     cdn = cdn_of(42, Settings(misses_per_minute_per_client=2))
     pages = [[path(number) for number in range(start, start + 3)] for start in range(0, 42, 3)]
     assert await statuses(cdn, *pages[0], client=VIEWER) == [200, 200, 503]
@@ -115,15 +115,17 @@ async def test_every_address_has_its_own_allowance_and_loopback_none() -> None:
         assert await statuses(cdn, *pages.pop(), client=client) == [200] * 3
 
 
-async def test_all_addresses_together_have_an_allowance_too() -> None:
+async def test_all_addresses_share_a_limit_of_fills() -> None:
     cdn = cdn_of(9)
     assert await statuses(cdn, *map(path, range(4)), client="192.0.2.1") == [200] * 4
     assert await statuses(cdn, *map(path, range(4, 8)), client="192.0.2.2") == [200, 200, 503, 503]
     assert await statuses(cdn, path(8), client="127.0.0.1") == [200]
-    assert [record.detail for record in cdn.records if record.status == 503] == ["fills of all"] * 2
+    assert [record.detail for record in cdn.records if record.status == 503] == [
+        "all clients: too many fills in a minute"
+    ] * 2
 
 
-async def test_the_address_is_that_of_the_viewer_behind_a_trusted_proxy() -> None:
+async def test_limited_address_is_that_of_the_viewer_behind_a_trusted_proxy() -> None:
     cdn = cdn_of(8, Settings(misses_per_minute_per_client=2, trusted_proxies=("192.0.2.0/24",)))
     for start, viewer in ((0, "198.51.100.1"), (3, "198.51.100.2")):
         page = [path(number) for number in range(start, start + 3)]
@@ -131,70 +133,70 @@ async def test_the_address_is_that_of_the_viewer_behind_a_trusted_proxy() -> Non
         assert [answer.status for answer in answers] == [200, 200, 503]
 
 
-async def test_zero_is_no_limit() -> None:
+async def test_limit_of_zero_limits_nothing() -> None:
     cdn = cdn_of(50, Settings(misses_per_minute_per_client=0, misses_per_minute=0))
     assert await statuses(cdn, *map(path, range(50))) == [200] * 50
     assert await statuses(cdn, *["/resize/tiny/g/none.jpg"] * 50) == [404] * 50
 
 
-# sweeps
+# scans of sizes and keys
 
 
-async def test_a_sweep_of_sizes_asks_no_store_and_renders_nothing() -> None:
+async def test_requests_for_unknown_sizes_use_neither_store_nor_renderer() -> None:
     cdn = cdn_of(1, Settings())
-    for number in range(SWEEP):
-        assert (await cdn.ask(f"/resize/{number}x{number + 1}/g/0.jpg", client=SWEEPER)).status == 403
+    for number in range(REQUESTS):
+        assert (await cdn.ask(f"/resize/{number}x{number + 1}/g/0.jpg", client=SCANNER)).status == 403
     assert (cdn.originals.heads, cdn.renditions.gets, cdn.renderer.renders) == (0, 0, 0)
 
 
-async def test_a_sweep_of_keys_ends_where_the_allowance_does() -> None:
-    """Each key costs one look-up, and nothing else; beyond the allowance not even that."""
+async def test_requests_for_missing_keys_are_refused_at_the_limit() -> None:
+    """Each key costs one look-up and nothing else; above the limit it does not cost that either."""
     cdn = cdn_of(1, Settings())
     allowed = Settings().misses_per_minute_per_client
-    keys = [f"/resize/tiny/g/{number}.png" for number in range(SWEEP)]
-    assert await statuses(cdn, *keys, client=SWEEPER) == [404] * allowed + [503] * (SWEEP - allowed)
+    keys = [f"/resize/tiny/g/{number}.png" for number in range(REQUESTS)]
+    assert await statuses(cdn, *keys, client=SCANNER) == [404] * allowed + [503] * (REQUESTS - allowed)
     assert cdn.originals.heads == allowed
     assert (cdn.renditions.gets, cdn.renderer.renders) == (0, 0)
     assert await statuses(cdn, keys[0], path(0), client=VIEWER) == [404, 200]
 
 
-async def test_who_sweeps_keys_is_still_answered_what_is_hot() -> None:
+async def test_client_over_its_look_up_limit_still_gets_cached_pictures() -> None:
     cdn = cdn_of(2)
     assert await statuses(cdn, path(0), client=VIEWER) == [200]
     none = "/resize/small/g/none.jpg"
-    assert await statuses(cdn, *[none] * 6, client=SWEEPER) == [404] * 4 + [503] * 2
-    assert await statuses(cdn, path(0), path(1), client=SWEEPER) == [200, 503]
+    assert await statuses(cdn, *[none] * 6, client=SCANNER) == [404] * 4 + [503] * 2
+    assert await statuses(cdn, path(0), path(1), client=SCANNER) == [200, 503]
     cdn.originals.remove("g/0.jpg")
-    assert await statuses(cdn, path(0), client=SWEEPER) == [404]
+    assert await statuses(cdn, path(0), client=SCANNER) == [404]
 
 
-async def test_what_cannot_be_rendered_costs_an_allowance_each_time() -> None:
+async def test_failed_fill_is_counted_each_time() -> None:
     cdn = cdn_of(1)
     cdn.renderer.error = Undecodable()
     assert await statuses(cdn, *[path(0)] * 6) == [415] * 4 + [503] * 2
     assert cdn.renderer.renders == 4
 
 
-async def test_a_refusal_says_when_to_come_back_and_is_kept_by_no_cache() -> None:
+async def test_refusal_has_retry_after_and_is_not_cacheable() -> None:
     cdn = cdn_of(5)
     await statuses(cdn, *map(path, range(4)))
     answer = await cdn.ask(path(4), client=VIEWER)
     assert (answer.status, answer.code) == (503, "too-many-misses")
     assert (answer.headers["retry-after"], answer.headers["cache-control"]) == ("1", "no-store")
     assert VIEWER not in answer.body.decode()
-    assert cdn.records[-1].detail == f"fills of {VIEWER}"
+    assert cdn.records[-1].detail == f"{VIEWER}: too many fills in a minute"
     assert cdn.counters.snapshot()["too-many-misses"] == 1
 
 
-def test_more_addresses_than_are_remembered_take_no_more_memory() -> None:
-    allowance = RateLimit(10)
+def test_remembered_clients_are_bounded() -> None:
+    limit = RateLimit(10)
     for number in range(50_000):
-        allowance.spend(f"{number}", 0.0)
-    assert allowance._paid_s.weight_bytes == 16_384
+        limit.record(f"{number}", 0.0)
+    assert limit._arrival_s.weight_bytes == 16_384
     for _ in range(10):
-        assert not allowance.is_spent("0", 0.0)
-        allowance.spend("0", 0.0)
-    assert allowance.is_spent("0", 0.0)
+        assert not limit.is_exceeded("0", 0.0)
+        limit.record("0", 0.0)
+    assert limit.is_exceeded("0", 0.0)
 
 
 @given(
@@ -202,15 +204,15 @@ def test_more_addresses_than_are_remembered_take_no_more_memory() -> None:
     gaps=st.lists(st.one_of(st.just(0), st.integers(0, 64), st.integers(0, 5000)), max_size=150),
     start_s=st.integers(0, 10**7),
 )
-def test_an_allowance_is_a_bucket_that_fills_steadily(per_minute: int, gaps: list[int], start_s: int) -> None:
-    """Against a slow oracle: tokens counted in fractions; gaps are in sixteenths of a second."""
-    allowance, rate = RateLimit(per_minute), Fraction(per_minute, 60)
+def test_rate_limit_equals_a_model_of_a_token_bucket(per_minute: int, gaps: list[int], start_s: int) -> None:
+    """The model counts tokens as fractions. Gaps are in sixteenths of a second."""
+    limit, rate = RateLimit(per_minute), Fraction(per_minute, 60)
     tokens, now_s = Fraction(per_minute), Fraction(start_s)
     for gap in gaps:
         now_s += Fraction(gap, 16)
         tokens = min(Fraction(per_minute), tokens + rate * Fraction(gap, 16))
-        is_spent = allowance.is_spent("a", float(now_s))
-        assert is_spent == (tokens < 1)
-        if not is_spent:
-            allowance.spend("a", float(now_s))
+        is_exceeded = limit.is_exceeded("a", float(now_s))
+        assert is_exceeded == (tokens < 1)
+        if not is_exceeded:
+            limit.record("a", float(now_s))
             tokens -= 1

@@ -1,7 +1,7 @@
-"""Whatever happens to photographs, beside a dictionary: no picture is ever wrong, and none is old.
+"""Compares a CDN with a dictionary under random events: no picture is ever wrong or outdated.
 
-The stores are real; the renderer says which bytes it read, so that a picture tells what it was made from.
-A new store joins by an entry in `WORLDS`.
+The stores are real. The renderer puts the bytes that it read into the picture, so that a picture shows which
+original it was made from. Add a new store to `WORLDS`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from galerly_cdn.telemetry import Counters, Telemetry
 from tests.support.folder_library import ask, stream
-from tests.support.rendition_folders import opened
+from tests.support.rendition_folders import open_folder
 from tests.support.s3_servers import SERVERS
 
 if TYPE_CHECKING:
@@ -73,28 +73,28 @@ SIZES = ("tiny 150x150 jpeg=85 webp=86", "small 400x400 jpeg=85")
 
 
 class World(Protocol):
-    """Two stores, and what can happen to them from outside."""
+    """The stores of originals and renditions, their faults, and changes by other programs."""
 
-    seen_after_s: float
-    """How long a change by somebody else may go unseen."""
+    visible_after_s: float
+    """How long a change by another program may go unnoticed."""
 
     def open(
         self, clock: Callable[[], float]
     ) -> AbstractAsyncContextManager[tuple[WritableOriginals, Renditions]]:
-        """As a server that starts finds them; `clock` is its monotonic one."""
+        """Opens the stores, as a server does at its start. `clock` is its monotonic clock."""
         ...
 
-    def faulty(self, fault: int) -> AbstractContextManager[None]:
-        """The store fails in one of its ways."""
+    def failing(self, fault: int) -> AbstractContextManager[None]:
+        """Applies one of the store's faults during the context."""
         ...
 
     async def change(self, key: str, content: bytes | None) -> None:
-        """Somebody else puts or deletes an original."""
+        """Another program stores an original, or deletes it if `content` is None."""
         ...
 
 
 class FolderWorld:
-    seen_after_s = 0.0
+    visible_after_s = 0.0
     FAULTS = (
         ("open", errno.EIO),
         ("fsync", errno.EIO),
@@ -113,18 +113,18 @@ class FolderWorld:
 
     @asynccontextmanager
     async def open(self, clock: Callable[[], float]) -> AsyncIterator[tuple[WritableOriginals, Renditions]]:
-        del clock  # a folder is asked every time
-        async with opened(self.renditions, now_s=0) as renditions:
+        del clock  # a folder caches nothing for a time
+        async with open_folder(self.renditions, now_s=0) as renditions:
             yield WritableFolderOriginals(self.root, checked_key, now=time.time), renditions
 
     @contextmanager
-    def faulty(self, fault: int) -> Iterator[None]:
+    def failing(self, fault: int) -> Iterator[None]:
         name, number = self.FAULTS[fault % len(self.FAULTS)]
         with mock.patch.object(os, name, side_effect=OSError(number, os.strerror(number))):
             yield
 
     async def change(self, key: str, content: bytes | None) -> None:
-        """In place, as an editor does that knows of no renames."""
+        """Written in place, as by an editor that does not rename."""
         path = self.root / key
         if content is None:
             path.unlink(missing_ok=True)
@@ -134,9 +134,9 @@ class FolderWorld:
 
 
 class RemoteWorld:
-    """A bucket. Its answers are waited for: lateness has tests of its own."""
+    """A bucket. Requests wait for a late response here; other tests cover that."""
 
-    seen_after_s = 1.0
+    visible_after_s = 1.0
     FAULTS = (
         ("head_async", GenericError("503 Service Unavailable"), False),
         ("get_async", GenericError("503 Service Unavailable"), False),
@@ -147,27 +147,27 @@ class RemoteWorld:
         ("delete_async", GenericError("503 Service Unavailable"), False),
         ("delete_async", GenericError("connection reset"), True),
     )
-    """What fails, how, and whether only the answer is lost."""
+    """The call that fails, its error, and whether the request is executed although its response is lost."""
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
 
     @asynccontextmanager
     async def open(self, clock: Callable[[], float]) -> AsyncIterator[tuple[WritableOriginals, Renditions]]:
-        originals = self.objects.originals(clock, store_fresh_s=self.seen_after_s)
+        originals = self.objects.originals(clock, store_fresh_s=self.visible_after_s)
         yield originals, self.objects.renditions(clock)
 
     @contextmanager
-    def faulty(self, fault: int) -> Iterator[None]:
+    def failing(self, fault: int) -> Iterator[None]:
         name, error, is_done = self.FAULTS[fault % len(self.FAULTS)]
         real = getattr(obstore, name)
 
-        async def failing(*arguments: object, **options: object) -> None:
+        async def fail(*arguments: object, **options: object) -> None:
             if is_done:
                 await real(*arguments, **options)
             raise error
 
-        with mock.patch.object(obstore, name, failing):
+        with mock.patch.object(obstore, name, fail):
             yield
 
     async def change(self, key: str, content: bytes | None) -> None:
@@ -179,11 +179,11 @@ class RemoteWorld:
 
 WORLDS = ["folder", *SERVERS]
 EXAMPLES = {"folder": 40, "moto": 12, "versitygw": 12}
-"""A remote store is slower by far."""
+"""Fewer for the remote stores, which are far slower."""
 
 
 class Renderer:
-    """Workers that say what they read, and may die of it."""
+    """Fakes worker processes that put the bytes they read into the picture, and that may die."""
 
     def __init__(self) -> None:
         self.deaths = 0
@@ -196,7 +196,7 @@ class Renderer:
     async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
         del token
         content = self._read(fd, length_bytes)
-        self._live_or_die()
+        self._maybe_die()
         return rendered(content, job.pictures[0].target)
 
     async def warm(
@@ -205,10 +205,10 @@ class Renderer:
         del token
         content = self._read(fd, length_bytes)
         for one in job.pictures:
-            self._live_or_die()
+            self._maybe_die()
             yield rendered(content, one.target)
 
-    def _live_or_die(self) -> None:
+    def _maybe_die(self) -> None:
         if self.deaths:
             self.deaths -= 1
             raise WorkerDied
@@ -234,7 +234,7 @@ def rendered(content: bytes, target: Target) -> tuple[Rendered, bytes]:
 
 
 class Photographs(RuleBasedStateMachine):
-    """`model` is what there is; `late` what may still be seen instead, and until when."""
+    """`model` holds the originals; `late` the former ones that may still be seen, and until when."""
 
     world: World
 
@@ -249,15 +249,15 @@ class Photographs(RuleBasedStateMachine):
         self.renderer = Renderer()
 
     def clock(self) -> float:
-        """No two events are at one time."""
+        """A clock on which no two events have the same time."""
         self.now_s += 1e-6
         return self.now_s
 
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever it answers
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - any result
         return self.runner.run(work)
 
     @initialize(memory_cache_bytes=st.sampled_from([0, 1 << 20]))
-    def begin(self, memory_cache_bytes: int) -> None:
+    def start_cdn(self, memory_cache_bytes: int) -> None:
         self.settings = Settings(
             sizes=SIZES,
             access_log=False,
@@ -290,7 +290,7 @@ class Photographs(RuleBasedStateMachine):
         self.run(self.parts.aclose())
         self.runner.close()
 
-    # what an application does
+    # the application's calls
 
     async def upload(self, key: str, content: bytes, *, replaces: bool) -> str:
         accepted = await self.archive.upload(key, stream([content[:4], content[4:]]), replaces=replaces)
@@ -298,27 +298,27 @@ class Photographs(RuleBasedStateMachine):
 
     @rule(key=KEYS, content=PHOTOGRAPHS, wanted=WANTED)
     def create(self, key: str, content: bytes, wanted: str) -> None:
-        there = self.model.get(key)
+        existing = self.model.get(key)
         try:
             outcome = self.run(self.upload(key, content, replaces=False))
         except OriginalExists:
-            assert there not in {None, content}
+            assert existing not in {None, content}
         else:
-            assert outcome == ("created" if there is None else "unchanged")
-            assert there in {None, content}
-            self.acknowledged(key, content)
-        self.look(key, wanted)
+            assert outcome == ("created" if existing is None else "unchanged")
+            assert existing in {None, content}
+            self.record_change(key, content)
+        self.get_picture(key, wanted)
 
     @rule(key=KEYS, content=PHOTOGRAPHS, wanted=WANTED)
     def replace(self, key: str, content: bytes, wanted: str) -> None:
-        self.look(key, wanted)
+        self.get_picture(key, wanted)
         outcome = self.run(self.upload(key, content, replaces=True))
         assert outcome == ("created" if self.model.get(key) is None else "replaced")
-        self.acknowledged(key, content)
-        self.look(key, wanted)
+        self.record_change(key, content)
+        self.get_picture(key, wanted)
 
     @rule(key=KEYS, replaces=st.booleans())
-    def upload_what_is_no_photograph(self, key: str, *, replaces: bool) -> None:
+    def upload_a_file_that_is_not_a_photograph(self, key: str, *, replaces: bool) -> None:
         with pytest.raises(Undecodable):
             self.run(self.upload(key, b"a letter", replaces=replaces))
 
@@ -326,23 +326,26 @@ class Photographs(RuleBasedStateMachine):
     def delete(self, key: str, wanted: str) -> None:
         deleted = self.run(self.archive.delete(key))
         assert deleted.existed == (self.model.get(key) is not None)
-        self.acknowledged(key, None)
-        self.look(key, wanted)
+        self.record_change(key, None)
+        self.get_picture(key, wanted)
 
     @rule(key=KEYS)
     def purge(self, key: str) -> None:
         self.run(self.archive.purge(key))
         assert self.run(self.archive.purge(key)).removed == ()
 
-    def acknowledged(self, key: str, content: bytes | None) -> None:
-        """From now on it is this: a change of our own is seen at once."""
+    def record_change(self, key: str, content: bytes | None) -> None:
+        """Record a change that this server made: it is visible at once."""
         self.model[key] = content
         self.late = [one for one in self.late if one[0] != key]
 
-    # what viewers see
+    # the viewers' requests
 
-    def may_see(self, key: str, *, is_stale: bool = False) -> set[bytes | None]:
-        """What there is; what was before, where that need not be known yet, or for who calls itself stale."""
+    def allowed_contents(self, key: str, *, is_stale: bool = False) -> set[bytes | None]:
+        """The original that there is, and former ones that a response may still show.
+
+        Those are the ones whose change may still go unnoticed; for a response marked as stale, all of them.
+        """
         late = {
             content
             for name, content, until_s in self.late
@@ -353,17 +356,21 @@ class Photographs(RuleBasedStateMachine):
     async def get(self, key: str, wanted: str) -> Answer:
         return await ask(self.cdn, f"/resize/{wanted}/{quote(key)}")
 
-    def judge(self, key: str, wanted: str, answer: Answer, *failures: int) -> None:
-        """A picture of what may be seen, or that there is none; or one of the failures."""
+    def check_answer(self, key: str, wanted: str, answer: Answer, *failures: int) -> None:
+        """Asserts that it is a picture of an allowed original, a correct 404 or one of `failures`."""
         if answer.status in failures:
             return
-        may_see = self.may_see(key, is_stale="ttl=-" in answer.headers.get("cache-status", ""))
+        allowed_contents = self.allowed_contents(
+            key, is_stale="ttl=-" in answer.headers.get("cache-status", "")
+        )
         if answer.status == 404:
-            assert None in may_see, "it is there"
+            assert None in allowed_contents, "the original exists"
             return
         assert answer.status == 200, answer
-        right = {picture(content, self.target_of(wanted)) for content in may_see if content is not None}
-        assert answer.body in right, f"{answer.body!r} is not in {right}"
+        expected = {
+            picture(content, self.target_of(wanted)) for content in allowed_contents if content is not None
+        }
+        assert answer.body in expected, f"{answer.body!r} is not in {expected}"
 
     def target_of(self, wanted: str) -> Target:
         name, _, form = wanted.partition(".")
@@ -371,30 +378,30 @@ class Photographs(RuleBasedStateMachine):
         return Target(size, Format(form) if form else None)
 
     @rule(key=KEYS, wanted=WANTED)
-    def look(self, key: str, wanted: str) -> None:
-        self.judge(key, wanted, self.run(self.get(key, wanted)))
+    def get_picture(self, key: str, wanted: str) -> None:
+        self.check_answer(key, wanted, self.run(self.get(key, wanted)))
 
     @rule(key=KEYS, several=st.lists(WANTED, min_size=1, max_size=6), content=PHOTOGRAPHS)
-    def look_while_it_is_replaced(self, key: str, several: list[str], content: bytes) -> None:
-        """Meanwhile either is right; afterwards only the new one."""
+    def get_pictures_during_a_replace(self, key: str, several: list[str], content: bytes) -> None:
+        """During the replace either original is correct, afterwards only the new one."""
 
         async def both() -> list[Answer]:
-            looks = [asyncio.create_task(self.get(key, wanted)) for wanted in several]
+            requests = [asyncio.create_task(self.get(key, wanted)) for wanted in several]
             await self.upload(key, content, replaces=True)
-            return await asyncio.gather(*looks)
+            return await asyncio.gather(*requests)
 
         self.late.append((key, self.model.get(key), self.now_s + 1))
         self.model[key] = content
         answers = self.run(both())
         for wanted, answer in zip(several, answers, strict=True):
-            self.judge(key, wanted, answer)
-        self.acknowledged(key, content)
+            self.check_answer(key, wanted, answer)
+        self.record_change(key, content)
         for wanted in several:
-            self.judge(key, wanted, self.run(self.get(key, wanted)))
+            self.check_answer(key, wanted, self.run(self.get(key, wanted)))
 
     @rule(key=KEYS)
     def inspect(self, key: str) -> None:
-        """Asked of the store itself, whatever is remembered."""
+        """An inspection reads the store itself, not a cache."""
         content = self.model.get(key)
         if content is None:
             with pytest.raises(NoSuchOriginal):
@@ -408,7 +415,7 @@ class Photographs(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def warm(self, key: str) -> None:
-        """Afterwards every picture that a page asks for is stored and current."""
+        """Afterwards every picture that a page requests is stored and current."""
         content = self.model.get(key)
 
         async def warm() -> list[str]:
@@ -424,35 +431,35 @@ class Photographs(RuleBasedStateMachine):
         assert set(warmed) <= {one.target for one in inspection.renditions if one.is_current}
 
     @invariant()
-    def what_is_listed_is_what_is_there(self) -> None:
+    def list_equals_the_model(self) -> None:
         page = self.run(self.archive.list())
         assert [one.key for one in page.originals] == sorted(
             (key for key, content in self.model.items() if content is not None), key=str.encode
         )
 
-    # what goes wrong
+    # faults, restarts and changes by other programs
 
     @rule(key=KEYS, wanted=WANTED)
-    def a_worker_dies(self, key: str, wanted: str) -> None:
+    def worker_dies_during_a_render(self, key: str, wanted: str) -> None:
         self.renderer.deaths = 1
-        self.judge(key, wanted, self.run(self.get(key, wanted)), 504)
+        self.check_answer(key, wanted, self.run(self.get(key, wanted)), 504)
         self.renderer.deaths = 0
-        self.judge(key, wanted, self.run(self.get(key, wanted)))
+        self.check_answer(key, wanted, self.run(self.get(key, wanted)))
 
     @rule(key=KEYS, content=PHOTOGRAPHS)
-    def a_worker_dies_of_an_upload(self, key: str, content: bytes) -> None:
+    def worker_dies_during_an_upload(self, key: str, content: bytes) -> None:
         self.renderer.deaths = 1
         with pytest.raises(WorkerDied):
             self.run(self.upload(key, content, replaces=True))
 
-    @rule(in_an_orderly_way=st.booleans())
-    def restart(self, *, in_an_orderly_way: bool) -> None:
-        if in_an_orderly_way:
+    @rule(is_graceful=st.booleans())
+    def restart(self, *, is_graceful: bool) -> None:
+        if is_graceful:
             self.run(self.parts.aclose())
         self.run(self.start())
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 2.0]))
-    def time_passes(self, seconds: float) -> None:
+    def let_time_pass(self, seconds: float) -> None:
         self.now_s += seconds
 
     @rule(
@@ -461,29 +468,29 @@ class Photographs(RuleBasedStateMachine):
         wanted=WANTED,
         later_s=st.sampled_from([0.0, 0.5, 0.99, 1.0, 3.0]),
     )
-    def somebody_else_changes_it(self, key: str, content: bytes | None, wanted: str, later_s: float) -> None:
-        self.look(key, wanted)
+    def change_by_another_program(self, key: str, content: bytes | None, wanted: str, later_s: float) -> None:
+        self.get_picture(key, wanted)
         self.run(self.world.change(key, content))
-        self.late.append((key, self.model.get(key), self.now_s + self.world.seen_after_s))
+        self.late.append((key, self.model.get(key), self.now_s + self.world.visible_after_s))
         self.model[key] = content
-        self.look(key, wanted)
+        self.get_picture(key, wanted)
         self.now_s += later_s
-        self.look(key, wanted)
+        self.get_picture(key, wanted)
 
     @rule(key=KEYS, wanted=WANTED, fault=st.integers(0, 7))
-    def look_while_the_store_fails(self, key: str, wanted: str, fault: int) -> None:
-        with self.world.faulty(fault):
+    def get_picture_while_the_store_fails(self, key: str, wanted: str, fault: int) -> None:
+        with self.world.failing(fault):
             answer = self.run(self.get(key, wanted))
-        self.judge(key, wanted, answer, 502, 503)
+        self.check_answer(key, wanted, answer, 502, 503)
         self.recover()
 
     @rule(key=KEYS, content=PHOTOGRAPHS | st.none(), fault=st.integers(0, 7), replaces=st.booleans())
     def change_while_the_store_fails(
         self, key: str, content: bytes | None, fault: int, *, replaces: bool
     ) -> None:
-        """Acknowledged, it holds. If not, it came about or not, and whoever looks then knows."""
+        """An acknowledged change is durable. One that failed was made or not; a later read shows which."""
         try:
-            with self.world.faulty(fault):
+            with self.world.failing(fault):
                 if content is None:
                     self.run(self.archive.delete(key))
                 else:
@@ -495,19 +502,19 @@ class Photographs(RuleBasedStateMachine):
             self.recover()
             found = self.run(self.read(key))
             assert found in {content, self.model.get(key)}
-            self.acknowledged(key, found)
+            self.record_change(key, found)
         else:
-            self.acknowledged(key, content)
+            self.record_change(key, content)
         self.recover()
 
     def recover(self) -> None:
-        """The store is asked again, and trusted."""
+        """Let the circuit breaker close and the head cache wait for responses again."""
         self.now_s += 10
         self.run(self.read("g/none"))
         self.run(self.renditions.get("g/none", self.target_of("tiny")))
 
     async def read(self, key: str) -> bytes | None:
-        """What the store holds now, by its own word."""
+        """The original that the store holds now."""
         try:
             await self.originals.head(key, remembered=False)
             with await self.originals.open(key) as original:
@@ -516,12 +523,12 @@ class Photographs(RuleBasedStateMachine):
             return None
 
 
-@pytest.mark.timeout(600)  # a failure is made as short as can be before it is told
+@pytest.mark.timeout(600)  # Hypothesis shortens a failing sequence before it reports it
 @pytest.mark.parametrize("name", WORLDS)
-def test_whatever_happens_no_picture_is_wrong_and_none_is_old(
+def test_any_sequence_of_events_serves_no_wrong_and_no_outdated_picture(
     name: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("galerly_cdn.store.remote.head_cache._PATIENCE_S", 600.0)
+    monkeypatch.setattr("galerly_cdn.store.remote.head_cache._MAX_WAIT_S", 600.0)
 
     def world() -> World:
         if name == "folder":

@@ -1,4 +1,4 @@
-"""Access records become whole lines of JSON, and nothing that reads them can hold a viewer up."""
+"""The access log writes whole JSON lines, and its reader cannot delay responses; counters and request ids."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-def record(number: int = 0, **chosen: str) -> AccessRecord:
+def record(number: int = 0, **fields: str) -> AccessRecord:
     return AccessRecord(
         time_s=1.5,
         request_id=f"run-{number}",
         client="192.0.2.1",
         method="GET",
-        path=chosen.get("path", "/"),
+        path=fields.get("path", "/"),
         status=200,
         bytes=10,
         duration_ms=0.25,
-        reason=chosen.get("reason", ""),
-        detail=chosen.get("detail", ""),
+        reason=fields.get("reason", ""),
+        detail=fields.get("detail", ""),
     )
 
 
 class StalledReader(io.BytesIO):
-    """A pipe nobody reads: the first write waits until somebody does."""
+    """A pipe that is not read: the first write waits until it is."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,8 +48,8 @@ class StalledReader(io.BytesIO):
         return super().write(data)
 
 
-class GoneReader(io.BytesIO):
-    def write(self, data: Buffer, /) -> int:  # noqa: ARG002 - nobody takes it
+class EndedReader(io.BytesIO):
+    def write(self, data: Buffer, /) -> int:  # noqa: ARG002 - the reader has ended
         raise BrokenPipeError
 
 
@@ -57,7 +57,7 @@ def lines(stream: io.BytesIO) -> list[dict[str, object]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_close_writes_every_record_as_a_line_in_order() -> None:
+def test_close_writes_every_record_in_order() -> None:
     stream = io.BytesIO()
     log = AccessLog(stream, Counters())
     for number in range(1000):
@@ -66,7 +66,7 @@ def test_close_writes_every_record_as_a_line_in_order() -> None:
     assert [line["request_id"] for line in lines(stream)] == [f"run-{number}" for number in range(1000)]
 
 
-def test_a_line_leaves_out_what_has_nothing_to_say() -> None:
+def test_line_omits_empty_fields() -> None:
     stream = io.BytesIO()
     log = AccessLog(stream, Counters())
     log.write(record())
@@ -86,18 +86,18 @@ def test_a_line_leaves_out_what_has_nothing_to_say() -> None:
 
 
 @given(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8")))
-def test_no_text_breaks_a_line(path: str, detail: str) -> None:
+def test_any_text_is_one_line(path: str, detail: str) -> None:
     stream = io.BytesIO()
     log = AccessLog(stream, Counters())
     log.write(record(path=path, detail=detail))
     log.close()
     (line,) = stream.getvalue().split(b"\n")[:-1]
     assert not any(byte < 0x20 for byte in line)
-    told = json.loads(line)
-    assert (told["path"], told.get("detail", "")) == (path, detail)
+    record_on_line = json.loads(line)
+    assert (record_on_line["path"], record_on_line.get("detail", "")) == (path, detail)
 
 
-def test_a_stalled_reader_stalls_nobody() -> None:
+def test_stalled_reader_does_not_block_writers() -> None:
     stream, counters = StalledReader(), Counters()
     log = AccessLog(stream, counters)
     log.write(record())
@@ -110,7 +110,7 @@ def test_a_stalled_reader_stalls_nobody() -> None:
     assert len(lines(stream)) == 10_001
 
 
-def test_a_stalled_reader_does_not_hold_the_stop_up() -> None:
+def test_stalled_reader_does_not_block_close() -> None:
     stream = StalledReader()
     log = AccessLog(stream, Counters())
     log.write(record())
@@ -121,16 +121,16 @@ def test_a_stalled_reader_does_not_hold_the_stop_up() -> None:
     log.close()
 
 
-def test_records_for_a_reader_that_has_gone_are_counted() -> None:
+def test_records_for_an_ended_reader_are_counted_as_dropped() -> None:
     counters = Counters()
-    log = AccessLog(GoneReader(), counters)
+    log = AccessLog(EndedReader(), counters)
     for number in range(3):
         log.write(record(number))
     log.close()
     assert counters.snapshot() == {"access-record-dropped": 3}
 
 
-def test_a_closed_stream_is_a_reader_that_has_gone() -> None:
+def test_records_for_a_closed_stream_are_counted_as_dropped() -> None:
     stream, counters = io.BytesIO(), Counters()
     stream.close()
     log = AccessLog(stream, counters)
@@ -155,15 +155,15 @@ def test_counts_of_two_threads_add_up() -> None:
     assert counters.snapshot() == {"event": 40_000}
 
 
-def test_a_snapshot_stays_as_it_was_taken() -> None:
+def test_snapshot_does_not_change() -> None:
     counters = Counters()
     counters.count("a", 2)
-    taken = counters.snapshot()
+    snapshot = counters.snapshot()
     counters.count("a")
-    assert (taken, counters.snapshot()) == ({"a": 2}, {"a": 3})
+    assert (snapshot, counters.snapshot()) == ({"a": 2}, {"a": 3})
 
 
-def test_the_reason_of_a_refusal_is_counted_with_the_log_off() -> None:
+def test_error_code_is_counted_without_a_log() -> None:
     counters = Counters()
     telemetry = Telemetry(counters, None)
     telemetry.record(record(reason="queue-full"))
@@ -195,7 +195,7 @@ def test_telemetry_writes_to_its_log() -> None:
         (Settings(access_log=True, admin_port=0), 1),
     ],
 )
-def test_a_log_is_kept_where_somebody_writes_into_it(settings: Settings, writers: int) -> None:
+def test_log_thread_runs_only_if_a_log_is_on(settings: Settings, writers: int) -> None:
     before = set(threading.enumerate())
     telemetry = server._open_telemetry(settings)
     started = [one.name for one in set(threading.enumerate()) - before]

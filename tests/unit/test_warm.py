@@ -1,4 +1,4 @@
-"""Warming stores what is lacking, of the original as it is now, and goes on where it ended."""
+"""Tests of `Filler.warm`: what it renders, interruptions, replaced originals, viewers."""
 
 from __future__ import annotations
 
@@ -49,26 +49,26 @@ def body(version: str, target: Target) -> bytes:
     return f"{version} {KEY} at {target}".encode()
 
 
-def test_what_there_is_to_warm_is_what_an_accept_header_may_choose() -> None:
+def test_targets_to_warm_are_those_that_accept_may_choose() -> None:
     assert [str(one) for one in TARGETS[:3]] == ["800x600", "800x600.avif", "800x600.webp"]
     recipes = SmallCdn().origin.recipes
     assert all(one in recipes for rule in SmallCdn().settings.size_rules for one in rule.targets)
 
 
-async def test_all_that_is_lacking_is_made_in_one_job_and_stored_as_a_fill_would() -> None:
+async def test_warm_renders_missing_targets_in_one_job_and_stores_them() -> None:
     cdn = SmallCdn()
     version = cdn.originals.put(KEY)
-    told = await warm(cdn)
-    assert {one.target for one in told} == set(TARGETS)
-    assert [one.target for one in told] == [*reversed(TARGETS)], "the renderer's order"
-    assert {one.key for one in told} == {KEY}
-    assert not any(one.was_there for one in told)
-    assert all(one.duration_ms > 0 for one in told)
+    warmed = await warm(cdn)
+    assert {one.target for one in warmed} == set(TARGETS)
+    assert [one.target for one in warmed] == [*reversed(TARGETS)], "the renderer's order"
+    assert {one.key for one in warmed} == {KEY}
+    assert not any(one.was_there for one in warmed)
+    assert all(one.duration_ms > 0 for one in warmed)
     assert (len(cdn.renderer.jobs), cdn.originals.opened) == (1, 1)
     assert {target: one.body for target, one in kept(cdn).items()} == {
         target: body(version, target) for target in TARGETS
     }
-    for one in told:
+    for one in warmed:
         record = kept(cdn)[one.target].record
         assert (record.key, record.version, record.recipe) == (KEY, version, cdn.digest)
         assert one.length_bytes == record.length_bytes == len(body(version, one.target))
@@ -76,7 +76,7 @@ async def test_all_that_is_lacking_is_made_in_one_job_and_stored_as_a_fill_would
     assert cdn.counters.snapshot() == {"render": len(TARGETS)}
 
 
-async def test_a_viewer_of_what_was_warmed_has_a_hit() -> None:
+async def test_request_for_warmed_target_is_a_hit() -> None:
     cdn = SmallCdn()
     cdn.originals.put(KEY)
     await warm(cdn)
@@ -86,13 +86,13 @@ async def test_a_viewer_of_what_was_warmed_has_a_hit() -> None:
     assert cdn.renderer.renders == len(TARGETS)
 
 
-async def test_what_is_stored_and_current_is_told_and_not_made() -> None:
+async def test_warm_yields_current_renditions_without_rendering_them() -> None:
     cdn = SmallCdn()
     version = cdn.originals.put(KEY)
     await cdn.origin.fill(RenditionKey(KEY, WEBP), version)
-    told = await warm(cdn)
-    assert [one.target for one in told if one.was_there] == [WEBP]
-    assert told[0].length_bytes == len(body(version, WEBP))
+    warmed = await warm(cdn)
+    assert [one.target for one in warmed if one.was_there] == [WEBP]
+    assert warmed[0].length_bytes == len(body(version, WEBP))
     assert cdn.renderer.renders == len(TARGETS)
     opened = cdn.originals.opened
     assert all(one.was_there for one in await warm(cdn))
@@ -100,7 +100,7 @@ async def test_what_is_stored_and_current_is_told_and_not_made() -> None:
 
 
 @pytest.mark.parametrize("what", ["version", "recipe"])
-async def test_what_is_stored_and_out_of_date_is_made_again(what: str) -> None:
+async def test_warm_renders_stale_renditions_again(what: str) -> None:
     cdn = SmallCdn()
     version = cdn.originals.put(KEY)
     await warm(cdn)
@@ -112,39 +112,39 @@ async def test_what_is_stored_and_out_of_date_is_made_again(what: str) -> None:
     assert {(one.record.version, one.record.recipe) for one in kept(cdn).values()} == {(version, cdn.digest)}
 
 
-async def test_nothing_to_warm_is_no_error() -> None:
+async def test_warm_without_targets_opens_nothing() -> None:
     cdn = SmallCdn()
     cdn.originals.put(KEY)
     assert await warm(cdn, ()) == []
     assert cdn.originals.opened == 0
 
 
-async def test_a_folder_is_warmed_by_real_workers(tmp_path: Path) -> None:
-    """Beside viewers who ask for the same, for whom there is but one picture of each target."""
+async def test_warm_with_real_workers_stores_what_viewers_get(tmp_path: Path) -> None:
+    """Viewers request the same targets at the same time, and get the pictures that are stored."""
     folder = tmp_path / "photographs"
     folder.mkdir()
     (folder / "a.jpg").write_bytes(pictures.jpeg(900, 600))
     settings = Settings(workers=1, renditions=str(tmp_path / "renditions"), access_log=False)
     targets = [one for rule in settings.size_rules for one in rule.targets]
-    places = locations.resolve_locations(settings, str(folder))
-    async with open_renderer(settings, places, command_telemetry()) as rendering:
+    roots = locations.resolve_locations(settings, str(folder))
+    async with open_renderer(settings, roots, command_telemetry()) as rendering:
         version = (await rendering.stores.originals.head("a.jpg")).version
         viewers = [
             asyncio.create_task(rendering.filler.fill(RenditionKey("a.jpg", one), version)) for one in targets
         ]
-        told = [one async for one in rendering.filler.warm("a.jpg", targets)]
+        warmed = [one async for one in rendering.filler.warm("a.jpg", targets)]
         seen = [(await viewer)[0].rendition for viewer in viewers]
         again = [one async for one in rendering.filler.warm("a.jpg", targets)]
-    assert {one.target for one in told} == set(targets)
+    assert {one.target for one in warmed} == set(targets)
     assert all(one.was_there for one in again)
     assert [one.target for one in again] == targets
     assert [one.length_bytes for one in again] == [len(one.body) for one in seen]
 
 
-# ------------------------------------------------------------------------------------- it ends in the middle
+# interruptions
 
 
-async def test_each_picture_is_stored_before_the_next_is_made() -> None:
+async def test_warm_stores_each_picture_before_it_renders_the_next() -> None:
     cdn = SmallCdn()
     cdn.originals.put(KEY)
     stored = []
@@ -154,20 +154,20 @@ async def test_each_picture_is_stored_before_the_next_is_made() -> None:
         assert cdn.renderer.renders == len(stored)
 
 
-async def test_who_leaves_lets_the_renderer_go_and_the_next_goes_on_from_there() -> None:
+async def test_interrupted_warm_ends_the_job_and_can_be_resumed() -> None:
     cdn = SmallCdn()
     cdn.originals.put(KEY)
     async with contextlib.aclosing(cdn.origin.warm(KEY, TARGETS)) as warming:
         first = await anext(warming)
         await anext(warming)
     assert (cdn.renderer.warms_ended, cdn.renderer.renders) == (1, 2)
-    told = await warm(cdn)
-    assert first.target in {one.target for one in told if one.was_there}
-    assert sum(one.was_there for one in told) == 2
+    warmed = await warm(cdn)
+    assert first.target in {one.target for one in warmed if one.was_there}
+    assert sum(one.was_there for one in warmed) == 2
     assert cdn.renderer.renders == len(TARGETS)
 
 
-async def test_who_is_cancelled_while_a_picture_is_stored_leaves_it_stored() -> None:
+async def test_warm_cancelled_during_put_leaves_the_picture_stored() -> None:
     cdn = SmallCdn()
     cdn.originals.put(KEY)
     cdn.renditions.puts.close()
@@ -183,7 +183,7 @@ async def test_who_is_cancelled_while_a_picture_is_stored_leaves_it_stored() -> 
 
 
 @pytest.mark.parametrize("error", [Undecodable(), QueueFull()], ids=lambda one: one.code)
-async def test_a_picture_that_fails_ends_it_and_what_was_made_stays(error: GalerlyError) -> None:
+async def test_failed_picture_ends_the_warm_and_keeps_the_earlier_ones(error: GalerlyError) -> None:
     cdn = SmallCdn()
     cdn.originals.put(KEY)
     warming = cdn.origin.warm(KEY, TARGETS)
@@ -196,7 +196,7 @@ async def test_a_picture_that_fails_ends_it_and_what_was_made_stays(error: Galer
     assert sum(one.was_there for one in await warm(cdn)) == 1
 
 
-async def test_a_store_that_takes_nothing_ends_it() -> None:
+async def test_store_that_fails_to_put_ends_the_warm() -> None:
     cdn = SmallCdn()
     cdn.originals.put(KEY)
     cdn.renditions.error = StoreUnreachable("disk full")
@@ -208,7 +208,7 @@ async def test_a_store_that_takes_nothing_ends_it() -> None:
 @pytest.mark.parametrize(
     "error", [NoSuchOriginal(), StoreRefused(), StoreUnreachable()], ids=lambda one: one.code
 )
-async def test_an_original_that_cannot_be_had_is_not_rendered(error: GalerlyError) -> None:
+async def test_warm_of_original_that_cannot_be_read_renders_nothing(error: GalerlyError) -> None:
     cdn = SmallCdn()
     cdn.originals.error = error
     with pytest.raises(type(error)):
@@ -216,27 +216,27 @@ async def test_an_original_that_cannot_be_had_is_not_rendered(error: GalerlyErro
     assert cdn.renderer.jobs == []
 
 
-# -------------------------------------------------------------------------------- the original is replaced
+# replaced originals
 
 
-async def test_an_original_replaced_meanwhile_is_warmed_anew() -> None:
+async def test_warm_starts_again_if_the_original_is_replaced() -> None:
     cdn = SmallCdn()
     cdn.originals.put(KEY)
-    told = []
+    warmed = []
     new = ""
     async for one in cdn.origin.warm(KEY, TARGETS):
-        told.append(one)
-        if len(told) == 2:
+        warmed.append(one)
+        if len(warmed) == 2:
             new = cdn.originals.put(KEY)
     assert {target: one.body for target, one in kept(cdn).items()} == {
         target: body(new, target) for target in TARGETS
     }
-    assert {one.target for one in told[2:]} == set(TARGETS), "each is told again"
+    assert {one.target for one in warmed[2:]} == set(TARGETS), "each is yielded again"
     assert len(cdn.renderer.jobs) == 2
     assert cdn.counters.snapshot()["original-changed"] == 1
 
 
-async def test_an_original_replaced_while_its_picture_is_stored_is_warmed_anew() -> None:
+async def test_warm_starts_again_if_the_original_is_replaced_during_put() -> None:
     cdn = SmallCdn()
     cdn.originals.put(KEY)
     cdn.renditions.puts.close()
@@ -249,8 +249,8 @@ async def test_an_original_replaced_while_its_picture_is_stored_is_warmed_anew()
     assert set(kept(cdn)) == set(TARGETS)
 
 
-class Replaced(MemoryOriginals):
-    """Replaced between the first look and the opening, `times` times."""
+class ReplacedBeforeOpen(MemoryOriginals):
+    """Originals that are replaced between the first `head` and `open`, `times` times."""
 
     times = 1
 
@@ -262,15 +262,15 @@ class Replaced(MemoryOriginals):
         return head
 
 
-async def test_an_original_replaced_before_it_is_opened_is_warmed_as_it_is_now() -> None:
-    cdn = SmallCdn(originals=Replaced())
+async def test_warm_of_original_replaced_before_opening_renders_the_new_version() -> None:
+    cdn = SmallCdn(originals=ReplacedBeforeOpen())
     cdn.originals.put(KEY)
     await warm(cdn)
     assert {one.record.version for one in kept(cdn).values()} == {"v2"}
     assert set(kept(cdn)) == set(TARGETS)
 
 
-async def test_an_original_that_is_replaced_again_and_again_is_given_up() -> None:
+async def test_warm_of_original_replaced_at_every_attempt_raises_unsettled() -> None:
     cdn = SmallCdn()
     cdn.originals.put(KEY)
     warming = cdn.origin.warm(KEY, TARGETS)
@@ -282,7 +282,7 @@ async def test_an_original_that_is_replaced_again_and_again_is_given_up() -> Non
         await anext(warming)
 
 
-async def test_an_original_removed_meanwhile_ends_it() -> None:
+async def test_warm_of_original_removed_meanwhile_raises_no_such_original() -> None:
     cdn = SmallCdn()
     cdn.originals.put(KEY)
     warming = cdn.origin.warm(KEY, TARGETS)
@@ -292,10 +292,10 @@ async def test_an_original_removed_meanwhile_ends_it() -> None:
         await anext(warming)
 
 
-# ------------------------------------------------------------------------------------------- beside viewers
+# viewers at the same time
 
 
-async def test_who_asks_while_a_warmed_picture_is_stored_is_given_it() -> None:
+async def test_request_during_put_of_warmed_picture_shares_it() -> None:
     cdn = SmallCdn()
     version = cdn.originals.put(KEY)
     cdn.renditions.puts.close()
@@ -309,8 +309,8 @@ async def test_who_asks_while_a_warmed_picture_is_stored_is_given_it() -> None:
     assert cdn.renderer.renders == 1
 
 
-async def test_a_viewers_fill_that_stored_first_is_what_all_read() -> None:
-    """Warming made the same picture while the viewer's was being stored, and lets go of it."""
+async def test_warm_yields_the_rendition_that_a_viewers_fill_stored_first() -> None:
+    """Warming renders the same picture while the viewer's is being stored, and discards its own."""
     cdn = SmallCdn()
     version = cdn.originals.put(KEY)
     cdn.renditions.puts.close()
@@ -328,7 +328,7 @@ async def test_a_viewers_fill_that_stored_first_is_what_all_read() -> None:
     assert (kept(cdn)[WEBP] is filled.rendition, collapsed, cdn.renderer.renders) == (True, False, 2)
 
 
-async def test_a_picture_stored_by_a_viewer_since_the_warm_began_is_not_overwritten() -> None:
+async def test_warm_does_not_overwrite_a_picture_that_a_fill_stored_meanwhile() -> None:
     cdn = SmallCdn()
     version = cdn.originals.put(KEY)
     warming = cdn.origin.warm(KEY, TARGETS)
@@ -338,8 +338,8 @@ async def test_a_picture_stored_by_a_viewer_since_the_warm_began_is_not_overwrit
     assert kept(cdn)[WEBP] is filled.rendition
 
 
-async def test_a_viewer_who_joins_a_warm_is_never_given_an_old_picture() -> None:
-    """The original was replaced while the warmed picture was being stored."""
+async def test_request_that_joins_a_warm_never_gets_an_old_picture() -> None:
+    """The original is replaced while the warmed picture is being stored."""
     cdn = SmallCdn()
     cdn.originals.put(KEY)
     cdn.renditions.puts.close()

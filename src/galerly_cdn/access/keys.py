@@ -1,4 +1,4 @@
-"""Which public keys does a folder hold? Makes new pairs; the id is the file's name."""
+"""Loads public keys and signers from PEM files, and creates key pairs. A key's id is its file name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def load_public_keys(folder: Path) -> Mapping[str, signing.PublicKey]:
-    """The keys of `{id}.pem`. Raises `SettingsError` with one line for each that is unfit, or if none is."""
+    """The keys of all `{id}.pem`. Raises `SettingsError`: a line per unusable file, or one if none exists."""
     problems = []
     keys = {}
     try:
@@ -28,7 +28,7 @@ def load_public_keys(folder: Path) -> Mapping[str, signing.PublicKey]:
         raise SettingsError([f"public_keys: cannot read the folder {folder}: {error.strerror}"]) from error
     for file in files:
         if file.name.endswith(_PRIVATE):
-            problems.append(f"public_keys: {file} is a private key: the server must not have it")
+            problems.append(f"public_keys: {file} is a private key; remove it, the server must not have it")
             continue
         try:
             keys[_checked_id(file.stem)] = signing.public_key(file.read_bytes())
@@ -37,14 +37,14 @@ def load_public_keys(folder: Path) -> Mapping[str, signing.PublicKey]:
         except ValueError as error:
             problems.append(f"public_keys: {file}: {str(error).splitlines()[0]}")
     if not files:
-        problems.append(f"public_keys: no {{id}}.pem in {folder}")
+        problems.append(f"public_keys: there is no {{id}}.pem in {folder}")
     if problems:
         raise SettingsError(problems)
     return keys
 
 
 def load_signer(file: Path) -> signing.Signer:
-    """The signer of `{id}.private.pem`. Raises `OSError`, or `SettingsError` for what is no such key."""
+    """The signer of `{id}.private.pem`. Raises `OSError`, and `SettingsError` for an unusable key."""
     try:
         key_id = _checked_id(file.name.removesuffix(".pem").removesuffix(".private"))
         return signing.Signer(key_id, file.read_bytes())
@@ -53,9 +53,9 @@ def load_signer(file: Path) -> signing.Signer:
 
 
 def create_key_pair(folder: Path, *, ecdsa: bool) -> tuple[str, Path, Path]:
-    """A new pair: its id, `{id}.pem` and `{id}.private.pem`, which its owner alone may read.
+    """A new pair: its id, `{id}.pem`, and `{id}.private.pem`, which only its owner may read.
 
-    Raises `OSError`; a file that exists is never written over.
+    Raises `OSError`; an existing file is never overwritten.
     """
     key_id = "K" + secrets.token_hex(7).upper()
     public, private = signing.new_pair(ecdsa=ecdsa)
@@ -69,5 +69,5 @@ def create_key_pair(folder: Path, *, ecdsa: bool) -> tuple[str, Path, Path]:
 
 def _checked_id(key_id: str) -> str:
     if not _ID.fullmatch(key_id):
-        raise ValueError("its name must be {id}.pem, the id 1 to 64 letters, digits, - and _")
+        raise ValueError("its name must be {id}.pem, with an id of 1 to 64 letters, digits, - and _")
     return key_id

@@ -1,4 +1,4 @@
-"""What does a policy of CloudFront's allow: which addresses, when, to whom? Pure."""
+"""Builds, parses and evaluates CloudFront's policies: addresses, times and networks of viewers. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from galerly_cdn.errors import SignatureInvalid
-from galerly_cdn.http import client_address as address
+from galerly_cdn.http.client_address import parse_ip
 from galerly_cdn.http.urls import checked_key, format_key
 from galerly_cdn.serialization import ValidationError, Value, from_json
 
@@ -42,10 +42,10 @@ class _Policy(Value, frozen=True, rename="pascal"):
 
 
 class Policy(Value, frozen=True, kw_only=True):
-    """What a signature allows: a resource, from a time to a time, to a network of viewers.
+    """The policy of a signature: a resource, from a time until a time, for a network of viewers.
 
-    `*` in the resource stands for any characters, `/` among them, `?` for one. Times are seconds of the
-    epoch; `expires_s` itself is already too late.
+    `*` in the resource matches any characters, `/` included, and `?` matches one. Times are seconds since
+    the epoch; `expires_s` itself is already expired.
     """
 
     resource: str
@@ -55,11 +55,11 @@ class Policy(Value, frozen=True, kw_only=True):
 
     @property
     def is_canned(self) -> bool:
-        """Whether the short form says it all: one address and its end."""
+        """Whether CloudFront's canned form suffices, which holds one address and its expiry."""
         return self.starts_s is None and self.network is None and not set("*?") & set(_path(self.resource))
 
-    def policy(self) -> bytes:
-        """The JSON that is signed, without white space, in CloudFront's order."""
+    def document(self) -> bytes:
+        """The JSON that is signed: without white space, its members in CloudFront's order."""
         condition: dict[str, object] = {"DateLessThan": {"AWS:EpochTime": self.expires_s}}
         if self.network is not None:
             condition["IpAddress"] = {"AWS:SourceIp": self.network}
@@ -69,10 +69,10 @@ class Policy(Value, frozen=True, kw_only=True):
         return json.dumps({"Statement": [statement]}, separators=(",", ":"), ensure_ascii=False).encode()
 
     @classmethod
-    def read(cls, policy: bytes) -> Self:
-        """The inverse of `policy`, of any JSON of that shape. Raises `SignatureInvalid`."""
+    def parse(cls, document: bytes) -> Self:
+        """The inverse of `document`, for any JSON of that schema. Raises `SignatureInvalid`."""
         try:
-            (statement,) = from_json(_Policy, policy).statement
+            (statement,) = from_json(_Policy, document).statement
         except ValidationError as error:
             raise SignatureInvalid from error
         condition = statement.condition
@@ -83,27 +83,27 @@ class Policy(Value, frozen=True, kw_only=True):
             network=condition.client.network if condition.client else None,
         )
 
-    def covers(self, address: str) -> bool:
-        """Whether an address is what the resource names."""
+    def matches(self, address: str) -> bool:
+        """Whether the resource matches an address."""
         return _pattern(self.resource).fullmatch(address) is not None
 
-    def admits(self, client: str) -> bool:
-        """Whether a viewer's address lies in the network; 0.0.0.0/0 is everybody, as CloudFront reads it."""
+    def allows_client(self, client: str) -> bool:
+        """Whether a viewer's address is in the network; 0.0.0.0/0 holds every address, as in CloudFront."""
         if self.network is None or self.network == "0.0.0.0/0":
             return True
         try:
-            return address.parse_ip(client) in ipaddress.ip_network(self.network, strict=False)
+            return parse_ip(client) in ipaddress.ip_network(self.network, strict=False)
         except ValueError:
             return False
 
 
 def _path(resource: str) -> str:
-    """A resource without its query, whose `?` is no wildcard in an address."""
+    """A resource without its query; in an address, the `?` before the query is not a wildcard."""
     return resource.partition("?")[0]
 
 
 def _pattern(resource: str) -> re.Pattern[str]:
-    """`*` as any characters and `?` as one; atomic, so that no address can make matching backtrack."""
+    """The resource as a regular expression; its groups are atomic, so that no address makes it backtrack."""
     first, *rest = (re.escape(part).replace(r"\?", ".") for part in resource.split("*"))
     if not rest:
         return re.compile(first, re.DOTALL)
@@ -112,7 +112,7 @@ def _pattern(resource: str) -> re.Pattern[str]:
 
 
 def gallery_resource(address: str, gallery: str) -> str:
-    """The resource of every picture of a gallery at every size, on the scheme and host of an address.
+    """The resource that matches every picture of a gallery at every size, on an address's scheme and host.
 
     Raises `MalformedKey`.
     """

@@ -1,8 +1,8 @@
-"""Has somebody who holds a private key allowed this address? CloudFront's signed URLs and cookies.
+"""Signs and verifies CloudFront's signed URLs and cookies. Pure.
 
-- Pure: the time and the viewer's address are arguments. cryptography's door.
-- A signature is in the query or in cookies, once, in one spelling; anything doubtful is refused.
-- Nothing of a policy is read before its signature holds.
+- The time and the viewer's address are arguments.
+- A signature is in the query or in cookies, once, in one spelling; an ambiguous one is refused.
+- A policy is parsed only after its signature was verified.
 
 Source: the Amazon CloudFront Developer Guide, "Serve private content with signed URLs and signed cookies".
 """
@@ -34,9 +34,9 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 MIN_RSA_BITS = 2048
-_COOKIE = "CloudFront-"
-MARKS = frozenset({"Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm"})
-"""Names of the parameters that are a signature."""
+_COOKIE_PREFIX = "CloudFront-"
+PARAMETER_NAMES = frozenset({"Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm"})
+"""The query parameters of a signature; its cookies have these names after `CloudFront-`."""
 _HASHES: Mapping[str | None, type[hashes.SHA1 | hashes.SHA256]] = {
     None: hashes.SHA1,
     "SHA1": hashes.SHA1,
@@ -50,118 +50,123 @@ _SAFE = re.compile(r"[A-Za-z0-9\-_~]+")
 
 
 class Signer:
-    """Signs with one private key, whose id the verifier knows it by."""
+    """Signs with one private key; the verifier finds the public key by `key_id`."""
 
     def __init__(self, key_id: str, private_pem: bytes) -> None:
-        """Raises `ValueError` for what is no unencrypted private key of a kind and strength in use."""
+        """Raises `ValueError` unless it is an unencrypted RSA key of 2048 bits or more, or ECDSA on P-256."""
         try:
             key = serialization.load_pem_private_key(private_pem, password=None)
         except (TypeError, UnsupportedAlgorithm) as error:
             raise ValueError(str(error)) from error
         if not isinstance(key, PrivateKey):
-            raise ValueError(_KINDS)  # noqa: TRY004 - a file's content, not an argument's type
+            raise ValueError(_WRONG_KEY)  # noqa: TRY004 - a file's content, not an argument's type
         _check_strength(key.public_key())
         self.key_id = key_id
         self._key = key
 
-    def parameters(self, grant: Policy) -> dict[str, str]:
-        """The signature's parameters by name, SHA-256; as cookies their names start with `CloudFront-`."""
-        policy = grant.policy()
-        chosen = hashes.SHA256()
+    def parameters(self, policy: Policy) -> dict[str, str]:
+        """The signature's query parameters by name, with SHA-256."""
+        document = policy.document()
+        algorithm = hashes.SHA256()
         if isinstance(self._key, rsa.RSAPrivateKey):
-            signature = self._key.sign(policy, padding.PKCS1v15(), chosen)
+            signature = self._key.sign(document, padding.PKCS1v15(), algorithm)
         else:
-            signature = self._key.sign(policy, ec.ECDSA(chosen))
-        told = {"Expires": str(grant.expires_s)} if grant.is_canned else {"Policy": _encoded(policy)}
+            signature = self._key.sign(document, ec.ECDSA(algorithm))
+        expires_or_policy = (
+            {"Expires": str(policy.expires_s)} if policy.is_canned else {"Policy": _encode(document)}
+        )
         return {
-            **told,
-            "Signature": _encoded(signature),
+            **expires_or_policy,
+            "Signature": _encode(signature),
             "Key-Pair-Id": self.key_id,
             "Hash-Algorithm": "SHA256",
         }
 
-    def url(self, address: str, grant: Policy | None = None, *, expires_s: int = 0) -> str:
-        """`address` with a signature: of `grant`, or of the address alone until `expires_s`."""
-        chosen = grant or Policy(resource=address, expires_s=expires_s)
-        joint = "&" if "?" in address else "?"
-        told = "&".join(f"{name}={value}" for name, value in self.parameters(chosen).items())
-        return f"{address}{joint}{told}"
+    def url(self, address: str, policy: Policy | None = None, *, expires_s: int = 0) -> str:
+        """`address` with the signature of `policy`, or else of the address alone until `expires_s`."""
+        signed = policy or Policy(resource=address, expires_s=expires_s)
+        separator = "&" if "?" in address else "?"
+        parameters = "&".join(f"{name}={value}" for name, value in self.parameters(signed).items())
+        return f"{address}{separator}{parameters}"
 
-    def cookies(self, grant: Policy) -> dict[str, str]:
+    def cookies(self, policy: Policy) -> dict[str, str]:
         """The signature as cookies, by name."""
-        return {_COOKIE + name: value for name, value in self.parameters(grant).items()}
+        return {_COOKIE_PREFIX + name: value for name, value in self.parameters(policy).items()}
 
 
 class SignatureParameters(NamedTuple):
-    """A signature as it was sent, and the rest of the query that it stands for."""
+    """The parameters of a request's signature by name, and the rest of the query, which it signs too."""
 
-    marks: Mapping[str, str]
+    values: Mapping[str, str]
     query: str
 
 
 class Verifier:
-    """Knows the public keys by id, and the schemes and hosts that addresses may have been signed for."""
+    """Verifies signatures by public keys, for addresses on `public_urls` (scheme and host)."""
 
     def __init__(self, public_keys: Mapping[str, PublicKey], public_urls: Iterable[str]) -> None:
+        """`public_keys` are by their id."""
         self._keys = dict(public_keys)
         self._public_urls = tuple(one.rstrip("/") for one in public_urls)
 
     def verify(self, raw_path: bytes, query: bytes, cookie: bytes, *, client: str, now_s: float) -> None:
-        """Return if the address is signed for this viewer now; a signature in the query goes first.
+        """Return if the address is signed for this viewer now; a signature in the query takes precedence.
 
         Raises `SignatureRequired`, `SignatureInvalid`, `SignatureExpired`, `SignatureTooEarly`,
         `SignatureWrongClient`.
         """
-        signed = _in_query(query) or _in_cookies(cookie, query)
-        if signed is None:
+        signature = _from_query(query) or _from_cookies(cookie, query)
+        if signature is None:
             raise SignatureRequired
         path = raw_path.decode("latin-1")
-        grant = self._canned(signed, path) if "Expires" in signed.marks else self._custom(signed, path)
-        if now_s >= grant.expires_s:
+        verify = self._verify_canned if "Expires" in signature.values else self._verify_custom
+        policy = verify(signature, path)
+        if now_s >= policy.expires_s:
             raise SignatureExpired
-        if grant.starts_s is not None and now_s < grant.starts_s:
+        if policy.starts_s is not None and now_s < policy.starts_s:
             raise SignatureTooEarly
-        if not grant.admits(client):
+        if not policy.allows_client(client):
             raise SignatureWrongClient
 
-    def _canned(self, signed: SignatureParameters, path: str) -> Policy:
-        """The address itself, rebuilt for every host it may have been signed for."""
-        expires = signed.marks["Expires"]
-        if "Policy" in signed.marks or not _EXPIRES.fullmatch(expires):
+    def _verify_canned(self, signature: SignatureParameters, path: str) -> Policy:
+        """The policy of the address itself, rebuilt for every host that it may have been signed for."""
+        expires = signature.values["Expires"]
+        if "Policy" in signature.values or not _EXPIRES.fullmatch(expires):
             raise SignatureInvalid
-        tail = f"{path}?{signed.query}" if signed.query else path
+        path_and_query = f"{path}?{signature.query}" if signature.query else path
         for public_url in self._public_urls:
-            grant = Policy(resource=public_url + tail, expires_s=int(expires))
-            if self._holds(signed, grant.policy()):
-                return grant
+            policy = Policy(resource=public_url + path_and_query, expires_s=int(expires))
+            if self._is_signature_of(signature, policy.document()):
+                return policy
         raise SignatureInvalid
 
-    def _custom(self, signed: SignatureParameters, path: str) -> Policy:
-        """The policy, if it is signed and speaks of this address.
+    def _verify_custom(self, signature: SignatureParameters, path: str) -> Policy:
+        """The policy that was sent, if it is signed and matches this address.
 
-        It has to match without the query too: a `*` would else find what it names in an unsigned query.
+        It has to match without the query too: otherwise a `*` could match text in an unsigned query.
         """
-        policy = _decoded(signed.marks.get("Policy", ""))
-        if not self._holds(signed, policy):
+        document = _decode(signature.values.get("Policy", ""))
+        if not self._is_signature_of(signature, document):
             raise SignatureInvalid
-        grant = Policy.read(policy)
+        policy = Policy.parse(document)
         for public_url in self._public_urls:
             bare = public_url + path
-            if grant.covers(bare) and (not signed.query or grant.covers(f"{bare}?{signed.query}")):
-                return grant
+            if policy.matches(bare) and (not signature.query or policy.matches(f"{bare}?{signature.query}")):
+                return policy
         raise SignatureInvalid
 
-    def _holds(self, signed: SignatureParameters, policy: bytes) -> bool:
-        key = self._keys.get(signed.marks.get("Key-Pair-Id", ""))
-        chosen = _HASHES.get(signed.marks.get("Hash-Algorithm"))
-        if key is None or chosen is None:
+    def _is_signature_of(self, signature: SignatureParameters, document: bytes) -> bool:
+        """Raises `SignatureInvalid` for an unknown key or algorithm, and for malformed base64."""
+        key = self._keys.get(signature.values.get("Key-Pair-Id", ""))
+        algorithm = _HASHES.get(signature.values.get("Hash-Algorithm"))
+        if key is None or algorithm is None:
             raise SignatureInvalid
-        signature = _decoded(signed.marks.get("Signature", ""))
+        signed = _decode(signature.values.get("Signature", ""))
         try:
             if isinstance(key, rsa.RSAPublicKey):
-                key.verify(signature, policy, padding.PKCS1v15(), chosen())
+                key.verify(signed, document, padding.PKCS1v15(), algorithm())
             else:
-                key.verify(signature, policy, ec.ECDSA(chosen()))
+                key.verify(signed, document, ec.ECDSA(algorithm()))
         except InvalidSignature:
             return False
         return True
@@ -174,7 +179,7 @@ def public_key(pem: bytes) -> PublicKey:
     except UnsupportedAlgorithm as error:
         raise ValueError(str(error)) from error
     if not isinstance(key, PublicKey):
-        raise ValueError(_KINDS)  # noqa: TRY004 - a file's content, not an argument's type
+        raise ValueError(_WRONG_KEY)  # noqa: TRY004 - a file's content, not an argument's type
     _check_strength(key)
     return key
 
@@ -195,7 +200,7 @@ def new_pair(*, ecdsa: bool) -> tuple[bytes, bytes]:
     return public, private
 
 
-_KINDS = f"neither RSA of {MIN_RSA_BITS} bits or more nor ECDSA on P-256"
+_WRONG_KEY = f"neither RSA of {MIN_RSA_BITS} bits or more nor ECDSA on P-256"
 
 
 def _check_strength(key: PublicKey) -> None:
@@ -204,53 +209,53 @@ def _check_strength(key: PublicKey) -> None:
     else:
         is_strong = isinstance(key.curve, ec.SECP256R1)
     if not is_strong:
-        raise ValueError(_KINDS)
+        raise ValueError(_WRONG_KEY)
 
 
-def _in_query(query: bytes) -> SignatureParameters | None:
-    """The signature in a query, and the query without it. Raises `SignatureInvalid` if one is doubled."""
-    marks: dict[str, str] = {}
+def _from_query(query: bytes) -> SignatureParameters | None:
+    """The signature in a query. Raises `SignatureInvalid` for a repeated parameter."""
+    values: dict[str, str] = {}
     rest = []
     for part in query.decode("latin-1").split("&"):
         name, _, value = part.partition("=")
-        if name not in MARKS:
+        if name not in PARAMETER_NAMES:
             rest.append(part)
-        elif name in marks:
+        elif name in values:
             raise SignatureInvalid
         else:
-            marks[name] = value
-    if marks and "" in rest:  # `?&` would be a second spelling of an address without a query
+            values[name] = value
+    if values and "" in rest:  # `?&` would be a second spelling of an address without a query
         raise SignatureInvalid
-    return SignatureParameters(marks, "&".join(rest)) if marks else None
+    return SignatureParameters(values, "&".join(rest)) if values else None
 
 
-def _in_cookies(cookie: bytes, query: bytes) -> SignatureParameters | None:
-    """The signature in a `Cookie` header. Raises `SignatureInvalid` if one is doubled."""
-    marks: dict[str, str] = {}
+def _from_cookies(cookie: bytes, query: bytes) -> SignatureParameters | None:
+    """The signature in a `Cookie` header. Raises `SignatureInvalid` for a repeated cookie."""
+    values: dict[str, str] = {}
     for part in cookie.decode("latin-1").split(";"):
-        name, _, value = part.strip(" ").partition("=")
-        mark = name.removeprefix(_COOKIE)
-        if mark == name or mark not in MARKS:
+        cookie_name, _, value = part.strip(" ").partition("=")
+        name = cookie_name.removeprefix(_COOKIE_PREFIX)
+        if name == cookie_name or name not in PARAMETER_NAMES:
             continue
-        if mark in marks:
+        if name in values:
             raise SignatureInvalid
-        marks[mark] = value
-    return SignatureParameters(marks, query.decode("latin-1")) if marks else None
+        values[name] = value
+    return SignatureParameters(values, query.decode("latin-1")) if values else None
 
 
-def _encoded(raw: bytes) -> str:
-    """CloudFront's base64: `+=/` as `-_~`, padding kept."""
+def _encode(raw: bytes) -> str:
+    """CloudFront's base64: `-_~` in place of `+=/`, with padding."""
     return base64.b64encode(raw).decode("ascii").translate(_TO_SAFE)
 
 
-def _decoded(text: str) -> bytes:
-    """The inverse of `_encoded`: one spelling for every value. Raises `SignatureInvalid`."""
+def _decode(text: str) -> bytes:
+    """The inverse of `_encode`; every value has one spelling. Raises `SignatureInvalid`."""
     if len(text) > _MAX_ENCODED or not _SAFE.fullmatch(text):
         raise SignatureInvalid
     try:
         raw = base64.b64decode(text.translate(_FROM_SAFE), validate=True)
     except binascii.Error:
         raise SignatureInvalid from None
-    if _encoded(raw) != text:  # padding bits that are ignored would be a second spelling
+    if _encode(raw) != text:  # ignored padding bits would be a second spelling
         raise SignatureInvalid
     return raw

@@ -1,7 +1,7 @@
 """Answers one request to the admin side, from path to response. Read `AdminApplication._answer` first.
 
 routes.find           method and path → operation
-authenticator.admit   a bearer token, or a client on this machine
+authenticate          a bearer token, or a client on this machine
 handler               parameters and body → library → a value, or lines of values
 run                   the response or the error is sent as JSON, not to be cached (`http/exchange.py`)
 audit                 of a change: the client and the outcome
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from galerly_cdn.admin.auth import Authenticator
     from galerly_cdn.clock import Clock
     from galerly_cdn.errors import GalerlyError
-    from galerly_cdn.http.client_address import Network
     from galerly_cdn.http.request import Receive, Scope, Send
     from galerly_cdn.http.responses import Response
     from galerly_cdn.settings.table import Settings
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 class AdminApplication:
     """The ASGI application of the admin side."""
 
-    def __init__(  # noqa: PLR0913 - its parts
+    def __init__(
         self,
         routes: tuple[Route, ...],
         authenticator: Authenticator,
@@ -42,7 +41,6 @@ class AdminApplication:
         telemetry: Telemetry,
         *,
         clock: Clock,
-        trusted_proxies: tuple[Network, ...],
     ) -> None:
         openapi_route = Route("GET", "/openapi.json", self._openapi, "This description", {200: dict})
         self._routes = Routes((*routes, openapi_route))
@@ -50,13 +48,14 @@ class AdminApplication:
         self._settings = settings
         self._telemetry = telemetry
         self._clock = clock
-        self._trusted_proxies = trusted_proxies
         self._runner = ExchangeRunner[AdminRequest](settings, clock.monotonic, self._audit)
         self._openapi_document = to_json(openapi.openapi_document(self._routes.routes)) + b"\n"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one exchange."""
-        request = AdminRequest(scope, receive, self._telemetry.next_request_id(), self._trusted_proxies)
+        request = AdminRequest(
+            scope, receive, self._telemetry.next_request_id(), self._settings.trusted_networks
+        )
         request.route, request.named = self._routes.find(request.method, request.raw_path)
         await self._runner.run(request, self._answer, send)
 
@@ -66,7 +65,7 @@ class AdminApplication:
 
     async def _answer(self, request: AdminRequest) -> Response:
         """The response of the operation; without authentication, a client learns nothing of what exists."""
-        request.who = self._authenticator.admit(request.headers, is_open=request.route.is_open)
+        request.who = self._authenticator.authenticate(request.headers, is_open=request.route.is_open)
         return await request.route.handler(request)
 
     async def _openapi(self, _request: AdminRequest) -> Response:

@@ -1,7 +1,8 @@
-"""Who may ask the admin side? Whoever has the token; on loopback, without one, whoever is on this machine.
+"""Authenticates clients of the admin side: by bearer token, or on loopback without one as a local client.
 
-A browser on this machine is not its owner. A website reaches us by a name of its own that it points at
-127.0.0.1 (DNS rebinding: its Host betrays it) or by a request across sites (Origin and Sec-Fetch-Site do).
+A page in a browser on this machine is not a local client. A website can reach the loopback address under a
+name of its own (DNS rebinding), which the Host header shows, or by a cross-site request, which Origin and
+Sec-Fetch-Site show.
 """
 
 from __future__ import annotations
@@ -29,41 +30,45 @@ LOOPBACK = "loopback"
 
 
 class Authenticator:
-    """Lets requests in, and says who came. `is_local`: the listener's address is loopback."""
+    """Authenticates requests. `is_local`: the listener's address is loopback."""
 
     def __init__(self, tokens: Iterable[str], *, is_local: bool) -> None:
         self._digests = tuple(hashlib.sha256(one.encode("ascii")).digest() for one in tokens)
         self._is_local = is_local
 
-    def admit(self, headers: Mapping[bytes, bytes], *, is_open: bool) -> str:
-        """Who asks: `loopback`, or `token` and the beginning of its SHA-256, for the audit log.
+    def authenticate(self, headers: Mapping[bytes, bytes], *, is_open: bool) -> str:
+        """The client for the audit log: `loopback`, or `token` and the beginning of its SHA-256.
 
-        `is_open`: on loopback it takes no token. Raises `CrossSite`, `Misdirected`, `Unauthorized`.
+        `is_open`: on loopback, the operation needs no token. Raises `CrossSite`, `Misdirected`,
+        `Unauthorized`.
         """
         host = headers.get(b"host", b"")
         if not _is_same_site(headers, host):
             raise CrossSite
-        who = self._bearer(headers.get(b"authorization", b""))
-        if who:
-            return who
+        client = self._token_client(headers.get(b"authorization", b""))
+        if client:
+            return client
         if not self._is_local:
             raise Unauthorized
         if not is_loopback(host.decode("latin-1")):
-            raise Misdirected(repr(host))
+            raise Misdirected(f"the Host header is {host!r}")
         if is_open or not self._digests:
             return LOOPBACK
         raise Unauthorized
 
-    def _bearer(self, authorization: bytes) -> str:
-        """Whose token it is; empty for nobody's. Each is compared whole, whatever it begins with."""
+    def _token_client(self, authorization: bytes) -> str:
+        """The token's name; empty for a wrong one.
+
+        Digests are compared whole and with every token, so that the time reveals nothing.
+        """
         matched = _BEARER.fullmatch(authorization)
-        given = hashlib.sha256(matched[1] if matched else b"").digest()
-        found = [one for one in self._digests if hmac.compare_digest(given, one)]
-        return f"token {found[0].hex()[:8]}" if found and matched else ""
+        digest = hashlib.sha256(matched[1] if matched else b"").digest()
+        equal = [one for one in self._digests if hmac.compare_digest(digest, one)]
+        return f"token {equal[0].hex()[:8]}" if equal and matched else ""
 
 
 def _is_same_site(headers: Mapping[bytes, bytes], host: bytes) -> bool:
-    """Whether a program asks, somebody by a browser's address bar, or a page that we served."""
+    """Whether the client is a program, a browser's address bar, or a page of this server."""
     if headers.get(b"sec-fetch-site", b"none") not in {b"none", b"same-origin"}:
         return False
     origin = headers.get(b"origin")
@@ -72,20 +77,20 @@ def _is_same_site(headers: Mapping[bytes, bytes], host: bytes) -> bool:
 
 
 def authenticator(settings: Settings) -> Authenticator:
-    """As the settings say. Raises `SettingsError` for an address that others reach, without a token."""
+    """An authenticator by the settings. Raises `SettingsError` for a public address without a token."""
     is_local = is_loopback(settings.admin_host)
-    tokens = _fit_tokens(settings) if settings.admin_token_file else ()
+    tokens = _strong_tokens(settings) if settings.admin_token_file else ()
     if not (tokens or is_local):
-        raise SettingsError([f"admin_host {settings.admin_host} is not loopback: it needs admin_token_file"])
+        raise SettingsError([f"admin_host {settings.admin_host} is not loopback: set admin_token_file"])
     return Authenticator(tokens, is_local=is_local)
 
 
-def _fit_tokens(settings: Settings) -> tuple[str, ...]:
-    """At least one, and none that could be guessed. Raises `SettingsError`."""
+def _strong_tokens(settings: Settings) -> tuple[str, ...]:
+    """The tokens of the file. Raises `SettingsError` if there is none, or if one is weak or malformed."""
     file, tokens = settings.admin_token_file, admin_tokens(settings)
     if not tokens:
-        raise SettingsError([f"admin_token_file: {file} holds no token"])
+        raise SettingsError([f"admin_token_file: {file} contains no token"])
     if not all(len(one) >= MIN_TOKEN_BYTES and _TOKEN.fullmatch(one) for one in tokens):
-        problem = f"a token is shorter than {MIN_TOKEN_BYTES} characters, or not of A-Za-z0-9._~+/- alone"
+        problem = f"a token has fewer than {MIN_TOKEN_BYTES} characters, or others than A-Za-z0-9._~+/-"
         raise SettingsError([f"admin_token_file: {file}: {problem}; `openssl rand -hex 32` makes one"])
     return tokens

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from galerly_cdn.clock import Clock
-    from galerly_cdn.http.client_address import Network
     from galerly_cdn.library import StoreLibrary
     from galerly_cdn.render.pool.pool import WorkerPool
     from galerly_cdn.settings.table import Settings
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class AdminSide:
-    """The application, and what the end of the process asks of it. Raises `SettingsError`."""
+    """The admin application, with the steps that end it. Raises `SettingsError`."""
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
@@ -33,7 +32,6 @@ class AdminSide:
         *,
         telemetry: Telemetry,
         clock: Clock,
-        trusted_proxies: tuple[Network, ...],
         library: StoreLibrary,
         originals: Originals,
         direct_uploads: DirectUploads | None,
@@ -42,9 +40,9 @@ class AdminSide:
         memory_cache_bytes: Callable[[], int],
     ) -> None:
         self._health = Health(workers, originals, settings.limits, clock.monotonic)
-        self._warming = Warmer(library, workers.strength, telemetry.counters.count)
+        self._warming = Warmer(library, workers.capacity, telemetry.counters.count)
         gauges = {
-            "workers": ("Render processes that are ready or at work.", lambda: float(workers.serving)),
+            "workers": ("Render processes that are ready or at work.", lambda: float(workers.size)),
             "renders_in_progress": ("Calls in a worker's hands.", lambda: float(workers.in_flight)),
             "render_queue": ("Viewers' calls that wait for a worker.", lambda: float(workers.queued)),
             "memory_cache_bytes": (
@@ -60,13 +58,12 @@ class AdminSide:
             settings,
             telemetry,
             clock=clock,
-            trusted_proxies=trusted_proxies,
         )
 
     def drain(self) -> None:
-        """The process is about to stop."""
+        """Answer readiness checks with 503 from now on, because the process is about to stop."""
         self._health.drain()
 
     async def close(self) -> None:
-        """End what goes on in the background."""
+        """End the warming that runs in the background."""
         await self._warming.close()

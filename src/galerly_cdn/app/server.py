@@ -65,7 +65,6 @@ class Cdn:
             settings,
             self.telemetry,
             clock=stores.clock,
-            trusted_proxies=settings.trusted_networks,
         )
         self.admin: AdminSide | None = None
 
@@ -137,7 +136,6 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
         settings,
         telemetry=cdn.telemetry,
         clock=cdn.rendering.stores.clock,
-        trusted_proxies=settings.trusted_networks,
         library=cdn.library,
         originals=cdn.rendering.stores.originals,
         direct_uploads=await store_open.open_direct_uploads(
@@ -164,11 +162,8 @@ def serve(  # noqa: PLR0913 - what is served, and who is told of it
     `describe` is called later with the public address and the contents of the store of originals.
     """
     locations = resolve_locations(settings, photographs)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=settings.log_level.upper(),
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    log_format = "%(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), format=log_format)
 
     async def main() -> bool:
         async with compose(settings, locations, invalidate) as cdn, _background_tasks() as tasks:
@@ -178,28 +173,26 @@ def serve(  # noqa: PLR0913 - what is served, and who is told of it
                 if describe is not None:
                     tasks.append(asyncio.create_task(_describe(cdn, address, describe)))
 
-            listeners = [
-                http_server.Listener(
-                    application=cdn.application,
-                    host=settings.host,
-                    port=settings.port,
-                    refuse=cdn.application.refuse,
-                    on_ready=on_ready,
-                )
-            ]
-            if cdn.admin is None:
-                return await http_server.serve(*listeners, settings=settings)
-            listeners.append(
-                http_server.Listener(
-                    application=cdn.admin.application,
-                    host=settings.admin_host,
-                    port=settings.admin_port,
-                    takes_bodies=True,
-                    refuse=cdn.admin.application.refuse,
-                    on_ready=announce_admin,
-                )
+            listener = http_server.Listener(
+                application=cdn.application,
+                host=settings.host,
+                port=settings.port,
+                refuse=cdn.application.refuse,
+                on_ready=on_ready,
             )
-            return await http_server.serve(*listeners, settings=settings, on_drain=cdn.admin.drain)
+            if cdn.admin is None:
+                return await http_server.serve(listener, settings=settings)
+            admin_listener = http_server.Listener(
+                application=cdn.admin.application,
+                host=settings.admin_host,
+                port=settings.admin_port,
+                takes_bodies=True,
+                refuse=cdn.admin.application.refuse,
+                on_ready=announce_admin,
+            )
+            return await http_server.serve(
+                listener, admin_listener, settings=settings, on_drain=cdn.admin.drain
+            )
 
     return http_server.run(main())
 

@@ -1,1 +1,1 @@
-"""The third shape: CloudFront → viewer function → S3 → Lambda, and what is uploaded to make it."""
+"""The AWS shape: CloudFront → viewer function → S3 → Lambda. Its functions, its template, its deployment."""

@@ -1,4 +1,4 @@
-"""Commands that tell what there is: every setting, and the versions of the parts."""
+"""The commands `config`, which shows the settings, and `version`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @terminal.CONFIG
 @terminal.JSON
 def config(file: Path | None, *, as_json: bool) -> None:
-    """Show every setting, its value, and where the value comes from."""
+    """Show every setting, its value, and the source of the value."""
     from galerly_cdn.settings.table import DESCRIBED
 
     loaded = terminal.load_settings(file)
@@ -35,16 +35,16 @@ def config(file: Path | None, *, as_json: bool) -> None:
 @click.command(epilog="Example: galerly-cdn version --json")
 @terminal.JSON
 def version(*, as_json: bool) -> None:
-    """Tell the version of galerly-cdn, of its libvips, and the formats that really decode."""
+    """Show the versions of galerly-cdn and of its libvips, and the formats that libvips decodes."""
     from galerly_cdn.app import renderer
 
     ready = renderer.describe_renderer(terminal.load_settings(None, workers=1).settings)
     versions = {"galerly-cdn": __version__, "libvips": ready.libvips, "decodes": " ".join(ready.formats)}
-    lines = "\n".join(f"{name} {told}" for name, told in versions.items())
+    lines = "\n".join(f"{name} {value}" for name, value in versions.items())
     click.echo(json.dumps(versions) if as_json else lines)
 
 
 def _toml(value: object) -> str:
     if isinstance(value, tuple):
         return "[" + "".join(f"\n    {_toml(one)}," for one in value) + "\n]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML 1.0: no raw DEL
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML 1.0 allows no raw DEL

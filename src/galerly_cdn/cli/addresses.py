@@ -100,7 +100,7 @@ def sign(  # noqa: PLR0913, PLR0917 - its options
         starts_s=None if starts is None else _parse_time(starts, now_s),
         network=_parse_network(ip),
     )
-    if not cookies and not policy.covers(url) and not policy.is_canned:
+    if not cookies and not policy.matches(url) and not policy.is_canned:
         raise click.UsageError(f"URL {url} is not in the gallery {gallery}.")
     signer = keyring.load_signer(file)
     if not cookies:

@@ -1,4 +1,4 @@
-"""How does whoever changes a store tell CloudFront in front of it? A command all at once, at its end."""
+"""Invalidates changed pictures in CloudFront: a server each key at once, a command all keys at its end."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from galerly_cdn.settings.table import Settings
 
 
-def sender(settings: Settings) -> Callable[[str], Awaitable[None]]:
-    """What a CDN that runs calls for each key that it purged. Raises `AwsMissing`."""
+def key_invalidator(settings: Settings) -> Callable[[str], Awaitable[None]]:
+    """The function that a running CDN calls with every key that it has purged. Raises `AwsMissing`."""
     if settings.distribution:
         from galerly_cdn.aws.deploy import invalidation
 
@@ -27,7 +27,7 @@ def sender(settings: Settings) -> Callable[[str], Awaitable[None]]:
 
 
 class InvalidationAtExit:
-    """The keys that a command purged, whose pictures CloudFront may still hold."""
+    """Collects the keys that a command purges, and invalidates all of them at its end."""
 
     def __init__(self) -> None:
         self._keys: dict[str, None] = {}
@@ -36,9 +36,9 @@ class InvalidationAtExit:
         self._keys[key] = None
 
     def invalidate(self, settings: Settings, *, as_json: bool) -> None:
-        """Have the settings' distribution forget them, wait for it, and tell what was proved.
+        """Invalidate the collected keys in the settings' distribution, wait for it and print the result.
 
-        Raises `AwsMissing`, `NotInvalidated`.
+        Does nothing without keys or without a distribution. Raises `AwsMissing`, `NotInvalidated`.
         """
         if not (self._keys and settings.distribution):
             return
@@ -46,21 +46,21 @@ class InvalidationAtExit:
 
         keys = list(self._keys)
         targets = settings.all_targets
-        done = invalidation.invalidate(
+        result = invalidation.invalidate(
             settings.distribution, keys, targets, deadline_s=invalidation.DEADLINE_S
         )
-        terminal.print_value(done, _line(done), as_json=as_json)
+        terminal.print_value(result, _result_line(result), as_json=as_json)
         if settings.public_urls and not settings.private_prefixes and not as_json:
-            click.echo(_asked_again(settings.public_urls[0], keys[0], settings))
+            click.echo(_request_line(settings.public_urls[0], keys[0], settings))
 
 
-def _line(done: Invalidated) -> str:
-    what = f"{done.keys} photographs" if done.keys != 1 else "1 photograph"
-    return f"invalidated  {what} by {done.by}, completed: {', '.join(done.ids)}"
+def _result_line(result: Invalidated) -> str:
+    count = f"{result.keys} photographs" if result.keys != 1 else "1 photograph"
+    return f"invalidated  {count} by {result.by}, completed: {', '.join(result.ids)}"
 
 
-def _asked_again(public_url: str, key: str, settings: Settings) -> str:
-    """What a viewer gets of the first of them: a miss, unless another one was faster."""
+def _request_line(public_url: str, key: str, settings: Settings) -> str:
+    """Request a picture of the first key: a miss proves the invalidation, unless another viewer was first."""
     from galerly_cdn.aws.deploy import http_viewer
     from galerly_cdn.links import Links
 

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_STORE = click.option("--store", help="The store itself: a folder or an address (s3://bucket).")
+_STORE = click.option("--store", help="A store to open: a folder or an address (s3://bucket).")
 _ADMIN = click.option(
-    "--admin", help="Or a running CDN: its admin side's address (GALERLY_ADMIN; token: GALERLY_ADMIN_TOKEN)."
+    "--admin",
+    help="Address of a running CDN's admin side, in place of a store (GALERLY_ADMIN; its token: "
+    "GALERLY_ADMIN_TOKEN).",
 )
 
 

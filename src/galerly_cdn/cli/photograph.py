@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     "--output",
     required=True,
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
-    help="File to write, - for stdout.",
+    help="File to write; - is stdout.",
 )
 @terminal.CONFIG
 @terminal.JSON
 def render(  # noqa: PLR0913 - its options
     photograph: Path, size: str, image_format: str | None, output: Path, file: Path | None, *, as_json: bool
 ) -> None:
-    """Render PHOTOGRAPH at a size into a file: exactly what the server would answer."""
+    """Render PHOTOGRAPH at a size into a file, exactly as the server would answer it."""
     from galerly_cdn.app import renderer
 
     if output.exists() and output.samefile(photograph):
-        raise click.UsageError(f"{output} is the photograph itself: it would be lost.")
+        raise click.UsageError(f"{output} is the photograph itself; name another file.")
     rendered, body = renderer.render_file(
         terminal.load_settings(file, workers=1).settings, photograph, size, image_format
     )

@@ -24,7 +24,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(
         (
             click.option("--host", help="Address to listen on. [127.0.0.1]"),
-            click.option("--port", type=int, help="Port to listen on, 0 for any free one. [8000]"),
+            click.option("--port", type=int, help="Port to listen on; 0 takes any free port. [8000]"),
             click.option(
                 "--renditions",
                 help="Folder or address for the renditions. [in the store, or your cache folder]",
@@ -43,17 +43,22 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command(epilog="Example: galerly-cdn serve ~/Pictures --port 8080")
 @click.argument("photographs", required=False)
-@click.option("--store", help="Folder or address (s3://bucket) with originals/ and resized/ in it.")
-@click.option("--writable", is_flag=True, default=None, help="Accept uploads into the folder PHOTOGRAPHS.")
-@click.option("--admin-port", type=int, help="Port of the admin API, 0 for any free one. [none]")
+@click.option("--store", help="Folder or address (s3://bucket) that holds originals/ and resized/.")
+@click.option(
+    "--writable", is_flag=True, default=None, help="Accept uploads into the folder PHOTOGRAPHS too."
+)
+@click.option("--admin-port", type=int, help="Port of the admin API; 0 takes any free port. [none]")
 @click.option("--admin-host", help="Address of the admin API. [127.0.0.1]")
-@click.option("--admin-token-file", help="File with its bearer token; any address but loopback needs one.")
+@click.option(
+    "--admin-token-file",
+    help="File with the admin API's bearer token; required unless its address is loopback.",
+)
 @_options
 def serve(photographs: str | None, file: Path | None, *, verbose: bool, **options: object) -> None:
     """Serve PHOTOGRAPHS, a folder or an address: its pictures at /resize/…, a gallery page at /.
 
-    A folder is only read. A photograph added, edited or replaced in it shows on the next request.
-    With --store in place of PHOTOGRAPHS, the store holds originals and renditions, and accepts uploads.
+    A folder is only read. A photograph that is added, edited or replaced in it shows on the next request.
+    With --store in place of PHOTOGRAPHS the store keeps both originals and renditions, and accepts uploads.
     Stop with Ctrl-C or SIGTERM: responses in progress are finished first.
     """
     if photographs and Path(photographs).is_file():
@@ -81,7 +86,7 @@ def _serve(photographs: str | None, file: Path | None, *, verbose: bool, **optio
         photographs,
         lambda address: click.echo(f"galerly-cdn serves {address}"),
         announce_admin=lambda address: click.echo(f"galerly-cdn is administered at {address}"),
-        invalidate=invalidation.sender(settings),
+        invalidate=invalidation.key_invalidator(settings),
         describe=functools.partial(_describe, settings) if sys.stdout.isatty() else None,
     )
     sys.exit(0 if is_clean else 1)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 from galerly_cdn.serialization import Value
 
 _CACHE = b"galerly-cdn; "
 """This cache's name, an sf-token (RFC 9211 §2)."""
 
 
-class CacheStatus(Value, frozen=True):
+class CacheStatus(Value, frozen=True, cache_hash=True):
     """How the edge obtained a rendition."""
 
     forwarded: str = ""
@@ -22,16 +24,7 @@ class CacheStatus(Value, frozen=True):
     @property
     def parameters(self) -> str:
         """The parameters after the cache's name, as the header and the access log write them."""
-        parts = [f"fwd={self.forwarded}" if self.forwarded else "hit"]
-        if self.stale_s is not None:
-            parts.append(f"ttl=-{self.stale_s}")
-        if self.detail:
-            parts.append(f"detail={self.detail}")
-        if self.stored:
-            parts.append("stored")
-        if self.collapsed:
-            parts.append("collapsed")
-        return "; ".join(parts)
+        return _parameters(self)
 
     @property
     def header(self) -> tuple[bytes, bytes]:
@@ -46,6 +39,20 @@ class CacheStatus(Value, frozen=True):
         if self.stale_s is not None:
             return "stale"
         return "stored" if self.detail else "hit"
+
+
+@functools.lru_cache(maxsize=256)  # the few that are frequent
+def _parameters(status: CacheStatus) -> str:
+    parts = [f"fwd={status.forwarded}" if status.forwarded else "hit"]
+    if status.stale_s is not None:
+        parts.append(f"ttl=-{status.stale_s}")
+    if status.detail:
+        parts.append(f"detail={status.detail}")
+    if status.stored:
+        parts.append("stored")
+    if status.collapsed:
+        parts.append("collapsed")
+    return "; ".join(parts)
 
 
 MEMORY_HIT = CacheStatus()

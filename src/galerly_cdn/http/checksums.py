@@ -1,7 +1,7 @@
-"""What should an upload's bytes be? The checksums that its headers tell, as the archive takes them; and back.
+"""Reads an upload's expected checksums from its headers, and writes checksums as headers. Pure.
 
-Content-MD5 (RFC 1864), Digest (RFC 3230), Content-Digest and Repr-Digest (RFC 9530, which are one for a body
-that is neither coded nor partial), and S3's `x-amz-checksum-*`, so that whatever spoke to S3 speaks to us.
+Content-MD5 (RFC 1864), Digest (RFC 3230), Content-Digest and Repr-Digest (RFC 9530; they are equal for a body
+that is neither encoded nor partial), and `x-amz-checksum-*`, so that S3 clients can upload unchanged.
 """
 
 from __future__ import annotations
@@ -17,55 +17,61 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 LENGTHS_BYTES = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}
-"""The checksums that are verified, by the names of `hashlib`, and how long each is."""
+"""The algorithms that are verified, by their names in `hashlib`, and their digests' lengths."""
 _REGISTERED = {"md5": "md5", "sha1": "sha", "sha256": "sha-256", "sha512": "sha-512"}
-"""IANA's names of them (Hash Algorithms for HTTP Digest Fields), which RFC 3230 spells in any case."""
+"""Their names in IANA's registry (Hash Algorithms for HTTP Digest Fields); case-insensitive in RFC 3230."""
 _BY_REGISTERED = {registered.encode(): name for name, registered in _REGISTERED.items()}
-_AMAZON = b"x-amz-checksum-"
-_NOT_A_SUM = frozenset({b"x-amz-checksum-algorithm", b"x-amz-checksum-mode", b"x-amz-checksum-type"})
+_AMAZON_PREFIX = b"x-amz-checksum-"
+_NOT_A_CHECKSUM = frozenset({b"x-amz-checksum-algorithm", b"x-amz-checksum-mode", b"x-amz-checksum-type"})
 _ITEM = re.compile(rb"\s*([A-Za-z0-9*_.-]+)=(\S+)\s*")
 
 
 def read_checksums(headers: Mapping[bytes, bytes]) -> dict[str, bytes]:
-    """The checksums an upload has to match; names of headers are in lower case.
+    """The digests that an upload must have, by algorithm; names of headers are in lower case.
 
-    An algorithm that is not known beside one that is is passed over (RFC 9530 §2); alone it is not.
-    Raises `MalformedChecksum` for what cannot be read, cannot be verified, or contradicts itself.
+    An unknown algorithm beside a known one is ignored (RFC 9530 §2); alone it is an error. Raises
+    `MalformedChecksum` for a digest that is malformed, cannot be verified, or contradicts another one.
     """
-    found: dict[str, bytes] = {}
-    for name, digest in _told(headers):
-        if len(digest) != LENGTHS_BYTES[name] or found.setdefault(name, digest) != digest:
-            raise MalformedChecksum(f"{name} of {len(digest)} bytes, or two of them")
-    return found
+    digests: dict[str, bytes] = {}
+    for name, digest in _all_checksums(headers):
+        if len(digest) != LENGTHS_BYTES[name]:
+            raise MalformedChecksum(f"{name}: {len(digest)} bytes in place of {LENGTHS_BYTES[name]}")
+        if digests.setdefault(name, digest) != digest:
+            raise MalformedChecksum(f"{name}: two different values")
+    return digests
 
 
 def checksum_headers(digests: Mapping[str, bytes]) -> dict[str, str]:
-    """The headers that tell these checksums: `read` is the inverse. Content-MD5, and Content-Digest."""
-    told = {name: base64.b64encode(digest).decode("ascii") for name, digest in digests.items()}
-    headers = {"Content-MD5": told.pop("md5")} if "md5" in told else {}
-    if told:
-        items = (f"{_REGISTERED[name]}=:{digest}:" for name, digest in told.items())
+    """The headers of these digests: Content-MD5 and Content-Digest. The inverse of `read_checksums`."""
+    encoded = {name: base64.b64encode(digest).decode("ascii") for name, digest in digests.items()}
+    headers = {"Content-MD5": encoded.pop("md5")} if "md5" in encoded else {}
+    if encoded:
+        items = (f"{_REGISTERED[name]}=:{digest}:" for name, digest in encoded.items())
         headers["Content-Digest"] = ", ".join(items)
     return headers
 
 
-def _told(headers: Mapping[bytes, bytes]) -> Iterator[tuple[str, bytes]]:
+def _all_checksums(headers: Mapping[bytes, bytes]) -> Iterator[tuple[str, bytes]]:
+    """Algorithm and digest of every checksum in the headers."""
     for name, value in headers.items():
         if name == b"content-md5":
-            yield "md5", _decoded(value)
+            yield "md5", _decode(value)
         elif name == b"digest":
-            yield from _listed(value, b"", b"")
+            yield from _list_items(value, b"", b"")
         elif name in {b"content-digest", b"repr-digest"}:
-            yield from _listed(value, b":", b":")
-        elif name.startswith(_AMAZON) and name not in _NOT_A_SUM:
-            algorithm = name[len(_AMAZON) :].decode("latin-1")
+            yield from _list_items(value, b":", b":")
+        elif name.startswith(_AMAZON_PREFIX) and name not in _NOT_A_CHECKSUM:
+            algorithm = name[len(_AMAZON_PREFIX) :].decode("latin-1")
             if algorithm not in LENGTHS_BYTES:
-                raise MalformedChecksum(algorithm)
-            yield algorithm, _decoded(value)
+                raise MalformedChecksum(f"{algorithm} is not verified")
+            yield algorithm, _decode(value)
 
 
-def _listed(value: bytes, opening: bytes, closing: bytes) -> Iterator[tuple[str, bytes]]:
-    """`name=value, name=value`; a value is a byte sequence of RFC 8941 §3.3.5 in RFC 9530, bare before."""
+def _list_items(value: bytes, opening: bytes, closing: bytes) -> Iterator[tuple[str, bytes]]:
+    """The items of `name=value, name=value`.
+
+    In RFC 9530, a value is a byte sequence between colons (RFC 8941 §3.3.5); in RFC 3230 it has none.
+    """
     is_any_known = False
     for item in value.split(b","):
         matched = _ITEM.fullmatch(item)
@@ -74,16 +80,16 @@ def _listed(value: bytes, opening: bytes, closing: bytes) -> Iterator[tuple[str,
         name = _BY_REGISTERED.get(matched[1].lower())
         if name is None:
             continue
-        told = matched[2]
-        if len(told) < 2 or not (told.startswith(opening) and told.endswith(closing)):
+        text = matched[2]
+        if len(text) < 2 or not (text.startswith(opening) and text.endswith(closing)):
             raise MalformedChecksum(repr(item))
         is_any_known = True
-        yield name, _decoded(told[len(opening) : len(told) - len(closing)])
+        yield name, _decode(text[len(opening) : len(text) - len(closing)])
     if not is_any_known:
-        raise MalformedChecksum(f"none that is known in {value!r}")
+        raise MalformedChecksum(f"no algorithm in {value!r} is verified")
 
 
-def _decoded(text: bytes) -> bytes:
+def _decode(text: bytes) -> bytes:
     try:
         return base64.b64decode(text.strip(), validate=True)
     except binascii.Error as error:

@@ -1,70 +1,59 @@
-"""IP addresses: how they are read, and which one is the viewer's behind trusted proxies. Pure."""
+"""Parses IP addresses, and finds the viewer's address behind trusted proxies. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def parse_ip(told: str) -> Address:
+def parse_ip(text: str) -> Address:
     """The address; `::ffff:192.0.2.1` is 192.0.2.1 (RFC 4291 §2.5.5.2). Raises `ValueError`."""
-    address = ipaddress.ip_address(told)
+    address = ipaddress.ip_address(text)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
 
 
-def rate_limit_key(told: str) -> str:
-    """Who holds the address: an IPv4 address itself, and in IPv6 its /64, whose holder may take any of it.
+def rate_limit_key(client: str) -> str:
+    """The key of a client in rate limits: an IPv4 address itself, an IPv6 address's /64.
 
-    (RFC 4291 §2.5.1: the low 64 bits are for the machine itself to choose.) What is no address is itself.
+    A holder of a /64 can use every address in it (RFC 4291 §2.5.1: the low 64 bits are the interface's own
+    choice). Text that is not an address is its own key.
     """
     try:
-        address = parse_ip(told)
+        address = parse_ip(client)
     except ValueError:
-        return told
+        return client
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
     return f"{ipaddress.IPv6Address(int(address) >> 64 << 64)}/64"
 
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def networks(cidrs: Iterable[str]) -> tuple[Network, ...]:
-    """Networks from their CIDR spellings. Raises `ValueError`."""
-    return tuple(map(ipaddress.ip_network, cidrs))
-
-
 def client_address(peer: str, forwarded: bytes, trusted: tuple[Network, ...]) -> str:
-    """The viewer's address: the peer's, unless it is trusted; then the right-most that is not.
+    """The viewer's address: the peer's unless it is trusted, else the right-most forwarded one that is not.
 
-    `forwarded` is `X-Forwarded-For`, to which every proxy appends the peer that it saw. What stands left
-    of an address that is not trusted, or is no address, was written by anybody.
+    `forwarded` is `X-Forwarded-For`, to which every proxy appends the peer that it saw. Everything left of an
+    untrusted or malformed address can have been written by the client.
     """
-    found = peer
-    for told in reversed(forwarded.decode("latin-1").split(",")):
-        if not _is_trusted(found, trusted):
+    client = peer
+    for item in reversed(forwarded.decode("latin-1").split(",")):
+        if not _is_trusted(client, trusted):
             break
-        named = _address(told.strip(" \t"))
-        if named is None:
+        address = _address(item.strip(" \t"))
+        if address is None:
             break
-        found = str(named)
-    return found
+        client = str(address)
+    return client
 
 
-def _is_trusted(told: str, trusted: tuple[Network, ...]) -> bool:
-    named = _address(told)
-    return named is not None and any(named in network for network in trusted)
+def _is_trusted(text: str, trusted: tuple[Network, ...]) -> bool:
+    address = _address(text)
+    return address is not None and any(address in network for network in trusted)
 
 
-def _address(told: str) -> Address | None:
+def _address(text: str) -> Address | None:
     try:
-        return parse_ip(told)
+        return parse_ip(text)
     except ValueError:
         return None

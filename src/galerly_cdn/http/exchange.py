@@ -160,7 +160,7 @@ async def _send_stream(send: Send, exchange: Exchange, start: Message, stream: S
 
 
 class ViewerExchange(Exchange):
-    """An exchange with a viewer, and what its handler found out for the headers and the access log.
+    """An exchange with a viewer, and what its handler learned for the headers and the access log.
 
     Only `Edge.answer`, `Downloads.answer` and their counterpart in the resizer write to it, each field where
     it becomes known: an error response and its record need what was known before the error.
@@ -192,8 +192,11 @@ class ViewerExchange(Exchange):
             headers.append(responses.NEGOTIATED)
         if self.cache_status is not None:
             headers.append(self.cache_status.header)
-        stages = [b"%b;dur=%.3f, " % (name.encode(), spent) for name, spent in self.stages_ms.items()]
-        headers.append((b"server-timing", b"".join([*stages, b"total;dur=%.3f" % self.duration_ms])))
+        timing = b"total;dur=%.3f" % self.duration_ms
+        if self.stages_ms:
+            stages = [b"%b;dur=%.3f, " % (name.encode(), spent) for name, spent in self.stages_ms.items()]
+            timing = b"".join([*stages, timing])
+        headers.append((b"server-timing", timing))
         return headers
 
     def access_record(self, time_s: float) -> AccessRecord:
@@ -232,12 +235,11 @@ class Application:
         telemetry: Telemetry,
         *,
         clock: Clock,
-        trusted_proxies: tuple[Network, ...],
     ) -> None:
         self._route = route
         self._telemetry = telemetry
         self._clock = clock
-        self._trusted_proxies = trusted_proxies
+        self._trusted_proxies = settings.trusted_networks
         self._runner = ExchangeRunner[ViewerExchange](settings, clock.monotonic, self._record)
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:

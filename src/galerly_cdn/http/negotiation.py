@@ -1,7 +1,7 @@
-"""Which format a viewer's `Accept` header chooses (RFC 9110 §12.5.1).
+"""Chooses a picture's format by the viewer's `Accept` header (RFC 9110 §12.5.1). Pure.
 
-Taken means named with q > 0; relative q is ignored, AVIF goes before WebP. Wildcards promise
-neither: browsers that cannot show AVIF send `image/*` and `*/*` too.
+A format is accepted if it is named with q > 0. Relative weights are ignored: AVIF is preferred to WebP.
+Wildcards accept neither, because browsers that cannot show AVIF send `image/*` and `*/*` too.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 MAX_ACCEPT_BYTES = 4096
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _MEDIA_RANGE = re.compile(_TOKEN + rb"/" + _TOKEN)
-# A quoted string counts as malformed: no browser sends one, and around a quoted comma parsers disagree.
+# A quoted string counts as malformed: no browser sends one, and parsers disagree on a quoted comma.
 _PARAMETER = re.compile(_TOKEN + rb"=" + _TOKEN)
 _WEIGHT = re.compile(rb"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
 @functools.lru_cache(maxsize=1024)
 def negotiate(accept: bytes, offered: tuple[Format, ...]) -> Format | None:
-    """The format to answer with; None is the original's *own* (PNG if it has alpha, else JPEG)."""
-    taken = _taken(accept)
-    return next((one for one in PREFERENCE if one in taken and one in offered), None)
+    """The format of the response; None is the original's *own* (PNG if it has alpha, else JPEG)."""
+    accepted = _accepted(accept)
+    return next((one for one in PREFERENCE if one in accepted and one in offered), None)
 
 
-def _taken(accept: bytes) -> frozenset[Format]:
-    """The formats named with q > 0. A malformed header is `*/*`, which names none."""
+def _accepted(accept: bytes) -> frozenset[Format]:
+    """The formats that are named with q > 0. A malformed header counts as `*/*`, which names none."""
     if len(accept) > MAX_ACCEPT_BYTES:
         return frozenset()
-    taken: dict[bytes, bool] = {}
+    accepted: dict[bytes, bool] = {}
     for element in accept.split(b","):
         if not element.strip(b" \t"):
             continue  # RFC 9110 §5.6.1.2: empty list elements are ignored
@@ -47,5 +47,6 @@ def _taken(accept: bytes) -> frozenset[Format]:
         )
         if not is_well_formed:
             return frozenset()
-        taken[media_range] = taken.get(media_range, True) and all(float(weight) > 0 for weight in weights)
-    return frozenset(one for one in PREFERENCE if taken.get(one.media_type.encode()))
+        is_accepted = all(float(weight) > 0 for weight in weights)
+        accepted[media_range] = accepted.get(media_range, True) and is_accepted
+    return frozenset(one for one in PREFERENCE if accepted.get(one.media_type.encode()))

@@ -1,6 +1,6 @@
-"""A rendition, an original or an error as an HTTP response (RFC 9110): the one place that writes headers.
+"""Builds the HTTP responses (RFC 9110) of renditions, originals and errors: status, headers and body. Pure.
 
-Pure: what the viewer sent and what was found in, status, headers and body out.
+The headers that differ from one request to the next are added in `exchange.py`.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ Headers = list[tuple[bytes, bytes]]
 
 IMMUTABLE = model.IMMUTABLE.encode()
 PRIVATE = b"private, max-age=3600"
-"""To the viewer of a signed answer: no shared cache may keep it."""
+"""For responses to signed requests: no shared cache may store them."""
 _PUBLIC_ONLY = frozenset(
     {b"cross-origin-resource-policy", b"access-control-allow-origin", b"timing-allow-origin"}
 )
 _MAX_RANGE_BYTES = 64
-"""A single range of two 64-bit numbers fits; longer lists are the Range attacks (CVE-2011-3192)."""
+"""Enough for a single range of two 64-bit numbers; long lists are a known attack (CVE-2011-3192)."""
 _MAX_CONDITION_BYTES = 8192
 _RANGE = re.compile(rb"bytes=([0-9]*)-([0-9]*)", re.IGNORECASE)
 _ENTITY_TAG = re.compile(rb'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 NEGOTIATED = (b"vary", b"Accept")
-"""On every answer whose format `Accept` chose, or would have chosen (RFC 9110 §12.5.5)."""
+"""On every response whose format depends on `Accept`, errors included (RFC 9110 §12.5.5)."""
 _SANDBOX: Headers = [
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; sandbox"),
@@ -42,17 +42,17 @@ _SANDBOX: Headers = [
 
 
 class Response(Value, frozen=True):
-    """Status, headers and body; a HEAD is answered with the same but for the body."""
+    """Status, headers and body. A response to HEAD is sent without the body."""
 
     status: int
     headers: Headers
     body: bytes = b""
     stream: Stream | None = None
-    """In place of `body`, whatever is not held in memory. Whoever sends the response closes it."""
+    """In place of `body`, a body that is not held in memory. The sender closes it."""
 
 
 class Conditions(Value, frozen=True):
-    """The request's headers that decide between 200, 206, 304 and 416."""
+    """The request headers that decide between 200, 206, 304 and 416."""
 
     if_none_match: bytes | None = None
     range: bytes | None = None
@@ -60,7 +60,7 @@ class Conditions(Value, frozen=True):
 
 
 class Problem(Value, frozen=True):
-    """An error as it is told: a stable code, a sentence for people, and the request's id in the log."""
+    """An error: its stable code, a sentence for people, and the request's id in the log."""
 
     code: str
     message: str
@@ -68,38 +68,38 @@ class Problem(Value, frozen=True):
 
 
 class Failure(Value, frozen=True):
-    """What an error is answered with."""
+    """The body of an error response."""
 
     error: Problem
 
 
 class PreparedResponse(Value, frozen=True):
-    """A rendition with the headers all its answers share, ready to be handed out again."""
+    """A rendition and the headers of its responses, which are built once and kept in memory."""
 
     rendition: Rendition
     shared: Headers
-    """On 200, 206 and 304 (RFC 9110 §15.4.5)."""
-    described: Headers
-    """Only where there is a body."""
+    """Sent with 200, 206 and 304 (RFC 9110 §15.4.5); the first one is the ETag."""
+    content: Headers
+    """Sent with 200 and 206 only."""
 
     @property
     def weight_bytes(self) -> int:
-        """What it weighs in memory: its body, and about 2 KiB of headers and record."""
+        """Its size in memory: the body, and about 2 KiB for headers and record."""
         return len(self.rendition.body) + 2048
 
 
 class Download(Value, frozen=True):
-    """An original as it is handed out: its name and version, what it is, and how its bytes are read."""
+    """An original to be downloaded."""
 
     key: str
     head: Head
     media_type: str
     read: Callable[[int, int], AsyncGenerator[bytes, None]]
-    """From a byte on, so many bytes."""
+    """Reads bytes; its arguments are the first one's offset and the number of bytes."""
 
 
 def prepare(rendition: Rendition, settings: Settings) -> PreparedResponse:
-    """Prepare a rendition's headers once for all its answers."""
+    """Build the headers of a rendition's responses."""
     record = rendition.record
     shared: Headers = [
         (b"etag", b'"%s"' % record.md5.encode()),
@@ -109,50 +109,50 @@ def prepare(rendition: Rendition, settings: Settings) -> PreparedResponse:
     ]
     if settings.lost_header and record.lost:
         shared.append((b"galerly-lost", ", ".join(record.lost).encode()))
-    described: Headers = [
+    content: Headers = [
         (b"content-type", record.format.media_type.encode()),
         (b"content-disposition", content_disposition.inline(record.key, record.format.extension).encode()),
         (b"accept-ranges", b"bytes"),
     ]
-    return PreparedResponse(rendition, shared, described)
+    return PreparedResponse(rendition, shared, content)
 
 
-def picture(found: PreparedResponse, asked: Conditions, *, is_private: bool = False) -> Response:
+def picture(prepared: PreparedResponse, conditions: Conditions, *, is_private: bool = False) -> Response:
     """200, 206 or 304. Raises `RangeNotSatisfiable`."""
-    body = found.rendition.body
-    etag = found.shared[0][1]
-    shared = _private(found.shared, PRIVATE) if is_private else found.shared
-    if asked.if_none_match is not None and _matches(asked.if_none_match, etag):
+    body = prepared.rendition.body
+    etag = prepared.shared[0][1]
+    shared = _private(prepared.shared, PRIVATE) if is_private else prepared.shared
+    if conditions.if_none_match is not None and _matches(conditions.if_none_match, etag):
         return Response(304, [*shared])
-    extent = _extent(asked, etag, len(body))
-    part = body if extent.status == 200 else body[extent.first : extent.first + extent.length_bytes]
-    return Response(extent.status, [*shared, *found.described, *extent.headers], part)
+    selected = _select(conditions, etag, len(body))
+    part = body if selected.status == 200 else body[selected.first : selected.first + selected.length_bytes]
+    return Response(selected.status, [*shared, *prepared.content, *selected.headers], part)
 
 
-def original(found: Download, asked: Conditions, settings: Settings, *, is_private: bool) -> Response:
-    """200, 206 or 304, its body a stream that nothing is read for yet. Raises `RangeNotSatisfiable`."""
-    # A digest: a folder's versions tell inodes and dates, a store's may hold quotes.
-    etag = b'"%s"' % hashlib.sha256(found.head.version.encode()).hexdigest()[:32].encode()
+def original(download: Download, conditions: Conditions, settings: Settings, *, is_private: bool) -> Response:
+    """200, 206 or 304. The body is a stream that is not read yet. Raises `RangeNotSatisfiable`."""
+    # A digest, because a folder's versions reveal inodes and dates, and a store's may contain quotes.
+    etag = b'"%s"' % hashlib.sha256(download.head.version.encode()).hexdigest()[:32].encode()
     shared: Headers = [(b"etag", etag), (b"cache-control", IMMUTABLE), *_SANDBOX, *_embedding(settings)]
     if is_private:
         shared = _private(shared, PRIVATE)
-    if asked.if_none_match is not None and _matches(asked.if_none_match, etag):
+    if conditions.if_none_match is not None and _matches(conditions.if_none_match, etag):
         return Response(304, shared)
-    described: Headers = [
-        (b"content-type", found.media_type.encode()),
-        (b"content-disposition", content_disposition.attachment(found.key).encode()),
+    content: Headers = [
+        (b"content-type", download.media_type.encode()),
+        (b"content-disposition", content_disposition.attachment(download.key).encode()),
         (b"accept-ranges", b"bytes"),
     ]
-    extent = _extent(asked, etag, found.head.length_bytes)
-    headers = [*shared, *described, *extent.headers]
-    if not extent.length_bytes:  # an empty file: there is nothing to read
-        return Response(extent.status, headers)
-    stream = Stream(found.read(extent.first, extent.length_bytes), extent.length_bytes)
-    return Response(extent.status, headers, stream=stream)
+    selected = _select(conditions, etag, download.head.length_bytes)
+    headers = [*shared, *content, *selected.headers]
+    if not selected.length_bytes:  # an empty file: there is nothing to read
+        return Response(selected.status, headers)
+    stream = Stream(download.read(selected.first, selected.length_bytes), selected.length_bytes)
+    return Response(selected.status, headers, stream=stream)
 
 
 def redirect(location: str, settings: Settings) -> Response:
-    """302: this viewer finds the picture there now; nobody is to remember it."""
+    """302 for this viewer and this moment; it must not be cached."""
     headers: Headers = [
         (b"location", location.encode("ascii")),
         (b"cache-control", b"private, no-store"),
@@ -162,10 +162,10 @@ def redirect(location: str, settings: Settings) -> Response:
     return Response(302, headers)
 
 
-def _private(headers: Headers, lifetime: bytes) -> Headers:
-    """The headers without what lets other sites read an answer, and with another lifetime."""
+def _private(headers: Headers, cache_control: bytes) -> Headers:
+    """The headers without those that let other sites read the response, and with another Cache-Control."""
     return [
-        (name, lifetime if name == b"cache-control" else value)
+        (name, cache_control if name == b"cache-control" else value)
         for name, value in headers
         if name not in _PUBLIC_ONLY
     ]
@@ -176,11 +176,11 @@ def failure(
 ) -> Response:
     """An error as JSON: a stable code, a public sentence, the request's id, and nothing else."""
     body = to_json(Failure(problem(error, request_id))) + b"\n"
-    lifetime = b"no-store" if error.max_age_s is None else b"public, max-age=%d" % error.max_age_s
+    cache_control = b"no-store" if error.max_age_s is None else b"public, max-age=%d" % error.max_age_s
     headers: Headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
-        (b"cache-control", lifetime),
+        (b"cache-control", cache_control),
         *_SANDBOX,
         *_embedding(settings),
         *error.headers(),
@@ -189,34 +189,34 @@ def failure(
 
 
 def problem(error: GalerlyError, request_id: str) -> Problem:
-    """What may be told of an error."""
+    """The public part of an error."""
     return Problem(error.code, error.public, request_id)
 
 
 def no_store_headers(media_type: str) -> Headers:
-    """The headers of an answer to whoever asked, and to nobody else."""
+    """The headers of a response for this client only."""
     return [(b"content-type", media_type.encode()), (b"cache-control", b"no-store"), *_SANDBOX]
 
 
 def _embedding(settings: Settings) -> Headers:
-    """What lets other sites' pages embed a public answer (CORS, CORP, Resource Timing)."""
-    chosen = [
+    """The headers that let other sites' pages embed a public response (CORS, CORP, Resource Timing)."""
+    values = [
         (b"cross-origin-resource-policy", settings.resource_policy),
         (b"access-control-allow-origin", settings.allow_origin),
         (b"timing-allow-origin", settings.timing_allow_origin),
     ]
-    return [(name, value.encode()) for name, value in chosen if value]
+    return [(name, value.encode()) for name, value in values if value]
 
 
 def _matches(if_none_match: bytes, etag: bytes) -> bool:
-    """RFC 9110 §13.1.2, weak comparison: `*`, one tag, or a list of them."""
+    """Whether If-None-Match (`*`, a tag, or a list of tags) matches; weak comparison (RFC 9110 §13.1.2)."""
     if if_none_match == etag or if_none_match.strip() == b"*":
         return True
     return len(if_none_match) <= _MAX_CONDITION_BYTES and etag in _ENTITY_TAG.findall(if_none_match)
 
 
-class _Extent(NamedTuple):
-    """Which bytes of a body are sent, under which status, and the headers that say so."""
+class _Selected(NamedTuple):
+    """The bytes of a body that are sent, with their status and their headers."""
 
     status: int
     headers: Headers
@@ -224,25 +224,25 @@ class _Extent(NamedTuple):
     length_bytes: int
 
 
-def _extent(asked: Conditions, etag: bytes, length_bytes: int) -> _Extent:
-    """The whole, or the one range that was asked for. Raises `RangeNotSatisfiable`."""
-    span = None
-    if asked.range is not None and (asked.if_range is None or asked.if_range.strip() == etag):
-        span = _span(asked.range, length_bytes)
-    if span is None:
-        return _Extent(200, [(b"content-length", b"%d" % length_bytes)], 0, length_bytes)
-    first, last = span
+def _select(conditions: Conditions, etag: bytes, length_bytes: int) -> _Selected:
+    """The whole body, or the requested range. Raises `RangeNotSatisfiable`."""
+    byte_range = None
+    if conditions.range is not None and (conditions.if_range is None or conditions.if_range.strip() == etag):
+        byte_range = _parse_range(conditions.range, length_bytes)
+    if byte_range is None:
+        return _Selected(200, [(b"content-length", b"%d" % length_bytes)], 0, length_bytes)
+    first, last = byte_range
     part_bytes = last - first + 1
-    place = (b"content-range", b"bytes %d-%d/%d" % (first, last, length_bytes))
-    return _Extent(206, [place, (b"content-length", b"%d" % part_bytes)], first, part_bytes)
+    content_range = (b"content-range", b"bytes %d-%d/%d" % (first, last, length_bytes))
+    return _Selected(206, [content_range, (b"content-length", b"%d" % part_bytes)], first, part_bytes)
 
 
-def _span(asked: bytes, length_bytes: int) -> tuple[int, int] | None:
-    """First and last byte of a single range (RFC 9110 §14.1.2); None: answer the whole.
+def _parse_range(header: bytes, length_bytes: int) -> tuple[int, int] | None:
+    """First and last byte of a single range (RFC 9110 §14.1.2); None for the whole body.
 
-    A malformed range and a list of ranges are ignored, as the RFC allows.
+    A malformed range and a list of ranges are ignored, as RFC 9110 §14.2 allows.
     """
-    if len(asked) > _MAX_RANGE_BYTES or not (matched := _RANGE.fullmatch(asked.strip())):
+    if len(header) > _MAX_RANGE_BYTES or not (matched := _RANGE.fullmatch(header.strip())):
         return None
     first, last = matched.groups()
     if first:

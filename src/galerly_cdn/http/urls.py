@@ -1,7 +1,7 @@
-"""What a URL asks for, and the URL that asks for it: exact inverses.
+"""Parses the paths of URLs into sizes, formats and keys, and formats them: exact inverses. Pure.
 
-A key has one meaning and may have several percent-encodings; it is decoded once, here, and never
-interpreted. Nothing but the path reaches a key: no query, no header.
+A key may have several percent-encodings. It is decoded once, here, and never interpreted. A key comes from
+the path only, never from the query or a header.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 MAX_KEY_BYTES = 900
 _PCHAR_PUNCTUATION = "!$&'()*+,;=:@-._~"
-# One or more segments of RFC 3986 §3.3 pchar. The lengths are bounded before the match, and every
-# alternative starts with another byte, so that matching is linear.
+# One or more segments of RFC 3986 §3.3 pchar. Lengths are bounded before the match, and the alternatives
+# start with different bytes, so that matching takes linear time.
 _ENCODED_KEY = re.compile(rb"(?:[A-Za-z0-9!$&'()*+,;=:@\-._~/]|%[0-9A-Fa-f]{2})+")
 _RESIZE = b"/resize/"
 _ORIGINAL = b"/original/"
@@ -38,7 +38,7 @@ _ORIGINALS = b"/originals/"
 
 
 class PictureRequest(Value, frozen=True):
-    """What a picture's URL asks for. `target.format` None: negotiate one of `offered`."""
+    """The request in a picture's URL. If `target.format` is None, one of `offered` is negotiated."""
 
     target: Target
     key: str
@@ -46,53 +46,56 @@ class PictureRequest(Value, frozen=True):
 
 
 class OriginalRequest(Value, frozen=True):
-    """What an original's URL asks for."""
+    """The request in an original's URL."""
 
     key: str
 
 
 class AllowList:
-    """The sizes that may be asked for; nothing else is ever rendered."""
+    """The sizes that can be requested; no other is rendered."""
 
     def __init__(self, rules: Iterable[SizeRule]) -> None:
         self.rules = tuple(rules)
-        self._asked: Mapping[bytes, tuple[SizeRule, Target]] = {
-            spelling.encode(): (rule, Target(rule.size, chosen))
+        self._targets: Mapping[bytes, tuple[SizeRule, Target]] = {
+            segment.encode(): (rule, Target(rule.size, format_))
             for rule in self.rules
-            for chosen in (None, *rule.qualities)
-            for spelling in _spellings(rule, chosen)
+            for format_ in (None, *rule.qualities)
+            for segment in _segments(rule, format_)
         }
-        self._sizes = frozenset(name for rule in self.rules for name in _spellings(rule, None))
+        self._sizes = frozenset(name for rule in self.rules for name in _segments(rule, None))
 
     def find(self, segment: bytes) -> tuple[SizeRule, Target]:
         """The rule and target of a URL's size segment: `800x600`, `thumbnail`, `800x600.webp`.
 
-        Raises `SizeNotAllowed`, or `FormatNotAllowed` where only the format is at fault.
+        Raises `FormatNotAllowed` if the size is allowed but not in this format, else `SizeNotAllowed`.
         """
-        found = self._asked.get(segment)
-        if found is not None:
-            return found
+        rule_and_target = self._targets.get(segment)
+        if rule_and_target is not None:
+            return rule_and_target
         if segment.partition(b".")[0].decode("latin-1") in self._sizes:
             raise FormatNotAllowed
         raise SizeNotAllowed
 
     def rule(self, size: str) -> SizeRule:
         """The rule of `800x600` or `thumbnail`. Raises `SizeNotAllowed`."""
-        found, target = self.find(size.encode())
+        rule, target = self.find(size.encode())
         if target.format is not None:
             raise SizeNotAllowed
-        return found
+        return rule
 
 
-def _spellings(rule: SizeRule, chosen: Format | None) -> tuple[str, ...]:
-    suffix = f".{chosen}" if chosen else ""
+def _segments(rule: SizeRule, format_: Format | None) -> tuple[str, ...]:
+    """The URL segments of a size: its dimensions, and its name if it has one."""
+    suffix = f".{format_}" if format_ else ""
     names = (str(rule.size),) if rule.name is None else (str(rule.size), rule.name)
     return tuple(name + suffix for name in names)
 
 
-@functools.lru_cache(maxsize=2048)  # the hot ones; reading a path costs more than finding its picture
+@functools.lru_cache(
+    maxsize=2048
+)  # frequent paths: parsing one costs more than finding its picture in memory
 def parse(raw_path: bytes, allowed: AllowList) -> PictureRequest | OriginalRequest:
-    """A URL path, still percent-encoded and without its query, as the request for what it names.
+    """The request in a URL path, which is still percent-encoded and has no query.
 
     Raises `UnknownPath`, `SizeNotAllowed`, `FormatNotAllowed`, `MalformedKey`.
     """
@@ -118,10 +121,10 @@ def format_original(key: str) -> str:
 
 
 def parse_stored(raw_path: bytes, allowed: AllowList) -> tuple[Target | None, str]:
-    """The path by which a CDN asks a store for a rendition, percent-encoded: `/resized/800x600.webp/{key}`.
+    """Target and key of the path of a stored object, as CloudFront requests it from S3; percent-encoded.
 
-    Target and key; no target: an original, `/originals/{key}`. Nothing is stored under a size's name.
-    Raises as `parse`.
+    A rendition is `/resized/800x600.webp/{key}`. An original is `/originals/{key}`; its target is None.
+    Nothing is stored under a size's name. Raises the errors of `parse`.
     """
     if raw_path.startswith(_ORIGINALS):
         return None, parse_key(raw_path[len(_ORIGINALS) :])
@@ -135,9 +138,9 @@ def parse_stored(raw_path: bytes, allowed: AllowList) -> tuple[Target | None, st
 
 
 def format_stored(target: Target, key: str) -> str:
-    """The path of a rendition as a CDN asks a store for it: the inverse of `parse_stored`.
+    """The path of a stored rendition: the inverse of `parse_stored`.
 
-    Spelt as S3 signs it: RFC 3986's unreserved characters bare, all else escaped (decision 15).
+    It is encoded as S3 signs it: all but RFC 3986's unreserved characters are escaped (decision 15).
     """
     return "/resized/" + quote(target.rendition_key(key), safe="/")
 
@@ -145,8 +148,8 @@ def format_stored(target: Target, key: str) -> str:
 def parse_key(encoded: bytes) -> str:
     """A percent-encoded key, decoded once and checked. Raises `MalformedKey`.
 
-    One or more segments; at most 900 bytes of UTF-8; no empty, `.` or `..` segment, no control
-    character, no backslash, no encoded slash, and no byte that RFC 3986 §3.3 wants encoded.
+    A key has one or more segments and at most 900 bytes of UTF-8. It has no empty, `.` or `..` segment, no
+    control character, no backslash, no encoded slash, and no byte that RFC 3986 §3.3 requires to be encoded.
     """
     if len(encoded) > 3 * MAX_KEY_BYTES or not _ENCODED_KEY.fullmatch(encoded):
         raise MalformedKey
@@ -161,18 +164,18 @@ def parse_key(encoded: bytes) -> str:
 
 
 def checked_key(key: str) -> str:
-    """`key` itself, if the grammar of `parse_key` allows it. Raises `MalformedKey`."""
+    """The key itself. Raises `MalformedKey` unless it matches the grammar of `parse_key`."""
     if key.isascii():
-        fits = len(key) <= MAX_KEY_BYTES and key.isprintable()
+        is_text = len(key) <= MAX_KEY_BYTES and key.isprintable()
     else:
-        fits = _is_short_text(key)
-    if not fits or "\\" in key or any(segment in {"", ".", ".."} for segment in key.split("/")):
+        is_text = _is_short_text(key)
+    if not is_text or "\\" in key or any(segment in {"", ".", ".."} for segment in key.split("/")):
         raise MalformedKey
     return key
 
 
 def _is_short_text(key: str) -> bool:
-    """At most 900 bytes of UTF-8 without control characters (Unicode category Cc)."""
+    """Whether it has at most 900 bytes of UTF-8 and no control characters (Unicode category Cc)."""
     try:
         encoded = key.encode("utf-8")
     except UnicodeEncodeError:  # a lone surrogate: a file name that is not UTF-8
@@ -181,20 +184,21 @@ def _is_short_text(key: str) -> bool:
 
 
 def format_key(key: str) -> str:
-    """The canonical percent-encoding of a key: RFC 3986 pchar stay bare."""
+    """The canonical percent-encoding of a key: all but RFC 3986's pchar are escaped."""
     return quote(key, safe="/" + _PCHAR_PUNCTUATION)
 
 
 def cache_tag(key: str) -> str:
-    """The cache tag of an original, its renditions and their errors: one purge drops them all.
+    """The cache tag of an original, its renditions and their error responses: one purge drops them all.
 
-    A digest: a tag has no spaces, no commas, and its capitals do not count (CloudFront, "Invalidate files").
+    It is a digest, because a tag has no spaces and commas, and is case-insensitive (Amazon CloudFront
+    Developer Guide, "Invalidate files").
     """
     return f"o-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine: `localhost`, 127.0.0.0/8, `::1`; with or without a port."""
+    """Whether a host, with or without a port, is this machine: `localhost`, 127.0.0.0/8 or `::1`."""
     has_port = host.startswith("[") or host.count(":") == 1
     try:
         name = urlsplit(f"//{host}").hostname or "" if has_port else host.lower()

@@ -1,5 +1,5 @@
-"""Bytes to bytes: an original in, its renditions out. Knows neither HTTP nor the store.
+"""Renders originals: bytes in, bytes out, independent of HTTP and of the store.
 
-`pipeline.pictures` is the whole; `header` reads an original before any pixel is decoded; `workers`
-runs both in processes of their own. pyvips is imported in this folder only.
+`pipeline.pictures` renders, `header` reads an original before any pixel is decoded, and `pool` runs both
+in worker processes. Only this package imports pyvips.
 """

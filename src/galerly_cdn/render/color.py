@@ -1,7 +1,8 @@
-"""Any colour to 8-bit sRGB (or grey): through a profile where it says something else, exactly once.
+"""Converts colours to 8-bit sRGB, or grey to 8-bit grey, through the ICC profile if it is not sRGB.
 
-Relative colorimetric, without black point compensation. Going through a profile costs as much as
-the resize, and most profiles met say sRGB: those are found by sending a cube of colours through.
+The rendering intent is relative colorimetric, without black point compensation. A conversion through a
+profile costs as much as the resize, and most embedded profiles are sRGB. Those are recognised, and
+skipped, by converting a cube of colours and comparing the result.
 """
 
 from __future__ import annotations
@@ -18,38 +19,40 @@ from galerly_cdn.serialization import Value
 
 PROFILE: Final = "icc-profile-data"
 _CUBE_SIDE = 18
-_SAME_STEPS = 2
-_WIDE_LIGHT = 0.02
-_REMEMBERED = 64
+_SAME_TOLERANCE = 2
+"""Largest difference (0 to 255) of a converted cube at which a profile counts as sRGB."""
+_GAMUT_TOLERANCE = 0.02
+"""Linear light outside 0 to 1 by which a colour is outside sRGB."""
+_MAX_VERDICTS = 64
 _GREY_SPACES = frozenset({"b-w", "grey16"})
 
 
 class ProfileVerdict(Value, frozen=True):
-    """What a profile does to the colours of a picture with so many bands."""
+    """The effect of a profile on images with a given number of bands."""
 
     converts: bool
-    """Usable, and not sRGB already."""
+    """Whether the profile is usable and is not sRGB."""
     is_wide: bool
-    """Holds colours outside sRGB."""
+    """Whether the profile has colours outside the sRGB gamut."""
 
 
-_NOTHING = ProfileVerdict(converts=False, is_wide=False)
+_NO_EFFECT = ProfileVerdict(converts=False, is_wide=False)
 
 
 def profile_of(image: Image) -> bytes | None:
-    """The embedded ICC profile's bytes."""
+    """Return the embedded ICC profile; None if there is none."""
     return image.get(PROFILE) if image.get_typeof(PROFILE) else None  # type: ignore[return-value]  # a blob
 
 
 def with_profile(image: Image, profile: bytes) -> Image:
-    """The same picture, its colours named by `profile`."""
-    named = image.copy()
-    named.set_type(pyvips.GValue.blob_type, PROFILE, profile)  # type: ignore[arg-type]  # a blob is bytes
-    return named
+    """Return the image with `profile` embedded."""
+    copy = image.copy()
+    copy.set_type(pyvips.GValue.blob_type, PROFILE, profile)  # type: ignore[arg-type]  # a blob is bytes
+    return copy
 
 
 def to_srgb(image: Image) -> Image:
-    """8 bits, sRGB or grey, alpha kept."""
+    """Convert an image to 8-bit sRGB (3 bands) or grey (1 band); an alpha band is kept."""
     profile = profile_of(image)
     if profile and profile_verdict(profile, image.bands - image.hasalpha()).converts:
         return image.icc_transform("srgb", embedded=True, intent="relative", depth=8)
@@ -57,40 +60,40 @@ def to_srgb(image: Image) -> Image:
 
 
 def profile_verdict(profile: bytes, bands: int) -> ProfileVerdict:
-    """The verdict on a profile, remembered: the same camera sends the same one again."""
+    """Return the effect of a profile on `bands` colour bands; cached, because cameras repeat profiles."""
     key = (hashlib.sha256(profile).digest(), bands)
     if key not in _verdicts:
         _verdicts[key] = _examine(profile, bands)
-        if len(_verdicts) > _REMEMBERED:
+        if len(_verdicts) > _MAX_VERDICTS:
             _verdicts.popitem(last=False)
-    return _verdicts.get(key, _NOTHING)
+    return _verdicts.get(key, _NO_EFFECT)
 
 
 _verdicts: collections.OrderedDict[tuple[bytes, int], ProfileVerdict] = collections.OrderedDict()
 
 
 def _examine(profile: bytes, bands: int) -> ProfileVerdict:
-    """A profile that cannot be used (damaged, or for other bands) changes nothing."""
+    """Convert the cube. A profile that is damaged, or for another number of bands, has no effect."""
     cube = _cube(bands)
     if cube is None:
-        return _NOTHING
+        return _NO_EFFECT
     probe = with_profile(cube, profile)
     try:
-        seen = probe.icc_transform("srgb", embedded=True, intent="relative", depth=8).copy_memory()
+        converted = probe.icc_transform("srgb", embedded=True, intent="relative", depth=8).copy_memory()
         if bands == 4:
             return ProfileVerdict(converts=True, is_wide=False)
-        steps = (seen.cast("short") - cube.cast("short")).abs()
+        steps = (converted.cast("short") - cube.cast("short")).abs()
         light = probe.icc_import(embedded=True, intent="relative", pcs="xyz").colourspace("scrgb")
-        differs = steps.max() > _SAME_STEPS  # type: ignore[operator]  # a number, unless its place is asked
-        is_beyond = light.min() < -_WIDE_LIGHT or light.max() > 1 + _WIDE_LIGHT  # type: ignore[operator]  # likewise
+        differs = steps.max() > _SAME_TOLERANCE  # type: ignore[operator]  # a number, because no position is requested
+        is_beyond = light.min() < -_GAMUT_TOLERANCE or light.max() > 1 + _GAMUT_TOLERANCE  # type: ignore[operator]  # likewise
     except pyvips.Error:
-        return _NOTHING
+        return _NO_EFFECT
     return ProfileVerdict(converts=differs, is_wide=differs and bands == 3 and is_beyond)
 
 
 @functools.cache
 def _cube(bands: int) -> Image | None:
-    """Colours evenly spread: 256 greys, or 18 x 18 x 18 of three or four bands; else None."""
+    """Return evenly spaced colours, 256 of 1 band or 18³ of 3 or 4 bands; None for other numbers."""
     if bands == 1:
         return Image.identity().copy(interpretation="b-w")
     if bands not in {3, 4}:

@@ -1,6 +1,6 @@
-"""Who made the picture and who holds its rights: read from EXIF, else IPTC, else XMP.
+"""Reads an original's creator and copyright notice, and writes both, and nothing else, to a rendition.
 
-The two lines a photographer may want to travel with every rendition, and nothing else beside them.
+Each is read from EXIF, else from IPTC, else from XMP.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 _ARTIST, _COPYRIGHT = "exif-ifd0-Artist", "exif-ifd0-Copyright"
 _COLOR_SPACE, _SRGB = "exif-ifd2-ColorSpace", "1"
-_MAX_LETTERS = 500
+_MAX_CHARACTERS = 500
 _MAX_XMP_BYTES = 1 << 18
 _IPTC_BYLINE, _IPTC_COPYRIGHT = 80, 116
 _XMP_ITEM: Final = r"<dc:{name}\b[^>]*>\s*<rdf:\w+>\s*<rdf:li\b[^>]*>([^<]{{1,2000}})<"
 
 
 class CopyrightNotice(Value, frozen=True):
-    """Creator and copyright line; empty where the original names none."""
+    """The creator and the copyright notice; empty if the original has none."""
 
     creator: str = ""
     copyright: str = ""
@@ -35,7 +35,7 @@ EMPTY: Final = CopyrightNotice()
 
 
 def read_notice(image: Image) -> CopyrightNotice:
-    """The first of EXIF, IPTC (IIM 4.2, 2:80 and 2:116) and XMP (Dublin Core) that says something."""
+    """Return the first text found in EXIF, IPTC (IIM 4.2, 2:80 and 2:116) and XMP (Dublin Core)."""
     iptc = _iptc(_blob(image, "iptc-data"))
     xmp = _blob(image, "xmp-data")[:_MAX_XMP_BYTES].decode("utf-8", "replace")
     return CopyrightNotice(
@@ -44,22 +44,26 @@ def read_notice(image: Image) -> CopyrightNotice:
     )
 
 
-def with_notice_only(image: Image, credit: CopyrightNotice) -> Image:
-    """The same pixels with these two lines for metadata: nothing else can slip through."""
+def with_notice_only(image: Image, notice: CopyrightNotice) -> Image:
+    """Return the same pixels with only the notice as metadata.
+
+    The pixels are copied to a new image, so that no other field of the original can be kept by mistake.
+    """
     pixels = image.write_to_memory()
-    bare = pyvips.Image.new_from_memory(pixels, image.width, image.height, image.bands, image.format)
-    bare = bare.copy(interpretation=image.interpretation)
-    lines = {_ARTIST: credit.creator, _COPYRIGHT: credit.copyright, _COLOR_SPACE: _SRGB}
-    for field, text in lines.items():
+    copy = pyvips.Image.new_from_memory(pixels, image.width, image.height, image.bands, image.format)
+    copy = copy.copy(interpretation=image.interpretation)
+    fields = {_ARTIST: notice.creator, _COPYRIGHT: notice.copyright, _COLOR_SPACE: _SRGB}
+    for field, text in fields.items():
         if text:
-            bare.set_type(pyvips.GValue.gstr_type, field, text)
-    return bare
+            copy.set_type(pyvips.GValue.gstr_type, field, text)
+    return copy
 
 
-def _first(*lines: str) -> str:
-    for line in lines:
-        if clean := " ".join("".join(c if c.isprintable() else " " for c in line).split()):
-            return clean[:_MAX_LETTERS]
+def _first(*texts: str) -> str:
+    """Return the first text that is not empty, on one printable line of bounded length."""
+    for text in texts:
+        if line := " ".join("".join(c if c.isprintable() else " " for c in text).split()):
+            return line[:_MAX_CHARACTERS]
     return ""
 
 
@@ -68,26 +72,25 @@ def _blob(image: Image, field: str) -> bytes:
 
 
 def _exif(image: Image, field: str) -> str:
-    """libvips writes a value as `text (text, ASCII, 5 components, 5 bytes)`."""
+    """Return the text of a field; libvips gives it as `text (text, ASCII, 5 components, 5 bytes)`."""
     if not image.get_typeof(field):
         return ""
     return str(image.get(field)).rpartition(" (")[0]
 
 
 def _iptc(block: bytes) -> dict[int, str]:
-    """The texts of record 2, by dataset; the block may be wrapped in Photoshop resources."""
-    found: dict[int, str] = {}
-    at = block.find(b"\x1c\x02")
-    while at >= 0 and at + 5 <= len(block) and block[at] == 0x1C:
-        length = int.from_bytes(block[at + 3 : at + 5], "big")
-        text = block[at + 5 : at + 5 + length]
-        if block[at + 1] == 2:
-            found.setdefault(block[at + 2], _text(text))
-        at += 5 + length
-    return found
+    """Return the texts of record 2 by dataset number; the block may be wrapped in Photoshop resources."""
+    texts: dict[int, str] = {}
+    start = block.find(b"\x1c\x02")
+    while start >= 0 and start + 5 <= len(block) and block[start] == 0x1C:
+        length = int.from_bytes(block[start + 3 : start + 5], "big")
+        if block[start + 1] == 2:
+            texts.setdefault(block[start + 2], _decoded(block[start + 5 : start + 5 + length]))
+        start += 5 + length
+    return texts
 
 
-def _text(raw: bytes) -> str:
+def _decoded(raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -95,5 +98,5 @@ def _text(raw: bytes) -> str:
 
 
 def _xmp(packet: str, name: str) -> str:
-    found = re.search(_XMP_ITEM.format(name=name), packet)
-    return html.unescape(found[1]) if found else ""
+    item = re.search(_XMP_ITEM.format(name=name), packet)
+    return html.unescape(item[1]) if item else ""

@@ -1,10 +1,11 @@
-"""Which decoder may see an original: the door to libvips' loaders.
+"""Opens originals with libvips' loaders; only this module calls them.
 
-The magic bytes choose (`kind`), by our own allow-list: a name, a declared type or libvips' own sniffing
-never do (CVE-2026-66066 handed uploads to whichever loader felt called). Originals are bytes, never
-paths: some loaders choose by file suffix. Loaders outside the list are blocked in the whole process, and
-what libvips can *really* decode is found by decoding, because its HEIF reader opens headers of
-pictures whose codec was never built in.
+The original's format, detected from its magic bytes, selects the loader from an allow-list. A file name,
+a declared type and libvips' own detection are not used (CVE-2026-66066 passed uploads to any loader that
+accepted them). Originals are passed as bytes and not as paths, because some loaders select by suffix.
+
+Loaders outside the allow-list are blocked in the whole process. The formats that libvips can decode are
+determined by decoding, because its HEIF loader opens headers of pictures whose codec is not built in.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 Image = pyvips.Image
 Error = pyvips.Error
 
-_SPECIMEN_TOLERANCE = 12
-
+_COLOR_TOLERANCE = 12
+"""Largest difference of a decoded sample (0 to 255) from its colour: lossy formats change it."""
 
 _LOADERS: Final[Mapping[OriginalFormat, Callable[..., Image]]] = {
     OriginalFormat.JPEG: pyvips.Image.jpegload_source,
@@ -40,12 +41,12 @@ ALLOWED_CLASSES: Final = ("Jpeg", "Png", "Webp", "Nsgif", "Tiff", "Heif")
 
 
 def load(original: bytes, kind: OriginalFormat, **options: float) -> Image:
-    """A lazy picture, header read: strict, top to bottom once, its first frame only.
+    """Open the first frame of an original and read its header; return a lazy, sequential image.
 
-    `options` are the loader's own (`shrink`, `scale`). Raises `Undecodable`; damage further down
-    comes as `loaders.Error` when the pixels are asked for.
+    `options` are those of the loader (`shrink`, `scale`). Raises `Undecodable` if the header is damaged.
+    Damage in the pixels, warnings included, raises `decoders.Error` when they are evaluated.
     """
-    source = pyvips.Source.new_from_memory(original)  # a buffer would be copied at every opening
+    source = pyvips.Source.new_from_memory(original)  # a buffer would be copied each time it is opened
     try:
         image = _loader(kind)(source, access="sequential", fail_on="warning", **options)
     except pyvips.Error as error:
@@ -55,19 +56,20 @@ def load(original: bytes, kind: OriginalFormat, **options: float) -> Image:
 
 
 def _loader(kind: OriginalFormat) -> Callable[..., Image]:
+    """Return the loader; pyright would check the options against every loader's own parameters."""
     return _LOADERS[kind]
 
 
 def error_text(error: pyvips.Error) -> str:
-    """libvips' own words on one line, for the log."""
+    """Return libvips' message on one line, for the log."""
     return " ".join(f"{error.message} {error.detail}".split())
 
 
 def block_untrusted_loaders() -> None:
-    """Block every loader outside the allow-list in this process and switch libvips' cache off.
+    """Block every loader outside the allow-list in this process, and disable libvips' operation cache.
 
-    Blocking libvips' "untrusted" ones is not enough: matrix, rawload and the UltraHDR reader would
-    stay. The operation cache would keep finished originals in memory.
+    `vips_block_untrusted_set` is not enough: it leaves the matrix, raw and UltraHDR loaders. The operation
+    cache would keep originals in memory after they are rendered.
     """
     pyvips.cache_set_max(0)
     pyvips.operation_block_set("VipsForeignLoad", True)
@@ -76,13 +78,13 @@ def block_untrusted_loaders() -> None:
 
 
 def version() -> str:
-    """The version of the libvips in use, e.g. `8.18.7`."""
+    """Return the version of the loaded libvips, such as `8.18.7`."""
     return ".".join(str(pyvips.version(part)) for part in range(3))
 
 
 @functools.cache
 def decodable_formats() -> frozenset[OriginalFormat]:
-    """The formats this libvips really decodes, found by decoding a specimen of each."""
+    """Return the formats that the loaded libvips decodes, determined by decoding a sample of each."""
     return frozenset(kind for kind in OriginalFormat if _decodes(kind))
 
 
@@ -92,4 +94,4 @@ def _decodes(kind: OriginalFormat) -> bool:
         pixel = image.colourspace("srgb").getpoint(8, 8)
     except (Undecodable, pyvips.Error):
         return False
-    return all(abs(a - b) <= _SPECIMEN_TOLERANCE for a, b in zip(pixel, COLOR, strict=False))
+    return all(abs(a - b) <= _COLOR_TOLERANCE for a, b in zip(pixel, COLOR, strict=False))

@@ -1,4 +1,4 @@
-"""Which format has an original? Its magic bytes say: never its name or a declared type. Pure."""
+"""Detects an original's format from its magic bytes; its name and its declared type are not used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import enum
 from galerly_cdn.errors import UnsupportedFormat
 
 MAGIC_BYTES = 512
-"""How much of an original's beginning `sniff` looks at, at most."""
+"""The number of bytes at the start of an original that `detect_format` reads at most."""
 _PHOTOGRAPH_EXTENSIONS = frozenset(
     {"avif", "gif", "heic", "heif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"}
 )
@@ -33,7 +33,7 @@ class OriginalFormat(enum.StrEnum):
 
 
 def detect_format(original: bytes) -> OriginalFormat:
-    """The format by magic bytes. Raises `UnsupportedFormat` for everything outside the allow-list."""
+    """Return the format. Raises `UnsupportedFormat` for everything outside the allow-list."""
     if original.startswith(b"\xff\xd8\xff"):
         return OriginalFormat.JPEG
     if original.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -45,14 +45,14 @@ def detect_format(original: bytes) -> OriginalFormat:
     if original.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return OriginalFormat.TIFF
     if original[4:8] == b"ftyp":
-        return _sniff_heif(original)
+        return _detect_heif(original)
     raise UnsupportedFormat(f"magic bytes {original[:12].hex(' ')}")
 
 
-def _sniff_heif(original: bytes) -> OriginalFormat:
-    """AVIF or HEIC by the brands of the file type box (ISO/IEC 14496-12 §4.3)."""
+def _detect_heif(original: bytes) -> OriginalFormat:
+    """Return AVIF or HEIC by the brands in the file type box (ISO/IEC 14496-12 §4.3)."""
     length = min(int.from_bytes(original[:4], "big"), MAGIC_BYTES)
-    brands = {original[8:12]} | {original[at : at + 4] for at in range(16, length, 4)}
+    brands = {original[8:12]} | {original[start : start + 4] for start in range(16, length, 4)}
     if brands & _AVIF_BRANDS:
         return OriginalFormat.AVIF
     if brands & _HEIC_BRANDS:

@@ -1,7 +1,7 @@
-"""What is this original, and may it be decoded? Answered from its header, before any pixel.
+"""Reads an original's header and checks it against the limits, before any pixel is decoded.
 
-A good header proves nothing: it may promise more than the file holds, so limits are checked on what
-it promises, and damage further down is found by decoding.
+A valid header does not prove that the file is valid: it may announce more pixels than the file holds.
+Limits are therefore checked on what it announces, and damage after it is found by decoding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _STREAMED_ROWS = 256
 _CODEC_PIXEL_BYTES = 10
-"""What libheif and its codec hold of each pixel beside the picture itself; measured."""
+"""Memory of libheif and its codec for each pixel, in addition to the image; measured."""
 _UNCALIBRATED_INTEROPERABILITY: Final = "R03"
 _ADOBE_COLOR_SPACE: Final = "2"
 _GPS_FIELDS: Final = (
@@ -39,7 +39,7 @@ _METADATA: Final = {"exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data",
 
 
 class Header(Value, frozen=True):
-    """An original's header. `width_px` and `height_px` are as stored, before the orientation."""
+    """An original's header. `width_px` and `height_px` are the stored sides, before orientation."""
 
     kind: OriginalFormat
     width_px: int
@@ -54,28 +54,28 @@ class Header(Value, frozen=True):
     decode_bytes: int
     profile: str | None
     colors: icc.NamedColors | None
-    """The colours named without a profile, where they are not sRGB."""
+    """The colours that the header names without a profile; None if they are sRGB or not named."""
     metadata: tuple[str, ...]
     loses: tuple[str, ...]
 
     @property
     def upright_px(self) -> tuple[int, int]:
-        """Width and height of the upright picture."""
+        """Width and height of the upright image."""
         return (self.height_px, self.width_px) if self.is_sideways else (self.width_px, self.height_px)
 
     @property
     def is_sideways(self) -> bool:
-        """Whether the upright picture has the stored one's sides exchanged."""
+        """Whether the orientation (EXIF 5 to 8) exchanges width and height."""
         return self.orientation >= 5
 
     @property
     def own_format(self) -> Format:
-        """The format of a rendition for which none was asked."""
+        """The format of a rendition if the request names none."""
         return Format.PNG if self.has_alpha else Format.JPEG
 
 
 def read(original: bytes) -> Header:
-    """Raises `UnsupportedFormat` or `Undecodable`."""
+    """Read the header. Raises `UnsupportedFormat` or `Undecodable`."""
     kind = detect_format(original)
     if kind not in decoders.decodable_formats():
         raise UnsupportedFormat(f"libvips {decoders.version()} cannot decode {kind}")
@@ -99,7 +99,7 @@ def read(original: bytes) -> Header:
         has_alpha=bool(image.hasalpha()),
         is_progressive=is_progressive,
         coefficient_bytes=coefficient_bytes,
-        decode_bytes=coefficient_bytes + _decode_bytes(image, kind, whole=is_progressive),
+        decode_bytes=coefficient_bytes + _decode_bytes(image, kind, is_interlaced=is_progressive),
         profile=icc.description(profile) if profile else str(colors) if colors else None,
         colors=colors,
         metadata=metadata,
@@ -108,21 +108,21 @@ def read(original: bytes) -> Header:
 
 
 def check(header: Header, limits: Limits) -> None:
-    """Raises `TooManyPixels`, `TooManyFrames` or `TooMuchMemory` if the header promises too much."""
+    """Raise `TooManyPixels`, `TooManyFrames` or `TooMuchMemory` if the header is over a limit."""
     if header.width_px * header.height_px * header.frames > limits.max_pixels:
         raise TooManyPixels(
-            f"{header.width_px}x{header.height_px}x{header.frames} over {limits.max_pixels} px"
+            f"{header.width_px} × {header.height_px} px × {header.frames} frames over {limits.max_pixels} px"
         )
     if header.frames > limits.max_frames:
         raise TooManyFrames(f"{header.frames} frames over {limits.max_frames}")
     if header.coefficient_bytes > limits.max_coefficient_bytes:
         raise TooMuchMemory(
-            f"{header.coefficient_bytes} B of coefficients over {limits.max_coefficient_bytes}"
+            f"{header.coefficient_bytes} bytes of coefficients over {limits.max_coefficient_bytes}"
         )
 
 
 def inspect(original: bytes) -> Facts:
-    """What the header says, in public words. Raises as `read` does."""
+    """Return the facts in the header for API users. Raises as `read` does."""
     header = read(original)
     width_px, height_px = header.upright_px
     return Facts(
@@ -143,25 +143,25 @@ def inspect(original: bytes) -> Facts:
 
 
 def _frame(original: bytes, image: Image) -> markers.JpegFrame:
-    """The frame header libvips opened; what only one of the two readers understands is refused."""
+    """Return the frame header; raise `Undecodable` if this parser and libvips disagree about it."""
     frame = markers.jpeg_frame(original)
     if frame is None or (frame.width_px, frame.height_px) != (image.width, image.height):
-        raise Undecodable("the frame header cannot be read")
+        raise Undecodable("the JPEG frame header cannot be read")
     return frame
 
 
-def _number(image: Image, field: str, otherwise: int) -> int:
-    return int(image.get(field)) if image.get_typeof(field) else otherwise  # type: ignore[arg-type]  # a number
+def _number(image: Image, field: str, default: int) -> int:
+    return int(image.get(field)) if image.get_typeof(field) else default  # type: ignore[arg-type]  # a number
 
 
 def _orientation(image: Image) -> int:
-    """1 to 8; anything else a broken writer left there means upright (as `vips_autorot` reads it)."""
-    found = _number(image, "orientation", 1)
-    return found if 1 <= found <= 8 else 1
+    """Return the EXIF orientation, 1 to 8; invalid values mean upright, as in `vips_autorot`."""
+    orientation = _number(image, "orientation", 1)
+    return orientation if 1 <= orientation <= 8 else 1
 
 
 def _frames(image: Image, kind: OriginalFormat) -> int:
-    """The further pages of a TIFF or HEIF are never touched, so they are no frames."""
+    """Return the number of frames; further pages of a TIFF or HEIF are not counted, as none is decoded."""
     return _number(image, "n-pages", 1) if kind in {OriginalFormat.GIF, OriginalFormat.WEBP} else 1
 
 
@@ -173,14 +173,17 @@ def _sample_bytes(image: Image) -> int:
     return {"uchar": 1, "char": 1, "ushort": 2, "short": 2}.get(str(image.format), 4)
 
 
-def _decode_bytes(image: Image, kind: OriginalFormat, *, whole: bool) -> int:
-    """Rows where the decoder streams, the picture where it does not; twice with planes beside."""
+def _decode_bytes(image: Image, kind: OriginalFormat, *, is_interlaced: bool) -> int:
+    """Return the memory that decoding takes: some rows if the decoder streams, otherwise the whole image.
+
+    Decoders that hold planes beside the image take it twice.
+    """
     row_bytes = image.width * image.bands * _sample_bytes(image)
     match kind:
         case OriginalFormat.JPEG:
             return row_bytes * min(image.height, _STREAMED_ROWS)
         case OriginalFormat.PNG:
-            return row_bytes * (image.height if whole else min(image.height, _STREAMED_ROWS))
+            return row_bytes * (image.height if is_interlaced else min(image.height, _STREAMED_ROWS))
         case OriginalFormat.TIFF:
             return row_bytes * image.height
         case OriginalFormat.AVIF | OriginalFormat.HEIC:
@@ -192,7 +195,7 @@ def _decode_bytes(image: Image, kind: OriginalFormat, *, whole: bool) -> int:
 def _named_colors(
     image: Image, kind: OriginalFormat, original: bytes, chunks: dict[bytes, bytes]
 ) -> icc.NamedColors | None:
-    """Colours named without a profile: cICP, nclx, or a camera's Adobe RGB (EXIF 2.32 §4.6.5)."""
+    """Return the colours named without a profile: cICP, nclx, or a camera's Adobe RGB (EXIF 2.32 §4.6.5)."""
     if kind is OriginalFormat.PNG:
         return icc.png_colors(chunks)
     if kind in {OriginalFormat.AVIF, OriginalFormat.HEIC}:
@@ -211,35 +214,38 @@ def _text(image: Image, field: str) -> str:
 
 
 def _metadata(image: Image) -> tuple[str, ...]:
-    """Asked by name: listing the fields fails on a PNG comment whose keyword is not UTF-8."""
-    found = {kind for kind, field in _METADATA.items() if image.get_typeof(field)}
+    """Return the kinds of metadata in the original.
+
+    Fields are looked up by name: listing them fails on a PNG comment whose keyword is not UTF-8.
+    """
+    kinds = {kind for kind, field in _METADATA.items() if image.get_typeof(field)}
     if any(image.get_typeof(f"exif-ifd3-GPS{field}") for field in _GPS_FIELDS):
-        found.add("gps")
-    return tuple(sorted(found))
+        kinds.add("gps")
+    return tuple(sorted(kinds))
 
 
 def _lost_colors(image: Image, profile: bytes | None, colors: icc.NamedColors | None) -> set[str]:
-    found = set()
+    lost = set()
     if _bits(image) > 8:
-        found.add("bit-depth")
+        lost.add("bit-depth")
     if image.interpretation == "cmyk":
-        found.add("cmyk")
+        lost.add("cmyk")
     if colors and colors.transfer in icc.HDR_TRANSFERS:
-        found.add("hdr-transfer")
+        lost.add("hdr-transfer")
     effective = profile or (icc.profile_bytes(colors) if colors else None)
     if effective and color.profile_verdict(effective, image.bands - image.hasalpha()).is_wide:
-        found.add("wide-gamut")
-    return found
+        lost.add("wide-gamut")
+    return lost
 
 
 def _lost_pictures(
     image: Image, kind: OriginalFormat, original: bytes, chunks: dict[bytes, bytes]
 ) -> set[str]:
-    found = set()
+    lost = set()
     if _frames(image, kind) > 1 or b"acTL" in chunks or original[4:12] == b"ftypavis":
-        found.add("animation")
+        lost.add("animation")
     elif _number(image, "n-pages", 1) > 1:
-        found.add("pages")
+        lost.add("pages")
     if kind is OriginalFormat.JPEG and markers.has_gain_map(original):
-        found.add("hdr-gain-map")
-    return found
+        lost.add("hdr-gain-map")
+    return lost

@@ -1,9 +1,9 @@
-"""Which colours an original means when it embeds no profile, and what an ICC profile calls itself.
+"""Makes ICC profiles for originals that name their colours without one, and reads profiles' names.
 
-Cameras say "Adobe RGB" in an EXIF tag; AVIF and PNG give code points (ITU-T H.273: primaries and a
-transfer function). `made` turns such a name into a matrix profile (ICC.1:2022 §8.3.2), so that the
-pipeline has one way to convert colours. HDR transfer functions get a shoulder: brightness up to 60 %
-of SDR white (203 cd/m², BT.2408) stays, highlights roll off towards white instead of clipping.
+Cameras write "Adobe RGB" in an EXIF tag; AVIF and PNG hold code points (ITU-T H.273: primaries and a
+transfer function). `profile_bytes` makes a matrix profile of such a name (ICC.1:2022 §8.3.2), so that the
+pipeline converts all colours in one way. HDR transfer functions get a shoulder: light up to 60 % of SDR
+white (203 cd/m², BT.2408) is unchanged, and highlights roll off towards white instead of clipping.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _TRANSFER_NAMES: Final = {_SRGB: "", _LINEAR: " linear", _PQ: " PQ", _HLG: " HLG
 
 
 class NamedColors(Value, frozen=True):
-    """Colours by name: code points of H.273, or -1 for Adobe RGB (1998), which has none."""
+    """Primaries and transfer function as code points of H.273; -1 for Adobe RGB (1998), which has none."""
 
     primaries: int
     transfer: int
@@ -58,9 +58,9 @@ ADOBE_RGB: Final = NamedColors(_ADOBE, _GAMMA_563_256)
 
 
 def named_colors(primaries: int, transfer: int) -> NamedColors | None:
-    """The colours with these code points; None for plain sRGB and for what is not known.
+    """Return the colours with these code points; None for sRGB and for unknown code points.
 
-    Every transfer function that is neither linear, PQ nor HLG is taken for sRGB's, as browsers do.
+    Every transfer function except linear, PQ and HLG is treated as that of sRGB, as in browsers.
     """
     transfer = transfer if transfer in {_LINEAR, _PQ, _HLG} else _SRGB
     if primaries not in {_BT2020, _P3}:
@@ -69,11 +69,11 @@ def named_colors(primaries: int, transfer: int) -> NamedColors | None:
 
 
 def heif_colors(original: bytes) -> NamedColors | None:
-    """The first `nclx` colour box (ISO/IEC 14496-12 §12.1.5) among the item properties."""
+    """Return the colours of the first `nclx` colour box (ISO/IEC 14496-12 §12.1.5) of the item properties."""
     body = original
     for kind, skip in ((b"meta", 4), (b"iprp", 0), (b"ipco", 0)):
-        found = next((content for name, content in _boxes(body) if name == kind), b"")
-        body = found[skip:]
+        box = next((content for name, content in _boxes(body) if name == kind), b"")
+        body = box[skip:]
     for name, content in _boxes(body):
         if name == b"colr" and content[:4] == b"nclx" and len(content) >= 8:
             return named_colors(*struct.unpack(">HH", content[4:8]))
@@ -81,13 +81,13 @@ def heif_colors(original: bytes) -> NamedColors | None:
 
 
 def png_colors(chunks: dict[bytes, bytes]) -> NamedColors | None:
-    """The `cICP` chunk (PNG 3rd edition §11.3.2.6)."""
+    """Return the colours of the `cICP` chunk (PNG 3rd edition §11.3.2.6)."""
     points = chunks.get(b"cICP", b"")
     return named_colors(points[0], points[1]) if len(points) == 4 else None
 
 
 def description(profile: bytes) -> str:
-    """The profile's own name (ICC.1:2022 §9.2.41), at most 80 printable characters; else "ICC"."""
+    """Return the profile's description (ICC.1:2022 §9.2.41), at most 80 printable characters, or "ICC"."""
     count = int.from_bytes(profile[128:132], "big")
     for entry in itertools.islice(range(132, len(profile) - 11, 12), min(count, 64)):
         if profile[entry : entry + 4] != b"desc":
@@ -105,7 +105,7 @@ def description(profile: bytes) -> str:
 
 @functools.cache
 def profile_bytes(colors: NamedColors) -> bytes:
-    """An ICC v4 matrix profile of these colours."""
+    """Return an ICC v4 matrix profile of these colours."""
     curve = _curve(colors.transfer)
     tags = {b"desc": _text(str(colors)), b"cprt": _text("CC0"), b"wtpt": _xyz(_D50)}
     tags |= {b"rTRC": curve, b"gTRC": curve, b"bTRC": curve}
@@ -124,17 +124,17 @@ def profile_bytes(colors: NamedColors) -> bytes:
 
 
 def _boxes(body: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and content of the boxes side by side in `body` (ISO/IEC 14496-12 §4.2)."""
-    at = 0
-    while at + 8 <= len(body):
-        length, head = int.from_bytes(body[at : at + 4], "big"), 8
+    """Yield the type and content of each box in a sequence of boxes (ISO/IEC 14496-12 §4.2)."""
+    position = 0
+    while position + 8 <= len(body):
+        length, header = int.from_bytes(body[position : position + 4], "big"), 8
         if length == 1:
-            length, head = int.from_bytes(body[at + 8 : at + 16], "big"), 16
-        end = at + length if length else len(body)
-        if end < at + head:
+            length, header = int.from_bytes(body[position + 8 : position + 16], "big"), 16
+        end = position + length if length else len(body)
+        if end < position + header:
             return
-        yield body[at + 4 : at + 8], body[at + head : end]
-        at = end
+        yield body[position + 4 : position + 8], body[position + header : end]
+        position = end
 
 
 def _fixed(value: float) -> bytes:
@@ -151,32 +151,32 @@ def _text(text: str) -> bytes:
 
 
 def _curve(transfer: int) -> bytes:
-    """Device value → light: parametric (ICC.1:2022 §10.18), or sampled where ICC has no formula."""
+    """Return the curve from device values to light: parametric (ICC.1:2022 §10.18), sampled for HDR."""
     if transfer == _SRGB:
         return b"para" + struct.pack(">4xHH", 3, 0) + b"".join(map(_fixed, _SRGB_PARAMETERS))
     if transfer in {_LINEAR, _GAMMA_563_256}:
         return b"para" + struct.pack(">4xHH", 0, 0) + _fixed(1.0 if transfer == _LINEAR else 563 / 256)
     light: Callable[[float], float] = _pq if transfer == _PQ else _hlg
     signals = (point / (_CURVE_POINTS - 1) for point in range(_CURVE_POINTS))
-    points = [round(65535 * _rolled_off(light(signal) / _WHITE_CDM2)) for signal in signals]
+    points = [round(65535 * _with_shoulder(light(signal) / _WHITE_CDM2)) for signal in signals]
     return b"curv" + struct.pack(">4xI", _CURVE_POINTS) + struct.pack(f">{_CURVE_POINTS}H", *points)
 
 
-def _rolled_off(light: float) -> float:
+def _with_shoulder(light: float) -> float:
     if light <= _SHOULDER:
         return light
     return _SHOULDER + (1 - _SHOULDER) * -math.expm1((_SHOULDER - light) / (1 - _SHOULDER))
 
 
 def _pq(signal: float) -> float:
-    """cd/m² (SMPTE ST 2084)."""
+    """Return the light in cd/m² (SMPTE ST 2084)."""
     power = math.pow(signal, 32 / 2523)
-    share = max(power - 107 / 128, 0) / (2413 / 128 - 2392 / 128 * power)
-    return 10_000 * math.pow(share, 16384 / 2610)
+    ratio = max(power - 107 / 128, 0) / (2413 / 128 - 2392 / 128 * power)
+    return 10_000 * math.pow(ratio, 16384 / 2610)
 
 
 def _hlg(signal: float) -> float:
-    """cd/m² on a display of 1000 (BT.2100 table 5, system gamma 1.2 for each channel)."""
+    """Return the light in cd/m² on a display of 1000 (BT.2100 table 5, system gamma 1.2 for each channel)."""
     if signal <= 0.5:
         return 1000 * math.pow(signal**2 / 3, 1.2)
     scene = (math.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12

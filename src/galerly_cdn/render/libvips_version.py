@@ -1,7 +1,7 @@
-"""Is the libvips in use the one of our own wheel? Asked by the server of what its workers say.
+"""Checks that the workers' libvips is the one that the pyvips-binary package contains.
 
-pip compiles pyvips against any libvips headers it finds, and then loads the system's old library
-although the wheel's is installed: slower, larger files, and other decoders.
+pip compiles pyvips against any libvips headers that it finds. pyvips then loads the system's libvips, even
+if pyvips-binary is installed: an older one is slower, makes larger files and has other decoders.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import importlib.metadata
 
 from galerly_cdn.errors import SettingsError
 
-_CURE = (
-    "pyvips uses libvips {found} instead of {wanted} from its pyvips-binary package; reinstall it with: "
+_REMEDY = (
+    "pyvips uses libvips {loaded} instead of {packaged} from its pyvips-binary package; reinstall it with: "
     "PKG_CONFIG_LIBDIR=/nonexistent "
     "pip install --no-binary pyvips --no-cache-dir --force-reinstall --no-deps pyvips"
 )
 
 
-def check_version(found: str) -> None:
-    """Raise `SettingsError` naming the cure unless `found` is the version of pyvips-binary."""
-    wanted = importlib.metadata.version("pyvips-binary")
-    if found != ".".join(wanted.split(".")[:3]):
-        raise SettingsError([_CURE.format(found=found, wanted=wanted)])
+def check_version(loaded: str) -> None:
+    """Raise `SettingsError` with the remedy unless `loaded` is the version of pyvips-binary."""
+    packaged = importlib.metadata.version("pyvips-binary")
+    if loaded != ".".join(packaged.split(".")[:3]):
+        raise SettingsError([_REMEDY.format(loaded=loaded, packaged=packaged)])

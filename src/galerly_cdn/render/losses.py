@@ -1,4 +1,4 @@
-"""What a rendition may lose of its original: the whole vocabulary, one sentence each."""
+"""Lists the words for what a rendition loses of its original, with one sentence for each."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LOSSES: Final = {
     "wide-gamut": "Colours outside sRGB.",
     "xmp": "Editing and rights data (XMP).",
 }
-"""In the order in which they are told: sorted."""
+"""Word → sentence, sorted by word."""
 
 
-def in_order(found: set[str]) -> tuple[str, ...]:
-    """The words found, sorted. Raises `KeyError` for one that is not in the vocabulary."""
-    for word in found:
+def in_order(words: set[str]) -> tuple[str, ...]:
+    """Return the words, sorted. Raises `KeyError` for a word that is not in `LOSSES`."""
+    for word in words:
         LOSSES[word]
-    return tuple(sorted(found))
+    return tuple(sorted(words))

@@ -1,7 +1,7 @@
-"""What decides a rendition's bytes beside its original? The recipe: a digest of all of it.
+"""Computes the recipe: a digest of everything that determines a rendition's bytes except its original.
 
-Who changes what the pipeline makes of the same original raises `RENDERER`: the recipe changes, and
-every rendition is made anew. The server asks this, so nothing here loads libvips.
+A change of the pipeline that changes the bytes of a rendition must raise `RENDERER`: the recipe changes,
+and every stored rendition is made again. The server computes recipes, so this module does not load libvips.
 """
 
 from __future__ import annotations
@@ -18,20 +18,29 @@ if TYPE_CHECKING:
 RENDERER: Final = 1
 
 MARGINS: Final = ((400, 2.0), (800, 1.4), (1 << 30, 1.2))
-"""Longest side of the box up to which a factor applies, and that factor."""
+"""(Longest side in px of the size's box up to which the factor applies, factor); decision 0004."""
 
 
 def margin(size: Size) -> float:
-    """How many times larger than the rendition the picture must be that Lanczos makes it from."""
-    longest = max(size.width_px, size.height_px)
-    return next(factor for side, factor in MARGINS if longest <= side)
+    """Return how many times as large as the rendition the image must be that Lanczos scales down."""
+    longest_px = max(size.width_px, size.height_px)
+    return next(factor for side_px, factor in MARGINS if longest_px <= side_px)
+
+
+def has_quality(form: Format) -> bool:
+    """Return whether the format's encoder has a quality. The match has no default: see `encoders`."""
+    match form:
+        case Format.PNG:
+            return False
+        case Format.JPEG | Format.WEBP | Format.AVIF:
+            return True
 
 
 def digest(job: Job, libvips: str) -> str:
-    """Digest (16 hexadecimal digits) of all that decides a rendition's bytes beside the original.
+    """Return the recipe (16 hexadecimal digits) of a job for one picture.
 
-    `job` has one picture. Which others are made with it decides nothing: they differ within what
-    `margin` allows.
+    The recipe does not depend on other pictures of the same job: a rendition made in a job differs from
+    one made alone only within the tolerance that `margin` ensures.
     """
     (picture,) = job.pictures
     target = picture.target
@@ -40,7 +49,7 @@ def digest(job: Job, libvips: str) -> str:
         "renderer": RENDERER,
         "libvips": libvips,
         "target": str(target),
-        "qualities": {form: picture.qualities[form] for form in forms if form is not Format.PNG},
+        "qualities": {form: picture.qualities[form] for form in forms if has_quality(form)},
         "margin": margin(target.size),
         "keep_copyright": job.keep_copyright,
     }

@@ -1,11 +1,11 @@
-"""The smallest picture of each format, 16 x 16 pixels of one colour: what the self-test decodes."""
+"""Holds a small image of each format for self-tests: 16 × 16 pixels of one colour."""
 
 from __future__ import annotations
 
 import base64
 
 COLOR = (200, 120, 60)
-"""What every pixel of every specimen shows, within a few steps."""
+"""The colour (R, G, B) of every pixel; lossy formats differ by a few steps."""
 
 _BASE85 = {
     "jpeg": (

@@ -190,9 +190,8 @@ class Connection(HttpToolsProtocol):
         """Check the head, then run the request. Replaces the base method, which also finds a path in `*`."""
         self._is_in_head = False
         self._cancel_head_timer()
-        if (
-            self._first_chunk_bytes + self._head_bytes > MAX_HEADER_BYTES
-        ):  # an upper bound: the chunks may hold more than the head
+        # An upper bound first, which costs less: the chunks may hold more than the head.
+        if self._first_chunk_bytes + self._head_bytes > MAX_HEADER_BYTES:
             header_bytes = sum(len(name) + len(value) + _FIELD_OVERHEAD_BYTES for name, value in self.headers)
             if header_bytes > MAX_HEADER_BYTES:
                 raise HeadersTooLarge
@@ -211,10 +210,8 @@ class Connection(HttpToolsProtocol):
         is_upgrade = self.parser.should_upgrade()
         is_last = version == "1.0" or has_body or self._is_draining or is_upgrade
         takes_body = has_body and self._connection_config.takes_bodies
-        if takes_body and is_upgrade:
-            raise BadRequest(
-                "a request with a body cannot upgrade"
-            )  # llhttp leaves the body to the new protocol
+        if takes_body and is_upgrade:  # llhttp would leave the body to the new protocol
+            raise BadRequest("a request with a body cannot upgrade")
         cycle = RequestCycle(
             self,
             keep_alive=not is_last and self.parser.should_keep_alive(),

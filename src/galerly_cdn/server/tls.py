@@ -60,9 +60,8 @@ class TlsConnection(asyncio.Protocol):
         self._connections.add(self)
         self._timer = self._loop.call_later(self._connection_config.settings.header_deadline_s, self.abort)
         if not self._connection_config.limit.acquire(self._address):
-            self._connection_config.refuse(
-                TooManyConnections(), self._address
-            )  # records it; no response can be sent before the handshake
+            # Only records it: no response can be sent before the handshake.
+            self._connection_config.refuse(TooManyConnections(), self._address)
             self.abort()
 
     def shutdown(self) -> None:
@@ -186,5 +185,5 @@ class TlsConnection(asyncio.Protocol):
         self._loop.call_soon(self.data_received, b"")
 
     def get_extra_info(self, name: str) -> Any:  # noqa: ANN401 - asyncio's signature
-        """As a transport's. uvicorn asks for `sslcontext` to know the scheme."""
+        """As of a transport. uvicorn reads `sslcontext` to know the scheme."""
         return self._tls.context if name == "sslcontext" else self._tcp_transport.get_extra_info(name)

@@ -1,7 +1,7 @@
-"""Where does each setting come from? The only reader of the environment.
+"""Loads the settings from options, environment and file. The only reader of the environment.
 
-In falling order: the command line, `GALERLY_{NAME}`, the TOML file, the default of `config`'s table. A
-store's endpoint is also taken from where its vendor's tools look for it.
+In falling order of precedence: the command line, `GALERLY_{NAME}`, the TOML file, the default in `table`.
+The store's endpoint is also read from the variables of AWS's own tools.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class LoadedSettings(Value, frozen=True):
-    """The settings, and where each came from: `default`, the file's name, a variable, `--option`."""
+    """The settings, and the source of each: `default`, the file's name, a variable or `--option`."""
 
     settings: Settings
     origin: dict[str, str]
@@ -34,9 +34,9 @@ def load_settings(
     file: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> LoadedSettings:
-    """Settings from options (None: not given) over environment over file over defaults.
+    """Load the settings; options (None: not given) override the environment, the file and the defaults.
 
-    Raises `SettingsError` with one line for every unknown or impossible setting.
+    Raises `SettingsError` with one line for every unknown or invalid setting.
     """
     variables = os.environ if environment is None else environment
     layers: list[tuple[str, dict[str, Any]]] = [
@@ -49,13 +49,13 @@ def load_settings(
     layers.append(("--", {name: value for name, value in (options or {}).items() if value is not None}))
     values: dict[str, Any] = {}
     origin = {setting.name: "default" for setting in DESCRIBED}
-    for place, layer in layers:
+    for source, layer in layers:
         for name, raw in layer.items():
             try:
                 values[name] = _checked(name, raw)
-                origin[name] = _spelt(place, name)
+                origin[name] = _source_name(source, name)
             except (KeyError, ValueError) as problem:
-                problems.append(_sentence(place, name, raw, problem))
+                problems.append(_problem_line(source, name, raw, problem))
     problems.extend(_contradictions(values))
     if problems:
         raise SettingsError(problems)
@@ -63,16 +63,24 @@ def load_settings(
 
 
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
-"""What the vendor's own tools read (AWS SDKs and Tools Reference Guide, "Service-specific endpoints")."""
+"""The variables of AWS's own tools, the specific one last, which has precedence.
+
+(AWS SDKs and Tools Reference Guide, "Service-specific endpoints".)
+"""
 
 
 def _check_prefixes(prefixes: tuple[str, ...]) -> None:
-    """Raises `ValueError`; `*/a/smith/*` would match in `b/a/smith/…` too, were `b/a` private as `a` is."""
+    """Raises `ValueError` for a prefix that is no folder, or that is inside another.
+
+    If `a` and `b/a` were both private, a policy's `*/a/smith/*` would match in `b/a/smith/…` too.
+    """
     for one in prefixes:
         if one != "/" and (not one.strip("/") or one != one.strip("/") or "//" in one):
-            raise ValueError(f"{one!r} is no folder: write `clients` or `clients/2026`, `/` for all")
+            raise ValueError(
+                f"{one!r} is no folder: write `clients` or `clients/2026`, or `/` for all folders"
+            )
         if any(other != one and (other == "/" or f"/{other}/" in f"/{one}/") for other in prefixes):
-            raise ValueError(f"{one!r} holds another prefix: a policy of one would open the other")
+            raise ValueError(f"{one!r} holds another prefix: a policy for one would also allow the other")
 
 
 def _check_public_urls(public_urls: tuple[str, ...]) -> None:
@@ -97,43 +105,43 @@ _TYPES = {setting.name: setting.type for setting in DESCRIBED}
 
 
 def _checked(name: str, raw: object) -> object:
-    """`raw` as the setting's type. Raises `KeyError` (unknown) or `ValueError` (impossible)."""
-    kind = _TYPES[name]
+    """`raw` as the setting's type. Raises `KeyError` (unknown) or `ValueError` (invalid)."""
+    setting_type = _TYPES[name]
     check = _LISTS.get(name)
     if check is not None:
         lines = [line for line in raw.split(";") if line.strip()] if isinstance(raw, str) else raw
-        listed: tuple[str, ...] = convert(tuple[str, ...], lines)
-        check(listed)
-        return listed
-    return convert(kind, raw)
+        items: tuple[str, ...] = convert(tuple[str, ...], lines)
+        check(items)
+        return items
+    return convert(setting_type, raw)
 
 
 def _contradictions(values: Mapping[str, Any]) -> list[str]:
-    """Settings that are possible alone and not together."""
+    """A line for every combination of settings that are valid alone and not together."""
     defaults = {setting.name: setting.default for setting in DESCRIBED}
-    together = {**defaults, **values}
+    combined = {**defaults, **values}
     problems = []
-    if together["worker_rss_bytes"] >= together["worker_memory_bytes"]:
+    if combined["worker_rss_bytes"] >= combined["worker_memory_bytes"]:
         problems.append(
             "worker_rss_bytes must be below worker_memory_bytes: no worker would ever be replaced"
         )
-    if together["max_coefficient_bytes"] >= together["worker_memory_bytes"]:
+    if combined["max_coefficient_bytes"] >= combined["worker_memory_bytes"]:
         problems.append(
             "max_coefficient_bytes must be below worker_memory_bytes: allowed originals would fail"
         )
-    if bool(together["tls_certificate"]) != bool(together["tls_key"]):
-        problems.append("tls_certificate and tls_key: one is of no use without the other")
-    if together["queue_bytes"] < together["max_original_bytes"]:
+    if bool(combined["tls_certificate"]) != bool(combined["tls_key"]):
+        problems.append("tls_certificate and tls_key: give both or neither")
+    if combined["queue_bytes"] < combined["max_original_bytes"]:
         problems.append("queue_bytes must be at least max_original_bytes: allowed originals could never wait")
-    if together["private_prefixes"]:
+    if combined["private_prefixes"]:
         problems += [
             f"private_prefixes needs {name}: no signature could be verified"
             for name in ("public_keys", "public_urls")
-            if not together[name]
+            if not combined[name]
         ]
-        if together["browse"]:
-            problems.append("browse and private_prefixes: the page would show what is private")
-    elif together["public_keys"] and not together["public_urls"]:
+        if combined["browse"]:
+            problems.append("browse and private_prefixes: the page would show private photographs")
+    elif combined["public_keys"] and not combined["public_urls"]:
         problems.append("public_keys needs public_urls: no signature could be verified")
     return problems
 
@@ -156,15 +164,16 @@ def _read_variables(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 _CONFIG = PREFIX + "CONFIG"
-"""Names the TOML file, so it is no setting."""
+"""Names the TOML file, and is therefore no setting."""
 ADMIN_TOKEN = PREFIX + "ADMIN_TOKEN"
-"""A secret, which `galerly-cdn config` must not show, so it is no setting either."""
+"""A secret. It is no setting, because `galerly-cdn config` shows the settings."""
 
 
 def admin_token(settings: Settings, environment: Mapping[str, str] | None = None) -> str:
-    """What a command shows an admin side: `GALERLY_ADMIN_TOKEN`, else the first token of `admin_token_file`.
+    """The token that a command sends to an admin side; empty for none.
 
-    Empty for none. Raises `SettingsError`, which does not repeat it, for what no header can hold.
+    It is `GALERLY_ADMIN_TOKEN`, else the first token of `admin_token_file`. Raises `SettingsError` for what
+    no header can hold; the error does not repeat the token.
     """
     variables = os.environ if environment is None else environment
     tokens = _tokens(ADMIN_TOKEN, variables.get(ADMIN_TOKEN, "")) or admin_tokens(settings)
@@ -172,45 +181,46 @@ def admin_token(settings: Settings, environment: Mapping[str, str] | None = None
 
 
 def admin_tokens(settings: Settings) -> tuple[str, ...]:
-    """The tokens in `admin_token_file`, one a line: two while one takes the other's place; none without it.
+    """The tokens that an admin side accepts: each line of `admin_token_file`, none without such a file.
 
-    Raises `SettingsError`, which repeats none of them.
+    The file holds two tokens while one replaces the other. Raises `SettingsError`, which repeats no token.
     """
     if not settings.admin_token_file:
         return ()
-    place = f"admin_token_file: {settings.admin_token_file}"
+    source = f"admin_token_file: {settings.admin_token_file}"
     try:
         text = Path(settings.admin_token_file).read_text("ascii", "surrogateescape")
     except OSError as error:
-        raise SettingsError([f"{place}: {error.strerror}"]) from error
-    return _tokens(place, text)
+        raise SettingsError([f"{source}: {error.strerror}"]) from error
+    return _tokens(source, text)
 
 
-def _tokens(place: str, text: str) -> tuple[str, ...]:
+def _tokens(source: str, text: str) -> tuple[str, ...]:
     """Raises `SettingsError` for what no header can hold."""
     tokens = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not all(re.fullmatch("[!-~]+", one) for one in tokens):
-        raise SettingsError([f"{place}: a token is one word of ASCII"])
+        raise SettingsError([f"{source}: a token is one word of ASCII"])
     return tokens
 
 
 def function_memory_bytes(environment: Mapping[str, str] | None = None) -> int:
-    """What AWS lets the Lambda function hold that this process is. Raises `KeyError` where it is none."""
+    """The memory of the Lambda function that this process runs in. Raises `KeyError` outside Lambda."""
     variables = os.environ if environment is None else environment
     return int(variables["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]) * 1024 * 1024
 
 
-def _spelt(place: str, name: str) -> str:
-    if place == PREFIX:
+def _source_name(source: str, name: str) -> str:
+    """The variable, the option or the file that a setting came from."""
+    if source == PREFIX:
         return PREFIX + name.upper()
-    if place == "--":
+    if source == "--":
         return "--" + name.replace("_", "-")
-    return place
+    return source
 
 
-def _sentence(place: str, name: str, raw: object, problem: Exception) -> str:
-    """Where, what was expected, what was got: one line."""
-    where = _spelt(place, name) if place in {PREFIX, "--"} else f"{place}: {name}"
+def _problem_line(source: str, name: str, raw: object, problem: Exception) -> str:
+    """One line: the source, what was expected, what was got."""
+    where = _source_name(source, name) if source in {PREFIX, "--"} else f"{source}: {name}"
     if isinstance(problem, KeyError):
         return f"{where}: there is no setting {name!r}; `galerly-cdn config` lists them all"
     if isinstance(problem, ValidationError):

@@ -1,8 +1,8 @@
-"""Where do originals and renditions live? Two roots, each a folder or a remote store's address.
+"""Resolves where originals and renditions are stored: two roots, each a folder or a remote store's address.
 
-`--store ADDRESS` is both: `originals/` and `resized/` in it, as specified, and in a remote store `incoming/`
-beside them. A plain folder of photographs is an originals root by itself; its renditions lie in the user's
-cache folder, one folder for each root.
+`--store ADDRESS` names both: the roots are `originals/` and `resized/` in it, and a remote store has
+`incoming/` beside them. A plain folder of photographs is a root of originals; its renditions are in the
+user's cache folder, in one folder for each root.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 class Locations(Value, frozen=True):
-    """The addresses, each a URL without a final slash or an absolute path; whether uploads are taken.
+    """The roots, each a URL without a final slash or an absolute path; and whether uploads are accepted.
 
-    `incoming` is for uploads sent straight to a remote store, to which no key leads yet; else it is empty.
+    `incoming` is for direct uploads to a remote store, before they have a key; it is empty for a folder.
     """
 
     originals: str
@@ -38,39 +38,43 @@ class Locations(Value, frozen=True):
 
 
 def resolve_locations(settings: Settings, photographs: str | None) -> Locations:
-    """The roots of the settings, or of a folder or address of photographs.
+    """The roots of the settings' store, or of `photographs`, a folder or an address.
 
-    Raises `SettingsError` for none, both, an unknown scheme, or a root that lies in the other.
+    Raises `SettingsError` for neither, both, an unknown scheme, or a root that is inside the other.
     """
     if bool(settings.store) == bool(photographs):
         raise SettingsError(
-            ["say what to serve: a folder of photographs, or a store (--store), one of the two"]
+            ["name either a folder of photographs or a store (--store) to serve, and not both"]
         )
     if settings.store:
         store = _address(settings.store)
-        originals, beside = f"{store}/originals", f"{store}/resized"
+        originals, default_renditions = f"{store}/originals", f"{store}/resized"
         incoming = f"{store}/incoming" if is_remote(store) else ""
     else:
         originals = _address(photographs or "")
-        beside, incoming = _cache_folder(originals), ""
-    renditions = _address(settings.renditions) if settings.renditions else beside
+        default_renditions, incoming = _cache_folder(originals), ""
+    renditions = _address(settings.renditions) if settings.renditions else default_renditions
     if _holds(originals, renditions) or _holds(renditions, originals):
-        raise SettingsError([f"renditions: {renditions} and the originals in {originals} lie in each other"])
+        raise SettingsError(
+            [f"renditions: {renditions} and the originals in {originals} must not be inside each other"]
+        )
     return Locations(originals, renditions, bool(settings.store) or settings.writable, incoming)
 
 
 def is_remote(root: str) -> bool:
-    """Whether a root is a remote store's address."""
+    """Whether a root is the address of a remote store."""
     return _REMOTE.fullmatch(root) is not None
 
 
-def _address(told: str) -> str:
-    """A root in its one spelling. Raises `SettingsError`."""
-    if is_remote(told):
-        return told.rstrip("/")
-    if _SCHEME.match(told):
-        raise SettingsError([f"{told}: no store is known by this address; s3://, gs:// and az:// are"])
-    return str(Path(told).resolve())
+def _address(root: str) -> str:
+    """The normalised spelling of a root. Raises `SettingsError`."""
+    if is_remote(root):
+        return root.rstrip("/")
+    if _SCHEME.match(root):
+        raise SettingsError(
+            [f"{root}: no store is known by this address; write s3://, gs://, az:// or a folder"]
+        )
+    return str(Path(root).resolve())
 
 
 def _cache_folder(originals: str) -> str:

@@ -1,4 +1,4 @@
-"""How is the allow-list written? A size a line: `thumbnail 800x600 jpeg=85 webp=86 avif=72`."""
+"""Parses the allow-list, one size a line: `thumbnail 800x600 jpeg=85 webp=86 avif=72`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _MAX_SIDE_PX = 16383
-"""WebP's largest side (RFC 9649 §2.6): no size may be larger, whatever the format."""
+"""The largest side of a WebP (RFC 9649 §2.6): no size may be larger, in any format."""
 _BOX = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 _QUALITY = re.compile(r"([a-z0-9]+)=([0-9]{1,3})")
 
 
 def parse_sizes(lines: Iterable[str]) -> tuple[SizeRule, ...]:
-    """Every line's rule. Raises `ValueError` as `size_rule` does, and for none or for one listed twice."""
+    """The rule of every line.
+
+    Raises `ValueError` as `parse_size` does, for no line at all, and for a size or name listed twice.
+    """
     rules = tuple(parse_size(line) for line in lines)
     if not rules:
         raise ValueError("at least one size is needed")
@@ -30,7 +33,7 @@ def parse_sizes(lines: Iterable[str]) -> tuple[SizeRule, ...]:
 
 
 def parse_size(line: str) -> SizeRule:
-    """`name WxH format=quality …` as a rule: `thumbnail 800x600 jpeg=85 webp=86`.
+    """The rule of one line, `name WxH format=quality …`: `thumbnail 800x600 jpeg=85 webp=86`.
 
     Raises `ValueError` with what was expected and what was got.
     """

@@ -1,6 +1,6 @@
-"""Every setting once: name, type, unit, default, and why. `layers` reads them.
+"""Defines every setting once: name, type, unit, default and description. `load` reads them.
 
-The settings page of the docs is made from this table.
+docs/settings.md is generated from this table.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MIB = 1024 * 1024
 _GIB = 1024 * _MIB
 
 _MAX_NUMBER = 2**53 - 1
-"""The largest integer that JSON, and every system call a setting reaches, takes as it is."""
+"""The largest integer that JSON, and every system call that a setting reaches, represents exactly."""
 _WEEK_S = 7 * 24 * 3600
 
 Positive = Annotated[int, Meta(ge=1, le=_MAX_NUMBER)]
@@ -28,7 +28,7 @@ HeaderValue = Annotated[str, Meta(pattern=r"^[ -~]*\Z")]
 
 
 class Settings(Value, frozen=True, kw_only=True, dict=True):
-    """The settings, flat. 0 means what its line says; times are seconds, sizes bytes."""
+    """All settings. Times are in seconds, sizes in bytes; a description says what 0 means."""
 
     host: Annotated[
         str, Meta(min_length=1, description="Address to listen on. Any other than loopback is public.")
@@ -40,7 +40,7 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         str,
         Meta(
             description="Folder or address (`s3://bucket`, `gs://…`, `az://…`) with the originals in "
-            "`originals/` and the renditions in `resized/`. Takes uploads."
+            "`originals/` and the renditions in `resized/`. Uploads are accepted."
         ),
     ] = ""
     admin: Annotated[
@@ -48,11 +48,12 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         Meta(
             pattern=r"^(https?://[^/?#@]+/?)?\Z",
             description="Address of a running CDN's admin side (`http://127.0.0.1:8001`) that the commands "
-            "speak to, in place of a store.",
+            "use instead of a store.",
         ),
     ] = ""
     writable: Annotated[
-        bool, Meta(description="Take uploads into a plain folder of photographs too; a `store` always does.")
+        bool,
+        Meta(description="Accept uploads into a plain folder of photographs too; a `store` always does."),
     ] = False
     renditions: Annotated[
         str,
@@ -65,7 +66,7 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         str,
         Meta(
             description="Address of an S3-compatible server (`https://s3.example.com`). Empty: AWS. "
-            "Not given: `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, as other tools read them."
+            "Not given: `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, which AWS's own tools read too."
         ),
     ] = ""
     store_fresh_s: Annotated[
@@ -73,19 +74,20 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         Meta(
             ge=0,
             le=60,
-            description="How long a remote original's version is remembered: a replace shows after at most "
-            "this. Each second is one request less for every picture that is asked for all the time.",
+            description="How long a remote original's version is cached: a replaced photograph shows after "
+            "at most this time. At most one request per original and period goes to the store.",
         ),
     ] = 1.0
     stale_if_error_s: Annotated[
         Natural,
-        Meta(description="While a remote store cannot be asked, how old the last known pictures may be."),
+        Meta(description="How old the last known pictures may be while a remote store cannot be reached."),
     ] = 24 * 3600
     store_deadline_s: Annotated[
-        Seconds, Meta(description="Time of one request to a remote store, its retries included.")
+        Seconds, Meta(description="Time limit of one request to a remote store, its retries included.")
     ] = 10.0
     renditions_bytes: Annotated[
-        Positive, Meta(description="Bytes the renditions may take on disk; the least recently used go first.")
+        Positive,
+        Meta(description="Bytes of all renditions on disk; above it, the least recently used are removed."),
     ] = 10 * _GIB
     memory_cache_bytes: Annotated[
         Natural, Meta(description="Bytes of hot renditions kept in memory; 0 keeps none.")
@@ -93,8 +95,8 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     sizes: Annotated[
         tuple[str, ...],
         Meta(
-            description="The allow-list, one size a line: `name WxH format=quality …`. The name may be left "
-            "out; jpeg is always offered, png always to pictures with alpha."
+            description="The allow-list, one size a line: `name WxH format=quality …`. The name is optional; "
+            "jpeg is always offered, png always for pictures with alpha."
         ),
     ] = (
         "tiny 150x150 jpeg=85 webp=86 avif=74",
@@ -103,73 +105,87 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         "medium 2000x2000 jpeg=85 webp=90 avif=76",
     )
     keep_copyright: Annotated[
-        bool, Meta(description="Keep copyright and creator in the renditions; all other metadata is dropped.")
+        bool, Meta(description="Keep copyright and creator in the renditions; all other metadata is removed.")
     ] = False
     max_megapixels: Annotated[
         Positive,
-        Meta(description="Largest original, width × height × frames, read before a pixel is decoded."),
+        Meta(description="Largest original, width × height × frames; checked before a pixel is decoded."),
     ] = 100
     max_original_bytes: Annotated[
-        Positive, Meta(description="Largest original's file on the render path.")
+        Positive, Meta(description="Largest file of an original that is rendered or uploaded.")
     ] = 64 * _MIB
     max_frames: Annotated[Positive, Meta(description="Most frames or pages of an original.")] = 256
     max_coefficient_bytes: Annotated[
         Positive,
         Meta(
-            description="Most memory for a progressive JPEG's coefficients, which no shrink factor lessens."
+            description="Most memory for a progressive JPEG's coefficients, which no shrink factor reduces."
         ),
     ] = 512 * _MIB
     workers: Annotated[int, Meta(ge=0, le=256, description="Render worker processes; 0 is one per core.")] = 0
     worker_memory_bytes: Annotated[
-        Positive, Meta(description="Address space of one worker; over it the render fails, not the machine.")
+        Positive,
+        Meta(description="Address space of one worker; a render that needs more fails, not the machine."),
     ] = 2 * _GIB
     worker_rss_bytes: Annotated[
         Positive,
-        Meta(description="A worker resident above this after a render is replaced: allocators fragment."),
+        Meta(
+            description="Resident memory of a worker above which it is replaced after a render, because "
+            "allocators fragment."
+        ),
     ] = 256 * _MIB
     worker_renders: Annotated[
         Positive, Meta(description="A worker is replaced after this many renders, whatever its size.")
     ] = 2000
     render_deadline_s: Annotated[
-        Seconds, Meta(description="Wall time of one render; over it the worker is killed, the answer is 504.")
+        Seconds,
+        Meta(
+            description="Wall time limit of one render; after it the worker is killed and the answer is 504."
+        ),
     ] = 10.0
     render_memory_bytes: Annotated[
         Positive,
-        Meta(description="Decoding memory of all renders at once; heavy originals wait for each other."),
+        Meta(description="Decoding memory of all renders together; heavy originals wait for each other."),
     ] = 768 * _MIB
     queue_renders: Annotated[
-        Natural, Meta(description="Renders that may wait for a worker; one more is 503 at once.")
+        Natural, Meta(description="Renders that may wait for a worker; one more is answered 503 at once.")
     ] = 256
     queue_bytes: Annotated[
-        Positive, Meta(description="Bytes of the originals whose renders may wait; over it 503 at once.")
+        Positive, Meta(description="Bytes of the originals whose renders may wait; above it, 503 at once.")
     ] = 4 * _GIB
     quarantine_s: Annotated[
-        Seconds, Meta(description="How long an original that ended two workers is answered 415 untried.")
+        Seconds,
+        Meta(
+            description="How long an original that ended two workers is answered 415 without another render."
+        ),
     ] = 600.0
     header_deadline_s: Annotated[
-        Seconds, Meta(description="Time for a request's headers to arrive; slowloris is cut off.")
+        Seconds,
+        Meta(description="Time limit for a request's headers to arrive; protects against slowloris attacks."),
     ] = 10.0
     idle_s: Annotated[Seconds, Meta(description="How long an idle keep-alive connection stays open.")] = 60.0
     write_deadline_s: Annotated[
-        Seconds, Meta(description="How long a viewer may leave an answer unread before the connection ends.")
+        Seconds,
+        Meta(description="How long a viewer may leave an answer unread before the connection is closed."),
     ] = 30.0
-    max_connections: Annotated[Positive, Meta(description="Open connections in all.")] = 4096
+    max_connections: Annotated[Positive, Meta(description="Open connections in total.")] = 4096
     max_connections_per_client: Annotated[
         Positive, Meta(description="Open connections of one address; loopback is exempt.")
     ] = 256
     misses_per_minute_per_client: Annotated[
         Natural,
         Meta(
-            description="New pictures one address (in IPv6 one /64) may have made in a minute, and originals "
-            "it may ask for that are not there: so many of each, then 503. 0 is no limit; loopback has none."
+            description="Pictures that one address (in IPv6 one /64) may have rendered in a minute, and "
+            "missing originals that it may request; more are 503. 0 is no limit; loopback has none."
         ),
     ] = 3000
     misses_per_minute: Annotated[
         Natural,
-        Meta(description="New pictures all addresses together may have made in a minute; 0 is no limit."),
+        Meta(
+            description="Pictures that all addresses together may have rendered in a minute; 0 is no limit."
+        ),
     ] = 60_000
     drain_s: Annotated[
-        Seconds, Meta(description="After SIGTERM, how long answers under way may take to finish.")
+        Seconds, Meta(description="How long answers in progress may take to finish after SIGTERM.")
     ] = 30.0
     browse: Annotated[
         bool, Meta(description="Serve the browsing page on a public address too; on loopback it always is.")
@@ -177,24 +193,25 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     private_prefixes: Annotated[
         tuple[str, ...],
         Meta(
-            description="Folders whose pictures only signed requests get: `prefix/gallery/photo`, "
-            "exactly two segments under it; `/` is every folder. The page is off then."
+            description="Folders whose pictures need a signed request. Keys are `prefix/gallery/photo`, "
+            "exactly two segments under it; `/` is every folder. The browsing page is off then."
         ),
     ] = ()
     sign_originals: Annotated[
         bool,
         Meta(
-            description="Originals (`/original/…`) are for signed requests alone, in public folders too; "
-            "without `public_keys` for nobody."
+            description="Originals (`/original/…`) need a signed request, in public folders too; without "
+            "`public_keys` nobody gets them."
         ),
     ] = True
     public_keys: Annotated[
-        str, Meta(description="Folder of the public keys, `{id}.pem` each, that signatures are verified by.")
+        str,
+        Meta(description="Folder of the public keys, `{id}.pem` each, that signatures are verified with."),
     ] = ""
     public_urls: Annotated[
         tuple[str, ...],
         Meta(
-            description="Scheme and host that addresses are signed for; a request's Host is never believed."
+            description="Scheme and host that URLs are signed for; a request's Host header is never trusted."
         ),
     ] = ()
     distribution: Annotated[
@@ -202,7 +219,7 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         Meta(
             pattern=r"^([A-Z0-9]{8,32})?\Z",
             description="ID of the CloudFront distribution in front of the `s3://` store: what is purged, "
-            "replaced or deleted is dropped from its caches too. `galerly-cdn aws deploy` tells it.",
+            "replaced or deleted is invalidated there too. `galerly-cdn aws deploy` prints it.",
         ),
     ] = ""
     trusted_proxies: Annotated[
@@ -212,8 +229,8 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     tls_certificate: Annotated[
         str,
         Meta(
-            description="File of the certificate and its chain, in PEM: HTTPS instead of HTTP. A renewed "
-            "file is used without a restart."
+            description="File of the certificate and its chain, in PEM; with it, HTTPS replaces HTTP. A "
+            "renewed file is used without a restart."
         ),
     ] = ""
     tls_key: Annotated[str, Meta(description="File of the certificate's key, in PEM, unencrypted.")] = ""
@@ -236,12 +253,13 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     admin_token_file: Annotated[
         str,
         Meta(
-            description="File with the admin side's bearer tokens, one a line. On loopback, empty lets in "
-            "whoever is on this machine."
+            description="File with the admin side's bearer tokens, one a line. If empty, an admin side on "
+            "loopback accepts every user of this machine."
         ),
     ] = ""
     warm_on_upload: Annotated[
-        bool, Meta(description="Make every size and format of an upload at once, behind all viewers.")
+        bool,
+        Meta(description="Render every size and format of an upload at once; viewers' renders go first."),
     ] = False
     access_log: Annotated[
         bool,
@@ -252,19 +270,20 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         Meta(description="The least severe messages that are logged on stderr."),
     ] = "warning"
     lost_header: Annotated[
-        bool, Meta(description="Say in a `Galerly-Lost` header what a rendition has lost.")
+        bool, Meta(description="Name in a `Galerly-Lost` header what a rendition has lost.")
     ] = False
     allow_origin: Annotated[
-        HeaderValue, Meta(description="`Access-Control-Allow-Origin` of public answers; empty leaves it out.")
+        HeaderValue,
+        Meta(description="`Access-Control-Allow-Origin` of public answers; if empty, it is not sent."),
     ] = "*"
     timing_allow_origin: Annotated[
-        HeaderValue, Meta(description="`Timing-Allow-Origin` of public answers; empty leaves it out.")
+        HeaderValue, Meta(description="`Timing-Allow-Origin` of public answers; if empty, it is not sent.")
     ] = "*"
     resource_policy: Annotated[
         str,
         Meta(
             pattern=r"^(cross-origin|same-site|same-origin)?\Z",
-            description="`Cross-Origin-Resource-Policy` of public answers; empty leaves it out.",
+            description="`Cross-Origin-Resource-Policy` of public answers; if empty, it is not sent.",
         ),
     ] = "cross-origin"
 

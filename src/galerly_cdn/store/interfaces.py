@@ -1,7 +1,7 @@
-"""The object store's verbs, as small interfaces: originals, renditions, and uploads that come by themselves.
+"""Defines the interfaces of the object store: originals, renditions and direct uploads.
 
-The methods are coroutines because a remote store waits; a folder answers reads without yielding, because
-a thread hop costs more than the `stat` or `read` it would hide (decision 0003).
+The methods are coroutines because a remote store waits for the network. A folder answers reads without
+yielding: a hop to a thread costs more than the `stat` or `read` it would move there (decision 0003).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Original:
-    """An original opened for one render: a file descriptor, and the version it has.
+    """An original opened for one render: a file descriptor, and the head of its version.
 
-    The descriptor goes to a worker process; reading it is the worker's. Use as a context manager.
+    The descriptor is passed to a worker process, which reads it. Use as a context manager, which closes it.
     """
 
     def __init__(self, fd: int, head: Head) -> None:
@@ -39,12 +39,13 @@ class Original:
 
 
 class Originals(Protocol):
-    """Where originals live. Keys are canonical (`url.parse_key`)."""
+    """A store of originals. Keys are canonical (`http.urls`)."""
 
     async def head(self, key: str, *, remembered: bool = True) -> Head:
-        """Version and length; a remote store's may be remembered for `store_fresh_s`, if it may be.
+        """Version and length. A remote store may answer with a head up to `store_fresh_s` old.
 
-        Raises `NoSuchOriginal`, `StoreRefused`, `StoreUnreachable`.
+        With `remembered=False` the store is requested in any case. Raises `NoSuchOriginal`, `StoreRefused`,
+        `StoreUnreachable`.
         """
         ...
 
@@ -53,20 +54,21 @@ class Originals(Protocol):
         ...
 
     def read(self, key: str, version: str, first: int, length_bytes: int) -> AsyncGenerator[bytes, None]:
-        """`length_bytes` bytes (at least one) from `first` on, of exactly this version, in chunks.
+        """`length_bytes` bytes (at least one) of exactly this version, from offset `first` on, in chunks.
 
-        Raises `Unsettled` as soon as the original is found to be of another version: what was handed
-        out before is of this one. Else raises as `head` does. Close it, if it is not read to its end.
+        Raises `Unsettled` as soon as the original is found to have another version; the chunks yielded
+        before are of the requested one. Raises as `head` does otherwise. A caller that does not read to
+        the end closes the generator.
         """
         ...
 
     def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
-        """The originals whose keys begin with `prefix` and come after `after`, in the order of bytes."""
+        """The originals whose keys begin with `prefix` and sort after `after`, in order of UTF-8 bytes."""
         ...
 
 
 class WritableOriginals(Originals, Protocol):
-    """Where originals live that may be uploaded, replaced and deleted."""
+    """A store of originals that takes uploads, replacements and deletions."""
 
     def upload_file(self) -> UploadFile:
         """A temporary file to receive an upload in; no key names it."""
@@ -75,21 +77,21 @@ class WritableOriginals(Originals, Protocol):
     async def put(
         self, key: str, upload: UploadFile, *, media_type: str, md5: str, replaces: bool
     ) -> tuple[Head, bool]:
-        """Store an upload's bytes, durably and atomically; its head, and whether this made it.
+        """Store an upload's bytes, durably and atomically. Returns its head, and whether this call stored it.
 
-        `md5` is that of its bytes, in hex. It was there already if the same bytes were. Raises
-        `OriginalExists` if others were and it does not replace, `KeyNotHeld` for a key the store cannot
-        hold exactly, `StoreRefused`, `StoreUnreachable`.
+        The second value is False if the key already holds the same bytes. `md5` is the MD5 of the bytes, in
+        hex. Raises `OriginalExists` if the key holds other bytes and `replaces` is False, `KeyNotHeld` for a
+        key that the store cannot hold exactly, `StoreRefused`, `StoreUnreachable`.
         """
         ...
 
     async def delete(self, key: str) -> bool:
-        """Remove; whether there was one. Raises as `put` does."""
+        """Remove an original; whether there was one. Raises as `put` does."""
         ...
 
 
 class PresignedUpload(Value, frozen=True, kw_only=True):
-    """Where and how an upload may be sent straight to the store, for so long."""
+    """A request that stores an upload directly in the remote store, valid for `expires_s` seconds."""
 
     method: str
     url: str
@@ -98,18 +100,18 @@ class PresignedUpload(Value, frozen=True, kw_only=True):
 
 
 class DirectUploads(Protocol):
-    """Uploads sent straight to the store, under numbers that no key leads to."""
+    """Uploads that clients send directly to the store. Each has an id; no key names them."""
 
-    async def presign(self, number: str) -> PresignedUpload:
+    async def presign(self, upload_id: str) -> PresignedUpload:
         """A request that stores one upload without further credentials. Raises `StoreUnreachable`."""
         ...
 
-    def read(self, number: str) -> AsyncGenerator[bytes, None]:
-        """What was sent, a chunk at a time. Raises `NoSuchUpload`, `StoreRefused`, `StoreUnreachable`."""
+    def read(self, upload_id: str) -> AsyncGenerator[bytes, None]:
+        """An upload's bytes, in chunks. Raises `NoSuchUpload`, `StoreRefused`, `StoreUnreachable`."""
         ...
 
-    async def remove(self, number: str) -> None:
-        """Let go of what was sent. Raises as `read` does, but for what is not there."""
+    async def remove(self, upload_id: str) -> None:
+        """Remove an upload, if there is one. Raises `StoreRefused`, `StoreUnreachable`."""
         ...
 
 
@@ -126,10 +128,10 @@ class StoredObject(Value, frozen=True):
 
 
 class Renditions(Protocol):
-    """Where renditions live."""
+    """A store of renditions."""
 
     async def get(self, key: str, target: Target) -> Rendition | None:
-        """The stored rendition, verified; None if there is none or its bytes are not what was put."""
+        """The stored rendition, verified; None if there is none or its bytes are not those that were put."""
         ...
 
     async def head(self, key: str, target: Target) -> StoredObject | None:
@@ -141,20 +143,20 @@ class Renditions(Protocol):
         ...
 
     async def record(self, key: str, target: Target) -> Record | None:
-        """What the stored rendition is; None if there is none. A remote store is asked for no body.
+        """The record of the stored rendition; None if there is none. A remote store sends no body for it.
 
-        So a body that is damaged may not be found out: what is to be answered, or kept, is `get`.
+        A damaged body may go unnoticed: use `get` for a rendition that is answered or kept.
         """
         ...
 
     async def put(self, rendition: Rendition) -> Rendition:
-        """Store durably and atomically, over what was made from another version or recipe.
+        """Store durably and atomically, over a rendition of another version or recipe.
 
-        What is stored now: it, or what somebody else made of the same version by the same recipe first.
-        Raises `StoreRefused`, `StoreUnreachable`.
+        Returns the rendition that is stored now: this one, or the one that another writer stored first for
+        the same version and recipe. Raises `StoreRefused`, `StoreUnreachable`.
         """
         ...
 
     async def delete(self, key: str, target: Target) -> bool:
-        """Remove; whether there was one. Raises `StoreRefused`, `StoreUnreachable`."""
+        """Remove a rendition; whether there was one. Raises `StoreRefused`, `StoreUnreachable`."""
         ...

@@ -1,4 +1,4 @@
-"""How are the stores at the roots opened? By a folder's code or a remote store's, as their address says.
+"""Opens the stores at the configured roots: folders, or remote stores, depending on the address.
 
 Part of the composition root (`app`).
 """
@@ -40,7 +40,7 @@ async def open_originals(
     Raises `SettingsError`.
     """
     if locations.is_remote(places.originals):
-        from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - obstore's start-up time
+        from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - loading obstore takes time
 
         bucket = await _open_bucket(places.originals, settings, telemetry, clock)
         remote = RemoteOriginals(bucket, settings, clock.monotonic)
@@ -87,41 +87,46 @@ class ReadOnlyOriginals:
 async def open_renditions(
     settings: Settings, root: str, telemetry: Telemetry, clock: Clock
 ) -> AsyncIterator[Renditions]:
-    """The store of renditions at their root, closed on leaving. Raises `SettingsError`."""
+    """The store of renditions at `root`, closed at the end of the context. Raises `SettingsError`."""
     count = telemetry.counters.count
     if not locations.is_remote(root):
-        shelf = FolderRenditions(Path(root), settings.renditions_bytes, count, clock.wall)
-        shelf.start()
+        folder = FolderRenditions(Path(root), settings.renditions_bytes, count, clock.wall)
+        folder.start()
         try:
-            yield shelf
+            yield folder
         finally:
-            await shelf.close()
+            await folder.close()
         return
-    from galerly_cdn.store.remote.renditions import RemoteRenditions  # noqa: PLC0415 - likewise
+    from galerly_cdn.store.remote.renditions import RemoteRenditions  # noqa: PLC0415 - loading obstore takes time
 
     yield RemoteRenditions(await _open_bucket(root, settings, telemetry, clock), count)
 
 
 async def _open_bucket(root: str, settings: Settings, telemetry: Telemetry, clock: Clock) -> Bucket:
-    """A remote root, which may be away for now. Raises `SettingsError`."""
-    from galerly_cdn.store.remote.bucket import Bucket  # noqa: PLC0415 - likewise
+    """A remote root. One that is unreachable is logged and used all the same. Raises `SettingsError`."""
+    from galerly_cdn.store.remote.bucket import Bucket  # noqa: PLC0415 - loading obstore takes time
 
     bucket = Bucket(root, settings, clock.monotonic, telemetry.counters.count)
     try:
         await bucket.check()
     except StoreUnreachable as error:
-        _log.warning("%s cannot be reached now: %s", root, error.detail)
+        _log.warning(
+            "%s cannot be reached at the start and is tried again at each request: %s", root, error.detail
+        )
     return bucket
 
 
 async def open_direct_uploads(
     settings: Settings, places: Locations, telemetry: Telemetry, clock: Clock
 ) -> DirectUploads | None:
-    """Where uploads come that are sent straight to the store; None for a folder. Raises `SettingsError`."""
+    """The uploads that clients send directly to the remote store; None for a folder.
+
+    Raises `SettingsError`.
+    """
     if not places.incoming:
         return None
-    from galerly_cdn.store.remote.direct_uploads import RemoteDirectUploads  # noqa: PLC0415 - likewise
-    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - likewise
+    from galerly_cdn.store.remote.direct_uploads import RemoteDirectUploads  # noqa: PLC0415 - loading obstore takes time
+    from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - loading obstore takes time
 
     bucket = await _open_bucket(places.incoming, settings, telemetry, clock)
     return RemoteDirectUploads(bucket, RemoteOriginals(bucket, settings, clock.monotonic))

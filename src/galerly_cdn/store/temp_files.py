@@ -1,4 +1,4 @@
-"""Temporary files: locked while their writer lives, and the one that an upload is written to."""
+"""Locks temporary files so that a crashed writer's leftovers can be swept, and receives uploads in them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ HOUR_S = 3600
 
 
 def lock_temp_file(fd: int) -> None:
-    """Lock a temporary file that was just made, so that nobody sweeps it away."""
-    with suppress(OSError):  # a file system without locks: age decides, see `sweep`
+    """Lock a new temporary file, so that `remove_if_abandoned` leaves it alone."""
+    with suppress(OSError):  # a file system without locks: the file's age decides instead
         fcntl.flock(fd, fcntl.LOCK_EX)
 
 
 def remove_if_abandoned(entry: os.DirEntry[str], now_s: float) -> None:
-    """Remove a temporary file whose writer is gone, or that is an hour old.
+    """Remove a temporary file that its writer no longer locks, or that is more than an hour old.
 
-    Age decides where the file system has no locks. A writer robbed of its file has stored nothing.
+    The age decides where the file system has no locks. A writer that loses its file this way gets an error
+    when it renames it, and stores nothing.
     """
     with suppress(OSError):
         fd = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -42,13 +43,13 @@ def remove_if_abandoned(entry: os.DirEntry[str], now_s: float) -> None:
             os.close(fd)
 
 
-PREFIX = "incoming-"
+UPLOAD_PREFIX = "incoming-"
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextlib.contextmanager
-def write_errors() -> Iterator[None]:
-    """A file system's errors while writing as the store's: `StoreRefused`, `StoreUnreachable`."""
+def store_errors() -> Iterator[None]:
+    """Raises `StoreRefused` or `StoreUnreachable` for an `OSError` of the block."""
     try:
         yield
     except OSError as error:
@@ -57,31 +58,34 @@ def write_errors() -> Iterator[None]:
 
 
 class UploadFile:
-    """A file being filled. Use as a context manager: whatever was not accepted is gone afterwards.
+    """A temporary file that receives an upload; removed at the end of the context unless it was stored.
 
-    In `folder`, or where this machine keeps what is temporary. Making, writing and reading it raise
-    `StoreRefused`, `StoreUnreachable`.
+    It lies in `folder`, or in this machine's folder for temporary files if that is None. Creating, writing
+    and reading it raise `StoreRefused`, `StoreUnreachable`.
     """
 
     def __init__(self, folder: Path | None) -> None:
-        with write_errors():
-            self.fd, path = tempfile.mkstemp(prefix=PREFIX, dir=folder)
+        with store_errors():
+            self.fd, path = tempfile.mkstemp(prefix=UPLOAD_PREFIX, dir=folder)
         lock_temp_file(self.fd)
         self.path = Path(path)
         self.length_bytes = 0
 
     def write(self, chunk: bytes) -> None:
-        """Append."""
-        left = memoryview(chunk)
-        with write_errors():
-            while left:
-                left = left[os.write(self.fd, left) :]
+        """Append a chunk."""
+        rest = memoryview(chunk)
+        with store_errors():
+            while rest:
+                rest = rest[os.write(self.fd, rest) :]
         self.length_bytes += len(chunk)
 
     @contextlib.contextmanager
     def reader(self) -> Iterator[int]:
-        """A descriptor to hand to a worker: it can only be read, and does not carry our claim on."""
-        with write_errors():
+        """A read-only descriptor for a worker process.
+
+        It is opened anew: a duplicate would share the lock, and a surviving worker would keep it.
+        """
+        with store_errors():
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             yield fd
@@ -95,5 +99,5 @@ class UploadFile:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self.fd)
-        with contextlib.suppress(OSError):  # accepted, or left for the sweep
+        with contextlib.suppress(OSError):  # stored, or left for the sweep of the next start
             self.path.unlink()

@@ -1,4 +1,4 @@
-"""Private galleries as a viewer meets them: what is believed, what is told, what is logged, what starts."""
+"""Private galleries: signed and unsigned requests, logs, settings, commands and links."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from galerly_cdn.access import keys
 from galerly_cdn.access.policy import Policy, gallery_resource
 from galerly_cdn.access.signing import Signer, Verifier, new_pair, public_key
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.http.client_address import client_address, networks
+from galerly_cdn.http.client_address import client_address
 from galerly_cdn.links import Links
 from galerly_cdn.settings import load
 from galerly_cdn.settings.table import Settings
@@ -23,7 +23,7 @@ from tests.support.in_memory_cdn import SmallCdn
 if TYPE_CHECKING:
     from pathlib import Path
 
-NOW_S = 1_700_000_000  # of the fakes' clock
+NOW_S = 1_700_000_000  # of the in-memory CDN's clock
 HOST = "https://cdn.test"
 PATH = "/resize/small/clients/smith/1.jpg"
 PUBLIC, PRIVATE = new_pair(ecdsa=True)
@@ -38,18 +38,18 @@ def private_cdn(settings: Settings = SETTINGS) -> SmallCdn:
     cdn = SmallCdn(settings=settings)
     for key in ("clients/smith/1.jpg", "clients/jones/1.jpg", "public/1.jpg"):
         cdn.originals.put(key)
-    cdn.edge = cdn.guarded(Verifier({"K1": public_key(PUBLIC)}, [HOST]))
+    cdn.edge = cdn.edge_with(Verifier({"K1": public_key(PUBLIC)}, [HOST]))
     return cdn
 
 
-def query(grant: Policy | None = None) -> bytes:
-    chosen = grant or Policy(resource=HOST + PATH, expires_s=NOW_S + 60)
-    return SIGNER.url(HOST + PATH, chosen).partition("?")[2].encode()
+def query(policy: Policy | None = None) -> bytes:
+    signed_policy = policy or Policy(resource=HOST + PATH, expires_s=NOW_S + 60)
+    return SIGNER.url(HOST + PATH, signed_policy).partition("?")[2].encode()
 
 
-async def test_no_header_of_the_request_names_the_host_that_was_signed_for() -> None:
+async def test_signed_host_is_not_taken_from_request_headers() -> None:
     cdn = private_cdn()
-    evil = Signer("K1", PRIVATE).url("https://evil.test" + PATH, expires_s=NOW_S + 60).partition("?")[2]
+    other_host = Signer("K1", PRIVATE).url("https://evil.test" + PATH, expires_s=NOW_S + 60).partition("?")[2]
     for headers in (
         [(b"host", b"evil.test")],
         [(b"x-forwarded-host", b"evil.test"), (b"x-forwarded-proto", b"https")],
@@ -57,11 +57,11 @@ async def test_no_header_of_the_request_names_the_host_that_was_signed_for() -> 
         [(b"x-original-url", PATH.encode()), (b"x-rewrite-url", PATH.encode())],
     ):
         assert (await cdn.ask(PATH, query=query(), extra=headers)).status == 200
-        assert (await cdn.ask(PATH, query=evil.encode(), extra=headers)).code == "signature-invalid"
+        assert (await cdn.ask(PATH, query=other_host.encode(), extra=headers)).code == "signature-invalid"
         assert (await cdn.ask(PATH, extra=headers)).code == "signature-required"
 
 
-async def test_an_unsigned_request_never_reaches_the_store() -> None:
+async def test_unsigned_request_never_reaches_the_store() -> None:
     cdn = private_cdn()
     for path in (PATH, PATH.replace("1.jpg", "missing.jpg"), PATH.replace("smith", "nobody")):
         answer = await cdn.ask(path)
@@ -70,7 +70,7 @@ async def test_an_unsigned_request_never_reaches_the_store() -> None:
     assert cdn.renditions.gets == cdn.renderer.renders == 0
 
 
-EVERY_ANSWER = {
+EVERY_KIND = {
     "a miss": ("GET", b"accept", b"*/*", 200),
     "a hit": ("GET", b"accept", b"*/*", 200),
     "a 304": ("GET", b"if-none-match", b"*", 304),
@@ -80,17 +80,17 @@ EVERY_ANSWER = {
     "another format": ("GET", b"accept", b"image/avif", 200),
 }
 REFUSED = {
-    "none": (b"", "signature-required"),
-    "over": (query(Policy(resource=HOST + PATH, expires_s=NOW_S)), "signature-expired"),
+    "missing": (b"", "signature-required"),
+    "expired": (query(Policy(resource=HOST + PATH, expires_s=NOW_S)), "signature-expired"),
     "altered": (query().replace(b"Expires=1", b"Expires=2"), "signature-invalid"),
     "of another": (query(Policy(resource=HOST + PATH + "x", expires_s=NOW_S + 60)), "signature-invalid"),
 }
 
 
-async def test_every_answer_is_for_signed_requests_alone() -> None:
-    """What memory and the store hold is told to nobody else, and one signature opens GET and HEAD."""
+async def test_every_kind_of_response_requires_a_signature() -> None:
+    """Memory and store are not revealed without one, and one signature is valid for GET and HEAD."""
     cdn = private_cdn()
-    for name, (method, header, value, status) in EVERY_ANSWER.items():
+    for name, (method, header, value, status) in EVERY_KIND.items():
         sent = [(header, value)]
         for unsigned, code in REFUSED.values():
             answer = await cdn.ask(PATH, method, query=unsigned, extra=sent)
@@ -104,15 +104,15 @@ async def test_every_answer_is_for_signed_requests_alone() -> None:
         assert "access-control-allow-origin" not in answer.headers
 
 
-async def test_a_signature_that_ends_while_its_picture_is_hot_ends_the_hits() -> None:
+async def test_expired_signature_is_refused_for_a_picture_in_memory() -> None:
     cdn = private_cdn()
     assert (await cdn.ask(PATH, query=query())).status == 200
     assert (await cdn.ask(PATH, query=query())).headers["cache-status"] == "galerly-cdn; hit"
-    over = Policy(resource=HOST + PATH, expires_s=NOW_S)
-    assert (await cdn.ask(PATH, query=query(over))).code == "signature-expired"
+    expired = Policy(resource=HOST + PATH, expires_s=NOW_S)
+    assert (await cdn.ask(PATH, query=query(expired))).code == "signature-expired"
 
 
-async def test_a_public_and_a_signed_answer_have_one_body_and_one_tag_and_other_lifetimes() -> None:
+async def test_signed_response_differs_from_the_public_one_in_cache_control_only() -> None:
     cdn, plain = private_cdn(), SmallCdn()
     plain.originals.put("clients/smith/1.jpg")
     signed, public = await cdn.ask(PATH, query=query()), await plain.ask(PATH)
@@ -121,21 +121,21 @@ async def test_a_public_and_a_signed_answer_have_one_body_and_one_tag_and_other_
     assert public.headers["cache-control"] == "public, max-age=31536000, immutable"
 
 
-async def test_signatures_are_neither_recorded_nor_part_of_a_key() -> None:
+async def test_signature_is_neither_logged_nor_part_of_a_key() -> None:
     cdn = private_cdn()
     secret = SIGNER.cookies(Policy(resource=gallery_resource(HOST, "clients/smith"), expires_s=NOW_S + 60))
     cookie = "; ".join(f"{name}={value}" for name, value in secret.items())
     assert (await cdn.ask(PATH, cookie=cookie)).status == 200
     assert (await cdn.ask(PATH, query=query())).status == 200
     assert (await cdn.ask(PATH, query=query() + b"0")).status == 403
-    told = str(cdn.records) + str(list(cdn.renditions.kept))
-    assert "Signature" not in told
-    assert secret["CloudFront-Signature"] not in told
+    logged = str(cdn.records) + str(list(cdn.renditions.kept))
+    assert "Signature" not in logged
+    assert secret["CloudFront-Signature"] not in logged
     assert len(cdn.renditions.kept) == 1
 
 
 @pytest.mark.parametrize(
-    ("peer", "forwarded", "found"),
+    ("peer", "forwarded", "client"),
     [
         ("192.0.2.1", b"", "192.0.2.1"),
         ("192.0.2.1", b"198.51.100.7", "198.51.100.7"),
@@ -150,20 +150,24 @@ async def test_signatures_are_neither_recorded_nor_part_of_a_key() -> None:
         ("", b"203.0.113.1", ""),
     ],
 )
-def test_only_a_trusted_proxy_names_the_viewer(peer: str, forwarded: bytes, found: str) -> None:
-    assert client_address(peer, forwarded, networks(["192.0.2.0/24"])) == found
+def test_client_address_is_forwarded_by_trusted_proxies_only(
+    peer: str, forwarded: bytes, client: str
+) -> None:
+    assert client_address(peer, forwarded, SETTINGS.trusted_networks) == client
     assert client_address(peer, forwarded, ()) == peer
 
 
-async def test_a_network_is_that_of_the_viewer_behind_the_proxy() -> None:
+async def test_policy_s_network_applies_to_the_client_behind_the_proxy() -> None:
     for_one = query(Policy(resource=HOST + PATH, expires_s=NOW_S + 60, network="198.51.100.7/32"))
     cdn = private_cdn()
     assert (await cdn.ask(PATH, query=for_one, x_forwarded_for="198.51.100.7")).status == 200
     answer = await cdn.ask(PATH, query=for_one, x_forwarded_for="198.51.100.7, 203.0.113.1")
     assert answer.code == "signature-wrong-client"
     assert [record.client for record in cdn.records] == ["198.51.100.7", "203.0.113.1"]
-    distrusting = private_cdn(Settings(private_prefixes=("clients",), public_keys="k", public_urls=(HOST,)))
-    answer = await distrusting.ask(PATH, query=for_one, x_forwarded_for="198.51.100.7")
+    without_proxies = private_cdn(
+        Settings(private_prefixes=("clients",), public_keys="k", public_urls=(HOST,))
+    )
+    answer = await without_proxies.ask(PATH, query=for_one, x_forwarded_for="198.51.100.7")
     assert answer.code == "signature-wrong-client"
 
 
@@ -191,13 +195,13 @@ async def test_a_network_is_that_of_the_viewer_behind_the_proxy() -> None:
         ({"trusted_proxies": ["proxy"]}, "--trusted-proxies: "),
     ],
 )
-def test_impossible_settings_refuse_to_start(values: dict[str, object], problem: str) -> None:
+def test_invalid_settings_raise_one_problem_each(values: dict[str, object], problem: str) -> None:
     with pytest.raises(SettingsError) as raised:
         load.load_settings(values, environment={})
     assert any(problem in line for line in raised.value.problems)
 
 
-def test_a_folder_of_keys_is_taken_whole_or_refused(tmp_path: Path) -> None:
+def test_key_folder_with_an_unusable_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "K1.pem").write_bytes(PUBLIC)
     assert list(keys.load_public_keys(tmp_path)) == ["K1"]
     (tmp_path / "K2.pem").write_bytes(b"no key")
@@ -224,7 +228,7 @@ def run(*arguments: object) -> str:
 
 
 @pytest.mark.parametrize("kind", [(), ("--ecdsa",)], ids=["rsa", "ecdsa"])
-def test_a_new_key_signs_what_its_public_half_verifies(tmp_path: Path, kind: tuple[str, ...]) -> None:
+def test_new_key_signs_for_its_public_key(tmp_path: Path, kind: tuple[str, ...]) -> None:
     made = json.loads(run("keys", "new", "--out", tmp_path / "keys", "--json", *kind))
     private = tmp_path / "keys" / f"{made['id']}.private.pem"
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
@@ -234,8 +238,8 @@ def test_a_new_key_signs_what_its_public_half_verifies(tmp_path: Path, kind: tup
     sign = ("sign", HOST + PATH, "--key", private, "--expires")
     gallery = ("--gallery", "clients/smith", "--starts", "1700000000", "--ip", "192.0.2.0/24")
     for options in (("1700000060",), ("1700000060", *gallery)):
-        asked = run(*sign, *options).partition("?")[2].encode()
-        verifier.verify(PATH.encode(), asked, b"", client="192.0.2.1", now_s=NOW_S)
+        signed_query = run(*sign, *options).partition("?")[2].encode()
+        verifier.verify(PATH.encode(), signed_query, b"", client="192.0.2.1", now_s=NOW_S)
         lines = run(*sign, *options, "--cookies").splitlines()
         assert all(line.endswith("; Path=/; HttpOnly; SameSite=Lax; Secure") for line in lines)
         cookie = "; ".join(line.partition(";")[0] for line in lines)
@@ -243,7 +247,7 @@ def test_a_new_key_signs_what_its_public_half_verifies(tmp_path: Path, kind: tup
         assert json.loads(run(*sign, *options, "--json"))["url"].startswith(HOST + PATH)
 
 
-def test_a_key_is_never_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_key_is_never_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("secrets.token_hex", lambda _length: "same")
     key_id, public, private = keys.create_key_pair(tmp_path, ecdsa=True)
     before = public.read_bytes(), private.read_bytes()
@@ -262,7 +266,7 @@ def test_a_key_is_never_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("--expires", "2h", "--gallery", "../x"),
     ],
 )
-def test_what_cannot_be_signed_is_told_in_a_line(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_invalid_sign_command_prints_one_line(tmp_path: Path, options: tuple[str, ...]) -> None:
     key_id, public, private = keys.create_key_pair(tmp_path, ecdsa=True)
     result = CliRunner().invoke(cli.main, ["sign", HOST + PATH, "--key", str(private), *options])
     assert result.exit_code in {1, 2}
@@ -277,7 +281,7 @@ def test_what_cannot_be_signed_is_told_in_a_line(tmp_path: Path, options: tuple[
 
 @pytest.mark.parametrize("version", ["", "2", "a*?&=b"])
 @pytest.mark.parametrize("name", ["1.jpg", "first dance.jpg", "a*b?c.jpg", "ä&=.jpg"])
-async def test_signed_links_open_what_they_name(name: str, version: str) -> None:
+async def test_signed_links_are_accepted(name: str, version: str) -> None:
     cdn = private_cdn()
     cdn.originals.put(f"clients/smith/{name}")
     picture = Links(HOST, signer=SIGNER).picture(
@@ -287,26 +291,26 @@ async def test_signed_links_open_what_they_name(name: str, version: str) -> None
     sources = [picture.src, *(one.split(" ")[0] for one in listed.split(", "))]
     assert len(sources) == 1 + 3 * 4
     for source in sources:
-        path, _, asked = source.removeprefix(HOST).partition("?")
-        assert ("v=" in asked) is bool(version)
-        assert (await cdn.ask(path, query=asked.encode())).status == 200
+        path, _, signed_query = source.removeprefix(HOST).partition("?")
+        assert ("v=" in signed_query) is bool(version)
+        assert (await cdn.ask(path, query=signed_query.encode())).status == 200
         assert (await cdn.ask(path)).status == 403
         if version:
-            without = asked.partition("&")[2]
+            without = signed_query.partition("&")[2]
             assert (await cdn.ask(path, query=without.encode())).status == 403
 
 
-async def test_a_gallerys_signature_opens_every_version_of_its_photographs() -> None:
+async def test_gallery_s_signature_is_accepted_for_every_version() -> None:
     """A page of many photographs signs once, in cookies, instead of every address."""
     cdn = private_cdn()
-    grant = Policy(resource=gallery_resource(HOST, "clients/smith"), expires_s=NOW_S + 60)
-    cookie = "; ".join(f"{name}={value}" for name, value in SIGNER.cookies(grant).items())
-    path, _, asked = Links().src("clients/smith/1.jpg", "small", version="2").partition("?")
-    assert asked == "v=2"
-    assert (await cdn.ask(path, query=asked.encode(), cookie=cookie)).status == 200
+    policy = Policy(resource=gallery_resource(HOST, "clients/smith"), expires_s=NOW_S + 60)
+    cookie = "; ".join(f"{name}={value}" for name, value in SIGNER.cookies(policy).items())
+    path, _, signed_query = Links().src("clients/smith/1.jpg", "small", version="2").partition("?")
+    assert signed_query == "v=2"
+    assert (await cdn.ask(path, query=signed_query.encode(), cookie=cookie)).status == 200
 
 
-def test_links_are_signed_only_by_a_signer_and_for_a_host() -> None:
+def test_signed_links_require_a_signer_and_a_host() -> None:
     with pytest.raises(ValueError, match="needs a signer"):
         Links(HOST).src("a/b", "small", expires_s=NOW_S)
     with pytest.raises(ValueError, match="base_url"):

@@ -56,7 +56,7 @@ async def test_pictures_metric_distinguishes_stored_and_stale(admin: InMemoryAdm
     await admin.cdn.ask(PATH)
     settings = Settings(memory_cache_bytes=0)
     admin.cdn.settings = settings
-    admin.cdn.edge = admin.cdn.guarded(None)  # with an empty memory cache
+    admin.cdn.edge = admin.cdn.edge_with(None)  # forgets what was in memory
     await admin.cdn.ask(PATH)
     (version,) = {one.record.version for one in admin.cdn.renditions.kept.values()}
     admin.cdn.originals._heads["g/a.jpg"] = Head(version, 1000, stale_s=7.0)

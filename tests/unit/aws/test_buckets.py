@@ -1,4 +1,4 @@
-"""The buckets beside the store, on an S3 that keeps what it is given: made, filled, measured, erased."""
+"""Tests of the code bucket and the retained buckets, on moto's S3."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from galerly_cdn.aws.deploy import code_bucket, retained_buckets
+from galerly_cdn.aws.deploy import buckets
 from galerly_cdn.errors import AwsRefused
 
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield boto3.client("s3", region_name="us-east-1")
 
 
-def test_the_code_bucket_is_made_private_and_keeps_what_is_put(s3: Any, tmp_path: Path) -> None:  # noqa: ANN401 - boto3's
+def test_code_bucket_create_is_private_and_stores_objects(s3: Any, tmp_path: Path) -> None:  # noqa: ANN401 - boto3's client
     (tmp_path / "resizer.zip").write_bytes(b"code")
-    bucket = code_bucket.CodeBucket(NAME, code_bucket.account_id())
-    assert not bucket.is_there()
-    bucket.make()
-    assert bucket.is_there()
+    bucket = buckets.CodeBucket(NAME, buckets.account_id())
+    assert not bucket.exists()
+    bucket.create()
+    assert bucket.exists()
     blocked = s3.get_public_access_block(Bucket=NAME)["PublicAccessBlockConfiguration"]
     assert all(blocked.values())
     assert len(blocked) == 4
@@ -44,33 +44,33 @@ def test_the_code_bucket_is_made_private_and_keeps_what_is_put(s3: Any, tmp_path
         {"Bool": {"aws:SecureTransport": "false"}},
     )
     assert statement["Resource"] == [f"arn:aws:s3:::{NAME}", f"arn:aws:s3:::{NAME}/*"]
-    s3.delete_bucket_policy(Bucket=NAME)  # moto reads no conditions, and would deny all
-    assert not bucket.has("code/1.zip")
+    s3.delete_bucket_policy(Bucket=NAME)  # moto ignores conditions and would deny every request
+    assert not bucket.has_object("code/1.zip")
     bucket.put("code/1.zip", tmp_path / "resizer.zip")
-    assert bucket.has("code/1.zip")
+    assert bucket.has_object("code/1.zip")
     assert s3.get_object(Bucket=NAME, Key="code/1.zip")["Body"].read() == b"code"
-    assert bucket.address("template/1.yaml") == f"https://{NAME}.s3.us-east-1.amazonaws.com/template/1.yaml"
+    assert bucket.url("template/1.yaml") == f"https://{NAME}.s3.us-east-1.amazonaws.com/template/1.yaml"
 
 
 @pytest.mark.usefixtures("s3")
-def test_what_s3_refuses_is_told_in_its_words(tmp_path: Path) -> None:
+def test_code_bucket_error_has_s3_message(tmp_path: Path) -> None:
     (tmp_path / "resizer.zip").touch()
     with pytest.raises(AwsRefused, match="PutObject: NoSuchBucket: The specified bucket does not exist"):
-        code_bucket.CodeBucket("none", "1").put("code/1.zip", tmp_path / "resizer.zip")
+        buckets.CodeBucket("none", "1").put("code/1.zip", tmp_path / "resizer.zip")
 
 
-def test_a_bucket_is_measured_and_erased_with_every_version(s3: Any) -> None:  # noqa: ANN401 - boto3's
-    assert retained_buckets.measure(NAME) is None
+def test_measure_and_erase_include_every_version(s3: Any) -> None:  # noqa: ANN401 - boto3's client
+    assert buckets.measure(NAME) is None
     s3.create_bucket(Bucket=NAME)
     s3.put_bucket_versioning(Bucket=NAME, VersioningConfiguration={"Status": "Enabled"})
     for content in (b"old", b"newer"):
         s3.put_object(Bucket=NAME, Key="originals/g/1.jpg", Body=content)
     s3.put_object(Bucket=NAME, Key="originals/g/2.jpg", Body=b"x")
     s3.delete_object(Bucket=NAME, Key="originals/g/2.jpg")
-    assert retained_buckets.measure(NAME) == retained_buckets.RetainedBucket(NAME, objects=3, length_bytes=9)
-    retained_buckets.erase(NAME)
-    assert retained_buckets.measure(NAME) is None
+    assert buckets.measure(NAME) == buckets.RetainedBucket(NAME, objects=3, length_bytes=9)
+    buckets.erase(NAME)
+    assert buckets.measure(NAME) is None
 
 
-def test_what_stays_costs_what_s3_asks() -> None:
-    assert retained_buckets.RetainedBucket(NAME, 1, 100 * 10**9).month_dollars == pytest.approx(2.30)
+def test_retained_bucket_month_dollars() -> None:
+    assert buckets.RetainedBucket(NAME, 1, 100 * 10**9).month_dollars == pytest.approx(2.30)

@@ -1,4 +1,4 @@
-"""A deployment shows, asks, does and tries; what goes wrong says what, why, and what to do."""
+"""Tests of `aws deploy` and `aws execute`, over expected AWS calls."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from tests.support.cloudformation_stubs import (
     CODE_BUCKET,
     OUTPUTS,
     OWNED,
-    described,
     event,
-    follows,
-    has_code,
-    has_no_buckets,
-    is_known,
-    is_tried,
-    lacks,
-    proposes,
+    expect_change_set,
+    expect_code,
+    expect_described_change_set,
+    expect_missing_bucket,
+    expect_no_buckets,
+    expect_operation,
+    expect_smoke_test,
+    expect_stack,
 )
-from tests.support.fake_aws import ANY, Amazon, amazon
+from tests.support.fake_aws import ANY, FakeAws, aws
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["amazon"]
+__all__ = ["aws"]
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_environment_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("GALERLY_")]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture(autouse=True)
 def code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """The key of the code, of one small wheel in the place of what pip would fetch."""
+    """The key of the code, built from one small wheel instead of those that pip would fetch."""
     wheel = tmp_path / "one-1.2-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("one.py", "1")
@@ -69,18 +69,18 @@ def run(*arguments: str, answer: str | None = None, **env: str) -> Result:
 # deploy
 
 
-def test_a_new_stack_is_built_uploaded_shown_asked_for_made_and_tried(
-    amazon: Amazon, monkeypatch: pytest.MonkeyPatch, code: str
+def test_deploy_new_stack_uploads_confirms_executes_and_tests(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    is_known(amazon)
-    lacks(amazon, CODE_BUCKET)
-    has_no_buckets(amazon)
-    amazon.expects("s3", "create_bucket", {"Bucket": CODE_BUCKET, "ObjectOwnership": "BucketOwnerEnforced"})
+    expect_stack(aws)
+    expect_missing_bucket(aws, CODE_BUCKET)
+    expect_no_buckets(aws)
+    aws.expect("s3", "create_bucket", {"Bucket": CODE_BUCKET, "ObjectOwnership": "BucketOwnerEnforced"})
     blocks = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
     blocked = {"PublicAccessBlockConfiguration": dict.fromkeys(blocks, True)}
-    amazon.expects("s3", "put_public_access_block", OWNED | blocked)
-    amazon.expects("s3", "put_bucket_policy", OWNED | {"Policy": ANY})
-    amazon.expects("s3", "put_object", OWNED | {"Key": code, "Body": ANY})
+    aws.expect("s3", "put_public_access_block", OWNED | blocked)
+    aws.expect("s3", "put_bucket_policy", OWNED | {"Policy": ANY})
+    aws.expect("s3", "put_object", OWNED | {"Key": code, "Body": ANY})
     given = {
         "BucketName": BUCKET,
         "CodeBucket": CODE_BUCKET,
@@ -88,11 +88,11 @@ def test_a_new_stack_is_built_uploaded_shown_asked_for_made_and_tried(
         "Prewarm": "on",
         "Memory": "2048",
     }
-    proposes(amazon, "CREATE", Parameters=Spelt(given))
+    expect_change_set(aws, "CREATE", Parameters=ParameterValues(given))
     making = [event(1, "Bucket", "CREATE_IN_PROGRESS")]
-    made = [*making, event(2, "Bucket", "CREATE_COMPLETE")]
-    follows(amazon, "execute_change_set", ("CREATE_IN_PROGRESS", making), ("CREATE_COMPLETE", made))
-    is_tried(amazon, monkeypatch)
+    finished = [*making, event(2, "Bucket", "CREATE_COMPLETE")]
+    expect_operation(aws, "execute_change_set", ("CREATE_IN_PROGRESS", making), ("CREATE_COMPLETE", finished))
+    expect_smoke_test(aws, monkeypatch)
     done = run("deploy", "--stack", "photos", "--prewarm", "on", "--set", "Memory=2048", answer="y\n")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
@@ -100,16 +100,16 @@ def test_a_new_stack_is_built_uploaded_shown_asked_for_made_and_tried(
     assert f"          BucketName = {BUCKET}" in lines
     assert [line.split()[:2] for line in lines if "AWS::SNS" in line] == [["added", "AWS::SNS::Topic"]]
     assert any(line.startswith("REPLACED ") and line.endswith("Viewer: Name") for line in lines)
-    told = [line.split() for line in lines if line.startswith("12:30:45")]
-    assert [words[1] for words in told] == ["CREATE_IN_PROGRESS", "CREATE_COMPLETE"]
+    events = [line.split() for line in lines if line.startswith("12:30:45")]
+    assert [event[1] for event in events] == ["CREATE_IN_PROGRESS", "CREATE_COMPLETE"]
     assert "address   https://cdn.example.com" in lines
     assert "purging   GALERLY_DISTRIBUTION=E2EXAMPLE0000" in lines
     assert sum(line.startswith("ok ") for line in lines) == 2 * 4 + 5
-    assert "Do it?" in done.stderr
+    assert "Execute these changes?" in done.stderr
 
 
-class Spelt:
-    """Equal to a change set's parameters of these values; None is what is as it was."""
+class ParameterValues:
+    """Equal to the Parameters of CreateChangeSet with these values; None stands for UsePreviousValue."""
 
     def __init__(self, values: Mapping[str, str | None]) -> None:
         self._values = values
@@ -122,7 +122,7 @@ class Spelt:
         return 0
 
 
-def test_what_is_not_told_stays_as_it_is_deployed(amazon: Amazon, code: str) -> None:
+def test_deploy_missing_options_keep_stack_parameters(aws: FakeAws, code: str) -> None:
     known = {
         "BucketName": "old",
         "CodeBucket": "mine",
@@ -130,170 +130,168 @@ def test_what_is_not_told_stays_as_it_is_deployed(amazon: Amazon, code: str) -> 
         "Memory": "2048",
         "Gone": "1",
     }
-    is_known(amazon, "UPDATE_COMPLETE", known)
-    amazon.expects("s3", "head_bucket", OWNED | {"Bucket": "mine"})
-    amazon.expects("s3", "head_object", OWNED | {"Bucket": "mine", "Key": code})
+    expect_stack(aws, "UPDATE_COMPLETE", known)
+    aws.expect("s3", "head_bucket", OWNED | {"Bucket": "mine"})
+    aws.expect("s3", "head_object", OWNED | {"Bucket": "mine", "Key": code})
     given = {"BucketName": None, "CodeBucket": "mine", "CodeKey": code, "Memory": None, "Domain": ""}
     role = f"arn:aws:iam::{ACCOUNT}:role/cloudformation"
     reason = "The submitted information didn't contain changes. Submit different information."
-    proposes(amazon, "UPDATE", [], reason, Parameters=Spelt(given), RoleARN=role)
-    amazon.expects("cloudformation", "delete_change_set", {"ChangeSetName": CHANGE_SET})
+    expect_change_set(aws, "UPDATE", [], reason, Parameters=ParameterValues(given), RoleARN=role)
+    aws.expect("cloudformation", "delete_change_set", {"ChangeSetName": CHANGE_SET})
     done = run("deploy", "--stack", "photos", "--domain", "", "--role", role, "--yes")
     assert (done.exit_code, done.stdout.splitlines()[-1]) == (
         0,
-        "No changes: what is deployed is what was asked for.",
+        "No changes: the stack is as requested.",
     )
 
 
-def test_a_dry_run_shows_it_all_and_only_asks(amazon: Amazon, code: str) -> None:
-    is_known(amazon)
-    lacks(amazon, CODE_BUCKET)
+def test_deploy_dry_run_only_reads_the_account(aws: FakeAws, code: str) -> None:
+    expect_stack(aws)
+    expect_missing_bucket(aws, CODE_BUCKET)
     done = run("deploy", "--stack", "photos", "--dry-run")
     lines = done.stdout.splitlines()
-    assert (done.exit_code, lines[-1]) == (0, "Nothing was uploaded, made or changed.")
+    assert (done.exit_code, lines[-1]) == (0, "Nothing was uploaded, created or changed.")
     assert f"upload    {code}" in lines
-    assert any(line.startswith("template  ") and line.endswith("in the call") for line in lines)
+    assert any(line.startswith("template  ") and line.endswith("sent in the API call") for line in lines)
 
 
-def test_a_dry_run_without_credentials_shows_what_it_can(amazon: Amazon) -> None:
-    amazon.refuses("sts", "get_caller_identity", "ExpiredToken", "expired")
+def test_deploy_dry_run_without_credentials_succeeds(aws: FakeAws) -> None:
+    aws.expect_error("sts", "get_caller_identity", "ExpiredToken", "expired")
     done = run("deploy", "--stack", "photos", "--dry-run")
     assert (done.exit_code, done.stdout.splitlines()[-2:]) == (
         0,
         [
-            "What the account has could not be asked: GetCallerIdentity: ExpiredToken: expired",
-            "Nothing was uploaded, made or changed.",
+            "The state of the account cannot be read: GetCallerIdentity: ExpiredToken: expired",
+            "Nothing was uploaded, created or changed.",
         ],
     )
 
 
-def test_without_credentials_nothing_is_deployed(amazon: Amazon) -> None:
-    amazon.refuses("sts", "get_caller_identity", "ExpiredToken", "expired")
+def test_deploy_without_credentials_fails(aws: FakeAws) -> None:
+    aws.expect_error("sts", "get_caller_identity", "ExpiredToken", "expired")
     done = run("deploy", "--stack", "photos", "--yes")
     assert done.exit_code == 1
-    assert done.stderr == "galerly-cdn: AWS refused. (GetCallerIdentity: ExpiredToken: expired)\n"
+    assert done.stderr == "galerly-cdn: AWS refused the request. (GetCallerIdentity: ExpiredToken: expired)\n"
 
 
 @pytest.mark.parametrize("answer", ["n\n", ""])
-def test_who_says_no_or_leaves_leaves_nothing_behind(amazon: Amazon, answer: str) -> None:
-    is_known(amazon)
-    has_code(amazon)
-    has_no_buckets(amazon)
-    proposes(amazon, "CREATE")
-    amazon.expects("cloudformation", "delete_change_set", {"ChangeSetName": CHANGE_SET})
-    amazon.expects("cloudformation", "delete_stack", {"StackName": "photos"})
+def test_deploy_unconfirmed_deletes_change_set_and_new_stack(aws: FakeAws, answer: str) -> None:
+    expect_stack(aws)
+    expect_code(aws)
+    expect_no_buckets(aws)
+    expect_change_set(aws, "CREATE")
+    aws.expect("cloudformation", "delete_change_set", {"ChangeSetName": CHANGE_SET})
+    aws.expect("cloudformation", "delete_stack", {"StackName": "photos"})
     assert run("deploy", "--stack", "photos", answer=answer).exit_code == 1
 
 
 @pytest.mark.parametrize(
     ("status", "advice"),
     [
-        ("ROLLBACK_COMPLETE", "Nothing of it is left running. Mend the cause and deploy again."),
+        ("ROLLBACK_COMPLETE", "No resource is left running. Correct the cause and deploy again."),
         ("ROLLBACK_FAILED", "Delete it (`galerly-cdn aws destroy`) and deploy again."),
     ],
 )
-def test_a_failure_names_the_first_resource_and_its_reason(amazon: Amazon, status: str, advice: str) -> None:
-    is_known(amazon)
-    has_code(amazon)
-    has_no_buckets(amazon)
-    proposes(amazon, "CREATE")
+def test_deploy_failure_reports_first_failed_resource(aws: FakeAws, status: str, advice: str) -> None:
+    expect_stack(aws)
+    expect_code(aws)
+    expect_no_buckets(aws)
+    expect_change_set(aws, "CREATE")
     events = [
         event(1, "Signers", "CREATE_FAILED", "Resource creation cancelled"),
         event(2, "Resizer", "CREATE_FAILED", "concurrency is below its minimum"),
         event(3, "photos", "ROLLBACK_IN_PROGRESS", "The following resource(s) failed to create: [Resizer]"),
         event(4, "Bucket", "DELETE_FAILED", "a consequence"),
     ]
-    follows(amazon, "execute_change_set", ("ROLLBACK_IN_PROGRESS", events[:2]), (status, events))
+    expect_operation(aws, "execute_change_set", ("ROLLBACK_IN_PROGRESS", events[:2]), (status, events))
     done = run("deploy", "--stack", "photos", "--yes")
     assert done.exit_code == 1
-    told = f"{status}: Resizer (AWS::S3::Bucket): concurrency is below its minimum {advice}"
-    assert done.stderr == f"galerly-cdn: The deployment failed. ({told})\n"
+    detail = f"{status}: Resizer (AWS::S3::Bucket): concurrency is below its minimum {advice}"
+    assert done.stderr == f"galerly-cdn: The deployment failed. ({detail})\n"
 
 
-def test_what_a_failed_first_deployment_left_is_deleted_first(amazon: Amazon) -> None:
-    is_known(amazon, "ROLLBACK_COMPLETE", {"BucketName": "old"})
-    has_code(amazon)
-    has_no_buckets(amazon)
-    follows(amazon, "delete_stack", ("DELETE_COMPLETE", []))
-    proposes(amazon, "CREATE", [], "Template error")
+def test_deploy_deletes_rolled_back_stack_first(aws: FakeAws) -> None:
+    expect_stack(aws, "ROLLBACK_COMPLETE", {"BucketName": "old"})
+    expect_code(aws)
+    expect_no_buckets(aws)
+    expect_operation(aws, "delete_stack", ("DELETE_COMPLETE", []))
+    expect_change_set(aws, "CREATE", [], "Template error")
     done = run("deploy", "--stack", "photos", "--yes")
-    assert "CloudFormation could make no change set: Template error" in done.stderr
+    assert "CloudFormation could create no change set: Template error" in done.stderr
 
 
-def test_a_change_set_that_was_never_executed_is_no_stack_yet(amazon: Amazon) -> None:
-    is_known(amazon, "REVIEW_IN_PROGRESS")
-    has_code(amazon)
-    has_no_buckets(amazon)
-    proposes(amazon, "CREATE", [], "Template error")
+def test_deploy_stack_in_review_counts_as_new(aws: FakeAws) -> None:
+    expect_stack(aws, "REVIEW_IN_PROGRESS")
+    expect_code(aws)
+    expect_no_buckets(aws)
+    expect_change_set(aws, "CREATE", [], "Template error")
     assert run("deploy", "--stack", "photos", "--yes").exit_code == 1
 
 
-def test_while_somebody_else_deploys_nothing_is_done(amazon: Amazon) -> None:
-    is_known(amazon, "UPDATE_IN_PROGRESS")
-    has_code(amazon)
+def test_deploy_during_another_operation_fails(aws: FakeAws) -> None:
+    expect_stack(aws, "UPDATE_IN_PROGRESS")
+    expect_code(aws)
     done = run("deploy", "--stack", "photos", "--yes")
-    assert "UPDATE_IN_PROGRESS: another operation is under way" in done.stderr
+    assert "UPDATE_IN_PROGRESS: another operation is in progress" in done.stderr
 
 
-def test_a_bucket_that_is_there_is_taken_over_only_when_told(amazon: Amazon) -> None:
-    is_known(amazon)
-    has_code(amazon)
-    amazon.expects("s3", "head_bucket", {"Bucket": "mine", "ExpectedBucketOwner": ACCOUNT})
+def test_deploy_existing_bucket_needs_take_over(aws: FakeAws) -> None:
+    expect_stack(aws)
+    expect_code(aws)
+    aws.expect("s3", "head_bucket", {"Bucket": "mine", "ExpectedBucketOwner": ACCOUNT})
     done = run("deploy", "--stack", "photos", "--bucket", "mine", "--yes")
     assert "the bucket mine exists already. --take-over makes it part of the stack" in done.stderr
-    amazon.was_asked_it_all()
+    aws.assert_all_called()
 
-    is_known(amazon)
-    has_code(amazon)
-    proposes(amazon, "CREATE", [], "Template error", ImportExistingResources=True)
+    expect_stack(aws)
+    expect_code(aws)
+    expect_change_set(aws, "CREATE", [], "Template error", ImportExistingResources=True)
     assert run("deploy", "--stack", "photos", "--bucket", "mine", "--take-over", "--yes").exit_code == 1
 
 
-def test_somebody_else_s_code_bucket_is_not_used(amazon: Amazon) -> None:
-    is_known(amazon)
-    amazon.refuses("s3", "head_bucket", "403", "Forbidden", status=403)
+def test_deploy_foreign_code_bucket_fails(aws: FakeAws) -> None:
+    expect_stack(aws)
+    aws.expect_error("s3", "head_bucket", "403", "Forbidden", status=403)
     done = run("deploy", "--stack", "photos", "--yes")
-    assert f"{CODE_BUCKET} is not this account's, or may not be read" in done.stderr
+    assert f"{CODE_BUCKET} is not this account's, or these credentials may not read it" in done.stderr
 
 
-def test_a_template_too_large_for_a_call_goes_by_the_code_bucket(
-    amazon: Amazon, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deploy_large_template_is_uploaded(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deployment, "MAX_BODY_BYTES", 1000)
-    is_known(amazon)
-    has_code(amazon)
-    amazon.refuses("s3", "head_object", "404", status=404)
-    has_no_buckets(amazon)
-    amazon.expects("s3", "put_object", None)
+    expect_stack(aws)
+    expect_code(aws)
+    aws.expect_error("s3", "head_object", "404", status=404)
+    expect_no_buckets(aws)
+    aws.expect("s3", "put_object", None)
     request = {"StackName": "photos", "ChangeSetName": ANY, "ChangeSetType": "CREATE", "Parameters": ANY}
     request |= {"TemplateURL": ANY, "Capabilities": ANY}
-    amazon.refuses("cloudformation", "create_change_set", "ValidationError", "too many", request)
+    aws.expect_error("cloudformation", "create_change_set", "ValidationError", "too many", request)
     done = run("deploy", "--stack", "photos", "--yes")
-    assert "by way of the code bucket" in done.stdout
+    assert "uploaded to the code bucket" in done.stdout
     assert "CreateChangeSet: ValidationError: too many" in done.stderr
 
 
 @pytest.mark.parametrize("answer", [None, "n\n", "y\n"])
-def test_what_was_private_is_opened_by_a_person_alone(
-    amazon: Amazon, monkeypatch: pytest.MonkeyPatch, answer: str | None
+def test_deploy_newly_public_prefix_needs_confirmation(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch, answer: str | None
 ) -> None:
-    is_known(amazon, "UPDATE_COMPLETE", {"BucketName": "b"})
-    has_code(amazon)
-    proposes(amazon, "UPDATE")
+    expect_stack(aws, "UPDATE_COMPLETE", {"BucketName": "b"})
+    expect_code(aws)
+    expect_change_set(aws, "UPDATE")
     metadata = json.dumps({"galerly-cdn": {"PrivatePrefixes": ["clients"]}})
-    amazon.expects("cloudformation", "get_template_summary", {"StackName": "photos"}, Metadata=metadata)
+    aws.expect("cloudformation", "get_template_summary", {"StackName": "photos"}, Metadata=metadata)
     if answer == "y\n":
-        follows(amazon, "execute_change_set", ("UPDATE_COMPLETE", []))
-        is_tried(amazon, monkeypatch)
+        expect_operation(aws, "execute_change_set", ("UPDATE_COMPLETE", []))
+        expect_smoke_test(aws, monkeypatch)
     else:
-        amazon.expects("cloudformation", "delete_change_set", {"ChangeSetName": CHANGE_SET})
+        aws.expect("cloudformation", "delete_change_set", {"ChangeSetName": CHANGE_SET})
     done = run("deploy", "--stack", "photos", *(() if answer else ("--yes",)), answer=answer)
     assert done.exit_code == (0 if answer == "y\n" else 1)
-    assert "ANYBODY will see what was private: clients" in done.stderr
+    assert "These private folders become PUBLIC: clients" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "opened"),
+    ("before", "after", "public"),
     [
         ((), ("a",), ()),
         (("a", "b"), ("b", "a"), ()),
@@ -305,13 +303,13 @@ def test_what_was_private_is_opened_by_a_person_alone(
         (("/",), ("a",), ("/",)),
     ],
 )
-def test_a_prefix_is_opened_unless_it_lies_in_one_that_is_private(
-    before: tuple[str, ...], after: tuple[str, ...], opened: tuple[str, ...]
+def test_newly_public_returns_prefixes_outside_private_ones(
+    before: tuple[str, ...], after: tuple[str, ...], public: tuple[str, ...]
 ) -> None:
-    assert change_set.newly_public(before, after) == opened
+    assert change_set.newly_public(before, after) == public
 
 
-def test_a_template_tells_its_private_prefixes_and_its_parameters(tmp_path: Path) -> None:
+def test_template_lists_private_prefixes_and_parameters(tmp_path: Path) -> None:
     _, _, secret = keys.create_key_pair(tmp_path, ecdsa=True)
     secret.unlink()
     text = template.render(Settings(private_prefixes=("a", "b/c"), public_keys=str(tmp_path)))
@@ -324,51 +322,49 @@ def test_a_template_tells_its_private_prefixes_and_its_parameters(tmp_path: Path
     assert list(template.parameters(text)) == list(read["Parameters"])
 
 
-def test_a_prepared_change_set_is_executed_by_its_arn_and_tried(
-    amazon: Amazon, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    is_known(amazon, "UPDATE_COMPLETE", {"BucketName": "b"})
-    has_code(amazon)
-    proposes(amazon, "UPDATE")
-    amazon.expects("cloudformation", "get_template_summary", None)
+def test_execute_prepared_change_set_runs_smoke_test(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    expect_stack(aws, "UPDATE_COMPLETE", {"BucketName": "b"})
+    expect_code(aws)
+    expect_change_set(aws, "UPDATE")
+    aws.expect("cloudformation", "get_template_summary", None)
     prepared = run("deploy", "--stack", "photos", "--prepare")
     assert (prepared.exit_code, prepared.stdout) == (0, f"{CHANGE_SET}\n")
     assert "AWS::SNS::Topic" in prepared.stderr
-    described(amazon)
-    follows(amazon, "execute_change_set", ("UPDATE_COMPLETE", []))
-    is_tried(amazon, monkeypatch)
+    expect_described_change_set(aws)
+    expect_operation(aws, "execute_change_set", ("UPDATE_COMPLETE", []))
+    expect_smoke_test(aws, monkeypatch)
     executed = run("execute", CHANGE_SET)
     assert executed.exit_code == 0, executed.output
     assert "address   https://cdn.example.com\n" in executed.stdout
 
 
-def test_the_name_that_cloudfront_gave_a_key_is_told(
-    amazon: Amazon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_execute_prints_cloudfront_key_id(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     key_id, _, secret = keys.create_key_pair(tmp_path / "keys", ecdsa=True)
     secret.unlink()
     env = {"GALERLY_PUBLIC_KEYS": str(tmp_path / "keys"), "GALERLY_PUBLIC_URLS": "https://cdn.example.com"}
     (key,) = template.keys(Settings(public_keys=env["GALERLY_PUBLIC_KEYS"]))
     monkeypatch.setitem(OUTPUTS, key.output, "K2CLOUDFRONT")
-    described(amazon)
-    follows(amazon, "execute_change_set", ("UPDATE_COMPLETE", []))
-    is_tried(amazon, monkeypatch)
+    expect_described_change_set(aws)
+    expect_operation(aws, "execute_change_set", ("UPDATE_COMPLETE", []))
+    expect_smoke_test(aws, monkeypatch)
     done = run("execute", CHANGE_SET, **env)
-    assert f"signing   by {key_id}.private.pem, copied to K2CLOUDFRONT.private.pem: " in done.stdout
+    assert f"signing   with {key_id}.private.pem, copied to K2CLOUDFRONT.private.pem: " in done.stdout
 
 
-def test_a_long_change_set_is_shown_to_its_end(amazon: Amazon) -> None:
+def test_change_set_reads_all_pages(aws: FakeAws) -> None:
     one = {"Type": "Resource", "ResourceChange": CHANGES[0]}
     answer = {"Status": "CREATE_COMPLETE", "ChangeSetId": CHANGE_SET, "StackId": ARN, "Changes": [one]}
-    amazon.expects("cloudformation", "describe_change_set", None, **answer, NextToken="2")
-    amazon.expects("cloudformation", "describe_change_set", None, **answer)
-    proposed = stack.Stack("photos", print).proposed(CHANGE_SET)
-    assert proposed is not None
-    assert len(proposed.changes) == 2
+    aws.expect("cloudformation", "describe_change_set", None, **answer, NextToken="2")
+    aws.expect("cloudformation", "describe_change_set", None, **answer)
+    created = stack.Stack("photos", print).change_set(CHANGE_SET)
+    assert created is not None
+    assert len(created.changes) == 2
 
 
 @pytest.mark.parametrize(
-    ("told", "becomes"),
+    ("fields", "action"),
     [
         ({"Action": "Add"}, "added"),
         ({"Action": "Remove"}, "removed"),
@@ -379,9 +375,9 @@ def test_a_long_change_set_is_shown_to_its_end(amazon: Amazon) -> None:
         ({"Action": "Modify", "Replacement": "True"}, "REPLACED"),
     ],
 )
-def test_a_change_is_told_in_words(told: dict[str, Any], becomes: str) -> None:
-    one = change_set.read_change({"LogicalResourceId": "A", "ResourceType": "T", **told})
-    assert one == change_set.Change("A", "T", becomes)
+def test_read_change_returns_action(fields: dict[str, Any], action: str) -> None:
+    change = change_set.read_change({"LogicalResourceId": "A", "ResourceType": "T", **fields})
+    assert change == change_set.Change("A", "T", action)
 
 
 @pytest.mark.parametrize(
@@ -395,24 +391,24 @@ def test_a_change_is_told_in_words(told: dict[str, Any], becomes: str) -> None:
         ([], "Missing option '--stack'"),
     ],
 )
-def test_what_is_asked_wrongly_ends_with_2(arguments: list[str], complaint: str) -> None:
+def test_deploy_usage_error_exits_with_2(arguments: list[str], complaint: str) -> None:
     done = run("deploy", *arguments)
     assert done.exit_code == 2
     assert complaint in done.stderr
 
 
-def test_a_parameter_that_the_template_has_not_is_refused(amazon: Amazon) -> None:
-    is_known(amazon)
+def test_deploy_unknown_parameter_is_refused(aws: FakeAws) -> None:
+    expect_stack(aws)
     done = run("deploy", "--stack", "photos", "--set", "Memroy=1", "--dry-run")
     assert (done.exit_code, done.stderr) == (2, "galerly-cdn: --set: the template has no parameter Memroy\n")
 
 
-def test_without_avif_no_size_offers_it() -> None:
+def test_without_avif_removes_avif_from_sizes() -> None:
     rules = deployment.without_avif(Settings()).size_rules
     assert [rule.size for rule in rules] == [rule.size for rule in Settings().size_rules]
     assert {form for rule in rules for form in rule.qualities} == {"jpeg", "webp", "png"}
 
 
-def test_a_name_that_resources_cannot_begin_with_is_refused() -> None:
+def test_check_request_invalid_stack_name_is_refused() -> None:
     with pytest.raises(SettingsError, match="is no name"):
-        deployment.checked_request(deployment.DeploymentRequest("9lives", {}))
+        deployment.check_request(deployment.DeploymentRequest("9lives", {}))

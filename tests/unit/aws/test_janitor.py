@@ -154,7 +154,7 @@ async def test_janitor_rendition_stored_by_dying_function_is_deleted() -> None:
         def dying(one: Request) -> Fault | None:
             if one.method == "PUT":  # the original is replaced while the old one's rendition is being stored
                 fake.put(f"originals/{KEY}", pictures.jpeg(200, 300))
-            is_second_head = one.method == "HEAD" and "originals/" in one.key and fake.asked("PUT")
+            is_second_head = one.method == "HEAD" and "originals/" in one.key and fake.request_count("PUT")
             return Fault(hangs=True) if is_second_head else None
 
         fake.fault = dying

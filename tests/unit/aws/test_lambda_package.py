@@ -1,4 +1,4 @@
-"""What Lambda gets: exactly the locked packages, for its machine, in the same bytes every time."""
+"""Tests of the Lambda zip: locked packages, wheels for Lambda's machine, reproducible bytes."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def check(names: Iterable[str]) -> None:
     lambda_packages.check([Path(name) for name in names], LOCK, lambda_packages.LAMBDA)
 
 
-def test_a_lock_is_read_entry_by_entry() -> None:
+def test_read_lock_returns_entries() -> None:
     assert [(one.name, one.version) for one in LOCK] == [("one", "1.2"), ("two-part", "3.0")]
     assert LOCK[1].text.count("--hash=sha256:") == 2
 
 
-def test_the_lock_holds_every_package_that_lambda_needs_and_nothing_of_the_server() -> None:
+def test_lambda_lock_has_renderer_packages_and_no_server_packages() -> None:
     names = {one.name for one in lambda_packages.lambda_lock()}
     assert {"pyvips", "pyvips-binary", "obstore", "msgspec"} <= names
     assert not {"boto3", "botocore", "click", "jinja2", "uvicorn", "cryptography"} & names
 
 
-def test_the_lock_has_the_versions_that_the_tests_run_with() -> None:
+def test_lambda_lock_has_tested_versions() -> None:
     run = lambda_packages.read_lock((Path(__file__).parents[3] / "requirements/run.txt").read_text())
     tested = {one.name: one.version for one in run}
     assert {
@@ -67,7 +67,7 @@ def test_the_lock_has_the_versions_that_the_tests_run_with() -> None:
         "Two.Part-3.0-py3-none-any.whl",
     ],
 )
-def test_a_wheel_of_lambda_s_machine_is_taken(name: str) -> None:
+def test_check_wheel_for_lambda_is_accepted(name: str) -> None:
     check([RIGHT[0], name])
 
 
@@ -86,13 +86,13 @@ def test_a_wheel_of_lambda_s_machine_is_taken(name: str) -> None:
         "two_part-3.0-py2-none-any.whl",
     ],
 )
-def test_a_wheel_of_another_machine_fails_the_build(name: str) -> None:
+def test_check_wheel_for_other_machine_fails(name: str) -> None:
     with pytest.raises(BuildFailed, match=r"does not run on python3\.13 for aarch64"):
         check([RIGHT[0], name])
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "problem"),
     [
         ([RIGHT[0], "two_part-2.9-py3-none-any.whl"], "two_part-2.9-py3-none-any.whl is not in the lock"),
         ([RIGHT[0], "two_part-2.9-py3-none-any.whl"], "two-part 3.0 is missing"),
@@ -102,36 +102,35 @@ def test_a_wheel_of_another_machine_fails_the_build(name: str) -> None:
         (RIGHT[:1], "two-part 3.0 is missing"),
     ],
 )
-def test_an_older_version_an_extra_or_a_missing_package_fails_the_build(names: list[str], said: str) -> None:
+def test_check_package_set_unlike_lock_fails(names: list[str], problem: str) -> None:
     with pytest.raises(BuildFailed) as raised:
         check(names)
-    assert said in raised.value.detail
+    assert problem in raised.value.detail
 
 
-def test_pip_is_held_to_the_lock_and_to_lambda_s_machine(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    asked: list[list[str]] = []
+def test_fetch_runs_pip_with_hashes_and_lambda_tags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    commands: list[list[str]] = []
 
     def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        asked.append(command)
+        commands.append(command)
         (tmp_path / "wheels").mkdir(exist_ok=True)
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", pip)
     with pytest.raises(BuildFailed, match="is missing"):
         lambda_packages.fetch(lambda_packages.lambda_lock(), lambda_packages.LAMBDA, tmp_path)
-    assert all({"--require-hashes", "--no-deps"} <= set(command) for command in asked)
-    download = next(command for command in asked if "download" in command)
+    assert all({"--require-hashes", "--no-deps"} <= set(command) for command in commands)
+    download = next(command for command in commands if "download" in command)
     assert "--only-binary=:all:" in download
     assert "--python-version=313" in download
     platforms = [one for one in download if one.startswith("--platform=")]
     assert platforms[0] == "--platform=manylinux_2_34_aarch64"
-    assert "--platform=manylinux_2_24_aarch64" in platforms  # obstore's; without it pip takes one of 0.3.0
+    # The tag of obstore's wheel; without it pip takes obstore 0.3.0.
+    assert "--platform=manylinux_2_24_aarch64" in platforms
     assert not [one for one in platforms if "x86" in one]
 
 
-def test_pip_s_own_words_end_the_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_fetch_pip_error_fails_with_last_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def pip(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", "warning\nERROR: hashes do not match\n")
 
@@ -145,10 +144,10 @@ def test_pip_s_own_words_end_the_build(monkeypatch: pytest.MonkeyPatch, tmp_path
     st.dictionaries(st.from_regex(r"[a-z]{1,8}(/[a-z]{1,8})?", fullmatch=True), st.binary(max_size=64)),
     st.randoms(),
 )
-def test_the_same_files_in_any_order_are_the_same_bytes(files: dict[str, bytes], dice: random.Random) -> None:
+def test_bundle_is_independent_of_order(files: dict[str, bytes], random_order: random.Random) -> None:
     listed = list(files.items())
     shuffled = list(files.items())
-    dice.shuffle(shuffled)
+    random_order.shuffle(shuffled)
     code = build.bundle(listed)
     assert build.bundle(shuffled) == code
     with zipfile.ZipFile(io.BytesIO(code)) as archive:
@@ -157,12 +156,12 @@ def test_the_same_files_in_any_order_are_the_same_bytes(files: dict[str, bytes],
         assert all(entry.external_attr >> 16 == 0o100644 for entry in archive.infolist())
 
 
-def test_a_file_in_two_packages_fails_the_build() -> None:
+def test_bundle_duplicate_path_fails() -> None:
     with pytest.raises(BuildFailed, match=r"in two packages: a\.py"):
         build.bundle([("a.py", b"1"), ("b.py", b""), ("a.py", b"2")])
 
 
-def test_of_a_wheel_only_what_runs_is_packed(tmp_path: Path) -> None:
+def test_unpacked_drops_stubs_headers_and_metadata(tmp_path: Path) -> None:
     wheel = tmp_path / "one-1.2-py3-none-any.whl"
     kept = [
         "one/__init__.py",
@@ -183,7 +182,7 @@ def test_of_a_wheel_only_what_runs_is_packed(tmp_path: Path) -> None:
     assert dict(build.unpacked([wheel])) == {name: name.encode() for name in kept}
 
 
-def test_the_package_itself_is_all_its_modules_and_nothing_else() -> None:
+def test_package_files_are_python_modules_only() -> None:
     names = {name for name, _ in build.package_files()}
     assert {
         "galerly_cdn/__init__.py",
@@ -195,7 +194,7 @@ def test_the_package_itself_is_all_its_modules_and_nothing_else() -> None:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """One wheel in the place of what pip would fetch."""
+    """One wheel instead of those that pip would fetch."""
     wheel = tmp_path / "one-1.2-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("one.py", "1")
@@ -203,7 +202,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_build_is_three_files_and_its_hash_names_the_code(offline: Path) -> None:
+def test_build_writes_three_files_and_code_hash(offline: Path) -> None:
     out = offline / "new" / "out"
     built = build.build(Settings(), out)
     code = (out / "resizer.zip").read_bytes()
@@ -216,13 +215,13 @@ def test_a_build_is_three_files_and_its_hash_names_the_code(offline: Path) -> No
         assert {"one.py", "galerly_cdn/http/urls.py"} <= set(archive.namelist())
 
 
-def test_the_viewer_function_of_a_lambda_edge_build_is_its_handler(offline: Path) -> None:
+def test_build_lambda_edge_writes_node_handler(offline: Path) -> None:
     built = build.build(Settings(), offline / "out", with_lambda_edge=True)
     assert "exports.handler" in Path(built.viewer).read_text()
     assert "AWS::Lambda::Version" in Path(built.template).read_text()
 
 
-def test_a_package_that_is_too_large_is_not_written(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_zip_above_maximum_is_not_written(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "MAX_ZIP_BYTES", 1000)
     with pytest.raises(BuildFailed, match="1000 are allowed"):
         build.build(Settings(), offline / "out")

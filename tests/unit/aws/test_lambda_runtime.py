@@ -1,4 +1,4 @@
-"""The functions under AWS's own runtime client: events in, results out, over a real S3 server."""
+"""Tests of the Lambda functions under AWS's own runtime client, over a real S3 server."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ LOCKED = {
     "pyvips",
     "tenacity",
 }
-"""What `lambda.txt` holds, and what comes with it."""
+"""The top-level modules of the packages in `lambda.txt`."""
 HEAVY = {"boto3", "botocore", "click", "cryptography", "httpx", "jinja2", "prometheus_client", "uvicorn"}
 KEY = "g/a b.jpg"
 WEBP = target("150x150", Format.WEBP)
@@ -73,17 +73,17 @@ def handler(event, context):
 
 @pytest.fixture
 def program(tmp_path: Path) -> Function:
-    """A function that does as it is told."""
-    (tmp_path / "told.py").write_text(PROGRAM)
+    """A function that fails, ends, hangs, waits or echoes, as its event says."""
+    (tmp_path / "echo.py").write_text(PROGRAM)
     return Function(
-        name="told", handler="told.handler", root=str(tmp_path), environment={}, timeout_s=60, memory_mb=128
+        name="echo", handler="echo.handler", root=str(tmp_path), environment={}, timeout_s=60, memory_mb=128
     )
 
 
 # ------------------------------------------------------------------------------------------- the functions
 
 
-async def test_the_resizer_fills_answers_and_logs(bucket: Objects) -> None:
+async def test_resizer_miss_renders_stores_and_logs(bucket: Objects) -> None:
     bucket.put(f"originals/{KEY}", pictures.jpeg(600, 400))
     async with running(function("resizer", bucket.settings())) as runtime:
         path = urls.format_stored(WEBP, KEY)
@@ -101,7 +101,7 @@ async def test_the_resizer_fills_answers_and_logs(bucket: Objects) -> None:
     assert (metrics["FunctionName"], metrics["RenditionBytes"]) == ("resizer", len(found.body))
 
 
-async def test_the_resizer_refuses_what_the_workers_refuse(bucket: Objects) -> None:
+async def test_resizer_hostile_original_gets_415(bucket: Objects) -> None:
     hostile = {
         "cut.jpg": (pictures.truncated(pictures.jpeg()), "undecodable"),
         "huge.png": (pictures.huge_header_png(), "too-many-pixels"),
@@ -117,7 +117,7 @@ async def test_the_resizer_refuses_what_the_workers_refuse(bucket: Objects) -> N
     assert [name for name in bucket.names() if name.startswith("resized/")] == []
 
 
-async def test_an_original_that_would_not_fit_into_the_function_is_refused_by_its_header(
+async def test_resizer_original_above_memory_gets_415(
     bucket: Objects,
 ) -> None:
     bucket.put("originals/a.webp", pictures.webp(600, 400))
@@ -126,7 +126,7 @@ async def test_an_original_that_would_not_fit_into_the_function_is_refused_by_it
     assert (found.status, found.code) == (415, "too-much-memory")
 
 
-async def test_a_picture_that_is_too_large_for_lambda_is_found_where_the_redirect_leads(
+async def test_resizer_picture_above_payload_is_stored_and_redirected(
     bucket: Objects,
 ) -> None:
     noise = np.random.default_rng(7).integers(0, 256, (1200, 1200, 4), np.uint8)
@@ -139,7 +139,7 @@ async def test_a_picture_that_is_too_large_for_lambda_is_found_where_the_redirec
     assert len(bucket.get(f"resized/{large.rendition_key('noise.png')}")) > function_url.MAX_BODY_BYTES
 
 
-async def test_prewarm_makes_every_page_s_pictures(bucket: Objects) -> None:
+async def test_prewarm_upload_stores_every_page_target(bucket: Objects) -> None:
     bucket.put(f"originals/{KEY}", pictures.jpeg(300, 200))
     async with running(function("prewarm", bucket.settings())) as runtime:
         assert await runtime.invoke(change(f"originals/{KEY}")) is None
@@ -151,13 +151,13 @@ async def test_prewarm_makes_every_page_s_pictures(bucket: Objects) -> None:
 
 @asynccontextmanager
 async def cloudfront() -> AsyncIterator[tuple[str, list[str]]]:
-    """The address of something that takes every invalidation, and what it was asked."""
-    asked: list[str] = []
+    """A fake CloudFront API that accepts every invalidation: its address, and the requests it got."""
+    requests: list[str] = []
 
-    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         length_bytes = int(head.lower().partition("content-length: ")[2].partition("\r\n")[0])
-        asked.append(head.partition("\r\n")[0] + (await reader.readexactly(length_bytes)).decode())
+        requests.append(head.partition("\r\n")[0] + (await reader.readexactly(length_bytes)).decode())
         body = b"<Invalidation><Id>I1</Id><Status>InProgress</Status></Invalidation>"
         writer.write(
             b"HTTP/1.1 201 -\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
@@ -165,13 +165,13 @@ async def cloudfront() -> AsyncIterator[tuple[str, list[str]]]:
         with closing(writer):
             await writer.drain()
 
-    async with await asyncio.start_server(answered, "127.0.0.1") as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+    async with await asyncio.start_server(respond, "127.0.0.1") as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", requests
 
 
-async def test_the_janitor_cleans_up_and_cloudfront_is_told_by_tag(bucket: Objects) -> None:
+async def test_janitor_deletion_deletes_renditions_and_invalidates_tag(bucket: Objects) -> None:
     bucket.put(f"resized/{WEBP.rendition_key(KEY)}", b"of an original that is gone")
-    async with cloudfront() as (address, asked):
+    async with cloudfront() as (address, requests):
         janitor = function(
             "janitor",
             bucket.settings(),
@@ -181,13 +181,13 @@ async def test_the_janitor_cleans_up_and_cloudfront_is_told_by_tag(bucket: Objec
         async with running(janitor) as runtime:
             assert await runtime.invoke(change(f"originals/{KEY}", what="Object Deleted")) is None
     assert bucket.names() == []
-    (told,) = asked
-    assert told.startswith("POST /2020-05-31/distribution/E1ABCDEF/invalidation ")
-    assert f"<Path>#{urls.cache_tag(KEY)}</Path>" in told
+    (sent,) = requests
+    assert sent.startswith("POST /2020-05-31/distribution/E1ABCDEF/invalidation ")
+    assert f"<Path>#{urls.cache_tag(KEY)}</Path>" in sent
     assert [json.loads(line) for line in runtime.lines] == [{"key": KEY, "deleted": 1, "invalidated": True}]
 
 
-async def test_settings_that_are_impossible_end_the_start(bucket: Objects) -> None:
+async def test_resizer_invalid_settings_end_start(bucket: Objects) -> None:
     async with running(function("resizer", bucket.settings(), GALERLY_SIZES="nonsense")) as runtime:
         with pytest.raises(Crashed):
             await runtime.invoke(request("/"))
@@ -195,8 +195,8 @@ async def test_settings_that_are_impossible_end_the_start(bucket: Objects) -> No
 
 
 @pytest.mark.parametrize("name", ["resizer", "prewarm", "janitor"])
-def test_a_function_starts_with_what_its_package_holds_and_nothing_else(name: str) -> None:
-    """The zip has no boto3, jinja2, httpx and the like: importing one would be the end of every request."""
+def test_handler_imports_only_locked_packages(name: str) -> None:
+    """The zip has no boto3, jinja2, httpx and the like: importing one would fail every request."""
     program = f"""
 import sys
 locked = {LOCKED!r}
@@ -218,27 +218,27 @@ print("pyvips" in sys.modules)
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1769",
         "GALERLY_STORE": "s3://bucket",
     }
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
     )
-    assert told.stderr == ""
-    assert told.stdout.splitlines() == ["[]", str(name != "janitor")]
+    assert process.stderr == ""
+    assert process.stdout.splitlines() == ["[]", str(name != "janitor")]
 
 
 # --------------------------------------------------------------------------------------------- the runtime
 
 
-async def test_an_event_reaches_the_function_and_its_result_comes_back(program: Function) -> None:
+async def test_runtime_invoke_returns_result(program: Function) -> None:
     async with running(program) as runtime:
         first = await runtime.invoke({"a": "ü"})
         second = await runtime.invoke({"a": 2})
     assert first["echo"] == {"a": "ü"}
     assert first["pid"] == second["pid"]
-    assert [line.split()[2] for line in runtime.lines] == ["told", "told"]
+    assert [line.split()[2] for line in runtime.lines] == ["echo", "echo"]
     assert runtime.inits_s[0] > 0
 
 
-async def test_a_function_that_raises_has_failed_and_lives_on(program: Function) -> None:
+async def test_runtime_raising_function_fails_and_keeps_running(program: Function) -> None:
     async with running(program) as runtime:
         with pytest.raises(FunctionFailed, match="on purpose"):
             await runtime.invoke({"fails": True})
@@ -246,7 +246,7 @@ async def test_a_function_that_raises_has_failed_and_lives_on(program: Function)
         assert len(runtime.inits_s) == 1
 
 
-async def test_a_function_that_ends_is_started_again(program: Function) -> None:
+async def test_runtime_exited_function_is_started_again(program: Function) -> None:
     async with running(program) as runtime:
         with pytest.raises(Crashed, match="exit 3"):
             await runtime.invoke({"ends": True})
@@ -254,7 +254,7 @@ async def test_a_function_that_ends_is_started_again(program: Function) -> None:
         assert len(runtime.inits_s) == 2
 
 
-async def test_a_function_over_its_time_is_killed(program: Function) -> None:
+async def test_runtime_function_over_timeout_is_killed(program: Function) -> None:
     late = replaced(program, timeout_s=0.5)
     async with running(late) as runtime:
         with pytest.raises(TimedOut):
@@ -262,10 +262,8 @@ async def test_a_function_over_its_time_is_killed(program: Function) -> None:
         assert runtime._free == []
 
 
-async def test_what_an_event_would_have_been_answered_is_no_other_s_answer(
-    program: Function, tmp_path: Path
-) -> None:
-    """Whoever asked gave up: the environment that is still at it is not asked again."""
+async def test_runtime_cancelled_invoke_does_not_reuse_environment(program: Function, tmp_path: Path) -> None:
+    """The caller gave up: the environment that still handles its event gets no other event."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     async with running(program) as runtime:
@@ -278,26 +276,24 @@ async def test_what_an_event_would_have_been_answered_is_no_other_s_answer(
         assert len(runtime.inits_s) == 2
 
 
-async def test_all_that_is_at_work_can_be_killed_and_the_next_event_starts_anew(
-    program: Function, tmp_path: Path
-) -> None:
+async def test_runtime_kill_ends_busy_environments_only(program: Function, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     async with running(program) as runtime:
-        asked = asyncio.create_task(runtime.invoke({"waits": str(pipe)}))
+        invocation = asyncio.create_task(runtime.invoke({"waits": str(pipe)}))
         writer = await asyncio.to_thread(os.open, pipe, os.O_WRONLY)  # open when the function reads
         runtime.kill()
         with pytest.raises(Crashed, match="exit -9"):
-            await asked
+            await invocation
         os.close(writer)
-        runtime.kill()  # whoever waits for an event is not at work
+        runtime.kill()  # an environment that waits for an event is not killed
         assert (await runtime.invoke({}))["echo"] == {}
         runtime.kill()
         await runtime.invoke({})
         assert len(runtime.inits_s) == 2
 
 
-async def test_without_the_right_to_log_its_lines_are_lost(program: Function) -> None:
+async def test_runtime_function_without_log_permission_loses_lines(program: Function) -> None:
     async with running(replaced(program, may_log=False)) as runtime:
         assert (await runtime.invoke({}))["echo"] == {}
         with pytest.raises(Crashed, match="exit 3"):
@@ -305,32 +301,32 @@ async def test_without_the_right_to_log_its_lines_are_lost(program: Function) ->
         assert runtime.lines == []
 
 
-async def test_a_result_that_is_too_large_is_the_function_s_failure(program: Function) -> None:
+async def test_runtime_result_above_payload_fails(program: Function) -> None:
     async with running(program) as runtime:
         assert len((await runtime.invoke({"length": MAX_PAYLOAD_BYTES - 100}))["body"]) > 6_000_000
         with pytest.raises(FunctionFailed, match="ResponseSizeTooLarge"):
             await runtime.invoke({"length": MAX_PAYLOAD_BYTES})
 
 
-async def test_a_module_that_cannot_be_imported_is_a_crash(program: Function) -> None:
+async def test_runtime_missing_module_crashes(program: Function) -> None:
     async with running(replaced(program, handler="none.handler")) as runtime:
         with pytest.raises(Crashed):
             await runtime.invoke({})
 
 
-async def test_more_at_once_than_the_concurrency_are_throttled(program: Function, tmp_path: Path) -> None:
+async def test_runtime_invocations_above_concurrency_are_throttled(program: Function, tmp_path: Path) -> None:
     pipes = [tmp_path / "one", tmp_path / "two"]
     for pipe in pipes:
         os.mkfifo(pipe)
     async with running(replaced(program, concurrency=2)) as runtime:
-        asked = [asyncio.create_task(runtime.invoke({"waits": str(pipe)})) for pipe in pipes]
+        invocations = [asyncio.create_task(runtime.invoke({"waits": str(pipe)})) for pipe in pipes]
         while runtime._busy < 2:
-            await asyncio.wait(asked, timeout=0)
+            await asyncio.wait(invocations, timeout=0)
         with pytest.raises(Throttled):
             await runtime.invoke({})
         for pipe in pipes:
             await asyncio.to_thread(pipe.write_text, "go")
-        results = await asyncio.gather(*asked)
+        results = await asyncio.gather(*invocations)
         assert len({one["pid"] for one in results}) == 2
         await runtime.invoke({})
     assert len(runtime.inits_s) == 2

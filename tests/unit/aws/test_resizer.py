@@ -1,4 +1,4 @@
-"""The resizer answers what CloudFront found nothing for: as the edge would, or with the way to it."""
+"""The resizer function: it renders, stores and responds as the edge does, or redirects to S3."""
 
 from __future__ import annotations
 
@@ -48,26 +48,28 @@ async def fake() -> AsyncIterator[FakeS3]:
         yield server
 
 
-async def test_what_s3_lacks_is_rendered_stored_and_answered(functions: Functions, bucket: Objects) -> None:
-    found = await functions.ask(PATH)
+async def test_missing_rendition_is_rendered_stored_and_returned(
+    functions: Functions, bucket: Objects
+) -> None:
+    response = await functions.ask(PATH)
     stored = bucket.server.client.get_object(Bucket=bucket.name, Key=STORED)
-    assert (found.status, found.body) == (200, stored["Body"].read())
-    assert found.headers["etag"] == f'"{hashlib.md5(found.body).hexdigest()}"' == stored["ETag"]
-    assert found.headers["content-type"] == stored["ContentType"] == "image/webp"
-    assert found.headers["content-disposition"] == stored["ContentDisposition"]
-    assert found.headers["content-disposition"] == content_disposition.inline(KEY, "webp")
-    assert found.headers["cache-control"] == stored["CacheControl"] == IMMUTABLE
-    assert found.headers["x-amz-meta-cache-tag"] == stored["Metadata"]["cache-tag"] == TAG
+    assert (response.status, response.body) == (200, stored["Body"].read())
+    assert response.headers["etag"] == f'"{hashlib.md5(response.body).hexdigest()}"' == stored["ETag"]
+    assert response.headers["content-type"] == stored["ContentType"] == "image/webp"
+    assert response.headers["content-disposition"] == stored["ContentDisposition"]
+    assert response.headers["content-disposition"] == content_disposition.inline(KEY, "webp")
+    assert response.headers["cache-control"] == stored["CacheControl"] == IMMUTABLE
+    assert response.headers["x-amz-meta-cache-tag"] == stored["Metadata"]["cache-tag"] == TAG
 
 
-async def test_the_log_tells_the_request_and_its_metrics(functions: Functions) -> None:
-    found = await functions.ask(PATH)
+async def test_log_has_the_access_record_and_the_metrics(functions: Functions) -> None:
+    response = await functions.ask(PATH)
     access, metrics = functions.lines
-    assert (access["status"], access["bytes"], access["key"]) == (200, len(found.body), KEY)
+    assert (access["status"], access["bytes"], access["key"]) == (200, len(response.body), KEY)
     assert (access["size"], access["format"], access["request_id"]) == ("800x600", "webp", "request-1")
     assert access["cache"] == "fwd=uri-miss; stored"
     assert set(access["stages_ms"]) == {"open", "render", "put", "head"}
-    assert metrics["RenditionBytes"] == len(found.body)
+    assert metrics["RenditionBytes"] == len(response.body)
     assert metrics["RenderTime"] == access["stages_ms"]["render"]
     assert metrics["FunctionName"] == "resizer"
     (directive,) = metrics["_aws"]["CloudWatchMetrics"]
@@ -79,7 +81,7 @@ async def test_the_log_tells_the_request_and_its_metrics(functions: Functions) -
     assert abs(metrics["_aws"]["Timestamp"] / 1000 - functions.wall()) < 60
 
 
-async def test_a_head_fills_and_tells_what_a_get_would(functions: Functions) -> None:
+async def test_head_fills_and_has_the_headers_of_get(functions: Functions) -> None:
     head = await functions.ask(PATH, "HEAD")
     assert head.body == b""
     got = await functions.ask(PATH)
@@ -89,7 +91,7 @@ async def test_a_head_fills_and_tells_what_a_get_would(functions: Functions) -> 
     assert functions.lines[0]["bytes"] == 0
 
 
-async def test_what_is_stored_meanwhile_is_answered_without_a_render_and_no_alarm(
+async def test_rendition_stored_meanwhile_is_returned_without_render_and_alarm(
     functions: Functions,
 ) -> None:
     first = await functions.ask(PATH)
@@ -100,7 +102,7 @@ async def test_what_is_stored_meanwhile_is_answered_without_a_render_and_no_alar
     assert functions.metric("RenditionBytes") == [len(first.body)]
 
 
-async def test_what_was_stored_long_ago_is_answered_and_is_an_alarm(functions: Functions) -> None:
+async def test_rendition_stored_long_ago_is_returned_with_an_alarm(functions: Functions) -> None:
     await functions.ask(PATH)
     functions.later_s = 120
     assert (await functions.ask(PATH)).status == 200
@@ -108,9 +110,7 @@ async def test_what_was_stored_long_ago_is_answered_and_is_an_alarm(functions: F
     assert functions.renderer.renders == 1
 
 
-async def test_what_was_stored_of_an_older_original_is_overwritten_and_is_an_alarm_too(
-    functions: Functions, bucket: Objects
-) -> None:
+async def test_outdated_rendition_is_overwritten_with_an_alarm(functions: Functions, bucket: Objects) -> None:
     before = await functions.ask(PATH)
     bucket.put(f"originals/{KEY}", b"another original")
     functions.later_s = 120
@@ -121,31 +121,31 @@ async def test_what_was_stored_of_an_older_original_is_overwritten_and_is_an_ala
     assert functions.lines[-2]["cache"] == "fwd=stale; stored"
 
 
-async def test_two_misses_at_once_are_no_alarm(functions: Functions, bucket: Objects) -> None:
+async def test_concurrent_misses_raise_no_alarm(functions: Functions, bucket: Objects) -> None:
     other = Functions(bucket.settings(), renderer=functions.renderer)
     functions.renderer.gate.close()
-    asked = [asyncio.create_task(one.ask(PATH)) for one in (functions, other)]
-    for _ in asked:
+    requested = [asyncio.create_task(one.ask(PATH)) for one in (functions, other)]
+    for _ in requested:
         await functions.renderer.gate.arrival()
     functions.renderer.gate.open()
-    first, second = await asyncio.gather(*asked)
+    first, second = await asyncio.gather(*requested)
     assert first.body == second.body == bucket.get(STORED)
     assert functions.metric("StoredButUnreadable") == other.metric("StoredButUnreadable") == []
 
 
-async def test_an_original_replaced_during_the_render_is_rendered_anew(
+async def test_original_replaced_during_the_render_is_rendered_again(
     functions: Functions, bucket: Objects
 ) -> None:
     functions.renderer.gate.close()
-    asked = asyncio.create_task(functions.ask(PATH))
+    requested = asyncio.create_task(functions.ask(PATH))
     await functions.renderer.gate.arrival()
     bucket.put(f"originals/{KEY}", b"another original")
     functions.renderer.gate.open()
-    found = await asked
+    response = await requested
     assert functions.renderer.renders == 2
     version = hashlib.md5(b"another original").hexdigest()
-    assert found.body.startswith(version.encode())
-    assert bucket.get(STORED) == found.body
+    assert response.body.startswith(version.encode())
+    assert bucket.get(STORED) == response.body
 
 
 REFUSED = [
@@ -176,32 +176,32 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status", "code", "lifetime", "tagged"),
+    ("method", "path", "status", "code", "cache_control", "tagged"),
     REFUSED,
     ids=[f"{number}-{one[3]}" for number, one in enumerate(REFUSED)],
 )
-async def test_a_refusal_is_the_edge_s(  # noqa: PLR0917 - a table's columns
-    fake: FakeS3, method: str, path: str, status: int, code: str, lifetime: str, tagged: str | None
+async def test_error_is_that_of_the_edge(  # noqa: PLR0917 - a table's columns
+    fake: FakeS3, method: str, path: str, status: int, code: str, cache_control: str, tagged: str | None
 ) -> None:
     functions = Functions(fake.settings())
-    found = await functions.ask(path, method)
-    assert (found.status, found.headers["cache-control"]) == (status, lifetime)
-    assert found.headers.get("x-amz-meta-cache-tag") == (urls.cache_tag(tagged) if tagged else None)
-    assert (found.code if found.body else "") == code
+    response = await functions.ask(path, method)
+    assert (response.status, response.headers["cache-control"]) == (status, cache_control)
+    assert response.headers.get("x-amz-meta-cache-tag") == (urls.cache_tag(tagged) if tagged else None)
+    assert (response.code if response.body else "") == code
     assert functions.renderer.renders == 0
-    assert fake.asked("PUT") == 0
+    assert fake.request_count("PUT") == 0
     (line,) = functions.lines
     assert line["status"] == status
 
 
-async def test_an_original_that_cannot_be_decoded_is_415_for_a_while_and_tagged(fake: FakeS3) -> None:
+async def test_undecodable_original_is_415_with_a_lifetime_and_a_tag(fake: FakeS3) -> None:
     functions = Functions(fake.settings())
     functions.renderer.error = Undecodable("premature end of /tmp/secret")
-    found = await functions.ask(PATH)
-    assert (found.status, found.code) == (415, "undecodable")
-    assert found.headers["cache-control"] == "public, max-age=300"
-    assert found.headers["x-amz-meta-cache-tag"] == TAG
-    assert b"secret" not in found.body
+    response = await functions.ask(PATH)
+    assert (response.status, response.code) == (415, "undecodable")
+    assert response.headers["cache-control"] == "public, max-age=300"
+    assert response.headers["x-amz-meta-cache-tag"] == TAG
+    assert b"secret" not in response.body
     assert "secret" in functions.lines[0]["detail"]
 
 
@@ -215,86 +215,88 @@ async def test_an_original_that_cannot_be_decoded_is_415_for_a_while_and_tagged(
     ],
     ids=["away", "closed", "unreadable", "altered"],
 )
-async def test_a_store_that_fails_is_told_and_remembered_by_nobody(
+async def test_failing_store_is_an_error_that_is_not_cached(
     fake: FakeS3, method: str, fault: Fault, status: int, code: str
 ) -> None:
     fake.put(f"originals/{KEY}", b"an original", md5=hashlib.md5(b"an original").hexdigest())
     fake.fault = lambda one: fault if one.method == method else None
-    found = await Functions(fake.settings(store_deadline_s=2)).ask(PATH)
-    assert (found.status, found.code, found.headers["cache-control"]) == (status, code, "no-store")
-    assert "x-amz-meta-cache-tag" not in found.headers
+    response = await Functions(fake.settings(store_deadline_s=2)).ask(PATH)
+    assert (response.status, response.code, response.headers["cache-control"]) == (status, code, "no-store")
+    assert "x-amz-meta-cache-tag" not in response.headers
 
 
-async def test_what_the_store_does_not_take_is_answered_all_the_same(fake: FakeS3) -> None:
+async def test_rendition_that_cannot_be_stored_is_returned(fake: FakeS3) -> None:
     fake.fault = lambda one: Fault(status=403) if one.method == "PUT" else None
     functions = Functions(fake.settings())
-    found = await functions.ask(PATH)
-    assert (found.status, found.headers["cache-control"]) == (200, IMMUTABLE)
+    response = await functions.ask(PATH)
+    assert (response.status, response.headers["cache-control"]) == (200, IMMUTABLE)
     assert functions.lines[0]["cache"] == "fwd=uri-miss"
 
 
 @pytest.mark.parametrize("event", [{}, {"rawPath": "/x"}, {"requestContext": {"http": {}}, "rawPath": "/"}])
-async def test_the_unforeseen_is_an_answer_without_a_trace(
+async def test_unforeseen_exception_is_500_with_its_traceback_in_the_log(
     fake: FakeS3, event: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
     functions = Functions(fake.settings())
-    found = answer(await functions.resizer.answer(event, "request-1", "resizer"))
-    assert (found.status, found.code, found.headers["cache-control"]) == (500, "internal", "no-store")
-    assert b"KeyError" not in found.body
+    response = answer(await functions.resizer.answer(event, "request-1", "resizer"))
+    assert (response.status, response.code, response.headers["cache-control"]) == (
+        500,
+        "internal",
+        "no-store",
+    )
+    assert b"KeyError" not in response.body
     assert "KeyError" in caplog.text
     assert functions.lines[0]["reason"] == "internal"
 
 
-# ---------------------------------------------------------------------- what is too large for a function
+# ---------------------------------------------------------------------- responses too large for a function
 
 
-async def test_the_largest_answer_is_within_what_lambda_takes(functions: Functions) -> None:
+async def test_largest_response_is_within_lambda_s_limit(functions: Functions) -> None:
     functions.renderer.length_bytes = function_url.MAX_BODY_BYTES
     result = await functions.resizer.answer(request(PATH), "request-1", "resizer")
     assert result["statusCode"] == 200
     assert len(result["body"]) + len(str(result["headers"])) < 6 * 1024 * 1024 - 4096
 
 
-async def test_what_is_too_large_is_stored_and_the_viewer_sent_there(
-    functions: Functions, bucket: Objects
-) -> None:
+async def test_too_large_rendition_is_stored_and_redirected_to(functions: Functions, bucket: Objects) -> None:
     functions.renderer.length_bytes = TOO_LARGE_BYTES
-    found = await functions.ask(PATH)
-    assert (found.status, found.body) == (302, b"")
-    assert found.headers["cache-control"] == "private, no-store"
-    assert found.headers["x-amz-meta-cache-tag"] == TAG
+    response = await functions.ask(PATH)
+    assert (response.status, response.body) == (302, b"")
+    assert response.headers["cache-control"] == "private, no-store"
+    assert response.headers["x-amz-meta-cache-tag"] == TAG
     assert len(bucket.get(STORED)) == TOO_LARGE_BYTES
     assert functions.metric("StoredButUnreadable") == []
 
 
 @pytest.mark.parametrize("accept", ACCEPTS)
-@pytest.mark.parametrize("asked", ["800x600", "thumbnail", "800x600.jpeg", "800x600.webp", "small.avif"])
-async def test_the_redirect_leads_the_same_viewer_to_what_was_stored(
-    fake: FakeS3, asked: str, accept: str
+@pytest.mark.parametrize("requested", ["800x600", "thumbnail", "800x600.jpeg", "800x600.webp", "small.avif"])
+async def test_redirect_leads_the_same_viewer_to_the_stored_rendition(
+    fake: FakeS3, requested: str, accept: str
 ) -> None:
-    """As the edge reads both addresses; `test_viewer` holds the viewer function to it."""
+    """As the edge parses both addresses; the tests of the viewer function compare it with the edge."""
 
     def chosen(path: str) -> Target:
-        found = urls.parse(path.encode(), ALLOWED)
-        assert isinstance(found, PictureRequest)
-        assert found.key == KEY
-        form = found.target.format or negotiate(accept.encode(), found.offered)
-        return Target(found.target.size, form)
+        parsed = urls.parse(path.encode(), ALLOWED)
+        assert isinstance(parsed, PictureRequest)
+        assert parsed.key == KEY
+        form = parsed.target.format or negotiate(accept.encode(), parsed.offered)
+        return Target(parsed.target.size, form)
 
-    first = chosen(f"/resize/{asked}/{urls.format_key(KEY)}")
+    first = chosen(f"/resize/{requested}/{urls.format_key(KEY)}")
     functions = Functions(fake.settings())
     functions.renderer.length_bytes = TOO_LARGE_BYTES
-    found = await functions.ask(urls.format_stored(first, KEY))
-    path, _, query = found.headers["location"].partition("?")
+    response = await functions.ask(urls.format_stored(first, KEY))
+    path, _, query = response.headers["location"].partition("?")
     assert chosen(path) == first
     assert f"bucket/resized/{first.rendition_key(KEY)}" in fake.objects
     assert query.split("&")[0] == "stored=1"
 
 
-async def test_the_redirect_of_another_rendition_is_another_address(
+async def test_redirect_of_another_rendition_has_another_address(
     functions: Functions, bucket: Objects
 ) -> None:
-    """A browser keeps what it finds there for a year."""
+    """A browser keeps the response for a year."""
     functions.renderer.length_bytes = TOO_LARGE_BYTES
     first = await functions.ask(PATH)
     assert (await functions.ask(PATH)).headers["location"] == first.headers["location"]
@@ -303,74 +305,78 @@ async def test_the_redirect_of_another_rendition_is_another_address(
     assert second.headers["location"] != first.headers["location"]
 
 
-async def test_a_redirect_is_followed_once(functions: Functions) -> None:
+async def test_redirect_is_followed_once(functions: Functions) -> None:
     functions.renderer.length_bytes = TOO_LARGE_BYTES
     await functions.ask(PATH)
-    found = await functions.ask(PATH, x_galerly_stored="1")
-    assert (found.status, found.code, found.headers["cache-control"]) == (502, "store-refused", "no-store")
+    response = await functions.ask(PATH, x_galerly_stored="1")
+    assert (response.status, response.code, response.headers["cache-control"]) == (
+        502,
+        "store-refused",
+        "no-store",
+    )
     assert functions.metric("StoredButUnreadable") == [1]
 
 
-async def test_a_redirect_that_led_here_is_answered_where_it_fits(functions: Functions) -> None:
+async def test_followed_redirect_is_answered_if_the_body_fits(functions: Functions) -> None:
     assert (await functions.ask(PATH, x_galerly_stored="1")).status == 200
 
 
 @pytest.mark.parametrize("marks", [{}, {"x_galerly_stored": "1"}])
-async def test_a_private_picture_that_is_too_large_is_stored_and_asked_for_again(
+async def test_too_large_private_picture_is_stored_and_503(
     functions: Functions, bucket: Objects, marks: dict[str, str]
 ) -> None:
     functions.renderer.length_bytes = TOO_LARGE_BYTES
-    found = await functions.ask(PATH, x_galerly_private="1", **marks)
-    assert (found.status, found.headers["retry-after"]) == (503, "1")
-    assert found.headers["cache-control"] == "no-store"
-    assert "location" not in found.headers
+    response = await functions.ask(PATH, x_galerly_private="1", **marks)
+    assert (response.status, response.headers["retry-after"]) == (503, "1")
+    assert response.headers["cache-control"] == "no-store"
+    assert "location" not in response.headers
     assert len(bucket.get(STORED)) == TOO_LARGE_BYTES
 
 
 @pytest.mark.parametrize("marks", [{}, {"x_galerly_private": "1"}, {"x_galerly_stored": "1"}])
-async def test_what_is_too_large_and_not_stored_is_503(fake: FakeS3, marks: dict[str, str]) -> None:
+async def test_too_large_rendition_that_cannot_be_stored_is_503(fake: FakeS3, marks: dict[str, str]) -> None:
     fake.fault = lambda one: Fault(status=403) if one.method == "PUT" else None
     functions = Functions(fake.settings())
     functions.renderer.length_bytes = TOO_LARGE_BYTES
-    found = await functions.ask(PATH, **marks)
-    assert (found.status, found.code) == (503, "store-unreachable")
-    assert found.headers["cache-control"] == "no-store"
+    response = await functions.ask(PATH, **marks)
+    assert (response.status, response.code) == (503, "store-unreachable")
+    assert response.headers["cache-control"] == "no-store"
 
 
-async def test_a_head_is_never_too_large(functions: Functions) -> None:
+async def test_head_is_never_too_large(functions: Functions) -> None:
     functions.renderer.length_bytes = TOO_LARGE_BYTES
-    found = await functions.ask(PATH, "HEAD")
-    assert (found.status, found.headers["content-length"]) == (200, str(TOO_LARGE_BYTES))
+    response = await functions.ask(PATH, "HEAD")
+    assert (response.status, response.headers["content-length"]) == (200, str(TOO_LARGE_BYTES))
 
 
-def test_the_marks_of_anybody_but_the_viewer_function_s_spelling_are_none() -> None:
+def test_marks_with_other_values_are_ignored() -> None:
     for value in ("0", "", "true", "1 "):
-        asked = function_url.read_event(request("/", x_galerly_stored=value, x_galerly_private=value))
-        assert not asked.is_stored
-        assert not asked.is_private
+        requested = function_url.read_event(request("/", x_galerly_stored=value, x_galerly_private=value))
+        assert not requested.is_stored
+        assert not requested.is_private
 
 
 @pytest.mark.parametrize("form", [None, *PREFERENCE])
-async def test_a_private_picture_that_fits_is_told_as_it_is_stored(
+async def test_private_picture_that_fits_has_the_headers_of_the_stored_object(
     functions: Functions, form: Format
 ) -> None:
-    """CloudFront keeps it behind the signature; the viewer function tells the viewer `private`."""
-    found = await functions.ask(urls.format_stored(target("800x600", form), KEY), x_galerly_private="1")
-    assert (found.status, found.headers["cache-control"]) == (200, IMMUTABLE)
+    """CloudFront caches it behind the signature; the viewer function sends `private` to the viewer."""
+    response = await functions.ask(urls.format_stored(target("800x600", form), KEY), x_galerly_private="1")
+    assert (response.status, response.headers["cache-control"]) == (200, IMMUTABLE)
 
 
 @pytest.mark.parametrize("key", [KEY, "g/none.jpg"])
 @pytest.mark.parametrize("marks", [{}, {"x_galerly_private": "1"}])
-async def test_who_may_embed_an_answer_is_left_to_cloudfront(
+async def test_response_has_no_embedding_headers(
     functions: Functions, key: str, marks: dict[str, str]
 ) -> None:
-    """Of what S3 hands out its policies say so too, and nothing for a private gallery's."""
-    found = await functions.ask(urls.format_stored(WEBP, key), **marks)
-    told = {"access-control-allow-origin", "cross-origin-resource-policy", "timing-allow-origin"}
-    assert not told & found.headers.keys()
+    """CloudFront's policies add them to S3's objects too, and none to private galleries."""
+    response = await functions.ask(urls.format_stored(WEBP, key), **marks)
+    embedding = {"access-control-allow-origin", "cross-origin-resource-policy", "timing-allow-origin"}
+    assert not embedding & response.headers.keys()
 
 
-async def test_an_error_behind_a_signature_is_kept_by_nobody(functions: Functions) -> None:
+async def test_error_behind_a_signature_is_not_cached(functions: Functions) -> None:
     missing = urls.format_stored(WEBP, "g/none.jpg")
     assert (await functions.ask(missing)).headers["cache-control"] == "public, max-age=5"
     private = await functions.ask(missing, x_galerly_private="1")

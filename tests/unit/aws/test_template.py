@@ -1,4 +1,4 @@
-"""The CloudFormation template says what the design asks for; the settings are written into it."""
+"""Tests of the rendered CloudFormation template: resources, permissions, timeouts and settings."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def private(tmp_path: Path) -> Settings:
     return Settings(private_prefixes=PREFIXES, public_keys=str(tmp_path))
 
 
-def properties(name: str, of: dict[str, Any] = RESOURCES) -> dict[str, Any]:
-    found: dict[str, Any] = of[name]["Properties"]
-    return found
+def properties(name: str, resources: dict[str, Any] = RESOURCES) -> dict[str, Any]:
+    values: dict[str, Any] = resources[name]["Properties"]
+    return values
 
 
 def statements(role: str) -> Iterator[tuple[str, str]]:
-    """Action and resource of everything a role may do; resources as the ends of their ARNs."""
+    """Actions and resources that a role allows; resources are the ends of their ARNs."""
     for policy in properties(role)["Policies"]:
         for one in policy["PolicyDocument"]["Statement"]:
             assert one["Effect"] == "Allow"
@@ -53,13 +53,13 @@ def statements(role: str) -> Iterator[tuple[str, str]]:
             listed = one["Resource"] if isinstance(one["Resource"], list) else [one["Resource"]]
             for resource in listed:
                 if "Fn::Sub" in resource:
-                    told = resource["Fn::Sub"].rpartition(":")[2]
+                    arn_end = resource["Fn::Sub"].rpartition(":")[2]
                 else:
-                    told = ".".join(resource["Fn::GetAtt"])
-                yield from ((action, told) for action in actions)
+                    arn_end = ".".join(resource["Fn::GetAtt"])
+                yield from ((action, arn_end) for action in actions)
 
 
-def test_it_is_plain_cloudformation() -> None:
+def test_template_has_no_transform() -> None:
     assert set(PUBLIC) <= {
         *("AWSTemplateFormatVersion", "Description", "Metadata", "Parameters", "Rules"),
         *("Conditions", "Resources", "Outputs"),
@@ -67,24 +67,24 @@ def test_it_is_plain_cloudformation() -> None:
     assert "Transform" not in PUBLIC
 
 
-def test_an_alias_would_be_noticed() -> None:
+def test_yaml_template_refuses_aliases() -> None:
     with pytest.raises(yaml.YAMLError):
         cloudformation.read("a: &x 1\nb: *x\n")
 
 
-def test_every_parameter_is_explained_and_shown_in_a_group() -> None:
+def test_parameters_have_description_and_group() -> None:
     parameters = PUBLIC["Parameters"]
     assert all(one["Description"].endswith(".") for one in parameters.values())
     groups = PUBLIC["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert sorted(name for group in groups for name in group["Parameters"]) == sorted(parameters)
 
 
-def test_the_public_template_can_be_handed_over_in_one_call() -> None:
-    """CloudFormation: 51,200 bytes of a template's body in a request; above it goes through a bucket."""
+def test_template_without_keys_fits_into_api_call() -> None:
+    """CloudFormation takes 51,200 bytes of a template in an API call; a larger one needs a bucket."""
     assert len(template.render(Settings()).encode()) <= 51_200
 
 
-def test_the_cache_key_is_the_path_alone_and_nothing_is_kept_that_says_no_store() -> None:
+def test_cache_policy_key_is_path_and_min_ttl_is_0() -> None:
     policy = properties("PathOnly")["CachePolicyConfig"]
     assert (policy["MinTTL"], policy["MaxTTL"]) == (0, 31_536_000)
     key = policy["ParametersInCacheKeyAndForwardedToOrigin"]
@@ -95,13 +95,13 @@ def test_the_cache_key_is_the_path_alone_and_nothing_is_kept_that_says_no_store(
     assert not key["EnableAcceptEncodingBrotli"]
 
 
-def test_a_miss_asks_s3_then_the_resizer_on_403_and_404_alone() -> None:
+def test_origin_group_fails_over_from_s3_on_403_and_404() -> None:
     (group,) = DISTRIBUTION["OriginGroups"]["Items"]
     assert group["FailoverCriteria"]["StatusCodes"]["Items"] == [403, 404]
     assert [one["OriginId"] for one in group["Members"]["Items"]] == ["s3", "resizer"]
 
 
-def test_both_origins_are_reached_by_signed_requests_alone() -> None:
+def test_origins_require_signed_requests() -> None:
     s3, resizer = DISTRIBUTION["Origins"]
     for origin, name, kind in ((s3, "S3Access", "s3"), (resizer, "LambdaAccess", "lambda")):
         assert origin["OriginAccessControlId"] == {"Fn::GetAtt": [name, "Id"]}
@@ -112,7 +112,7 @@ def test_both_origins_are_reached_by_signed_requests_alone() -> None:
     assert all(properties("Bucket")["PublicAccessBlockConfiguration"].values())
 
 
-def test_cloudfront_may_call_the_resizer_by_both_permissions() -> None:
+def test_resizer_grants_both_permissions_to_cloudfront() -> None:
     permissions = {properties(name)["Action"]: properties(name) for name in ("AllowUrl", "AllowInvoke")}
     assert set(permissions) == {"lambda:InvokeFunctionUrl", "lambda:InvokeFunction"}
     assert permissions["lambda:InvokeFunctionUrl"]["FunctionUrlAuthType"] == "AWS_IAM"
@@ -122,7 +122,7 @@ def test_cloudfront_may_call_the_resizer_by_both_permissions() -> None:
         assert one["SourceArn"]["Fn::Sub"].endswith(":distribution/${Distribution}")
 
 
-def test_cloudfront_reads_renditions_lists_and_nothing_else() -> None:
+def test_bucket_policy_allows_reading_renditions_and_listing() -> None:
     allowed = {}
     for one in properties("BucketPolicy")["PolicyDocument"]["Statement"]:
         if one["Effect"] == "Deny":
@@ -163,13 +163,13 @@ LOG = ("logs:CreateLogStream", "logs:PutLogEvents")
         ),
     ],
 )
-def test_a_function_may_do_what_it_does_and_nothing_else(role: str, may: set[tuple[str, str]]) -> None:
+def test_function_roles_allow_least_privilege(role: str, may: set[tuple[str, str]]) -> None:
     assert set(statements(role)) == may
 
 
-def test_the_times_fit_into_each_other() -> None:
+def test_timeouts_are_nested() -> None:
     _, resizer = DISTRIBUTION["Origins"]
-    assert resizer["ConnectionAttempts"] == 1  # CloudFront repeats what timed out
+    assert resizer["ConnectionAttempts"] == 1  # CloudFront repeats requests that time out
     assert properties("Resizer")["Timeout"] < resizer["CustomOriginConfig"]["OriginReadTimeout"]
     slowest_s = max(properties(name)["Timeout"] for name in ("Resizer", "PrewarmFunction"))
     assert properties("JanitorQueue")["DelaySeconds"] > slowest_s
@@ -179,7 +179,7 @@ def test_the_times_fit_into_each_other() -> None:
         assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": [f"{name}Failed", "Arn"]}
 
 
-def test_every_behaviour_is_https_and_get_and_runs_the_function(private: Settings) -> None:
+def test_behaviors_redirect_to_https_and_run_viewer_function(private: Settings) -> None:
     config = distribution(template.render(private))
     for one in (config["DefaultCacheBehavior"], *config["CacheBehaviors"]):
         assert one["ViewerProtocolPolicy"] == "redirect-to-https"
@@ -196,7 +196,7 @@ def distribution(text: str) -> dict[str, Any]:
     return found
 
 
-def test_a_private_prefix_has_a_behaviour_that_asks_for_a_signature_first(private: Settings) -> None:
+def test_private_prefix_has_signed_behavior_before_public_one(private: Settings) -> None:
     behaviors = distribution(template.render(private))["CacheBehaviors"]
     assert [one["PathPattern"] for one in behaviors] == [
         "/resize/*/clients/*",
@@ -217,7 +217,7 @@ def test_a_private_prefix_has_a_behaviour_that_asks_for_a_signature_first(privat
         assert one["ResponseHeadersPolicyId"] == {"Ref": f"{headers}{original}Headers"}
 
 
-def test_every_private_address_that_is_canonical_meets_its_behaviour(private: Settings) -> None:
+def test_private_paths_match_their_behavior(private: Settings) -> None:
     patterns = [one["PathPattern"] for one in distribution(template.render(private))["CacheBehaviors"]]
     for path, pattern in {
         "/resize/800x600.webp/clients/smith/1.jpg": "/resize/*/clients/*",
@@ -227,14 +227,14 @@ def test_every_private_address_that_is_canonical_meets_its_behaviour(private: Se
         assert next(one for one in patterns if fnmatch.fnmatchcase(path, one)) == pattern
 
 
-def test_all_private_leaves_no_public_behaviour(private: Settings) -> None:
+def test_all_private_has_no_public_behavior(private: Settings) -> None:
     settings = Settings(private_prefixes=("/",), public_keys=private.public_keys)
     behaviors = distribution(template.render(settings))["CacheBehaviors"]
     assert [one["PathPattern"] for one in behaviors] == ["/resize/*", "/original/*"]
     assert all(one["TrustedKeyGroups"] == [{"Ref": "Signers"}] for one in behaviors)
 
 
-def test_every_key_of_the_folder_signs_so_that_one_can_follow_another(private: Settings) -> None:
+def test_key_group_has_every_public_key(private: Settings) -> None:
     resources = cloudformation.read(template.render(private))["Resources"]
     keys = {name for name, one in resources.items() if one["Type"] == "AWS::CloudFront::PublicKey"}
     listed = properties("Signers", resources)["KeyGroupConfig"]["Items"]
@@ -244,7 +244,7 @@ def test_every_key_of_the_folder_signs_so_that_one_can_follow_another(private: S
     assert pems == {file.read_text() for file in Path(private.public_keys).glob("*.pem")}
 
 
-def test_nothing_of_private_galleries_is_there_without_them() -> None:
+def test_template_without_keys_has_no_private_resources() -> None:
     assert not {"Signers", "PrivateViewer", "PrivateHeaders", "PrivateOriginalHeaders"} & set(RESOURCES)
     assert [one["PathPattern"] for one in DISTRIBUTION["CacheBehaviors"]] == ["/resize/*"]
 
@@ -267,7 +267,7 @@ def test_nothing_of_private_galleries_is_there_without_them() -> None:
         ),
     ],
 )
-def test_originals_are_handed_out_as_downloads_to_whom_the_settings_say(
+def test_original_behaviors_follow_settings(
     prefixes: tuple[str, ...],
     *,
     sign_originals: bool,
@@ -298,21 +298,21 @@ def test_originals_are_handed_out_as_downloads_to_whom_the_settings_say(
     assert "CloudFrontReadsOriginals" in {one["Sid"] for one in readable}
 
 
-def test_nobody_is_handed_an_original_where_there_is_no_key() -> None:
-    """The default behaviour's function answers 403; CloudFront could not even read them."""
+def test_template_without_keys_does_not_let_cloudfront_read_originals() -> None:
+    """The default behaviour's function responds 403, and CloudFront has no permission to read originals."""
     assert "CloudFrontReadsOriginals" not in {
         one["Sid"] for one in properties("BucketPolicy")["PolicyDocument"]["Statement"]
     }
 
 
 @pytest.mark.parametrize("prefix", ["été", "a b", "a*", "a?", "a%20b", 'a"b'])
-def test_a_prefix_that_no_pattern_spells_is_refused(prefix: str, private: Settings) -> None:
+def test_render_prefix_outside_pattern_characters_raises(prefix: str, private: Settings) -> None:
     settings = Settings(private_prefixes=(prefix,), public_keys=private.public_keys)
-    with pytest.raises(SettingsError, match="private_prefixes: CloudFront's path patterns cannot spell"):
+    with pytest.raises(SettingsError, match="private_prefixes: CloudFront's path patterns cannot contain"):
         template.render(settings)
 
 
-def test_more_keys_than_a_group_takes_are_refused(tmp_path: Path) -> None:
+def test_render_more_than_five_keys_raises(tmp_path: Path) -> None:
     for _ in range(6):
         _, _, secret = keyring.create_key_pair(tmp_path, ecdsa=True)
         secret.unlink()
@@ -320,7 +320,7 @@ def test_more_keys_than_a_group_takes_are_refused(tmp_path: Path) -> None:
         template.render(Settings(private_prefixes=("a",), public_keys=str(tmp_path)))
 
 
-def test_the_functions_are_those_of_the_settings(private: Settings) -> None:
+def test_viewer_functions_have_code_of_settings(private: Settings) -> None:
     settings = Settings(sizes=("320x240",), private_prefixes=PREFIXES, public_keys=private.public_keys)
     resources = cloudformation.read(template.render(settings))["Resources"]
     for name, signed in (("Viewer", False), ("PrivateViewer", True)):
@@ -329,7 +329,7 @@ def test_the_functions_are_those_of_the_settings(private: Settings) -> None:
 
 
 @pytest.mark.parametrize("with_keys", [False, True])
-def test_lambda_edge_takes_the_function_s_place(*, with_keys: bool, private: Settings) -> None:
+def test_lambda_edge_replaces_viewer_function(*, with_keys: bool, private: Settings) -> None:
     settings = private if with_keys else Settings()
     text = template.render(settings, with_lambda_edge=True)
     resources = cloudformation.read(text)["Resources"]
@@ -347,7 +347,7 @@ def test_lambda_edge_takes_the_function_s_place(*, with_keys: bool, private: Set
     assert default["FunctionAssociations"][0]["FunctionARN"] == {"Fn::GetAtt": ["Viewer", "FunctionARN"]}
 
 
-def test_new_code_is_a_new_version() -> None:
+def test_lambda_edge_new_code_makes_new_version() -> None:
     names = [
         set(cloudformation.read(template.render(one, with_lambda_edge=True))["Resources"])
         for one in (Settings(), Settings(sizes=("320x240",)))
@@ -358,7 +358,7 @@ def test_new_code_is_a_new_version() -> None:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_s_handler_is_in_the_package(name: str) -> None:
+def test_function_handler_exists_in_package(name: str) -> None:
     module, _, function = properties(name)["Handler"].rpartition(".")
     spec = importlib.util.find_spec(module)
     assert spec
@@ -366,23 +366,23 @@ def test_a_function_s_handler_is_in_the_package(name: str) -> None:
     assert f"\ndef {function}(event" in Path(spec.origin).read_text()
 
 
-def test_what_a_dying_resizer_stored_is_there_when_the_janitor_comes() -> None:
+def test_janitor_delay_exceeds_resizer_timeout() -> None:
     assert properties("Resizer")["Timeout"] < properties("JanitorQueue")["DelaySeconds"]
 
 
-def metrics(told: object) -> Iterator[dict[str, Any]]:
-    """Everything that names a metric of ours, wherever it stands."""
-    if isinstance(told, list):
-        for one in told:
+def metrics(value: object) -> Iterator[dict[str, Any]]:
+    """Every metric of the functions in a part of the template."""
+    if isinstance(value, list):
+        for one in value:
             yield from metrics(one)
-    if isinstance(told, dict):
-        if told.get("Namespace") == emf.NAMESPACE:
-            yield told
-        for one in told.values():
+    if isinstance(value, dict):
+        if value.get("Namespace") == emf.NAMESPACE:
+            yield value
+        for one in value.values():
             yield from metrics(one)
 
 
-def test_the_metrics_that_alarms_are_about_are_those_that_the_functions_tell() -> None:
+def test_alarms_use_metrics_of_functions() -> None:
     found = list(metrics(RESOURCES))
     assert {(one["MetricName"], one["Dimensions"][0]["Value"]["Ref"]) for one in found} == {
         ("RenditionBytes", "Resizer"),
@@ -394,27 +394,27 @@ def test_the_metrics_that_alarms_are_about_are_those_that_the_functions_tell() -
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_the_settings_reach_the_functions_as_they_are(name: str) -> None:
-    chosen = Settings(
+def test_function_variables_load_as_same_settings(name: str) -> None:
+    settings = Settings(
         sizes=("a 10x10 webp=70", "2000x2000"),
         keep_copyright=True,
         max_megapixels=150,
         lost_header=True,
     )
-    resources = cloudformation.read(template.render(chosen))["Resources"]
+    resources = cloudformation.read(template.render(settings))["Resources"]
     variables = properties(name, resources)["Environment"]["Variables"]
     assert variables.pop("GALERLY_STORE") == {"Fn::Sub": "s3://${BucketName}"}
     variables.pop("GALERLY_DISTRIBUTION", None)
     assert {one: variables.pop(one) for one in process.ENVIRONMENT} == process.ENVIRONMENT
-    assert load.load_settings(environment=variables).settings == chosen
+    assert load.load_settings(environment=variables).settings == settings
 
 
-def test_what_is_the_default_is_not_said() -> None:
+def test_function_variables_leave_out_defaults() -> None:
     variables = properties("Resizer")["Environment"]["Variables"]
     assert list(variables) == [*process.ENVIRONMENT, "GALERLY_STORE"]
 
 
-def test_the_headers_are_those_of_the_edge_on_one_machine() -> None:
+def test_headers_policy_has_headers_of_edge() -> None:
     policy = properties("PublicHeaders")["ResponseHeadersPolicyConfig"]
     security = policy["SecurityHeadersConfig"]
     custom = {one["Header"].lower(): one["Value"] for one in policy["CustomHeadersConfig"]["Items"]}
@@ -429,7 +429,7 @@ def test_the_headers_are_those_of_the_edge_on_one_machine() -> None:
     assert sent == {name.decode(): value.decode() for name, value in edge.items() if name not in own}
 
 
-def test_headers_that_are_switched_off_are_not_sent() -> None:
+def test_headers_policy_leaves_out_disabled_headers() -> None:
     settings = Settings(allow_origin="", timing_allow_origin="", resource_policy="")
     policy = properties("PublicHeaders", cloudformation.read(template.render(settings))["Resources"])
     config = policy["ResponseHeadersPolicyConfig"]
@@ -437,19 +437,19 @@ def test_headers_that_are_switched_off_are_not_sent() -> None:
     assert [one["Header"] for one in config["CustomHeadersConfig"]["Items"]] == ["Vary"]
 
 
-def test_no_viewer_is_told_what_the_store_remembers() -> None:
+def test_headers_policy_removes_object_metadata() -> None:
     removed = properties("PublicHeaders")["ResponseHeadersPolicyConfig"]["RemoveHeadersConfig"]["Items"]
     names = {one["Header"] for one in removed}
     assert {f"x-amz-meta-{name}" for name in ("version", "recipe", "md5", "lost", "cache-tag")} <= names
     assert DISTRIBUTION["CacheTagConfig"]["HeaderName"] in names
 
 
-def test_a_signature_is_never_logged() -> None:
+def test_access_logs_have_no_query_and_cookies() -> None:
     fields = set(properties("AccessLogDelivery")["RecordFields"])
     assert not {"cs-uri-query", "cs(Cookie)"} & fields
 
 
-def test_every_promise_has_its_alarm() -> None:
+def test_alarms_have_documented_thresholds() -> None:
     thresholds = {
         name: one["Properties"]["Threshold"]
         for name, one in RESOURCES.items()
@@ -468,7 +468,7 @@ def test_every_promise_has_its_alarm() -> None:
     )
 
 
-def test_destroying_the_stack_keeps_the_originals() -> None:
+def test_bucket_is_retained_and_only_renditions_expire() -> None:
     bucket = RESOURCES["Bucket"]
     assert (bucket["DeletionPolicy"], bucket["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
     expiring = {

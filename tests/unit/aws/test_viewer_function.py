@@ -1,4 +1,4 @@
-"""The viewer function says what the Python edge says, of every address, in Node and in njs."""
+"""Tests that the viewer function gives the results of the Python edge, in Node, njs and Lambda@Edge."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ ENGINES = [
 ]
 every_engine = pytest.mark.parametrize("engine", ENGINES)
 both = pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
-PAIRS = 20_000
-EVERY_ANSWER = {
+GENERATED = 20_000
+ERRORS = {
     "400 malformed-key",
     "403 format-not-allowed",
     "403 signature-required",
@@ -129,18 +129,18 @@ ACCEPT_PIECES = [
 ]
 
 
-def generated(dice: random.Random) -> dict[str, str]:
-    """An address and an `Accept`, most of them nearly right."""
-    key = "".join(dice.choices(KEY_PIECES, k=dice.randrange(1, 9)))
-    if dice.random() < 0.5:
-        key = dice.choice(["g/", "clients/smith/", "studio/2026/x/", "clients/a/clients/"]) + key
-    if dice.random() < 0.02:
-        key += dice.choice(["a", "%61", "%c3%a9"]) * dice.randrange(300, 903)
-    start = dice.choices(["/resize/", "/original/", "/Resize/", "/resized/", "//resize/"], [90, 4, 2, 2, 2])[
-        0
-    ]
-    path = f"{start}{dice.choice(SEGMENTS)}{dice.choice(FORMATS)}/{key}"
-    accept = "".join(dice.choices(ACCEPT_PIECES, k=dice.randrange(8)))
+def generated(random_numbers: random.Random) -> dict[str, str]:
+    """A path and an Accept header, most of them nearly valid."""
+    key = "".join(random_numbers.choices(KEY_PIECES, k=random_numbers.randrange(1, 9)))
+    if random_numbers.random() < 0.5:
+        key = random_numbers.choice(["g/", "clients/smith/", "studio/2026/x/", "clients/a/clients/"]) + key
+    if random_numbers.random() < 0.02:
+        key += random_numbers.choice(["a", "%61", "%c3%a9"]) * random_numbers.randrange(300, 903)
+    start = random_numbers.choices(
+        ["/resize/", "/original/", "/Resize/", "/resized/", "//resize/"], [90, 4, 2, 2, 2]
+    )[0]
+    path = f"{start}{random_numbers.choice(SEGMENTS)}{random_numbers.choice(FORMATS)}/{key}"
+    accept = "".join(random_numbers.choices(ACCEPT_PIECES, k=random_numbers.randrange(8)))
     return {"path": path, "accept": accept}
 
 
@@ -151,73 +151,75 @@ def source(engine: str, *, signed: bool, settings: Settings = SETTINGS) -> str:
 
 def run(
     engine: str,
-    asked: Sequence[Mapping[str, Any]],
+    requests: Sequence[Mapping[str, Any]],
     folder: Path,
     *,
     signed: bool = False,
     settings: Settings = SETTINGS,
 ) -> list[dict[str, Any]]:
-    events = [EVENTS[engine](one) for one in asked]
+    events = [EVENTS[engine](request) for request in requests]
     return viewer_functions.run(engine, source(engine, signed=signed, settings=settings), events, folder)
 
 
 def header(answer: Mapping[str, Any], name: str) -> str | None:
-    """Of either kind of answer: `{value}` or `[{key, value}]`."""
+    """The value of a header in either form: `{value}` or `[{key, value}]`."""
     found = answer["headers"].get(name)
     if found is None:
         return None
     return str(found[0]["value"] if isinstance(found, list) else found["value"])
 
 
-def expected(asked: Mapping[str, str], *, signed: bool) -> str:
-    answer = asked.get("signed", asked["answer"]) if signed else asked["answer"]
-    is_error_to_head = asked.get("method") == "HEAD" and answer[0] != "/"
-    return answer.partition(" ")[0] if is_error_to_head else answer
+def expected(vector: Mapping[str, str], *, signed: bool) -> str:
+    result = vector.get("signed", vector["answer"]) if signed else vector["answer"]
+    is_error_of_head = vector.get("method") == "HEAD" and result[0] != "/"
+    return result.partition(" ")[0] if is_error_of_head else result
 
 
-def test_the_table_is_long_and_holds_every_kind_of_answer() -> None:
+def test_vectors_have_every_kind_of_result() -> None:
     answers = {one["answer"].partition("/g/")[0] for one in viewer_functions.vectors()}
     assert len(viewer_functions.vectors()) >= 300
-    assert answers >= EVERY_ANSWER
+    assert answers >= ERRORS
     assert {f"/resized/800x600{suffix}" for suffix in ("", ".webp", ".avif", ".png", ".jpeg")} <= answers
 
 
 @both
-def test_the_python_edge_answers_the_table(*, signed: bool) -> None:
+def test_python_edge_gives_results_of_vectors(*, signed: bool) -> None:
     edge = viewer_functions.PythonEdge(SETTINGS, signed=signed)
-    wrong = [one for one in viewer_functions.vectors() if edge.answer(one) != expected(one, signed=signed)]
+    wrong = [one for one in viewer_functions.vectors() if edge.result(one) != expected(one, signed=signed)]
     assert wrong == []
 
 
 @both
 @every_engine
-def test_the_function_answers_the_table(engine: str, *, signed: bool, tmp_path: Path) -> None:
-    asked = viewer_functions.vectors()
-    told = [viewer_functions.line(one) for one in run(engine, asked, tmp_path, signed=signed)]
+def test_viewer_function_gives_results_of_vectors(engine: str, *, signed: bool, tmp_path: Path) -> None:
+    requests = viewer_functions.vectors()
+    results = [viewer_functions.line(one) for one in run(engine, requests, tmp_path, signed=signed)]
     wrong = [
-        (one, line) for one, line in zip(asked, told, strict=True) if line != expected(one, signed=signed)
+        (one, line)
+        for one, line in zip(requests, results, strict=True)
+        if line != expected(one, signed=signed)
     ]
     assert wrong == []
 
 
 @both
 @every_engine
-def test_the_function_and_the_edge_agree_on_generated_addresses(
+def test_viewer_function_and_edge_agree_on_generated_requests(
     engine: str,
     *,
     signed: bool,
     tmp_path: Path,
 ) -> None:
-    dice = random.Random(random.random())  # pytest-randomly prints the seed
-    asked = [generated(dice) for _ in range(PAIRS)]
+    random_numbers = random.Random(random.random())  # pytest-randomly prints the seed
+    requests = [generated(random_numbers) for _ in range(GENERATED)]
     edge = viewer_functions.PythonEdge(SETTINGS, signed=signed)
-    answers = [edge.answer(one) for one in asked]
-    told = [viewer_functions.line(one) for one in run(engine, asked, tmp_path, signed=signed)]
-    compared = zip(asked, answers, told, strict=True)
+    answers = [edge.result(one) for one in requests]
+    results = [viewer_functions.line(one) for one in run(engine, requests, tmp_path, signed=signed)]
+    compared = zip(requests, answers, results, strict=True)
     assert [row for row in compared if row[1] != row[2]] == []
     assert {one.partition("/")[0] for one in answers} >= {
         "",
-        *(EVERY_ANSWER - {"405 method-not-allowed"}),
+        *(ERRORS - {"405 method-not-allowed"}),
     } - ({"403 signature-required"} if signed else set())
 
 
@@ -259,21 +261,21 @@ MISTAKES = [
 
 @pytest.mark.server("node")
 @pytest.mark.parametrize(("right", "wrong"), MISTAKES)
-def test_the_table_notices_a_planted_mistake(right: str, wrong: str, tmp_path: Path) -> None:
+def test_vectors_detect_planted_mistake(right: str, wrong: str, tmp_path: Path) -> None:
     text = source("node", signed=False)
     assert right in text
-    asked = viewer_functions.vectors()
-    events = [viewer_functions.cloudfront(one) for one in asked]
+    requests = viewer_functions.vectors()
+    events = [viewer_functions.cloudfront(one) for one in requests]
     try:
         answers = viewer_functions.run("node", text.replace(right, wrong), events, tmp_path)
     except subprocess.CalledProcessError:
-        return  # it throws: noticed
-    told = [viewer_functions.line(one) for one in answers]
-    assert told != [expected(one, signed=False) for one in asked]
+        return  # it throws: detected
+    results = [viewer_functions.line(one) for one in answers]
+    assert results != [expected(one, signed=False) for one in requests]
 
 
 @every_engine
-def test_another_allow_list_makes_another_function(engine: str, tmp_path: Path) -> None:
+def test_viewer_function_follows_allow_list(engine: str, tmp_path: Path) -> None:
     settings = Settings(sizes=("320x240 webp=80", "wide 1600x900 jpeg=80"), private_prefixes=("/",))
     paths = [
         "/resize/320x240/g/a",
@@ -282,11 +284,11 @@ def test_another_allow_list_makes_another_function(engine: str, tmp_path: Path) 
         "/resize/tiny/g/a",
         "/resize/wide/a",
     ]
-    asked = [{"path": path, "accept": "image/avif,image/webp"} for path in paths]
-    told = [
-        viewer_functions.line(one) for one in run(engine, asked, tmp_path, signed=True, settings=settings)
+    requests = [{"path": path, "accept": "image/avif,image/webp"} for path in paths]
+    results = [
+        viewer_functions.line(one) for one in run(engine, requests, tmp_path, signed=True, settings=settings)
     ]
-    assert told == [
+    assert results == [
         "/resized/320x240.webp/g/a",
         "/resized/1600x900/g/a",
         "403 format-not-allowed",
@@ -297,28 +299,28 @@ def test_another_allow_list_makes_another_function(engine: str, tmp_path: Path) 
 
 @every_engine
 @pytest.mark.parametrize("signed", [None, "/resize/tiny/clients/smith/1.jpg"], ids=["public", "private"])
-def test_an_error_is_the_edge_s_own(engine: str, signed: str | None, tmp_path: Path) -> None:
+def test_viewer_function_error_equals_edge_error(engine: str, signed: str | None, tmp_path: Path) -> None:
     paths = ["/nowhere", "/resize/1x1/a", "/resize/tiny.gif/a", "/resize/tiny/a//b", "/original//a"]
-    asked = [{"path": path} for path in ([signed, "/original/a"] if signed else paths)]
-    asked.append({"path": "/resize/tiny/a", "method": "POST"})
-    for told in run(engine, asked, tmp_path):
-        status, code = viewer_functions.line(told).split()
+    requests = [{"path": path} for path in ([signed, "/original/a"] if signed else paths)]
+    requests.append({"path": "/resize/tiny/a", "method": "POST"})
+    for result in run(engine, requests, tmp_path):
+        status, code = viewer_functions.line(result).split()
         error = by_code()[code]()
         is_private = isinstance(error, SignatureRequired) and signed is not None
         wanted = responses.failure(error, "the-request", SETTINGS, is_private=is_private)
         headers = {name.decode(): value.decode() for name, value in wanted.headers}
-        del headers["content-length"]  # CloudFront's to write
+        del headers["content-length"]  # CloudFront writes it
         assert int(status) == wanted.status
-        assert {name: header(told, name) for name in told["headers"]} == headers
-        body = told["body"]
+        assert {name: header(result, name) for name in result["headers"]} == headers
+        body = result["body"]
         assert (body["data"] if isinstance(body, dict) else body).encode() == wanted.body
 
 
 @every_engine
-def test_an_error_to_head_has_no_body(engine: str, tmp_path: Path) -> None:
-    (told,) = run(engine, [{"path": "/nowhere", "method": "HEAD"}], tmp_path)
-    assert viewer_functions.line(told) == "404"
-    assert header(told, "content-type") == "application/json"
+def test_viewer_function_error_to_head_has_no_body(engine: str, tmp_path: Path) -> None:
+    (result,) = run(engine, [{"path": "/nowhere", "method": "HEAD"}], tmp_path)
+    assert viewer_functions.line(result) == "404"
+    assert header(result, "content-type") == "application/json"
 
 
 @pytest.mark.parametrize(
@@ -336,42 +338,42 @@ def test_an_error_to_head_has_no_body(engine: str, tmp_path: Path) -> None:
     ],
 )
 @every_engine
-def test_a_query_reaches_nothing_but_the_mark_of_a_followed_redirect(
+def test_viewer_function_query_sets_only_stored_header(
     engine: str, query: str, stored: str | None, tmp_path: Path
 ) -> None:
     parameters = (part.partition("=") for part in query.split("&"))
     folded = {name: {"value": value} for name, _, value in parameters if name}
-    (told,) = run(engine, [{"path": "/resize/tiny/a", "query": query, "querystring": folded}], tmp_path)
-    assert told["querystring"] in ("", {})
-    assert header(told, "x-galerly-stored") == stored
+    (result,) = run(engine, [{"path": "/resize/tiny/a", "query": query, "querystring": folded}], tmp_path)
+    assert result["querystring"] in ("", {})
+    assert header(result, "x-galerly-stored") == stored
 
 
 @pytest.mark.parametrize("name", ["x-galerly-stored", "x-galerly-private"])
 @every_engine
-def test_a_viewer_cannot_speak_for_the_function(engine: str, name: str, tmp_path: Path) -> None:
+def test_viewer_function_deletes_forged_headers(engine: str, name: str, tmp_path: Path) -> None:
     forged = [{"key": name.title(), "value": "1"}] if engine == "node-edge" else {"value": "1"}
-    (told,) = run(engine, [{"path": "/resize/tiny/a", "headers": {name: forged}}], tmp_path, signed=True)
-    assert header(told, name) is None
-    assert header(told, "host") == "d111111abcdef8.cloudfront.net"
+    (result,) = run(engine, [{"path": "/resize/tiny/a", "headers": {name: forged}}], tmp_path, signed=True)
+    assert header(result, name) is None
+    assert header(result, "host") == "d111111abcdef8.cloudfront.net"
 
 
 @pytest.mark.parametrize(("key", "marked"), [("clients/smith/1.jpg", "1"), ("open/smith/1.jpg", None)])
 @every_engine
-def test_the_origin_is_told_that_a_key_is_private(
+def test_viewer_function_marks_private_keys(
     engine: str, key: str, marked: str | None, tmp_path: Path
 ) -> None:
-    (told,) = run(engine, [{"path": f"/resize/tiny/{key}"}], tmp_path, signed=True)
-    assert header(told, "x-galerly-private") == marked
+    (result,) = run(engine, [{"path": f"/resize/tiny/{key}"}], tmp_path, signed=True)
+    assert header(result, "x-galerly-private") == marked
 
 
 @every_engine
-def test_a_repeated_accept_is_one_list(engine: str, tmp_path: Path) -> None:
+def test_viewer_function_joins_repeated_accept(engine: str, tmp_path: Path) -> None:
     values = ["image/png", "image/webp"]
     listed = [{"key": "Accept", "value": value} for value in values]
     folded = {"value": values[0], "multiValue": [{"value": value} for value in values]}
     headers = {"accept": listed if engine == "node-edge" else folded}
-    (told,) = run(engine, [{"path": "/resize/tiny/a", "headers": headers}], tmp_path)
-    assert viewer_functions.line(told) == "/resized/150x150.webp/a"
+    (result,) = run(engine, [{"path": "/resize/tiny/a", "headers": headers}], tmp_path)
+    assert viewer_functions.line(result) == "/resized/150x150.webp/a"
 
 
 @pytest.mark.parametrize(
@@ -387,24 +389,24 @@ def test_a_repeated_accept_is_one_list(engine: str, tmp_path: Path) -> None:
     ],
 )
 @every_engine
-def test_a_query_cannot_pass_for_another_gallery(
+def test_viewer_function_signed_query_with_slash_is_refused(
     engine: str, parameters: dict[str, list[str]], answer: str, tmp_path: Path
 ) -> None:
-    """A signed policy's `*` matches across `?` at CloudFront: `/clients/smith/` may stand in the query."""
+    """In CloudFront a policy's `*` matches `?`, so `/clients/smith/` in the query could match a policy."""
     query = "&".join(f"{name}={value}" for name, values in parameters.items() for value in values)
     folded = {
         name: {"value": values[0], "multiValue": [{"value": value} for value in values]}
         for name, values in parameters.items()
     }
-    asked = {"path": "/resize/tiny/clients/jones/1.jpg", "query": query, "querystring": folded}
-    (told,) = run(engine, [asked], tmp_path, signed=True)
-    assert viewer_functions.line(told) == answer
+    request = {"path": "/resize/tiny/clients/jones/1.jpg", "query": query, "querystring": folded}
+    (result,) = run(engine, [request], tmp_path, signed=True)
+    assert viewer_functions.line(result) == answer
 
 
 @both
 @pytest.mark.parametrize("status", [200, 206, 304, 403, 404, 503])
 @every_engine
-def test_what_is_behind_a_signature_is_private_and_every_other_original_immutable(
+def test_viewer_response_sets_cache_control(
     engine: str,
     status: int,
     *,
@@ -420,42 +422,42 @@ def test_what_is_behind_a_signature_is_private_and_every_other_original_immutabl
     else:
         event["context"]["eventType"] = "viewer-response"
         event["response"] = {"statusCode": status, "headers": {"cache-control": {"value": "as stored"}}}
-    (told,) = viewer_functions.run(engine, source(engine, signed=signed), [event], tmp_path)
+    (result,) = viewer_functions.run(engine, source(engine, signed=signed), [event], tmp_path)
     lifetime = (responses.PRIVATE if signed else responses.IMMUTABLE).decode()
-    assert header(told, "cache-control") == (lifetime if status < 400 else "as stored")
+    assert header(result, "cache-control") == (lifetime if status < 400 else "as stored")
 
 
 @every_engine
-def test_originals_are_for_everybody_where_the_settings_say_so(engine: str, tmp_path: Path) -> None:
+def test_viewer_function_serves_originals_if_not_signed(engine: str, tmp_path: Path) -> None:
     settings = Settings(sign_originals=False, private_prefixes=("clients",))
-    asked = [{"path": f"/original/{key}"} for key in ("g/a b.jpg", "g/a%20b.jpg", "clients/smith/1.jpg")]
-    told = [viewer_functions.line(one) for one in run(engine, asked, tmp_path, settings=settings)]
+    requests = [{"path": f"/original/{key}"} for key in ("g/a b.jpg", "g/a%20b.jpg", "clients/smith/1.jpg")]
+    results = [viewer_functions.line(one) for one in run(engine, requests, tmp_path, settings=settings)]
     edge = viewer_functions.PythonEdge(settings, signed=False)
-    assert told == [edge.answer(one) for one in asked]
-    assert told == ["400 malformed-key", "/originals/g/a%20b.jpg", "403 signature-required"]
+    assert results == [edge.result(one) for one in requests]
+    assert results == ["400 malformed-key", "/originals/g/a%20b.jpg", "403 signature-required"]
 
 
-def test_a_key_is_spelt_as_s3_signs_it() -> None:
-    """The unreserved characters of RFC 3986 §2.3 bare, everything else escaped in upper case; and `/`."""
-    spelt = [one["answer"] for one in viewer_functions.vectors() if one["answer"].startswith("/resized/")]
-    assert [one for one in spelt if not re.fullmatch(r"(?:[A-Za-z0-9\-._~/]|%[0-9A-F]{2})+", one)] == []
-    assert {"a%2Bb", "caf%C3%A9", "a%28b%29", "a~b"} <= {one.rpartition("/")[2] for one in spelt}
+def test_vectors_encode_keys_as_s3_signs_them() -> None:
+    """Unreserved characters (RFC 3986 §2.3) and `/` are bare, all others are escaped in upper case."""
+    encoded = [one["answer"] for one in viewer_functions.vectors() if one["answer"].startswith("/resized/")]
+    assert [one for one in encoded if not re.fullmatch(r"(?:[A-Za-z0-9\-._~/]|%[0-9A-F]{2})+", one)] == []
+    assert {"a%2Bb", "caf%C3%A9", "a%28b%29", "a~b"} <= {one.rpartition("/")[2] for one in encoded}
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_the_function_is_small_enough_for_cloudfront(*, signed: bool) -> None:
+def test_viewer_function_fits_cloudfront_quota(*, signed: bool) -> None:
     text = viewer.function(SETTINGS, signed=signed)
     assert len(text.encode()) <= 10_240
     assert text.isascii()
 
 
-def test_settings_that_make_it_too_large_are_refused() -> None:
+def test_viewer_function_above_quota_raises() -> None:
     many = tuple(f"{side}x{side} jpeg=85 webp=85 avif=70" for side in range(1, 200))
     with pytest.raises(SettingsError, match="sizes, private_prefixes: the viewer function would have"):
         viewer.function(Settings(sizes=many), signed=False)
 
 
-def test_nothing_newer_than_ecmascript_5_is_used() -> None:
+def test_viewer_function_uses_only_ecmascript_5() -> None:
     text = viewer.function(SETTINGS, signed=False)
     newer = r"=>|`(?!\|)|\.\.\.|\b(?:let|const|class|async|await|yield|import|export|of)\b(?=[ ({])"
     code = re.sub(r"/\^.*?\$/|'[^']*'|^var TABLES.*", "", text, flags=re.MULTILINE)

@@ -455,7 +455,7 @@ def test_aws_template_with_unsupported_prefix_exits_with_2(tmp_path: Path) -> No
     }
     result = run("aws", "template", env=env)
     assert result.exit_code == 2
-    assert "private_prefixes: CloudFront's path patterns cannot spell 'été'" in result.output
+    assert "private_prefixes: CloudFront's path patterns cannot contain 'été'" in result.output
 
 
 def test_aws_build_prints_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Nothing a stranger sends beside the address decides what the next viewer is answered (S11, CPDoS)."""
+"""Requests cannot poison the cache: only path and Accept decide the next viewer's response (S11, CPDoS)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EVIL = "evil.example"
 PLAIN = get(PATH, "Accept: image/webp")
 
 UNKEYED = [
-    # Whose site is it?
+    # the site
     "X-Forwarded-Host: evil.example",
     "X-Forwarded-Host: cdn.example, evil.example",
     "X-Host: evil.example",
@@ -33,7 +33,7 @@ UNKEYED = [
     "Origin: https://evil.example",
     "Referer: https://evil.example/",
     "Via: 1.1 evil.example",
-    # Which address, which method?
+    # the address and the method
     "X-Original-URL: /original/evil.example",
     "X-Rewrite-URL: /original/evil.example",
     "X-Forwarded-Uri: /evil.example",
@@ -42,7 +42,7 @@ UNKEYED = [
     "X-HTTP-Method: POST",
     "X-Method-Override: PUT",
     "X-Forwarded-Method: HEAD",
-    # Who asks?
+    # the client
     "X-Forwarded-For: 203.0.113.1, evil.example",
     "X-Real-IP: 203.0.113.1",
     "X-Client-IP: 203.0.113.1",
@@ -54,7 +54,7 @@ UNKEYED = [
     "Authorization: Bearer evil.example",
     "Proxy-Authorization: Basic ZXZpbA==",
     "User-Agent: evil.example <script>",
-    # What is wanted, and how fresh?
+    # the representation and its freshness
     "Accept-Encoding: gzip, evil.example",
     "Accept-Language: evil.example",
     "Accept-Charset: utf-7",
@@ -71,7 +71,7 @@ UNKEYED = [
     'If-None-Match: "evil.example"',
     'If-Range: "evil.example"',
     "Range: lines=1-2",
-    # What may be stripped or added on the way?
+    # headers for proxies
     "Connection: Accept, evil.example",
     "TE: trailers",
     "Trailer: evil.example",
@@ -92,13 +92,13 @@ UNKEYED = [
 ]
 
 
-def cdn_of_one(settings: Settings | None = None) -> SmallCdn:
+def cdn_with_one_original(settings: Settings | None = None) -> SmallCdn:
     cdn = SmallCdn(settings=settings or Settings())
     cdn.originals.put("g/a.jpg")
     return cdn
 
 
-async def asked(served: Served, raw: bytes) -> Answer:
+async def request(served: Served, raw: bytes) -> Answer:
     async with served.viewer() as viewer:
         await viewer.send(raw)
         status, headers, body = await viewer.response()
@@ -107,29 +107,32 @@ async def asked(served: Served, raw: bytes) -> Answer:
     return Answer(status, headers, body)
 
 
-async def clean() -> list[tuple[int, bytes, dict[str, str]]]:
-    """What two viewers get who are the only ones: a miss and a hit."""
-    cdn = cdn_of_one()
+async def clean_responses() -> list[tuple[int, bytes, dict[str, str]]]:
+    """The responses to the only two requests: a miss and a hit."""
+    cdn = cdn_with_one_original()
     async with serving(cdn.application) as served:
-        return [lasting(await asked(served, PLAIN)) for _ in range(2)]
+        return [without_passing_headers(await request(served, PLAIN)) for _ in range(2)]
 
 
-def lasting(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
+def without_passing_headers(answer: Answer) -> tuple[int, bytes, dict[str, str]]:
     return answer.status, answer.body, answer.lasting_headers
 
 
-def test_there_are_enough_headers_in_the_matrix() -> None:
+def test_unkeyed_headers_are_at_least_forty() -> None:
     assert len({line.partition(":")[0].lower() for line in UNKEYED}) >= 40
 
 
 @pytest.mark.parametrize("line", UNKEYED, ids=lambda line: line[:40])
-def test_a_header_that_is_not_ours_to_read_changes_nothing_for_anybody(line: str) -> None:
+def test_unkeyed_header_changes_no_response(line: str) -> None:
     async def scenario() -> None:
-        cdn = cdn_of_one()
+        cdn = cdn_with_one_original()
         poisoned = get(PATH, "Accept: image/webp", line)
         async with serving(cdn.application) as served:
-            answers = [await asked(served, raw) for raw in (poisoned, PLAIN, poisoned)]
-        assert list(map(lasting, answers)) == [*(await clean()), (await clean())[1]]
+            answers = [await request(served, raw) for raw in (poisoned, PLAIN, poisoned)]
+        assert list(map(without_passing_headers, answers)) == [
+            *(await clean_responses()),
+            (await clean_responses())[1],
+        ]
         assert [answer.headers["cache-status"].split("; ")[1] for answer in answers] == [
             "fwd=uri-miss",
             "hit",
@@ -146,12 +149,12 @@ def test_a_header_that_is_not_ours_to_read_changes_nothing_for_anybody(line: str
     "host", ["evil.example", "evil.example:1337", "cdn.example.evil.example", "[::1]", "127.0.0.1:8000", ""]
 )
 @pytest.mark.parametrize("target", [PATH, "http://evil.example" + PATH, "https://a@evil.example:1" + PATH])
-def test_no_host_in_a_request_changes_an_answer(host: str, target: str) -> None:
+def test_host_of_a_request_changes_no_response(host: str, target: str) -> None:
     async def scenario() -> None:
         poisoned = f"GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: image/webp\r\n\r\n".encode()
-        async with serving(cdn_of_one().application) as served:
-            answers = [await asked(served, raw) for raw in (poisoned, PLAIN)]
-        assert list(map(lasting, answers)) == await clean()
+        async with serving(cdn_with_one_original().application) as served:
+            answers = [await request(served, raw) for raw in (poisoned, PLAIN)]
+        assert list(map(without_passing_headers, answers)) == await clean_responses()
         assert EVIL not in str(answers)
 
     run(scenario())
@@ -170,8 +173,8 @@ HARMFUL = {
     "a post": (REQUEST.replace(b"GET", b"POST") + b"Content-Length: 0\r\n\r\n", 405),
     "an options": (REQUEST.replace(b"GET", b"OPTIONS") + b"\r\n", 405),
     "a trace": (REQUEST.replace(b"GET", b"TRACE") + b"\r\n", 405),
-    "a method nobody knows": (REQUEST.replace(b"GET", b"PURGER") + b"\r\n", 400),
-    # And what else makes an error, or half an answer, of a good address.
+    "an unknown method": (REQUEST.replace(b"GET", b"PURGER") + b"\r\n", 400),
+    # Others that make an error or a partial response of a valid address.
     "a bad host": (REQUEST.replace(b"Host: a", b"Host: a/evil.example") + b"\r\n", 400),
     "a bad length": (REQUEST + b"Content-Length: -1\r\n\r\n", 400),
     "an unknown coding": (REQUEST + b"Transfer-Encoding: evil\r\n\r\n", 400),
@@ -182,26 +185,26 @@ HARMFUL = {
     "a condition": (REQUEST + b"If-None-Match: *\r\n\r\n", 304),
     "a head": (REQUEST.replace(b"GET", b"HEAD") + b"\r\n", 200),
     "another format": (REQUEST.replace(b"webp", b"avif") + b"\r\n", 200),
-    "a format nobody makes": (REQUEST.replace(b"image/webp", b"evil.example/" + b"a" * 8000) + b"\r\n", 200),
+    "an unknown format": (REQUEST.replace(b"image/webp", b"evil.example/" + b"a" * 8000) + b"\r\n", 200),
     "an expectation": (REQUEST + b"Expect: 200-ok\r\n\r\n", 200),
 }
 
 
 @pytest.mark.parametrize(("raw", "status"), HARMFUL.values(), ids=HARMFUL)
-def test_a_harmful_request_is_answered_to_who_sent_it_alone(raw: bytes, status: int) -> None:
+def test_harmful_request_does_not_change_the_next_response(raw: bytes, status: int) -> None:
     async def scenario() -> None:
-        cdn = cdn_of_one()
+        cdn = cdn_with_one_original()
         async with serving(cdn.application, refuse=cdn.application.refuse) as served:
             async with served.viewer() as viewer:
                 await viewer.send(raw)
                 head = await viewer.reader.readuntil(b"\r\n\r\n")
-            told = int(head.split()[1])
-            assert told == status
+            received = int(head.split()[1])
+            assert received == status
             assert EVIL.encode() not in head
-            if told >= 400:
+            if received >= 400:
                 assert b"cache-control: no-store" in head.lower()
-            answers = [await asked(served, PLAIN) for _ in range(2)]
-        assert list(map(lasting, answers)) == await clean()
+            answers = [await request(served, PLAIN) for _ in range(2)]
+        assert list(map(without_passing_headers, answers)) == await clean_responses()
 
     run(scenario())
 
@@ -222,11 +225,11 @@ def test_a_harmful_request_is_answered_to_who_sent_it_alone(raw: bytes, status: 
     ],
     ids=str,
 )
-def test_a_trusted_proxy_names_the_viewer_in_one_header_alone(lines: list[str], client: str) -> None:
+def test_trusted_proxy_sets_the_client_by_x_forwarded_for_only(lines: list[str], client: str) -> None:
     async def scenario() -> None:
-        cdn = cdn_of_one(Settings(trusted_proxies=("127.0.0.0/8",)))
+        cdn = cdn_with_one_original(Settings(trusted_proxies=("127.0.0.0/8",)))
         async with serving(cdn.application) as served:
-            assert (await asked(served, get(PATH, *lines))).status == 200
+            assert (await request(served, get(PATH, *lines))).status == 200
         assert [record.client for record in cdn.records] == [client]
 
     run(scenario())

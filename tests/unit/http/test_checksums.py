@@ -1,4 +1,4 @@
-"""Checksums that travel with an upload: what is verified, and what is refused because it could not be."""
+"""Checksum headers of uploads: every supported form is read, and what cannot be verified is refused."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from galerly_cdn.http.checksums import LENGTHS_BYTES, checksum_headers, read_che
 BODY = b"a photograph"
 
 
-def told(name: str) -> str:
+def encoded_digest(name: str) -> str:
     return base64.b64encode(hashlib.new(name, BODY).digest()).decode()
 
 
-MD5, SHA1, SHA256, SHA512 = map(told, ("md5", "sha1", "sha256", "sha512"))
+MD5, SHA1, SHA256, SHA512 = map(encoded_digest, ("md5", "sha1", "sha256", "sha512"))
 
 
-def test_what_is_read_is_what_hashlib_makes() -> None:
+def test_digest_lengths_are_those_of_hashlib() -> None:
     assert {name: hashlib.new(name).digest_size for name in LENGTHS_BYTES} == LENGTHS_BYTES
 
 
@@ -44,9 +44,9 @@ def test_what_is_read_is_what_hashlib_makes() -> None:
         ({"x-amz-checksum-sha1": SHA1, "x-amz-checksum-algorithm": "SHA1"}, {"sha1"}),
     ],
 )
-def test_a_checksum_is_read_in_every_form(headers: dict[str, str], names: set[str]) -> None:
-    found = read_checksums({name.encode(): value.encode() for name, value in headers.items()})
-    assert found == {name: hashlib.new(name, BODY).digest() for name in names}
+def test_checksum_is_read_from_every_header(headers: dict[str, str], names: set[str]) -> None:
+    digests = read_checksums({name.encode(): value.encode() for name, value in headers.items()})
+    assert digests == {name: hashlib.new(name, BODY).digest() for name in names}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_checksum_is_read_in_every_form(headers: dict[str, str], names: set[st
         {"content-digest": "sha-256=:"},
         {"content-digest": f"sha-256=:{MD5}:"},
         {"content-digest": "crc32c=:AAAAAA==:"},
-        {"repr-digest": f"sha-256=:{SHA256}:, sha-256=:{told('sha256')[::-1]}:"},
+        {"repr-digest": f"sha-256=:{SHA256}:, sha-256=:{encoded_digest('sha256')[::-1]}:"},
         {"repr-digest": f"md5=:{MD5}:", "content-md5": "AAAAAAAAAAAAAAAAAAAAAA=="},
         {"x-amz-checksum-crc64nvme": "AAAAAAAAAAA="},
         {"x-amz-checksum-": MD5},
@@ -74,7 +74,7 @@ def test_a_checksum_is_read_in_every_form(headers: dict[str, str], names: set[st
     ],
     ids=str,
 )
-def test_what_cannot_be_verified_is_refused_not_passed_over(headers: dict[str, str]) -> None:
+def test_unverifiable_checksum_is_refused(headers: dict[str, str]) -> None:
     with pytest.raises(MalformedChecksum):
         read_checksums({name.encode(): value.encode() for name, value in headers.items()})
 
@@ -87,16 +87,16 @@ def test_what_cannot_be_verified_is_refused_not_passed_over(headers: dict[str, s
         },
     )
 )
-def test_what_is_written_is_read_again(digests: dict[str, bytes]) -> None:
+def test_written_checksums_are_read_again(digests: dict[str, bytes]) -> None:
     headers = {name.lower().encode(): value.encode() for name, value in checksum_headers(digests).items()}
     assert read_checksums(headers) == digests
 
 
 @given(st.sampled_from(sorted({"content-md5", "digest", "repr-digest", "x-amz-checksum-sha1"})), st.binary())
-def test_no_header_breaks_the_reader(name: str, value: bytes) -> None:
+def test_any_header_is_read_or_refused(name: str, value: bytes) -> None:
     try:
-        found = read_checksums({name.encode(): value})
+        digests = read_checksums({name.encode(): value})
     except MalformedChecksum:
         return
-    assert all(len(digest) == LENGTHS_BYTES[one] for one, digest in found.items())
-    assert found
+    assert all(len(digest) == LENGTHS_BYTES[one] for one, digest in digests.items())
+    assert digests

@@ -1,4 +1,4 @@
-"""`Accept` is folded to a closed set of three: AVIF, WebP, or the original's own format."""
+"""`Accept` chooses one of three: AVIF, WebP, or the original's own format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BROWSERS = {
 
 
 @pytest.mark.parametrize(("accept", "chosen"), BROWSERS.values(), ids=BROWSERS)
-def test_what_browsers_send(accept: bytes, chosen: Format | None) -> None:
+def test_accept_of_browsers_chooses_their_best_format(accept: bytes, chosen: Format | None) -> None:
     assert negotiate(accept, BOTH) is chosen
 
 
@@ -66,7 +66,7 @@ def test_what_browsers_send(accept: bytes, chosen: Format | None) -> None:
         (b"*/avif", None),
     ],
 )
-def test_taken_means_named_with_a_weight_above_nothing(accept: bytes, chosen: Format | None) -> None:
+def test_format_is_accepted_if_named_with_a_weight_above_zero(accept: bytes, chosen: Format | None) -> None:
     assert negotiate(accept, BOTH) is chosen
 
 
@@ -106,7 +106,7 @@ def test_taken_means_named_with_a_weight_above_nothing(accept: bytes, chosen: Fo
     ],
     ids=lambda accept: repr(accept[:40]),
 )
-def test_a_malformed_header_promises_nothing(accept: bytes) -> None:
+def test_malformed_accept_accepts_neither_format(accept: bytes) -> None:
     assert negotiate(accept, BOTH) is None
 
 
@@ -114,23 +114,23 @@ def test_a_malformed_header_promises_nothing(accept: bytes) -> None:
     ("offered", "chosen"),
     [(BOTH, AVIF), ((WEBP,), WEBP), ((AVIF,), AVIF), ((), None), ((Format.JPEG,), None)],
 )
-def test_only_what_the_size_offers_is_chosen(offered: tuple[Format, ...], chosen: Format | None) -> None:
+def test_only_offered_formats_are_chosen(offered: tuple[Format, ...], chosen: Format | None) -> None:
     assert negotiate(b"image/webp,image/avif", offered) is chosen
 
 
 def oracle(accept: bytes) -> frozenset[str]:
-    """What a header takes, read a byte at a time: slow, and written apart from the code."""
-    taken: dict[str, bool] = {}
+    """The accepted formats, by a slow implementation that shares no code with the tested one."""
+    accepted: dict[str, bool] = {}
     for element in accept.split(b","):
-        words = [word.strip(b" \t") for word in element.split(b";")]
-        if words == [b""]:
+        parts = [part.strip(b" \t") for part in element.split(b";")]
+        if parts == [b""]:
             continue
-        kind, *subtypes = words[0].split(b"/")
+        kind, *subtypes = parts[0].split(b"/")
         if len(subtypes) != 1 or not _is_token(kind) or not _is_token(subtypes[0]):
             return frozenset()
         weights = []
-        for word in filter(None, words[1:]):
-            parameter, equals, value = word.partition(b"=")
+        for part in filter(None, parts[1:]):
+            parameter, equals, value = part.partition(b"=")
             if not equals or not _is_token(parameter) or not _is_token(value):
                 return frozenset()
             if parameter in {b"q", b"Q"}:
@@ -138,13 +138,13 @@ def oracle(accept: bytes) -> frozenset[str]:
         thousandths = [WEIGHTS.get(weight) for weight in weights]
         if None in thousandths:
             return frozenset()
-        name = words[0].decode("ascii").lower()
-        taken[name] = taken.get(name, True) and 0 not in thousandths
-    return frozenset(name for name, is_taken in taken.items() if is_taken)
+        name = parts[0].decode("ascii").lower()
+        accepted[name] = accepted.get(name, True) and 0 not in thousandths
+    return frozenset(name for name, is_accepted in accepted.items() if is_accepted)
 
 
-def _is_token(word: bytes) -> bool:
-    return word != b"" and all(one in TOKEN for one in word)
+def _is_token(part: bytes) -> bool:
+    return part != b"" and all(one in TOKEN for one in part)
 
 
 WEIGHTS = {
@@ -163,24 +163,24 @@ pieces = st.sampled_from(
 
 
 @given(st.lists(pieces, max_size=12).map(b"".join))
-def test_any_header_is_read_as_a_slow_oracle_reads_it(accept: bytes) -> None:
-    taken = oracle(accept)
+def test_any_accept_gives_the_result_of_the_oracle(accept: bytes) -> None:
+    accepted = oracle(accept)
     for count in range(3):
         for offered in combinations(BOTH, count):
-            expected = next((one for one in offered if one.media_type in taken), None)
+            expected = next((one for one in offered if one.media_type in accepted), None)
             assert negotiate(accept, offered) is expected
 
 
 @given(st.binary(max_size=200))
-def test_nothing_but_the_three_answers(accept: bytes) -> None:
+def test_any_accept_chooses_one_of_the_three(accept: bytes) -> None:
     assert negotiate(accept, BOTH) in {AVIF, WEBP, None}
 
 
 @pytest.mark.parametrize(
     "unit", [b",", b";", b" ", b"a/b,", b"a/b;", b"; ;", b"q=", b"image/avif;q=0.", b"a/"]
 )
-def test_a_hostile_header_costs_less_than_ten_milliseconds(unit: bytes) -> None:
-    """CPU time, the best of five, each with another header so that nothing is remembered."""
+def test_hostile_accept_takes_less_than_ten_milliseconds(unit: bytes) -> None:
+    """CPU time, the best of five; each header is another, so that none is cached."""
     spent_s = []
     for number in range(5):
         accept = b"a/b%d," % number + unit * (65_000 // len(unit))
@@ -189,5 +189,5 @@ def test_a_hostile_header_costs_less_than_ten_milliseconds(unit: bytes) -> None:
         negotiate(accept, BOTH)
         negotiate(shorter, BOTH)
         spent_s.append(time.process_time() - started_s)
-    limit_s = 0.010 if sys.gettrace() is None else 0.100  # a tracer counts every line
+    limit_s = 0.010 if sys.gettrace() is None else 0.100  # coverage traces every line
     assert min(spent_s) < limit_s

@@ -1,4 +1,4 @@
-"""What becomes of a rendition and of an error: status, headers and body, by RFC 9110."""
+"""Responses of renditions and errors: status, headers and body (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ BODY = b"0123456789"
 MD5 = "781e5e245d69b566979b86e28d23f2c7"
 ETAG = b'"%s"' % MD5.encode()
 SETTINGS = Settings()
-PARCEL = responses.prepare(rendition(body=BODY), SETTINGS)
+PREPARED = responses.prepare(rendition(body=BODY), SETTINGS)
 
 
 def picture(**conditions: bytes) -> Response:
-    return responses.picture(PARCEL, Conditions(**conditions))
+    return responses.picture(PREPARED, Conditions(**conditions))
 
 
 def headers(response: Response) -> dict[bytes, bytes]:
@@ -42,7 +42,7 @@ def headers(response: Response) -> dict[bytes, bytes]:
     return dict(response.headers)
 
 
-def test_a_picture_is_answered_whole_with_everything_about_it() -> None:
+def test_unconditional_response_has_the_whole_body_and_all_headers() -> None:
     response = picture()
     assert (response.status, response.body) == (200, BODY)
     assert headers(response) == {
@@ -61,7 +61,7 @@ def test_a_picture_is_answered_whole_with_everything_about_it() -> None:
 
 
 @pytest.mark.parametrize("form", Format)
-def test_the_type_is_that_of_our_encoder(form: Format) -> None:
+def test_content_type_is_that_of_the_encoder(form: Format) -> None:
     response = responses.picture(responses.prepare(rendition("g/a.html", form=form), SETTINGS), Conditions())
     assert headers(response)[b"content-type"] == form.media_type.encode()
     assert headers(response)[b"content-disposition"] == b'inline; filename="a.%s"' % form.extension.encode()
@@ -82,13 +82,13 @@ def test_the_type_is_that_of_our_encoder(form: Format) -> None:
         b'"a, b", ' + ETAG,
     ],
 )
-def test_a_viewer_that_has_it_is_told_so_without_a_body(if_none_match: bytes) -> None:
+def test_matching_if_none_match_gives_304_without_a_body(if_none_match: bytes) -> None:
     response = picture(if_none_match=if_none_match)
     assert (response.status, response.body) == (304, b"")
-    told = headers(response)
-    assert told[b"etag"] == ETAG
-    assert told[b"cache-control"] == responses.IMMUTABLE
-    assert not {b"content-length", b"content-type", b"content-range"} & told.keys()
+    values = headers(response)
+    assert values[b"etag"] == ETAG
+    assert values[b"cache-control"] == responses.IMMUTABLE
+    assert not {b"content-length", b"content-type", b"content-range"} & values.keys()
 
 
 @pytest.mark.parametrize(
@@ -111,17 +111,17 @@ def test_a_viewer_that_has_it_is_told_so_without_a_body(if_none_match: bytes) ->
     ],
     ids=lambda value: f"{value[:40]!r} ({len(value)})",
 )
-def test_a_viewer_that_has_another_gets_it_whole(if_none_match: bytes) -> None:
+def test_other_if_none_match_gives_200(if_none_match: bytes) -> None:
     assert picture(if_none_match=if_none_match).status == 200
 
 
-def test_if_none_match_goes_before_range() -> None:
+def test_if_none_match_takes_precedence_over_range() -> None:
     assert picture(if_none_match=ETAG, range=b"bytes=0-0").status == 304
     assert picture(if_none_match=b'"other"', range=b"bytes=0-0").status == 206
 
 
 @pytest.mark.parametrize(
-    ("asked", "body", "place"),
+    ("range_header", "body", "content_range"),
     [
         (b"bytes=0-0", b"0", b"bytes 0-0/10"),
         (b"bytes=0-9", BODY, b"bytes 0-9/10"),
@@ -137,17 +137,17 @@ def test_if_none_match_goes_before_range() -> None:
         (b" bytes=1-1 ", b"1", b"bytes 1-1/10"),
     ],
 )
-def test_a_single_range_is_answered_exactly(asked: bytes, body: bytes, place: bytes) -> None:
-    response = picture(range=asked)
+def test_single_range_gives_exactly_its_bytes(range_header: bytes, body: bytes, content_range: bytes) -> None:
+    response = picture(range=range_header)
     assert (response.status, response.body) == (206, body)
-    told = headers(response)
-    assert told[b"content-range"] == place
-    assert told[b"content-length"] == b"%d" % len(body)
-    assert told[b"etag"] == ETAG
+    values = headers(response)
+    assert values[b"content-range"] == content_range
+    assert values[b"content-length"] == b"%d" % len(body)
+    assert values[b"etag"] == ETAG
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "range_header",
     [
         b"",
         b"bytes",
@@ -172,44 +172,47 @@ def test_a_single_range_is_answered_exactly(asked: bytes, body: bytes, place: by
     ],
     ids=lambda value: f"{value[:40]!r} ({len(value)})",
 )
-def test_a_malformed_range_or_a_list_is_ignored(asked: bytes) -> None:
-    response = picture(range=asked)
+def test_malformed_range_or_list_of_ranges_is_ignored(range_header: bytes) -> None:
+    response = picture(range=range_header)
     assert (response.status, response.body) == (200, BODY)
 
 
-@pytest.mark.parametrize("asked", [b"bytes=10-", b"bytes=10-11", b"bytes=99999999999999999999-", b"bytes=-0"])
-def test_a_range_outside_the_picture_is_refused(asked: bytes) -> None:
+@pytest.mark.parametrize(
+    "range_header", [b"bytes=10-", b"bytes=10-11", b"bytes=99999999999999999999-", b"bytes=-0"]
+)
+def test_range_outside_the_picture_is_refused(range_header: bytes) -> None:
     with pytest.raises(RangeNotSatisfiable) as raised:
-        picture(range=asked)
+        picture(range=range_header)
     response = responses.failure(raised.value, "id", SETTINGS)
     assert response.status == 416
     assert headers(response)[b"content-range"] == b"bytes */10"
 
 
-def oracle(asked: str, length: int) -> list[int] | str:
-    """Which bytes a range names, by trying every byte; or what becomes of it."""
-    first, dash, last = asked.removeprefix("bytes=").partition("-")
+def oracle(range_header: str, length: int) -> list[int] | str:
+    """The bytes that a range selects, by trying every byte; or how it is answered."""
+    first, dash, last = range_header.removeprefix("bytes=").partition("-")
     if not dash or not (first or last) or not all(part == "" or part.isdecimal() for part in (first, last)):
         return "whole"
     if first and last and int(last) < int(first):
         return "whole"
     if first:
-        named = [n for n in range(length) if int(first) <= n and (not last or n <= int(last))]
+        selected = [n for n in range(length) if int(first) <= n and (not last or n <= int(last))]
     else:
-        named = [n for n in range(length) if length - n <= int(last)]
-    return named or "refused"
+        selected = [n for n in range(length) if length - n <= int(last)]
+    return selected or "refused"
 
 
 ends = st.integers(0, 30).map(str) | st.just("")
 
 
 @given(st.integers(1, 20), st.tuples(ends, st.sampled_from(["-", "-", "-", ""]), ends).map("".join))
-def test_ranges_name_the_bytes_a_slow_oracle_finds(length: int, asked: str) -> None:
+def test_any_range_gives_the_bytes_of_the_oracle(length: int, range_header: str) -> None:
     body = bytes(range(length))
-    expected = oracle(f"bytes={asked}", length)
+    expected = oracle(f"bytes={range_header}", length)
     try:
         response = responses.picture(
-            responses.prepare(rendition(body=body), SETTINGS), Conditions(range=f"bytes={asked}".encode())
+            responses.prepare(rendition(body=body), SETTINGS),
+            Conditions(range=f"bytes={range_header}".encode()),
         )
     except RangeNotSatisfiable:
         assert expected == "refused"
@@ -232,17 +235,17 @@ def test_ranges_name_the_bytes_a_slow_oracle_finds(length: int, asked: str) -> N
         (b"", 200),
     ],
 )
-def test_a_range_of_another_picture_is_answered_whole(if_range: bytes, status: int) -> None:
+def test_range_is_ignored_unless_if_range_matches(if_range: bytes, status: int) -> None:
     assert picture(range=b"bytes=0-1", if_range=if_range).status == status
     assert picture(if_range=if_range).status == 200
 
 
-def test_a_range_outside_of_another_picture_is_answered_whole() -> None:
+def test_range_outside_is_ignored_unless_if_range_matches() -> None:
     assert picture(range=b"bytes=99-", if_range=b'"other"').status == 200
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "conditions",
     [
         {"range": b"bytes=" + b"0-0," * 16_000},
         {"range": b"bytes=" + b"1" * 65_000},
@@ -251,19 +254,19 @@ def test_a_range_outside_of_another_picture_is_answered_whole() -> None:
         {"if_none_match": b'W/"' * 2_700},
         {"if_none_match": b'"' + b"a" * 8_000},
     ],
-    ids=lambda asked: repr(asked)[:40],
+    ids=lambda conditions: repr(conditions)[:40],
 )
-def test_a_hostile_condition_costs_less_than_ten_milliseconds(asked: dict[str, bytes]) -> None:
+def test_hostile_condition_takes_less_than_ten_milliseconds(conditions: dict[str, bytes]) -> None:
     spent_s = []
     for _ in range(5):
         started_s = time.process_time()
-        assert picture(**asked).status == 200
+        assert picture(**conditions).status == 200
         spent_s.append(time.process_time() - started_s)
     assert min(spent_s) < 0.010
 
 
 @pytest.mark.parametrize(
-    ("key", "told"),
+    ("key", "expected"),
     [
         ("g/photo.jpg", 'inline; filename="photo.avif"'),
         ("photo", 'inline; filename="photo.avif"'),
@@ -275,34 +278,34 @@ def test_a_hostile_condition_costs_less_than_ten_milliseconds(asked: dict[str, b
         ("g/café.jpg", "inline; filename=\"caf_.avif\"; filename*=UTF-8''caf%C3%A9.avif"),
     ],
 )
-def test_a_saved_picture_is_named_after_its_key_and_its_format(key: str, told: str) -> None:
+def test_file_name_is_the_key_with_the_format_s_extension(key: str, expected: str) -> None:
     response = responses.picture(responses.prepare(rendition(key, form=Format.AVIF), SETTINGS), Conditions())
-    assert headers(response)[b"content-disposition"].decode() == told
+    assert headers(response)[b"content-disposition"].decode() == expected
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="/"), min_size=1))
-def test_no_key_can_write_a_header_of_its_own(name: str) -> None:
+def test_any_key_gives_a_well_formed_content_disposition(name: str) -> None:
     """RFC 6266: one quoted name in printable ASCII, and the whole name percent-encoded beside it."""
-    found = responses.prepare(rendition(name), SETTINGS)
-    told = headers(responses.picture(found, Conditions()))[b"content-disposition"].decode("ascii")
+    prepared = responses.prepare(rendition(name), SETTINGS)
+    disposition = headers(responses.picture(prepared, Conditions()))[b"content-disposition"].decode("ascii")
     matched = re.fullmatch(
-        r"inline; filename=\"([ !#-\[\]-~]+)\"(?:; filename\*=UTF-8''([\w%.~-]+))?", told, re.ASCII
+        r"inline; filename=\"([ !#-\[\]-~]+)\"(?:; filename\*=UTF-8''([\w%.~-]+))?", disposition, re.ASCII
     )
     assert matched is not None
     stem = name.rpartition(".")[0] or name
     assert (unquote(matched[2]) if matched[2] else matched[1]) == f"{stem}.jpg"
 
 
-def test_what_was_lost_is_told_only_where_it_is_asked_for() -> None:
+def test_galerly_lost_is_sent_only_with_the_setting() -> None:
     lossy = rendition(lost=("gps", "wide-gamut"))
-    quiet = responses.picture(responses.prepare(lossy, SETTINGS), Conditions())
-    assert b"galerly-lost" not in headers(quiet)
-    telling = Settings(lost_header=True)
+    response = responses.picture(responses.prepare(lossy, SETTINGS), Conditions())
+    assert b"galerly-lost" not in headers(response)
+    settings = Settings(lost_header=True)
     for conditions in (Conditions(), Conditions(if_none_match=b"*")):
-        response = responses.picture(responses.prepare(lossy, telling), conditions)
+        response = responses.picture(responses.prepare(lossy, settings), conditions)
         assert headers(response)[b"galerly-lost"] == b"gps, wide-gamut"
     assert b"galerly-lost" not in headers(
-        responses.picture(responses.prepare(rendition(), telling), Conditions())
+        responses.picture(responses.prepare(rendition(), settings), Conditions())
     )
 
 
@@ -314,7 +317,7 @@ EMBEDDING = {
 
 
 @pytest.mark.parametrize(("setting", "header"), EMBEDDING.items())
-def test_an_embedding_header_is_a_setting_and_may_be_left_out(setting: str, header: bytes) -> None:
+def test_embedding_header_has_the_setting_s_value_or_is_absent(setting: str, header: bytes) -> None:
     for value in ("", "same-site"):
         chosen = load.load_settings({setting: value}, environment={}).settings
         for response in (
@@ -333,10 +336,10 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.code)
-def test_an_error_is_one_json_shape_and_tells_nothing_private(error: GalerlyError) -> None:
+def test_error_response_is_json_without_private_detail(error: GalerlyError) -> None:
     response = responses.failure(error, "run-1", SETTINGS)
-    told = {"code": error.code, "message": error.public, "request_id": "run-1"}
-    assert json.loads(response.body) == {"error": told}
+    expected = {"code": error.code, "message": error.public, "request_id": "run-1"}
+    assert json.loads(response.body) == {"error": expected}
     assert response.status == error.status
     assert b"private" not in response.body + b"".join(value for _, value in response.headers)
     assert headers(response)[b"content-type"] == b"application/json"
@@ -346,17 +349,17 @@ def test_an_error_is_one_json_shape_and_tells_nothing_private(error: GalerlyErro
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.code)
-def test_an_error_lives_as_long_as_its_class_says(error: GalerlyError) -> None:
-    told = headers(responses.failure(error, "id", SETTINGS))
-    lifetime = "no-store" if error.max_age_s is None else f"public, max-age={error.max_age_s}"
-    assert told[b"cache-control"].decode() == lifetime
-    assert (b"retry-after" in told) is isinstance(error, Unavailable)
+def test_error_response_has_the_lifetime_of_its_class(error: GalerlyError) -> None:
+    values = headers(responses.failure(error, "id", SETTINGS))
+    cache_control = "no-store" if error.max_age_s is None else f"public, max-age={error.max_age_s}"
+    assert values[b"cache-control"].decode() == cache_control
+    assert (b"retry-after" in values) is isinstance(error, Unavailable)
 
 
-def test_a_refused_method_is_told_the_allowed_ones() -> None:
+def test_refused_method_gives_the_allowed_methods() -> None:
     assert headers(responses.failure(MethodNotAllowed(), "id", SETTINGS))[b"allow"] == b"GET, HEAD"
 
 
-def test_a_parcel_weighs_its_body_and_its_headers() -> None:
-    written = sum(len(name) + len(value) for name, value in PARCEL.shared + PARCEL.described)
-    assert len(BODY) + written < PARCEL.weight_bytes < len(BODY) + 10 * written
+def test_prepared_response_weighs_more_than_its_body_and_headers() -> None:
+    written = sum(len(name) + len(value) for name, value in PREPARED.shared + PREPARED.content)
+    assert len(BODY) + written < PREPARED.weight_bytes < len(BODY) + 10 * written

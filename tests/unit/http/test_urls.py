@@ -1,4 +1,4 @@
-"""One resource, one key: whatever the spelling, a URL means one key or is refused."""
+"""URL paths: every encoding of a key gives that key, and everything else is refused."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ hostile = st.binary(max_size=60) | st.lists(
 
 
 def named(value: bytes | str) -> str:
-    """A row's name: how it begins and how long it is."""
+    """A test id: the beginning of the value, and its length."""
     return f"{value[:32]!r} ({len(value)})"
 
 
 def oracle(encoded: bytes) -> str | None:
-    """The grammar of keys, byte by byte: slow, and written apart from the code."""
+    """The grammar of keys, by a slow implementation that shares no code with the tested one."""
     decoded = bytearray()
     rest = list(encoded)
     while rest:
@@ -118,11 +118,11 @@ def parsed(encoded: bytes) -> str | None:
         (b"/resize/small/a..b", Target(Size(400, 400)), "a..b"),
     ],
 )
-def test_a_picture_s_address_is_understood(path: bytes, target: Target, key: str) -> None:
-    asked = parse(path, ALLOWED)
-    assert isinstance(asked, PictureRequest)
-    assert (asked.target, asked.key) == (target, key)
-    assert set(asked.offered) <= {Format.AVIF, Format.WEBP}
+def test_picture_path_gives_target_and_key(path: bytes, target: Target, key: str) -> None:
+    request = parse(path, ALLOWED)
+    assert isinstance(request, PictureRequest)
+    assert (request.target, request.key) == (target, key)
+    assert set(request.offered) <= {Format.AVIF, Format.WEBP}
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_picture_s_address_is_understood(path: bytes, target: Target, key: str
         (b"/resize/800x600/", MalformedKey),
     ],
 )
-def test_every_other_address_is_refused_by_its_own_reason(path: bytes, error: type[GalerlyError]) -> None:
+def test_other_path_is_refused_with_its_own_error(path: bytes, error: type[GalerlyError]) -> None:
     with pytest.raises(GalerlyError) as raised:
         parse(path, ALLOWED)
     assert type(raised.value) is error
@@ -193,7 +193,7 @@ TRAVERSALS = [
 
 
 @pytest.mark.parametrize("encoded", TRAVERSALS, ids=named)
-def test_an_attack_on_the_key_is_refused(encoded: bytes) -> None:
+def test_path_traversal_is_refused(encoded: bytes) -> None:
     with pytest.raises(MalformedKey):
         parse(b"/resize/thumbnail/" + encoded, ALLOWED)
 
@@ -219,20 +219,20 @@ def test_an_attack_on_the_key_is_refused(encoded: bytes) -> None:
     ],
     ids=named,
 )
-def test_an_odd_key_is_itself_and_nothing_else(encoded: bytes, key: str) -> None:
+def test_unusual_key_is_decoded_once(encoded: bytes, key: str) -> None:
     assert parse_key(encoded) == key
 
 
 @given(targets, keys)
-def test_parse_and_format_are_inverses(target: Target, key: str) -> None:
-    asked = parse(format_path(target, key).encode("ascii"), ALLOWED)
-    assert isinstance(asked, PictureRequest)
-    assert (asked.target, asked.key) == (target, key)
+def test_parse_is_the_inverse_of_format(target: Target, key: str) -> None:
+    request = parse(format_path(target, key).encode("ascii"), ALLOWED)
+    assert isinstance(request, PictureRequest)
+    assert (request.target, request.key) == (target, key)
     assert parse(format_original(key).encode("ascii"), ALLOWED) == OriginalRequest(key)
 
 
 @given(targets, keys)
-def test_what_a_cdn_asks_a_store_for_is_what_is_stored(target: Target, key: str) -> None:
+def test_stored_path_is_the_rendition_key_encoded_as_s3_signs_it(target: Target, key: str) -> None:
     path = urls.format_stored(target, key)
     assert unquote(path) == f"/resized/{target.rendition_key(key)}"
     assert set(path.replace("%", "").encode()) <= set(UNRESERVED + b"/")
@@ -259,49 +259,47 @@ def test_what_a_cdn_asks_a_store_for_is_what_is_stored(target: Target, key: str)
         (b"/originals/", MalformedKey),
     ],
 )
-def test_every_other_path_in_a_store_is_refused_by_its_own_reason(
-    path: bytes, error: type[GalerlyError]
-) -> None:
+def test_other_stored_path_is_refused_with_its_own_error(path: bytes, error: type[GalerlyError]) -> None:
     with pytest.raises(error):
         urls.parse_stored(path, ALLOWED)
 
 
-def test_an_original_is_found_where_a_store_has_it() -> None:
+def test_stored_path_of_an_original_has_no_target() -> None:
     assert urls.parse_stored(b"/originals/g/a%20b.jpg", ALLOWED) == (None, "g/a b.jpg")
 
 
 @given(keys)
-def test_the_canonical_spelling_leaves_exactly_pchar_bare(key: str) -> None:
+def test_format_key_escapes_all_but_pchar(key: str) -> None:
     rest = format_key(key).encode("ascii")
     for byte in key.encode():
-        bare = byte in PCHAR + b"/"
-        written = bytes([byte]) if bare else b"%%%02X" % byte
-        assert rest.startswith(written)
-        rest = rest[len(written) :]
+        is_unescaped = byte in PCHAR + b"/"
+        expected = bytes([byte]) if is_unescaped else b"%%%02X" % byte
+        assert rest.startswith(expected)
+        rest = rest[len(expected) :]
     assert rest == b""
 
 
 @given(keys, st.randoms(use_true_random=False))
-def test_every_spelling_of_a_key_is_that_key(key: str, random: Random) -> None:
-    spelled = bytearray()
+def test_every_encoding_of_a_key_gives_that_key(key: str, random: Random) -> None:
+    encoded = bytearray()
     for byte in key.encode():
-        ways = [b"%%%02x" % byte, b"%%%02X" % byte] if byte != ord("/") else []
+        choices = [b"%%%02x" % byte, b"%%%02X" % byte] if byte != ord("/") else []
         if byte in PCHAR + b"/":
-            ways.append(bytes([byte]))
-        spelled += random.choice(ways)
-    assert parse_key(bytes(spelled)) == key
-    assert format_key(parse_key(bytes(spelled))) == format_key(key)
+            choices.append(bytes([byte]))
+        encoded += random.choice(choices)
+    assert parse_key(bytes(encoded)) == key
+    assert format_key(parse_key(bytes(encoded))) == format_key(key)
 
 
 @given(hostile)
 @example(b"%25%32%65")
 @example(b"a/%2e%2e")
-def test_the_grammar_is_that_of_a_slow_oracle(encoded: bytes) -> None:
+def test_any_encoded_key_gives_the_result_of_the_oracle(encoded: bytes) -> None:
     assert parsed(encoded) == oracle(encoded)
 
 
 @given(keys, st.data())
-def test_a_mutated_address_is_the_key_it_spells_or_refused(key: str, data: st.DataObject) -> None:
+def test_mutated_encoded_key_gives_the_result_of_the_oracle(key: str, data: st.DataObject) -> None:
     encoded = bytearray(format_key(key).encode("ascii"))
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(encoded)))
@@ -316,7 +314,7 @@ def test_a_mutated_address_is_the_key_it_spells_or_refused(key: str, data: st.Da
 
 
 @given(st.text())
-def test_a_key_from_elsewhere_is_held_to_the_same_grammar(key: str) -> None:
+def test_checked_key_has_the_grammar_of_parse_key(key: str) -> None:
     try:
         encoded = format_key(key).encode("ascii")
     except UnicodeEncodeError:
@@ -328,18 +326,18 @@ def test_a_key_from_elsewhere_is_held_to_the_same_grammar(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["\udcff", "a\udc80/b", "café\udcff"])
-def test_a_file_name_that_is_no_utf8_is_no_key(key: str) -> None:
+def test_file_name_that_is_not_utf8_is_refused(key: str) -> None:
     with pytest.raises(MalformedKey):
         checked_key(key)
 
 
 @pytest.mark.parametrize("size", ["800x600", "thumbnail"])
-def test_a_rule_is_found_by_size_and_by_name(size: str) -> None:
+def test_size_rule_is_found_by_dimensions_and_by_name(size: str) -> None:
     assert ALLOWED.rule(size).size == THUMBNAIL
 
 
 @pytest.mark.parametrize("size", ["800x600.webp", "", "huge", "800x601"])
-def test_nothing_else_names_a_rule(size: str) -> None:
+def test_other_text_gives_no_size_rule(size: str) -> None:
     with pytest.raises(SizeNotAllowed):
         ALLOWED.rule(size)
 
@@ -359,8 +357,8 @@ def test_nothing_else_names_a_rule(size: str) -> None:
     ],
     ids=named,
 )
-def test_a_hostile_address_costs_less_than_ten_milliseconds(path: bytes) -> None:
-    """CPU time, and the best of five: what other processes do does not count."""
+def test_hostile_path_takes_less_than_ten_milliseconds(path: bytes) -> None:
+    """CPU time, the best of five: other processes have no influence."""
     spent_s = []
     for _ in range(5):
         started_s = time.process_time()
@@ -389,5 +387,5 @@ def test_a_hostile_address_costs_less_than_ten_milliseconds(path: bytes) -> None
         ("[", False),
     ],
 )
-def test_only_this_machine_is_loopback(host: str, loopback: bool) -> None:  # noqa: FBT001 - a table's column
+def test_loopback_hosts_are_this_machine_only(host: str, loopback: bool) -> None:  # noqa: FBT001 - a table's column
     assert is_loopback(host) == loopback

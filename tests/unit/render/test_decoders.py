@@ -1,3 +1,5 @@
+"""Tests of the allow-list of loaders, the decodable formats and the check of libvips."""
+
 from __future__ import annotations
 
 import subprocess
@@ -16,8 +18,8 @@ from tests.support import pictures
 if TYPE_CHECKING:
     from pathlib import Path
 
-# In a process of its own: what is blocked stays blocked for every other test.
-CONFINED = """
+# In a separate process: loaders that are blocked would stay blocked for every other test.
+BLOCKING_PROCESS = """
 import sys, pyvips
 from galerly_cdn.render import decoders, libvips_version
 decoders.block_untrusted_loaders()
@@ -33,58 +35,61 @@ KINDS = {kind for kind in OriginalFormat if kind is not OriginalFormat.HEIC}
 
 
 def every_loader() -> dict[str, str]:
-    """Name → class of every loader in this libvips."""
-    found: dict[str, str] = {}
+    """Return the class of every loader in the loaded libvips, by name."""
+    classes: dict[str, str] = {}
 
     def visit(kind: int, *_: object) -> int:
         name = pyvips.nickname_find(kind)
         if not name.endswith("_base"):
-            found[name] = pyvips.type_name(kind)
+            classes[name] = pyvips.type_name(kind)
         return pyvips.type_map(kind, visit)
 
     pyvips.type_map(pyvips.type_from_name("VipsForeignLoad"), visit)
-    return found
+    return classes
 
 
-def test_every_loader_outside_the_allow_list_is_blocked(tmp_path: Path) -> None:
+def test_loaders_outside_the_allow_list_are_blocked(tmp_path: Path) -> None:
     classes = every_loader()
     table = tmp_path / "table.csv"
     table.write_bytes(b"1,2\n3,4\n")
-    told = subprocess.run(
-        [sys.executable, "-c", CONFINED, str(table), *classes], capture_output=True, text=True, check=True
+    lines = subprocess.run(
+        [sys.executable, "-c", BLOCKING_PROCESS, str(table), *classes],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.splitlines()
     allowed = tuple(f"VipsForeignLoad{name}" for name in decoders.ALLOWED_CLASSES)
     expected = {name: "open" if kind.startswith(allowed) else "blocked" for name, kind in classes.items()}
-    assert dict(line.split() for line in told) == expected
+    assert dict(line.split() for line in lines) == expected
     blocked = {"svgload_buffer", "csvload", "matrixload", "rawload", "vipsload", "uhdrload_buffer"}
     assert {name for name, state in expected.items() if state == "blocked"} >= blocked
 
 
-def test_formats_are_decodable_because_a_specimen_was_decoded() -> None:
+def test_decodable_formats_include_all_but_heic_and_each_has_a_specimen() -> None:
     assert decoders.decodable_formats() >= KINDS
     assert set(SPECIMENS) == {kind.value for kind in OriginalFormat}
 
 
 @pytest.mark.parametrize("name", SPECIMENS)
-def test_a_specimen_is_what_its_name_says(name: str) -> None:
+def test_specimen_has_the_format_of_its_name(name: str) -> None:
     assert detect_format(SPECIMENS[name]).value == name
     image = decoders.load(SPECIMENS[name], OriginalFormat(name))
     assert (image.width, image.height) == (16, 16)
 
 
 @pytest.mark.parametrize("specimen", [b"", SPECIMENS["jpeg"][:150], pictures.jpeg(16, 16)])
-def test_a_decoder_that_fails_the_self_test_is_left_out(
+def test_decoder_that_fails_the_self_test_is_left_out(
     monkeypatch: pytest.MonkeyPatch, specimen: bytes
 ) -> None:
     monkeypatch.setitem(SPECIMENS, "jpeg", specimen)
     assert OriginalFormat.JPEG not in decoders.decodable_formats.__wrapped__()
 
 
-def test_the_right_libvips_is_accepted() -> None:
+def test_libvips_of_the_package_is_accepted() -> None:
     libvips_version.check_version(decoders.version())
 
 
-def test_another_libvips_than_the_packages_own_is_refused_with_the_cure() -> None:
+def test_other_libvips_is_refused_with_the_remedy() -> None:
     with pytest.raises(SettingsError) as refused:
         libvips_version.check_version("8.14.1")
     (problem,) = refused.value.problems

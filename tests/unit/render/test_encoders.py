@@ -1,3 +1,5 @@
+"""Tests of the encoders and of the recipe."""
+
 from __future__ import annotations
 
 import hashlib
@@ -25,8 +27,8 @@ PICTURES = st.builds(
 JOBS = st.builds(Job, st.tuples(PICTURES), st.just(LIMITS), st.booleans())
 
 
-def decisions(one: Job) -> tuple[object, ...]:
-    """What decides a rendition's bytes, spelled out a second time."""
+def inputs(one: Job) -> tuple[object, ...]:
+    """Return everything that determines a rendition's bytes, computed independently of the recipe."""
     (picture,) = one.pictures
     form = picture.target.format
     quality = None if form is Format.PNG else picture.qualities[form or Format.JPEG]
@@ -34,33 +36,33 @@ def decisions(one: Job) -> tuple[object, ...]:
 
 
 @given(JOBS, JOBS)
-def test_recipes_are_equal_exactly_when_everything_that_decides_the_bytes_is(one: Job, other: Job) -> None:
+def test_recipes_are_equal_if_and_only_if_their_inputs_are(one: Job, other: Job) -> None:
     equal = recipe.digest(one, "8.18.7") == recipe.digest(other, "8.18.7")
-    assert equal == (decisions(one) == decisions(other))
+    assert equal == (inputs(one) == inputs(other))
 
 
 @pytest.mark.parametrize(
-    ("box", "form", "found"),
+    ("box", "form", "digest"),
     [
         ("150x150", None, "b1ac7e9aeaaceb22"),
         ("800x600", Format.WEBP, "a3394645612d1c17"),
         ("2000x2000", Format.AVIF, "529c9d9e171f370a"),
     ],
 )
-def test_a_recipe_stays_the_same_until_a_picture_does(box: str, form: Format | None, found: str) -> None:
-    """Another one makes every stored rendition anew: raise `RENDERER`, and then these."""
-    assert recipe.digest(job(box, form), "8.18.7") == found
+def test_recipe_is_stable(box: str, form: Format | None, digest: str) -> None:
+    """A change makes every stored rendition again: raise `RENDERER`, then update these digests."""
+    assert recipe.digest(job(box, form), "8.18.7") == digest
 
 
-def test_a_recipe_is_sixteen_hexadecimal_digits() -> None:
-    found = recipe.digest(job(), "8.18.7")
-    assert len(bytes.fromhex(found)) == 8
+def test_recipe_is_sixteen_hexadecimal_digits() -> None:
+    digest = recipe.digest(job(), "8.18.7")
+    assert len(bytes.fromhex(digest)) == 8
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("RENDERER", recipe.RENDERER + 1), ("MARGINS", ((400, 1.0), (1 << 30, 1.4)))]
 )
-def test_a_changed_renderer_changes_the_recipe(
+def test_changed_renderer_changes_the_recipe(
     monkeypatch: pytest.MonkeyPatch, name: str, value: object
 ) -> None:
     before = recipe.digest(job(), "8.18.7")
@@ -68,7 +70,7 @@ def test_a_changed_renderer_changes_the_recipe(
     assert recipe.digest(job(), "8.18.7") != before
 
 
-def test_another_libvips_changes_the_recipe() -> None:
+def test_other_libvips_changes_the_recipe() -> None:
     assert recipe.digest(job(), "8.18.7") != recipe.digest(job(), "8.18.8")
 
 
@@ -77,7 +79,7 @@ def test_limits_do_not_change_the_recipe() -> None:
     assert recipe.digest(narrow, "8.18.7") == recipe.digest(job(), "8.18.7")
 
 
-def test_jpegs_are_progressive_at_half_color_resolution() -> None:
+def test_jpeg_renditions_are_progressive_with_420_subsampling() -> None:
     frame = markers.jpeg_frame(pipeline.render(pictures.jpeg(), job("300x300", Format.JPEG))[1])
     assert frame
     assert frame.is_progressive
@@ -86,7 +88,7 @@ def test_jpegs_are_progressive_at_half_color_resolution() -> None:
 
 
 @pytest.mark.parametrize("form", [Format.JPEG, Format.WEBP, Format.AVIF])
-def test_quality_decides_the_size(form: Format) -> None:
+def test_higher_quality_makes_more_bytes(form: Format) -> None:
     lengths = [
         len(pipeline.render(pictures.jpeg(), job("300x300", form, qualities={form: quality}))[1])
         for quality in (30, 60, 90)
@@ -99,19 +101,19 @@ def test_renditions_have_eight_bits(form: Format) -> None:
     assert opened(pipeline.render(pictures.deep_png(60, 40), job(form=form))[1]).mode == "RGB"
 
 
-def test_a_png_loses_no_pixel() -> None:
+def test_png_rendition_is_lossless() -> None:
     original = pictures.png(60, 40)
     body = pipeline.render(original, job(form=Format.PNG))[1]
     assert opened(body).tobytes() == opened(original).tobytes()
 
 
-def test_the_digest_is_that_of_the_body() -> None:
+def test_md5_is_that_of_the_body() -> None:
     rendered, body = pipeline.render(pictures.jpeg(), job())
     assert rendered.md5 == hashlib.md5(body, usedforsecurity=False).hexdigest()
     assert rendered.length_bytes == len(body)
 
 
-def test_a_header_read_before_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_header_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     original = pictures.jpeg()
     read = header.read(original)
     monkeypatch.setattr(header, "read", pytest.fail)

@@ -1,3 +1,5 @@
+"""Tests of the sides and the orientation of renditions."""
+
 from __future__ import annotations
 
 import io
@@ -33,7 +35,7 @@ def plain(form: str, stored: tuple[int, int], orientation: int) -> bytes:
 @example(form="JPEG", width=1, height=5000, orientation=1, box=Size(150, 150))
 @example(form="WEBP", width=4999, height=3, orientation=8, box=Size(401, 7))
 @example(form="JPEG", width=4999, height=3333, orientation=5, box=Size(150, 150))
-def test_every_rendition_has_the_sides_computed_from_the_upright_original(
+def test_rendition_has_the_sides_computed_from_the_upright_original(
     form: str, width: int, height: int, orientation: int, box: Size
 ) -> None:
     original = plain(form, (width, height), orientation)
@@ -49,7 +51,7 @@ def test_every_rendition_has_the_sides_computed_from_the_upright_original(
 @pytest.mark.parametrize("form", ALL_FORMATS)
 @pytest.mark.parametrize("box", ["150x150", "400x400", "800x600", "2000x2000"])
 @pytest.mark.parametrize("sides", [(1601, 1067), (1067, 1601), (640, 480), (1, 1), (1999, 3)])
-def test_every_format_gives_the_same_sides(form: Format, box: str, sides: tuple[int, int]) -> None:
+def test_sides_are_the_same_in_every_format(form: Format, box: str, sides: tuple[int, int]) -> None:
     original = plain("JPEG", sides, 1)
     rendered, body = pipeline.render(original, job(box, form))
     assert opened(body).size == target(box).size.fit(*sides)
@@ -60,7 +62,7 @@ def test_every_format_gives_the_same_sides(form: Format, box: str, sides: tuple[
 @pytest.mark.parametrize("box", ["150x150", "300x300"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "tiff"])
-def test_every_orientation_comes_out_upright(kind: str, orientation: int, box: str) -> None:
+def test_rendition_is_upright_for_every_orientation(kind: str, orientation: int, box: str) -> None:
     original = {
         "jpeg": lambda: pictures.jpeg(orientation=orientation),
         "png": lambda: pictures.png(alpha=False, orientation=orientation),
@@ -75,20 +77,20 @@ def test_every_orientation_comes_out_upright(kind: str, orientation: int, box: s
     assert (header.inspect(original).width_px, header.inspect(original).height_px) == (600, 400)
 
 
-def test_a_picture_turned_by_mistake_would_be_noticed() -> None:
+def test_difference_detects_a_wrong_orientation() -> None:
     upright = pictures.scene(300, 200)
     assert difference(upright.transpose(Image.Transpose.ROTATE_180), upright)[0] > 10
     assert difference(upright.transpose(Image.Transpose.FLIP_LEFT_RIGHT), upright)[0] > 3
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 255])
-def test_a_senseless_orientation_means_upright(orientation: int) -> None:
+def test_invalid_orientation_means_upright(orientation: int) -> None:
     original = plain("JPEG", (60, 40), orientation)
     rendered, _ = pipeline.render(original, job("30x30"))
     assert (rendered.width_px, rendered.height_px) == (30, 20)
 
 
 @pytest.mark.parametrize("form", ALL_FORMATS)
-def test_a_small_original_is_never_enlarged(form: Format) -> None:
+def test_small_original_is_never_enlarged(form: Format) -> None:
     rendered, _ = pipeline.render(pictures.jpeg(90, 60), job("2000x2000", form))
     assert (rendered.width_px, rendered.height_px) == (90, 60)

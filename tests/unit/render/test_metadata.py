@@ -1,3 +1,5 @@
+"""Tests of the metadata of renditions and of the kept copyright notice."""
+
 from __future__ import annotations
 
 import struct
@@ -7,8 +9,7 @@ from PIL import Image
 
 from galerly_cdn.model import Format
 from galerly_cdn.render import decoders, pipeline
-from galerly_cdn.render.copyright_notice import CopyrightNotice
-from galerly_cdn.render.copyright_notice import read_notice as read_credit
+from galerly_cdn.render.copyright_notice import CopyrightNotice, read_notice
 from galerly_cdn.render.formats import OriginalFormat
 from tests.support import pictures
 from tests.support.color_difference import opened
@@ -39,11 +40,11 @@ def with_iptc(byline: bytes, rights: bytes) -> bytes:
 
 
 def read(original: bytes) -> CopyrightNotice:
-    return read_credit(decoders.load(original, OriginalFormat.JPEG))
+    return read_notice(decoders.load(original, OriginalFormat.JPEG))
 
 
 @pytest.mark.parametrize("form", ALL_FORMATS)
-def test_nothing_but_the_picture_leaves(form: Format) -> None:
+def test_rendition_has_no_metadata(form: Format) -> None:
     rendered, body = pipeline.render(camera(credit=True), job(form=form))
     picture = opened(body)
     assert not picture.getexif()
@@ -54,7 +55,7 @@ def test_nothing_but_the_picture_leaves(form: Format) -> None:
 
 
 @pytest.mark.parametrize("form", ALL_FORMATS)
-def test_creator_and_copyright_stay_when_asked_for_and_nothing_else(form: Format) -> None:
+def test_rendition_with_kept_copyright_has_creator_and_copyright_only(form: Format) -> None:
     body = pipeline.render(camera(credit=True), job(form=form, keep_copyright=True))[1]
     exif = opened(body).getexif()
     assert exif[ARTIST] == pictures.CREATOR
@@ -65,7 +66,7 @@ def test_creator_and_copyright_stay_when_asked_for_and_nothing_else(form: Format
         assert private not in body
 
 
-def test_keeping_the_copyright_changes_no_pixel() -> None:
+def test_kept_copyright_changes_no_pixel() -> None:
     kept = pipeline.render(camera(credit=True), job(form=Format.PNG, keep_copyright=True))[1]
     dropped = pipeline.render(camera(credit=True), job(form=Format.PNG))[1]
     assert opened(kept).tobytes() == opened(dropped).tobytes()
@@ -73,45 +74,45 @@ def test_keeping_the_copyright_changes_no_pixel() -> None:
     assert opened(grey).mode == "L"
 
 
-def test_an_upright_rendition_does_not_say_it_is_turned() -> None:
+def test_rendition_with_kept_copyright_has_no_orientation() -> None:
     body = pipeline.render(pictures.jpeg(orientation=6, credit=True), job(keep_copyright=True))[1]
     assert opened(body).getexif().get(0x0112, 1) == 1
 
 
-def test_a_photograph_without_credit_gets_none() -> None:
+def test_kept_copyright_of_an_original_without_notice_is_empty() -> None:
     exif = opened(pipeline.render(pictures.jpeg(), job(keep_copyright=True))[1]).getexif()
     assert not exif
 
 
-def test_xmp_is_asked_where_exif_says_nothing() -> None:
+def test_notice_is_read_from_xmp_if_exif_has_none() -> None:
     assert read(camera()) == CopyrightNotice("Grace & Hopper", "All rights reserved")
 
 
 @pytest.mark.parametrize("byline", ["Zoë Åkesson".encode(), "Zoë Åkesson".encode("latin-1")])
-def test_iptc_is_asked_where_exif_says_nothing(byline: bytes) -> None:
+def test_notice_is_read_from_iptc_if_exif_has_none(byline: bytes) -> None:
     assert read(with_iptc(byline, b"(c) Z")) == CopyrightNotice("Zoë Åkesson", "(c) Z")
 
 
-def test_letters_beyond_ascii_are_spelled_out_because_exif_has_no_others() -> None:
+def test_notice_in_exif_is_transliterated_to_ascii() -> None:
     original = with_iptc("Zoë Åkesson".encode(), "© Zoë".encode())
     exif = opened(pipeline.render(original, job(keep_copyright=True))[1]).getexif()
     assert (exif[ARTIST], exif[COPYRIGHT]) == ("Zoe Akesson", "(C) Zoe")
 
 
-def test_credit_is_one_printable_line_of_bounded_length() -> None:
+def test_notice_is_one_printable_line_of_bounded_length() -> None:
     said = read(with_iptc(b"a\r\nb\0c" + b"d" * 3000, b" \n "))
     assert said.creator.startswith("a b c")
     assert len(said.creator) == 500
     assert said.copyright == ""
 
 
-def test_a_keyword_that_is_not_utf8_does_no_harm() -> None:
+def test_png_keyword_that_is_not_utf8_is_accepted() -> None:
     plain = pictures.png(20, 20)
     original = plain[:33] + pictures.chunk(b"tEXt", b"Cl\xe9\0value") + plain[33:]
     assert pipeline.render(original, job(keep_copyright=True))[1]
 
 
-def test_the_thumbnail_in_the_original_is_dropped() -> None:
+def test_embedded_thumbnail_is_dropped() -> None:
     exif = Image.Exif()
     exif[0x010F] = "maker"
     original = pictures.saved(pictures.scene(), "JPEG", exif=exif.tobytes(), quality=92)

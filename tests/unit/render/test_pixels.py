@@ -1,3 +1,5 @@
+"""Tests of the pixels of renditions against Pillow: colours, alpha, scaling."""
+
 from __future__ import annotations
 
 import io
@@ -17,18 +19,18 @@ P3 = icc.NamedColors(12, 13)
 BT2020 = icc.NamedColors(9, 13)
 
 
-def shown(original: bytes, form: Format = Format.PNG) -> Image.Image:
-    """The rendition at 300 x 200."""
+def rendition(original: bytes, form: Format = Format.PNG) -> Image.Image:
+    """Return the rendition at 300 × 200."""
     return opened(pipeline.render(original, job("300x300", form))[1])
 
 
 def expected(picture: Image.Image) -> Image.Image:
-    """Pillow's full decode, scaled by Pillow."""
+    """Return Pillow's full decode, scaled by Pillow."""
     return picture.convert("RGB").resize(SIDES, Image.Resampling.LANCZOS)
 
 
 def through_profile(picture: Image.Image, profile: bytes) -> Image.Image:
-    """Pillow's lcms, relative colorimetric."""
+    """Return the picture converted to sRGB by Pillow's lcms, relative colorimetric."""
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     converted = ImageCms.profileToProfile(
         picture, source, ImageCms.createProfile("sRGB"), ImageCms.Intent.RELATIVE_COLORIMETRIC, "RGB"
@@ -52,20 +54,20 @@ def through_profile(picture: Image.Image, profile: bytes) -> Image.Image:
         pytest.param(pictures.grey(), 0.6, 6, id="grey jpeg"),
     ],
 )
-def test_pixels_equal_pillows_full_decode(original: bytes, mean: float, worst: float) -> None:
+def test_rendition_looks_like_pillows_full_decode(original: bytes, mean: float, worst: float) -> None:
     reference = opened(original) if header.read(original).bits == 8 else pictures.scene()
-    assert_alike(shown(original), expected(reference), mean=mean, worst=worst)
+    assert_alike(rendition(original), expected(reference), mean=mean, worst=worst)
 
 
 @pytest.mark.parametrize("form", ALL_FORMATS)
-def test_every_encoder_keeps_the_picture(form: Format) -> None:
-    mean, worst = difference(shown(pictures.jpeg(), form), expected(opened(pictures.jpeg())))
+def test_rendition_looks_the_same_in_every_format(form: Format) -> None:
+    mean, worst = difference(rendition(pictures.jpeg(), form), expected(opened(pictures.jpeg())))
     assert mean <= (0.6 if form is Format.PNG else 2.2)
     assert worst <= 25
 
 
 @pytest.mark.parametrize("box", ["37x37", "75x75", "150x150", "299x299", "400x400"])
-def test_shrinking_in_the_decoder_shows_the_same_picture(box: str) -> None:
+def test_shrink_on_load_looks_like_a_full_decode(box: str) -> None:
     big = pictures.jpeg(1800, 1200, quality=95)
     rendered, body = pipeline.render(big, job(box, Format.PNG))
     whole = opened(big).resize((rendered.width_px, rendered.height_px), Image.Resampling.LANCZOS)
@@ -80,15 +82,15 @@ def test_shrinking_in_the_decoder_shows_the_same_picture(box: str) -> None:
         ("Adobe", icc.profile_bytes(icc.ADOBE_RGB)),
     ],
 )
-def test_a_wide_gamut_is_converted_to_srgb(name: str, profile: bytes) -> None:
+def test_wide_gamut_is_converted_to_srgb(name: str, profile: bytes) -> None:
     original = pictures.jpeg(profile=profile)
     reference = expected(through_profile(opened(original), profile))
-    assert_alike(shown(original), reference, mean=0.8, worst=8)
-    assert difference(shown(pictures.jpeg()), reference)[0] > 1.5, f"{name} must make a difference"
+    assert_alike(rendition(original), reference, mean=0.8, worst=8)
+    assert difference(rendition(pictures.jpeg()), reference)[0] > 1.5, f"{name} must change the colours"
     assert {"icc", "wide-gamut"} <= set(header.read(original).loses)
 
 
-def test_a_profile_that_says_srgb_is_not_gone_through() -> None:
+def test_srgb_profile_is_skipped() -> None:
     profile = pictures.srgb_profile()
     assert not color.profile_verdict(profile, 3).converts
     assert (
@@ -100,21 +102,21 @@ def test_a_profile_that_says_srgb_is_not_gone_through() -> None:
 @pytest.mark.parametrize(
     "profile", [b"", b"nonsense", pictures.srgb_profile()[:200], icc.profile_bytes(P3)[:300]]
 )
-def test_a_damaged_profile_is_ignored(profile: bytes) -> None:
+def test_damaged_profile_is_ignored(profile: bytes) -> None:
     assert (
         pipeline.render(pictures.jpeg(profile=profile), job())[1]
         == pipeline.render(pictures.jpeg(), job())[1]
     )
 
 
-def test_a_profile_for_other_bands_is_ignored() -> None:
+def test_profile_for_other_bands_is_ignored() -> None:
     grey = pictures.saved(
         pictures.scene().convert("L"), "JPEG", icc_profile=icc.profile_bytes(P3), quality=92
     )
-    assert_alike(shown(grey), expected(opened(grey)), mean=0.6, worst=6)
+    assert_alike(rendition(grey), expected(opened(grey)), mean=0.6, worst=6)
 
 
-def test_verdicts_on_profiles_are_remembered_but_not_for_ever() -> None:
+def test_profile_verdicts_are_cached_up_to_a_limit() -> None:
     first = icc.profile_bytes(P3)
     color.profile_verdict(first, 3)
     for number in range(70):
@@ -123,17 +125,17 @@ def test_verdicts_on_profiles_are_remembered_but_not_for_ever() -> None:
     assert color.profile_verdict(first, 3).converts
 
 
-def test_adobe_rgb_named_by_the_camera_is_converted() -> None:
+def test_adobe_rgb_named_in_exif_is_converted() -> None:
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0xA001] = 2
     original = pictures.saved(pictures.scene(), "JPEG", quality=92, exif=exif.tobytes())
     reference = expected(through_profile(opened(original), icc.profile_bytes(icc.ADOBE_RGB)))
-    assert_alike(shown(original), reference, mean=0.8, worst=8)
+    assert_alike(rendition(original), reference, mean=0.8, worst=8)
     assert header.inspect(original).profile == "Adobe RGB (1998)"
 
 
 def with_chunk(png: bytes, name: bytes, data: bytes) -> bytes:
-    """The PNG with one more chunk behind its header."""
+    """Return the PNG with one more chunk after its header."""
     return png[:33] + pictures.chunk(name, data) + png[33:]
 
 
@@ -142,7 +144,7 @@ def test_p3_named_by_code_points_is_converted() -> None:
     original = with_chunk(png, b"cICP", bytes([12, 13, 0, 1]))
     assert header.inspect(original).profile == "Display P3"
     reference = expected(through_profile(pictures.scene(), icc.profile_bytes(P3)))
-    assert_alike(shown(original), reference, mean=0.8, worst=8)
+    assert_alike(rendition(original), reference, mean=0.8, worst=8)
 
 
 def test_p3_named_in_an_avif_is_converted() -> None:
@@ -151,7 +153,7 @@ def test_p3_named_in_an_avif_is_converted() -> None:
     original = plain[: at + 8] + bytes([0, 12, 0, 13]) + plain[at + 12 :]
     assert header.inspect(original).profile == "Display P3"
     reference = expected(through_profile(opened(plain), icc.profile_bytes(P3)))
-    assert_alike(shown(original), reference, mean=0.8, worst=8)
+    assert_alike(rendition(original), reference, mean=0.8, worst=8)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +166,9 @@ def test_p3_named_in_an_avif_is_converted() -> None:
         (18, 1.0, 1.0),
     ],
 )
-def test_hdr_signals_become_the_light_their_standard_says(transfer: int, signal: float, light: float) -> None:
+def test_hdr_signals_are_converted_to_the_light_of_their_standard(
+    transfer: int, signal: float, light: float
+) -> None:
     deep = np.full((20, 20, 3), round(signal * 65535), np.uint16)
     original = with_chunk(pictures.deep_png(20, 20, deep), b"cICP", bytes([9, transfer, 0, 1]))
     linear = (
@@ -172,20 +176,20 @@ def test_hdr_signals_become_the_light_their_standard_says(transfer: int, signal:
         if light < 0.0031308
         else 1.055 * light ** (1 / 2.4) - 0.055
     )
-    value = shown(original).convert("RGB").getpixel((9, 9))
+    value = rendition(original).convert("RGB").getpixel((9, 9))
     assert value == pytest.approx((linear * 255,) * 3, abs=3)
     assert "hdr-transfer" in header.read(original).loses
 
 
-def test_inks_without_a_profile_keep_their_hue() -> None:
-    mean, _ = difference(shown(pictures.cmyk_jpeg()), expected(pictures.scene()))
+def test_cmyk_without_a_profile_keeps_its_hue() -> None:
+    mean, _ = difference(rendition(pictures.cmyk_jpeg()), expected(pictures.scene()))
     assert mean < 16
-    door = shown(pictures.cmyk_jpeg()).convert("RGB").getpixel((234, 150))
+    door = rendition(pictures.cmyk_jpeg()).convert("RGB").getpixel((234, 150))
     assert isinstance(door, tuple)
     assert door[0] > 2 * door[1]
 
 
-def test_transparent_becomes_white_in_jpeg_never_black() -> None:
+def test_transparent_pixels_are_white_in_jpeg() -> None:
     rendered, body = pipeline.render(pictures.png(), job("300x300", Format.JPEG))
     picture = opened(body).convert("RGB")
     assert np.asarray(picture)[:, -4:].min() > 245
@@ -208,37 +212,37 @@ def test_alpha_is_kept(form: Format, kind: str) -> None:
     assert "alpha" not in rendered.lost
 
 
-def test_colours_of_transparent_pixels_do_not_bleed() -> None:
-    """A white disc on transparent black stays white to its rim."""
+def test_scaling_does_not_mix_in_colours_of_transparent_pixels() -> None:
+    """A white disc on transparent black stays white up to its rim."""
     y, x = np.mgrid[0:400, 0:400]
     disc = ((x - 200) ** 2 + (y - 200) ** 2 < 120**2)[..., None]
     original = pictures.saved(Image.fromarray(np.where(disc, 255, 0).repeat(4, 2).astype(np.uint8)), "PNG")
-    rim = np.asarray(shown(original))
+    rim = np.asarray(rendition(original))
     visible = rim[rim[..., 3] > 20]
     assert visible[:, :3].min() > 250
 
 
 @pytest.mark.parametrize(("alpha", "form"), [(True, Format.PNG), (False, Format.JPEG)])
 @pytest.mark.parametrize("kind", ["png", "webp", "avif"])
-def test_the_own_format_is_png_with_alpha_and_jpeg_without(kind: str, form: Format, *, alpha: bool) -> None:
+def test_own_format_is_png_with_alpha_and_jpeg_without(kind: str, form: Format, *, alpha: bool) -> None:
     original = {"png": pictures.png, "webp": pictures.webp, "avif": pictures.avif}[kind](alpha=alpha)
     assert pipeline.render(original, job())[0].format is form
 
 
-def test_a_grey_picture_with_alpha_stays_grey() -> None:
+def test_grey_picture_with_alpha_stays_grey() -> None:
     original = pictures.saved(pictures.scene_with_alpha().convert("LA"), "PNG")
-    colors = np.asarray(shown(original).convert("RGBA"))[:, :200, :3].astype(int)
+    colors = np.asarray(rendition(original).convert("RGBA"))[:, :200, :3].astype(int)
     assert np.ptp(colors, axis=2).max() <= 1
 
 
 @pytest.mark.parametrize("original", [pictures.gif(600, 400, frames=3), pictures.animated_webp(600, 400)])
-def test_of_an_animation_the_first_frame_is_shown(original: bytes) -> None:
+def test_animation_becomes_its_first_frame(original: bytes) -> None:
     rendered, body = pipeline.render(original, job("300x300", Format.PNG))
     assert "animation" in rendered.lost
     assert difference(opened(body).convert("RGB"), expected(opened(original)))[0] < 1
 
 
-def test_shrinking_leaves_the_margin_of_each_size() -> None:
+def test_shrink_on_load_leaves_the_margin_of_each_size() -> None:
     read = header.read(pictures.jpeg(1600, 1200))
     for box in ("150x150", "400x400", "800x600"):
         (plan,) = pipeline.plan_pictures(read, job(box))

@@ -1,3 +1,5 @@
+"""Tests of the frames and messages between the server and a worker."""
+
 from __future__ import annotations
 
 import socket
@@ -24,54 +26,57 @@ MESSAGES: list[protocol.Message] = [
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=range(len(MESSAGES)))
-def test_a_message_is_read_as_it_was_written(message: protocol.Message) -> None:
-    frame = protocol.frame(message, 9)
-    head, text = frame[: protocol.HEAD.size], frame[protocol.HEAD.size :]
-    assert protocol.lengths(head) == (len(text), 9)
-    assert protocol.message(head, text) == message
+def test_message_is_decoded_as_it_was_encoded(message: protocol.Message) -> None:
+    frame = protocol.encode_frame(message, 9)
+    head, text = frame[: protocol.HEADER.size], frame[protocol.HEADER.size :]
+    assert protocol.decode_lengths(head) == (len(text), 9)
+    assert protocol.decode_message(head, text) == message
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=range(len(MESSAGES)))
-def test_a_message_may_arrive_byte_by_byte(message: protocol.Message) -> None:
-    ours, theirs = socket.socketpair()
+def test_message_may_arrive_byte_by_byte(message: protocol.Message) -> None:
+    server_end, worker_end = socket.socketpair()
 
-    def drip() -> None:
-        with ours:
-            for byte in protocol.frame(message):
-                ours.send(bytes([byte]))
+    def send_slowly() -> None:
+        with server_end:
+            for byte in protocol.encode_frame(message):
+                server_end.send(bytes([byte]))
 
-    with theirs:
-        thread = threading.Thread(target=drip)
+    with worker_end:
+        thread = threading.Thread(target=send_slowly)
         thread.start()
-        assert protocol.receive_message(theirs) == (message, None)
+        assert protocol.receive_message(worker_end) == (message, None)
         with pytest.raises(EOFError):
-            protocol.receive_message(theirs)
+            protocol.receive_message(worker_end)
         thread.join()
 
 
-def test_a_server_that_ends_within_a_message_has_ended() -> None:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        with ours:
-            ours.send(protocol.frame(protocol.Continue())[:-1])
+def test_connection_that_ends_within_a_message_raises_eof() -> None:
+    server_end, worker_end = socket.socketpair()
+    with worker_end:
+        with server_end:
+            server_end.send(protocol.encode_frame(protocol.Continue())[:-1])
         with pytest.raises(EOFError):
-            protocol.receive_message(theirs)
+            protocol.receive_message(worker_end)
 
 
-@given(st.binary(min_size=protocol.HEAD.size, max_size=protocol.HEAD.size))
-def test_a_head_is_bounded_or_garbage(head: bytes) -> None:
+@given(st.binary(min_size=protocol.HEADER.size, max_size=protocol.HEADER.size))
+def test_frame_header_is_within_limits_or_a_protocol_error(head: bytes) -> None:
     try:
-        message_bytes, body_bytes = protocol.lengths(head)
+        message_bytes, body_bytes = protocol.decode_lengths(head)
     except protocol.ProtocolError:
         return
     assert message_bytes <= 64 * 1024
     assert body_bytes <= 256 * 1024 * 1024
 
 
-@given(st.sampled_from(sorted("ogshwdf")), st.binary(max_size=40))
-def test_a_message_is_one_or_garbage(letter: str, text: bytes) -> None:
+@given(st.sampled_from(sorted("rcaRMDF")), st.binary(max_size=40))
+def test_message_is_valid_or_a_protocol_error(letter: str, text: bytes) -> None:
     try:
-        message = protocol.message(letter.encode() + bytes(8), text)
+        message = protocol.decode_message(letter.encode() + bytes(8), text)
     except protocol.ProtocolError:
         return
-    assert protocol.message(protocol.frame(message)[:9], protocol.frame(message)[9:]) == message
+    assert (
+        protocol.decode_message(protocol.encode_frame(message)[:9], protocol.encode_frame(message)[9:])
+        == message
+    )

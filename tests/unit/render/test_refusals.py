@@ -1,3 +1,5 @@
+"""Tests of the originals that are refused: damage, other files, limits."""
+
 from __future__ import annotations
 
 import struct
@@ -20,7 +22,7 @@ from galerly_cdn.render.sample_images import SPECIMENS
 from tests.support import pictures
 from tests.support.render_jobs import ALL_FORMATS, LIMITS, job
 
-WHOLE = {
+COMPLETE = {
     "jpeg": pictures.jpeg(),
     "progressive-jpeg": pictures.jpeg(progressive=True),
     "cmyk-jpeg": pictures.cmyk_jpeg(),
@@ -38,22 +40,22 @@ TAILS = {
 }
 
 
-@pytest.mark.parametrize("name", WHOLE)
-def test_the_whole_photograph_is_accepted(name: str) -> None:
-    assert pipeline.render(WHOLE[name], job())[1]
+@pytest.mark.parametrize("name", COMPLETE)
+def test_complete_photograph_is_accepted(name: str) -> None:
+    assert pipeline.render(COMPLETE[name], job())[1]
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
 @pytest.mark.parametrize("box", ["40x40", "2000x2000"])
-@pytest.mark.parametrize("name", WHOLE)
-def test_a_truncated_photograph_is_refused(name: str, box: str, share: float) -> None:
+@pytest.mark.parametrize("name", COMPLETE)
+def test_truncated_photograph_is_refused(name: str, box: str, share: float) -> None:
     with pytest.raises((Undecodable, UnsupportedFormat)):
-        pipeline.render(pictures.truncated(WHOLE[name], share), job(box))
+        pipeline.render(pictures.truncated(COMPLETE[name], share), job(box))
 
 
 @pytest.mark.parametrize("name", ["jpeg", "png", "tiff"])
-def test_damage_in_the_middle_is_refused(name: str) -> None:
-    original = bytearray(WHOLE[name])
+def test_photograph_damaged_in_the_middle_is_refused(name: str) -> None:
+    original = bytearray(COMPLETE[name])
     middle = len(original) // 2
     original[middle : middle + 400] = b"\xff\x55" * 200
     with pytest.raises(Undecodable):
@@ -61,7 +63,7 @@ def test_damage_in_the_middle_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("content", pictures.disguises().values(), ids=pictures.disguises())
-def test_what_is_no_photograph_is_refused_whatever_its_name(content: bytes) -> None:
+def test_other_file_is_refused_by_its_content(content: bytes) -> None:
     with pytest.raises(UnsupportedFormat):
         pipeline.render(content, job())
     with pytest.raises(UnsupportedFormat):
@@ -69,12 +71,12 @@ def test_what_is_no_photograph_is_refused_whatever_its_name(content: bytes) -> N
 
 
 @pytest.mark.parametrize("magic", ["jpeg", "png", "webp", "gif", "tiff", "avif"])
-def test_magic_bytes_alone_are_not_enough(magic: str) -> None:
+def test_magic_bytes_without_an_image_are_refused(magic: str) -> None:
     with pytest.raises(Undecodable):
-        pipeline.render(WHOLE[magic][:16] + b"<svg/>" * 50, job())
+        pipeline.render(COMPLETE[magic][:16] + b"<svg/>" * 50, job())
 
 
-def test_a_format_whose_decoder_is_missing_is_refused_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_format_without_a_decoder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoders, "decodable_formats", lambda: frozenset({OriginalFormat.JPEG}))
     assert detect_format(SPECIMENS["heic"]) is OriginalFormat.HEIC
     with pytest.raises(UnsupportedFormat):
@@ -83,15 +85,15 @@ def test_a_format_whose_decoder_is_missing_is_refused_by_content(monkeypatch: py
 
 @pytest.mark.parametrize("tail", TAILS)
 @pytest.mark.parametrize("name", ["jpeg", "png", "gif", "webp"])
-def test_what_follows_the_picture_is_dropped(name: str, tail: str) -> None:
-    body = pipeline.render(WHOLE[name] + TAILS[tail], job())[1]
+def test_bytes_after_the_image_are_dropped(name: str, tail: str) -> None:
+    body = pipeline.render(COMPLETE[name] + TAILS[tail], job())[1]
     assert TAILS[tail] not in body
-    assert body == pipeline.render(WHOLE[name], job())[1]
+    assert body == pipeline.render(COMPLETE[name], job())[1]
 
 
 @pytest.mark.parametrize("form", ALL_FORMATS)
-def test_what_hides_in_comments_is_dropped(form: Format) -> None:
-    plain = WHOLE["jpeg"]
+def test_comments_are_dropped(form: Format) -> None:
+    plain = COMPLETE["jpeg"]
     comment = b"<script>alert(1)</script>"
     original = plain[:2] + b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment + plain[2:]
     assert comment not in pipeline.render(original, job(form=form))[1]
@@ -150,7 +152,7 @@ def limits(max_pixels: int = 10**8, max_frames: int = 256, max_coefficient_bytes
         ),
     ],
 )
-def test_limits_are_read_from_the_header(
+def test_limits_are_checked_against_the_header(
     original: bytes, allowed: Limits, error: type[Unrenderable] | None
 ) -> None:
     if error is None:
@@ -169,9 +171,9 @@ def test_limits_are_checked_before_a_pixel_is_decoded(monkeypatch: pytest.Monkey
         pipeline.render(original, job(limits=limits(max_pixels=1)), known_header)
 
 
-def test_the_reason_names_no_library() -> None:
+def test_public_reason_names_no_library() -> None:
     with pytest.raises(GalerlyError) as refused:
-        pipeline.render(pictures.truncated(WHOLE["jpeg"]), job())
+        pipeline.render(pictures.truncated(COMPLETE["jpeg"]), job())
     assert "vips" not in refused.value.public.lower()
     assert "premature end" in refused.value.detail.lower()
 
@@ -179,11 +181,11 @@ def test_the_reason_names_no_library() -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        pytest.param(WHOLE["jpeg"][:2] + b"\xff" * 40, id="fill bytes to the end"),
-        pytest.param(WHOLE["jpeg"][:2] + b"\xff\xc0\x00\x03\x08", id="frame header cut short"),
-        pytest.param(WHOLE["jpeg"][:2] + b"\xff\xda\x00\x02", id="a scan before any frame"),
+        pytest.param(COMPLETE["jpeg"][:2] + b"\xff" * 40, id="fill bytes to the end"),
+        pytest.param(COMPLETE["jpeg"][:2] + b"\xff\xc0\x00\x03\x08", id="frame header cut short"),
+        pytest.param(COMPLETE["jpeg"][:2] + b"\xff\xda\x00\x02", id="a scan before any frame"),
     ],
 )
-def test_a_malformed_jpeg_header_is_refused(broken: bytes) -> None:
+def test_malformed_jpeg_header_is_refused(broken: bytes) -> None:
     with pytest.raises(Undecodable):
         header.read(broken)

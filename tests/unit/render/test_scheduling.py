@@ -1,3 +1,5 @@
+"""Tests of the queue for workers, the memory budget and the quarantine."""
+
 from __future__ import annotations
 
 import asyncio
@@ -18,207 +20,207 @@ HOLD_S = 600.0
 
 
 @given(st.lists(st.integers(0, 150), max_size=12), st.randoms(use_true_random=False))
-def test_the_budget_is_never_exceeded_and_always_reached(weights: list[int], chance: random.Random) -> None:
-    """Whatever the weights and whoever leaves, all get through in the order of asking."""
+def test_budget_is_never_exceeded_and_serves_everyone_in_order(sizes: list[int], rng: random.Random) -> None:
+    """Holds for any request sizes and any cancelled calls."""
 
     async def run() -> None:
         budget = MemoryBudget(100)
         held: dict[int, int] = {}
-        admitted: list[int] = []
-        ends = [asyncio.Event() for _ in weights]
+        served: list[int] = []
+        ends = [asyncio.Event() for _ in sizes]
 
         async def call(place: int) -> None:
-            async with budget.share(weights[place]):
-                admitted.append(place)
-                held[place] = weights[place]
+            async with budget.reserve(sizes[place]):
+                served.append(place)
+                held[place] = sizes[place]
                 assert sum(held.values()) <= 100 or len([w for w in held.values() if w]) == 1
                 await ends[place].wait()
                 del held[place]
 
-        calls = [asyncio.create_task(call(place)) for place in range(len(weights))]
-        leaving = {place for place in range(len(weights)) if chance.random() < 0.2}
+        calls = [asyncio.create_task(call(place)) for place in range(len(sizes))]
+        cancelled = {place for place in range(len(sizes)) if rng.random() < 0.2}
         await ticks()
-        for place in range(len(weights)):
-            calls[place].cancel() if place in leaving else ends[place].set()
+        for place in range(len(sizes)):
+            calls[place].cancel() if place in cancelled else ends[place].set()
             await ticks()
         await asyncio.gather(*calls, return_exceptions=True)
-        assert admitted == sorted(admitted)
-        assert set(range(len(weights))) - leaving <= set(admitted)
+        assert served == sorted(served)
+        assert set(range(len(sizes))) - cancelled <= set(served)
         assert budget._free_bytes == 100
 
     asyncio.run(run())
 
 
-async def test_who_leaves_the_budget_as_the_turn_comes_gives_it_back() -> None:
+async def test_budget_call_cancelled_while_it_is_served_releases_its_bytes() -> None:
     budget = MemoryBudget(10)
-    async with budget.share(10):
-        leaver = asyncio.create_task(enter(budget, 10))
+    async with budget.reserve(10):
+        cancelled_call = asyncio.create_task(enter(budget, 10))
         await ticks()
-    leaver.cancel()
+    cancelled_call.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await leaver
+        await cancelled_call
     await enter(budget, 10)
 
 
-async def test_who_leaves_the_front_of_the_queue_lets_a_lighter_one_pass() -> None:
+async def test_budget_call_cancelled_at_the_front_lets_a_smaller_one_pass() -> None:
     budget = MemoryBudget(10)
-    async with budget.share(6):
-        heavy = asyncio.create_task(enter(budget, 10))
-        light = asyncio.create_task(enter(budget, 4))
+    async with budget.reserve(6):
+        large = asyncio.create_task(enter(budget, 10))
+        small = asyncio.create_task(enter(budget, 4))
         await ticks()
-        assert not light.done()
-        heavy.cancel()
-        await light
+        assert not small.done()
+        large.cancel()
+        await small
 
 
-async def test_a_refused_turn_ends_the_waiting() -> None:
-    turns: WorkQueue[str] = WorkQueue(1, 10, 1, kept=0)
-    waits = asyncio.create_task(turns.take(10))
+async def test_queue_that_fails_its_waiting_calls_serves_later_ones() -> None:
+    queue: WorkQueue[str] = WorkQueue(1, 10, 1, reserved=0)
+    waits = asyncio.create_task(queue.acquire(10))
     await ticks()
-    assert turns.waiting == 1
-    turns.refuse(QueueFull("no worker starts"))
+    assert queue.waiting == 1
+    queue.fail_waiting(QueueFull("no worker starts"))
     with pytest.raises(QueueFull):
         await waits
-    assert turns.waiting == 0
-    turns.give("worker")
-    assert await turns.take(10) == "worker"
+    assert queue.waiting == 0
+    queue.release("worker")
+    assert await queue.acquire(10) == "worker"
 
 
-async def test_who_leaves_the_queue_as_the_turn_comes_passes_the_worker_on() -> None:
-    turns: WorkQueue[str] = WorkQueue(2, 10, 1, kept=0)
-    leaver, next_one = (asyncio.create_task(turns.take(1)) for _ in range(2))
+async def test_queue_call_cancelled_while_it_is_served_passes_the_worker_on() -> None:
+    queue: WorkQueue[str] = WorkQueue(2, 10, 1, reserved=0)
+    cancelled_call, next_one = (asyncio.create_task(queue.acquire(1)) for _ in range(2))
     await ticks()
-    turns.give("worker")
-    leaver.cancel()
+    queue.release("worker")
+    cancelled_call.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await leaver
+        await cancelled_call
     assert await next_one == "worker"
 
 
-async def test_the_worker_used_last_is_used_first() -> None:
-    turns: WorkQueue[str] = WorkQueue(1, 10, 1, kept=0)
-    turns.give("cold")
-    turns.give("warm")
-    assert await turns.take(0) == "warm"
-    assert turns.withdraw("cold")
-    assert not turns.withdraw("cold")
+async def test_queue_gives_the_worker_used_last_first() -> None:
+    queue: WorkQueue[str] = WorkQueue(1, 10, 1, reserved=0)
+    queue.release("cold")
+    queue.release("warm")
+    assert await queue.acquire(0) == "warm"
+    assert queue.remove("cold")
+    assert not queue.remove("cold")
 
 
-async def test_who_warms_waits_behind_every_viewer() -> None:
-    turns: WorkQueue[str] = WorkQueue(9, 9, 9, kept=0)
-    calls = {"warm": asyncio.create_task(turns.take_to_warm())}
+async def test_queue_serves_viewers_before_warming() -> None:
+    queue: WorkQueue[str] = WorkQueue(9, 9, 9, reserved=0)
+    calls = {"warm": asyncio.create_task(queue.acquire_for_warming())}
     await ticks()
-    calls |= {name: asyncio.create_task(turns.take(1)) for name in ("first", "second")}
+    calls |= {name: asyncio.create_task(queue.acquire(1)) for name in ("first", "second")}
     await ticks()
-    assert (turns.waiting, turns.warming) == (2, 1)
+    assert (queue.waiting, queue.warming) == (2, 1)
     for name in ("first", "second", "warm"):
-        turns.give("worker")
+        queue.release("worker")
         assert await calls.pop(name) == "worker"
         assert not any(call.done() for call in calls.values())
-    assert (turns.waiting, turns.warming) == (0, 0)
+    assert (queue.waiting, queue.warming) == (0, 0)
 
 
-async def test_a_warm_begins_only_while_so_many_others_are_free() -> None:
-    turns: WorkQueue[str] = WorkQueue(9, 9, 9, kept=1)
-    turns.give("a")
-    warm = asyncio.create_task(turns.take_to_warm())
+async def test_warming_gets_a_worker_only_while_the_reserved_ones_are_free() -> None:
+    queue: WorkQueue[str] = WorkQueue(9, 9, 9, reserved=1)
+    queue.release("a")
+    warm = asyncio.create_task(queue.acquire_for_warming())
     await ticks()
     assert not warm.done()
-    assert await turns.take(1) == "a"
-    turns.give("b")
+    assert await queue.acquire(1) == "a"
+    queue.release("b")
     await ticks()
     assert not warm.done()
-    turns.give("a")
+    queue.release("a")
     assert await warm == "a"
-    assert await turns.take(1) == "b"
+    assert await queue.acquire(1) == "b"
 
 
-async def test_those_who_warm_are_served_in_the_order_of_asking() -> None:
-    """Nobody overtakes who was handed a worker and has not run yet."""
-    turns: WorkQueue[str] = WorkQueue(9, 9, 9, kept=1)
-    turns.give("a")
-    first = asyncio.create_task(turns.take_to_warm())
+async def test_warming_calls_are_served_in_order() -> None:
+    """A call does not overtake one that has been given a worker and has not run yet."""
+    queue: WorkQueue[str] = WorkQueue(9, 9, 9, reserved=1)
+    queue.release("a")
+    first = asyncio.create_task(queue.acquire_for_warming())
     await ticks()
-    turns.give("b")
-    turns.give("c")
-    assert await turns.take_to_warm() == "c"
+    queue.release("b")
+    queue.release("c")
+    assert await queue.acquire_for_warming() == "c"
     assert await first == "b"
 
 
-async def test_what_is_lent_can_be_claimed_back_until_somebody_takes_it() -> None:
-    turns: WorkQueue[str] = WorkQueue(9, 9, 9, kept=0)
-    me, other = object(), object()
-    turns.lend("worker", me)
-    assert not turns.claim("worker", other)
-    assert turns.claim("worker", me)
-    assert not turns.claim("worker", me)
-    turns.lend("worker", me)
-    turns.give("free")
-    assert await turns.take(1) == "free"
-    assert await turns.take(1) == "worker"
-    assert not turns.claim("worker", me)
+async def test_offered_worker_can_be_reclaimed_until_a_viewer_takes_it() -> None:
+    queue: WorkQueue[str] = WorkQueue(9, 9, 9, reserved=0)
+    owner, other = object(), object()
+    queue.offer("worker", owner)
+    assert not queue.reclaim("worker", other)
+    assert queue.reclaim("worker", owner)
+    assert not queue.reclaim("worker", owner)
+    queue.offer("worker", owner)
+    queue.release("free")
+    assert await queue.acquire(1) == "free"
+    assert await queue.acquire(1) == "worker"
+    assert not queue.reclaim("worker", owner)
 
 
-async def test_what_is_lent_goes_to_a_viewer_who_waits_and_never_to_a_warm() -> None:
-    turns: WorkQueue[str] = WorkQueue(9, 9, 9, kept=0)
-    warm, viewer = asyncio.create_task(turns.take_to_warm()), asyncio.create_task(turns.take(1))
+async def test_offered_worker_goes_to_a_waiting_viewer_and_never_to_warming() -> None:
+    queue: WorkQueue[str] = WorkQueue(9, 9, 9, reserved=0)
+    warm, viewer = asyncio.create_task(queue.acquire_for_warming()), asyncio.create_task(queue.acquire(1))
     await ticks()
-    turns.lend("worker", "me")
+    queue.offer("worker", "owner")
     assert await viewer == "worker"
-    turns.lend("worker", "me")
+    queue.offer("worker", "owner")
     await ticks()
     assert not warm.done()
-    assert turns.withdraw("worker")
-    assert not turns.claim("worker", "me")
-    turns.give("worker")
+    assert queue.remove("worker")
+    assert not queue.reclaim("worker", "owner")
+    queue.release("worker")
     assert await warm == "worker"
 
 
-async def test_those_who_wait_to_warm_are_bounded_and_can_be_refused() -> None:
-    turns: WorkQueue[str] = WorkQueue(0, 0, 1, kept=0)
-    waits = asyncio.create_task(turns.take_to_warm())
+async def test_waiting_warming_calls_are_bounded_and_can_be_failed() -> None:
+    queue: WorkQueue[str] = WorkQueue(0, 0, 1, reserved=0)
+    waits = asyncio.create_task(queue.acquire_for_warming())
     await ticks()
     with pytest.raises(QueueFull):
-        await turns.take_to_warm()
-    turns.refuse(QueueFull("no worker starts"))
+        await queue.acquire_for_warming()
+    queue.fail_waiting(QueueFull("no worker starts"))
     with pytest.raises(QueueFull, match="no worker starts"):
         await waits
-    assert turns.warming == 0
+    assert queue.warming == 0
 
 
-def test_two_strikes_within_the_time_hold_an_original() -> None:
+def test_two_crashes_within_the_time_quarantine_an_original() -> None:
     now_s = 0.0
     quarantine = Quarantine(HOLD_S, lambda: now_s)
-    assert not quarantine.strike("a")
-    assert not quarantine.holds("a")
+    assert not quarantine.record_crash("a")
+    assert not quarantine.contains("a")
     now_s = HOLD_S - 1
-    assert quarantine.strike("a")
-    assert quarantine.holds("a")
-    assert not quarantine.holds("b")
+    assert quarantine.record_crash("a")
+    assert quarantine.contains("a")
+    assert not quarantine.contains("b")
     now_s += HOLD_S - 1
-    assert quarantine.holds("a")
+    assert quarantine.contains("a")
     now_s += 1
-    assert not quarantine.holds("a")
-    assert not quarantine.strike("a")
+    assert not quarantine.contains("a")
+    assert not quarantine.record_crash("a")
 
 
-def test_strikes_far_apart_are_chance() -> None:
+def test_crashes_far_apart_do_not_quarantine() -> None:
     now_s = 0.0
     quarantine = Quarantine(HOLD_S, lambda: now_s)
-    assert not quarantine.strike("a")
+    assert not quarantine.record_crash("a")
     now_s = HOLD_S
-    assert not quarantine.strike("a")
+    assert not quarantine.record_crash("a")
 
 
-def test_the_quarantine_forgets_the_oldest_of_very_many() -> None:
+def test_quarantine_drops_the_oldest_record_over_its_limit() -> None:
     quarantine = Quarantine(HOLD_S, lambda: 0.0)
     for token in range(2000):
-        quarantine.strike(str(token))
-    assert len(quarantine._strikes) == 1024
-    assert not quarantine.strike("0")
-    assert quarantine.strike("1999")
+        quarantine.record_crash(str(token))
+    assert len(quarantine._crashes) == 1024
+    assert not quarantine.record_crash("0")
+    assert quarantine.record_crash("1999")
 
 
 async def enter(budget: MemoryBudget, weight_bytes: int) -> None:
-    async with budget.share(weight_bytes):
+    async with budget.reserve(weight_bytes):
         pass

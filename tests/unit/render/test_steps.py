@@ -12,7 +12,7 @@ from galerly_cdn.model import Format
 from galerly_cdn.render import decoders, pipeline
 from tests.support import pictures
 from tests.support.color_difference import difference, opened
-from tests.support.render_jobs import jobs, target
+from tests.support.render_jobs import job_for, target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,11 +40,11 @@ def invert(image: decoders.Image, plan: PicturePlan) -> decoders.Image:  # noqa:
 
 
 def in_one_job(original: bytes) -> dict[str, bytes]:
-    return {str(made.target): body for made, body in pipeline.pictures(original, jobs(*TARGETS))}
+    return {str(made.target): body for made, body in pipeline.pictures(original, job_for(*TARGETS))}
 
 
 def each_alone(original: bytes) -> dict[str, bytes]:
-    return {str(one): pipeline.render(original, jobs(one))[1] for one in TARGETS}
+    return {str(one): pipeline.render(original, job_for(one))[1] for one in TARGETS}
 
 
 def red_square_px(body: bytes) -> tuple[int, int]:
@@ -55,7 +55,7 @@ def red_square_px(body: bytes) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("place", [0, 1], ids=["before flatten", "after flatten"])
-def test_a_picture_step_draws_the_same_mark_alone_and_in_a_job(
+def test_picture_step_draws_the_same_mark_alone_and_in_a_job(
     monkeypatch: pytest.MonkeyPatch, place: int
 ) -> None:
     steps = (*pipeline.PICTURE_STEPS[:place], draw_mark, *pipeline.PICTURE_STEPS[place:])
@@ -79,7 +79,7 @@ def test_a_picture_step_draws_the_same_mark_alone_and_in_a_job(
         ),
     ],
 )
-def test_a_step_on_a_photograph_looks_the_same_alone_and_in_a_job(
+def test_step_on_a_photograph_looks_the_same_alone_and_in_a_job(
     monkeypatch: pytest.MonkeyPatch, table: str, step: Callable[..., decoders.Image], *, is_same: bool
 ) -> None:
     monkeypatch.setattr(pipeline, table, (*getattr(pipeline, table), step))
@@ -90,7 +90,7 @@ def test_a_step_on_a_photograph_looks_the_same_alone_and_in_a_job(
     assert (max(differences) <= 0.6) is is_same, differences
 
 
-def test_a_picture_step_runs_for_every_picture_and_an_original_step_for_every_decode(
+def test_picture_step_runs_for_every_picture_and_original_step_for_every_decode(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     runs: list[str] = []

@@ -31,8 +31,8 @@ def _listener(host: str = "127.0.0.1", port: int = 0) -> Listener:
 
 
 def test_serve_port_in_use_raises_one_problem() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as occupied:
+        port = occupied.getsockname()[1]
         with pytest.raises(SettingsError) as raised:
             serve.run(serve.serve(_listener("127.0.0.1", port), settings=Settings()))
     assert raised.value.problems == [f"host, port: cannot listen on 127.0.0.1:{port}: Address already in use"]
@@ -108,10 +108,10 @@ def test_listeners_are_ready_in_order_with_own_application_and_limits() -> None:
 
 def test_serve_one_unusable_address_starts_no_listener() -> None:
     addresses: list[str] = []
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.create_server(("127.0.0.1", 0)) as occupied:
         first = Listener(application=Echo(), host="127.0.0.1", port=0, on_ready=addresses.append)
         with pytest.raises(SettingsError, match="Address already in use"):
-            serve.run(serve.serve(first, _listener(port=taken.getsockname()[1]), settings=Settings()))
+            serve.run(serve.serve(first, _listener(port=occupied.getsockname()[1]), settings=Settings()))
     assert addresses == []
 
 
@@ -188,17 +188,17 @@ from galerly_cdn.server import serve
 from galerly_cdn.settings.table import Settings
 
 BODY = bytes(range(256)) * 16384  # 4 MiB: more than a socket's buffers take
-gate = asyncio.Event()
+released = asyncio.Event()
 waiting = 0
 
 async def application(scope, receive, send):
     global waiting
     body = b"ok"
     if scope["raw_path"] == b"/open":
-        gate.set()
+        released.set()
     elif scope["raw_path"] == b"/render":
         waiting += 1
-        await gate.wait()
+        await released.wait()
     elif scope["raw_path"] == b"/waiting":
         body = str(waiting).encode()
     elif scope["raw_path"] == b"/download":
@@ -210,7 +210,7 @@ async def application(scope, receive, send):
 async def drain():
     print("draining", flush=True)
     if "hold" in sys.argv:
-        await gate.wait()
+        await released.wait()
     if "block" in sys.argv:
         sys.stdin.readline()
 

@@ -81,17 +81,17 @@ async def test_idle_connection_is_closed_after_idle_s() -> None:
 
 
 async def test_slow_response_is_not_bound_by_read_deadlines() -> None:
-    gate = asyncio.Event()
+    may_respond = asyncio.Event()
 
     async def slow(_: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        await gate.wait()
+        await may_respond.wait()
         await answer(send, b"done")
 
     connection = FakeConnection(slow)
     await connection.feed(get())
     connection.loop.advance(1000)
-    gate.set()
+    may_respond.set()
     await connection.feed(b"")
     assert connection.statuses() == [200]
     assert not connection.transport.has_sent_end
@@ -202,17 +202,17 @@ async def test_pipelined_requests_are_served_in_order_up_to_maximum() -> None:
 
 
 async def test_pipelined_headers_are_bounded() -> None:
-    gate = asyncio.Event()
+    may_respond = asyncio.Event()
 
     async def slow(_: Scope, __: Receive, send: Send) -> None:
-        await gate.wait()
+        await may_respond.wait()
         await answer(send, b"done")
 
     connection = FakeConnection(slow)
     await connection.feed(get() + PARTIAL)
     for _ in range(10):
         connection.protocol.data_received(b"a" * 5000)
-    gate.set()
+    may_respond.set()
     await connection.feed(b"")
     assert connection.statuses() == [200]
     assert b"connection: close\r\n" in connection.transport.sent
@@ -220,12 +220,12 @@ async def test_pipelined_headers_are_bounded() -> None:
 
 
 async def test_untaken_body_is_neither_buffered_nor_read() -> None:
-    gate = asyncio.Event()
+    may_respond = asyncio.Event()
     received: list[object] = []
 
     async def slow(_: Scope, receive: Receive, send: Send) -> None:
         received.append(await receive())
-        await gate.wait()
+        await may_respond.wait()
         await answer(send, b"no", 405)
 
     connection = FakeConnection(slow)
@@ -234,7 +234,7 @@ async def test_untaken_body_is_neither_buffered_nor_read() -> None:
     await connection.feed(b"x" * 100_000)
     assert connection.transport.is_paused
     assert len(connection.protocol.cycle.body) == 0
-    gate.set()
+    may_respond.set()
     await connection.feed(b"")
     assert connection.statuses() == [405]
     assert connection.transport.has_sent_end
@@ -335,10 +335,10 @@ async def test_application_error_gives_500_without_its_text(
 
 
 async def test_shutdown_serves_current_requests_and_closes_idle_connections() -> None:
-    gate = asyncio.Event()
+    may_respond = asyncio.Event()
 
     async def slow(_: Scope, __: Receive, send: Send) -> None:
-        await gate.wait()
+        await may_respond.wait()
         await answer(send, b"done")
 
     idle = FakeConnection(Echo())
@@ -354,7 +354,7 @@ async def test_shutdown_serves_current_requests_and_closes_idle_connections() ->
         False,
         False,
     ]
-    gate.set()
+    may_respond.set()
     await fresh.feed(get())
     await arriving.feed(b": 1\r\n\r\n")
     await busy.feed(b"")

@@ -69,7 +69,7 @@ REFUSED = {
     "a non-ASCII name": (GET + b"X\xff: 1\r\n\r\n", 400),
     # The request line (RFC 9112 §3).
     "HTTP/0.9": (b"GET /a\r\n", 400),
-    "HTTP/0.9 spelt out": (b"GET /a HTTP/0.9\r\nHost: a\r\n\r\n", 400),
+    "HTTP/0.9 with its version": (b"GET /a HTTP/0.9\r\nHost: a\r\n\r\n", 400),
     "HTTP/1.2": (b"GET /a HTTP/1.2\r\nHost: a\r\n\r\n", 400),
     "HTTP/2.0": (b"GET /a HTTP/2.0\r\nHost: a\r\n\r\n", 400),
     "HTTP/1.10": (b"GET /a HTTP/1.10\r\nHost: a\r\n\r\n", 400),

@@ -39,7 +39,7 @@ def running(root: Path, **settings: object) -> Iterator[OneMachine]:
         shape.process.communicate()
 
 
-async def ask(port: int, path: str) -> Answer | None:
+async def fetch(port: int, path: str) -> Answer | None:
     """One GET on a connection of its own; None if the server ended before the response was complete."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
@@ -66,7 +66,7 @@ def is_whole(answer: Answer) -> bool:
 async def test_concurrent_misses_of_one_rendition_render_once(tmp_path: Path) -> None:
     with running(tmp_path) as shape:
         shape.put("g/large.jpg", pictures.jpeg(6000, 4000))
-        requests = [ask(shape.port, "/resize/medium/g/large.jpg") for _ in range(CONCURRENT)]
+        requests = [fetch(shape.port, "/resize/medium/g/large.jpg") for _ in range(CONCURRENT)]
         answers = await asyncio.gather(*requests)
         records = shape.stop()
     bodies = {answer.body for answer in answers if answer and is_whole(answer)}
@@ -84,7 +84,7 @@ async def test_concurrent_misses_of_many_renditions_render_each_once(tmp_path: P
             shape.put(f"g/{number}.jpg", original)
         paths = [f"/resize/small/g/{number}.jpg" for number in range(50)] * 20
         random.Random(4).shuffle(paths)
-        answers = await asyncio.gather(*(ask(shape.port, path) for path in paths))
+        answers = await asyncio.gather(*(fetch(shape.port, path) for path in paths))
         records = shape.stop()
     assert all(answer and is_whole(answer) for answer in answers)
     assert Counter(record["cache"] for record in records)["fwd=uri-miss; stored"] == 50
@@ -96,7 +96,9 @@ async def test_render_survives_disconnect_of_first_viewer(tmp_path: Path) -> Non
         _, writer = await asyncio.open_connection("127.0.0.1", shape.port)
         writer.write(b"GET /resize/medium.avif/g/large.jpg HTTP/1.1\r\nHost: a\r\n\r\n")
         await writer.drain()
-        others = [asyncio.create_task(ask(shape.port, "/resize/medium.avif/g/large.jpg")) for _ in range(19)]
+        others = [
+            asyncio.create_task(fetch(shape.port, "/resize/medium.avif/g/large.jpg")) for _ in range(19)
+        ]
         writer.close()
         answers = await asyncio.gather(*others)
         records = shape.stop()
@@ -113,12 +115,12 @@ async def test_killed_server_leaves_correct_renditions(tmp_path: Path) -> None:
     names = [f"{number}.jpg" for number in range(KILLS * 4)]
     for name in names:  # many keys of one original: all must give the same picture
         os.link(photographs / "a.jpg", photographs / name)
-    asked = iter(names)
+    remaining_names = iter(names)
     right: bytes | None = None
     for _ in range(KILLS):
         with running(tmp_path, workers=2, access_log=False) as shape:
-            paths = [f"/resize/small.jpeg/g/{name}" for name in itertools.islice(asked, 4)]
-            tasks = [asyncio.create_task(ask(shape.port, path)) for path in paths]
+            paths = [f"/resize/small.jpeg/g/{name}" for name in itertools.islice(remaining_names, 4)]
+            tasks = [asyncio.create_task(fetch(shape.port, path)) for path in paths]
             for finished in itertools.islice(asyncio.as_completed(tasks), chance.randrange(4)):
                 await finished
             shape.process.kill()
@@ -126,7 +128,7 @@ async def test_killed_server_leaves_correct_renditions(tmp_path: Path) -> None:
             assert all(is_whole(answer) for answer in answers)
     with running(tmp_path) as shape:
         for name in names:
-            answer = await ask(shape.port, f"/resize/small.jpeg/g/{name}")
+            answer = await fetch(shape.port, f"/resize/small.jpeg/g/{name}")
             assert answer
             assert is_whole(answer)
             right = right or answer.body
@@ -143,14 +145,14 @@ async def test_replaced_original_is_never_served_again(tmp_path: Path) -> None:
 
         async def load() -> None:
             while not stopping.is_set():
-                answer = await ask(shape.port, "/resize/tiny.jpeg/g/a.jpg")
+                answer = await fetch(shape.port, "/resize/tiny.jpeg/g/a.jpg")
                 assert answer
                 assert answer.status in {200, 503}
 
         loads = [asyncio.create_task(load()) for _ in range(3)]
         for turn in range(REPLACES):
             shape.put("g/a.jpg", (red, blue)[turn % 2])
-            answer = await ask(shape.port, "/resize/tiny.jpeg/g/a.jpg")
+            answer = await fetch(shape.port, "/resize/tiny.jpeg/g/a.jpg")
             assert answer
             assert is_whole(answer)
             assert shown(answer) == ("red", "blue")[turn % 2], turn

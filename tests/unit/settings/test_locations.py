@@ -1,3 +1,5 @@
+"""Tests of where originals and renditions are stored."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,16 +12,16 @@ from galerly_cdn.settings.locations import Locations
 from galerly_cdn.settings.table import Settings
 
 
-def test_every_originals_root_has_renditions_of_its_own_in_the_cache_folder(tmp_path: Path) -> None:
+def test_renditions_of_each_root_have_their_own_cache_folder(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()
     two.mkdir()
     (tmp_path / "link").symlink_to(one)
-    told = [str(one), str(two), str(tmp_path / "link"), "s3://photographs"]
-    homes = [locations.resolve_locations(Settings(), place).renditions for place in told]
-    assert len(set(homes)) == 3
-    assert homes[0] == homes[2]
-    assert all(Path(home).is_absolute() for home in homes)
+    roots = [str(one), str(two), str(tmp_path / "link"), "s3://photographs"]
+    folders = [locations.resolve_locations(Settings(), root).renditions for root in roots]
+    assert len(set(folders)) == 3
+    assert folders[0] == folders[2]
+    assert all(Path(folder).is_absolute() for folder in folders)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,9 @@ def test_every_originals_root_has_renditions_of_its_own_in_the_cache_folder(tmp_
         (Settings(renditions="here"), "/p", Locations("/p", str(Path.cwd() / "here"), is_writable=False)),
     ],
 )
-def test_a_root_includes_its_prefix(settings: Settings, photographs: str | None, expected: Locations) -> None:
+def test_locations_are_resolved_from_settings_or_photographs(
+    settings: Settings, photographs: str | None, expected: Locations
+) -> None:
     assert locations.resolve_locations(settings, photographs) == expected
 
 
@@ -71,10 +75,10 @@ def test_a_root_includes_its_prefix(settings: Settings, photographs: str | None,
         (Settings(renditions="s3://b/p/r"), "s3://b/p"),
     ],
 )
-def test_roots_that_cannot_be_are_refused(settings: Settings, photographs: str | None) -> None:
+def test_invalid_locations_raise(settings: Settings, photographs: str | None) -> None:
     with pytest.raises(SettingsError):
         locations.resolve_locations(settings, photographs)
 
 
-def test_a_name_that_begins_like_the_other_root_is_not_in_it() -> None:
+def test_root_with_the_other_root_as_name_prefix_is_not_inside_it() -> None:
     assert locations.resolve_locations(Settings(renditions="s3://b/pr"), "s3://b/p").renditions == "s3://b/pr"

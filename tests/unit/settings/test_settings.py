@@ -1,4 +1,4 @@
-"""Settings: where each comes from, and one clear line for everything unknown or impossible."""
+"""Tests of loading the settings: sources, precedence, parsed values, and one line for every problem."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def problems(
     return raised.value.problems
 
 
-def test_the_defaults_are_possible() -> None:
+def test_defaults_are_valid() -> None:
     loaded = load.load_settings(environment={})
     assert loaded.settings == Settings()
     assert set(loaded.origin.values()) == {"default"}
@@ -42,13 +42,13 @@ def test_the_defaults_are_possible() -> None:
 
 
 @pytest.mark.parametrize("setting", DESCRIBED, ids=lambda setting: setting.name)
-def test_every_setting_says_what_it_is(setting: FieldDescription) -> None:
+def test_every_setting_has_a_description(setting: FieldDescription) -> None:
     assert setting.description.endswith(".")
     assert setting.description[0].isupper() or setting.description[0] == "`"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_default_may_be_given_as_a_variable(name: str) -> None:
+def test_every_default_can_be_given_as_a_variable(name: str) -> None:
     default = getattr(Settings(), name)
     text = ";".join(default) if isinstance(default, tuple) else str(default)
     variable = f"GALERLY_{name.upper()}"
@@ -57,7 +57,7 @@ def test_every_default_may_be_given_as_a_variable(name: str) -> None:
     assert loaded.origin[name] == variable
 
 
-def test_options_go_before_variables_before_the_file_before_defaults(tmp_path: Path) -> None:
+def test_options_override_variables_override_file_overrides_defaults(tmp_path: Path) -> None:
     file = tmp_path / "galerly.toml"
     file.write_text('host = "file"\nport = 1\nworkers = 1\nsizes = ["10x10"]\n')
     loaded = load.load_settings(
@@ -93,14 +93,14 @@ def test_options_go_before_variables_before_the_file_before_defaults(tmp_path: P
         ({"AWS_ENDPOINT_URL": ""}, "", "default"),
     ],
 )
-def test_a_stores_endpoint_is_also_found_where_its_vendors_tools_look(
+def test_store_endpoint_is_read_from_the_variables_of_aws_tools(
     variables: dict[str, str], endpoint: str, origin: str
 ) -> None:
     loaded = load.load_settings(environment=variables)
     assert (loaded.settings.store_endpoint, loaded.origin["store_endpoint"]) == (endpoint, origin)
 
 
-def test_the_environment_is_read_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_of_the_process_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("GALERLY_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("GALERLY_PORT", "4711")
@@ -155,11 +155,11 @@ def test_the_environment_is_read_where_none_is_given(monkeypatch: pytest.MonkeyP
     ],
     ids=lambda value: value[:40],
 )
-def test_an_unknown_or_impossible_setting_is_one_clear_line(variable: str, value: str, line: str) -> None:
+def test_unknown_or_invalid_setting_is_one_line(variable: str, value: str, line: str) -> None:
     assert problems({variable: value}) == [line]
 
 
-def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_together(tmp_path: Path) -> None:
     file = tmp_path / "port.toml"  # a file's name must not stand in for the setting's
     file.write_text("port = -1\nidle = 3\nhost = 5\nsizes = 7\n[table]\na = 1\n")
     assert problems({"GALERLY_PORT": "y"}, file=file, options={"workers": -1}) == [
@@ -174,7 +174,7 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "expected"),
     [
         (None, "No such file or directory"),
         (b"port = ", "Invalid value"),
@@ -182,13 +182,13 @@ def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
         (b"\xff", "utf-8"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
+def test_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None, expected: str) -> None:
     file = tmp_path / "galerly.toml"
     if content is not None:
         file.write_bytes(content)
     (line,) = problems({}, file=file)
     assert line.startswith(f"{file}: ")
-    assert words in line
+    assert expected in line
     assert "\n" not in line
 
 
@@ -200,9 +200,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         ({"GALERLY_QUEUE_BYTES": "1000"}, ("queue_bytes", "max_original_bytes")),
     ],
 )
-def test_settings_that_contradict_each_other_are_both_named(
-    variables: dict[str, str], named: tuple[str, str]
-) -> None:
+def test_contradicting_settings_are_both_named(variables: dict[str, str], named: tuple[str, str]) -> None:
     (line,) = problems(variables)
     assert all(name in line for name in named)
 
@@ -223,7 +221,7 @@ def test_settings_that_contradict_each_other_are_both_named(
         },
     )
 )
-def test_what_is_given_is_what_is_had_from_a_file_or_from_variables(values: dict[str, Any]) -> None:
+def test_values_from_file_and_from_variables_are_equal(values: dict[str, Any]) -> None:
     texts = {
         f"GALERLY_{name.upper()}": ";".join(value) if isinstance(value, list) else str(value)
         for name, value in values.items()
@@ -235,7 +233,7 @@ def test_what_is_given_is_what_is_had_from_a_file_or_from_variables(values: dict
     assert load.load_settings(values, environment={}).settings == loaded.settings
 
 
-# the allow-list's lines
+# sizes
 
 
 @pytest.mark.parametrize(
@@ -247,13 +245,13 @@ def test_what_is_given_is_what_is_had_from_a_file_or_from_variables(values: dict
         ("  a-1\t1x16383  avif=100 ", Size(1, 16383), "a-1", {"avif": 100}),
     ],
 )
-def test_a_size_is_one_line(line: str, size: Size, name: str | None, qualities: dict[str, int]) -> None:
+def test_size_line_is_parsed(line: str, size: Size, name: str | None, qualities: dict[str, int]) -> None:
     chosen = {Format(form): quality for form, quality in qualities.items()}
     assert parse_size(line) == SizeRule(size, name, {Format.JPEG: 85, Format.PNG: 100} | chosen)
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "expected"),
     [
         ("", "expected `name WxH"),
         ("thumbnail", "expected `name WxH"),
@@ -282,8 +280,8 @@ def test_a_size_is_one_line(line: str, size: Size, name: str | None, qualities: 
     ],
     ids=lambda value: value[:40],
 )
-def test_a_line_that_is_no_size_says_what_was_expected(line: str, words: str) -> None:
-    with pytest.raises(ValueError, match=words) as raised:
+def test_invalid_size_line_says_what_was_expected(line: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected) as raised:
         parse_size(line)
     assert "got " in str(raised.value)
 
@@ -339,20 +337,17 @@ def test_trusted_proxies_are_networks() -> None:
     assert settings.trusted_networks == (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
 
 
-# where renditions live
-
-
 # the admin side's token
 
 
-def test_the_token_comes_from_its_variable_else_from_the_file(tmp_path: Path) -> None:
+def test_token_is_read_from_its_variable_else_from_the_file(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text("first-of-the-file\nsecond\n")
     settings = Settings(admin_token_file=str(file))
-    assert load.admin_token(settings, {"GALERLY_ADMIN_TOKEN": "told"}) == "told"
+    assert load.admin_token(settings, {"GALERLY_ADMIN_TOKEN": "given"}) == "given"
     assert load.admin_token(settings, {}) == "first-of-the-file"
     assert load.admin_token(Settings(), {}) == ""
-    assert load.admin_token(settings, {"GALERLY_ADMIN_TOKEN": "told\n"}) == "told"
+    assert load.admin_token(settings, {"GALERLY_ADMIN_TOKEN": "given\n"}) == "given"
     for content in (b"", b" \n"):
         file.write_bytes(content)
         assert load.admin_token(settings, {}) == ""
@@ -362,7 +357,7 @@ def test_the_token_comes_from_its_variable_else_from_the_file(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("token", ["s3cret word", "s3crét", "s3cret\x00", "s3cret\udcff"])
-def test_what_no_header_can_hold_is_no_token_and_is_not_repeated(token: str, tmp_path: Path) -> None:
+def test_token_that_no_header_can_hold_is_refused_and_not_repeated(token: str, tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_bytes(token.encode("utf-8", "surrogateescape"))
     for settings, variables in (
@@ -374,7 +369,7 @@ def test_what_no_header_can_hold_is_no_token_and_is_not_repeated(token: str, tmp
         assert "s3cr" not in str(raised.value)
 
 
-def test_the_token_is_no_setting_that_would_be_shown() -> None:
+def test_token_is_not_among_the_settings() -> None:
     loaded = load.load_settings(environment={"GALERLY_ADMIN_TOKEN": "s3cret", "GALERLY_CONFIG": "x"})
     assert "s3cret" not in str(loaded)
 
@@ -382,13 +377,13 @@ def test_the_token_is_no_setting_that_would_be_shown() -> None:
 @pytest.mark.parametrize(
     "address", ["http://127.0.0.1:8001", "https://admin.example.com/", "http://[::1]:80"]
 )
-def test_the_admin_sides_address_is_scheme_and_host(address: str) -> None:
+def test_admin_address_of_scheme_and_host_is_accepted(address: str) -> None:
     assert load.load_settings({"admin": address}).settings.admin == address
 
 
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:8001", "ftp://x", "http://", "http://u:p@x", "http://x/y", "http://x?a"]
 )
-def test_another_address_of_an_admin_side_is_refused(address: str) -> None:
+def test_other_admin_address_is_refused(address: str) -> None:
     with pytest.raises(SettingsError, match="--admin: expected"):
         load.load_settings({"admin": address})

@@ -1,4 +1,4 @@
-"""The folder of originals: confined to its root, byte for byte, and cheap to ask again."""
+"""Tests the folder of originals: it stays in its root, compares names byte for byte, and caches heads."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def store(root: Path) -> FolderOriginals:
 
 @pytest.fixture
 def before(monkeypatch: pytest.MonkeyPatch) -> Hooking:
-    """Have a hook called with the path just before the file system opens it."""
+    """Installs a hook that is called with each path just before `os.open` opens it."""
 
     def install(hook: Callable[[str], None]) -> None:
         real_open = os.open
@@ -86,11 +86,11 @@ async def keys_of(store: FolderOriginals, prefix: str = "") -> list[str]:
     return [one.key async for one in store.list(prefix)]
 
 
-# ------------------------------------------------------------------------------------- confinement
+# ------------------------------------------------------------------------------- paths out of the root
 
 
 @pytest.mark.parametrize(
-    ("place", "target", "key"),
+    ("link", "target", "key"),
     [
         ("l.jpg", "../secret.jpg", "l.jpg"),
         ("l.jpg", "{outside}/a.jpg", "l.jpg"),
@@ -113,16 +113,16 @@ async def keys_of(store: FolderOriginals, prefix: str = "") -> list[str]:
         ("l.jpg", "/dev/null", "l.jpg"),
     ],
 )
-async def test_a_symlink_out_of_the_root_is_no_original(
-    root: Path, store: FolderOriginals, place: str, target: str, key: str
+async def test_symlink_out_of_the_root_is_not_an_original(
+    root: Path, store: FolderOriginals, link: str, target: str, key: str
 ) -> None:
-    (root / place).symlink_to(target.format(root=root, outside=root.parent / "outside"))
+    (root / link).symlink_to(target.format(root=root, outside=root.parent / "outside"))
     await refused(store, key)
     for listed in await keys_of(store):
         assert await content_of(store, listed) != b"secret"
 
 
-async def test_a_chain_of_symlinks_is_followed_only_if_each_stays_inside(
+async def test_chain_of_symlinks_is_followed_only_if_each_stays_inside(
     root: Path, store: FolderOriginals
 ) -> None:
     (root.parent / "outside" / "back").symlink_to(root / "g")
@@ -135,7 +135,7 @@ async def test_a_chain_of_symlinks_is_followed_only_if_each_stays_inside(
 
 
 @pytest.mark.parametrize(
-    ("place", "target", "key"),
+    ("link", "target", "key"),
     [
         ("l.jpg", "g/a.jpg", "l.jpg"),
         ("l", "g", "l/a.jpg"),
@@ -144,15 +144,15 @@ async def test_a_chain_of_symlinks_is_followed_only_if_each_stays_inside(
         ("g/sub/l.jpg", "{root}/g/a.jpg", "g/sub/l.jpg"),
     ],
 )
-async def test_a_symlink_that_stays_inside_is_served_and_listed(
-    root: Path, store: FolderOriginals, place: str, target: str, key: str
+async def test_symlink_inside_the_root_is_served_and_listed(
+    root: Path, store: FolderOriginals, link: str, target: str, key: str
 ) -> None:
-    (root / place).symlink_to(target.format(root=root))
+    (root / link).symlink_to(target.format(root=root))
     assert await content_of(store, key) == b"a"
     assert key in await keys_of(store)
 
 
-async def test_a_symlink_bent_to_another_inside_shows_the_other_at_once(
+async def test_symlink_changed_to_another_file_serves_the_other_at_once(
     root: Path, store: FolderOriginals
 ) -> None:
     (root / "l.jpg").symlink_to("g/a.jpg")
@@ -166,27 +166,27 @@ async def test_a_symlink_bent_to_another_inside_shows_the_other_at_once(
     "key",
     ["", ".", "..", "../secret.jpg", "g/../../secret.jpg", "g//a.jpg", "g/./a.jpg", "/g/a.jpg", "g/a.jpg/"],
 )
-async def test_a_key_that_no_url_can_hold_is_refused_all_the_same(store: FolderOriginals, key: str) -> None:
+async def test_key_that_no_url_can_express_is_refused(store: FolderOriginals, key: str) -> None:
     await refused(store, key)
 
 
-@pytest.mark.parametrize("victim", ["g", "g/a.jpg"])
-async def test_a_component_swapped_for_a_symlink_in_mid_walk_is_not_followed(
-    root: Path, store: FolderOriginals, victim: str, before: Hooking
+@pytest.mark.parametrize("name", ["g", "g/a.jpg"])
+async def test_component_replaced_by_a_symlink_during_the_walk_is_not_followed(
+    root: Path, store: FolderOriginals, name: str, before: Hooking
 ) -> None:
     def swap(path: str) -> None:
-        if path == (root / victim).name and not (root / victim).is_symlink():
-            (root / victim).rename(root / "aside")
+        if path == (root / name).name and not (root / name).is_symlink():
+            (root / name).rename(root / "aside")
             outside = root.parent / "outside"
-            (root / victim).symlink_to(outside if victim == "g" else outside / "a.jpg")
+            (root / name).symlink_to(outside if name == "g" else outside / "a.jpg")
 
     before(swap)
     with pytest.raises(NoSuchOriginal):
         await store.open("g/a.jpg")
-    assert (root / victim).is_symlink()
+    assert (root / name).is_symlink()
 
 
-async def test_a_folder_moved_out_and_linked_back_is_out_though_its_files_did_not_change(
+async def test_folder_moved_out_and_linked_back_is_refused_although_its_files_did_not_change(
     root: Path, store: FolderOriginals
 ) -> None:
     await store.head("g/a.jpg")
@@ -200,7 +200,7 @@ async def test_a_folder_moved_out_and_linked_back_is_out_though_its_files_did_no
 
 @pytest.fixture
 def folding(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Make the file system fold: a name given is found by `stat`, but is no directory entry."""
+    """Simulates a case-folding file system: the given name is found by `stat`, but is not an entry."""
     hidden: set[str] = set()
     real_listdir = os.listdir
     monkeypatch.setattr(os, "listdir", lambda fd: [name for name in real_listdir(fd) if name not in hidden])
@@ -208,7 +208,7 @@ def folding(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
 
 @pytest.mark.parametrize("key", ["g/A.JPG", "G/a.jpg", "G/A.JPG", "g/a.jpg.", "g/A~1.JPG"])
-async def test_a_twin_by_case_is_no_original(
+async def test_key_that_differs_by_case_is_not_an_original(
     root: Path, store: FolderOriginals, folding: Callable[[str], None], key: str
 ) -> None:
     (root / key).parent.mkdir(exist_ok=True)
@@ -222,22 +222,22 @@ async def test_a_twin_by_case_is_no_original(
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
-async def test_a_twin_by_normalisation_is_no_original(
+async def test_key_that_differs_by_normalisation_is_not_an_original(
     root: Path, store: FolderOriginals, folding: Callable[[str], None], form: Literal["NFC", "NFD"]
 ) -> None:
-    entry, twin = normalize(form, "é.jpg"), normalize("NFD" if form == "NFC" else "NFC", "é.jpg")
+    entry, other = normalize(form, "é.jpg"), normalize("NFD" if form == "NFC" else "NFC", "é.jpg")
     (root / entry).write_bytes(b"a")
-    (root / twin).write_bytes(b"a")
-    folding(twin)
-    await refused(store, twin)
+    (root / other).write_bytes(b"a")
+    folding(other)
+    await refused(store, other)
     assert await content_of(store, entry) == b"a"
 
 
-async def test_a_folder_respelled_is_no_longer_what_it_was(
+async def test_renamed_folder_is_not_found_under_its_old_name(
     root: Path, store: FolderOriginals, folding: Callable[[str], None]
 ) -> None:
     await store.head("g/a.jpg")
-    (root / "g").rename(root / "G")  # on a folding file system `g` still answers
+    (root / "g").rename(root / "G")  # a folding file system still finds `g`
     (root / "G").rename(root / "g")
     folding("g")
     await refused(store, "g/a.jpg")
@@ -255,12 +255,15 @@ def _folder(path: Path) -> None:
 
 
 def _socket(path: Path) -> None:
-    with chdir(path.parent), socket.socket(socket.AF_UNIX) as listener:  # a socket's address is short
+    with (
+        chdir(path.parent),
+        socket.socket(socket.AF_UNIX) as listener,
+    ):  # a socket's path is limited to 108 bytes
         listener.bind(path.name)
 
 
 @pytest.mark.parametrize("make", [_fifo, _folder, _socket])
-async def test_only_a_regular_file_is_an_original(
+async def test_path_that_is_not_a_regular_file_is_not_an_original(
     root: Path, store: FolderOriginals, make: Callable[[Path], None]
 ) -> None:
     make(root / "special.jpg")
@@ -268,7 +271,7 @@ async def test_only_a_regular_file_is_an_original(
     assert "special.jpg" not in await keys_of(store)
 
 
-async def test_a_fifo_swapped_in_does_not_hold_the_server(
+async def test_fifo_in_place_of_a_file_does_not_block_the_server(
     root: Path, store: FolderOriginals, before: Hooking
 ) -> None:
     def swap(path: str) -> None:
@@ -284,11 +287,13 @@ async def test_a_fifo_swapped_in_does_not_hold_the_server(
 
 
 @pytest.mark.parametrize("name", ["x" * 256, "é" * 128, "x" * 256 + "/a.jpg", "g/" + "x" * 899])
-async def test_a_name_the_file_system_cannot_hold_is_no_original(store: FolderOriginals, name: str) -> None:
+async def test_name_that_the_file_system_cannot_hold_is_not_an_original(
+    store: FolderOriginals, name: str
+) -> None:
     await refused(store, name)
 
 
-async def test_the_head_of_an_opened_original_is_that_of_its_bytes(
+async def test_open_returns_the_head_of_the_opened_bytes(
     root: Path, store: FolderOriginals, before: Hooking
 ) -> None:
     def replace(path: str) -> None:
@@ -321,7 +326,7 @@ async def test_the_head_of_an_opened_original_is_that_of_its_bytes(
         (errno.ENOMEM, StoreUnreachable),
     ],
 )
-async def test_an_error_of_the_file_system_keeps_its_meaning(
+async def test_file_system_error_is_mapped_to_its_store_error(
     store: FolderOriginals,
     number: int,
     kind: type[GalerlyError],
@@ -335,16 +340,16 @@ async def test_an_error_of_the_file_system_keeps_its_meaning(
     await refused(store, "g/a.jpg", kind)
 
 
-async def test_an_error_of_the_file_system_is_told_to_the_operator_only(
-    store: FolderOriginals, root: Path
-) -> None:
+async def test_file_system_error_is_not_shown_to_the_viewer(store: FolderOriginals, root: Path) -> None:
     with pytest.raises(NoSuchOriginal) as caught:
         await store.head("g/none.jpg")
     assert str(root) not in caught.value.public
     assert "none.jpg" in caught.value.detail
 
 
-async def test_a_root_that_went_away_is_not_an_original_deleted(root: Path, store: FolderOriginals) -> None:
+async def test_missing_root_is_unreachable_instead_of_a_missing_original(
+    root: Path, store: FolderOriginals
+) -> None:
     await store.head("g/a.jpg")
     elsewhere = (root.parent / root.name).rename(root.parent / "elsewhere")
     await refused(store, "g/a.jpg", StoreUnreachable)
@@ -355,12 +360,12 @@ async def test_a_root_that_went_away_is_not_an_original_deleted(root: Path, stor
 
 
 @pytest.mark.parametrize("name", ["none", "photographs/g/a.jpg"])
-def test_a_root_that_is_no_folder_refuses_to_start(root: Path, name: str) -> None:
+def test_root_that_is_not_a_folder_is_a_settings_error(root: Path, name: str) -> None:
     with pytest.raises(SettingsError, match="originals: cannot read the folder"):
         FolderOriginals(root.parent / name, checked_key, now=lambda: 0.0)
 
 
-async def test_a_root_given_by_a_symlink_is_served(root: Path) -> None:
+async def test_root_that_is_a_symlink_is_served(root: Path) -> None:
     (root.parent / "link").symlink_to(root)
     assert (
         await content_of(FolderOriginals(root.parent / "link", checked_key, now=lambda: 0.0), "g/a.jpg")
@@ -371,15 +376,15 @@ async def test_a_root_given_by_a_symlink_is_served(root: Path) -> None:
 # --------------------------------------------------------------------------------------------- cost
 
 
-async def test_asking_again_costs_one_lstat_a_segment(
+async def test_cached_head_costs_one_lstat_per_segment(
     store: FolderOriginals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = await store.head("g/a.jpg")
-    asked: list[str] = []
+    paths_checked: list[str] = []
     real_lstat = os.lstat
 
     def counting(path: str) -> os.stat_result:
-        asked.append(path.rpartition("/")[2])
+        paths_checked.append(path.rpartition("/")[2])
         return real_lstat(path)
 
     def forbidden(*_args: object, **_kwargs: object) -> None:
@@ -391,11 +396,11 @@ async def test_asking_again_costs_one_lstat_a_segment(
             patched.setattr(os, name, forbidden)
         again = await store.head("g/a.jpg")
     assert again == head
-    assert asked == ["g", "a.jpg"]
+    assert paths_checked == ["g", "a.jpg"]
 
 
 @pytest.mark.parametrize("field", ["st_ino", "st_mtime_ns", "st_ctime_ns", "st_size"])
-async def test_a_file_that_changed_in_anything_is_walked_to_again(
+async def test_changed_file_is_looked_up_again(
     store: FolderOriginals, before: Hooking, monkeypatch: pytest.MonkeyPatch, field: str
 ) -> None:
     await store.head("g/a.jpg")
@@ -415,7 +420,7 @@ async def test_a_file_that_changed_in_anything_is_walked_to_again(
     assert opened[1:] == ["g"]
 
 
-async def test_a_file_that_came_in_the_clock_tick_of_the_last_listing_is_found(
+async def test_file_created_in_the_clock_tick_of_the_last_listing_is_found(
     root: Path, store: FolderOriginals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "g" / "late.jpg").write_bytes(b"photograph")
@@ -426,7 +431,7 @@ async def test_a_file_that_came_in_the_clock_tick_of_the_last_listing_is_found(
     assert (await store.head("g/late.jpg")).length_bytes == 10
 
 
-async def test_a_folder_is_listed_once_for_all_its_originals(
+async def test_folder_is_listed_once_for_all_its_originals(
     root: Path, store: FolderOriginals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(50):
@@ -444,23 +449,23 @@ async def test_a_folder_is_listed_once_for_all_its_originals(
     assert len(listed) == 2  # the root and `g`
 
 
-async def test_what_is_remembered_is_bounded(
+async def test_caches_are_bounded(
     root: Path, store: FolderOriginals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paths, "_MAX_NAMES", 10)
-    monkeypatch.setattr("galerly_cdn.store.folder.originals._MAX_SEEN", 10)
+    monkeypatch.setattr("galerly_cdn.store.folder.originals._MAX_CACHED_HEADS", 10)
     for number in range(40):
         (root / f"g{number}").mkdir()
         (root / f"g{number}" / "a.jpg").write_bytes(b"photograph")
     for _ in range(2):
         for number in range(40):
             assert (await store.head(f"g{number}/a.jpg")).length_bytes == 10
-    assert len(store._seen) == 10
-    assert store._names._held <= 10 + 41
-    assert store._names._held == sum(map(len, store._names._listings.values()))
+    assert len(store._heads) == 10
+    assert store._entries._cached_names <= 10 + 41
+    assert store._entries._cached_names == sum(map(len, store._entries._listings.values()))
 
 
-async def test_no_file_descriptor_is_left_open(root: Path, store: FolderOriginals) -> None:
+async def test_originals_leave_no_descriptor_open(root: Path, store: FolderOriginals) -> None:
     (root / "out").symlink_to("../outside")
     before = open_descriptors()
     for number in range(500):
@@ -475,7 +480,7 @@ def _tree(root: Path) -> list[tuple[Path, int, int]]:
     return [(path, path.lstat().st_mtime_ns, path.lstat().st_ctime_ns) for path in found]
 
 
-async def test_nothing_is_written_into_the_folder(root: Path, store: FolderOriginals) -> None:
+async def test_originals_write_nothing_into_the_folder(root: Path, store: FolderOriginals) -> None:
     before = _tree(root)
     await content_of(store, "g/a.jpg")
     await refused(store, "none")
@@ -486,7 +491,7 @@ async def test_nothing_is_written_into_the_folder(root: Path, store: FolderOrigi
 # ------------------------------------------------------------------------------------------ listing
 
 
-async def test_what_is_no_key_is_not_listed(root: Path, store: FolderOriginals) -> None:
+async def test_list_omits_names_that_are_not_keys(root: Path, store: FolderOriginals) -> None:
     for name in (".hidden.jpg", "back\\slash.jpg", "new\nline.jpg", "\x7f.jpg", "not UTF-8: \udce9.jpg"):
         (root / name).write_bytes(b"photograph")
     (root / ".hidden").mkdir()
@@ -497,16 +502,14 @@ async def test_what_is_no_key_is_not_listed(root: Path, store: FolderOriginals) 
     assert await keys_of(store) == ["g/a.jpg", "g/sub/b.jpg"]
 
 
-async def test_symlinks_in_a_circle_are_listed_once(root: Path, store: FolderOriginals) -> None:
+async def test_list_of_circular_symlinks_yields_each_file_once(root: Path, store: FolderOriginals) -> None:
     (root / "g" / "sub" / "up").symlink_to("..")
     (root / "top").symlink_to(".")
     (root / "g" / "twice").symlink_to("sub")
     assert await keys_of(store) == ["g/a.jpg", "g/sub/b.jpg", "g/twice/b.jpg"]
 
 
-async def test_a_folder_that_cannot_be_read_hides_only_itself(
-    store: FolderOriginals, before: Hooking
-) -> None:
+async def test_list_omits_only_the_unreadable_folder(store: FolderOriginals, before: Hooking) -> None:
     def refuse(path: str) -> None:
         if path == "sub":
             raise PermissionError(errno.EACCES, "denied")
@@ -515,7 +518,7 @@ async def test_a_folder_that_cannot_be_read_hides_only_itself(
     assert await keys_of(store) == ["g/a.jpg"]
 
 
-async def test_a_root_that_cannot_be_read_is_an_error(store: FolderOriginals, before: Hooking) -> None:
+async def test_list_of_an_unreadable_root_is_an_error(store: FolderOriginals, before: Hooking) -> None:
     def refuse(_path: str) -> None:
         raise PermissionError(errno.EACCES, "denied")
 
@@ -529,10 +532,10 @@ SEGMENT = st.text("ab-/.é\U0001f600\uffee", min_size=1, max_size=6)
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keys=st.sets(SEGMENT, max_size=14), prefix=st.text("ab-/é", max_size=2))
-async def test_any_folder_is_listed_in_order_whatever_the_slab(
+async def test_list_is_in_order_with_any_batch_size(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, keys: set[str], prefix: str
 ) -> None:
-    monkeypatch.setattr(listing, "_SLAB", 2)
+    monkeypatch.setattr(listing, "_BATCH_NAMES", 2)
     root = tmp_path_factory.mktemp("photographs")
     written = set()
     for key in keys:
@@ -542,7 +545,7 @@ async def test_any_folder_is_listed_in_order_whatever_the_slab(
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"photograph")
-        except OSError:  # a file where a folder is, or the other way round
+        except OSError:  # a file where a folder is needed, or vice versa
             continue
         written.add(key)
     expected = sorted((key for key in written if key.startswith(prefix)), key=str.encode)
@@ -560,8 +563,8 @@ def _is_key(key: str) -> bool:
     return True
 
 
-async def test_an_original_younger_than_a_clock_tick_is_opened_when_the_tick_is_over(root: Path) -> None:
-    """Two edits within a tick look alike: what was read between them must not be named by that version."""
+async def test_open_of_a_just_changed_original_waits_for_the_next_clock_tick(root: Path) -> None:
+    """Two edits within a tick leave equal versions: bytes read between them must not get that version."""
     file = root / "g" / "a.jpg"
     now_s = file.stat().st_ctime + 0.001
     waits: list[float] = []
@@ -569,7 +572,7 @@ async def test_an_original_younger_than_a_clock_tick_is_opened_when_the_tick_is_
     async def wait(seconds: float) -> None:
         nonlocal now_s
         waits.append(seconds)
-        file.write_bytes(b"edited")  # in the tick in which it was first looked at
+        file.write_bytes(b"edited")  # within the tick of the first check
         now_s = file.stat().st_ctime + (0.001 if len(waits) == 1 else 1)
 
     store = FolderOriginals(root, checked_key, now=lambda: now_s, wait=wait)
@@ -578,7 +581,7 @@ async def test_an_original_younger_than_a_clock_tick_is_opened_when_the_tick_is_
     assert len(waits) == 2
 
 
-async def test_an_original_written_to_all_the_time_is_given_up(root: Path) -> None:
+async def test_open_of_an_original_that_changes_all_the_time_is_unsettled(root: Path) -> None:
     file = root / "g" / "a.jpg"
 
     async def wait(_: float) -> None:

@@ -1,4 +1,4 @@
-"""Uploads into a folder: durable before they are acknowledged, confined, never under another name."""
+"""Tests uploads into a folder: durability, symlinks, exact names, concurrency and errors."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(root: Path) -> WritableFolderOriginals:
-    return opened(root)
+    return open_store(root)
 
 
-def opened(root: Path) -> WritableFolderOriginals:
+def open_store(root: Path) -> WritableFolderOriginals:
     return WritableFolderOriginals(root, checked_key, now=lambda: 0.0)
 
 
 @pytest.fixture
 def before(monkeypatch: pytest.MonkeyPatch) -> Patching:
-    """Have a hook called with the arguments of a function of `os` before it does its work."""
+    """Installs a hook that is called with the arguments of a function of `os` before that function."""
 
     def install(name: str, hook: Callable[..., object]) -> None:
         real = getattr(os, name)
@@ -77,7 +77,7 @@ def before(monkeypatch: pytest.MonkeyPatch) -> Patching:
     return install
 
 
-async def place(
+async def put_file(
     store: WritableFolderOriginals, file: UploadFile, key: str, content: bytes, *, replaces: bool = False
 ) -> tuple[Head, bool]:
     md5 = hashlib.md5(content).hexdigest()
@@ -89,11 +89,11 @@ async def put(
 ) -> tuple[Head, bool]:
     with store.upload_file() as file:
         file.write(content)
-        return await place(store, file, key, content, replaces=replaces)
+        return await put_file(store, file, key, content, replaces=replaces)
 
 
 def tree(root: Path) -> dict[str, bytes | None]:
-    """Everything under a folder: a file's bytes, None for whatever else."""
+    """Everything under a folder by path: the bytes of files, None for anything else."""
     found = sorted(path for path in root.rglob("*") if path != root / ".galerly")
     return {str(path.relative_to(root)): path.read_bytes() if path.is_file() else None for path in found}
 
@@ -101,28 +101,30 @@ def tree(root: Path) -> dict[str, bytes | None]:
 async def refused(
     store: WritableFolderOriginals, root: Path, key: str, kind: type[GalerlyError] = KeyNotHeld
 ) -> None:
-    """To create and to replace are refused, and all is as it was."""
-    was = tree(root.parent)
+    """Asserts that creating and replacing are refused and change nothing."""
+    expected = tree(root.parent)
     for replaces in (False, True):
         with pytest.raises(kind):
             await put(store, key, replaces=replaces)
-    assert tree(root.parent) == was
+    assert tree(root.parent) == expected
 
 
 # ------------------------------------------------------------------------------------- the reserved folder
 
 
-@pytest.mark.parametrize("make", [opened, lambda root: FolderOriginals(root, checked_key, now=lambda: 0.0)])
-async def test_what_waits_is_never_served_nor_listed(
+@pytest.mark.parametrize(
+    "make", [open_store, lambda root: FolderOriginals(root, checked_key, now=lambda: 0.0)]
+)
+async def test_unaccepted_upload_is_neither_served_nor_listed(
     root: Path, make: Callable[[Path], FolderOriginals]
 ) -> None:
-    waiting = root / ".galerly"
-    waiting.mkdir()
-    (waiting / "incoming-x").write_bytes(b"half a pho")
+    reserved = root / ".galerly"
+    reserved.mkdir()
+    (reserved / "incoming-x").write_bytes(b"half a pho")
     (root / "l").symlink_to(".galerly")
     (root / "l.jpg").symlink_to(".galerly/incoming-x")
     store = make(root)
-    (waiting / "incoming-x").write_bytes(b"half a pho")
+    (reserved / "incoming-x").write_bytes(b"half a pho")
     for key in (".galerly/incoming-x", ".galerly", "l/incoming-x", "l.jpg"):
         with pytest.raises(NoSuchOriginal):
             await store.head(key)
@@ -135,92 +137,90 @@ async def test_what_waits_is_never_served_nor_listed(
 @pytest.mark.parametrize(
     "key", [".galerly/x", ".galerly", ".hidden.jpg", "g/.a.jpg", ".g/a.jpg", "g/.galerly/x"]
 )
-async def test_a_hidden_name_is_no_key_of_a_folder(
-    root: Path, store: WritableFolderOriginals, key: str
-) -> None:
+async def test_hidden_name_is_refused(root: Path, store: WritableFolderOriginals, key: str) -> None:
     await refused(store, root, key)
     with pytest.raises(KeyNotHeld):
         await store.delete(key)
 
 
-def test_only_what_a_dead_writer_left_is_swept(root: Path) -> None:
-    waiting = root / ".galerly"
-    waiting.mkdir()
-    dead, living, stranger = (waiting / name for name in ("incoming-dead", "incoming-living", "notes.txt"))
-    for path in (dead, living, stranger):
+def test_only_uploads_of_dead_writers_are_removed(root: Path) -> None:
+    reserved = root / ".galerly"
+    reserved.mkdir()
+    dead, living, foreign = (reserved / name for name in ("incoming-dead", "incoming-living", "notes.txt"))
+    for path in (dead, living, foreign):
         path.write_bytes(b"half a pho")
     with living.open("rb") as writer:
         fcntl.flock(writer, fcntl.LOCK_EX)
-        opened(root)
-        assert sorted(waiting.iterdir()) == [living, stranger]
-    opened(root)
-    assert list(waiting.iterdir()) == [stranger]
+        open_store(root)
+        assert sorted(reserved.iterdir()) == [living, foreign]
+    open_store(root)
+    assert list(reserved.iterdir()) == [foreign]
 
 
-def test_a_worker_that_outlives_its_server_does_not_keep_what_it_left(
+def test_surviving_worker_does_not_keep_the_lock_of_a_dead_server(
     root: Path, store: WritableFolderOriginals
 ) -> None:
     with store.upload_file() as file, file.reader() as fd:
         file.write(b"half a pho")
         (root / ".galerly" / "incoming-left").hardlink_to(file.path)
-        of_worker = os.dup(fd)
-    opened(root)
+        worker_fd = os.dup(fd)
+    open_store(root)
     assert list((root / ".galerly").iterdir()) == []
-    assert os.pread(of_worker, 100, 0) == b"half a pho"
-    os.close(of_worker)
+    assert os.pread(worker_fd, 100, 0) == b"half a pho"
+    os.close(worker_fd)
 
 
-async def test_an_upload_under_way_survives_the_start_of_a_second_server(
+async def test_upload_in_progress_survives_the_start_of_a_second_server(
     root: Path, store: WritableFolderOriginals
 ) -> None:
     with store.upload_file() as file:
         file.write(b"photograph")
-        opened(root)
-        await place(store, file, "g/b.jpg", b"photograph")
+        open_store(root)
+        await put_file(store, file, "g/b.jpg", b"photograph")
     assert (root / "g" / "b.jpg").read_bytes() == b"photograph"
 
 
-async def test_a_reserved_folder_tidied_away_comes_again(root: Path, store: WritableFolderOriginals) -> None:
+async def test_deleted_reserved_folder_is_created_again(root: Path, store: WritableFolderOriginals) -> None:
     (root / ".galerly").rmdir()
     await put(store, "g/b.jpg")
     assert (root / ".galerly").stat().st_mode & 0o777 == 0o700
 
 
-async def test_an_upload_whose_file_was_tidied_away_stores_nothing(
+async def test_upload_whose_file_was_deleted_stores_nothing(
     root: Path, store: WritableFolderOriginals
 ) -> None:
-    was = tree(root)
+    expected = tree(root)
     for replaces in (False, True):
         with store.upload_file() as file:
             file.write(b"photograph")
             file.path.unlink()
             with pytest.raises(StoreUnreachable):
-                await place(store, file, "new/b.jpg", b"photograph", replaces=replaces)
-    assert tree(root) == was
+                await put_file(store, file, "new/b.jpg", b"photograph", replaces=replaces)
+    assert tree(root) == expected
 
 
 @pytest.mark.parametrize(
-    ("name", "number", "told"),
+    ("name", "number", "message"),
     [
-        ("link", errno.EPERM, "it has no hard links"),
-        ("link", errno.ENOTSUP, "it has no hard links"),
+        ("link", errno.EPERM, "its file system has no hard links"),
+        ("link", errno.ENOTSUP, "its file system has no hard links"),
         ("mkdir", errno.EROFS, "Read-only file system"),
         ("mkdir", errno.EACCES, "Permission denied"),
         ("fsync", errno.EINVAL, "Invalid argument"),
     ],
 )
-def test_a_folder_that_cannot_take_uploads_refuses_to_start(
-    root: Path, before: Patching, name: str, number: int, told: str
+def test_folder_that_cannot_store_uploads_is_a_settings_error(
+    root: Path, before: Patching, name: str, number: int, message: str
 ) -> None:
     before(name, failing(number))
-    with pytest.raises(SettingsError, match=f"cannot take uploads into .*: {told}"):
-        opened(root)
+    with pytest.raises(SettingsError, match=f"cannot store uploads in .*: {message}"):
+        open_store(root)
 
 
-def test_a_reserved_folder_that_leads_elsewhere_refuses_to_start(root: Path) -> None:
+def test_reserved_folder_that_is_a_symlink_is_a_settings_error(root: Path) -> None:
     (root / ".galerly").symlink_to("../outside")
-    with pytest.raises(SettingsError, match="cannot take uploads"):
-        opened(root)
+    with pytest.raises(SettingsError, match="cannot store uploads"):
+        open_store(root)
 
 
 def failing(number: int) -> Callable[..., None]:
@@ -230,11 +230,11 @@ def failing(number: int) -> Callable[..., None]:
     return fail
 
 
-# --------------------------------------------------------------------------------------------- confinement
+# ------------------------------------------------------------------------------------------------ symlinks
 
 
 @pytest.mark.parametrize(
-    ("at", "target", "key"),
+    ("link", "target", "key"),
     [
         ("l", "../outside", "l/b.jpg"),
         ("l", "../outside", "l/new/b.jpg"),
@@ -249,18 +249,18 @@ def failing(number: int) -> Callable[..., None]:
         ("l.jpg", "l.jpg", "l.jpg"),
     ],
 )
-async def test_nothing_is_written_or_deleted_through_a_symlink(
-    root: Path, store: WritableFolderOriginals, at: str, target: str, key: str
+async def test_symlink_is_neither_written_nor_deleted_through(
+    root: Path, store: WritableFolderOriginals, link: str, target: str, key: str
 ) -> None:
-    (root / at).symlink_to(target.format(root=root))
+    (root / link).symlink_to(target.format(root=root))
     await refused(store, root, key)
-    was = tree(root.parent)
+    expected = tree(root.parent)
     with pytest.raises(KeyNotHeld):
         await store.delete(key)
-    assert tree(root.parent) == was
+    assert tree(root.parent) == expected
 
 
-async def test_a_gallery_swapped_for_a_symlink_in_mid_way_is_not_followed(
+async def test_folder_replaced_by_a_symlink_during_a_put_is_not_followed(
     root: Path, store: WritableFolderOriginals, before: Patching
 ) -> None:
     def swap(path: object, *_: object) -> None:
@@ -274,10 +274,10 @@ async def test_a_gallery_swapped_for_a_symlink_in_mid_way_is_not_followed(
     assert list((root.parent / "outside").iterdir()) == []
 
 
-async def test_a_gallery_moved_away_in_mid_way_takes_the_upload_along(
+async def test_folder_moved_during_a_put_keeps_the_upload(
     root: Path, store: WritableFolderOriginals, before: Patching
 ) -> None:
-    """What was opened is what is written to: a symlink put in its place changes nothing."""
+    """The opened folder is written to, although a symlink has replaced it."""
 
     def swap(_source: object, name: object) -> None:
         if name == "b.jpg":
@@ -307,7 +307,7 @@ async def test_a_gallery_moved_away_in_mid_way_takes_the_upload_along(
         "new/\ud800.jpg",
     ],
 )
-async def test_a_key_no_file_can_have_is_refused(
+async def test_key_that_no_file_can_have_is_refused(
     root: Path, store: WritableFolderOriginals, key: str
 ) -> None:
     await refused(store, root, key)
@@ -315,7 +315,7 @@ async def test_a_key_no_file_can_have_is_refused(
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
-async def test_what_is_no_file_is_not_replaced(
+async def test_path_that_is_not_a_regular_file_is_not_replaced(
     root: Path, store: WritableFolderOriginals, make: Callable[[Path], None]
 ) -> None:
     make(root / "special.jpg")
@@ -324,12 +324,12 @@ async def test_what_is_no_file_is_not_replaced(
 
 @pytest.fixture
 def folding(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """A file system that folds: what is made as `twin` is listed as `entry`."""
+    """Simulates a case-folding file system: a file created under one name is listed under another."""
     listed: dict[str, str] = {}
     real_scandir = os.scandir
 
-    class Folded:
-        """What `scandir` answers for a descriptor."""
+    class FoldedEntries:
+        """The result of `scandir` for a descriptor."""
 
         def __init__(self, fd: int) -> None:
             with real_scandir(fd) as entries:
@@ -342,7 +342,9 @@ def folding(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(os, "scandir", lambda at: Folded(at) if isinstance(at, int) else real_scandir(at))
+    monkeypatch.setattr(
+        os, "scandir", lambda at: FoldedEntries(at) if isinstance(at, int) else real_scandir(at)
+    )
     return listed.__setitem__
 
 
@@ -350,7 +352,7 @@ NFC, NFD = normalize("NFC", "é.jpg"), normalize("NFD", "é.jpg")
 
 
 @pytest.mark.parametrize(
-    ("entry", "twin"),
+    ("entry", "other"),
     [
         ("a.jpg", "A.JPG"),
         ("a.jpg", "a.jpg."),
@@ -360,18 +362,18 @@ NFC, NFD = normalize("NFC", "é.jpg"), normalize("NFD", "é.jpg")
         ("longer~.jpg", "LONGER~1"),
     ],
 )
-async def test_a_twin_is_refused_and_the_other_unharmed(
-    root: Path, store: WritableFolderOriginals, folding: Callable[[str, str], None], entry: str, twin: str
+async def test_name_that_the_file_system_confuses_with_another_is_refused(
+    root: Path, store: WritableFolderOriginals, folding: Callable[[str, str], None], entry: str, other: str
 ) -> None:
-    (root / "g" / twin).write_bytes(b"entry")  # on such a file system both names are of this one file
-    folding(twin, entry)
-    await refused(store, root, f"g/{twin}")
+    (root / "g" / other).write_bytes(b"entry")  # on such a file system both names lead to this file
+    folding(other, entry)
+    await refused(store, root, f"g/{other}")
     with pytest.raises(KeyNotHeld):
-        await store.delete(f"g/{twin}")
-    assert (root / "g" / twin).read_bytes() == b"entry"
+        await store.delete(f"g/{other}")
+    assert (root / "g" / other).read_bytes() == b"entry"
 
 
-async def test_a_gallery_that_is_another_ones_twin_is_refused(
+async def test_folder_name_that_the_file_system_confuses_with_another_is_refused(
     root: Path, store: WritableFolderOriginals, folding: Callable[[str, str], None]
 ) -> None:
     (root / "G").mkdir()
@@ -381,12 +383,12 @@ async def test_a_gallery_that_is_another_ones_twin_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("key", "made"), [("g/B.JPG", "B.JPG"), ("NEW/b.jpg", "NEW"), ("new/DEEP/b.jpg", "DEEP")]
+    ("key", "created"), [("g/B.JPG", "B.JPG"), ("NEW/b.jpg", "NEW"), ("new/DEEP/b.jpg", "DEEP")]
 )
-async def test_what_the_file_system_files_under_another_name_is_taken_back(
-    root: Path, store: WritableFolderOriginals, folding: Callable[[str, str], None], key: str, made: str
+async def test_upload_that_is_listed_under_another_name_is_removed(
+    root: Path, store: WritableFolderOriginals, folding: Callable[[str, str], None], key: str, created: str
 ) -> None:
-    folding(made, made.lower())
+    folding(created, created.lower())
     await refused(store, root, key)
 
 
@@ -405,33 +407,33 @@ ERRORS = [
 
 @pytest.mark.parametrize("name", ["write", "mkdir", "fchmod", "fsync", "link", "dup"])
 @pytest.mark.parametrize(("number", "kind"), ERRORS)
-async def test_an_upload_the_file_system_fails_leaves_nothing(
+async def test_failed_upload_leaves_nothing(
     root: Path, before: Patching, name: str, number: int, kind: type[GalerlyError]
 ) -> None:
-    store, was = opened(root), tree(root)
+    store, expected = open_store(root), tree(root)
     descriptors = open_descriptors()
     before(name, failing(number))
     with pytest.raises(kind) as caught:
         await put(store, "new/deep/b.jpg")
-    assert tree(root) == was
+    assert tree(root) == expected
     assert open_descriptors() == descriptors
     assert str(root) not in caught.value.public
 
 
 @pytest.mark.parametrize("name", ["fchmod", "fsync", "rename"])
 @pytest.mark.parametrize(("number", "kind"), ERRORS)
-async def test_a_replace_the_file_system_fails_leaves_what_was_there(
+async def test_failed_replace_keeps_the_old_original(
     root: Path, before: Patching, name: str, number: int, kind: type[GalerlyError]
 ) -> None:
-    store, was = opened(root), tree(root)
+    store, expected = open_store(root), tree(root)
     before(name, failing(number))
     with pytest.raises(kind):
         await put(store, "g/a.jpg", replaces=True)
-    assert tree(root) == was
+    assert tree(root) == expected
 
 
 @pytest.mark.parametrize(("number", "kind"), ERRORS)
-async def test_a_delete_the_file_system_fails_is_told(
+async def test_failed_delete_is_an_error(
     root: Path, store: WritableFolderOriginals, before: Patching, number: int, kind: type[GalerlyError]
 ) -> None:
     before("unlink", failing(number))
@@ -440,24 +442,22 @@ async def test_a_delete_the_file_system_fails_is_told(
     assert (root / "g" / "a.jpg").read_bytes() == b"a"
 
 
-async def test_a_root_that_went_away_is_neither_written_nor_made(
-    root: Path, store: WritableFolderOriginals
-) -> None:
-    was = tree(root)
+async def test_missing_root_is_not_created(root: Path, store: WritableFolderOriginals) -> None:
+    expected = tree(root)
     with store.upload_file() as file:
         file.write(b"photograph")
         shutil.move(root, root.parent / "elsewhere")
         with pytest.raises(StoreUnreachable):
-            await place(store, file, "g/b.jpg", b"photograph")
+            await put_file(store, file, "g/b.jpg", b"photograph")
     with pytest.raises(StoreUnreachable):
         await store.delete("g/a.jpg")
     with pytest.raises(StoreUnreachable):
         store.upload_file()
     assert tree(root) == {}
-    assert was.items() <= tree(root.parent / "elsewhere").items()
+    assert expected.items() <= tree(root.parent / "elsewhere").items()
 
 
-async def test_no_descriptor_is_left_open(root: Path, store: WritableFolderOriginals) -> None:
+async def test_uploads_leave_no_descriptor_open(root: Path, store: WritableFolderOriginals) -> None:
     descriptors = open_descriptors()
     for number in range(100):
         await put(store, f"n/{number % 7}.jpg", b"%d" % number, replaces=True)
@@ -472,13 +472,13 @@ async def test_no_descriptor_is_left_open(root: Path, store: WritableFolderOrigi
 
 
 @pytest.fixture
-def happened(root: Path, before: Patching) -> list[str]:
-    """What is asked of the file system, in order."""
+def events(root: Path, before: Patching) -> list[str]:
+    """The calls to the file system, in order."""
     events: list[str] = []
 
     def name_of(fd: int) -> str:
         path = Path(f"/dev/fd/{fd}").resolve()
-        known = {root: "root", root / ".galerly": "waiting"}
+        known = {root: "root", root / ".galerly": "reserved"}
         return known.get(path, "file" if path.name.startswith("incoming-") else path.name)
 
     before("fsync", lambda fd: events.append(f"fsync {name_of(fd)}"))
@@ -490,9 +490,9 @@ def happened(root: Path, before: Patching) -> list[str]:
     return events
 
 
-def of_galleries(events: list[str]) -> list[str]:
-    """But for what happens in the reserved folder."""
-    return [event for event in events if event != "mkdir .galerly" and "incoming-" not in event]
+def outside_reserved(calls: list[str]) -> list[str]:
+    """The events outside the reserved folder."""
+    return [event for event in calls if event != "mkdir .galerly" and "incoming-" not in event]
 
 
 @pytest.mark.parametrize(
@@ -508,29 +508,25 @@ def of_galleries(events: list[str]) -> list[str]:
         ),
     ],
 )
-async def test_bytes_then_name_then_folders_are_durable_before_the_answer(
-    store: WritableFolderOriginals, happened: list[str], key: str, *, replaces: bool, expected: list[str]
+async def test_put_fsyncs_bytes_then_name_then_folders(
+    store: WritableFolderOriginals, events: list[str], key: str, *, replaces: bool, expected: list[str]
 ) -> None:
     await put(store, key, replaces=replaces)
-    assert of_galleries(happened) == expected
+    assert outside_reserved(events) == expected
 
 
-async def test_bytes_that_were_there_already_are_durable_before_the_answer(
-    store: WritableFolderOriginals, happened: list[str]
-) -> None:
-    """Whoever put them may not have got so far yet."""
+async def test_put_of_existing_bytes_fsyncs_them(store: WritableFolderOriginals, events: list[str]) -> None:
+    """The writer that stored them may not have fsynced them yet."""
     await put(store, "g/a.jpg", b"a")
-    assert of_galleries(happened) == ["fsync file", "link a.jpg", "fsync a.jpg", "fsync g", "fsync root"]
+    assert outside_reserved(events) == ["fsync file", "link a.jpg", "fsync a.jpg", "fsync g", "fsync root"]
 
 
-async def test_a_delete_is_durable_before_the_answer(
-    store: WritableFolderOriginals, happened: list[str]
-) -> None:
+async def test_delete_fsyncs_the_folder(store: WritableFolderOriginals, events: list[str]) -> None:
     await store.delete("g/a.jpg")
-    assert happened == ["unlink a.jpg", "fsync g", "rmdir g"]
+    assert events == ["unlink a.jpg", "fsync g", "rmdir g"]
 
 
-async def test_the_disk_is_waited_for_in_a_thread(store: WritableFolderOriginals, before: Patching) -> None:
+async def test_put_waits_for_the_disk_in_a_thread(store: WritableFolderOriginals, before: Patching) -> None:
     loop_ran = threading.Event()
     reached = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -548,19 +544,19 @@ async def test_the_disk_is_waited_for_in_a_thread(store: WritableFolderOriginals
 
 
 @pytest.mark.parametrize(("step", "name_is_taken"), [("fsync", False), ("link", False), ("fsync", True)])
-async def test_an_upload_cancelled_in_mid_step_is_stored_whole_or_not_at_all(
+async def test_upload_cancelled_at_any_step_is_stored_completely_or_not_at_all(
     root: Path, before: Patching, step: str, *, name_is_taken: bool
 ) -> None:
-    """Cancelled while the thread waits; then its caller closes what it had spooled, and goes."""
-    store, file = opened(root), root / "g" / "b.jpg"
-    reached, go_on = asyncio.Event(), threading.Event()
+    """The caller is cancelled while the thread waits, and closes the upload's file."""
+    store, file = open_store(root), root / "g" / "b.jpg"
+    reached, resume = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
     descriptors = open_descriptors()
 
     def wait(*_: object) -> None:
         if file.is_file() == name_is_taken:
             loop.call_soon_threadsafe(reached.set)
-            assert go_on.wait(10)
+            assert resume.wait(10)
 
     before(step, wait)
     putting = asyncio.create_task(put(store, "g/b.jpg"))
@@ -568,7 +564,7 @@ async def test_an_upload_cancelled_in_mid_step_is_stored_whole_or_not_at_all(
     putting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await putting
-    go_on.set()
+    resume.set()
     await loop.shutdown_default_executor()
     assert tree(root) == {"g": None, "g/a.jpg": b"a"} | ({"g/b.jpg": b"photograph"} if name_is_taken else {})
     assert open_descriptors() == descriptors
@@ -577,10 +573,10 @@ async def test_an_upload_cancelled_in_mid_step_is_stored_whole_or_not_at_all(
 # ------------------------------------------------------------------------------------------------------ races
 
 
-async def test_of_two_servers_that_create_one_key_at_once_one_wins(root: Path, before: Patching) -> None:
-    stores = [opened(root) for _ in range(4)]
-    at_once = threading.Barrier(len(stores))
-    before("link", lambda *_: at_once.wait(10))
+async def test_concurrent_creates_by_two_servers_have_one_winner(root: Path, before: Patching) -> None:
+    stores = [open_store(root) for _ in range(4)]
+    all_ready = threading.Barrier(len(stores))
+    before("link", lambda *_: all_ready.wait(10))
     outcomes = await asyncio.gather(
         *(put(one, "new/b.jpg", f"{number}".encode()) for number, one in enumerate(stores)),
         return_exceptions=True,
@@ -591,7 +587,7 @@ async def test_of_two_servers_that_create_one_key_at_once_one_wins(root: Path, b
 
 
 @pytest.mark.parametrize("step", ["open", "link"])
-async def test_a_gallery_deleted_in_mid_put_is_made_again(
+async def test_folder_deleted_during_a_put_is_created_again(
     root: Path, store: WritableFolderOriginals, before: Patching, step: str
 ) -> None:
     deletions = 3
@@ -608,7 +604,7 @@ async def test_a_gallery_deleted_in_mid_put_is_made_again(
     assert (root / "new" / "b.jpg").read_bytes() == b"photograph"
 
 
-async def test_a_gallery_that_fills_while_it_is_deleted_stays(
+async def test_folder_filled_during_a_delete_is_kept(
     root: Path, store: WritableFolderOriginals, before: Patching
 ) -> None:
     before("rmdir", lambda path: (root / path / "b.jpg").write_bytes(b"photograph"))
@@ -616,7 +612,7 @@ async def test_a_gallery_that_fills_while_it_is_deleted_stays(
     assert (root / "g" / "b.jpg").read_bytes() == b"photograph"
 
 
-async def test_an_original_deleted_while_it_is_compared_is_created(
+async def test_original_deleted_during_the_comparison_is_created(
     root: Path, store: WritableFolderOriginals, before: Patching
 ) -> None:
     def delete(path: object, *_: object) -> None:
@@ -624,16 +620,16 @@ async def test_an_original_deleted_while_it_is_compared_is_created(
             (root / "g" / "a.jpg").unlink(missing_ok=True)
 
     before("open", delete)
-    _, made = await put(store, "g/a.jpg", b"other")
-    assert made
+    _, created = await put(store, "g/a.jpg", b"other")
+    assert created
     assert (root / "g" / "a.jpg").read_bytes() == b"other"
 
 
 # --------------------------------------------------------------------------------------------------- versions
 
 
-async def test_a_fresh_upload_is_opened_when_its_clock_tick_is_over(root: Path) -> None:
-    """A second replace within the tick may look alike; no picture is made of what it then replaces."""
+async def test_open_of_a_new_upload_waits_for_the_next_clock_tick(root: Path) -> None:
+    """A second replace within the tick may leave an equal version: the first one must not be rendered."""
     now_s = 0.0
     waits: list[float] = []
 
@@ -653,7 +649,7 @@ async def test_a_fresh_upload_is_opened_when_its_clock_tick_is_over(root: Path) 
 
 
 @pytest.mark.parametrize(("folder_mode", "file_mode"), [(0o755, 0o644), (0o775, 0o664), (0o700, 0o600)])
-async def test_an_original_is_open_to_whom_its_gallery_is(
+async def test_upload_gets_the_permissions_of_its_folder(
     root: Path, store: WritableFolderOriginals, folder_mode: int, file_mode: int
 ) -> None:
     (root / "g").chmod(folder_mode)

@@ -1,4 +1,4 @@
-"""kill -9 during uploads and replaces: nothing acknowledged is lost, nothing is there by half."""
+"""Tests that a server killed by SIGKILL loses no acknowledged upload and stores no incomplete one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from galerly_cdn.fill import recipes
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
-from tests.support.rendition_folders import opened
+from tests.support.rendition_folders import open_folder
 from tests.support.upload_process import KEYS, number_of, photograph, shows
 
 KILLS = 48
@@ -41,81 +41,84 @@ STEPS = [
 
 
 @dataclass
-class Diary:
-    """What the killed said before: for each key what it may hold now, the acknowledged or a later one."""
+class UploadLog:
+    """What the killed processes reported: for each key the photographs that it may hold now.
+
+    That is the last one acknowledged, or a later one.
+    """
 
     may_hold: dict[str, set[int | None]] = field(default_factory=lambda: {key: {None} for key in KEYS})
     counts: Counter[str] = field(default_factory=Counter)
 
-    def enter(self, line: bytes) -> None:
-        what, key, told = line.decode().split()
-        number = int(told)
-        self.counts[what] += 1
-        if what == "try":
+    def record(self, line: bytes) -> None:
+        event, key, digits = line.decode().split()
+        number = int(digits)
+        self.counts[event] += 1
+        if event == "try":
             self.may_hold[key].add(number)
-        elif what == "ack":
+        elif event == "ack":
             self.may_hold[key] = {number}
-        elif what == "not":
+        elif event == "not":
             self.may_hold[key].discard(number)
         else:
             raise AssertionError(line)
 
 
 def run_until_killed(
-    zygote: IO[bytes], says: IO[bytes], order: str, after_lines: int | None, diary: Diary
+    orders: IO[bytes], output: IO[bytes], order: str, after_lines: int | None, log: UploadLog
 ) -> None:
-    """One run; killed from outside after so many lines, or by itself."""
-    zygote.write(f"{order}\n".encode())
-    zygote.flush()
-    process = int(says.readline())
+    """Run one process until it is killed: after so many lines of output, or by itself."""
+    orders.write(f"{order}\n".encode())
+    orders.flush()
+    process = int(output.readline())
     if after_lines == 0:
         os.kill(process, signal.SIGKILL)
-    for heard, line in enumerate(says, 1):
+    for count, line in enumerate(output, 1):
         if line == b"ended\n":
             return
-        diary.enter(line)
-        if heard == after_lines:
+        log.record(line)
+        if count == after_lines:
             os.kill(process, signal.SIGKILL)
-    raise AssertionError("it went away")
+    raise AssertionError("the parent process ended")
 
 
-async def check(root: Path, diary: Diary) -> None:
-    """As the next start finds it."""
+async def check(root: Path, log: UploadLog) -> None:
+    """Start on the folder, and compare it with the log."""
     originals = root / "originals"
     if not originals.exists():
         return
-    diary.counts["left behind"] += sum(1 for _ in originals.glob(".galerly/*"))
+    log.counts["left behind"] += sum(1 for _ in originals.glob(".galerly/*"))
     store = WritableFolderOriginals(originals, checked_key, now=lambda: 0.0)
     assert list(originals.glob(".galerly/*")) == []
     found: dict[str, int] = {}
     async for one in store.list():
         content = (originals / one.key).read_bytes()
         found[one.key] = number_of(content)
-        assert content == photograph(found[one.key]), f"{one.key} is torn"
+        assert content == photograph(found[one.key]), f"{one.key} is incomplete"
     for key in KEYS:
-        assert found.get(key) in diary.may_hold[key], f"{key}: an acknowledged upload is lost"
-        diary.may_hold[key] = {found.get(key)}
-    await check_pictures(root, store, found, diary)
+        assert found.get(key) in log.may_hold[key], f"{key}: an acknowledged upload is lost"
+        log.may_hold[key] = {found.get(key)}
+    await check_pictures(root, store, found, log)
 
 
 async def check_pictures(
-    root: Path, store: WritableFolderOriginals, found: dict[str, int], diary: Diary
+    root: Path, store: WritableFolderOriginals, found: dict[str, int], log: UploadLog
 ) -> None:
-    """No stored rendition passes for current that is not of the original that is there."""
-    async with opened(root / "resized", 1 << 30) as renditions:
+    """Checks that each rendition that looks current was made from the original that is there."""
+    async with open_folder(root / "resized", 1 << 30) as renditions:
         for key, number in found.items():
             head = await store.head(key)
             for target in recipes(Settings(), ""):
                 rendition = await renditions.get(key, target)
                 if rendition and rendition.record.version == head.version:
-                    assert shows(rendition.body, number), f"{key} at {target} is not its original's"
-                    diary.counts["current pictures"] += 1
+                    assert shows(rendition.body, number), f"{key} at {target} is not that of its original"
+                    log.counts["current pictures"] += 1
 
 
 @pytest.mark.timeout(240)
-def test_a_server_killed_during_uploads_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
-    """From outside after any number of events, from its start on; and at each system call of an upload."""
-    root, diary, rng = tmp_path / "store", Diary(), random.Random(5)
+def test_server_killed_during_uploads_loses_no_acknowledged_upload(tmp_path: Path) -> None:
+    """The process is killed after any number of events, or kills itself at a system call of an upload."""
+    root, log, rng = tmp_path / "store", UploadLog(), random.Random(5)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     with subprocess.Popen(
         [sys.executable, "-m", "tests.support.upload_process", str(root)],
@@ -123,18 +126,18 @@ def test_a_server_killed_during_uploads_loses_nothing_it_acknowledged(tmp_path: 
         stdout=subprocess.PIPE,
         env=environment,
         cwd=Path(__file__).parents[3],
-    ) as zygote:
-        assert zygote.stdin
-        assert zygote.stdout
+    ) as parent:
+        assert parent.stdin
+        assert parent.stdout
         seed = 0
-        while seed < KILLS or diary.counts["ack"] < UPLOADS:
+        while seed < KILLS or log.counts["ack"] < UPLOADS:
             step = STEPS[seed % len(STEPS)]
             after_lines = rng.randrange(40) if step == "none" else None
-            run_until_killed(zygote.stdin, zygote.stdout, f"{seed} {step}", after_lines, diary)
-            asyncio.run(check(root, diary))
+            run_until_killed(parent.stdin, parent.stdout, f"{seed} {step}", after_lines, log)
+            asyncio.run(check(root, log))
             seed += 1
-        zygote.stdin.close()
-        assert zygote.wait() == 0
-    print(seed, diary.counts)
-    assert diary.counts["left behind"], "nobody died in the middle of an upload"
-    assert diary.counts["current pictures"]
+        parent.stdin.close()
+        assert parent.wait() == 0
+    print(seed, log.counts)
+    assert log.counts["left behind"], "no process was killed during an upload"
+    assert log.counts["current pictures"]

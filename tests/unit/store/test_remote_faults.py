@@ -1,4 +1,4 @@
-"""A remote store that fails: what is answered, and what it costs the store."""
+"""Tests a failing remote store: errors, retries, the circuit breaker and damaged objects."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from galerly_cdn.store.remote.renditions import RemoteRenditions
 from galerly_cdn.store.remote.resilience import CircuitBreaker, RetryBudget
 from tests.support import tls_certificates
 from tests.support.fake_s3 import FakeS3, Fault, Request, fake_s3
-from tests.support.rendition_folders import TARGET, Counted, made
+from tests.support.rendition_folders import TARGET, Counted, make_rendition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 CONTENT = os.urandom(300_000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
 TRIES = 4
-"""How often a question is asked before it has failed."""
+"""Attempts of a request before it fails."""
 
 
 class Clock:
@@ -58,7 +58,7 @@ class Clock:
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bucket_module, "_BACKOFF_S", 0.001)
     monkeypatch.setattr(resilience, "_BACKOFF_S", 0.001)
 
@@ -71,8 +71,8 @@ async def fake() -> AsyncIterator[FakeS3]:
 
 
 def originals(fake: FakeS3, clock: Callable[[], float] = lambda: 0.0, **settings: object) -> RemoteOriginals:
-    told = fake.settings(store_fresh_s=0, **settings)
-    return RemoteOriginals(Bucket("s3://bucket/originals", told, clock, Counted()), told, clock)
+    changed = fake.settings(store_fresh_s=0, **settings)
+    return RemoteOriginals(Bucket("s3://bucket/originals", changed, clock, Counted()), changed, clock)
 
 
 def renditions(fake: FakeS3) -> RemoteRenditions:
@@ -80,8 +80,8 @@ def renditions(fake: FakeS3) -> RemoteRenditions:
     return RemoteRenditions(Bucket("s3://bucket/resized", fake.settings(), lambda: 0.0, count), count)
 
 
-def first(times: int, fault: Fault) -> Callable[[Request], Fault | None]:
-    """The first requests go wrong, the others do not."""
+def fail_first(times: int, fault: Fault) -> Callable[[Request], Fault | None]:
+    """The first requests get the fault, the others do not."""
     numbers = itertools.count(1)
     return lambda _request: fault if next(numbers) <= times else None
 
@@ -99,7 +99,7 @@ async def upload(store: WritableOriginals, content: bytes, *, replaces: bool = F
         return is_new
 
 
-# what passes
+# faults that pass
 
 PASSING = {
     "internal error": Fault(status=500),
@@ -110,15 +110,15 @@ PASSING = {
 
 
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-async def test_what_passes_is_tried_again(fake: FakeS3, fault: Fault) -> None:
-    fake.fault = first(TRIES - 1, fault)
+async def test_passing_fault_is_retried(fake: FakeS3, fault: Fault) -> None:
+    fake.fault = fail_first(TRIES - 1, fault)
     assert (await originals(fake).head("a")).length_bytes == len(CONTENT)
-    fake.fault = first(TRIES - 1, fault)
+    fake.fault = fail_first(TRIES - 1, fault)
     assert await content_of(originals(fake)) == CONTENT
 
 
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-async def test_what_does_not_pass_is_unreachable_after_a_few_tries(fake: FakeS3, fault: Fault) -> None:
+async def test_lasting_fault_is_unreachable_after_the_retries(fake: FakeS3, fault: Fault) -> None:
     fake.fault = lambda _request: fault
     with pytest.raises(StoreUnreachable):
         await originals(fake).head("a")
@@ -129,11 +129,11 @@ async def test_what_does_not_pass_is_unreachable_after_a_few_tries(fake: FakeS3,
     assert await renditions(fake).get("a", TARGET) is None
     assert await renditions(fake).record("a", TARGET) is None
     with pytest.raises(StoreUnreachable):
-        await renditions(fake).put(made("a"))
+        await renditions(fake).put(make_rendition("a"))
 
 
-async def test_a_store_that_fails_half_the_time_is_asked_a_tenth_more_and_no_further(fake: FakeS3) -> None:
-    """Beyond a reserve of fifty, that a few bad seconds may use up."""
+async def test_store_that_fails_half_the_time_gets_a_tenth_more_requests(fake: FakeS3) -> None:
+    """That is the limit after the reserve of fifty retries is used up."""
     store = originals(fake)
     bad = itertools.cycle([Fault(status=503, code="SlowDown"), None])
     fake.fault = lambda _request: next(bad)
@@ -145,7 +145,7 @@ async def test_a_store_that_fails_half_the_time_is_asked_a_tenth_more_and_no_fur
     assert 100 < len(fake.requests) <= 100 * 1.1 + 1
 
 
-async def test_a_head_that_one_can_do_without_is_asked_once(fake: FakeS3) -> None:
+async def test_optional_head_is_requested_once(fake: FakeS3) -> None:
     store = originals(fake)
     known = await store.head("a")
     fake.requests.clear()
@@ -153,21 +153,21 @@ async def test_a_head_that_one_can_do_without_is_asked_once(fake: FakeS3) -> Non
     for _ in range(20):
         assert (await store.head("a")).version == known.version
     with pytest.raises(StoreUnreachable):
-        await store.head("another")  # and the twenty failures are none of the breaker's
-    asked = collections.Counter(one.key for one in fake.requests)
-    assert 1 <= asked["bucket/originals/a"] <= 20
-    assert asked["bucket/originals/another"] == TRIES
+        await store.head("another")  # the breaker has not counted the twenty failures
+    requested = collections.Counter(one.key for one in fake.requests)
+    assert 1 <= requested["bucket/originals/a"] <= 20
+    assert requested["bucket/originals/another"] == TRIES
 
 
-async def test_a_store_that_says_nothing_is_given_up_at_the_deadline(fake: FakeS3) -> None:
+async def test_silent_store_is_unreachable_at_the_deadline(fake: FakeS3) -> None:
     fake.fault = lambda _request: Fault(hangs=True)
     store = originals(fake, store_deadline_s=0.1)
-    for question in (store.head("a"), store.delete("a"), upload(store, b"new")):
-        with pytest.raises(StoreUnreachable, match="late"):
-            await question
+    for request in (store.head("a"), store.delete("a"), upload(store, b"new")):
+        with pytest.raises(StoreUnreachable, match="deadline"):
+            await request
 
 
-async def test_a_store_that_is_not_there_is_unreachable(fake: FakeS3) -> None:
+async def test_store_that_refuses_connections_is_unreachable(fake: FakeS3) -> None:
     fake.port = 1
     with pytest.raises(StoreUnreachable):
         await originals(fake).head("a")
@@ -182,26 +182,26 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("fault", REFUSALS.values(), ids=REFUSALS)
-async def test_what_is_refused_is_not_asked_again(fake: FakeS3, fault: Fault) -> None:
+async def test_refusal_is_not_retried(fake: FakeS3, fault: Fault) -> None:
     fake.fault = lambda _request: fault
     store = originals(fake)
-    for question in (store.head("a"), store.open("a"), upload(store, b"new")):
+    for request in (store.head("a"), store.open("a"), upload(store, b"new")):
         before = len(fake.requests)
         with pytest.raises(StoreRefused):
-            await question
+            await request
         assert len(fake.requests) == before + 1
 
 
-# whole and unaltered
+# incomplete and altered objects
 
 
-async def test_what_breaks_off_is_fetched_from_there_on(fake: FakeS3) -> None:
-    fake.fault = first(1, Fault(cut=0.5))
+async def test_broken_download_is_resumed(fake: FakeS3) -> None:
+    fake.fault = fail_first(1, Fault(cut=0.5))
     assert await content_of(originals(fake)) == CONTENT
     assert [one.headers.get("range") for one in fake.requests] == [None, "bytes=150000-299999"]
 
 
-async def test_what_always_breaks_off_is_never_handed_out(fake: FakeS3) -> None:
+async def test_download_that_always_breaks_is_an_error(fake: FakeS3) -> None:
     fake.fault = lambda _request: Fault(cut=0.5)
     with pytest.raises(StoreUnreachable):
         await originals(fake).open("a")
@@ -221,18 +221,18 @@ ALTERATIONS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("altered", ALTERATIONS.values(), ids=ALTERATIONS)
-async def test_an_altered_original_is_fetched_again(fake: FakeS3, altered: Callable[[bytes], bytes]) -> None:
-    fake.fault = first(1, Fault(altered=altered))
+async def test_altered_original_is_downloaded_again(fake: FakeS3, altered: Callable[[bytes], bytes]) -> None:
+    fake.fault = fail_first(1, Fault(altered=altered))
     assert await content_of(originals(fake)) == CONTENT
 
 
-@pytest.mark.parametrize("is_ours", [True, False])
+@pytest.mark.parametrize("has_md5", [True, False])
 @pytest.mark.parametrize("altered", ALTERATIONS.values(), ids=ALTERATIONS)
-async def test_an_altered_original_is_never_handed_out(
-    fake: FakeS3, altered: Callable[[bytes], bytes], *, is_ours: bool
+async def test_original_altered_twice_is_an_error(
+    fake: FakeS3, altered: Callable[[bytes], bytes], *, has_md5: bool
 ) -> None:
-    """Also if somebody else uploaded it, and its ETag alone says what it was."""
-    if not is_ours:
+    """Also if another program uploaded it, and only its ETag is its MD5."""
+    if not has_md5:
         fake.put("originals/a", CONTENT)
     numbers = itertools.count()
     fake.fault = lambda request: (
@@ -245,15 +245,15 @@ async def test_an_altered_original_is_never_handed_out(
     assert len(fake.requests) <= 3
 
 
-async def test_what_is_cut_short_twice_alike_is_still_short(fake: FakeS3) -> None:
+async def test_original_truncated_twice_alike_is_an_error(fake: FakeS3) -> None:
     fake.put("originals/a", CONTENT)
     fake.fault = lambda request: Fault(altered=ALTERATIONS["short"]) if request.method == "GET" else None
     with pytest.raises(StoreCorrupt):
         await originals(fake).open("a")
 
 
-def nameless_files() -> int:
-    """How many files are open that have no name any more."""
+def unnamed_files() -> int:
+    """The number of open files without a name."""
     count = 0
     for one in Path("/dev/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -262,10 +262,10 @@ def nameless_files() -> int:
     return count
 
 
-async def test_what_is_not_handed_out_is_not_kept_open(fake: FakeS3) -> None:
+async def test_failed_open_leaves_no_descriptor_open(fake: FakeS3) -> None:
     fake.put("originals/a", CONTENT)
-    gc.collect()  # of the tests before
-    before = nameless_files()
+    gc.collect()  # the files of earlier tests
+    before = unnamed_files()
     store = originals(fake)
     for fault in (
         lambda request: Fault(altered=ALTERATIONS["short"]) if request.method == "GET" else None,
@@ -275,53 +275,53 @@ async def test_what_is_not_handed_out_is_not_kept_open(fake: FakeS3) -> None:
         fake.fault = fault
         with pytest.raises(GalerlyError):
             await store.open("a")
-        assert nameless_files() == before
+        assert unnamed_files() == before
     fake.fault = lambda _request: None
     with await store.open("a"):
-        assert nameless_files() == before + 1
-    assert nameless_files() == before
+        assert unnamed_files() == before + 1
+    assert unnamed_files() == before
 
 
-async def test_a_question_that_failed_keeps_nothing_alive() -> None:
-    """Not until the next garbage collection either: what is to be stored is an open file."""
+async def test_failed_request_keeps_nothing_in_memory() -> None:
+    """The body of an upload is an open file: it must not stay open until the next garbage collection."""
 
     class Content:
-        """What can be known to be gone."""
+        """An object that can have a weak reference."""
 
     content = Content()
-    known = weakref.ref(content)
+    reference = weakref.ref(content)
 
-    async def ask(content: Content = content) -> None:
+    async def request(content: Content = content) -> None:
         raise StoreUnreachable(str(content))
 
     gc.disable()
     try:
         with pytest.raises(StoreUnreachable) as raised:
-            await RetryBudget().run(ask)
-        del ask, content, raised
-        assert known() is None
+            await RetryBudget().run(request)
+        del request, content, raised
+        assert reference() is None
     finally:
         gc.enable()
 
 
-async def test_an_etag_that_is_no_md5_is_no_objection(fake: FakeS3) -> None:
-    """SSE-KMS and SSE-C make such ETags, and nobody tells: the same bytes twice will do."""
+async def test_etag_that_is_not_an_md5_is_accepted(fake: FakeS3) -> None:
+    """With SSE-KMS and SSE-C an ETag only looks like an MD5: two equal downloads are accepted."""
     fake.put("originals/a", CONTENT)
     fake.objects["bucket/originals/a"].headers["etag"] = f'"{"0" * 32}"'
     assert await content_of(originals(fake)) == CONTENT
-    assert fake.asked("GET") == 2
+    assert fake.request_count("GET") == 2
     fake.objects["bucket/originals/a"].headers["etag"] = f'"{"0" * 32}-3"'  # uploaded in parts
     assert await content_of(originals(fake)) == CONTENT
-    assert fake.asked("GET") == 3
+    assert fake.request_count("GET") == 3
 
 
-async def test_an_original_that_is_too_large_is_not_downloaded(fake: FakeS3) -> None:
+async def test_original_above_the_limit_is_not_downloaded(fake: FakeS3) -> None:
     with pytest.raises(TooManyBytes):
         await originals(fake, max_original_bytes=len(CONTENT) - 1).open("a")
     assert await content_of(originals(fake, max_original_bytes=len(CONTENT))) == CONTENT
 
 
-async def test_a_part_of_an_original_is_of_the_version_that_was_named(fake: FakeS3) -> None:
+async def test_read_returns_bytes_of_the_requested_version(fake: FakeS3) -> None:
     store = originals(fake)
     head = await store.head("a")
     got = b"".join([chunk async for chunk in store.read("a", head.version, 1000, 250_000)])
@@ -331,62 +331,62 @@ async def test_a_part_of_an_original_is_of_the_version_that_was_named(fake: Fake
         await anext(store.read("a", head.version, 1000, 250_000))
 
 
-async def test_a_large_part_comes_in_pieces_and_stops_where_it_changes(fake: FakeS3) -> None:
+async def test_large_read_is_split_and_stops_at_a_change(fake: FakeS3) -> None:
     content = os.urandom(9 << 20)
     fake.put("originals/a", content)
     store = originals(fake)
     version = (await store.head("a")).version
-    pieces = [piece async for piece in store.read("a", version, 0, len(content))]
-    assert b"".join(pieces) == content
-    assert len(pieces) == 3
+    parts = [part async for part in store.read("a", version, 0, len(content))]
+    assert b"".join(parts) == content
+    assert len(parts) == 3
     reading = store.read("a", version, 0, len(content))
-    assert await anext(reading) == pieces[0]
+    assert await anext(reading) == parts[0]
     fake.put("originals/a", content[::-1])
     with pytest.raises(Unsettled):
         await anext(reading)
 
 
 @pytest.mark.parametrize("altered", ALTERATIONS.values(), ids=ALTERATIONS)
-async def test_an_altered_rendition_is_a_miss(fake: FakeS3, altered: Callable[[bytes], bytes]) -> None:
+async def test_altered_rendition_is_a_miss(fake: FakeS3, altered: Callable[[bytes], bytes]) -> None:
     store = renditions(fake)
-    await store.put(made("a"))
+    await store.put(make_rendition("a"))
     fake.fault = lambda _request: Fault(altered=altered)
     assert await store.get("a", TARGET) is None
     fake.fault = lambda _request: None
-    assert await store.get("a", TARGET) == made("a")
+    assert await store.get("a", TARGET) == make_rendition("a")
 
 
-async def test_what_a_rendition_is_costs_no_body(fake: FakeS3) -> None:
+async def test_record_requests_no_body(fake: FakeS3) -> None:
     store = renditions(fake)
-    await store.put(made("a", CONTENT))
-    assert await store.record("a", TARGET) == made("a", CONTENT).record
-    assert (fake.asked("HEAD"), fake.asked("GET")) == (1, 0)
+    await store.put(make_rendition("a", CONTENT))
+    assert await store.record("a", TARGET) == make_rendition("a", CONTENT).record
+    assert (fake.request_count("HEAD"), fake.request_count("GET")) == (1, 0)
 
 
-# puts that conflict
+# conflicting puts
 
 
-async def test_a_create_that_was_tried_again_finds_its_own_first_try(fake: FakeS3) -> None:
+async def test_retried_create_accepts_its_own_first_attempt(fake: FakeS3) -> None:
     fake.objects.clear()
-    fake.fault = first(1, Fault(status=500, done=True))
+    fake.fault = fail_first(1, Fault(status=500, done=True))
     assert not await upload(originals(fake), CONTENT)
     assert fake.objects["bucket/originals/a"].body == CONTENT
-    assert fake.asked("PUT") == 2
+    assert fake.request_count("PUT") == 2
 
 
-async def test_a_create_that_meets_another_is_refused_and_changes_nothing(fake: FakeS3) -> None:
+async def test_create_over_other_bytes_is_refused(fake: FakeS3) -> None:
     with pytest.raises(OriginalExists):
         await upload(originals(fake), b"another")
     assert fake.objects["bucket/originals/a"].body == CONTENT
 
 
-async def test_a_create_beside_one_under_way_is_tried_again(fake: FakeS3) -> None:
+async def test_create_during_another_create_is_retried(fake: FakeS3) -> None:
     fake.objects.clear()
-    fake.fault = first(1, Fault(status=409, code="ConditionalRequestConflict"))
+    fake.fault = fail_first(1, Fault(status=409, code="ConditionalRequestConflict"))
     assert await upload(originals(fake), CONTENT)
 
 
-async def test_a_create_that_always_meets_one_under_way_is_unsettled(fake: FakeS3) -> None:
+async def test_create_that_always_meets_another_is_unsettled(fake: FakeS3) -> None:
     fake.objects.clear()
     fake.fault = lambda request: Fault(status=409) if request.method == "PUT" else None
     for replaces in (False, True):
@@ -395,55 +395,53 @@ async def test_a_create_that_always_meets_one_under_way_is_unsettled(fake: FakeS
 
 
 @pytest.mark.parametrize("replaces", [False, True])
-async def test_a_key_that_cannot_be_held_for_a_moment_is_put_all_the_same(
-    fake: FakeS3, *, replaces: bool
-) -> None:
-    """versitygw says so of a gallery that somebody is just emptying."""
+async def test_key_that_cannot_be_held_at_first_is_retried(fake: FakeS3, *, replaces: bool) -> None:
+    """Servers that store objects as files (versitygw) answer this while they remove an empty folder."""
     fake.objects.clear()
-    fake.fault = first(1, Fault(status=409, code="ExistingObjectIsDirectory"))
+    fake.fault = fail_first(1, Fault(status=409, code="ExistingObjectIsDirectory"))
     assert await upload(originals(fake), CONTENT, replaces=replaces)
 
 
-async def test_a_key_that_cannot_be_held_is_refused(fake: FakeS3) -> None:
+async def test_key_that_cannot_be_held_is_refused(fake: FakeS3) -> None:
     fake.objects.clear()
     fake.fault = lambda _request: Fault(status=409, code="ExistingObjectIsDirectory")
     with pytest.raises(KeyNotHeld):
         await upload(originals(fake), CONTENT)
 
 
-async def test_a_put_into_a_bucket_that_has_gone_is_refused(fake: FakeS3) -> None:
+async def test_put_into_a_deleted_bucket_is_refused(fake: FakeS3) -> None:
     fake.fault = lambda _request: Fault(status=404, code="NoSuchBucket")
     with pytest.raises(StoreRefused):
         await upload(originals(fake), CONTENT)
     with pytest.raises(StoreRefused):
-        await renditions(fake).put(made("a"))
+        await renditions(fake).put(make_rendition("a"))
 
 
-# a store that is down
+# circuit breaker
 
 
-def test_a_breaker_opens_after_failures_in_a_row_and_lets_a_probe_through_each_second() -> None:
+def test_breaker_opens_after_consecutive_failures_and_allows_one_probe_a_second() -> None:
     clock = Clock()
     breaker = CircuitBreaker(clock)
     for _ in range(4):
-        breaker.failed()
-    breaker.succeeded()
+        breaker.record_failure()
+    breaker.record_success()
     for _ in range(4):
-        breaker.failed()
-        assert breaker.admits()
-    breaker.failed()
+        breaker.record_failure()
+        assert breaker.allows_request()
+    breaker.record_failure()
     assert breaker.is_open
-    assert not breaker.admits()
+    assert not breaker.allows_request()
     for _ in range(60):
         clock.now_s += 1.0
-        assert [breaker.admits() for _ in range(10)] == [True] + [False] * 9
-    breaker.failed()
-    assert not breaker.admits()
-    breaker.succeeded()
-    assert [breaker.admits() for _ in range(10)] == [True] * 10
+        assert [breaker.allows_request() for _ in range(10)] == [True] + [False] * 9
+    breaker.record_failure()
+    assert not breaker.allows_request()
+    breaker.record_success()
+    assert [breaker.allows_request() for _ in range(10)] == [True] * 10
 
 
-async def test_a_store_that_is_down_is_spared_and_found_again_within_a_second(fake: FakeS3) -> None:
+async def test_failing_store_gets_no_requests_and_is_used_again_within_a_second(fake: FakeS3) -> None:
     clock = Clock()
     store = originals(fake, clock)
     fake.fault = lambda _request: Fault(status=503, code="SlowDown")
@@ -463,7 +461,7 @@ async def test_a_store_that_is_down_is_spared_and_found_again_within_a_second(fa
     assert await content_of(store) == CONTENT
 
 
-async def test_a_store_that_answers_404_or_403_is_not_down(fake: FakeS3) -> None:
+async def test_responses_404_and_403_do_not_open_the_breaker(fake: FakeS3) -> None:
     store = originals(fake)
     for _ in range(20):
         with pytest.raises(NoSuchOriginal):
@@ -474,11 +472,11 @@ async def test_a_store_that_answers_404_or_403_is_not_down(fake: FakeS3) -> None
             await store.head("a")
 
 
-# at the start
+# check at the start
 
 
 @pytest.mark.parametrize(
-    ("fault", "sentence"),
+    ("fault", "message"),
     [
         (Fault(status=404, code="NoSuchBucket"), "s3://bucket/originals: there is no such bucket"),
         (Fault(status=404, code="ContainerNotFound"), "there is no such bucket"),
@@ -487,27 +485,27 @@ async def test_a_store_that_answers_404_or_403_is_not_down(fake: FakeS3) -> None
         (Fault(status=301, code="PermanentRedirect"), "incorrectly configured region"),
     ],
 )
-async def test_what_waiting_does_not_mend_is_told_at_the_start(
-    fake: FakeS3, fault: Fault, sentence: str
+async def test_lasting_fault_at_the_start_is_a_settings_error(
+    fake: FakeS3, fault: Fault, message: str
 ) -> None:
     fake.fault = lambda _request: fault
-    told = Bucket("s3://bucket/originals", fake.settings(), lambda: 0.0, Counted())
-    with pytest.raises(SettingsError, match=sentence) as caught:
-        await told.check()
+    bucket = Bucket("s3://bucket/originals", fake.settings(), lambda: 0.0, Counted())
+    with pytest.raises(SettingsError, match=message) as caught:
+        await bucket.check()
     assert len(caught.value.problems) == 1
     assert "\n" not in caught.value.problems[0]
 
 
-async def test_a_store_that_is_there_passes_the_check_and_one_that_is_down_may_come(fake: FakeS3) -> None:
-    told = Bucket("s3://bucket/originals", fake.settings(), lambda: 0.0, Counted())
-    await told.check()
+async def test_check_passes_for_a_reachable_store_and_is_unreachable_for_a_failing_one(fake: FakeS3) -> None:
+    bucket = Bucket("s3://bucket/originals", fake.settings(), lambda: 0.0, Counted())
+    await bucket.check()
     fake.fault = lambda _request: Fault(status=503)
     with pytest.raises(StoreUnreachable):
-        await told.check()
+        await bucket.check()
 
 
 @pytest.mark.parametrize("address", ["az://container", "az://account/container"])
-def test_an_address_that_lacks_something_is_told_at_the_start(address: str) -> None:
+def test_incomplete_address_is_a_settings_error(address: str) -> None:
     with pytest.raises(SettingsError, match="Account must be specified"):
         Bucket(address, FakeS3().settings(), lambda: 0.0, Counted())
 
@@ -516,19 +514,19 @@ def test_an_address_that_lacks_something_is_told_at_the_start(address: str) -> N
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_store_does_not_lead_elsewhere(
+async def test_redirect_to_http_is_not_followed(
     fake: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """To where metadata services and other machines' ports answer: they speak http."""
+    """The clouds' metadata services and other machines' ports are reached by http."""
     files = tls_certificates.make(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(files.certificate))
-    async with fake_s3(files) as leading:
-        leading.put("originals/a", CONTENT, md5=MD5)
-        store = originals(leading)
+    async with fake_s3(files) as redirecting:
+        redirecting.put("originals/a", CONTENT, md5=MD5)
+        store = originals(redirecting)
         assert await content_of(store) == CONTENT
-        elsewhere = f"http://127.0.0.1:{fake.port}/bucket/originals/a"
-        leading.fault = lambda _request: Fault(status=status, location=elsewhere)
-        for question in (store.head("a"), store.open("a"), store.delete("a"), upload(store, b"new")):
+        target = f"http://127.0.0.1:{fake.port}/bucket/originals/a"
+        redirecting.fault = lambda _request: Fault(status=status, location=target)
+        for request in (store.head("a"), store.open("a"), store.delete("a"), upload(store, b"new")):
             with pytest.raises(StoreRefused):
-                await question
+                await request
     assert fake.connections == 0

@@ -1,7 +1,4 @@
-"""Every key that the contract allows is an object of exactly that key, whatever client looks.
-
-And the record of a rendition survives being an object's headers.
-"""
+"""Tests the objects of a remote store as other clients see them: keys, headers and metadata."""
 
 from __future__ import annotations
 
@@ -18,21 +15,21 @@ from tests.support.fake_s3 import fake_s3
 if TYPE_CHECKING:
     from tests.support.s3_servers import Objects
 
-# XML 1.0 has no U+FFFE and U+FFFF: no server's listing can spell them (§2.2)
+# XML 1.0 has no U+FFFE and U+FFFF (§2.2): no listing of a server can contain them
 _CHARACTERS = st.characters(
     codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="/\\\ufffe\uffff"
 ) | st.sampled_from(" #?%+&=;:@,$!'()*~|\"<>{}[]^`._-é\u0301")
 _SEGMENTS = st.text(_CHARACTERS, min_size=1, max_size=60).filter(lambda one: one not in {".", ".."})
 KEYS = st.lists(_SEGMENTS, min_size=1, max_size=4).map("/".join).filter(lambda key: len(key.encode()) <= 900)
 WORDS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters=","), min_size=1)
-"""The losses' words are printable ASCII without a comma."""
+"""The names of losses are printable ASCII without a comma."""
 
 _same_bucket = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 
 
 @given(key=KEYS)
 @_same_bucket
-async def test_a_key_is_the_same_key_to_every_client(bucket: Objects, key: str) -> None:
+async def test_key_is_the_same_for_every_client(bucket: Objects, key: str) -> None:
     store = bucket.originals()
     content = key.encode()
     with store.upload_file() as file:
@@ -68,7 +65,7 @@ RECORDS = st.builds(
 
 @given(record=RECORDS)
 @_same_bucket
-async def test_a_rendition_survives_as_an_object(bucket: Objects, record: Record) -> None:
+async def test_rendition_survives_as_an_object(bucket: Objects, record: Record) -> None:
     store = bucket.renditions()
     rendition = Rendition(record, b"the picture")
     await store.put(rendition)
@@ -76,8 +73,8 @@ async def test_a_rendition_survives_as_an_object(bucket: Objects, record: Record
     assert await store.delete(record.key, record.target)
 
 
-async def test_a_rendition_is_an_object_that_answers_viewers_as_it_is(bucket: Objects) -> None:
-    """As the contract spells it: `resized/{W}x{H}[.{format}]/{key}`."""
+async def test_rendition_object_has_the_headers_of_the_edge(bucket: Objects) -> None:
+    """Its key is `resized/{W}x{H}[.{format}]/{key}`."""
     rendition = Rendition(
         Record(
             "gallery/a",
@@ -101,8 +98,8 @@ async def test_a_rendition_is_an_object_that_answers_viewers_as_it_is(bucket: Ob
     assert found["ETag"] == f'"{rendition.record.md5}"'
 
 
-async def test_an_original_and_its_renditions_are_purged_by_one_tag(bucket: Objects) -> None:
-    """The tag that an original's CloudFront answers carry: hex of SHA-256, shortened."""
+async def test_original_and_renditions_have_the_same_cache_tag(bucket: Objects) -> None:
+    """The tag is the beginning of the SHA-256 of the original's key, in hex."""
     key = "gallery/a b.jpg"
     md5 = hashlib.md5(b"the picture").hexdigest()
     originals, target = bucket.originals(), Target(Size(150, 150))
@@ -118,15 +115,15 @@ async def test_an_original_and_its_renditions_are_purged_by_one_tag(bucket: Obje
     assert tags == {f"o-{hashlib.sha256(key.encode()).hexdigest()[:32]}"}
 
 
-async def test_what_is_no_rendition_of_ours_is_a_miss(bucket: Objects) -> None:
+async def test_object_that_is_not_a_rendition_is_a_miss(bucket: Objects) -> None:
     for metadata in ({}, {"version": "v1"}, {"version": "v1", "width": "many"}):
         bucket.put("resized/800x600/a", b"something else", Metadata=metadata)
         assert await bucket.renditions().get("a", Target(Size(800, 600))) is None
         assert await bucket.renditions().record("a", Target(Size(800, 600))) is None
 
 
-async def test_a_folders_marker_is_no_original(bucket: Objects) -> None:
-    """Consoles put an object without bytes for every folder that is made in them."""
+async def test_folder_marker_is_not_an_original(bucket: Objects) -> None:
+    """The clouds' consoles create an empty object for each folder."""
     store = bucket.originals()
     for marker in ("originals/", "originals/gallery/"):
         bucket.put(marker, b"")
@@ -134,7 +131,7 @@ async def test_a_folders_marker_is_no_original(bucket: Objects) -> None:
     assert [one.key async for one in store.list()] == ["gallery/a"]
 
 
-async def test_a_delete_is_a_request_that_every_server_knows() -> None:
+async def test_delete_is_a_plain_delete_request() -> None:
     async with fake_s3() as fake:
         fake.put("originals/a", b"photograph")
         from galerly_cdn.store.remote.bucket import Bucket

@@ -1,6 +1,6 @@
-"""Google Cloud Storage and Azure as far as they can be known without them: addresses, questions, errors.
+"""Tests Google Cloud Storage and Azure offline: addresses, requests, checksums and errors.
 
-The server is the tests' own, spoken to as obstore speaks to theirs. Decision 9 says what that proves.
+obstore sends the requests of those clouds to the tests' own server. Decision 9 says what that proves.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CLOUDS = {
 async def cloud(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[FakeS3, RemoteOriginals]]:
-    """The server, and originals in it."""
+    """The server, and a store of originals on it."""
     monkeypatch.setattr(bucket_module, "_BACKOFF_S", 0.001)
     monkeypatch.setattr(resilience, "_BACKOFF_S", 0.001)
     address, metadata, variables, endpoint = CLOUDS[request.param]
@@ -57,7 +57,7 @@ async def cloud(
         yield fake, RemoteOriginals(bucket, settings, lambda: 0.0)
 
 
-async def test_an_original_is_found_whole(cloud: tuple[FakeS3, RemoteOriginals]) -> None:
+async def test_original_is_downloaded_completely(cloud: tuple[FakeS3, RemoteOriginals]) -> None:
     fake, store = cloud
     head = await store.head("g/a b.jpg")
     assert head.length_bytes == len(CONTENT)
@@ -70,7 +70,7 @@ async def test_an_original_is_found_whole(cloud: tuple[FakeS3, RemoteOriginals])
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "questions"),
+    ("fault", "error", "requests"),
     [
         (Fault(status=404, code="BlobNotFound"), NoSuchOriginal, 1),
         (Fault(status=403, code="AuthorizationFailure"), StoreRefused, 1),
@@ -79,18 +79,18 @@ async def test_an_original_is_found_whole(cloud: tuple[FakeS3, RemoteOriginals])
         (Fault(resets=True), StoreUnreachable, 4),
     ],
 )
-async def test_its_errors_are_ours(
-    cloud: tuple[FakeS3, RemoteOriginals], fault: Fault, error: type[Exception], questions: int
+async def test_provider_error_is_mapped_to_its_store_error(
+    cloud: tuple[FakeS3, RemoteOriginals], fault: Fault, error: type[Exception], requests: int
 ) -> None:
     fake, store = cloud
     fake.fault = lambda _request: fault
     with pytest.raises(error):
         await store.head("g/a b.jpg")
-    assert len(fake.requests) == questions
+    assert len(fake.requests) == requests
 
 
-async def test_without_credentials_one_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """obstore looks last where a machine in a cloud has them: nobody answers there."""
+async def test_missing_credentials_are_a_settings_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last place where obstore looks for credentials is a cloud's metadata service, which fails here."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(bucket_module, "_BACKOFF_S", 0.001)
@@ -103,7 +103,7 @@ async def test_without_credentials_one_is_told_so(monkeypatch: pytest.MonkeyPatc
             await bucket.check()
 
 
-async def test_an_endpoint_in_the_environment_is_https_unless_a_setting_says_otherwise(
+async def test_endpoint_of_the_environment_must_be_https_unless_a_setting_allows_http(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")

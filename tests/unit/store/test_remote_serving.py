@@ -1,4 +1,4 @@
-"""`galerly-cdn serve` over a store that fails: what viewers and operators are told."""
+"""Tests `galerly-cdn serve` over a failing remote store: responses, log lines and exit codes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-WARM, COLD = "/resize/tiny/g/warm.jpg", "/resize/tiny/g/cold-{}.jpg"
+CACHED, UNCACHED = "/resize/tiny/g/warm.jpg", "/resize/tiny/g/cold-{}.jpg"
 STALE = "store-unreachable"
 
 
@@ -31,8 +31,8 @@ async def fake() -> AsyncIterator[FakeS3]:
         yield server
 
 
-class Served(OneMachine):
-    """Over the fake: it answers in this thread, so who asks must be in another."""
+class FakeStoreServer(OneMachine):
+    """`galerly-cdn serve` over the fake store. The fake runs in this thread, so requests run in another."""
 
     def _start(self) -> None:
         self._serve({"workers": 1, **self.settings})
@@ -41,19 +41,19 @@ class Served(OneMachine):
         return await asyncio.to_thread(self.request, "GET", path, {})
 
 
-async def serve(fake: FakeS3, root: Path) -> Served:
-    told = fake.settings()
+async def serve(fake: FakeS3, root: Path) -> FakeStoreServer:
+    configured = fake.settings()
     settings: dict[str, object] = {
-        "store": told.store,
-        "store_endpoint": told.store_endpoint,
+        "store": configured.store,
+        "store_endpoint": configured.store_endpoint,
         "store_fresh_s": 0.05,
         "store_deadline_s": 1,
     }
-    return await asyncio.to_thread(Served, root / "unused", root / "unused", settings)
+    return await asyncio.to_thread(FakeStoreServer, root / "unused", root / "unused", settings)
 
 
 @pytest.fixture
-async def served(fake: FakeS3, tmp_path: Path) -> AsyncIterator[Served]:
+async def served(fake: FakeS3, tmp_path: Path) -> AsyncIterator[FakeStoreServer]:
     shape = await serve(fake, tmp_path)
     yield shape
     await asyncio.to_thread(shape.stop)
@@ -65,34 +65,38 @@ FAULTS: dict[str, tuple[Fault, int, str]] = {
     "slow down": (Fault(status=503, code="SlowDown"), 503, "store-unreachable"),
     "silent": (Fault(hangs=True), 503, "store-unreachable"),
     "refusing": (Fault(status=403, code="AccessDenied"), 502, "store-refused"),
-    "leading elsewhere": (Fault(status=307), 502, "store-refused"),
+    "redirecting": (Fault(status=307), 502, "store-refused"),
 }
 
 
 @pytest.mark.parametrize(("fault", "status", "code"), FAULTS.values(), ids=FAULTS)
-async def test_a_cold_picture_is_answered_as_documented(
-    fake: FakeS3, served: Served, fault: Fault, status: int, code: str
+async def test_uncached_picture_gets_the_documented_error(
+    fake: FakeS3, served: FakeStoreServer, fault: Fault, status: int, code: str
 ) -> None:
     fake.fault = lambda _request: fault
-    answer = await served.get(COLD.format(0))
+    answer = await served.get(UNCACHED.format(0))
     assert (answer.status, code in answer.body.decode()) == (status, True)
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers.get("retry-after") == ("1" if status == 503 else None)
     fake.fault = lambda _request: None
-    assert (await until(lambda: served.get(COLD.format(0)))).status == 200
+    assert (await until(lambda: served.get(UNCACHED.format(0)))).status == 200
 
 
 @pytest.mark.parametrize("name", ["down", "internal error", "slow down", "silent"])
-async def test_no_warm_picture_fails_while_the_store_is_away(fake: FakeS3, served: Served, name: str) -> None:
-    warm = await served.get(WARM)
+async def test_cached_picture_is_served_while_the_store_is_unreachable(
+    fake: FakeS3, served: FakeStoreServer, name: str
+) -> None:
+    warm = await served.get(CACHED)
     fake.fault = lambda _request: FAULTS[name][0]
     before = len(fake.requests)
-    answers = [await served.get(WARM) for _ in range(200)]
+    answers = [await served.get(CACHED) for _ in range(200)]
     assert {(answer.status, answer.body) for answer in answers} == {(200, warm.body)}
     assert STALE in answers[-1].headers["cache-status"]
     assert len(fake.requests) - before <= 50
     fake.fault = lambda _request: None
-    again = await until(lambda: served.get(WARM), lambda answer: STALE not in answer.headers["cache-status"])
+    again = await until(
+        lambda: served.get(CACHED), lambda answer: STALE not in answer.headers["cache-status"]
+    )
     assert again.body == warm.body
 
 
@@ -101,61 +105,61 @@ async def test_no_warm_picture_fails_while_the_store_is_away(fake: FakeS3, serve
     [(Fault(cut=0.5), 503), (Fault(altered=lambda content: content[: len(content) // 2]), 502)],
     ids=["cut", "short"],
 )
-async def test_half_an_original_is_never_rendered(
-    fake: FakeS3, served: Served, fault: Fault, status: int
+async def test_truncated_original_is_never_rendered(
+    fake: FakeS3, served: FakeStoreServer, fault: Fault, status: int
 ) -> None:
     fake.fault = lambda request: fault if request.method == "GET" and "originals" in request.key else None
-    assert (await served.get(COLD.format(0))).status == status
+    assert (await served.get(UNCACHED.format(0))).status == status
     assert not [key for key in fake.objects if "resized" in key]
     fake.fault = lambda _request: None
-    assert (await until(lambda: served.get(COLD.format(0)))).status == 200
+    assert (await until(lambda: served.get(UNCACHED.format(0)))).status == 200
 
 
 async def until(
-    ask: Callable[[], Awaitable[Answer]],
-    enough: Callable[[Answer], bool] = lambda answer: answer.status == 200,
+    request: Callable[[], Awaitable[Answer]],
+    is_done: Callable[[Answer], bool] = lambda answer: answer.status == 200,
 ) -> Answer:
-    """The first answer that is enough; a store that is back must be found within 5 s."""
-    began_s = time.monotonic()
+    """The first answer that satisfies `is_done`; a recovered store must be used again within 5 s."""
+    started_s = time.monotonic()
     while True:
-        answer = await ask()
-        if enough(answer):
+        answer = await request()
+        if is_done(answer):
             return answer
-        assert time.monotonic() - began_s < 5
+        assert time.monotonic() - started_s < 5
 
 
-async def test_a_store_that_is_away_at_the_start_is_served_when_it_comes(
+async def test_store_unreachable_at_the_start_is_used_when_it_recovers(
     fake: FakeS3, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fake.fault = lambda _request: Fault(resets=True)
     shape = await serve(fake, tmp_path)
-    said = capfd.readouterr().err.splitlines()
-    assert [line.split(" cannot")[0] for line in said] == [
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.split(" cannot")[0] for line in lines] == [
         f"WARNING galerly_cdn.store.open: s3://bucket/{name}" for name in ("originals", "resized", "incoming")
     ]
-    assert (await shape.get(WARM)).status == 503
+    assert (await shape.get(CACHED)).status == 503
     fake.fault = lambda _request: None
-    assert (await until(lambda: shape.get(WARM))).status == 200
+    assert (await until(lambda: shape.get(CACHED))).status == 200
     await asyncio.to_thread(shape.stop)
 
 
 @pytest.mark.parametrize(
-    ("fault", "sentence"),
+    ("fault", "message"),
     [
         (Fault(status=404, code="NoSuchBucket"), "there is no such bucket"),
         (Fault(status=403, code="InvalidAccessKeyId"), "InvalidAccessKeyId"),
     ],
 )
-async def test_what_waiting_does_not_mend_is_one_line_and_exit_2(
-    fake: FakeS3, fault: Fault, sentence: str
+async def test_lasting_fault_at_the_start_is_one_line_and_exit_code_2(
+    fake: FakeS3, fault: Fault, message: str
 ) -> None:
     fake.fault = lambda _request: fault
-    told = fake.settings()
-    variables = {"GALERLY_STORE_ENDPOINT": told.store_endpoint, "GALERLY_WORKERS": "1"}
-    command = [sys.executable, "-m", "galerly_cdn", "serve", "--store", told.store, "--port", "0"]
+    configured = fake.settings()
+    variables = {"GALERLY_STORE_ENDPOINT": configured.store_endpoint, "GALERLY_WORKERS": "1"}
+    command = [sys.executable, "-m", "galerly_cdn", "serve", "--store", configured.store, "--port", "0"]
     run = await asyncio.to_thread(
         subprocess.run, command, env={**os.environ, **variables}, capture_output=True, text=True, check=False
     )
     assert (run.returncode, run.stdout) == (2, "")
-    assert sentence in run.stderr
+    assert message in run.stderr
     assert len(run.stderr.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Several machines on one remote store: nothing is coordinated but by the store itself."""
+"""Tests several nodes on one remote store, which is all that they share."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from tests.support.s3_servers import Objects
 
 
-class OwnHand(CountingRenderer):
-    """No two encoders need make the same bytes of one picture: this one signs them."""
+class SigningRenderer(CountingRenderer):
+    """Signs its pictures with its name: two encoders may make different bytes of one picture."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -41,12 +41,12 @@ def node(
     memory_cache_bytes: int = 1 << 20,
     **settings: object,
 ) -> SmallCdn:
-    """A CDN of its own over the bucket."""
+    """A CDN over the bucket."""
     return SmallCdn(
         settings=Settings(memory_cache_bytes=memory_cache_bytes),
         originals=cast("Any", bucket.originals(clock, **settings)),
         renditions=cast("Any", bucket.renditions(clock, **settings)),
-        renderer=OwnHand(name),
+        renderer=SigningRenderer(name),
     )
 
 
@@ -59,20 +59,20 @@ async def replace(cdn: SmallCdn, key: str, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("bucket", [VERSITYGW], indirect=True)
-async def test_two_nodes_make_every_picture_once_and_answer_it_alike(bucket: Objects) -> None:
+async def test_two_nodes_render_each_picture_once_and_answer_the_same_bytes(bucket: Objects) -> None:
     nodes = [node(bucket, name, memory_cache_bytes=0) for name in ("one", "two")]
     keys = [f"gallery/{number}" for number in range(200)]
     for key in keys:
         bucket.put(f"originals/{key}", key.encode())
 
-    async def visit(cdn: SmallCdn) -> dict[str, tuple[int, bytes]]:
+    async def get_all(cdn: SmallCdn) -> dict[str, tuple[int, bytes]]:
         answers = {}
         for key in random.sample(keys, len(keys)):
             answer = await cdn.ask(f"/resize/tiny/{key}")
             answers[key] = (answer.status, answer.body)
         return answers
 
-    first, second, third = await asyncio.gather(visit(nodes[0]), visit(nodes[1]), visit(nodes[0]))
+    first, second, third = await asyncio.gather(get_all(nodes[0]), get_all(nodes[1]), get_all(nodes[0]))
     assert first == second == third
     assert {status for status, _ in first.values()} == {200}
     assert len([name for name in bucket.names() if name.startswith("resized/")]) == 200
@@ -80,7 +80,7 @@ async def test_two_nodes_make_every_picture_once_and_answer_it_alike(bucket: Obj
         assert bucket.get(f"resized/150x150/{key}") == first[key][1]
 
 
-async def test_an_upload_here_shows_here_at_once_and_elsewhere_when_the_head_is_old(bucket: Objects) -> None:
+async def test_upload_shows_at_once_on_its_node_and_after_fresh_time_on_others(bucket: Objects) -> None:
     now_s = 100.0
     here, elsewhere = (node(bucket, name, lambda: now_s, store_fresh_s=1.0) for name in ("one", "two"))
     bucket.put("originals/g/a", b"before")
@@ -90,13 +90,13 @@ async def test_an_upload_here_shows_here_at_once_and_elsewhere_when_the_head_is_
     after = await here.ask("/resize/tiny/g/a")
     assert (after.status, after.headers["cache-status"]) == (200, "galerly-cdn; fwd=stale; stored")
     assert after.body != before[0]
-    assert (await elsewhere.ask("/resize/tiny/g/a")).body == before[1]  # for as long as the head is fresh
+    assert (await elsewhere.ask("/resize/tiny/g/a")).body == before[1]  # while its head is fresh
     now_s += 1.0
     assert (await elsewhere.ask("/resize/tiny/g/a")).body == after.body
     assert elsewhere.renderer.renders <= 1
 
 
-async def test_warm_pictures_are_served_while_the_store_is_away_cold_ones_are_503(
+async def test_unreachable_store_serves_cached_pictures_and_503_for_others(
     bucket: Objects,
 ) -> None:
     now_s = 100.0
@@ -105,11 +105,11 @@ async def test_warm_pictures_are_served_while_the_store_is_away_cold_ones_are_50
         bucket.put(f"originals/{key}", key.encode())
     warm = await cdn.ask("/resize/tiny/g/warm")
 
-    async def away(_key: str, **_how: object) -> None:
+    async def fail(_key: str, **_options: object) -> None:
         raise StoreUnreachable
 
     heads = cast("Any", cdn.originals)._heads
-    ask, heads._ask = heads._ask, away
+    request_head, heads._request_head = heads._request_head, fail
     for age_s in (2.0, 60.0, 3599.0):
         now_s = 100.0 + age_s
         answer = await cdn.ask("/resize/tiny/g/warm")
@@ -119,67 +119,67 @@ async def test_warm_pictures_are_served_while_the_store_is_away_cold_ones_are_50
         assert (cold.status, cold.headers["retry-after"]) == (503, "1")
     now_s = 100.0 + 3601
     assert (await cdn.ask("/resize/tiny/g/warm")).status == 503
-    heads._ask = ask
+    heads._request_head = request_head
     assert (await cdn.ask("/resize/tiny/g/warm")).headers["cache-status"] == "galerly-cdn; hit"
     assert (await cdn.ask("/resize/tiny/g/cold")).status == 200
 
 
 @pytest.fixture
-async def herded(bucket: Objects) -> tuple[SmallCdn, Reads]:
-    """A node that knows the original, whose picture another has stored; its reads of the store are held."""
+async def blocked_node(bucket: Objects) -> tuple[SmallCdn, BlockedRead]:
+    """A node with a cached head and a rendition that another node stored; its reads of the store block."""
     bucket.put("originals/g/a", b"before")
     assert (await node(bucket, "elsewhere").ask("/resize/tiny/g/a")).status == 200
     here = node(bucket, "here", store_fresh_s=1.0)
     await here.originals.head("g/a")
     renditions = cast("Any", here.renditions)
-    reads = Reads(renditions._bucket.read)
+    reads = BlockedRead(renditions._bucket.read)
     renditions._bucket.read = reads
     return here, reads
 
 
-class Reads:
-    """A bucket's `read`; counts the questions and has each pass `gate`."""
+class BlockedRead:
+    """Replaces a bucket's `read`: counts the requests and holds each one at `gate`."""
 
     def __init__(self, read: Callable[..., Awaitable[object]]) -> None:
         self.gate = Gate(is_open=False)
-        self.asked = 0
+        self.requests = 0
         self._read = read
 
-    async def __call__(self, *asked: object) -> object:
-        self.asked += 1
+    async def __call__(self, *arguments: object) -> object:
+        self.requests += 1
         await self.gate.passed()
-        return await self._read(*asked)
+        return await self._read(*arguments)
 
 
-async def test_a_thousand_viewers_of_a_stored_picture_are_one_read_of_the_store(
-    herded: tuple[SmallCdn, Reads],
+async def test_thousand_gets_of_a_stored_rendition_are_one_request(
+    blocked_node: tuple[SmallCdn, BlockedRead],
 ) -> None:
-    here, reads = herded
+    here, reads = blocked_node
     viewers = [asyncio.create_task(here.ask("/resize/tiny/g/a")) for _ in range(1000)]
-    await ticks()  # each has come as far as it can
+    await ticks()  # until every task waits
     reads.gate.open()
     answers = await asyncio.gather(*viewers)
-    assert reads.asked == 1
+    assert reads.requests == 1
     assert {one.headers["cache-status"] for one in answers} == {"galerly-cdn; hit; detail=store"}
     assert len({id(one.body) for one in answers}) == 1
     assert here.renderer.renders == 0
 
 
-async def test_whoever_leaves_a_read_the_others_are_answered(herded: tuple[SmallCdn, Reads]) -> None:
-    here, reads = herded
+async def test_cancelled_get_does_not_cancel_the_others(blocked_node: tuple[SmallCdn, BlockedRead]) -> None:
+    here, reads = blocked_node
     first, other = (asyncio.create_task(here.ask("/resize/tiny/g/a")) for _ in range(2))
     await ticks()
     first.cancel()
     await asyncio.wait([first])
     reads.gate.open()
     assert (await other).headers["cache-status"] == "galerly-cdn; hit; detail=store"
-    assert reads.asked == 1
+    assert reads.requests == 1
 
 
-async def test_a_read_under_way_is_nothing_to_who_comes_after_a_replace(
-    herded: tuple[SmallCdn, Reads],
+async def test_put_does_not_share_a_read_from_before_it(
+    blocked_node: tuple[SmallCdn, BlockedRead],
 ) -> None:
-    here, reads = herded
+    here, reads = blocked_node
     before = asyncio.create_task(here.ask("/resize/tiny/g/a"))
     await ticks()
     await replace(here, "g/a", b"after!")

@@ -1,4 +1,4 @@
-"""Uploads into a whole CDN over a folder, with real workers: `app.compose` as `serve --store` does it."""
+"""Tests uploads into a whole CDN over a folder, with real workers, composed as `serve --store` does."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @asynccontextmanager
 async def running(store: Path, **settings: object) -> AsyncIterator[Cdn]:
-    made = Settings(store=str(store), workers=1, access_log=False, **settings)  # type: ignore[arg-type]  # any setting
-    async with compose(made, locations.resolve_locations(made, None)) as cdn:
+    changed = Settings(store=str(store), workers=1, access_log=False, **settings)  # type: ignore[arg-type]  # any setting
+    async with compose(changed, locations.resolve_locations(changed, None)) as cdn:
         yield cdn
 
 
@@ -76,7 +76,7 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-async def test_what_is_accepted_is_shown(shared: tuple[Cdn, Path], name: str) -> None:
+async def test_accepted_upload_is_served(shared: tuple[Cdn, Path], name: str) -> None:
     cdn, store = shared
     key = f"accepted/{name}"
     accepted = await upload(cdn, key, ACCEPTED[name])
@@ -91,21 +91,23 @@ async def test_what_is_accepted_is_shown(shared: tuple[Cdn, Path], name: str) ->
 REFUSED: dict[str, tuple[bytes, type[GalerlyError]]] = {
     **{name: (content, UnsupportedFormat) for name, content in pictures.disguises().items() if content},
     **{
-        f"half a {name}": (pictures.truncated(content), Undecodable)
+        f"truncated {name}": (pictures.truncated(content), Undecodable)
         for name, content in ACCEPTED.items()
         if name != "animation"
     },
-    "a good header, then nothing": (pictures.jpeg()[:1000], Undecodable),
-    "a good header, then noise": (pictures.jpeg()[:3000] + bytes(range(256)) * 100, Undecodable),
+    "a valid header, then nothing": (pictures.jpeg()[:1000], Undecodable),
+    "a valid header, then noise": (pictures.jpeg()[:3000] + bytes(range(256)) * 100, Undecodable),
     "too many pixels": (pictures.jpeg(2000, 1001), TooManyPixels),
-    "a promise of too many": (pictures.huge_header_png(), TooManyPixels),
+    "a header of too many pixels": (pictures.huge_header_png(), TooManyPixels),
     "too many frames": (pictures.gif(frames=5), TooManyFrames),
     "adam7": (pictures.adam7_png(), Undecodable),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_what_cannot_be_shown_is_refused_with_its_reason(shared: tuple[Cdn, Path], name: str) -> None:
+async def test_upload_that_cannot_be_rendered_is_refused_with_its_reason(
+    shared: tuple[Cdn, Path], name: str
+) -> None:
     cdn, store = shared
     content, reason = REFUSED[name]
     with pytest.raises(reason) as caught:
@@ -118,7 +120,7 @@ async def test_what_cannot_be_shown_is_refused_with_its_reason(shared: tuple[Cdn
     assert (await ask(cdn, "/resize/tiny/refused/" + name.replace(" ", "%20"))).status == 404
 
 
-async def test_what_is_larger_than_originals_may_be_is_refused_while_it_comes(
+async def test_upload_above_the_limit_is_refused_while_it_is_received(
     shared: tuple[Cdn, Path],
 ) -> None:
     cdn, _ = shared
@@ -127,25 +129,25 @@ async def test_what_is_larger_than_originals_may_be_is_refused_while_it_comes(
     assert (await archive_of(cdn).list("large/")).originals == ()
 
 
-async def test_after_a_replace_only_the_new_picture_is_shown(shared: tuple[Cdn, Path]) -> None:
-    """From memory, from the store and while the old one is being rendered."""
+async def test_replaced_original_is_never_served_again(shared: tuple[Cdn, Path]) -> None:
+    """Neither from memory nor from the store, also while it is being rendered."""
     cdn, _ = shared
     key = "replaced/a.jpg"
     await upload(cdn, key, solid("blue"))
     for color in ["red", "blue"] * 10:
-        under_way = [asyncio.create_task(ask(cdn, f"/resize/{size}/{key}")) for size in ("tiny", "small")]
+        in_progress = [asyncio.create_task(ask(cdn, f"/resize/{size}/{key}")) for size in ("tiny", "small")]
         accepted = await upload(cdn, key, solid(color), replaces=True)
         assert accepted.outcome == "replaced"
         for size in ("tiny", "small"):
             answer = await ask(cdn, f"/resize/{size}/{key}")
-            assert (answer.status, shown(answer.body)) == (200, color)
-        await asyncio.gather(*under_way)
+            assert (answer.status, color_of(answer.body)) == (200, color)
+        await asyncio.gather(*in_progress)
         inspection = await archive_of(cdn).inspect(key)
         assert inspection.version == accepted.version
         assert all(one.is_current for one in inspection.renditions)
 
 
-async def test_after_a_delete_nothing_is_shown_or_stored(shared: tuple[Cdn, Path]) -> None:
+async def test_deleted_original_is_neither_served_nor_stored(shared: tuple[Cdn, Path]) -> None:
     cdn, store = shared
     key = "deleted/a.jpg"
     await upload(cdn, key, solid("red"))
@@ -159,7 +161,7 @@ async def test_after_a_delete_nothing_is_shown_or_stored(shared: tuple[Cdn, Path
     assert (await ask(cdn, f"/resize/tiny/{key}")).status == 404
 
 
-async def test_a_purged_picture_is_made_anew_and_the_same(shared: tuple[Cdn, Path]) -> None:
+async def test_purged_picture_is_rendered_again(shared: tuple[Cdn, Path]) -> None:
     cdn, _ = shared
     key = "purged/a.jpg"
     await upload(cdn, key, solid("red"))
@@ -171,11 +173,11 @@ async def test_a_purged_picture_is_made_anew_and_the_same(shared: tuple[Cdn, Pat
 
 
 def solid(color: str) -> bytes:
-    """A small JPEG of one color; red and blue are equally long files."""
+    """A small JPEG of one colour. The files of red and blue have the same length."""
     return pictures.saved(Image.new("RGB", (300, 200), color), "JPEG", quality=90)
 
 
-def shown(body: bytes) -> str:
+def color_of(body: bytes) -> str:
     seen = Image.open(io.BytesIO(body)).convert("RGB").getpixel((70, 50))
     assert isinstance(seen, tuple)
     red, _, blue = seen
@@ -186,17 +188,17 @@ def renditions(store: Path) -> list[Path]:
     return list((store / "resized").glob("??/*"))
 
 
-# which folders take uploads
+# writable and read-only folders
 
 
-async def test_a_store_is_made_where_there_is_none(tmp_path: Path) -> None:
+async def test_missing_store_folder_is_created(tmp_path: Path) -> None:
     async with running(tmp_path / "new" / "store") as cdn:
         await upload(cdn, "a.jpg", pictures.jpeg())
     assert (tmp_path / "new" / "store" / "originals" / "a.jpg").exists()
 
 
 @pytest.mark.parametrize("writable", [False, True])
-async def test_a_plain_folder_is_only_read_unless_told_otherwise(tmp_path: Path, *, writable: bool) -> None:
+async def test_plain_folder_is_read_only_unless_writable_is_set(tmp_path: Path, *, writable: bool) -> None:
     photographs = tmp_path / "photographs"
     photographs.mkdir()
     settings = Settings(writable=writable, renditions=str(tmp_path / "r"), workers=1, access_log=False)
@@ -211,7 +213,7 @@ async def test_a_plain_folder_is_only_read_unless_told_otherwise(tmp_path: Path,
         assert (photographs / "a.jpg").read_bytes() == pictures.jpeg()
 
 
-async def test_a_writable_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+async def test_missing_writable_folder_is_not_created(tmp_path: Path) -> None:
     settings = Settings(writable=True, renditions=str(tmp_path / "r"), workers=1, access_log=False)
     with pytest.raises(SettingsError, match="cannot read the folder"):
         async with compose(settings, locations.resolve_locations(settings, str(tmp_path / "mistyped"))):

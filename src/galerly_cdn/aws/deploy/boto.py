@@ -1,4 +1,4 @@
-"""Who speaks to AWS? boto3, from the extra `galerly-cdn[aws]`; here its errors become ours."""
+"""Makes boto3 clients and translates boto3's errors; boto3 comes with the extra `galerly-cdn[aws]`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from galerly_cdn.errors import GalerlyError
 
 REGION = "us-east-1"
-"""Where the stack lives: CloudFront's metrics, logs and certificates are there."""
+"""The stack's region: CloudFront's metrics, logs and certificates are there."""
 
 
-def client(service: str) -> Any:  # noqa: ANN401 - boto3 makes its classes when it runs
-    """A client of one service, with the credentials that AWS's own tools would take.
+def client(service: str) -> Any:  # noqa: ANN401 - boto3 makes its classes at run time
+    """A client of one service, with the credentials that AWS's own tools would use.
 
-    Raises `AwsMissing`, and `AwsRefused` for a profile that does not exist.
+    Raises `AwsMissing` if boto3 is not installed, `AwsRefused` for a profile that does not exist.
     """
     try:
         import boto3  # noqa: PLC0415 - an extra
-        from botocore.config import Config  # noqa: PLC0415 - likewise
+        from botocore.config import Config  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise AwsMissing("pip install 'galerly-cdn[aws]'") from error
     config = Config(
@@ -37,7 +37,7 @@ def client(service: str) -> Any:  # noqa: ANN401 - boto3 makes its classes when 
 
 @contextlib.contextmanager
 def aws_errors(kind: type[GalerlyError] = AwsRefused) -> Iterator[None]:
-    """boto3's errors as `kind`, with AWS's own words as the detail."""
+    """Raise boto3's errors as `kind`, with AWS's operation, code and message as the detail."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - an extra
 
     try:
@@ -51,6 +51,6 @@ def aws_errors(kind: type[GalerlyError] = AwsRefused) -> Iterator[None]:
 
 
 def error_code(error: Exception) -> str:
-    """AWS's code of an error: `AccessDenied`, `ValidationError`; empty if it is not AWS that speaks."""
+    """AWS's code of an error, such as `AccessDenied`; empty for an error that is not AWS's."""
     response = getattr(error, "response", None) or {}
     return str(response.get("Error", {}).get("Code", ""))

@@ -1,7 +1,7 @@
-"""What is uploaded to AWS: the functions' zip, the viewer function and the template, into one folder.
+"""Builds what is deployed into one folder: the functions' zip, the viewer function and the template.
 
-The same sources and the same lock give the same bytes, so that the zip's hash can name it: unchanged
-code is no change to deploy.
+The same sources and the same lock give the same bytes, so the zip is named by its hash, and unchanged code
+is no change to deploy.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from galerly_cdn.settings.table import Settings
 
 MAX_ZIP_BYTES = 16_000_000
-"""Ours, far below Lambda's 50 MB: what is not there need not be fetched on a cold start."""
+"""This project's limit, far below Lambda's 50 MB: a cold start fetches every byte."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The first time that a zip can tell."""
-_UNUSED = (".pyi", ".pyc", ".c", ".h", ".typed")
+"""The earliest time that a zip entry can have."""
+_UNUSED_SUFFIXES = (".pyi", ".pyc", ".c", ".h", ".typed")
 _KEPT_METADATA = ("METADATA", "LICENSE", "licenses/")
-"""Of a wheel's dist-info: its version, which is asked for, and what its licence asks to be handed on."""
+"""Files kept of a wheel's dist-info: the version, which is read at run time, and the licences."""
 
 
 class Built(Value, frozen=True):
-    """What lies in the folder; `sha256` is the zip's, and names it in the code bucket."""
+    """The files in the folder. `sha256` is the zip's, and names it in the code bucket."""
 
     zip: str
     zip_bytes: int
@@ -52,20 +52,18 @@ def build(
     with_lambda_edge: bool = False,
     machine: Machine = lambda_packages.LAMBDA,
 ) -> Built:
-    """Write `resizer.zip`, `viewer.js` and `template.yaml`. Raises `BuildFailed`, `SettingsError`, `OSError`.
+    """Write `resizer.zip`, `viewer.js` and `template.yaml` to `out`.
 
-    `machine` is Lambda's, or `wheels.here()` to try the package.
+    `machine` is Lambda's, or `lambda_packages.local_machine()` to run the package here.
+
+    Raises `BuildFailed`, `SettingsError`, `OSError`.
     """
     text = template.render(settings, with_lambda_edge=with_lambda_edge)
     make = viewer.lambda_edge if with_lambda_edge else viewer.function
     function = make(settings, signed=False)
     with tempfile.TemporaryDirectory(prefix="galerly-cdn-") as scratch:
-        code = bundle(
-            [
-                *package_files(),
-                *unpacked(lambda_packages.fetch(lambda_packages.lambda_lock(), machine, Path(scratch))),
-            ]
-        )
+        wheels = lambda_packages.fetch(lambda_packages.lambda_lock(), machine, Path(scratch))
+        code = bundle([*package_files(), *unpacked(wheels)])
     if len(code) > MAX_ZIP_BYTES:
         raise BuildFailed(f"resizer.zip would have {len(code)} bytes, {MAX_ZIP_BYTES} are allowed")
     out.mkdir(parents=True, exist_ok=True)
@@ -83,36 +81,39 @@ def build(
 
 
 def bundle(files: Iterable[tuple[str, bytes]]) -> bytes:
-    """Files by path as a zip: sorted, without times, readable by all. Raises `BuildFailed` for twins."""
-    listed = sorted(files)
-    names = [name for name, _ in listed]
-    twins = sorted({one for one, other in itertools.pairwise(names) if one == other})
-    if twins:
-        raise BuildFailed(f"in two packages: {', '.join(twins)}")
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, content in listed:
+    """A zip of files by path: sorted, without times, readable by everybody.
+
+    Raises `BuildFailed` if two files have the same path.
+    """
+    entries = sorted(files)
+    names = [name for name, _ in entries]
+    duplicates = sorted({name for name, following in itertools.pairwise(names) if name == following})
+    if duplicates:
+        raise BuildFailed(f"in two packages: {', '.join(duplicates)}")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, content in entries:
             entry = zipfile.ZipInfo(name, _EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.create_system = 3  # Unix: the mode means something
+            entry.create_system = 3  # Unix, where the mode is used
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, content)
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 def package_files() -> Iterator[tuple[str, bytes]]:
-    """The modules of galerly-cdn itself, as they are installed here."""
+    """Paths and contents of galerly-cdn's own modules, as they are installed here."""
     root = Path(str(resources.files("galerly_cdn")))
     for file in root.rglob("*.py"):
         yield f"galerly_cdn/{file.relative_to(root).as_posix()}", file.read_bytes()
 
 
-def unpacked(found: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
-    """The files of wheels that run: no stubs, no headers, of the metadata version and licence."""
-    for wheel in found:
+def unpacked(wheels: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
+    """Paths and contents of the files that wheels need at run time, without stubs and C headers."""
+    for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():
                 folder, _, rest = name.partition("/")
-                is_metadata = folder.endswith(".dist-info") and not rest.startswith(_KEPT_METADATA)
-                if not name.endswith(("/", *_UNUSED)) and not is_metadata:
+                is_dropped_metadata = folder.endswith(".dist-info") and not rest.startswith(_KEPT_METADATA)
+                if not name.endswith(("/", *_UNUSED_SUFFIXES)) and not is_dropped_metadata:
                     yield name, archive.read(name)

@@ -1,4 +1,4 @@
-"""What would a deployment change? CloudFormation's change set as values, told in lines, and what it opens."""
+"""Reads CloudFormation's change sets, and finds private prefixes that a change would make public."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from galerly_cdn.serialization import Value
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_WORDS = {
+_ACTIONS = {
     "Add": "added",
     "Modify": "modified",
     "Remove": "removed",
     "Import": "taken over",
-    "Dynamic": "decided then",
-    "SyncWithActual": "as it is",
+    "Dynamic": "decided when executed",
+    "SyncWithActual": "updated to its actual state",
 }
-_REPLACED = {"True": "REPLACED", "Conditional": "modified, perhaps REPLACED"}
+_REPLACEMENTS = {"True": "REPLACED", "Conditional": "modified, perhaps REPLACED"}
 
 
 class Change(Value, frozen=True):
-    """What becomes of one resource, by its logical name; of one that is modified, its properties."""
+    """The change of one resource, by its logical name; `properties` are those that are modified."""
 
     resource: str
     type: str
-    becomes: str
+    action: str
     properties: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        told = f": {', '.join(self.properties)}" if self.properties else ""
-        return f"{self.becomes:<26}  {self.type:<42}  {self.resource}{told}"
+        properties = f": {', '.join(self.properties)}" if self.properties else ""
+        return f"{self.action:<26}  {self.type:<42}  {self.resource}{properties}"
 
 
 class ChangeSet(Value, frozen=True):
-    """A deployment that is not done yet: its ARN, its stack's, and what it would do."""
+    """A change set that was not executed: its ARN, its stack's ARN, and its changes."""
 
     arn: str
     stack_arn: str
@@ -47,29 +47,35 @@ class ChangeSet(Value, frozen=True):
         return "\n".join(map(str, self.changes))
 
 
-def read_change(told: Mapping[str, Any]) -> Change:
-    """One `ResourceChange` of CloudFormation's API."""
-    details = told.get("Details", [])
-    names = [one["Target"].get("Name") or one["Target"]["Attribute"] for one in details]
-    becomes = _REPLACED.get(told.get("Replacement", "")) or _WORDS[told["Action"]]
-    if told["Action"] == "Remove" and told.get("PolicyAction") == "Retain":
-        becomes = "removed from the stack, kept"
-    return Change(told["LogicalResourceId"], told["ResourceType"], becomes, tuple(sorted(set(names))))
+def read_change(resource_change: Mapping[str, Any]) -> Change:
+    """A `ResourceChange` of CloudFormation's API."""
+    details = resource_change.get("Details", [])
+    names = [detail["Target"].get("Name") or detail["Target"]["Attribute"] for detail in details]
+    action = _REPLACEMENTS.get(resource_change.get("Replacement", "")) or _ACTIONS[resource_change["Action"]]
+    if resource_change["Action"] == "Remove" and resource_change.get("PolicyAction") == "Retain":
+        action = "removed from the stack, kept"
+    return Change(
+        resource_change["LogicalResourceId"],
+        resource_change["ResourceType"],
+        action,
+        tuple(sorted(set(names))),
+    )
 
 
 def newly_public(before: Iterable[str], after: Iterable[str]) -> tuple[str, ...]:
-    """The private prefixes of before whose pictures anybody could have after."""
+    """The private prefixes of `before` whose pictures are public with the private prefixes `after`."""
     private = private_folders(after)
-    return tuple(one for one in before if not private_folders([one])[0].startswith(private))
+    return tuple(prefix for prefix in before if not private_folders([prefix])[0].startswith(private))
 
 
 def private_prefixes(metadata: str) -> tuple[str, ...]:
-    """Those of a stack, by its template's `Metadata`: JSON, or empty. Raises `DeploymentFailed`.
+    """The private prefixes in a deployed template's `Metadata`, which is JSON or empty.
 
-    What cannot be read is not taken for a stack without private galleries.
+    Raises `DeploymentFailed` for metadata that cannot be read: to assume a stack without private galleries
+    could publish them.
     """
     try:
-        told = json.loads(metadata or "{}")
-        return tuple(told.get("galerly-cdn", {}).get("PrivatePrefixes", ()))
+        value = json.loads(metadata or "{}")
+        return tuple(value.get("galerly-cdn", {}).get("PrivatePrefixes", ()))
     except (ValueError, AttributeError) as error:
         raise DeploymentFailed(f"the stack's metadata cannot be read: {error}") from error

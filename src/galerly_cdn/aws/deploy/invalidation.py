@@ -1,7 +1,7 @@
-"""How does CloudFront forget a photograph's pictures? By its cache tag, and where tags are refused by path.
+"""Invalidates photographs in CloudFront's caches by cache tag, or by path where tags are refused.
 
-One tag is on everything that was made of an original, whatever its size and format, and on its errors
-(CloudFront Developer Guide, "Invalidating content by cache tags"); it is billed as one path.
+Every rendition of an original and every error about it has the same tag, whatever the size and format
+(CloudFront Developer Guide, "Invalidating content by cache tags"). AWS bills a tag like one path.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from galerly_cdn.settings.table import Settings
 
 DEADLINE_S = 300
-"""How long a command waits. By AWS's word 25 s (P95) pass until all locations have reported."""
-_AT_ONCE = 1000
-"""In one request. CloudFront has at most 3000 in progress ("Concurrent invalidation request maximum")."""
+"""How long a command waits. AWS documents 25 s (P95) until all edge locations have finished."""
+_MAX_ITEMS = 1000
+"""Items in one request. CloudFront allows 3000 in progress ("Concurrent invalidation request maximum")."""
 _POLL_S = 2
 
 
 class Invalidated(Value, frozen=True):
-    """What CloudFront was told to forget: the IDs of its invalidations, and whether all locations have."""
+    """The result of `invalidate`: the IDs of the invalidations, and whether all edge locations finished."""
 
     distribution: str
     keys: int
@@ -42,10 +42,12 @@ class Invalidated(Value, frozen=True):
 def invalidate(
     distribution_id: str, keys: Sequence[str], targets: Iterable[Target] = (), *, deadline_s: int = 0
 ) -> Invalidated:
-    """Drop what was made of `keys` from CloudFront's caches; wait at most `deadline_s` for it, 0 not at all.
+    """Drop everything that belongs to `keys` from CloudFront's caches; wait at most `deadline_s` for it.
 
-    `targets` are all that addresses may ask for: with them, CloudFront is told by path where it refuses
-    tags. Raises `AwsMissing`, and `NotInvalidated`: refused, unreachable, or not completed in time.
+    `targets` are all targets of the allow-list; they allow an invalidation by path where CloudFront refuses
+    tags. A `deadline_s` of 0 does not wait.
+
+    Raises `AwsMissing`, and `NotInvalidated` if CloudFront refused, is unreachable or did not finish in time.
     """
     cloudfront = boto.client("cloudfront")
     by: Literal["tag", "path"] = "tag"
@@ -61,9 +63,9 @@ def invalidate(
 
 
 def sender(settings: Settings) -> Callable[[str], Awaitable[None]]:
-    """For a CDN that runs: drops one key from the settings' distribution, and does not wait for it.
+    """A function for a running CDN that invalidates one key at the settings' distribution without waiting.
 
-    Raises `AwsMissing` at once, not when the first photograph is purged.
+    Raises `AwsMissing` now rather than when the first photograph is purged.
     """
     boto.client("cloudfront")
     targets = settings.all_targets
@@ -74,14 +76,14 @@ def sender(settings: Settings) -> Callable[[str], Awaitable[None]]:
     return send
 
 
-def _send(cloudfront: Any, distribution_id: str, items: Sequence[str], deadline_s: int) -> Iterable[str]:  # noqa: ANN401 - boto3's
+def _send(cloudfront: Any, distribution_id: str, items: Sequence[str], deadline_s: int) -> Iterable[str]:  # noqa: ANN401 - boto3's client
     ids = []
-    for start in range(0, len(items), _AT_ONCE):
-        batch = items[start : start + _AT_ONCE]
+    for start in range(0, len(items), _MAX_ITEMS):
+        batch = items[start : start + _MAX_ITEMS]
         paths = {"Quantity": len(batch), "Items": batch}
-        asked = {"Paths": paths, "CallerReference": f"galerly-cdn-{uuid.uuid4()}"}
-        made = cloudfront.create_invalidation(DistributionId=distribution_id, InvalidationBatch=asked)
-        ids.append(made["Invalidation"]["Id"])
+        request = {"Paths": paths, "CallerReference": f"galerly-cdn-{uuid.uuid4()}"}
+        response = cloudfront.create_invalidation(DistributionId=distribution_id, InvalidationBatch=request)
+        ids.append(response["Invalidation"]["Id"])
         if deadline_s:
             cloudfront.get_waiter("invalidation_completed").wait(
                 DistributionId=distribution_id,
@@ -92,9 +94,9 @@ def _send(cloudfront: Any, distribution_id: str, items: Sequence[str], deadline_
 
 
 def _paths(keys: Iterable[str], targets: Iterable[Target]) -> Iterator[str]:
-    """The cache's own keys: the paths that the viewer function writes, spelt as it spells them.
+    """The keys of CloudFront's cache: the paths that the viewer function writes, in its spelling.
 
-    No `*` will do: it may only end a path, and a key ends it here.
+    A wildcard does not help: CloudFront takes `*` only at the end of a path, and here the key is at the end.
     """
     targets = tuple(targets)
     for key in keys:

@@ -1,7 +1,7 @@
-"""Which packages go to Lambda? Those of `lambda.txt`, by version and hash, for Lambda's machine alone.
+"""Fetches the wheels of `lambda.txt` with pip, by version and hash, for Lambda's machine.
 
-pip is told that machine's tags; what it fetched is looked at again, since a wheel of another machine
-only fails when the first picture is asked for.
+pip gets the machine's tags. The fetched wheels are checked again, since a wheel for another machine would
+fail only when the first picture is requested.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _GLIBC = 34
-"""Amazon Linux 2023, on which Lambda's python3.13 runs, has glibc 2.34."""
+"""The minor version of glibc 2.34, which Amazon Linux 2023 has; Lambda's python3.13 runs on it."""
 _TOOLS = {"setuptools"}
-"""What builds the sources; it stays here."""
+"""Packages that build others from source. They are not packed."""
 _SOURCES = {"pyvips"}
-"""Published as source alone, and all Python. Asked for wheels only, pip would find one of 2.1.0."""
+"""Packages published as source only, all of it Python. As a wheel, pip would only find pyvips 2.1.0."""
 _WHEEL = re.compile(r"(?P<name>[^-]+)-(?P<version>[^-]+)(-[0-9][^-]*)?-(?P<tags>[^-]+-[^-]+-[^-]+)\.whl")
 
 
 class Machine(Value, frozen=True):
-    """What wheels are for: a processor as Linux names it, and CPython's version."""
+    """A machine that wheels are for: its processor, as Linux names it, and CPython's version."""
 
     name: str
     python: tuple[int, int]
@@ -41,16 +41,16 @@ class Machine(Value, frozen=True):
 
 
 LAMBDA = Machine("aarch64", (3, 13))
-"""As the template asks for."""
+"""The machine in the template: `Architectures` and `Runtime`."""
 
 
 def local_machine() -> Machine:
-    """This one, where the package may be tried."""
+    """The machine that this runs on, for tests of the package."""
     return Machine(platform.machine(), sys.version_info[:2])
 
 
 class LockedPackage(Value, frozen=True):
-    """An entry of a lock: name, version, and the lines that pin both by hash."""
+    """An entry of a lock file: name, version, and the lines that pin them by hash."""
 
     name: str
     version: str
@@ -58,77 +58,78 @@ class LockedPackage(Value, frozen=True):
 
 
 def read_lock(text: str) -> tuple[LockedPackage, ...]:
-    """The entries of a lock as `script/lock` writes it."""
+    """The entries of a lock file that `script/lock` wrote."""
     entries = re.split(r"\n(?=[a-z])", re.sub(r"\n +#.*", "", text).strip())
-    found = (re.match(r"([a-z0-9.-]+)==(\S+)", entry) for entry in entries)
-    return tuple(LockedPackage(one[1], one[2], one.string) for one in found if one)
+    matches = (re.match(r"([a-z0-9.-]+)==(\S+)", entry) for entry in entries)
+    return tuple(LockedPackage(match[1], match[2], match.string) for match in matches if match)
 
 
 def lambda_lock() -> tuple[LockedPackage, ...]:
-    """What the Lambda function needs."""
+    """The packages that the Lambda functions need."""
     return read_lock(resources.files("galerly_cdn.aws.deploy").joinpath("lambda.txt").read_text("utf-8"))
 
 
 def fetch(lock: Iterable[LockedPackage], machine: Machine, folder: Path) -> tuple[Path, ...]:
-    """The wheels of `lock` for a machine, in `folder`, sorted. Raises `BuildFailed`."""
+    """Download or build the wheels of `lock` for a machine in `folder`. Raises `BuildFailed`."""
     kinds: dict[str, list[LockedPackage]] = {"tools": [], "sources": [], "wheels": []}
-    for one in lock:
-        kind = "tools" if one.name in _TOOLS else "sources" if one.name in _SOURCES else "wheels"
-        kinds[kind].append(one)
+    for package in lock:
+        kind = "tools" if package.name in _TOOLS else "sources" if package.name in _SOURCES else "wheels"
+        kinds[kind].append(package)
     lists = {kind: folder / f"{kind}.txt" for kind in kinds}
     for kind, entries in kinds.items():
-        lists[kind].write_text("\n".join(one.text for one in entries) + "\n", "utf-8")
+        lists[kind].write_text("\n".join(package.text for package in entries) + "\n", "utf-8")
     wheels, tools = folder / "wheels", folder / "tools"
     _pip("download", *_machine_options(machine), "-d", str(wheels), "-r", str(lists["wheels"]))
     _pip("install", "--target", str(tools), "-r", str(lists["tools"]))
     _pip("wheel", "--no-build-isolation", "-w", str(wheels), "-r", str(lists["sources"]), tools=tools)
-    found = tuple(sorted(wheels.iterdir()))
-    check(found, [*kinds["sources"], *kinds["wheels"]], machine)
-    return found
+    files = tuple(sorted(wheels.iterdir()))
+    check(files, [*kinds["sources"], *kinds["wheels"]], machine)
+    return files
 
 
 def check(wheels: Iterable[Path], lock: Iterable[LockedPackage], machine: Machine) -> None:
     """Raise `BuildFailed` unless the wheels are exactly those of the lock, and run on `machine`."""
-    wanted = {(one.name, one.version) for one in lock}
+    expected = {(package.name, package.version) for package in lock}
     problems = []
     for wheel in wheels:
-        told = _WHEEL.fullmatch(wheel.name)
-        pinned = told and (_canonical(told["name"]), told["version"])
-        if told is None or pinned not in wanted:
+        match = _WHEEL.fullmatch(wheel.name)
+        package = match and (_canonical(match["name"]), match["version"])
+        if match is None or package not in expected:
             problems.append(f"{wheel.name} is not in the lock")
             continue
-        wanted.remove(pinned)
-        if not _runs(told["tags"], machine):
+        expected.remove(package)
+        if not _is_compatible(match["tags"], machine):
             problems.append(f"{wheel.name} does not run on {machine}")
-    problems += [f"{name} {version} is missing" for name, version in sorted(wanted)]
+    problems += [f"{name} {version} is missing" for name, version in sorted(expected)]
     if problems:
         raise BuildFailed("; ".join(problems))
 
 
-def _runs(tags: str, machine: Machine) -> bool:
-    """Whether a wheel of these tags (`cp39-abi3-manylinux_2_24_aarch64`) runs there."""
+def _is_compatible(tags: str, machine: Machine) -> bool:
+    """Whether a wheel with these tags (`cp39-abi3-manylinux_2_24_aarch64`) runs on `machine`."""
     pythons, abi, platforms = tags.split("-")
     major, minor = machine.python
-    minors = [int(one[3:]) for one in pythons.split(".") if re.fullmatch(r"cp3[0-9]+", one)]
+    minors = [int(tag[3:]) for tag in pythons.split(".") if re.fullmatch(r"cp3[0-9]+", tag)]
     if abi == "abi3":
-        is_python = any(one <= minor for one in minors)
+        is_python = any(oldest <= minor for oldest in minors)
     elif abi == "none":
         is_python = "py3" in pythons.split(".") or minor in minors
     else:
         is_python = abi == f"cp{major}{minor}" and minor in minors
-    return is_python and any(one == "any" or one in _platforms(machine.name) for one in platforms.split("."))
+    supported = {"any", *_platforms(machine.name)}
+    return is_python and any(tag in supported for tag in platforms.split("."))
 
 
 def _platforms(machine: str) -> tuple[str, ...]:
-    """The tags (PEP 600) that the machine's glibc satisfies, newest first: pip takes the first there is."""
+    """The platform tags (PEP 600) that the machine's glibc satisfies, newest first: pip prefers the first."""
     newest = [f"manylinux_2_{minor}_{machine}" for minor in range(_GLIBC, 16, -1)]
     return (*newest, f"manylinux2014_{machine}")
 
 
 def _machine_options(machine: Machine) -> list[str]:
     version = "".join(map(str, machine.python))
-    tags = [f"--platform={one}" for one in _platforms(machine.name)]
-    abis = [f"--abi={one}" for one in (f"cp{version}", "abi3", "none")]
+    tags = [f"--platform={tag}" for tag in _platforms(machine.name)]
+    abis = [f"--abi={abi}" for abi in (f"cp{version}", "abi3", "none")]
     return ["--only-binary=:all:", "--implementation=cp", f"--python-version={version}", *abis, *tags]
 
 
@@ -137,20 +138,20 @@ def _canonical(name: str) -> str:
 
 
 def _pip(command: str, *arguments: str, tools: Path | None = None) -> None:
-    """Run pip by hashes alone. Raises `BuildFailed` with its last line.
+    """Run pip with hashes required. Raises `BuildFailed` with the last line that pip printed.
 
-    Without libvips headers in sight (PKG_CONFIG_LIBDIR): pyvips would compile itself against them.
+    PKG_CONFIG_LIBDIR hides libvips' headers, against which pyvips would otherwise compile itself.
     """
     strict = ["--require-hashes", "--no-deps", "--no-cache-dir", "--disable-pip-version-check", "--quiet"]
-    environment = {**os.environ, "PKG_CONFIG_LIBDIR": "/nonexistent"}  # noqa: TID251 - pip's, not ours
+    environment = {**os.environ, "PKG_CONFIG_LIBDIR": "/nonexistent"}  # noqa: TID251 - the environment of pip
     if tools is not None:
         environment["PYTHONPATH"] = str(tools)
-    made = subprocess.run(  # noqa: S603 - pip, and files that we wrote
+    process = subprocess.run(  # noqa: S603 - pip, with files that this module wrote
         [sys.executable, "-m", "pip", command, *strict, *arguments],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
-    if made.returncode != 0:
-        raise BuildFailed(f"pip {command}: " + (made.stderr.strip().splitlines() or ["failed"])[-1])
+    if process.returncode != 0:
+        raise BuildFailed(f"pip {command}: " + (process.stderr.strip().splitlines() or ["failed"])[-1])

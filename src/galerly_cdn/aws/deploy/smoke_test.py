@@ -1,4 +1,4 @@
-"""Does what is deployed do what it says? Asked as a viewer, with a photograph that is removed again."""
+"""Tests a deployed CDN as a viewer, with a photograph that it uploads and deletes again."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from galerly_cdn.aws.deploy.http_viewer import ViewerResponse
     from galerly_cdn.settings.table import Settings
 
-_TRIES = 20
-"""Until a new distribution's name is known everywhere, and until the same cache is met twice."""
+_MAX_ATTEMPTS = 20
+"""Enough until a new distribution's name resolves, and until a request reaches the same cache twice."""
 _PAUSE_S = 3.0
+_MAX_DELETED = 1000
+"""Objects in one DeleteObjects request of S3."""
 
 
 class Check(Value, frozen=True):
-    """What was expected, and what was found."""
+    """The result of one check: what was checked, the expected and the actual (`found`) result."""
 
     what: str
     expected: str
@@ -41,7 +43,7 @@ class Check(Value, frozen=True):
 
 
 class Deployed(Value, frozen=True):
-    """Where a stack's parts are, from its outputs."""
+    """The addresses of a stack's parts, from its outputs."""
 
     address: str
     bucket: str
@@ -49,8 +51,11 @@ class Deployed(Value, frozen=True):
     distribution: str
 
     @classmethod
-    def of(cls, outputs: dict[str, str]) -> Deployed:
-        """At CloudFront's own name: a Domain may not lead there yet. Raises `DeploymentFailed`."""
+    def from_outputs(cls, outputs: dict[str, str]) -> Deployed:
+        """With CloudFront's own host name, because DNS may not point `Domain` to it yet.
+
+        Raises `DeploymentFailed` if an output is missing.
+        """
         try:
             return cls(
                 address=f"https://{outputs['CloudFrontAddress']}",
@@ -59,27 +64,32 @@ class Deployed(Value, frozen=True):
                 distribution=outputs["DistributionId"],
             )
         except KeyError as error:
-            raise DeploymentFailed(f"the stack tells no {error}: it is not ours, or not made yet") from error
+            raise DeploymentFailed(
+                f"the stack has no output {error}: it is not galerly-cdn's, or not complete yet"
+            ) from error
 
 
 class SmokeViewer:
-    """Asks a deployed CDN, and puts photographs there that it takes away at the end."""
+    """A viewer of a deployed CDN. It uploads test photographs, and deletes them at the end.
+
+    `fetch(url)` sends one request; `pause(seconds)` waits.
+    """
 
     def __init__(
         self,
         deployed: Deployed,
-        see: Callable[[str], ViewerResponse],
+        fetch: Callable[[str], ViewerResponse],
         pause: Callable[[float], object] = time.sleep,
     ) -> None:
         self.deployed = deployed
-        self.see = see
+        self.fetch = fetch
         self._pause = pause
         self._s3: Any = boto.client("s3")
-        self._put: list[str] = []
+        self._uploaded: list[str] = []
 
-    def put(self, key: str, content: bytes, media_type: str = "image/jpeg") -> None:
-        """Raises `AwsRefused`."""
-        self._put.append(key)
+    def upload(self, key: str, content: bytes, media_type: str = "image/jpeg") -> None:
+        """Put an original into the bucket. Raises `AwsRefused`."""
+        self._uploaded.append(key)
         with boto.aws_errors():
             self._s3.put_object(
                 Bucket=self.deployed.bucket,
@@ -89,79 +99,79 @@ class SmokeViewer:
                 Metadata={"cache-tag": cache_tag(key)},
             )
 
-    def leave(self, settings: Settings) -> None:
-        """Take away what was put, and what was made of it. Raises `AwsRefused`."""
-        names = [f"originals/{key}" for key in self._put]
+    def delete_uploads(self, settings: Settings) -> None:
+        """Delete the uploaded originals and their renditions. Raises `AwsRefused`."""
+        names = [f"originals/{key}" for key in self._uploaded]
         targets = settings.all_targets
-        names += [f"resized/{target.rendition_key(key)}" for key in self._put for target in targets]
-        self._put.clear()
-        for start in range(0, len(names), 1000):  # S3's most in one call
-            batch = [{"Key": name} for name in names[start : start + 1000]]
+        names += [f"resized/{target.rendition_key(key)}" for key in self._uploaded for target in targets]
+        self._uploaded.clear()
+        for start in range(0, len(names), _MAX_DELETED):
+            batch = [{"Key": name} for name in names[start : start + _MAX_DELETED]]
             with boto.aws_errors():
                 self._s3.delete_objects(Bucket=self.deployed.bucket, Delete={"Objects": batch, "Quiet": True})
 
-    def until(self, address: str, is_met: Callable[[ViewerResponse], bool]) -> ViewerResponse:
-        """The first answer that is as wanted, or the last of a minute's."""
-        seen = self.see(address)
-        for _ in range(_TRIES - 1):
-            if is_met(seen):
+    def fetch_until(self, url: str, is_expected: Callable[[ViewerResponse], bool]) -> ViewerResponse:
+        """The first response that is as expected, or the last one of a minute."""
+        response = self.fetch(url)
+        for _ in range(_MAX_ATTEMPTS - 1):
+            if is_expected(response):
                 break
             self._pause(_PAUSE_S)
-            seen = self.see(address)
-        return seen
+            response = self.fetch(url)
+        return response
 
 
 @contextlib.contextmanager
-def with_test_photograph(guest: SmokeViewer, settings: Settings) -> Iterator[SmokeViewer]:
-    """Cleans up, whatever came of it."""
+def temporary_uploads(viewer: SmokeViewer, settings: Settings) -> Iterator[SmokeViewer]:
+    """Delete the viewer's uploads on leaving, also after an error."""
     try:
-        yield guest
+        yield viewer
     finally:
-        guest.leave(settings)
+        viewer.delete_uploads(settings)
 
 
-def run(guest: SmokeViewer, settings: Settings) -> Iterator[Check]:
-    """Every size missed then hit, what is refused, and what is not reached past CloudFront.
+def run(viewer: SmokeViewer, settings: Settings) -> Iterator[Check]:
+    """Check a miss and a hit of every size, refusals, and that the bucket and the function are not public.
 
-    Where everything is private there are only refusals to see. Raises `AwsRefused`.
+    If every gallery is private, all pictures are refused. Raises `AwsRefused`.
     """
     folder = f"galerly-smoke/{uuid.uuid4().hex}"
     key = f"{folder}/sample.jpg"
-    address, is_public = guest.deployed.address, "" not in private_folders(settings.private_prefixes)
+    address, is_public = viewer.deployed.address, "" not in private_folders(settings.private_prefixes)
     links = Links(address, settings.sizes)
-    with with_test_photograph(guest, settings):
-        guest.put(key, SPECIMENS["jpeg"])
-        guest.until(f"{address}/", lambda seen: not seen.problem)
+    with temporary_uploads(viewer, settings):
+        viewer.upload(key, SPECIMENS["jpeg"])
+        viewer.fetch_until(f"{address}/", lambda response: not response.problem)
         for rule in settings.size_rules:
-            told = links.src(key, str(rule.size))
-            yield from _missed_then_hit(guest, told) if is_public else [_answers(guest, told, 403)]
-        yield _answers(guest, f"{address}/resize/801x600/{key}", 403)
+            url = links.src(key, str(rule.size))
+            yield from _check_miss_and_hit(viewer, url) if is_public else [_check_status(viewer, url, 403)]
+        yield _check_status(viewer, f"{address}/resize/801x600/{key}", 403)
         absent = links.src(f"{folder}/absent.jpg", str(settings.size_rules[0].size))
-        yield _answers(guest, absent, 404 if is_public else 403)
-        yield _redirects(guest, links.src(key, str(settings.size_rules[0].size)))
-        bucket = f"https://{guest.deployed.bucket}.s3.{boto.REGION}.amazonaws.com"
-        yield _answers(guest, f"{bucket}/originals/{key}", 403)
-        yield _answers(guest, guest.deployed.function_url, 403)
+        yield _check_status(viewer, absent, 404 if is_public else 403)
+        yield _check_https_redirect(viewer, links.src(key, str(settings.size_rules[0].size)))
+        bucket = f"https://{viewer.deployed.bucket}.s3.{boto.REGION}.amazonaws.com"
+        yield _check_status(viewer, f"{bucket}/originals/{key}", 403)
+        yield _check_status(viewer, viewer.deployed.function_url, 403)
 
 
-def _missed_then_hit(guest: SmokeViewer, address: str) -> Iterator[Check]:
-    first = guest.see(address)
-    yield _check(address, "200 Miss", first, is_met=(first.status, first.cache) == (200, "Miss"))
-    again = guest.until(address, lambda seen: seen.cache == "Hit")
-    yield _check(f"{address} again", "200 Hit", again, is_met=(again.status, again.cache) == (200, "Hit"))
+def _check_miss_and_hit(viewer: SmokeViewer, url: str) -> Iterator[Check]:
+    first = viewer.fetch(url)
+    yield _check(url, "200 Miss", first, is_met=(first.status, first.cache) == (200, "Miss"))
+    second = viewer.fetch_until(url, lambda response: response.cache == "Hit")
+    yield _check(f"{url} again", "200 Hit", second, is_met=(second.status, second.cache) == (200, "Hit"))
 
 
-def _answers(guest: SmokeViewer, address: str, status: int) -> Check:
-    seen = guest.see(address)
-    return _check(address, str(status), seen, is_met=seen.status == status)
+def _check_status(viewer: SmokeViewer, url: str, status: int) -> Check:
+    response = viewer.fetch(url)
+    return _check(url, str(status), response, is_met=response.status == status)
 
 
-def _redirects(guest: SmokeViewer, address: str) -> Check:
-    plain = address.replace("https://", "http://", 1)
-    seen = guest.see(plain)
-    is_met = seen.status == 301 and seen.headers.get("location") == address
-    return _check(plain, f"301 to {address}", seen, is_met=is_met)
+def _check_https_redirect(viewer: SmokeViewer, url: str) -> Check:
+    http_url = url.replace("https://", "http://", 1)
+    response = viewer.fetch(http_url)
+    is_met = response.status == 301 and response.headers.get("location") == url
+    return _check(http_url, f"301 to {url}", response, is_met=is_met)
 
 
-def _check(what: str, expected: str, seen: ViewerResponse, *, is_met: bool) -> Check:
-    return Check(what, expected, str(seen), is_met)
+def _check(what: str, expected: str, response: ViewerResponse, *, is_met: bool) -> Check:
+    return Check(what, expected, str(response), is_met)

@@ -1,4 +1,4 @@
-"""What is deployed under a name, and how does it become something else? One CloudFormation stack."""
+"""Reads, changes and deletes one CloudFormation stack, and reports its events."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ if TYPE_CHECKING:
     from galerly_cdn.aws.deploy.change_set import ChangeSet
 
 _POLL_S = 3.0
-_LOOKS = 200
-"""At a change set, until it is made; CloudFormation takes seconds."""
+_MAX_POLLS = 200
+"""Polls for a change set to be created, which takes CloudFormation seconds."""
 _DONE = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
-_HAS = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_FAILED", "IMPORT_COMPLETE", "DELETE_FAILED"}
+_EXISTING = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_FAILED", "IMPORT_COMPLETE", "DELETE_FAILED"}
+"""The statuses of a resource that exists."""
 _NEW = {"REVIEW_IN_PROGRESS"}
-"""A first change set was made and never executed: there is a name and nothing else."""
+"""The status of a stack whose first change set was never executed: it has a name and no resources."""
 _ADVICE = {
-    "ROLLBACK_COMPLETE": "Nothing of it is left running. Mend the cause and deploy again.",
-    "UPDATE_ROLLBACK_COMPLETE": "It runs as before. Mend the cause and deploy again.",
+    "ROLLBACK_COMPLETE": "No resource is left running. Correct the cause and deploy again.",
+    "UPDATE_ROLLBACK_COMPLETE": "The stack runs as before. Correct the cause and deploy again.",
     "ROLLBACK_FAILED": "Delete it (`galerly-cdn aws destroy`) and deploy again.",
     "CREATE_FAILED": "Delete it (`galerly-cdn aws destroy`) and deploy again.",
     "DELETE_FAILED": "Delete it again (`galerly-cdn aws destroy`).",
-    "UPDATE_ROLLBACK_FAILED": "Mend the cause, then `aws cloudformation continue-update-rollback`.",
+    "UPDATE_ROLLBACK_FAILED": "Correct the cause, then run `aws cloudformation continue-update-rollback`.",
 }
 
 
 class StackState(Value, frozen=True):
-    """A stack as it is: its ARN, CloudFormation's status, what it was given and what it tells."""
+    """A stack's ARN, status, parameters and outputs."""
 
     arn: str
     status: str
@@ -44,13 +45,13 @@ class StackState(Value, frozen=True):
         return self.status in _NEW
 
     @property
-    def is_leftover(self) -> bool:
-        """A creation that was rolled back: it can only be deleted."""
+    def is_rolled_back(self) -> bool:
+        """Whether its creation failed and was rolled back: it can only be deleted."""
         return self.status == "ROLLBACK_COMPLETE"
 
 
 class StackEvent(Value, frozen=True):
-    """What happened to one resource; the stack itself is one."""
+    """An event of one resource, or of the stack itself."""
 
     time: str
     status: str
@@ -64,18 +65,18 @@ class StackEvent(Value, frozen=True):
 
 
 class ChangeSetRequest(Value, frozen=True):
-    """What a stack is to become. The template is its text, or its address in a bucket."""
+    """A change set to create. The template is its text, or its URL in a bucket."""
 
     template: str
     template_url: str
     parameters: dict[str, str | None]
-    """None: as it was."""
+    """None keeps the stack's value."""
     role: str = ""
-    takes_over: bool = False
+    take_over: bool = False
 
-    def spelt(self) -> dict[str, Any]:
-        """As CreateChangeSet takes it."""
-        spelt: dict[str, Any] = {
+    def to_api(self) -> dict[str, Any]:
+        """The parameters of CreateChangeSet."""
+        request: dict[str, Any] = {
             "Parameters": [
                 {"ParameterKey": name, "UsePreviousValue": True}
                 if value is None
@@ -84,153 +85,169 @@ class ChangeSetRequest(Value, frozen=True):
             ],
             "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
         }
-        spelt |= {"TemplateURL": self.template_url} if self.template_url else {"TemplateBody": self.template}
-        spelt |= {"RoleARN": self.role} if self.role else {}
-        return spelt | ({"ImportExistingResources": True} if self.takes_over else {})
+        request |= (
+            {"TemplateURL": self.template_url} if self.template_url else {"TemplateBody": self.template}
+        )
+        request |= {"RoleARN": self.role} if self.role else {}
+        return request | ({"ImportExistingResources": True} if self.take_over else {})
 
 
 class Stack:
-    """One stack, by its name or ARN. `tell` is given every event; methods raise `AwsRefused`."""
+    """One stack, by its name or ARN. `on_event` is called with every event.
+
+    Methods raise `AwsRefused`.
+    """
 
     def __init__(
-        self, name: str, tell: Callable[[StackEvent], object], pause: Callable[[float], object] = time.sleep
+        self,
+        name: str,
+        on_event: Callable[[StackEvent], object],
+        pause: Callable[[float], object] = time.sleep,
     ) -> None:
         self._name = name
-        self._tell = tell
+        self._on_event = on_event
         self._pause = pause
         self._aws = boto.client("cloudformation")
 
     def state(self) -> StackState | None:
-        """None if there is none."""
+        """The stack's state; None if there is no such stack."""
         with boto.aws_errors():
             try:
-                (told,) = self._aws.describe_stacks(StackName=self._name)["Stacks"]
+                (stack,) = self._aws.describe_stacks(StackName=self._name)["Stacks"]
             except self._aws.exceptions.ClientError as error:
                 if error.response["Error"]["Message"].endswith("does not exist"):
                     return None
                 raise
         return StackState(
-            told["StackId"],
-            told["StackStatus"],
-            {one["ParameterKey"]: one.get("ParameterValue", "") for one in told.get("Parameters", [])},
-            {one["OutputKey"]: one["OutputValue"] for one in told.get("Outputs", [])},
+            stack["StackId"],
+            stack["StackStatus"],
+            {one["ParameterKey"]: one.get("ParameterValue", "") for one in stack.get("Parameters", [])},
+            {one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", [])},
         )
 
     def private_prefixes(self) -> tuple[str, ...]:
-        """Those of the template that is deployed."""
+        """The private prefixes of the deployed template."""
         with boto.aws_errors():
             summary = self._aws.get_template_summary(StackName=self._name)
         return change_set.private_prefixes(summary.get("Metadata", ""))
 
     def buckets(self) -> tuple[str, ...]:
-        """Those that it made or took over: the store, its access logs. Not one that it only was to have."""
+        """The buckets that the stack made or took over: the store and its access logs.
+
+        A bucket that the stack failed to create belongs to somebody else, and is left out.
+        """
         with boto.aws_errors():
-            told = self._aws.describe_stack_resources(StackName=self._name)["StackResources"]
+            resources = self._aws.describe_stack_resources(StackName=self._name)["StackResources"]
         return tuple(
-            one["PhysicalResourceId"]
-            for one in told
-            if one["ResourceType"] == "AWS::S3::Bucket" and one["ResourceStatus"] in _HAS
+            resource["PhysicalResourceId"]
+            for resource in resources
+            if resource["ResourceType"] == "AWS::S3::Bucket" and resource["ResourceStatus"] in _EXISTING
         )
 
-    def propose(self, request: ChangeSetRequest, name: str, *, is_new: bool) -> ChangeSet | None:
-        """Make a change set; None where nothing would change. Raises `DeploymentFailed`, too."""
+    def create_change_set(self, request: ChangeSetRequest, name: str, *, is_new: bool) -> ChangeSet | None:
+        """Create a change set; None if nothing would change. Raises `DeploymentFailed`."""
         with boto.aws_errors():
-            made = self._aws.create_change_set(
+            response = self._aws.create_change_set(
                 StackName=self._name,
                 ChangeSetName=name,
                 ChangeSetType="CREATE" if is_new else "UPDATE",
-                **request.spelt(),
+                **request.to_api(),
             )
-        proposed = self.proposed(made["Id"])
-        if proposed is None:
-            self.withdraw(made["Id"], is_new=is_new)
-        return proposed
+        created = self.change_set(response["Id"])
+        if created is None:
+            self.delete_change_set(response["Id"], is_new=is_new)
+        return created
 
-    def proposed(self, arn: str) -> ChangeSet | None:
-        """A change set as soon as it is made; None where nothing would change. Raises `DeploymentFailed`."""
-        for _ in range(_LOOKS):
+    def change_set(self, arn: str) -> ChangeSet | None:
+        """Wait until a change set is created; None if nothing would change. Raises `DeploymentFailed`."""
+        for _ in range(_MAX_POLLS):
             with boto.aws_errors():
-                told = self._aws.describe_change_set(ChangeSetName=arn)
-            if told["Status"] == "FAILED":
-                reason = told.get("StatusReason", "")
+                response = self._aws.describe_change_set(ChangeSetName=arn)
+            if response["Status"] == "FAILED":
+                reason = response.get("StatusReason", "")
                 if "didn't contain changes" in reason or "No updates are to be performed" in reason:
                     return None
-                raise DeploymentFailed(f"CloudFormation could make no change set: {reason}")
-            if told["Status"] == "CREATE_COMPLETE":
-                listed = [*told["Changes"], *self._more_changes(arn, told.get("NextToken"))]
-                read = tuple(change_set.read_change(one["ResourceChange"]) for one in listed)
-                return change_set.ChangeSet(told["ChangeSetId"], told["StackId"], read)
+                raise DeploymentFailed(f"CloudFormation could create no change set: {reason}")
+            if response["Status"] == "CREATE_COMPLETE":
+                changes = [*response["Changes"], *self._more_changes(arn, response.get("NextToken"))]
+                read = tuple(change_set.read_change(change["ResourceChange"]) for change in changes)
+                return change_set.ChangeSet(response["ChangeSetId"], response["StackId"], read)
             self._pause(_POLL_S)
-        raise DeploymentFailed(f"CloudFormation does not finish its change set {arn}")
+        raise DeploymentFailed(f"CloudFormation did not finish the change set {arn} in time")
 
     def _more_changes(self, arn: str, token: str | None) -> Iterator[Mapping[str, Any]]:
         while token:
             with boto.aws_errors():
-                told = self._aws.describe_change_set(ChangeSetName=arn, NextToken=token)
-            yield from told["Changes"]
-            token = told.get("NextToken")
+                response = self._aws.describe_change_set(ChangeSetName=arn, NextToken=token)
+            yield from response["Changes"]
+            token = response.get("NextToken")
 
-    def withdraw(self, arn: str, *, is_new: bool) -> None:
-        """Delete a change set; of a stack that was only a name, the name too."""
+    def delete_change_set(self, arn: str, *, is_new: bool) -> None:
+        """Delete a change set; if the stack is new, delete its name too."""
         with boto.aws_errors():
             self._aws.delete_change_set(ChangeSetName=arn)
             if is_new:
                 self._aws.delete_stack(StackName=self._name)
 
-    def execute(self, proposed: ChangeSet) -> StackState:
-        """Do what a change set says, and wait for it. Raises `DeploymentFailed` with the first cause."""
-        last = self._last_event(proposed.stack_arn)
+    def execute(self, created: ChangeSet) -> StackState:
+        """Execute a change set and wait for its end. Raises `DeploymentFailed` with the first cause."""
+        last = self._last_event(created.stack_arn)
         with boto.aws_errors():
-            self._aws.execute_change_set(ChangeSetName=proposed.arn)
-        return self._followed(proposed.stack_arn, last, _DONE)
+            self._aws.execute_change_set(ChangeSetName=created.arn)
+        return self._wait(created.stack_arn, last, _DONE)
 
     def delete(self, arn: str) -> None:
-        """Delete the stack, and wait for it. Raises `DeploymentFailed` with the first cause."""
+        """Delete the stack and wait for its end. Raises `DeploymentFailed` with the first cause."""
         last = self._last_event(arn)
         with boto.aws_errors():
             self._aws.delete_stack(StackName=arn)
-        self._followed(arn, last, {"DELETE_COMPLETE"})
+        self._wait(arn, last, {"DELETE_COMPLETE"})
 
-    def _followed(self, arn: str, last: str, done: set[str]) -> StackState:
-        """Tell events until the stack rests; by its ARN, which a deleted one has, too."""
+    def _wait(self, arn: str, last: str, done: set[str]) -> StackState:
+        """Report events after `last` until no operation is in progress.
+
+        It reads the stack by its ARN, which a deleted stack keeps.
+        """
         cause: StackEvent | None = None
-        followed = Stack(arn, self._tell, self._pause)
+        stack = Stack(arn, self._on_event, self._pause)
         while True:
-            state = followed.state()
+            state = stack.state()
             for event_id, event in reversed(list(self._events(arn, last))):
                 last = event_id
-                self._tell(event)
+                self._on_event(event)
                 if cause is None and event.status.endswith("_FAILED") and "cancelled" not in event.reason:
                     cause = event
             if state is None:
-                raise DeploymentFailed(f"{arn} is gone")
+                raise DeploymentFailed(f"the stack {arn} does not exist any more")
             if not state.status.endswith("_IN_PROGRESS"):
                 break
             self._pause(_POLL_S)
         if state.status not in done:
-            why = f"{cause.resource} ({cause.type}): {cause.reason}" if cause else "no resource says why"
-            raise DeploymentFailed(f"{state.status}: {why} {_ADVICE.get(state.status, '')}".rstrip())
+            reason = (
+                f"{cause.resource} ({cause.type}): {cause.reason}" if cause else "no resource gave a reason"
+            )
+            raise DeploymentFailed(f"{state.status}: {reason} {_ADVICE.get(state.status, '')}".rstrip())
         return state
 
     def _events(self, arn: str, last: str) -> Iterator[tuple[str, StackEvent]]:
-        """Those after `last`, newest first, with their IDs."""
+        """The IDs and events after the event `last`, newest first."""
         pages = self._aws.get_paginator("describe_stack_events").paginate(StackName=arn)
         with boto.aws_errors():
             for page in pages:
-                for told in page["StackEvents"]:
-                    if told["EventId"] == last:
+                for event in page["StackEvents"]:
+                    if event["EventId"] == last:
                         return
-                    yield told["EventId"], _event(told)
+                    yield event["EventId"], _read_event(event)
 
     def _last_event(self, arn: str) -> str:
         return next((event_id for event_id, _ in self._events(arn, "")), "")
 
 
-def _event(told: Mapping[str, Any]) -> StackEvent:
+def _read_event(event: Mapping[str, Any]) -> StackEvent:
     return StackEvent(
-        f"{told['Timestamp']:%H:%M:%S}",
-        told["ResourceStatus"],
-        told["ResourceType"],
-        told["LogicalResourceId"],
-        told.get("ResourceStatusReason", ""),
+        f"{event['Timestamp']:%H:%M:%S}",
+        event["ResourceStatus"],
+        event["ResourceType"],
+        event["LogicalResourceId"],
+        event.get("ResourceStatusReason", ""),
     )

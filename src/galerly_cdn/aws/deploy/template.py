@@ -1,7 +1,7 @@
-"""The CloudFormation template of an installation: `template.yaml` with its settings written in.
+"""Renders the CloudFormation template: `template.yaml` with the settings of an installation.
 
-What the settings decide (sizes, private prefixes, keys, headers, the functions' code) is written by
-this module; what an operator decides at deployment is a parameter of the template.
+This module writes what the settings decide: sizes, private prefixes, keys, headers and the functions' code.
+What an operator decides at deployment is a parameter of the template.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 MAX_KEYS = 5
 """CloudFront quota: public keys in a key group."""
 _PREFIX = re.compile(r"[A-Za-z0-9_.~/$'@:+&-]+")
-"""What CloudFront's path patterns spell, less their wildcards."""
-_RENDERING = (
+"""The characters of CloudFront's path patterns, without the wildcards."""
+_FUNCTION_SETTINGS = (
     "sizes",
     "keep_copyright",
     "max_megapixels",
@@ -40,7 +40,7 @@ _RENDERING = (
     "max_coefficient_bytes",
     "lost_header",
 )
-"""The settings that the functions read from their environment, where they are not the default."""
+"""The settings that the functions read from their environment. Default values are left out there."""
 
 
 class TemplateKey(Value, frozen=True):
@@ -52,12 +52,15 @@ class TemplateKey(Value, frozen=True):
 
     @property
     def output(self) -> str:
-        """The name of the stack's output that tells CloudFront's own ID of it."""
+        """The name of the stack's output with CloudFront's own ID of the key."""
         return f"{self.name}Id"
 
 
 class TemplateBehavior(Value, frozen=True):
-    """A cache behaviour: for which addresses, whether it asks for a signature, what it hands out."""
+    """A cache behaviour of the distribution, for a path pattern.
+
+    `is_signed` requires a signature; `is_original` serves originals rather than renditions.
+    """
 
     pattern: str
     is_signed: bool = False
@@ -65,19 +68,19 @@ class TemplateBehavior(Value, frozen=True):
 
     @property
     def events(self) -> tuple[str, ...]:
-        """When the viewer function runs: after the answer too, where Cache-Control is not as stored."""
-        is_told = self.is_signed or self.is_original
-        return ("viewer-request", "viewer-response") if is_told else ("viewer-request",)
+        """The events of the viewer function; it changes the stored Cache-Control in the viewer response."""
+        changes_response = self.is_signed or self.is_original
+        return ("viewer-request", "viewer-response") if changes_response else ("viewer-request",)
 
     @property
     def headers(self) -> str:
-        """The logical name of its headers policy."""
+        """The logical name of its response headers policy."""
         return (
             ("Private" if self.is_signed else "Public") + ("Original" if self.is_original else "") + "Headers"
         )
 
 
-class EdgeFunctions(Value, frozen=True):
+class EdgeFunction(Value, frozen=True):
     """The viewer function as a Lambda@Edge function; its version's logical name changes with the code."""
 
     name: str
@@ -89,22 +92,22 @@ class EdgeFunctions(Value, frozen=True):
 
 
 def render(settings: Settings, *, with_lambda_edge: bool = False) -> str:
-    """The template for these settings, a YAML document without transforms.
+    """The template for these settings: YAML without transforms.
 
-    `with_lambda_edge` runs the viewer function as Lambda@Edge instead of CloudFront Functions: slower,
-    and six times the price, on every request.
+    `with_lambda_edge` runs the viewer function as Lambda@Edge instead of CloudFront Functions, which is
+    slower and costs six times as much on every request.
 
-    Raises `SettingsError` for private prefixes that no path pattern can spell, for keys that are unfit,
-    and for settings that make the viewer function too large.
+    Raises `SettingsError` for private prefixes that a path pattern cannot contain, for unfit keys, and for
+    settings that make the viewer function too large.
     """
     signers = list(keys(settings))
     behaviors = list(_behaviors(settings, has_keys=bool(signers)))
     edges = [
-        EdgeFunctions("ViewerEdge", viewer.lambda_edge(settings, signed=False)),
-        EdgeFunctions("PrivateViewerEdge", viewer.lambda_edge(settings, signed=True)),
+        EdgeFunction("ViewerEdge", viewer.lambda_edge(settings, signed=False)),
+        EdgeFunction("PrivateViewerEdge", viewer.lambda_edge(settings, signed=True)),
     ]
     environment = jinja2.Environment(
-        autoescape=False,  # noqa: S701 - YAML, of settings that are checked
+        autoescape=False,  # noqa: S701 - YAML with checked settings
         keep_trailing_newline=True,
         line_statement_prefix="#%",
         undefined=jinja2.StrictUndefined,
@@ -130,7 +133,7 @@ def parameters(text: str) -> tuple[str, ...]:
 
 
 def keys(settings: Settings) -> Iterator[TemplateKey]:
-    """The public keys that signatures are verified by. Raises `SettingsError` for keys that are unfit."""
+    """The public keys that verify signatures. Raises `SettingsError` for unfit keys."""
     if not settings.public_keys and not settings.private_prefixes:
         return
     loaded = keyring.load_public_keys(Path(settings.public_keys))
@@ -142,11 +145,12 @@ def keys(settings: Settings) -> Iterator[TemplateKey]:
 
 
 def _behaviors(settings: Settings, *, has_keys: bool) -> Iterator[TemplateBehavior]:
-    """One for every private prefix (its `*` is the size), then the public ones. CloudFront takes the first.
+    """A behaviour for every private prefix (its `*` is the size), then the public ones.
 
-    What a pattern misses because it is spelt otherwise, the function of a later behaviour refuses.
+    CloudFront takes the first that matches. A private path in another percent-encoding does not match its
+    pattern; the viewer function of a later behaviour refuses it.
     """
-    prefixes = [_spoken(prefix) for prefix in settings.private_prefixes]
+    prefixes = [_pattern_prefix(prefix) for prefix in settings.private_prefixes]
     yield from (TemplateBehavior(f"/resize/*{prefix}/*", is_signed=True) for prefix in prefixes if prefix)
     yield TemplateBehavior("/resize/*", is_signed="" in prefixes)
     if settings.sign_originals or "" in prefixes:
@@ -159,31 +163,35 @@ def _behaviors(settings: Settings, *, has_keys: bool) -> Iterator[TemplateBehavi
     yield TemplateBehavior("/original/*", is_original=True)
 
 
-def _spoken(prefix: str) -> str:
-    """A private prefix as a part of a pattern: `/clients`, empty for all. Raises `SettingsError`."""
+def _pattern_prefix(prefix: str) -> str:
+    """A private prefix as part of a path pattern: `/clients`, or empty for `/`. Raises `SettingsError`."""
     if prefix == "/":
         return ""
     if not _PREFIX.fullmatch(prefix):
-        spelt = "A-Z a-z 0-9 _.~$'@:+&-"
-        problem = f"CloudFront's path patterns cannot spell {prefix!r}; write {spelt}"
+        characters = "A-Z a-z 0-9 _.~$'@:+&-"
+        problem = f"CloudFront's path patterns cannot contain {prefix!r}; use only {characters}"
         raise SettingsError([f"private_prefixes: {problem}"])
     return f"/{prefix}"
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """libvips' variables, as workers have them, and the settings, as `layers.load` reads them."""
+    """libvips' variables, as worker processes have them, and the settings that `settings.load` reads."""
     defaults = {setting.name: setting.default for setting in DESCRIBED}
-    chosen = {name: getattr(settings, name) for name in _RENDERING}
-    told = {PREFIX + name.upper(): _spelt(value) for name, value in chosen.items() if value != defaults[name]}
-    return process.ENVIRONMENT | told
+    values = {name: getattr(settings, name) for name in _FUNCTION_SETTINGS}
+    changed = {
+        PREFIX + name.upper(): _to_variable(value)
+        for name, value in values.items()
+        if value != defaults[name]
+    }
+    return process.ENVIRONMENT | changed
 
 
-def _spelt(value: object) -> str:
+def _to_variable(value: object) -> str:
     return ";".join(value) if isinstance(value, tuple) else str(value).lower()
 
 
 def _embedding(settings: Settings) -> dict[str, str]:
-    """The headers that CloudFront adds, as the edge on one machine would send them."""
+    """The headers that CloudFront adds, with the values that the edge on one machine sends."""
     headers = dict(responses.failure(UnknownPath(), "", settings).headers)
     return {
         "allow_origin": settings.allow_origin,

@@ -1,6 +1,6 @@
-"""What does the real CloudFront do where its documentation is silent? Each open point, expected and found.
+"""Checks what the AWS documentation leaves open against the real CloudFront, S3 and Lambda of an account.
 
-The local checks take for granted what these ask: `docs/aws.md` lists them.
+The local AWS assumes the expected results; `docs/aws.md` lists them.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ if TYPE_CHECKING:
     from galerly_cdn.settings.table import Settings
 
 NAMES = ("a b.jpg", "été.jpg", "e\u0301te\u0301.jpg", "a+b&c=d@e.jpg", "(1)'!*~.jpg", "100%.jpg")
-"""What has to be escaped, what signers disagree about, and one letter in two spellings."""
+"""Characters that must be escaped, characters that signers treat differently, and é in NFC and NFD."""
 _NOISE_PX = 1300
-"""A side of a PNG of noise: 6.8 MB, above what the function URL answers with (6 MB in base64)."""
+"""Side of a PNG of noise: 6.8 MB, above the function URL's maximum of 6 MB in base64."""
 _MAX_UTILIZATION = 50
-"""Percent of the time that CloudFront gives a function; above it AWS throttles some of them."""
+"""Percent of the time that CloudFront allows a function; above it AWS may throttle the function."""
 _MAX_INIT_MS = 2000.0
 
 
-def run_checks(guest: SmokeViewer, stack: str, settings: Settings) -> Iterator[Check]:
-    """What is tried after each deployment, then the open points.
+def run_checks(viewer: SmokeViewer, stack: str, settings: Settings) -> Iterator[Check]:
+    """The smoke test, then the points that the documentation leaves open.
 
     Raises `AwsRefused`, `NotInvalidated`.
     """
-    yield from smoke_test.run(guest, settings)
-    yield _utilization(stack)
-    yield _bare_refusal(guest)
-    yield from _order(guest, settings)
+    yield from smoke_test.run(viewer, settings)
+    yield _check_utilization(stack)
+    yield _check_function_url(viewer)
+    yield from _check_signature_first(viewer, settings)
     if "/" not in settings.private_prefixes:
         folder = f"galerly-verify/{uuid.uuid4().hex}"
-        with smoke_test.with_test_photograph(guest, settings):
-            yield from _spellings(guest, folder, settings)
-            yield _tags(guest, f"{folder}/{NAMES[0]}", settings)
-            yield _appears(guest, f"{folder}/late.jpg", settings)
-            yield from _redirect(guest, f"{folder}/noise.png", settings)
-    yield _cold_start(stack)
+        with smoke_test.temporary_uploads(viewer, settings):
+            yield from _check_escapes(viewer, folder, settings)
+            yield _check_tag(viewer, f"{folder}/{NAMES[0]}", settings)
+            yield _check_late_upload(viewer, f"{folder}/late.jpg", settings)
+            yield from _check_redirect(viewer, f"{folder}/noise.png", settings)
+    yield _check_cold_start(stack)
 
 
-def _utilization(stack: str) -> Check:
-    """CloudFront's own measure of the viewer function, for an ordinary address."""
+def _check_utilization(stack: str) -> Check:
+    """CloudFront's measure of the viewer function's time, for an ordinary request."""
     event = {
         "version": "1.0",
         "context": {"eventType": "viewer-request"},
@@ -83,79 +83,82 @@ def _utilization(stack: str) -> Check:
     )
 
 
-def _bare_refusal(guest: SmokeViewer) -> Check:
-    """What Lambda says to who comes past CloudFront: the local double says the same."""
-    seen = guest.see(guest.deployed.function_url)
-    is_met = seen.status == 403 and "Forbidden" in seen.text
+def _check_function_url(viewer: SmokeViewer) -> Check:
+    """Lambda's refusal of requests that do not come through CloudFront; the local AWS sends the same."""
+    response = viewer.fetch(viewer.deployed.function_url)
+    is_met = response.status == 403 and "Forbidden" in response.text
     return Check(
-        "the function URL, past CloudFront", '403 {"Message":"Forbidden…"}', f"{seen} {seen.text}", is_met
+        "the function URL, past CloudFront",
+        '403 {"Message":"Forbidden…"}',
+        f"{response} {response.text}",
+        is_met,
     )
 
 
-def _order(guest: SmokeViewer, settings: Settings) -> Iterator[Check]:
-    """Whether CloudFront looks at the signature before the function sees a size that is not allowed."""
+def _check_signature_first(viewer: SmokeViewer, settings: Settings) -> Iterator[Check]:
+    """Whether CloudFront checks the signature before the function checks the size."""
     for prefix in settings.private_prefixes[:1]:
-        seen = guest.see(f"{guest.deployed.address}/resize/801x600/{prefix.strip('/') or 'g'}/g/a.jpg")
-        is_first = "MissingKey" in seen.text
-        found = "the signature" if is_first else f"the function: {seen} {seen.text}"
-        yield Check("what is looked at first", "the signature", found, is_met=is_first)
+        folder = prefix.strip("/") or "g"
+        response = viewer.fetch(f"{viewer.deployed.address}/resize/801x600/{folder}/g/a.jpg")
+        is_first = "MissingKey" in response.text
+        found = "the signature" if is_first else f"the function: {response} {response.text}"
+        yield Check("checked first", "the signature", found, is_met=is_first)
 
 
-def _spellings(guest: SmokeViewer, folder: str, settings: Settings) -> Iterator[Check]:
-    """Whether CloudFront's signature for the function URL holds for addresses with escapes."""
-    links, size = _links(guest, settings), str(settings.size_rules[0].size)
+def _check_escapes(viewer: SmokeViewer, folder: str, settings: Settings) -> Iterator[Check]:
+    """Whether CloudFront's signature for the function URL is valid for paths with escapes."""
+    links, size = _links(viewer, settings), str(settings.size_rules[0].size)
     for name in NAMES:
         key = f"{folder}/{name}"
-        guest.put(key, SPECIMENS["jpeg"])
-        seen = guest.see(links.src(key, size))
-        yield Check(
-            f"made for the first time: {name!r}", "200 Miss", str(seen), is_met=str(seen) == "200 Miss"
-        )
+        viewer.upload(key, SPECIMENS["jpeg"])
+        found = str(viewer.fetch(links.src(key, size)))
+        yield Check(f"first request of {name!r}", "200 Miss", found, is_met=found == "200 Miss")
 
 
-def _tags(guest: SmokeViewer, key: str, settings: Settings) -> Check:
-    """Whether a tag is kept though the headers policy removes its header: an invalidation finds it."""
-    address = _links(guest, settings).src(key, str(settings.size_rules[0].size))
-    before = guest.until(address, lambda seen: seen.cache == "Hit")
-    invalidation.invalidate(guest.deployed.distribution, [key], deadline_s=invalidation.DEADLINE_S)
-    after = guest.see(address)
+def _check_tag(viewer: SmokeViewer, key: str, settings: Settings) -> Check:
+    """Whether CloudFront keeps the cache tag of a response whose headers policy removes the tag's header."""
+    address = _links(viewer, settings).src(key, str(settings.size_rules[0].size))
+    before = viewer.fetch_until(address, lambda response: response.cache == "Hit")
+    invalidation.invalidate(viewer.deployed.distribution, [key], deadline_s=invalidation.DEADLINE_S)
+    after = viewer.fetch(address)
     is_hidden = "x-amz-meta-cache-tag" not in before.headers
     found = f"{before.cache}, {'hidden' if is_hidden else 'SHOWN'}, then {after.cache}"
     return Check(
-        "a tag that viewers do not see", "Hit, hidden, then Miss", found, found == "Hit, hidden, then Miss"
+        "a cache tag hidden from viewers", "Hit, hidden, then Miss", found, found == "Hit, hidden, then Miss"
     )
 
 
-def _appears(guest: SmokeViewer, key: str, settings: Settings) -> Check:
-    """Whether S3’s 404 is kept beside the group’s answer: then an upload would not appear."""
-    address = _links(guest, settings).src(key, str(settings.size_rules[0].size))
-    before = guest.see(address)
-    guest.put(key, SPECIMENS["jpeg"])
-    after = guest.until(address, lambda seen: seen.status == 200)
+def _check_late_upload(viewer: SmokeViewer, key: str, settings: Settings) -> Check:
+    """Whether CloudFront caches S3's 404 by itself: then an upload would not appear."""
+    address = _links(viewer, settings).src(key, str(settings.size_rules[0].size))
+    before = viewer.fetch(address)
+    viewer.upload(key, SPECIMENS["jpeg"])
+    after = viewer.fetch_until(address, lambda response: response.status == 200)
     found = f"{before.status}, then {after.status} within a minute"
-    return Check(
-        "uploaded after it was asked for", "404, then 200 within a minute", found, after.status == 200
-    )
+    return Check("an upload after a 404", "404, then 200 within a minute", found, after.status == 200)
 
 
-def _redirect(guest: SmokeViewer, key: str, settings: Settings) -> Iterator[Check]:
-    """Whether the redirect of a picture too large for Lambda's answer leads to it, and is not kept."""
+def _check_redirect(viewer: SmokeViewer, key: str, settings: Settings) -> Iterator[Check]:
+    """Whether the redirect of a picture too large for Lambda's response works, and is not cached."""
     largest = max(rule.size for rule in settings.size_rules)
     if min(largest.width_px, largest.height_px) < _NOISE_PX:
         return
-    guest.put(key, noise(_NOISE_PX), "image/png")
-    address = _links(guest, settings).src(key, str(largest), Format.PNG)
-    first = guest.see(address)
-    second = guest.see(urljoin(address, first.headers.get("location", "")))
-    third = guest.see(address)
+    viewer.upload(key, noise(_NOISE_PX), "image/png")
+    address = _links(viewer, settings).src(key, str(largest), Format.PNG)
+    first = viewer.fetch(address)
+    second = viewer.fetch(urljoin(address, first.headers.get("location", "")))
+    third = viewer.fetch(address)
     found = f"{first.status}, {second.status}, {third.status}"
     yield Check(
-        "a picture above 4.5 MB: asked, followed, again", "302, 200, 200", found, found == "302, 200, 200"
+        "a picture above 4.5 MB: first, redirected and second request",
+        "302, 200, 200",
+        found,
+        found == "302, 200, 200",
     )
 
 
-def _cold_start(stack: str) -> Check:
-    """What Lambda reports of its own starts."""
+def _check_cold_start(stack: str) -> Check:
+    """The longest cold start that Lambda's log reports."""
     with boto.aws_errors():
         group = boto.client("cloudformation").describe_stack_resource(
             StackName=stack, LogicalResourceId="ResizerLogs"
@@ -166,14 +169,16 @@ def _cold_start(stack: str) -> Check:
             for page in pages.paginate(logGroupName=group, filterPattern='"Init Duration"')
             for event in page["events"]
         ]
-    found_ms = [float(one) for line in lines for one in re.findall(r"Init Duration: ([0-9.]+) ms", line)]
-    told = f"{max(found_ms):.0f} ms, the longest of {len(found_ms)}" if found_ms else "none in the log yet"
-    is_met = bool(found_ms) and max(found_ms) <= _MAX_INIT_MS
-    return Check("a cold start", f"at most {_MAX_INIT_MS:.0f} ms", told, is_met)
+    starts_ms = [float(one) for line in lines for one in re.findall(r"Init Duration: ([0-9.]+) ms", line)]
+    found = (
+        f"{max(starts_ms):.0f} ms, the longest of {len(starts_ms)}" if starts_ms else "none in the log yet"
+    )
+    is_met = bool(starts_ms) and max(starts_ms) <= _MAX_INIT_MS
+    return Check("a cold start", f"at most {_MAX_INIT_MS:.0f} ms", found, is_met)
 
 
 def noise(side_px: int) -> bytes:
-    """A PNG (RFC 2083) of random colours: nothing makes it smaller, and its alpha keeps it a PNG."""
+    """A square PNG (RFC 2083) of random colours. It cannot be compressed, and its alpha keeps it a PNG."""
     rows = b"".join(b"\0" + secrets.token_bytes(4 * side_px) for _ in range(side_px))
     header = struct.pack(">IIBBBBB", side_px, side_px, 8, 6, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 0)), (b"IEND", b""))
@@ -183,5 +188,5 @@ def noise(side_px: int) -> bytes:
     )
 
 
-def _links(guest: SmokeViewer, settings: Settings) -> Links:
-    return Links(guest.deployed.address, settings.sizes)
+def _links(viewer: SmokeViewer, settings: Settings) -> Links:
+    return Links(viewer.deployed.address, settings.sizes)

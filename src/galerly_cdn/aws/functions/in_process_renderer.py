@@ -29,7 +29,7 @@ class InProcessRenderer:
 
     def __init__(self, memory_bytes: int) -> None:
         """`memory_bytes` is the memory of the Lambda function."""
-        # pyvips' log lines stay out of Lambda's log: an error carries what matters.
+        # Keeps pyvips' lines out of Lambda's log; errors carry the same information.
         logging.getLogger("pyvips").propagate = False
         decoders.block_untrusted_loaders()
         decoders.decodable_formats()  # cached while the function starts, not while a viewer waits
@@ -53,7 +53,7 @@ class InProcessRenderer:
         token: str,  # noqa: ARG002 - no crashes of earlier renders are recorded here
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
         """Yield every picture of a job as it is made. Raises as `render`; yielded pictures stay valid."""
-        for picture in self._pictures(worker.read(fd, length_bytes), job):
+        for picture in self._pictures(worker.read_original(fd, length_bytes), job):
             yield picture
 
     def _pictures(self, original: bytes, job: Job) -> Iterator[tuple[Rendered, bytes]]:

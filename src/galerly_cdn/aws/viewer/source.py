@@ -1,7 +1,7 @@
-"""The viewer function's source: the edge's tables in front of viewer.js, small enough for CloudFront.
+"""Builds the viewer function's source: the edge's tables, followed by viewer.js.
 
-Sizes, names, formats, preference, limits, errors and headers are those of the package; the rules are
-written a second time, in JavaScript, and held to the Python ones by `tests/test_viewer.py`.
+Sizes, names, formats, preference, limits, errors and headers come from the package. The rules are written a
+second time, in JavaScript; tests/unit/aws/test_viewer_function.py compares them with the Python edge.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from galerly_cdn.settings.table import Settings
 
 MAX_BYTES = 10_240
-"""CloudFront Functions: maximum function size, comments included."""
-_ANSWERS: tuple[type[GalerlyError], ...] = (
+"""CloudFront Functions quota: maximum size of a function, with comments."""
+_ERRORS: tuple[type[GalerlyError], ...] = (
     FormatNotAllowed,
     MalformedKey,
     MethodNotAllowed,
@@ -40,25 +40,25 @@ _ANSWERS: tuple[type[GalerlyError], ...] = (
     SizeNotAllowed,
     UnknownPath,
 )
-_OF_EACH = {b"allow", b"cache-control", b"content-length"}
-"""Headers that differ from error to error, or that CloudFront writes itself."""
+_OWN_HEADERS = {b"allow", b"cache-control", b"content-length"}
+"""Headers that differ between errors, or that CloudFront writes itself."""
 
 
 def function(settings: Settings, *, signed: bool) -> str:
     """A CloudFront Function: a synchronous global `handler(event)` for viewer requests and responses.
 
-    `signed`: for behaviours on which CloudFront has verified a signature. Raises `SettingsError` for
-    settings that make it larger than CloudFront takes.
+    `signed` is for behaviours on which CloudFront has verified a signature. Raises `SettingsError` if the
+    settings make the function larger than `MAX_BYTES`.
     """
     source = _source(settings, "viewer.js", signed=signed)
     if len(source) > MAX_BYTES:
-        told = f"the viewer function would have {len(source)} bytes, CloudFront takes {MAX_BYTES}"
-        raise SettingsError([f"sizes, private_prefixes: {told}; list fewer"])
+        problem = f"the viewer function would have {len(source)} bytes, CloudFront takes {MAX_BYTES}"
+        raise SettingsError([f"sizes, private_prefixes: {problem}; list fewer"])
     return source
 
 
 def lambda_edge(settings: Settings, *, signed: bool) -> str:
-    """The same as a Lambda@Edge handler for Node.js: `exports.handler`."""
+    """The same function as a Lambda@Edge handler for Node.js: `exports.handler`."""
     return _source(settings, "viewer.js", "viewer_edge.js", signed=signed)
 
 
@@ -74,7 +74,7 @@ def _source(settings: Settings, *files: str, signed: bool) -> str:
 
 def _tables(settings: Settings) -> dict[str, Any]:
     rules = settings.size_rules
-    secret = responses.failure(SignatureRequired(), "", settings, is_private=True)
+    private = responses.failure(SignatureRequired(), "", settings, is_private=True)
     return {
         "names": {rule.name: str(rule.size) for rule in rules if rule.name},
         "sizes": {str(rule.size): list(rule.qualities) for rule in rules},
@@ -85,23 +85,23 @@ def _tables(settings: Settings) -> dict[str, Any]:
         "signsOriginals": settings.sign_originals,
         "privateLifetime": responses.PRIVATE.decode(),
         "publicLifetime": responses.IMMUTABLE.decode(),
-        "headers": _shared(responses.failure(UnknownPath(), "", settings).headers),
-        "secretHeaders": _shared(secret.headers),
-        "errors": {error.code: _told(error(), settings) for error in _ANSWERS},
+        "headers": _shared_headers(responses.failure(UnknownPath(), "", settings).headers),
+        "secretHeaders": _shared_headers(private.headers),
+        "errors": {error.code: _error_entry(error(), settings) for error in _ERRORS},
     }
 
 
-def _told(error: GalerlyError, settings: Settings) -> dict[str, Any]:
-    """What distinguishes an error's answer from the others'."""
+def _error_entry(error: GalerlyError, settings: Settings) -> dict[str, Any]:
+    """The parts of an error response that differ between errors."""
     own = dict(responses.failure(error, "", settings).headers)
-    told = {
+    entry = {
         "status": error.status,
         "reason": HTTPStatus(error.status).phrase,
         "message": error.public,
         "lifetime": own[b"cache-control"].decode(),
     }
-    return told | ({"allow": own[b"allow"].decode()} if b"allow" in own else {})
+    return entry | ({"allow": own[b"allow"].decode()} if b"allow" in own else {})
 
 
-def _shared(headers: responses.Headers) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in headers if name not in _OF_EACH}
+def _shared_headers(headers: responses.Headers) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in headers if name not in _OWN_HEADERS}

@@ -1,7 +1,7 @@
-// Which object of the bucket does a viewer's address mean? The edge's rules (url.py, negotiate.py,
-// private.py) as a CloudFront Function; viewer.py writes the tables TABLES and SIGNED in front.
-// ECMAScript 5.1: what it does not use cannot be missing (njs, Node, runtimes to come).
-// Lines that are comments, and indentation, are left out of what is deployed: 10,240 bytes are allowed.
+// Maps a viewer's path to an object of the bucket: the edge's rules (http/urls.py, http/negotiation.py,
+// access/authorizer.py) as a CloudFront Function. source.py writes the variables TABLES and SIGNED before it.
+// It uses only ECMAScript 5.1, so that every runtime (njs, Node, later ones) can run it.
+// source.py strips comment lines and indentation: CloudFront allows 10,240 bytes.
 
 // RFC 3986 §3.3 pchar and `/`; the length is bounded before the match.
 var ENCODED_KEY = /^(?:[A-Za-z0-9!$&'()*+,;=:@\-._~\/]|%[0-9A-Fa-f]{2})+$/;
@@ -18,8 +18,8 @@ function handler(event) {
     if (found.code) {
         return refusal(found, request.method, event.context.requestId);
     }
-    // What the origin is told in headers, no viewer may say: only the query of a followed redirect, and
-    // the behaviours that verify signatures.
+    // These headers are for the resizer, so a viewer's own are deleted. Only the query of a followed redirect
+    // and the behaviours that verify signatures set them.
     mark(request, 'x-galerly-stored', parameter(request.querystring, 'stored') === '1');
     mark(request, 'x-galerly-private', found.secret);
     request.querystring = {};
@@ -38,7 +38,7 @@ function parameter(querystring, name) {
     return has(querystring, name) ? querystring[name].value : '';
 }
 
-// {uri} of the object in the bucket, or {code} of an error; `secret` where it is private.
+// Returns {uri} of the object in the bucket, or {code} of an error; `secret` is true for a private object.
 function answer(request) {
     if (request.method !== 'GET' && request.method !== 'HEAD') {
         return { code: 'method-not-allowed' };
@@ -59,8 +59,9 @@ function answer(request) {
     return locate('/resized/' + target.name + '/', key, request, false);
 }
 
-// What a key is below a folder of the bucket. The behaviours of what is private verify signatures before this
-// function runs, and say SIGNED; whatever spelling leads around them ends at another behaviour.
+// Locates a key below a folder of the bucket. The behaviours of private paths verify signatures before this
+// function runs, and have SIGNED set. A private path in another percent-encoding reaches another behaviour,
+// whose function refuses it here.
 function locate(folder, key, request, isSecret) {
     if (key === null) {
         return { code: 'malformed-key' };
@@ -68,18 +69,18 @@ function locate(folder, key, request, isSecret) {
     var rest = inPrivateFolder(key);
     var found = { uri: folder + spell(key), secret: isSecret || rest !== null };
     if (rest !== null && rest.split('/').length !== 2) {
-        // A policy's `*` crosses `/`: a deeper key could pass for another gallery's.
+        // A policy's `*` matches `/`, so a policy could match a deeper key of another gallery.
         found.code = 'malformed-key';
     } else if (found.secret && !SIGNED) {
         found.code = 'signature-required';
     } else if (found.secret && /\/|%2f/i.test(JSON.stringify(request.querystring))) {
-        // … and crosses `?`: a query could pass for a gallery. CloudFront's own base64 has no slash.
+        // It matches `?` too, so a policy could match a query. CloudFront's own base64 has no slash.
         found.code = 'signature-invalid';
     }
     return found;
 }
 
-// {name: '800x600.webp'} of a size's segment, or {code}.
+// Reads the size segment: returns {name: '800x600.webp'}, or {code} of an error.
 function readTarget(segment, accept) {
     var dot = segment.indexOf('.');
     var size = dot < 0 ? segment : segment.slice(0, dot);
@@ -96,12 +97,12 @@ function readTarget(segment, accept) {
     return { name: format ? size + '.' + format : size };
 }
 
-// A percent-encoded key, decoded once and checked; null where the grammar does not allow it.
+// Decodes a percent-encoded key once and checks it; returns null for a malformed key.
 function readKey(encoded) {
     if (encoded.length > 3 * TABLES.maxKeyBytes || !ENCODED_KEY.test(encoded) || /%2f/i.test(encoded)) {
         return null;
     }
-    // Every escape is one byte in three characters, everything else is ASCII.
+    // An escape is three characters for one byte; everything else is ASCII.
     var bytes = encoded.length - 2 * (encoded.split('%').length - 1);
     var key;
     try {
@@ -121,15 +122,15 @@ function readKey(encoded) {
     return key;
 }
 
-// The one spelling of a key that S3 signs: unreserved characters bare, all else escaped, `+` too
-// (S3 reads a bare one as a space). Two spellings of one key are one object in every cache.
+// Encodes a key as S3 signs it: unreserved characters bare, all others escaped, also `+`, which S3 reads as a
+// space. All encodings of a key thus become one path, and one object in every cache.
 function spell(key) {
     return encodeURIComponent(key).replace(/%2F/g, '/').replace(/[!'()*]/g, function (one) {
         return '%' + one.charCodeAt(0).toString(16).toUpperCase();
     });
 }
 
-// What follows the private folder that a key lies in; null where it is public.
+// Returns the rest of a key below its private folder; null for a public key.
 function inPrivateFolder(key) {
     for (var i = 0; i < TABLES.privateFolders.length; i++) {
         if (starts(key + '/', TABLES.privateFolders[i])) {
@@ -139,7 +140,7 @@ function inPrivateFolder(key) {
     return null;
 }
 
-// The first of `offered` that `Accept` takes: AVIF, then WebP, else '' for the original's own.
+// Returns the first format of `offered` that Accept allows: AVIF, then WebP, else '' for the original's own.
 function negotiate(accept, offered) {
     var taken = accept ? readAccept(accept) : {};
     for (var i = 0; i < TABLES.preference.length; i++) {
@@ -151,7 +152,7 @@ function negotiate(accept, offered) {
     return '';
 }
 
-// The media ranges named with a weight above nothing; none of a malformed header.
+// Returns the media ranges with a weight above 0; none for a malformed header.
 function readAccept(header) {
     var text = header.value;
     if (header.multiValue) {
@@ -185,7 +186,7 @@ function readAccept(header) {
     return taken;
 }
 
-// Spaces and tabs alone, in one pass: a regular expression would be quadratic.
+// Trims spaces and tabs in one pass; a regular expression could take quadratic time.
 function trim(text) {
     var from = 0, to = text.length;
     while (from < to && (text[from] === ' ' || text[from] === '\t')) { from++; }
@@ -193,7 +194,7 @@ function trim(text) {
     return text.slice(from, to);
 }
 
-// The JSON error of the edge, as `deliver.failure` writes it.
+// Returns the edge's JSON error, as `responses.failure` builds it.
 function refusal(found, method, requestId) {
     var error = TABLES.errors[found.code];
     var shared = found.secret ? TABLES.secretHeaders : TABLES.headers;
@@ -213,7 +214,7 @@ function refusal(found, method, requestId) {
     return response;
 }
 
-// What is stored says `public`, or nothing; who was let in by a signature is told otherwise.
+// Sets Cache-Control: stored objects have `public` or none, and a signed response must be private.
 function keep(response) {
     if (response.statusCode < 400) {
         response.headers['cache-control'] = { value: SIGNED ? TABLES.privateLifetime : TABLES.publicLifetime };

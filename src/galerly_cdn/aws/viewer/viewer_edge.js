@@ -1,5 +1,5 @@
-// The same function as a Lambda@Edge handler (Node.js): viewer.js before it, this adapter behind.
-// Only what the function changed is written back; Lambda@Edge refuses an answer that touches more.
+// Runs viewer.js, which stands before this adapter, as a Lambda@Edge handler for Node.js.
+// It writes back only what the function changed: Lambda@Edge refuses changes of other headers.
 
 exports.handler = async function (event) {
     var cf = event.Records[0].cf;
@@ -33,7 +33,7 @@ exports.handler = async function (event) {
     return cf.request;
 };
 
-// [{key, value}] as {value, multiValue}; undefined stays.
+// Converts [{key, value}] to {value, multiValue}; undefined stays undefined.
 function folded(values) {
     return values && { value: values[0].value, multiValue: values };
 }
@@ -46,7 +46,7 @@ function listed(headers) {
     return all;
 }
 
-// `a=1&b=2` as {a: {value: '1'}, …}; without a prototype, so that no name is special.
+// Converts `a=1&b=2` to {a: {value: '1'}, …}. The object has no prototype, so no name is special.
 function parameters(query) {
     var all = Object.create(null);
     query.split('&').forEach(function (part) {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from galerly_cdn.access.signing import MARKS, Verifier
+from galerly_cdn.access.signing import PARAMETER_NAMES, Verifier
 from galerly_cdn.aws_local.http.viewer_exchange import Outcome, ViewerRequest, error
 from galerly_cdn.errors import GalerlyError, SignatureRequired
 from galerly_cdn.serialization import replaced
@@ -41,7 +41,9 @@ def refusal(keys: Mapping[str, PublicKey], request: ViewerRequest, now_s: float)
 
 def without_signature(request: ViewerRequest) -> ViewerRequest:
     """The request as functions and origins see it: without what only CloudFront reads."""
-    query = "&".join(part for part in request.query.split("&") if part.partition("=")[0] not in MARKS)
+    query = "&".join(
+        part for part in request.query.split("&") if part.partition("=")[0] not in PARAMETER_NAMES
+    )
     cookies = [part.strip(" ") for part in request.headers.get("cookie", "").split(";")]
     left = "; ".join(part for part in cookies if part and not _is_mark(part))
     headers = {name: value for name, value in request.headers.items() if name != "cookie"}
@@ -50,4 +52,4 @@ def without_signature(request: ViewerRequest) -> ViewerRequest:
 
 def _is_mark(cookie: str) -> bool:
     name = cookie.partition("=")[0]
-    return name.startswith(_COOKIE) and name.removeprefix(_COOKIE) in MARKS
+    return name.startswith(_COOKIE) and name.removeprefix(_COOKIE) in PARAMETER_NAMES

@@ -1,4 +1,4 @@
-"""Commands that deploy to AWS."""
+"""The command group `aws`, and its commands that only write files: `template` and `build`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LAMBDA_EDGE = click.option(
 
 @click.group(epilog="Example: galerly-cdn aws template")
 def aws() -> None:
-    """Deploy to AWS: CloudFront, a viewer function, S3, and Lambda for what S3 lacks. Or try it here."""
+    """Deploy to AWS (CloudFront, a viewer function, S3, Lambda for missing renditions), or run it locally."""
 
 
 @aws.command(epilog="Example: galerly-cdn aws template --config galerly.toml")
 @_LAMBDA_EDGE
 @terminal.CONFIG
 def template(file: Path | None, lambda_edge: str) -> None:
-    """Print the CloudFormation template, with the settings written in; its parameters are explained in it."""
+    """Print the CloudFormation template for the settings. It describes its parameters."""
     from galerly_cdn.aws.deploy import template as cloudformation
 
     settings = terminal.load_settings(file).settings
@@ -35,14 +35,16 @@ def template(file: Path | None, lambda_edge: str) -> None:
 
 
 @aws.command(epilog="Example: galerly-cdn aws build --out dist")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for it.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to write to."
+)
 @_LAMBDA_EDGE
 @terminal.CONFIG
 @terminal.JSON
 def build(out: Path, file: Path | None, lambda_edge: str, *, as_json: bool) -> None:
-    """Write resizer.zip, viewer.js and template.yaml: all that AWS is given.
+    """Write resizer.zip, viewer.js and template.yaml, the files that are deployed.
 
-    pip fetches the packages of the zip, for Lambda's machine, by version and hash.
+    pip fetches the zip's packages for Lambda's machine, by version and hash.
     """
     from galerly_cdn.aws.deploy import build as package
 

@@ -1,4 +1,4 @@
-"""Commands about what is deployed to AWS: delete it, verify it."""
+"""The commands for a deployed stack: `aws destroy` and `aws verify`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from galerly_cdn.aws.deploy.retained_buckets import RetainedBucket
+    from galerly_cdn.aws.deploy.buckets import RetainedBucket
     from galerly_cdn.aws.deploy.smoke_test import Check
     from galerly_cdn.aws.deploy.stack import Stack, StackEvent
 
 STACK = click.option("--stack", "name", required=True, help="The CloudFormation stack's name.")
-YES = click.option("--yes", is_flag=True, help="Do not ask.")
+YES = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
 @click.command(epilog="Example: galerly-cdn aws destroy --stack photographs")
@@ -32,28 +32,29 @@ YES = click.option("--yes", is_flag=True, help="Do not ask.")
 )
 @YES
 def destroy(name: str, originals: str, *, yes: bool) -> None:
-    """Delete what was deployed. The originals stay, and this says what they cost."""
-    from galerly_cdn.aws.deploy import retained_buckets
+    """Delete the stack. The buckets with the originals stay; their monthly cost is printed."""
+    from galerly_cdn.aws.deploy import buckets
     from galerly_cdn.errors import DeploymentFailed
 
-    it = open_stack(name)
-    state = it.state()
+    stack = open_stack(name)
+    state = stack.state()
     if state is None:
         raise DeploymentFailed(f"there is no stack {name}")
-    left = [one for one in map(retained_buckets.measure, it.buckets()) if one is not None]
+    retained = [bucket for bucket in map(buckets.measure, stack.buckets()) if bucket is not None]
     erases = originals == "delete"
-    for one in left:
-        click.echo(_leftover_line(one, erases=erases))
+    for bucket in retained:
+        click.echo(_bucket_line(bucket, erases=erases))
     if not yes:
         click.confirm(f"Delete the stack {name}?", abort=True, err=True)
-        if erases and left:
-            told = click.prompt(f"Nobody can bring them back. Type {left[0].bucket} to erase it", err=True)
-            if told != left[0].bucket:
+        if erases and retained:
+            first = retained[0].bucket
+            answer = click.prompt(f"Erased originals cannot be restored. Type {first} to erase it", err=True)
+            if answer != first:
                 raise click.Abort
-    it.delete(state.arn)
-    for one in left if erases else []:
-        retained_buckets.erase(one.bucket)
-    click.echo(f"{name} is gone.")
+    stack.delete(state.arn)
+    for bucket in retained if erases else []:
+        buckets.erase(bucket.bucket)
+    click.echo(f"{name} is deleted.")
 
 
 @click.command(epilog="Example: galerly-cdn aws verify --stack photographs")
@@ -61,9 +62,9 @@ def destroy(name: str, originals: str, *, yes: bool) -> None:
 @terminal.CONFIG
 @terminal.JSON
 def verify(name: str, file: Path | None, *, as_json: bool) -> None:
-    """Try on the real account what no test here can prove; prints what was expected and what was found.
+    """Check a deployed stack where only the real AWS can show the result; print the expected and the actual.
 
-    Puts photographs of its own there and takes them away again. Takes minutes, and a few cents.
+    Uploads photographs of its own and deletes them again. Takes minutes, and costs a few cents.
     """
     from galerly_cdn.aws.deploy import http_viewer
     from galerly_cdn.aws.deploy.smoke_test import Deployed, SmokeViewer
@@ -75,29 +76,31 @@ def verify(name: str, file: Path | None, *, as_json: bool) -> None:
     if state is None:
         raise DeploymentFailed(f"there is no stack {name}")
     print_checks(
-        run_checks(SmokeViewer(Deployed.of(state.outputs), http_viewer.fetch), name, settings),
+        run_checks(SmokeViewer(Deployed.from_outputs(state.outputs), http_viewer.fetch), name, settings),
         as_json=as_json,
     )
 
 
-def open_stack(name: str, tell: Callable[[StackEvent], object] = click.echo) -> Stack:
-    """A stack whose events are lines."""
+def open_stack(name: str, on_event: Callable[[StackEvent], object] = click.echo) -> Stack:
+    """A stack whose events are printed."""
     from galerly_cdn.aws.deploy.stack import Stack
 
-    return Stack(name, tell)
+    return Stack(name, on_event)
 
 
 def print_checks(checks: Iterable[Check], *, as_json: bool) -> None:
-    """A line for each, as it comes; ends with 1 if one is not met."""
+    """Print each check as it ends. Exits with 1 if a result was not as expected."""
     unmet = 0
-    for one in checks:
-        terminal.print_value(one, str(one), as_json=as_json)
-        unmet += not one.is_met
+    for check in checks:
+        terminal.print_value(check, str(check), as_json=as_json)
+        unmet += not check.is_met
     if unmet:
-        terminal.print_error(f"{unmet} not as expected.")
+        terminal.print_error(f"{unmet} results are not as expected.")
         sys.exit(1)
 
 
-def _leftover_line(one: RetainedBucket, *, erases: bool) -> str:
-    fate = "is erased" if erases else f"stays: about ${one.month_dollars:.2f} a month"
-    return f"{one.bucket}: {one.objects} objects, {terminal.format_bytes(one.length_bytes)}; {fate}"
+def _bucket_line(bucket: RetainedBucket, *, erases: bool) -> str:
+    result = "is erased" if erases else f"stays: about ${bucket.month_dollars:.2f} a month"
+    return (
+        f"{bucket.bucket}: {bucket.objects} objects, {terminal.format_bytes(bucket.length_bytes)}; {result}"
+    )

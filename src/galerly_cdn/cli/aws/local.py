@@ -1,4 +1,4 @@
-"""The command that tries the cloud design on one machine."""
+"""The command `aws local`: runs the AWS deployment on this machine."""
 
 from __future__ import annotations
 
@@ -25,45 +25,45 @@ if TYPE_CHECKING:
     type=click.Choice(["on", "off"]),
     default="off",
     show_default=True,
-    help="Make every picture of an upload at once. Needs versitygw.",
+    help="Render every size and format of an upload at once. Needs versitygw.",
 )
 @terminal.CONFIG
 def local(photographs: Path, port: int, prewarm: str, file: Path | None) -> None:
-    """Serve PHOTOGRAPHS as AWS would: what is deployed, run on this machine. It costs nothing.
+    """Serve PHOTOGRAPHS as AWS would: run what is deployed on this machine. It costs nothing.
 
-    CloudFront is a double that reads the template; the viewer function runs in Node or njs, the resizer under
-    AWS's own runtime client, S3 is versitygw, to which the photographs are copied for as long as this runs.
-    Without versitygw the folder itself is the bucket: it is only read, unless you upload to it.
+    CloudFront is a simulation that reads the template. The viewer function runs in Node or njs, the resizer
+    under AWS's own runtime client. S3 is versitygw; the photographs are copied to it while this runs. Without
+    versitygw the folder itself is the bucket, and is only read, unless you upload to it.
 
-    Prints its address, what leads other commands here, and then the logs of CloudFront and the resizer,
-    unless the setting access_log is false. Stop with Ctrl-C or SIGTERM: nothing is left behind.
+    Prints the address, the variables that make other commands use it, and then the logs of CloudFront and the
+    resizer, unless the setting access_log is false. Stop it with Ctrl-C or SIGTERM; it removes its files.
     """
     import asyncio
 
     from galerly_cdn.errors import AwsMissing
 
     try:
-        from galerly_cdn.aws_local import photograph_folder as laptop
+        from galerly_cdn.aws_local import photograph_folder
         from galerly_cdn.aws_local.s3 import versitygw
     except ImportError as error:
         raise AwsMissing("pip install 'galerly-cdn[aws]'") from error
-    asked = laptop.LocalDeployment(
+    deployment = photograph_folder.LocalDeployment(
         photographs=str(photographs),
         settings=terminal.load_settings(file).settings,
         port=port,
         program=versitygw.find_program(),
         prewarms=prewarm == "on",
     )
-    asyncio.run(_serve(asked))
+    asyncio.run(_serve(deployment))
 
 
-async def _serve(laptop: LocalDeployment) -> None:
-    """Until a signal. More of them, from whatever wraps the command, do not cut the clearing up short."""
+async def _serve(deployment: LocalDeployment) -> None:
+    """Serve until a signal. Further signals do not interrupt the removal of files."""
     import asyncio
     import contextlib
     import signal
 
-    from galerly_cdn.aws_local import photograph_folder as laptops
+    from galerly_cdn.aws_local import photograph_folder
 
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None  # noqa: S101 - for the type checker
@@ -75,28 +75,30 @@ async def _serve(laptop: LocalDeployment) -> None:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     with contextlib.suppress(asyncio.CancelledError):
-        async with laptops.start(laptop, _progress, click.echo) as running:
-            _announce(running, laptop.program)
+        async with photograph_folder.start(deployment, _progress, click.echo) as running:
+            _print_addresses(running, deployment.program)
             await asyncio.Event().wait()
 
 
-def _announce(running: RunningDeployment, program: str | None) -> None:
+def _print_addresses(running: RunningDeployment, program: str | None) -> None:
     from galerly_cdn.aws_local.s3 import versitygw
 
     click.echo(f"address  {running.address}")
     if running.first:
         click.echo(f"try      {running.first}")
     if program:
-        click.echo(f"s3       {program}, which holds copies: what is uploaded there ends with it")
-    else:
-        click.echo("s3       none: the folder answers in its place, and we verify signatures ourselves.")
         click.echo(
-            "         Not shown: that an S3 server takes them, and what it makes of concurrent writes."
+            f"s3       {program}, with copies of the photographs; uploads to it are lost when it stops"
         )
-        click.echo(f"         With versitygw it is: {versitygw.INSTALL}")
+    else:
+        click.echo("s3       none: the folder takes its place, and this program verifies the signatures.")
+        click.echo("         This does not test an S3 server's signature check and its concurrent writes.")
+        click.echo(f"         versitygw does: {versitygw.INSTALL}")
     for own, name in running.keys.items():
-        click.echo(f"signing  https://{running.address.partition('://')[2]}/… by a copy of {own}.private.pem")
-        click.echo(f"         that is called {name}.private.pem; what is signed is then asked by http://")
+        click.echo(
+            f"signing  https://{running.address.partition('://')[2]}/… with a copy of {own}.private.pem"
+        )
+        click.echo(f"         named {name}.private.pem; request the signed address with http://")
     click.echo("\nFor galerly-cdn upload, ls, warm, inspect, purge and rm, in another terminal:")
     for name, value in running.variables.items():
         click.echo(f"export {name}={shlex.quote(value)}")
@@ -104,6 +106,6 @@ def _announce(running: RunningDeployment, program: str | None) -> None:
 
 
 def _progress(done: int, of: int) -> None:
-    """A line that is written over, for people alone."""
+    """A progress line that overwrites itself, if the output is a terminal."""
     if sys.stderr.isatty():
         click.echo(f"\rcopied {done} of {of} photographs", nl=done == of, err=True)

@@ -1,7 +1,7 @@
-"""What is said between the server and one worker about one original, and in what time?
+"""Runs one request on one worker: sends it, reserves memory, applies the deadline, checks the responses.
 
-A picture at a time, each with the whole deadline. Whoever holds a call decides what becomes of a worker
-that is late, gone or talks nonsense; here that is an exception.
+The deadline applies to each picture. A worker that is late, has ended or breaks the protocol is reported
+as an exception; the pool decides what happens to the worker.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import Unrenderable, Unsettled, by_code
 from galerly_cdn.render.pool import protocol
+from galerly_cdn.render.pool.worker_state import Event
 
 if TYPE_CHECKING:
     from galerly_cdn.model import Target
@@ -18,84 +19,82 @@ if TYPE_CHECKING:
     from galerly_cdn.render.pool.supervisor import Worker
 
 _ERRORS = {code: kind for code, kind in by_code().items() if issubclass(kind, (Unrenderable, Unsettled))}
-"""What a worker may answer; anything else is garbage, for a worker is not trusted."""
+"""The errors that a worker may report. It is not trusted: any other code is a protocol error."""
 
 
 class Assignment:
-    """One order in the hands of one worker. `token` names the original and its version."""
+    """One request on one worker. `token` names the original and its version."""
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
         worker: Worker,
         fd: int,
-        order: protocol.Request,
+        request: protocol.Request,
         token: str,
         *,
         budget: MemoryBudget,
         deadline_s: float,
     ) -> None:
-        """Give the order. Raises `OSError` when the worker is gone."""
+        """Send the request. Raises `OSError` when the worker has ended."""
         self.worker = worker
         self.token = token
-        self._order = order
+        self._request = request
         self._budget = budget
         self._deadline_s = deadline_s
-        self._weight_bytes = 0
-        self._awaited: set[Target] = {one.target for one in order.job.pictures} if order.job else set()
-        worker.order(order, fd)
-        self._answer = worker.next_answer()
+        self._memory_bytes = 0
+        self._remaining: set[Target] = {one.target for one in request.job.pictures} if request.job else set()
+        self._response = worker.start_request(request, fd)
 
     @property
-    def is_over(self) -> bool:
-        """Whether the order is fulfilled."""
-        return not self._awaited
+    def is_complete(self) -> bool:
+        """Whether every picture of the job has been made."""
+        return not self._remaining
 
-    async def first(self) -> tuple[protocol.Done, bytes]:
-        """The facts, or the first picture. Raises as `picture` does."""
-        began_s = _now()
+    async def first_result(self) -> tuple[protocol.Done, bytes]:
+        """Return the facts, or the first picture. Raises as `next_picture` does."""
+        start_s = _now()
         async with asyncio.timeout(self._deadline_s):
-            words, body = await self._answer
-        if not isinstance(words, protocol.MemoryNeeded) or self._order.job is None:
-            return self._judge(words, body)
-        self._weight_bytes = words.weight_bytes
-        return await self.picture(spent_s=_now() - began_s)
+            message, body = await self._response
+        if not isinstance(message, protocol.MemoryNeeded) or self._request.job is None:
+            return self._checked(message, body)
+        self._memory_bytes = message.memory_bytes
+        return await self.next_picture(spent_s=_now() - start_s)
 
-    async def picture(self, spent_s: float = 0) -> tuple[protocol.Done, bytes]:
-        """The next picture, in the deadline but for what is spent of it.
+    async def next_picture(self, spent_s: float = 0) -> tuple[protocol.Done, bytes]:
+        """Return the next picture; `spent_s` of its deadline have passed already.
 
         Raises the original's error, `TimeoutError`, `EOFError` or `OSError` when the worker has ended, and
-        `wire.Garbage` unless the answer fits.
+        `protocol.ProtocolError` if the response does not fit the request.
         """
-        async with self._budget.share(self._weight_bytes):  # to wait for others is no fault of this original
+        async with self._budget.reserve(self._memory_bytes):  # waiting for memory does not count as rendering
             async with asyncio.timeout(self._deadline_s - spent_s):
-                self._answer = self.worker.next_answer()
-                self.worker.go_on()
-                words, body = await self._answer
-        return self._judge(words, body)
+                message, body = await self.worker.continue_job()
+        return self._checked(message, body)
 
-    def _judge(self, words: protocol.Message, body: bytes) -> tuple[protocol.Done, bytes]:
-        """The result, or the error it stands for. Raises `Garbage` unless it fits the order."""
-        if not isinstance(words, (protocol.Done, protocol.Failed)):
-            raise protocol.ProtocolError(repr(words))
-        self.worker.answers += 1
-        self.worker.resident_bytes = words.resident_bytes
-        if isinstance(words, protocol.Failed):
-            if words.code not in _ERRORS:
-                raise protocol.ProtocolError(f"{words.code}: {words.detail}")
-            raise _ERRORS[words.code](words.detail)
-        if not self._fits(words, body):
-            raise protocol.ProtocolError(repr(words))
-        self.worker.is_paused = bool(self._awaited)
-        return words, body
+    def _checked(self, message: protocol.Message, body: bytes) -> tuple[protocol.Done, bytes]:
+        """Return the result or raise the error it reports. Raises `ProtocolError` for an invalid response."""
+        if not isinstance(message, (protocol.Done, protocol.Failed)):
+            raise protocol.ProtocolError(f"expected Done or Failed, received {message!r}")
+        self.worker.responses += 1
+        self.worker.resident_bytes = message.resident_bytes
+        if isinstance(message, protocol.Failed):
+            if message.code not in _ERRORS:
+                raise protocol.ProtocolError(f"{message.code}: {message.detail}")
+            raise _ERRORS[message.code](message.detail)
+        if not self._fits_request(message, body):
+            raise protocol.ProtocolError(f"the response does not fit the request: {message!r}")
+        if self._remaining:
+            self.worker.apply(Event.PAUSE)
+        return message, body
 
-    def _fits(self, words: protocol.Done, body: bytes) -> bool:
-        """Whether it is what was ordered and is still awaited."""
-        if self._order.job is None:
-            return words.facts is not None
-        rendered = words.rendered
-        if rendered is None or rendered.length_bytes != len(body) or rendered.target not in self._awaited:
+    def _fits_request(self, message: protocol.Done, body: bytes) -> bool:
+        """Return whether it was requested and has not been made before; record a picture as made."""
+        if self._request.job is None:
+            return message.facts is not None
+        rendered = message.rendered
+        if rendered is None or rendered.length_bytes != len(body) or rendered.target not in self._remaining:
             return False
-        self._awaited.remove(rendered.target)
+        self._remaining.remove(rendered.target)
         return True
 
 

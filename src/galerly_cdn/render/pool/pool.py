@@ -1,9 +1,11 @@
-"""Who renders this original? A worker process, for one call at a time.
+"""Renders originals in a pool of worker processes, each with one call at a time.
 
-Invariants: a process that dies, hangs or talks nonsense costs the one call it held; nobody waits unboundedly
-(the queue is bounded by count and bytes, a picture by its deadline); a call whose caller has gone still ends
-and frees its worker; no viewer waits for more of a warming than the picture being made. Why no library:
-decision 0005.
+- A process that crashes, hangs or breaks the protocol costs only the call that it has.
+- Waiting is bounded: the queue by count and bytes, a picture by its deadline.
+- A call whose caller has gone is completed, and its worker is freed then.
+- A viewer waits for warming only until the picture being made is done.
+
+Decision 0005 says why no library is used.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from galerly_cdn.render.pool import process, protocol
 from galerly_cdn.render.pool.assignment import Assignment
 from galerly_cdn.render.pool.scheduling import MemoryBudget, Quarantine, WorkQueue
 from galerly_cdn.render.pool.supervisor import Supervisor, Worker
+from galerly_cdn.render.pool.worker_state import Event, Phase
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -37,14 +40,14 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Facts, Job, Rendered
     from galerly_cdn.settings.table import Settings
 
-Answered = tuple[protocol.Done, bytes]
+Result = tuple[protocol.Done, bytes]
 
 _MAX_WARMING = 64
-"""Jobs that may wait to be warmed; each holds a descriptor."""
+"""Warming calls that may wait; each holds a file descriptor."""
 
 
 class WorkerPool:
-    """The pool. `count` hears of every event an operator would want counted."""
+    """The pool. `count` is called with the name of every event that operators count."""
 
     def __init__(
         self,
@@ -57,183 +60,184 @@ class WorkerPool:
     ) -> None:
         self._settings = settings
         self._count = count
-        self._strength = strength = settings.workers or _cores()
-        self._turns: WorkQueue[Worker] = WorkQueue(
-            settings.queue_renders, settings.queue_bytes, _MAX_WARMING, kept=min(1, strength - 1)
+        self._capacity = capacity = settings.workers or _available_cores()
+        self._queue: WorkQueue[Worker] = WorkQueue(
+            settings.queue_renders, settings.queue_bytes, _MAX_WARMING, reserved=min(1, capacity - 1)
         )
         self._budget = MemoryBudget(settings.render_memory_bytes)
         self._quarantine = Quarantine(settings.quarantine_s, clock)
-        bounds = protocol.WorkerLimits(settings.worker_memory_bytes, settings.render_deadline_s)
-        begin = functools.partial(Worker, command or process.worker_command(), bounds, environment)
-        self._crew = Supervisor(settings, strength, self._turns, count, begin)
+        limits = protocol.WorkerLimits(settings.worker_memory_bytes, settings.render_deadline_s)
+        start_worker = functools.partial(Worker, command or process.worker_command(), limits, environment)
+        self._supervisor = Supervisor(settings, capacity, self._queue, count, start_worker)
         self._accepted = 0
-        self._quiet = asyncio.Event()
+        self._drained = asyncio.Event()
         self._is_closing = self._is_closed = False
 
     @property
-    def whole(self) -> asyncio.Event:
-        """Set while every worker is there."""
-        return self._crew.whole
+    def all_ready(self) -> asyncio.Event:
+        """Set while every worker is ready or has a call."""
+        return self._supervisor.all_ready
 
     @property
-    def strength(self) -> int:
-        """Worker processes, when all are there."""
-        return self._strength
+    def capacity(self) -> int:
+        """The number of worker processes when all are ready."""
+        return self._capacity
 
     @property
-    def serving(self) -> int:
-        """Worker processes that are ready or at work."""
-        return self._crew.serving
+    def size(self) -> int:
+        """The number of worker processes that are ready or have a call."""
+        return len(self._supervisor.serving)
 
     @property
     def in_flight(self) -> int:
-        """Calls that a worker has in hand."""
-        return self._accepted - self._turns.waiting - self._turns.warming
+        """The number of calls that have a worker."""
+        return self._accepted - self._queue.waiting - self._queue.warming
 
     @property
     def queued(self) -> int:
-        """Viewers' calls that wait for a worker."""
-        return self._turns.waiting
+        """The number of viewers' calls that wait for a worker."""
+        return self._queue.waiting
 
     async def start(self) -> protocol.Ready:
-        """Start every worker; return when the first is ready. Raises `SettingsError` if it cannot be."""
-        return await self._crew.start()
+        """Start every worker; return when the first is ready. Raises `SettingsError` if it cannot start."""
+        return await self._supervisor.start()
 
     async def close(self, drain_s: float) -> None:
-        """Refuse new calls, let those accepted end within `drain_s`, then end every worker."""
+        """Refuse new calls, let the accepted ones end within `drain_s`, then end every worker."""
         self._is_closing = True
         if self._accepted:
-            self._quiet.clear()
+            self._drained.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._quiet.wait(), drain_s)
+                await asyncio.wait_for(self._drained.wait(), drain_s)
         self._is_closed = True
-        self._turns.refuse(Draining("the time to drain is over"))
-        await self._crew.close()
+        self._queue.fail_waiting(Draining("the time to drain is over"))
+        await self._supervisor.close()
 
     async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
-        """A job for one picture, of the original that `fd` reads. The caller closes `fd`.
+        """Render a job for one picture of the original that `fd` reads. The caller closes `fd`.
 
         `token` names the original and its version. Raises `Unrenderable`, `Unavailable` or `RenderFailed`.
         """
-        done, body = await self._ask(fd, protocol.Request(length_bytes, job), token)
+        done, body = await self._call(fd, protocol.Request(length_bytes, job), token)
         return cast("Rendered", done.rendered), body
 
     async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
-        """What the original's header says. Raises as `render` does."""
-        done, _ = await self._ask(fd, protocol.Request(length_bytes, None), token)
+        """Return the facts in the original's header. Raises as `render` does."""
+        done, _ = await self._call(fd, protocol.Request(length_bytes, None), token)
         return cast("Facts", done.facts)
 
     async def warm(
         self, fd: int, length_bytes: int, job: Job, token: str
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
-        """Every picture of a job as it is made, behind all viewers.
+        """Yield every picture of a job as it is made, after all waiting viewers.
 
-        While the caller has a picture, a viewer may take the worker; another then begins with what is
-        left. Raises as `render` does; what came before holds.
+        While the caller handles a picture, a viewer may take the worker; another worker then starts with
+        the pictures that are left. Raises as `render` does; pictures yielded before an error are valid.
         """
         while job.pictures:
-            async with contextlib.aclosing(self._shift(fd, length_bytes, job, token)) as shift:
-                async for rendered, body in shift:
+            async with contextlib.aclosing(self._warm_on_one_worker(fd, length_bytes, job, token)) as made:
+                async for rendered, body in made:
                     job = job.of(one for one in job.pictures if one.target != rendered.target)
                     yield rendered, body
 
-    async def _shift(
+    async def _warm_on_one_worker(
         self, fd: int, length_bytes: int, job: Job, token: str
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
-        """The pictures that one worker makes before a viewer takes it."""
-        call = await self._begin(fd, protocol.Request(length_bytes, job), token, self._turns.take_to_warm)
-        work = self._tend(call, call.first())
+        """Yield the pictures that one worker makes before a viewer takes it."""
+        request = protocol.Request(length_bytes, job)
+        call = await self._assign(fd, request, token, self._queue.acquire_for_warming)
+        task = self._start_task(call, call.first_result())
         try:
             while True:
-                done, body = await asyncio.shield(work)
+                done, body = await asyncio.shield(task)
                 yield cast("Rendered", done.rendered), body
-                if call.is_over:
+                if call.is_complete:
                     return
                 if self._is_closing:
                     raise Draining
-                if not self._turns.claim(call.worker, call):
+                if not self._queue.reclaim(call.worker, call):
                     self._count("warm-interrupted")
                     return
                 self._accepted += 1
-                work = self._tend(call, call.picture())
+                task = self._start_task(call, call.next_picture())
         finally:
-            work.add_done_callback(lambda _: self._leave(call))
+            task.add_done_callback(lambda _: self._end_warming(call))
 
-    async def _ask(self, fd: int, order: protocol.Request, token: str) -> Answered:
-        call = await self._begin(fd, order, token, lambda: self._turns.take(order.length_bytes))
-        return await asyncio.shield(self._tend(call, call.first()))
+    async def _call(self, fd: int, request: protocol.Request, token: str) -> Result:
+        call = await self._assign(fd, request, token, lambda: self._queue.acquire(request.length_bytes))
+        return await asyncio.shield(self._start_task(call, call.first_result()))
 
-    async def _begin(
-        self, fd: int, order: protocol.Request, token: str, take: Callable[[], Awaitable[Worker]]
+    async def _assign(
+        self, fd: int, request: protocol.Request, token: str, acquire: Callable[[], Awaitable[Worker]]
     ) -> Assignment:
-        """Wait for a worker and give it the order: a call accepted, whose work is still to be tended."""
+        """Accept a call, wait for a worker and send it the request. `_start_task` must follow."""
         if self._is_closing:
             raise Draining
-        if order.length_bytes > self._settings.max_original_bytes:
-            raise TooManyBytes(f"{order.length_bytes} bytes over {self._settings.max_original_bytes}")
-        if self._quarantine.holds(token):
+        if request.length_bytes > self._settings.max_original_bytes:
+            raise TooManyBytes(f"{request.length_bytes} bytes over {self._settings.max_original_bytes}")
+        if self._quarantine.contains(token):
             self._count("quarantined")
             raise Quarantined(token)
         self._accepted += 1
         deadline_s = self._settings.render_deadline_s
         try:
             while True:
-                worker = await take()
+                worker = await acquire()
                 try:
-                    return Assignment(worker, fd, order, token, budget=self._budget, deadline_s=deadline_s)
+                    return Assignment(worker, fd, request, token, budget=self._budget, deadline_s=deadline_s)
                 except OSError:
-                    worker.kill()  # it died while free: its life notices, this call asks the next
+                    worker.kill(Event.CRASH)  # it ended while it was free: try the next worker
+                    if self._is_closed:  # there is no next worker
+                        raise Draining("the time to drain is over") from None
         except BaseException as error:
             if isinstance(error, QueueFull):
                 self._count("queue-full")
-            self._settle()
+            self._finish_call()
             raise
 
-    def _tend(self, call: Assignment, talk: Coroutine[Any, Any, Answered]) -> asyncio.Task[Answered]:
-        """The work of an accepted call, which goes on when its caller has gone."""
-        work = asyncio.create_task(self._work(call, talk))
-        work.add_done_callback(lambda _: self._settle())
-        return work
+    def _start_task(self, call: Assignment, step: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """Run one step of an accepted call in a task, which continues when the caller has gone."""
+        task = asyncio.create_task(self._run(call, step))
+        task.add_done_callback(lambda _: self._finish_call())
+        return task
 
-    async def _work(self, call: Assignment, talk: Coroutine[Any, Any, Answered]) -> Answered:
-        """What is said until the worker is free again, or pauses."""
+    async def _run(self, call: Assignment, step: Coroutine[Any, Any, Result]) -> Result:
+        """Await one step; then the worker is free, offered to viewers between two pictures, or killed."""
         worker = call.worker
         try:
-            return await talk
+            return await step
         except TimeoutError:
-            worker.fate = "worker-killed"
-            worker.kill()
-            late = RenderTimeout(f"over {self._settings.render_deadline_s} s")
-            raise self._strike(call.token, late) from None
+            worker.kill(Event.TIMEOUT)
+            timeout = RenderTimeout(f"over {self._settings.render_deadline_s} s")
+            raise self._crash_error(call.token, timeout) from None
         except (EOFError, OSError, protocol.ProtocolError) as end:
-            worker.kill()
-            raise self._strike(call.token, WorkerDied(f"{type(end).__name__}: {end}")) from end
+            worker.kill(Event.CRASH)
+            raise self._crash_error(call.token, WorkerDied(f"{type(end).__name__}: {end}")) from end
         finally:
-            worker.asked = None
-            if worker.is_paused:
-                self._crew.lend(worker, call)
+            if worker.state.phase is Phase.PAUSED:
+                self._supervisor.offer(worker, call)
             else:
-                self._crew.release(worker)
+                self._supervisor.release(worker)
 
-    def _leave(self, call: Assignment) -> None:
-        """The caller wants no more of it."""
-        if self._turns.claim(call.worker, call):
-            self._crew.release(call.worker)
+    def _end_warming(self, call: Assignment) -> None:
+        """Release the worker of a warming call whose caller wants no more pictures."""
+        if self._queue.reclaim(call.worker, call):
+            self._supervisor.release(call.worker)
 
-    def _strike(self, token: str, error: RenderFailed) -> GalerlyError:
-        """What to tell the caller whose render ended its worker."""
+    def _crash_error(self, token: str, error: RenderFailed) -> GalerlyError:
+        """Record the crash and return the error for the caller whose render ended its worker."""
         if self._is_closed:
             return Draining(error.detail)
-        if self._quarantine.strike(token):
+        if self._quarantine.record_crash(token):
             self._count("quarantined")
             return Quarantined(f"{token}: {error.detail}")
         return error
 
-    def _settle(self) -> None:
+    def _finish_call(self) -> None:
         self._accepted -= 1
         if not self._accepted:
-            self._quiet.set()
+            self._drained.set()
 
 
-def _cores() -> int:
+def _available_cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

@@ -1,7 +1,8 @@
-"""One worker process as the server sees it: started, spoken to, ended, reaped.
+"""Starts one worker process, exchanges messages with it, ends it and waits for its exit.
 
-Its arguments are a socket and its bounds; its environment is a constant; stdin and stdout are /dev/null;
-stderr is a pipe that holds 64 KiB and then refuses, read when the process has ended: its last words.
+The process gets a socket and its limits as arguments and a constant environment. stdin and stdout are
+/dev/null. stderr is a pipe that is read after the process has ended; it holds 64 KiB and then refuses
+writes, so a process that writes much is not blocked by a server that does not read.
 """
 
 from __future__ import annotations
@@ -22,107 +23,118 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ENVIRONMENT = {"VIPS_CONCURRENCY": "1", "VIPS_WARNING": "1", "MALLOC_ARENA_MAX": "1"}
-"""One thread decodes; libvips is quiet; one arena, because more keep what each has freed."""
-_LAST_WORDS_BYTES = 2000
+"""libvips uses one thread and logs no warnings; malloc uses one arena, because more keep freed memory."""
+_STDERR_BYTES = 2000
 _GRACE_S = 1.0
 
 
 def worker_command(module: str = "galerly_cdn.render.pool.worker") -> tuple[str, ...]:
-    """The interpreter, isolated from its environment and without `site` (20 ms), on the server's own path."""
-    path = [os.path.abspath(entry) for entry in sys.path if entry]  # noqa: PTH100 - strings are what it holds
+    """Return the command that runs a module's `main`.
+
+    The interpreter ignores the environment (`-I`), does not import `site` (`-S`, which saves 20 ms) and
+    has the server's own `sys.path`.
+    """
+    path = [os.path.abspath(entry) for entry in sys.path if entry]  # noqa: PTH100 - sys.path holds strings
     code = f"import sys; sys.path[:] = {path!r}; from {module} import main; main()"
     return sys.executable, "-I", "-S", "-c", code
 
 
 class WorkerProcess:
-    """A running worker. Make it in the event loop's thread: it dies with the thread that made it."""
+    """A running worker process.
+
+    Create it in the event loop's thread: the parent-death signal ends the process with the thread that
+    started it.
+    """
 
     def __init__(
         self,
         command: Sequence[str],
-        bounds: protocol.WorkerLimits,
+        limits: protocol.WorkerLimits,
         environment: Mapping[str, str] = ENVIRONMENT,
     ) -> None:
-        """Raises `OSError` when the machine refuses another process."""
-        with contextlib.ExitStack() as parts:
-            ours, theirs = socket.socketpair()
-            self._socket = parts.enter_context(ours)
-            with theirs:
+        """Start the process. Raises `OSError` when the machine refuses another process."""
+        with contextlib.ExitStack() as resources:
+            own_end, worker_end = socket.socketpair()
+            self._socket = resources.enter_context(own_end)
+            with worker_end:
                 self._stderr, stderr = os.pipe()
-                parts.callback(os.close, self._stderr)
+                resources.callback(os.close, self._stderr)
                 try:
                     os.set_blocking(stderr, False)
                     self._popen = subprocess.Popen(  # noqa: S603 - our own interpreter and code
-                        [*command, str(theirs.fileno()), to_json(bounds).decode()],
+                        [*command, str(worker_end.fileno()), to_json(limits).decode()],
                         stdin=subprocess.DEVNULL,
                         stdout=subprocess.DEVNULL,
                         stderr=stderr,
-                        pass_fds=[theirs.fileno()],
+                        pass_fds=[worker_end.fileno()],
                         env=dict(environment),
                         cwd="/",
-                        start_new_session=True,  # a terminal's Ctrl-C is for the server alone
+                        start_new_session=True,  # a terminal's Ctrl-C must reach the server alone
                     )
                 finally:
                     os.close(stderr)
-            ours.setblocking(False)
-            self._parts = parts.pop_all()
-
-        self.is_ending = False
-        """Whether the server has asked or forced it to end."""
-        self._has_grace = False
+            own_end.setblocking(False)
+            self._resources = resources.pop_all()
 
     @property
     def pid(self) -> int:
         return self._popen.pid
 
-    def say(self, words: protocol.Message, fd: int | None = None) -> None:
-        """Send a message, with a descriptor. Raises `OSError` when the process is gone or does not read."""
-        frame = protocol.frame(words)
+    def send(self, message: protocol.Message, fd: int | None = None) -> None:
+        """Send a message and optionally a file descriptor.
+
+        Raises `OSError` when the process is gone or does not read.
+        """
+        frame = protocol.encode_frame(message)
         if socket.send_fds(self._socket, [frame], [] if fd is None else [fd]) != len(frame):
-            raise BlockingIOError
+            raise BlockingIOError("the worker does not read")
 
-    async def hear(self) -> tuple[protocol.Message, bytes]:
-        """The next message and the bytes beside it. Raises `EOFError`, `OSError` or `wire.Garbage`."""
-        head = await self._exactly(protocol.HEAD.size)
-        message_bytes, body_bytes = protocol.lengths(head)
-        text = await self._exactly(message_bytes)
-        return protocol.message(head, text), bytes(await self._exactly(body_bytes))
+    async def receive(self) -> tuple[protocol.Message, bytes]:
+        """Return the next message and its body. Raises `EOFError`, `OSError` or `protocol.ProtocolError`."""
+        header = await self._receive_exactly(protocol.HEADER.size)
+        message_bytes, body_bytes = protocol.decode_lengths(header)
+        text = await self._receive_exactly(message_bytes)
+        return protocol.decode_message(header, text), bytes(await self._receive_exactly(body_bytes))
 
-    async def _exactly(self, count: int) -> bytearray:
+    async def _receive_exactly(self, count: int) -> bytearray:
         loop = asyncio.get_running_loop()
-        read = bytearray(count)
-        view = memoryview(read)
+        received = bytearray(count)
+        view = memoryview(received)
         while view:
-            got = await loop.sock_recv_into(self._socket, view)
-            if not got:
+            length = await loop.sock_recv_into(self._socket, view)
+            if not length:
                 raise EOFError
-            view = view[got:]
-        return read
+            view = view[length:]
+        return received
 
-    def dismiss(self) -> None:
-        """Ask it to end, by closing our side; `hear` ends when it has."""
-        self.is_ending = self._has_grace = True
+    def close(self) -> None:
+        """Ask the process to end by closing the sending side; `receive` raises when it has ended."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
-        """End it and what it forked, now; `hear` ends at once, whoever still holds the socket."""
-        self.is_ending = True
+        """Kill the process and every child in its process group.
+
+        `receive` raises at once, even if a child that left the group holds the socket open.
+        """
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(OSError):
             os.killpg(self._popen.pid, signal.SIGKILL)
 
-    async def reap(self) -> str:
-        """Wait for the process and close everything; how it ended. It is killed unless it was dismissed."""
-        with self._parts:
-            if not self._has_grace:
+    async def wait_closed(self, *, has_grace: bool) -> str:
+        """Wait for the process to exit, release its resources and return its exit code and stderr.
+
+        The process is killed at once, or with `has_grace` after a second.
+        """
+        with self._resources:
+            if not has_grace:
                 self.kill()
             await asyncio.to_thread(self._wait)
             os.set_blocking(self._stderr, False)
             with contextlib.suppress(BlockingIOError):
-                words = os.read(self._stderr, 64 * 1024)[-_LAST_WORDS_BYTES:]
-                return f"exit {self._popen.returncode}: {words.decode('utf-8', 'backslashreplace').strip()}"
+                stderr = os.read(self._stderr, 64 * 1024)[-_STDERR_BYTES:]
+                return f"exit {self._popen.returncode}: {stderr.decode('utf-8', 'backslashreplace').strip()}"
             return f"exit {self._popen.returncode}"
 
     def _wait(self) -> None:

@@ -1,15 +1,17 @@
-"""What passes between the server and a worker process: messages, and how they are framed.
+"""Defines the messages between the server and a worker process, and encodes and decodes their frames.
 
-A frame is a kind (one byte), the lengths of its two parts, a message as JSON, and bytes beside it. The
-server says `Order` (an original's file descriptor travels with it), `Go` and `Stop`, the worker the rest:
+A frame is a kind (one byte), the lengths of its two parts (big-endian, 4 bytes each), a message as JSON,
+and a body of raw bytes. The server sends `Request` (with a file descriptor of the original), `Continue`
+and `Abandon`; the worker sends the others:
 
-    Hello                                     once, when it is ready (or Failed, and it ends)
-    Order → Weighed → Go → Done … Go → Done   a job: a picture for each Go, said when the memory is there
-    Order → Done                              an inspection
-    Stop                                      in place of a Go: no more of this job
-    Failed                                    in place of Weighed or Done: the order is over
+    Ready                                                  once, after its start (or Failed, then it ends)
+    Request → MemoryNeeded → Continue → Done … Continue → Done    a job: one picture for each Continue
+    Request → Done                                         an inspection of the header
+    Abandon                                                in place of a Continue: the job ends
+    Failed                                                 in place of MemoryNeeded or Done: the request ends
 
-Both sides import this file, so it imports nothing slow.
+The server sends `Continue` when the memory for the picture is reserved. Server and worker both import
+this module, so it imports nothing that is slow to load.
 """
 
 from __future__ import annotations
@@ -20,54 +22,54 @@ import struct
 from galerly_cdn.model import Facts, Job, Rendered
 from galerly_cdn.serialization import ValidationError, Value, from_json, to_json
 
-HEAD = struct.Struct("!cII")
+HEADER = struct.Struct("!cII")
 _MAX_MESSAGE_BYTES = 64 * 1024
 _MAX_BODY_BYTES = 256 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
 
 
 class ProtocolError(Exception):
-    """Bytes that are no frame, or a frame nobody asked for."""
+    """The bytes are not a frame, or the message is not expected."""
 
 
 class WorkerLimits(Value, frozen=True):
-    """What a worker may take of the machine."""
+    """The limits of a worker process: address space, and CPU time for each picture."""
 
     memory_bytes: int
     cpu_s: float
 
 
 class Request(Value, frozen=True):
-    """The work: a job, or without one an inspection, of an original of exactly so many bytes."""
+    """A job, or without a job an inspection, of an original that has exactly `length_bytes`."""
 
     length_bytes: int
     job: Job | None
 
 
 class Continue(Value, frozen=True):
-    """The memory is there: make the next picture."""
+    """Asks for the next picture of the job: memory for it is reserved."""
 
 
 class Abandon(Value, frozen=True):
-    """The pictures still to come are not wanted: forget the job."""
+    """Ends the job: its remaining pictures are not wanted."""
 
 
 class Ready(Value, frozen=True):
-    """A worker is ready: its libvips, the formats that really decode, and which limits hold."""
+    """A worker is ready: the version of libvips, the formats it decodes, and the limits that are in force."""
 
     libvips: str
     formats: tuple[str, ...]
-    confined: tuple[str, ...]
+    limits: tuple[str, ...]
 
 
 class MemoryNeeded(Value, frozen=True):
-    """The header is read: the memory that decoding would take."""
+    """The original's header is read: the memory that decoding will take."""
 
-    weight_bytes: int
+    memory_bytes: int
 
 
 class Done(Value, frozen=True):
-    """A result; a rendition's bytes are beside it."""
+    """A result: facts, or the description of a rendition whose bytes are the body."""
 
     resident_bytes: int
     rendered: Rendered | None = None
@@ -75,7 +77,7 @@ class Done(Value, frozen=True):
 
 
 class Failed(Value, frozen=True):
-    """An error of `galerly_cdn.errors` by its code."""
+    """An error of `galerly_cdn.errors`, by its code."""
 
     resident_bytes: int
     code: str
@@ -83,65 +85,69 @@ class Failed(Value, frozen=True):
 
 
 Message = Request | Continue | Abandon | Ready | MemoryNeeded | Done | Failed
-_KINDS: dict[bytes, type[Message]] = {
-    b"o": Request,
-    b"g": Continue,
-    b"s": Abandon,
-    b"h": Ready,
-    b"w": MemoryNeeded,
-    b"d": Done,
-    b"f": Failed,
+_TYPES: dict[bytes, type[Message]] = {
+    b"r": Request,
+    b"c": Continue,
+    b"a": Abandon,
+    b"R": Ready,
+    b"M": MemoryNeeded,
+    b"D": Done,
+    b"F": Failed,
 }
-_LETTERS = {kind: letter for letter, kind in _KINDS.items()}
+_KINDS = {message_type: kind for kind, message_type in _TYPES.items()}
 
 
-def frame(message: Message, body_bytes: int = 0) -> bytes:
-    """The frame of `message`, without the bytes that are to follow it."""
+def encode_frame(message: Message, body_bytes: int = 0) -> bytes:
+    """Return the frame of a message without the body, which the caller sends after it."""
     text = to_json(message)
-    return HEAD.pack(_LETTERS[type(message)], len(text), body_bytes) + text
+    return HEADER.pack(_KINDS[type(message)], len(text), body_bytes) + text
 
 
-def lengths(head: bytes | bytearray) -> tuple[int, int]:
-    """Bytes of the message and of the body that follow. Raises `Garbage` before anything is allocated."""
-    letter, message_bytes, body_bytes = HEAD.unpack(head)
-    if letter not in _KINDS or message_bytes > _MAX_MESSAGE_BYTES or body_bytes > _MAX_BODY_BYTES:
-        raise ProtocolError(repr(bytes(head)))
+def decode_lengths(header: bytes | bytearray) -> tuple[int, int]:
+    """Return the lengths in bytes of the message and of the body that follow a frame's header.
+
+    Raises `ProtocolError` for an unknown kind and for lengths over the limits, before any allocation.
+    """
+    kind, message_bytes, body_bytes = HEADER.unpack(header)
+    if kind not in _TYPES or message_bytes > _MAX_MESSAGE_BYTES or body_bytes > _MAX_BODY_BYTES:
+        raise ProtocolError(f"the frame header {bytes(header)!r} is invalid")
     return message_bytes, body_bytes
 
 
-def message(head: bytes | bytearray, text: bytes | bytearray) -> Message:
-    """The message itself. Raises `Garbage`."""
+def decode_message(header: bytes | bytearray, text: bytes | bytearray) -> Message:
+    """Return the message of a frame. Raises `ProtocolError` if the JSON does not fit the kind."""
     try:
-        return from_json(_KINDS[bytes(head[:1])], text)
+        return from_json(_TYPES[bytes(header[:1])], text)
     except ValidationError as error:
         raise ProtocolError(str(error)) from error
 
 
-def send_message(to: socket.socket, words: Message, body: bytes = b"") -> None:
-    """Blocking, the worker's. Raises `OSError` when the server is gone."""
-    to.sendall(frame(words, len(body)))
+def send_message(server: socket.socket, message: Message, body: bytes = b"") -> None:
+    """Send a frame from the worker, blocking. Raises `OSError` when the server is gone."""
+    server.sendall(encode_frame(message, len(body)))
     if body:
-        to.sendall(body)
+        server.sendall(body)
 
 
 def receive_message(server: socket.socket) -> tuple[Message, int | None]:
-    """Blocking, the worker's: the next message, and the descriptor that came with it.
+    """Receive a frame in the worker, blocking: the message and the file descriptor sent with it.
 
-    Raises `EOFError` when the server has closed, `Garbage` never from a server of this version.
+    Raises `EOFError` when the server has closed the connection, and `ProtocolError` only if the server
+    has another version than the worker.
     """
-    head, fds, _, _ = socket.recv_fds(server, HEAD.size, 1)
-    if not head:
+    header, fds, _, _ = socket.recv_fds(server, HEADER.size, 1)
+    if not header:
         raise EOFError
-    head += _exactly(server, HEAD.size - len(head))
-    message_bytes, _ = lengths(head)
-    return message(head, _exactly(server, message_bytes)), fds[0] if fds else None
+    header += _receive_exactly(server, HEADER.size - len(header))
+    message_bytes, _ = decode_lengths(header)
+    return decode_message(header, _receive_exactly(server, message_bytes)), fds[0] if fds else None
 
 
-def _exactly(server: socket.socket, count: int) -> bytes:
-    read = bytearray()
-    while len(read) < count:
-        chunk = server.recv(min(count - len(read), _CHUNK_BYTES))
+def _receive_exactly(server: socket.socket, count: int) -> bytes:
+    received = bytearray()
+    while len(received) < count:
+        chunk = server.recv(min(count - len(received), _CHUNK_BYTES))
         if not chunk:
             raise EOFError
-        read += chunk
-    return bytes(read)
+        received += chunk
+    return bytes(received)

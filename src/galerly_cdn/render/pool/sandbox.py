@@ -1,7 +1,8 @@
-"""What may a worker process no longer do, once it has loaded its code and before it sees an original?
+"""Restricts a worker process after it has loaded its code and before it gets an original.
 
-Every limit is the kernel's, and holds where the kernel grants it: the worker says which ones do
-(`Hello.confined`), so that an operator sees what macOS, an old kernel or a container leaves out.
+The kernel enforces every limit. A kernel or container that does not support one grants less: the worker
+reports the limits in force (`Ready.limits`), so that operators see what macOS, an old kernel or a
+container leaves out.
 """
 
 from __future__ import annotations
@@ -32,46 +33,47 @@ _LANDLOCK_PATH_BENEATH = 1
 _LANDLOCK_READ = 0b1100
 _LANDLOCK_VERSION = 1
 _LANDLOCK_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
-"""How many rights over files a kernel's Landlock knows, by its version; later ones know 16."""
+"""The number of file access rights of each Landlock ABI version; later versions have 16."""
 
 
-def apply_limits(bounds: WorkerLimits) -> tuple[str, ...]:
-    """Give up memory, files, core dumps, privileges and the network; the names of what held.
+def apply_limits(limits: WorkerLimits) -> tuple[str, ...]:
+    """Limit memory, files, core dumps, privileges and network access; return the names of those in force.
 
-    Call it while the process has one thread: a user namespace is refused to more.
+    Call it while the process has one thread: the kernel refuses a user namespace to a process with more.
     """
-    limits = {
-        "memory": (resource.RLIMIT_AS, bounds.memory_bytes),
+    rlimits = {
+        "memory": (resource.RLIMIT_AS, limits.memory_bytes),
         "file-size": (resource.RLIMIT_FSIZE, 0),
         "open-files": (resource.RLIMIT_NOFILE, _OPEN_FILES),
         "core": (resource.RLIMIT_CORE, 0),
     }
-    held = [name for name, (which, most) in limits.items() if _limit(which, most)]
+    in_force = [name for name, (which, maximum) in rlimits.items() if _set_limit(which, maximum)]
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
-        steps: dict[str, Callable[[], int]] = {
+        calls: dict[str, Callable[[], int]] = {
             "parent-death": lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
             "no-new-privileges": lambda: libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
-            "no-network": lambda: _leave_network(libc),
+            "no-network": lambda: _enter_empty_network(libc),
         }
-        held += [name for name, step in steps.items() if step() == 0]
-    return tuple(held)
+        in_force += [name for name, call in calls.items() if call() == 0]
+    return tuple(in_force)
 
 
 def extend_cpu_limit(more_s: float) -> None:
-    """Let the process use `more_s` of CPU from now; the kernel ends it beyond.
+    """Allow the process `more_s` seconds of CPU from now; the kernel kills it after that.
 
-    The second line: the server kills by the wall clock, and this holds when the server is stopped.
+    It is a second limit: the server kills by wall-clock time, and this one works while the server is
+    stopped.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + more_s) + 1, hard))
 
 
 def drop_privileges() -> tuple[str, ...]:
-    """Give up opening files, for good, but for reading Python's own library (Landlock).
+    """Forbid opening files, except reading Python's standard library (Landlock); return its name if in force.
 
-    A decoder that is taken over then has the original it was given, and no other. The library stays,
-    because Python loads codecs when a text first asks for one.
+    A decoder that is taken over can then read the original it was given and no other. The standard
+    library stays readable because Python loads codecs when a text first needs one.
     """
     if sys.platform != "linux":
         return ()
@@ -83,7 +85,7 @@ def drop_privileges() -> tuple[str, ...]:
     rules = libc.syscall(_LANDLOCK_CREATE_RULESET, ctypes.byref(rights), ctypes.c_size_t(8), 0)
     if rules < 0:
         return ()
-    library = os.open(os.path.dirname(os.__file__), os.O_RDONLY)  # noqa: PTH120 - nothing imported for it
+    library = os.open(os.path.dirname(os.__file__), os.O_RDONLY)  # noqa: PTH120 - pathlib is not loaded here
     beneath = struct.pack("=Qi", _LANDLOCK_READ, library)
     failed = libc.syscall(_LANDLOCK_ADD_RULE, rules, _LANDLOCK_PATH_BENEATH, beneath, 0) or libc.syscall(
         _LANDLOCK_RESTRICT_SELF, rules, 0
@@ -94,7 +96,7 @@ def drop_privileges() -> tuple[str, ...]:
 
 
 def memory_meter() -> Callable[[], int]:
-    """What tells the memory the process holds, in bytes; on macOS the most it ever held."""
+    """Return a function that returns the process's resident memory in bytes (on macOS its maximum so far)."""
     if sys.platform != "linux":
         return lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     statm = os.open("/proc/self/statm", os.O_RDONLY)
@@ -102,18 +104,18 @@ def memory_meter() -> Callable[[], int]:
     return lambda: int(os.pread(statm, 64, 0).split()[1]) * page_bytes
 
 
-def _limit(which: int, most: int) -> bool:
+def _set_limit(which: int, maximum: int) -> bool:
     _, hard = resource.getrlimit(which)
     if hard != resource.RLIM_INFINITY:
-        most = min(most, hard)
+        maximum = min(maximum, hard)
     try:
-        resource.setrlimit(which, (most, most))
+        resource.setrlimit(which, (maximum, maximum))
     except (ValueError, OSError):
         return False
     return True
 
 
-def _leave_network(libc: ctypes.CDLL) -> int:
-    """An empty network namespace: root may take one, others within a user namespace of their own."""
+def _enter_empty_network(libc: ctypes.CDLL) -> int:
+    """Move into an empty network namespace; without root inside a user namespace of its own. 0 on success."""
     failed: int = libc.unshare(_CLONE_NEWNET) and libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
     return failed

@@ -1,7 +1,7 @@
-"""Which render may begin, and which may not be tried? No effects: futures and an injected clock.
+"""Schedules renders: the queue for workers, the memory budget, and the quarantine. It does no I/O.
 
-Workers and memory are given first come, first served, to viewers before those who warm; the originals
-that end workers are remembered.
+Workers and memory are given out first come, first served; viewers come before warming. The clock is
+injected.
 """
 
 from __future__ import annotations
@@ -19,116 +19,122 @@ if TYPE_CHECKING:
 W = TypeVar("W")
 T = TypeVar("T")
 
-_MAX_STRIKES = 1024
-"""Originals remembered; an attacker who brings more of them meets the oldest again untried."""
+_MAX_CRASH_RECORDS = 1024
+"""Originals in the quarantine's records. An attacker with more of them gets the oldest tried again."""
 
 
 class WorkQueue(Generic[W]):
-    """Workers that are free, and calls that wait for one: never a viewer's while any worker is free.
+    """The free workers, and the calls that wait for one: no viewer waits while a worker is free.
 
-    Viewers wait bounded by count and by bytes. Warming waits in a queue of its own, behind all of them:
-    it is given a worker while no viewer waits and `kept` others are free, and *lends* it between two
-    pictures, so that the viewer who comes meanwhile has it at once.
+    The viewers' queue is bounded by count and by bytes. Warming has a queue of its own, behind all
+    viewers: it gets a worker while no viewer waits and `reserved` other workers are free. Between two
+    pictures it *offers* its worker: a viewer takes it at once, otherwise warming reclaims it.
     """
 
-    def __init__(self, max_waiting: int, max_waiting_bytes: int, max_warming: int, kept: int) -> None:
+    def __init__(self, max_waiting: int, max_waiting_bytes: int, max_warming: int, reserved: int) -> None:
         self._max_waiting = max_waiting
         self._max_waiting_bytes = max_waiting_bytes
         self._max_warming = max_warming
-        self._kept = kept
+        self._reserved = reserved
         self._free: list[W] = []
-        self._lent: dict[W, object] = {}
+        self._offered: dict[W, object] = {}
         self._waiting: dict[asyncio.Future[W], int] = {}
         self._warming: dict[asyncio.Future[W], None] = {}
 
     @property
     def waiting(self) -> int:
-        """Viewers' calls that wait."""
+        """The number of viewers' calls that wait."""
         return len(self._waiting)
 
     @property
     def warming(self) -> int:
-        """Calls of warming that wait."""
+        """The number of warming calls that wait."""
         return len(self._warming)
 
-    async def take(self, length_bytes: int) -> W:
-        """The worker used last, whose memory is warm, or the next to be free. Raises `QueueFull` at once."""
+    async def acquire(self, length_bytes: int) -> W:
+        """Acquire a worker for a viewer: the one used last, whose memory is warm, or the next to be free.
+
+        `length_bytes` is the original's length. Raises `QueueFull` at once.
+        """
         if self._free:
             return self._free.pop()
-        if self._lent:
-            return self._lent.popitem()[0]
+        if self._offered:
+            return self._offered.popitem()[0]
         waiting_bytes = sum(self._waiting.values()) + length_bytes
         if len(self._waiting) >= self._max_waiting or waiting_bytes > self._max_waiting_bytes:
-            raise QueueFull(f"{len(self._waiting)} waiting, {waiting_bytes} bytes with this one")
+            raise QueueFull(f"{len(self._waiting)} calls wait, {waiting_bytes} bytes with this one")
         return await self._wait(self._waiting, length_bytes)
 
-    async def take_to_warm(self) -> W:
-        """A worker that viewers leave idle. Raises `QueueFull` at once."""
-        if len(self._free) > self._kept:
+    async def acquire_for_warming(self) -> W:
+        """Acquire a worker that viewers leave idle. Raises `QueueFull` at once."""
+        if len(self._free) > self._reserved:
             return self._free.pop()
         if len(self._warming) >= self._max_warming:
-            raise QueueFull(f"{len(self._warming)} wait to warm")
+            raise QueueFull(f"{len(self._warming)} warming calls wait")
         return await self._wait(self._warming, None)
 
-    def give(self, worker: W) -> None:
-        """The worker is free: the viewer who waits longest has it."""
-        if not _hand(worker, self._waiting):
+    def release(self, worker: W) -> None:
+        """Pass the worker to the viewer who has waited longest, else to warming, else keep it free."""
+        if not _pass_on(worker, self._waiting):
             self._free.append(worker)
-            while self._warming and len(self._free) > self._kept and _hand(self._free[-1], self._warming):
+            while len(self._free) > self._reserved and _pass_on(self._free[-1], self._warming):
                 self._free.pop()
 
-    def lend(self, worker: W, by: object) -> None:
-        """The worker may be taken until `by` claims it back."""
-        if not _hand(worker, self._waiting):
-            self._lent[worker] = by
+    def offer(self, worker: W, owner: object) -> None:
+        """Let viewers take the worker until `owner` reclaims it."""
+        if not _pass_on(worker, self._waiting):
+            self._offered[worker] = owner
 
-    def claim(self, worker: W, by: object) -> bool:
-        """Whether the worker was still there, and is now `by`'s again."""
-        if self._lent.get(worker) is not by:
+    def reclaim(self, worker: W, owner: object) -> bool:
+        """End the offer; False if a viewer has taken the worker or `owner` has not offered it."""
+        if self._offered.get(worker) is not owner:
             return False
-        del self._lent[worker]
+        del self._offered[worker]
         return True
 
-    def withdraw(self, worker: W) -> bool:
-        """No longer give the worker out; whether it could have been taken."""
+    def remove(self, worker: W) -> bool:
+        """Stop giving the worker out; False if it was neither free nor offered."""
         if worker in self._free:
             self._free.remove(worker)
             return True
-        return self._lent.pop(worker, None) is not None
+        return self._offered.pop(worker, None) is not None
 
-    def refuse(self, error: Exception) -> None:
-        """Answer everyone who waits with `error`."""
-        for turn in (*self._waiting, *self._warming):
-            if not turn.done():
-                turn.set_exception(error)
+    def fail_waiting(self, error: Exception) -> None:
+        """Raise `error` in every call that waits."""
+        for future in (*self._waiting, *self._warming):
+            if not future.done():
+                future.set_exception(error)
         self._waiting.clear()
         self._warming.clear()
 
     async def _wait(self, queue: dict[asyncio.Future[W], T], length_bytes: T) -> W:
-        turn: asyncio.Future[W] = asyncio.get_running_loop().create_future()
-        queue[turn] = length_bytes
+        future: asyncio.Future[W] = asyncio.get_running_loop().create_future()
+        queue[future] = length_bytes
         try:
-            return await turn
+            return await future
         except asyncio.CancelledError:
-            queue.pop(turn, None)
-            if not turn.cancelled() and not turn.exception():
-                self.give(turn.result())
+            queue.pop(future, None)
+            if not future.cancelled() and not future.exception():
+                self.release(future.result())
             raise
 
 
-def _hand(worker: W, queue: dict[asyncio.Future[W], T]) -> bool:
-    """Give the worker to whoever waits longest; False if nobody does."""
+def _pass_on(worker: W, queue: dict[asyncio.Future[W], T]) -> bool:
+    """Give the worker to the call that has waited longest; False if none waits."""
     while queue:
-        turn = next(iter(queue))
-        del queue[turn]
-        if not turn.done():
-            turn.set_result(worker)
+        future = next(iter(queue))
+        del queue[future]
+        if not future.done():
+            future.set_result(worker)
             return True
     return False
 
 
 class MemoryBudget:
-    """So many bytes, given out in the order of asking; what asks for more than all of it runs alone."""
+    """Limits the memory of concurrent decodes, first come, first served.
+
+    A request above the capacity runs exclusively.
+    """
 
     def __init__(self, capacity_bytes: int) -> None:
         self._capacity_bytes = capacity_bytes
@@ -136,62 +142,64 @@ class MemoryBudget:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @contextlib.asynccontextmanager
-    async def share(self, weight_bytes: int) -> AsyncIterator[None]:
-        """Wait until `weight_bytes` are free, and hold them."""
-        weight_bytes = max(0, min(weight_bytes, self._capacity_bytes))
-        await self._take(weight_bytes)
+    async def reserve(self, memory_bytes: int) -> AsyncIterator[None]:
+        """Wait until `memory_bytes` are free and reserve them while the context is open."""
+        memory_bytes = max(0, min(memory_bytes, self._capacity_bytes))
+        await self._acquire(memory_bytes)
         try:
             yield
         finally:
-            self._give(weight_bytes)
+            self._release(memory_bytes)
 
-    async def _take(self, weight_bytes: int) -> None:
-        if not self._waiting and weight_bytes <= self._free_bytes:
-            self._free_bytes -= weight_bytes
+    async def _acquire(self, memory_bytes: int) -> None:
+        if not self._waiting and memory_bytes <= self._free_bytes:
+            self._free_bytes -= memory_bytes
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((weight_bytes, turn))
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((memory_bytes, future))
         try:
-            await turn
+            await future
         except asyncio.CancelledError:
-            if turn.cancelled():
-                self._give(0)  # it may have stood before one that fits
-            else:
-                self._give(weight_bytes)
+            # Either its bytes were just given to it, or a smaller request behind it may now be served.
+            self._release(0 if future.cancelled() else memory_bytes)
             raise
 
-    def _give(self, weight_bytes: int) -> None:
-        self._free_bytes += weight_bytes
+    def _release(self, memory_bytes: int) -> None:
+        self._free_bytes += memory_bytes
         while self._waiting:
-            weight_bytes, turn = self._waiting[0]
-            if not turn.done() and weight_bytes > self._free_bytes:
+            memory_bytes, future = self._waiting[0]
+            if not future.done() and memory_bytes > self._free_bytes:
                 return
             self._waiting.popleft()
-            if not turn.done():
-                self._free_bytes -= weight_bytes
-                turn.set_result(None)
+            if not future.done():
+                self._free_bytes -= memory_bytes
+                future.set_result(None)
 
 
 class Quarantine:
-    """The originals that ended a worker, by token; two strikes within `hold_s`, and one is held so long."""
+    """Records the originals that crashed a worker, by token.
+
+    An original that crashes two workers within `hold_s` is quarantined for `hold_s` after the last crash.
+    """
 
     def __init__(self, hold_s: float, clock: Callable[[], float]) -> None:
         self._hold_s = hold_s
         self._clock = clock
-        self._strikes: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._crashes: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
-    def holds(self, token: str) -> bool:
-        strikes, since = self._strikes.get(token, (0, 0.0))
-        if strikes and self._clock() - since >= self._hold_s:
-            del self._strikes[token]
+    def contains(self, token: str) -> bool:
+        """Return whether the original is quarantined."""
+        count, last_s = self._crashes.get(token, (0, 0.0))
+        if count and self._clock() - last_s >= self._hold_s:
+            del self._crashes[token]
             return False
-        return strikes > 1
+        return count > 1
 
-    def strike(self, token: str) -> bool:
-        """Its render ended a worker; whether it is held now."""
-        self.holds(token)
-        strikes, _ = self._strikes.pop(token, (0, 0.0))
-        self._strikes[token] = strikes + 1, self._clock()
-        if len(self._strikes) > _MAX_STRIKES:
-            self._strikes.popitem(last=False)
-        return strikes > 0
+    def record_crash(self, token: str) -> bool:
+        """Record that a render of the original ended its worker; return whether it is quarantined now."""
+        self.contains(token)
+        count, _ = self._crashes.pop(token, (0, 0.0))
+        self._crashes[token] = count + 1, self._clock()
+        if len(self._crashes) > _MAX_CRASH_RECORDS:
+            self._crashes.popitem(last=False)
+        return count > 0

@@ -1,6 +1,7 @@
-"""Are there enough workers? A process that ends is replaced at once, a worn one before it leaves.
+"""Keeps the pool at its capacity: replaces a process that ends, and a worn one before it is closed.
 
-Invariant: as many processes as `strength` serve or are on their way, from `start` until `close`.
+From `start` until `close`, as many processes as `capacity` serve or are starting. Every change of a
+worker's state goes through `worker_state.next_state`.
 """
 
 from __future__ import annotations
@@ -10,219 +11,272 @@ from typing import TYPE_CHECKING, NoReturn
 
 from galerly_cdn.errors import QueueFull, SettingsError
 from galerly_cdn.render.pool import process, protocol
+from galerly_cdn.render.pool.worker_state import (
+    Event,
+    ImpossibleEventError,
+    Phase,
+    Replacement,
+    WorkerState,
+    next_state,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from galerly_cdn.render.pool.scheduling import WorkQueue
     from galerly_cdn.settings.table import Settings
 
-Answer = tuple[protocol.Message, bytes]
+Response = tuple[protocol.Message, bytes]
 
-_START_DEADLINE_S = 10.0
+_START_TIMEOUT_S = 10.0
 _RETRY_S = 0.25
 _MAX_RETRY_S = 5.0
 
 
-class Worker(process.WorkerProcess):
-    """A process, and what the server knows of it."""
+class Worker:
+    """A worker process with its state and its measurements."""
 
-    answers = 0
-    resident_bytes = 0
-    has_served = False
-    """It said hello."""
-    is_retired = False
-    """A replacement was called for: its end calls for none."""
-    is_relieved = False
-    """The replacement is there: it ends as soon as it is free."""
-    fate: str | None = "worker-died"
-    """What to count when it ends; None once it was dismissed."""
-    is_paused = False
-    """It waits between two pictures of a job."""
-    asked: asyncio.Future[Answer] | None = None
+    def __init__(
+        self,
+        command: Sequence[str],
+        limits: protocol.WorkerLimits,
+        environment: Mapping[str, str] = process.ENVIRONMENT,
+    ) -> None:
+        """Start the process. Raises `OSError` when the machine refuses another process."""
+        self._process = process.WorkerProcess(command, limits, environment)
+        self._response: asyncio.Future[Response] | None = None
+        self.state = WorkerState()
+        self.responses = 0
+        self.resident_bytes = 0
 
-    def order(self, order: protocol.Request, fd: int) -> None:
-        """Give an order, which ends the job it may be pausing in. Raises `OSError`."""
-        self.stop()
-        self.say(order, fd)
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
-    def go_on(self) -> None:
-        """Have the next picture made. Raises `OSError`."""
-        self.is_paused = False
-        self.say(protocol.Continue())
+    def apply(self, event: Event) -> None:
+        """Change the state. Raises `ImpossibleEventError`."""
+        self.state = next_state(self.state, event)
 
-    def stop(self) -> None:
-        """End the job it may be pausing in. Raises `OSError`."""
-        if self.is_paused:
-            self.is_paused = False
-            self.say(protocol.Abandon())
+    def start_request(self, request: protocol.Request, fd: int) -> asyncio.Future[Response]:
+        """Send a request and return the future of its first response. Raises `OSError` when it has ended.
 
-    def next_answer(self) -> asyncio.Future[Answer]:
-        """From now on one message is expected of it; anything unasked ends it."""
-        self.asked = asyncio.get_running_loop().create_future()
-        return self.asked
+        A job in which the worker is paused is abandoned.
+        """
+        self._abandon_job()
+        return self._send(Event.REQUEST, request, fd)
+
+    def continue_job(self) -> asyncio.Future[Response]:
+        """Ask for the next picture and return its future. Raises `OSError` when the worker has ended."""
+        return self._send(Event.CONTINUE, protocol.Continue())
+
+    def finish_request(self) -> None:
+        """Make the worker free; a job in which it is paused is abandoned. Raises `OSError`."""
+        self._abandon_job()
+        self.apply(Event.RELEASE)
+
+    def close(self) -> None:
+        """Ask the process to end; it has a grace period."""
+        self.apply(Event.STOP)
+        self._process.close()
+
+    def kill(self, event: Event) -> None:
+        """Kill the process because of `event`."""
+        self.apply(event)
+        self._process.kill()
+
+    async def receive_ready(self) -> protocol.Ready:
+        """Wait for the Ready message. Raises `EOFError`, `OSError` or `protocol.ProtocolError`."""
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                message, _ = await self._process.receive()
+        except TimeoutError:
+            raise TimeoutError(f"it was not ready within {_START_TIMEOUT_S:g} s") from None
+        if isinstance(message, protocol.Failed):
+            raise protocol.ProtocolError(message.detail)
+        if not isinstance(message, protocol.Ready):
+            raise protocol.ProtocolError(f"expected Ready, received {message!r}")
+        self._apply_received(Event.READY)
+        return message
+
+    async def receive_responses(self) -> NoReturn:
+        """Receive messages and set the futures of the responses, until the connection ends.
+
+        Raises `EOFError` or `OSError` then, and `protocol.ProtocolError` for an unexpected message.
+        """
+        while True:
+            response = await self._process.receive()
+            if self._response is None or self._response.done():
+                raise protocol.ProtocolError("the worker sent a message that is not expected")
+            self._apply_received(Event.RESPONSE)
+            self._response.set_result(response)
+
+    async def wait_closed(self, end: EOFError | OSError | protocol.ProtocolError) -> str:
+        """Wait for the exit and return the reason; a response that is still expected fails with it."""
+        exit_text = await self._process.wait_closed(has_grace=self.state.phase is Phase.STOPPING)
+        reason = f"{end} {exit_text}".strip()
+        if self._response and not self._response.done():
+            self._response.set_exception(type(end)(reason))
+        return reason
+
+    def _send(
+        self, event: Event, message: protocol.Message, fd: int | None = None
+    ) -> asyncio.Future[Response]:
+        if not self.state.is_serving:
+            raise BrokenPipeError("the worker has ended")
+        self._process.send(message, fd)
+        self.apply(event)
+        self._response = asyncio.get_running_loop().create_future()
+        return self._response
+
+    def _apply_received(self, event: Event) -> None:
+        try:
+            self.apply(event)
+        except ImpossibleEventError as error:
+            raise protocol.ProtocolError(str(error)) from error
+
+    def _abandon_job(self) -> None:
+        if self.state.phase is Phase.PAUSED:
+            self._process.send(protocol.Abandon())
 
 
 class Supervisor:
-    """The workers at hand; those that are free stand in `turns`."""
+    """Starts, replaces and ends the workers; the free ones are in `queue`."""
 
     def __init__(
         self,
         settings: Settings,
-        strength: int,
-        turns: WorkQueue[Worker],
+        capacity: int,
+        queue: WorkQueue[Worker],
         count: Callable[[str], None],
-        begin: Callable[[], Worker],
+        start_worker: Callable[[], Worker],
     ) -> None:
         self._settings = settings
-        self._strength = strength
-        self._turns = turns
+        self._capacity = capacity
+        self._queue = queue
         self._count = count
-        self._begin = begin
-        self._processes: set[Worker] = set()
-        self._serving: set[Worker] = set()
-        self._lives: set[asyncio.Task[None]] = set()
-        self._failures = 0
+        self._start_worker = start_worker
+        self._workers: set[Worker] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed_starts = 0
         self._is_closed = False
-        self.whole = asyncio.Event()
-        """Set while every worker is there."""
+        self.all_ready = asyncio.Event()
+        """Set while as many workers as the capacity serve."""
 
     @property
-    def serving(self) -> int:
-        """Workers that are ready or at work."""
-        return len(self._serving)
+    def serving(self) -> list[Worker]:
+        """The workers that are ready or have a call."""
+        return [worker for worker in self._workers if worker.state.is_serving]
 
     async def start(self) -> protocol.Ready:
-        """Start every worker; return when the first is ready. Raises `SettingsError` if it cannot be."""
-        self._first: asyncio.Future[protocol.Ready] = asyncio.get_running_loop().create_future()
-        for _ in range(self._strength):
-            self._hire(None)
+        """Start every worker; return when the first is ready. Raises `SettingsError` if it cannot start."""
+        self._first_ready: asyncio.Future[protocol.Ready] = asyncio.get_running_loop().create_future()
+        for _ in range(self._capacity):
+            self._start_one(None)
         try:
-            return await self._first
+            return await self._first_ready
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
-        """End every process: the free ones by asking, the others by force."""
+        """End every process: free workers are asked to, the others are killed."""
         self._is_closed = True
-        for worker in self._processes:
-            worker.fate = None
-            if self._turns.withdraw(worker):
-                worker.dismiss()
+        for worker in self._workers:
+            if self._queue.remove(worker):
+                worker.close()
             else:
-                worker.kill()
-        await asyncio.gather(*self._lives)
+                worker.kill(Event.DISCARD)
+        await asyncio.gather(*self._tasks)
 
-    def lend(self, worker: Worker, by: object) -> None:
-        """The worker pauses in a job of `by`, who may claim it back while nobody else has taken it."""
-        if not worker.is_ending and worker in self._serving:
-            self._turns.lend(worker, by)
+    def offer(self, worker: Worker, owner: object) -> None:
+        """Offer a paused worker to viewers; `owner` may reclaim it while no viewer has taken it."""
+        if worker.state.is_serving:
+            self._queue.offer(worker, owner)
 
     def release(self, worker: Worker) -> None:
-        """The worker's call is over: on to the next, or home."""
-        if worker.is_ending or worker not in self._serving:
+        """Give a worker whose call is over to the next call, or close it if its replacement is ready."""
+        if worker.state.phase is Phase.WORKING:
+            # Its call was cancelled. The late response must not become the next caller's.
+            worker.kill(Event.CRASH)
+        if not worker.state.is_serving:
             return
         try:
-            worker.stop()
+            worker.finish_request()
         except OSError:
-            worker.kill()
+            worker.kill(Event.CRASH)
             return
-        is_worn = (
-            worker.answers >= self._settings.worker_renders
+        if worker.state.replacement is Replacement.NONE and self._is_worn(worker):
+            worker.apply(Event.RETIRE)
+            self._count("worker-recycled")
+            self._start_one(worker)
+        if worker.state.replacement is Replacement.READY:
+            worker.close()
+        else:
+            self._queue.release(worker)
+
+    def _is_worn(self, worker: Worker) -> bool:
+        return (
+            worker.responses >= self._settings.worker_renders
             or worker.resident_bytes > self._settings.worker_rss_bytes
         )
-        if is_worn and not worker.is_retired:
-            worker.is_retired = True
-            self._count("worker-recycled")
-            self._hire(worker)
-        if worker.is_relieved:
-            self._dismiss(worker)
-        else:
-            self._turns.give(worker)
 
-    def _hire(self, relieves: Worker | None) -> None:
-        """Start a process, in the place of one still serving or of none."""
+    def _start_one(self, replaced: Worker | None) -> None:
+        """Start a process, which replaces one that still serves, or none."""
         if not self._is_closed:
-            life = asyncio.create_task(self._employ(relieves))
-            self._lives.add(life)
-            life.add_done_callback(self._lives.discard)
+            task = asyncio.create_task(self._run_worker(replaced))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _employ(self, relieves: Worker | None) -> None:
-        """The life of one process, from its start until it is reaped."""
-        if self._is_closed:  # since it was hired
+    async def _run_worker(self, replaced: Worker | None) -> None:
+        """Run one process from its start until it has exited."""
+        if self._is_closed:  # since the task was created
             return
         try:
-            worker = self._begin()
+            worker = self._start_worker()
         except OSError as error:
-            self._failed(str(error), relieves)
+            self._start_failed(str(error), replaced)
             return
-        self._processes.add(worker)
+        self._workers.add(worker)
         try:
-            await self._serve(worker, relieves)
+            self._add_ready(worker, await worker.receive_ready(), replaced)
+            await worker.receive_responses()
         except (EOFError, OSError, protocol.ProtocolError) as error:
             end = error
-        self._part(worker)
-        if worker.has_served and worker.fate:
-            self._count(worker.fate)
-        if worker.has_served and not worker.is_retired:
-            self._hire(None)
-        how = await worker.reap()
-        self._processes.discard(worker)
-        reason = f"{end} {how}".strip()
-        if worker.asked and not worker.asked.done():
-            worker.asked.set_exception(type(end)(reason))
-        if not worker.has_served:
-            self._failed(reason, relieves)
+        worker.apply(Event.CRASH)  # unless the server has ended it
+        self._queue.remove(worker)
+        if len(self.serving) < self._capacity:
+            self.all_ready.clear()
+        if worker.state.counter:
+            self._count(worker.state.counter)
+        if worker.state.needs_replacement:
+            self._start_one(None)
+        reason = await worker.wait_closed(end)
+        self._workers.discard(worker)
+        if worker.state.phase is Phase.START_FAILED:
+            self._start_failed(reason, replaced)
 
-    async def _serve(self, worker: Worker, relieves: Worker | None) -> NoReturn:
-        """Hand on what the process says. Raises `EOFError`, `OSError` or `Garbage` when that ends."""
-        async with asyncio.timeout(_START_DEADLINE_S):
-            hello, _ = await worker.hear()
-        if not isinstance(hello, protocol.Ready):
-            raise protocol.ProtocolError(hello.detail if isinstance(hello, protocol.Failed) else repr(hello))
-        self._join(worker, hello, relieves)
-        while True:
-            answer = await worker.hear()
-            if worker.asked is None or worker.asked.done():
-                raise protocol.ProtocolError("a message nobody asked for")
-            worker.asked.set_result(answer)
+    def _add_ready(self, worker: Worker, ready: protocol.Ready, replaced: Worker | None) -> None:
+        self._failed_starts = 0
+        if replaced:
+            replaced.apply(Event.REPLACED)
+            if self._queue.remove(replaced):
+                replaced.close()
+        if len(self.serving) >= self._capacity:
+            self.all_ready.set()
+        if not self._first_ready.done():
+            self._first_ready.set_result(ready)
+        self._queue.release(worker)
 
-    def _join(self, worker: Worker, hello: protocol.Ready, relieves: Worker | None) -> None:
-        self._failures = 0
-        worker.has_served = True
-        self._serving.add(worker)
-        if relieves:
-            relieves.is_relieved = True
-            if self._turns.withdraw(relieves):
-                self._dismiss(relieves)
-        if len(self._serving) >= self._strength:
-            self.whole.set()
-        if not self._first.done():
-            self._first.set_result(hello)
-        self._turns.give(worker)
-
-    def _dismiss(self, worker: Worker) -> None:
-        self._serving.discard(worker)
-        worker.fate = None
-        worker.dismiss()
-
-    def _part(self, worker: Worker) -> None:
-        self._serving.discard(worker)
-        self._turns.withdraw(worker)
-        if len(self._serving) < self._strength:
-            self.whole.clear()
-
-    def _failed(self, reason: str, relieves: Worker | None) -> None:
-        """A process did not start: the first one's reason ends `start`, later ones are tried again."""
+    def _start_failed(self, reason: str, replaced: Worker | None) -> None:
+        """Fail `start` with the reason if no process was ready before; otherwise start another one later."""
         if self._is_closed:
             return
         self._count("worker-failed")
-        if not self._first.done():
-            self._first.set_exception(SettingsError([f"a render worker cannot start: {reason}"]))
+        if not self._first_ready.done():
+            self._first_ready.set_exception(SettingsError([f"a render worker cannot start: {reason}"]))
             return
-        if not self._serving:
-            self._turns.refuse(QueueFull(f"no worker starts: {reason}"))
-        pause_s = min(_RETRY_S * 2**self._failures, _MAX_RETRY_S)
-        self._failures += 1
-        asyncio.get_running_loop().call_later(pause_s, self._hire, relieves)
+        if not self.serving:
+            self._queue.fail_waiting(QueueFull(f"no render worker starts: {reason}"))
+        delay_s = min(_RETRY_S * 2**self._failed_starts, _MAX_RETRY_S)
+        self._failed_starts += 1
+        asyncio.get_running_loop().call_later(delay_s, self._start_one, replaced)

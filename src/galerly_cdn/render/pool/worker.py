@@ -1,7 +1,8 @@
-"""What does a worker process do? Its main: confine itself, then render what the server sends, one by one.
+"""Runs a worker process: restricts itself, then renders the server's requests, one at a time.
 
-It blocks on one socket, and ends when the server closes it. Nothing is written to stdout or to a file.
-The original is read from the descriptor that came with the order; the server never sees its bytes.
+It blocks on one socket and ends when the server closes it. It writes nothing to stdout or to files. It
+reads the original from the file descriptor that comes with the request, so the server never holds the
+original's bytes.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
 
 
 class Renderer(NamedTuple):
-    """The functions a worker runs; tests give others."""
+    """The functions that a worker runs; tests pass their own."""
 
     check: Callable[[], tuple[str, tuple[str, ...]]]
-    """libvips' version, and the formats that really decode."""
+    """Returns the version of libvips and the formats that it decodes."""
     prepare: Callable[[bytes, Job], tuple[int, Iterator[tuple[Rendered, bytes]]]]
-    """The memory that decoding will take, known from the header; and the pictures, made when asked for."""
+    """Returns the bytes of memory that decoding takes, by the header, and a lazy iterator of the pictures."""
     inspect: Callable[[bytes], Facts]
 
 
 def libvips() -> Renderer:
-    """The renderer; importing it loads libvips."""
+    """Return the renderer of this package and load libvips."""
     from galerly_cdn.render import decoders, header, pipeline  # noqa: PLC0415 - the server imports this file too
 
     def check() -> tuple[str, tuple[str, ...]]:
@@ -40,85 +41,86 @@ def libvips() -> Renderer:
         return decoders.version(), tuple(sorted(decoders.decodable_formats()))
 
     def prepare(original: bytes, job: Job) -> tuple[int, Iterator[tuple[Rendered, bytes]]]:
-        read = header.read(original)
-        header.check(read, job.limits)
-        return read.decode_bytes, pipeline.pictures(original, job, read)
+        known_header = header.read(original)
+        header.check(known_header, job.limits)
+        return known_header.decode_bytes, pipeline.pictures(original, job, known_header)
 
     return Renderer(check, prepare, header.inspect)
 
 
 def main(load: Callable[[], Renderer] = libvips) -> None:
-    """Arguments: the socket's descriptor, and `Bounds` as JSON."""
+    """Run the process. Its arguments are the socket's descriptor, and `WorkerLimits` as JSON."""
     server = socket.socket(fileno=int(sys.argv[1]))
-    bounds = from_json(protocol.WorkerLimits, sys.argv[2].encode())
+    limits = from_json(protocol.WorkerLimits, sys.argv[2].encode())
     try:
         renderer = load()
-        confined = sandbox.apply_limits(bounds)
+        in_force = sandbox.apply_limits(limits)
         resident_bytes = sandbox.memory_meter()
         version, formats = renderer.check()
-        protocol.send_message(server, protocol.Ready(version, formats, confined + sandbox.drop_privileges()))
-        serve(server, renderer, bounds.cpu_s, resident_bytes)
+        protocol.send_message(server, protocol.Ready(version, formats, in_force + sandbox.drop_privileges()))
+        serve(server, renderer, limits.cpu_s, resident_bytes)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass
     except GalerlyError as error:
         protocol.send_message(server, protocol.Failed(0, error.code, error.detail or str(error)))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the server must hear it before the process ends
+    except Exception as error:  # noqa: BLE001 - the server must get every reason before the process ends
         protocol.send_message(
             server, protocol.Failed(0, GalerlyError.code, f"{type(error).__name__}: {error}")
         )
     finally:
-        server.detach()  # stays open until the process is gone: the server takes its end for ours
+        # Left open until the process has gone: the server takes the end of the connection for its exit.
+        server.detach()
 
 
 def serve(server: socket.socket, renderer: Renderer, cpu_s: float, resident_bytes: Callable[[], int]) -> None:
-    """Answer orders until the server closes. Raises `EOFError` then."""
+    """Answer requests until the server closes the connection. Raises `EOFError` then."""
     while True:
-        order, fd = protocol.receive_message(server)
-        if not isinstance(order, protocol.Request) or fd is None:
-            raise protocol.ProtocolError(repr(order))
+        request, fd = protocol.receive_message(server)
+        if not isinstance(request, protocol.Request) or fd is None:
+            raise protocol.ProtocolError(f"expected Request with a file descriptor, received {request!r}")
         sandbox.extend_cpu_limit(cpu_s)
         try:
-            for rendered, facts, body in _answers(server, renderer, order, fd, cpu_s):
+            for rendered, facts, body in _results(server, renderer, request, fd, cpu_s):
                 protocol.send_message(server, protocol.Done(resident_bytes(), rendered, facts), body)
         except GalerlyError as error:
             protocol.send_message(server, protocol.Failed(resident_bytes(), error.code, error.detail))
         except MemoryError:
-            detail = "the worker's memory is used up"
+            detail = "the worker has reached its memory limit"
             protocol.send_message(server, protocol.Failed(resident_bytes(), TooMuchMemory.code, detail))
 
 
-def _answers(
-    server: socket.socket, renderer: Renderer, order: protocol.Request, fd: int, cpu_s: float
+def _results(
+    server: socket.socket, renderer: Renderer, request: protocol.Request, fd: int, cpu_s: float
 ) -> Iterator[tuple[Rendered | None, Facts | None, bytes]]:
-    """The facts, or a picture for every Go; each picture has the whole CPU time."""
+    """Yield the facts, or a picture for every `Continue`; the CPU limit applies to each picture."""
     try:
-        original = read(fd, order.length_bytes)
+        original = read_original(fd, request.length_bytes)
     finally:
         os.close(fd)
-    if order.job is None:
+    if request.job is None:
         yield None, renderer.inspect(original), b""
         return
-    weight_bytes, pictures = renderer.prepare(original, order.job)
-    protocol.send_message(server, protocol.MemoryNeeded(weight_bytes))
-    for _ in order.job.pictures:
-        words, _ = protocol.receive_message(server)
-        if not isinstance(words, protocol.Continue):
+    memory_bytes, pictures = renderer.prepare(original, request.job)
+    protocol.send_message(server, protocol.MemoryNeeded(memory_bytes))
+    for _ in request.job.pictures:
+        message, _ = protocol.receive_message(server)
+        if not isinstance(message, protocol.Continue):
             return
         sandbox.extend_cpu_limit(cpu_s)
         rendered, body = next(pictures)
         yield rendered, None, body
 
 
-def read(fd: int, length_bytes: int) -> bytes:
-    """The whole file. Raises `Unsettled` if it is shorter or longer: it is being written.
+def read_original(fd: int, length_bytes: int) -> bytes:
+    """Read a whole file. Raises `Unsettled` if it has another length, because it is being written then.
 
-    A copy and no map: a file that shrinks under a map ends the process.
+    The file is copied and not mapped: reading a map of a file that shrinks ends the process (SIGBUS).
     """
     chunks = []
-    done = 0
-    while chunk := os.pread(fd, length_bytes + 1 - done, done):
+    position = 0
+    while chunk := os.pread(fd, length_bytes + 1 - position, position):
         chunks.append(chunk)
-        done += len(chunk)
-    if done != length_bytes:
-        raise Unsettled(f"expected {length_bytes} bytes, read {done}")
+        position += len(chunk)
+    if position != length_bytes:
+        raise Unsettled(f"expected {length_bytes} bytes, read {position}")
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -1,6 +1,6 @@
-"""What keys does a folder hold? Its tree in the order of keys, a bounded slab of names at a time.
+"""Lists the keys of a folder's tree in the order of keys, in batches of bounded size.
 
-A folder's name sorts with its slash: `a-b` comes before `a/x`, though `a` comes before `a-b`. Code
+A folder's name sorts with its slash: `a-b` comes before `a/x`, although `a` comes before `a-b`. Code
 points sort as UTF-8 bytes do.
 """
 
@@ -18,22 +18,22 @@ from galerly_cdn.store.folder.paths import RESERVED, find_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_SLAB = 50_000
+_BATCH_NAMES = 50_000
 
 
 class ListRequest(NamedTuple):
-    """What is listed: keys with this prefix, after this one, that the grammar lets pass."""
+    """Selects keys that begin with `prefix`, sort after `after` and follow the grammar of keys."""
 
     prefix: str
     after: str
     checked_key: Callable[[str], str]
 
-    def may_hold(self, key: str) -> bool:
-        """Whether to list a key, or a folder's key and a slash."""
+    def includes(self, key: str) -> bool:
+        """Whether to list a key; for a folder (a key and a slash), whether it may contain such keys."""
         if not key.endswith("/"):
             return key.startswith(self.prefix) and key > self.after and self._is_key(key)
-        fits = key.startswith(self.prefix) or self.prefix.startswith(key)
-        return fits and (key > self.after or self.after.startswith(key)) and self._is_key(key[:-1])
+        matches = key.startswith(self.prefix) or self.prefix.startswith(key)
+        return matches and (key > self.after or self.after.startswith(key)) and self._is_key(key[:-1])
 
     def _is_key(self, key: str) -> bool:
         try:
@@ -44,73 +44,80 @@ class ListRequest(NamedTuple):
 
 
 class FolderCursor:
-    """A folder being listed: the entries read and not yet handed out, last first; a folder's has a slash."""
+    """A folder that is being listed: the entries read and not yet yielded, in reverse order.
+
+    The key of a folder's entry ends with a slash.
+    """
 
     def __init__(self, folder: str) -> None:
-        self.folder = folder  # its key and a slash; empty for the root
+        self.folder = folder  # its key and a slash, or empty for the root
         self.identity: tuple[int, int] | None = None
         self.entries: list[Listed] = []
         self.is_read = False
         self.last = ""
 
 
-def list_some(root: str, levels: list[FolderCursor], wanted: ListRequest) -> None:
-    """Read the next entries of the innermost level. Raises `StoreRefused` for an unreadable root only."""
+def read_batch(root: str, levels: list[FolderCursor], request: ListRequest) -> None:
+    """Read the next entries of the innermost level; a folder that cannot be read is skipped.
+
+    Raises `NoSuchOriginal` or `StoreRefused` for an unreadable root.
+    """
     level = levels[-1]
     try:
-        names = heapq.nsmallest(_SLAB, _names(root, levels, wanted))
+        names = heapq.nsmallest(_BATCH_NAMES, _names(root, levels, request))
     except (NoSuchOriginal, StoreRefused):
         if not level.folder:
             raise
         names = []
-    level.is_read = len(names) < _SLAB
+    level.is_read = len(names) < _BATCH_NAMES
     level.last = names[-1] if names else ""
     level.entries = [one for name in reversed(names) if (one := _entry(root, level.folder + name))]
 
 
 def _entry(root: str, key: str) -> Listed | None:
-    """None if it has gone meanwhile."""
+    """The entry of a key; None if it was deleted meanwhile."""
     if key.endswith("/"):
         return Listed(key, 0, 0.0)
     try:
-        status = os.stat(f"{root}/{key}")  # noqa: PTH116 - a string, a hundred thousand times
+        status = os.stat(f"{root}/{key}")  # noqa: PTH116 - called for every file: strings are faster
     except OSError:
         return None
     return Listed(key, status.st_size, status.st_mtime)
 
 
-def _names(root: str, levels: list[FolderCursor], wanted: ListRequest) -> Iterator[str]:
+def _names(root: str, levels: list[FolderCursor], request: ListRequest) -> Iterator[str]:
     level = levels[-1]
-    with find_path(root, level.folder.rstrip("/"), _from_listing) as place:
-        level.identity = (place.status.st_dev, place.status.st_ino)
-        if any(level.identity == above.identity for above in levels[:-1]):
-            return  # a symlink to a folder it is in
-        for name in _spellings(root, level.folder, place.folder_fd):
-            if name > level.last and wanted.may_hold(level.folder + name):
+    with find_path(root, level.folder.rstrip("/"), _is_not_reserved) as found:
+        level.identity = (found.status.st_dev, found.status.st_ino)
+        if any(level.identity == parent.identity for parent in levels[:-1]):
+            return  # a symlink to one of its own parent folders
+        for name in _entry_names(root, level.folder, found.folder_fd):
+            if name > level.last and request.includes(level.folder + name):
                 yield name
 
 
-def _from_listing(_folder_fd: int, name: str) -> bool:
-    return name != RESERVED  # a symlink may say it
+def _is_not_reserved(_folder_fd: int, name: str) -> bool:
+    return name != RESERVED  # a symlink's target may contain it
 
 
-def _spellings(root: str, folder: str, folder_fd: int) -> Iterator[str]:
-    """The names of regular files, and those of folders with a slash."""
+def _entry_names(root: str, folder: str, folder_fd: int) -> Iterator[str]:
+    """The names of regular files, and those of folders with a slash; symlinks as what they lead to."""
     with os.scandir(folder_fd) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_symlink():
-                yield from _followed(root, folder + entry.name, entry.name)
+                yield from _symlink_name(root, folder + entry.name, entry.name)
             elif entry.is_dir(follow_symlinks=False):
                 yield entry.name + "/"
             elif entry.is_file(follow_symlinks=False):
                 yield entry.name
 
 
-def _followed(root: str, key: str, name: str) -> Iterator[str]:
+def _symlink_name(root: str, key: str, name: str) -> Iterator[str]:
+    """The name of a symlink, with a slash if it leads to a folder; nothing if it leads nowhere."""
     try:
-        with find_path(root, key, _from_listing) as place:
-            yield name + "/" if stat.S_ISDIR(place.status.st_mode) else name
+        with find_path(root, key, _is_not_reserved) as found:
+            yield name + "/" if stat.S_ISDIR(found.status.st_mode) else name
     except (NoSuchOriginal, StoreRefused):
         return

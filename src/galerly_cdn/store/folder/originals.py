@@ -1,9 +1,10 @@
-"""Where are the originals of a folder of photographs, and which version is each? Writes nothing.
+"""Reads originals from a folder of photographs. Writes nothing.
 
-- A key is served only if every name on its way is spelled, byte for byte, as in its folder, and
-  nothing on its way leads out of the root (`confined`).
-- A key seen once costs one `lstat` for each of its segments; only a change makes it walk again.
-- What is opened has kept its version for a tick of the file system's clock: see `_TICK_S`.
+- A key is served only if each of its segments is, byte for byte, the name of an entry of its folder, and no
+  symlink leads out of the root (`paths`).
+- The head of a key is cached: later requests cost one `lstat` for each segment, and only a change repeats
+  the walk.
+- An original is opened only when its version is at least one tick of the file system's clock old (`_TICK_S`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.errors import NoSuchOriginal, SettingsError, Unsettled
 from galerly_cdn.model import Head
-from galerly_cdn.store.folder.listing import FolderCursor, ListRequest, list_some
-from galerly_cdn.store.folder.paths import DirectoryEntries, find_path, read_errors
+from galerly_cdn.store.folder.listing import FolderCursor, ListRequest, read_batch
+from galerly_cdn.store.folder.paths import DirectoryEntries, find_path, original_errors
 from galerly_cdn.store.interfaces import Original
 
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Listed
     from galerly_cdn.store.folder.paths import FoundPath, PathCheck
 
-# O_NONBLOCK: a FIFO put in the file's place must not hold the server until somebody writes to it.
-FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_MAX_SEEN = 20_000
+# O_NONBLOCK: a FIFO in place of the file would block the server until somebody writes to it.
+FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_MAX_CACHED_HEADS = 20_000
 _TICK_S = 0.012
-"""Changes within one tick of the kernel's clock (10 ms at 100 Hz) leave equal times. A rendition made
-between two of them would pass for current for ever, so a younger original is opened a tick later."""
+"""Two changes within one tick of the kernel's clock (10 ms at 100 Hz) leave equal times. A rendition made
+between them would look current for ever, so an original that changed just now is opened a tick later."""
 _MAX_TICKS = 100
 _CHUNK_BYTES = 256 * 1024
 
@@ -39,8 +40,9 @@ _CHUNK_BYTES = 256 * 1024
 class FolderOriginals:
     """Originals as plain files whose name is the key.
 
-    `checked_key` is the grammar of keys (`url.checked_key`): only what it lets pass is listed. `now`
-    is the wall clock in seconds, `wait` sleeps. Raises `SettingsError` if `root` is no readable folder.
+    `checked_key` checks the grammar of keys (`http.urls.checked_key`): files whose paths it refuses are not
+    listed. `now` is the wall clock in seconds, `wait` sleeps. Raises `SettingsError` if `root` is not a
+    readable folder.
     """
 
     def __init__(
@@ -49,64 +51,64 @@ class FolderOriginals:
         checked_key: Callable[[str], str],
         *,
         now: Callable[[], float],
-        wait: Callable[[float], Awaitable[None]] = asyncio.sleep,  # noqa: TID251 - a clock's tick passes
+        wait: Callable[[float], Awaitable[None]] = asyncio.sleep,  # noqa: TID251 - it waits for the clock to tick
     ) -> None:
         self._now = now
         self._wait = wait
         self._root = os.path.realpath(root)
         self._checked_key = checked_key
-        self._names = DirectoryEntries()
-        self._seen: dict[str, _Seen] = {}
+        self._entries = DirectoryEntries()
+        self._heads: dict[str, _CachedHead] = {}
         try:
             os.scandir(self._root).close()
         except OSError as error:
             raise SettingsError([f"originals: cannot read the folder {root}: {error.strerror}"]) from error
 
-    async def head(self, key: str, *, remembered: bool = True) -> Head:  # noqa: ARG002 - asked every time
+    async def head(self, key: str, *, remembered: bool = True) -> Head:  # noqa: ARG002 - always current
         """Version (inode, mtime, ctime, size) and length. Raises as the interface says."""
-        seen = self._seen.get(key)
-        if seen is not None:
-            if seen.is_unchanged():
-                return seen.head
-            del self._seen[key]
-        with find_path(self._root, key, self._names.holds) as place:
-            head = head_of(place.status)
-        self._remember(key, place, head)
+        cached = self._heads.get(key)
+        if cached is not None:
+            if cached.is_unchanged():
+                return cached.head
+            del self._heads[key]
+        with find_path(self._root, key, self._entries.contains) as found:
+            head = head_of(found.status)
+        self._cache(key, found, head)
         return head
 
     async def open(self, key: str) -> Original:
-        """The original's bytes; the head is that of the opened file. Raises as `head` does.
+        """The original's bytes, with the head of the opened file.
 
-        Raises `Unsettled` for a file that is written to all the time.
+        Raises as `head` does, and `Unsettled` for a file that changes all the time.
         """
         for _ in range(_MAX_TICKS):
-            with find_path(self._root, key, self._names.holds) as place:
-                head_of(place.status)  # before opening: opening a device may already do something
-                if not 0 <= self._now() - place.status.st_ctime < _TICK_S:
-                    return _opened(place)
+            with find_path(self._root, key, self._entries.contains) as found:
+                head_of(found.status)  # refuses a device before it is opened: opening may have effects
+                if not 0 <= self._now() - found.status.st_ctime < _TICK_S:
+                    return _open(found)
             await self._wait(_TICK_S)
-        raise Unsettled("written to all the time")
+        raise Unsettled("the file changes all the time")
 
     async def read(
         self, key: str, version: str, first: int, length_bytes: int
     ) -> AsyncGenerator[bytes, None]:
-        """Chunks of at most 256 KiB, each read by a thread: a cold disk holds up nobody else."""
+        """Chunks of at most 256 KiB, each read in a thread: a slow disk does not delay other requests."""
         with await self.open(key) as original:
             if original.head.version != version:
-                raise Unsettled("replaced before it was read")
+                raise Unsettled("the file was replaced before it was read")
             while length_bytes:
-                wanted_bytes = min(length_bytes, _CHUNK_BYTES)
-                chunk = await asyncio.to_thread(_chunk, original, first, wanted_bytes)
+                chunk_bytes = min(length_bytes, _CHUNK_BYTES)
+                chunk = await asyncio.to_thread(_read_chunk, original, first, chunk_bytes)
                 first += len(chunk)
                 length_bytes -= len(chunk)
                 yield chunk
 
     async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
-        """The originals under `prefix`, in the order of their keys' UTF-8 bytes, read as they are asked for.
+        """The originals under `prefix`, in the order of their keys' UTF-8 bytes, read as they are consumed.
 
-        Leaves out hidden files and folders, names that are no keys, and what cannot be read.
+        Leaves out hidden files and folders, names that are not keys, and folders that cannot be read.
         """
-        wanted = ListRequest(prefix, after, self._checked_key)
+        request = ListRequest(prefix, after, self._checked_key)
         levels = [FolderCursor("")]
         while levels:
             level = levels[-1]
@@ -119,41 +121,41 @@ class FolderOriginals:
             elif level.is_read:
                 levels.pop()
             else:
-                await asyncio.to_thread(list_some, self._root, levels, wanted)
+                await asyncio.to_thread(read_batch, self._root, levels, request)
 
-    def _remember(self, key: str, place: FoundPath, head: Head) -> None:
-        if len(self._seen) >= _MAX_SEEN:
-            del self._seen[next(iter(self._seen))]
-        self._seen[key] = _Seen(place.path, place.status, place.witnesses, head)
+    def _cache(self, key: str, found: FoundPath, head: Head) -> None:
+        if len(self._heads) >= _MAX_CACHED_HEADS:
+            del self._heads[next(iter(self._heads))]
+        self._heads[key] = _CachedHead(found.path, found.status, found.checks, head)
 
 
-class _Seen(NamedTuple):
-    """A key once walked to: what it was, and what says that it still is."""
+class _CachedHead(NamedTuple):
+    """The head of a key, and the checks that tell whether it is still valid."""
 
     path: str
     status: os.stat_result
-    witnesses: tuple[PathCheck, ...]
+    checks: tuple[PathCheck, ...]
     head: Head
 
     def is_unchanged(self) -> bool:
         try:
-            for witness in self.witnesses:
-                if not witness.is_unchanged():
+            for check in self.checks:
+                if not check.is_unchanged():
                     return False
             now = os.lstat(self.path)
         except OSError:
             return False
-        was = self.status
+        before = self.status
         return (
-            now.st_ctime_ns == was.st_ctime_ns
-            and now.st_mtime_ns == was.st_mtime_ns
-            and now.st_size == was.st_size
-            and now.st_ino == was.st_ino
+            now.st_ctime_ns == before.st_ctime_ns
+            and now.st_mtime_ns == before.st_mtime_ns
+            and now.st_size == before.st_size
+            and now.st_ino == before.st_ino
         )
 
 
-def _opened(place: FoundPath) -> Original:
-    fd = os.open(place.name, FILE, dir_fd=place.folder_fd)
+def _open(found: FoundPath) -> Original:
+    fd = os.open(found.name, FILE_FLAGS, dir_fd=found.folder_fd)
     try:
         return Original(fd, head_of(os.fstat(fd)))
     except BaseException:
@@ -161,18 +163,21 @@ def _opened(place: FoundPath) -> Original:
         raise
 
 
-def _chunk(original: Original, first: int, length_bytes: int) -> bytes:
-    """What is there now; looked at after reading, because a writer dates the file before it changes it."""
-    with read_errors():
+def _read_chunk(original: Original, first: int, length_bytes: int) -> bytes:
+    """A chunk of the file. Raises `Unsettled` if the file has changed.
+
+    The head is compared after reading: the kernel updates the file's times before a write changes its bytes.
+    """
+    with original_errors():
         chunk = os.pread(original.fd, length_bytes, first)
         if not chunk or head_of(os.fstat(original.fd)) != original.head:
-            raise Unsettled("changed while it was read")
+            raise Unsettled("the file changed while it was read")
     return chunk
 
 
 def head_of(status: os.stat_result) -> Head:
     """Version and length of a regular file. Raises `NoSuchOriginal` for anything else."""
     if not stat.S_ISREG(status.st_mode):
-        raise NoSuchOriginal("not a regular file")
+        raise NoSuchOriginal("the path is not a regular file")
     version = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_ctime_ns:x}-{status.st_size:x}"
     return Head(version, status.st_size)

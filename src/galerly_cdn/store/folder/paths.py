@@ -1,10 +1,11 @@
-"""Where in a folder is a key, and is it really there? The walk that never leaves its root.
+"""Finds the file of a key under a root without leaving the root.
 
-- Every component is looked up in the opened folder before it (`dir_fd`, `O_NOFOLLOW`): a component
-  swapped for a symlink in mid-walk is refused, not followed.
-- A symlink is followed by hand, as long as each of its steps stays inside the root.
-- The reserved folder, where uploads wait until they are accepted, is no part of any way.
-- What the walk passed comes back as witnesses: while they are unchanged, so is its answer.
+- Each component is looked up in the opened folder before it (`dir_fd`, `O_NOFOLLOW`): a component that is
+  replaced by a symlink during the walk is refused, not followed.
+- A symlink is resolved step by step, and refused as soon as a step leads out of the root.
+- The reserved folder, which holds uploads until they are accepted, is never entered.
+- The result includes a `PathCheck` for each folder and symlink on the path: while all of them are unchanged,
+  the result is still valid.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 RESERVED = ".galerly"
-"""The folder in the root where uploads wait (`deposit`)."""
-# The key is at fault: nothing there, or a name or path this file system cannot hold.
+"""The folder in the root that holds uploads until they are accepted (`uploads`)."""
+# The key is the cause: nothing is there, or the file system cannot hold such a name or path.
 _ABSENT = {
     errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENXIO
 }  # fmt: skip
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MAX_LINKS = 40  # Linux's own bound (path_resolution(7))
+_MAX_SYMLINKS = 40  # the limit of Linux (path_resolution(7))
 _MAX_NAMES = 200_000
 
 
 class PathCheck(NamedTuple):
-    """A folder or symlink passed on the way; its change time covers its name and its entries."""
+    """The state of a folder or symlink on a path. Its change time covers its name and its entries."""
 
     path: str
     device: int
@@ -41,33 +42,34 @@ class PathCheck(NamedTuple):
     changed_ns: int
 
     def is_unchanged(self) -> bool:
-        """Whether it is still there as it was. Raises `OSError`."""
+        """Whether it is still there, unchanged. Raises `OSError`."""
         now = os.lstat(self.path)
         return now.st_ino == self.inode and now.st_ctime_ns == self.changed_ns and now.st_dev == self.device
 
 
 class FoundPath(NamedTuple):
-    """Where a walk ended: `name` in the opened `folder_fd`, neither of them reached by a symlink."""
+    """The end of a walk: `name` in the opened folder `folder_fd`, with all symlinks resolved."""
 
     folder_fd: int
     name: str
     path: str
     status: os.stat_result
-    witnesses: tuple[PathCheck, ...]
+    checks: tuple[PathCheck, ...]
 
 
 class DirectoryEntries:
-    """The names in folders, byte for byte: on some file systems `a.jpg` also answers to `A.JPG`.
+    """Caches the names of folders' entries, byte for byte.
 
-    A listing is remembered until the folder's inode, mtime or ctime changes.
+    A look-up is not enough: on some file systems `A.JPG` also finds `a.jpg`. A listing is cached until the
+    folder's inode, mtime or ctime changes.
     """
 
     def __init__(self) -> None:
         self._listings: OrderedDict[tuple[int, ...], frozenset[str]] = OrderedDict()
-        self._held = 0
+        self._cached_names = 0
 
-    def holds(self, folder_fd: int, name: str) -> bool:
-        """Whether the folder has an entry spelled exactly like this, and not reserved. Raises `OSError`."""
+    def contains(self, folder_fd: int, name: str) -> bool:
+        """Whether the folder has an entry of exactly this name that is not reserved. Raises `OSError`."""
         if name == RESERVED:
             return False
         status = os.fstat(folder_fd)
@@ -75,26 +77,26 @@ class DirectoryEntries:
         if name in self._listings.get(identity, ()):
             self._listings.move_to_end(identity)
             return True
-        # Listed again before saying no: a folder changed twice in one clock tick looks unchanged.
+        # List again before answering no: a folder that changed twice in one clock tick looks unchanged.
         names = frozenset(os.listdir(folder_fd))
-        self._remember(identity, names)
+        self._cache(identity, names)
         return name in names
 
-    def _remember(self, identity: tuple[int, ...], names: frozenset[str]) -> None:
-        self._held += len(names) - len(self._listings.pop(identity, ()))
+    def _cache(self, identity: tuple[int, ...], names: frozenset[str]) -> None:
+        self._cached_names += len(names) - len(self._listings.pop(identity, ()))
         self._listings[identity] = names
-        while self._held > _MAX_NAMES and len(self._listings) > 1:
-            self._held -= len(self._listings.popitem(last=False)[1])
+        while self._cached_names > _MAX_NAMES and len(self._listings) > 1:
+            self._cached_names -= len(self._listings.popitem(last=False)[1])
 
 
 @contextmanager
-def read_errors() -> Iterator[None]:
-    """A file system's errors as the store's: `NoSuchOriginal`, `StoreRefused`, `StoreUnreachable`."""
+def original_errors() -> Iterator[None]:
+    """Raises `NoSuchOriginal`, `StoreRefused` or `StoreUnreachable` for an error of the file system."""
     try:
         yield
     except PermissionError as error:
         raise StoreRefused(str(error)) from error
-    except UnicodeEncodeError as error:  # a name the file system's encoding has no bytes for
+    except UnicodeEncodeError as error:  # the file system's encoding cannot represent the name
         raise NoSuchOriginal(str(error)) from error
     except OSError as error:
         kind = NoSuchOriginal if error.errno in _ABSENT else StoreUnreachable
@@ -103,25 +105,25 @@ def read_errors() -> Iterator[None]:
 
 @contextmanager
 def find_path(root: str, key: str, is_entry: Callable[[int, str], bool]) -> Iterator[FoundPath]:
-    """The regular file or folder that `key` names under `root`, open while in the context.
+    """The regular file or folder that `key` names under `root`; its folders are open during the context.
 
-    `is_entry(folder_fd, name)` says whether a name is spelled as in its folder. An empty key is the
-    root itself. Raises `NoSuchOriginal`, `StoreRefused`, `StoreUnreachable`.
+    `is_entry(folder_fd, name)` returns whether the folder has an entry of exactly this name. An empty key
+    names the root. Raises `NoSuchOriginal`, `StoreRefused`, `StoreUnreachable`.
     """
-    with ExitStack() as opened, read_errors():
+    with ExitStack() as opened, original_errors():
         yield _Walk(root, is_entry, opened).run(key)
 
 
 class _Walk:
-    """One walk: the folders it is in, innermost last, and what it passed."""
+    """One walk: its open folders, innermost last, and the checks of what it has passed."""
 
     def __init__(self, root: str, is_entry: Callable[[int, str], bool], opened: ExitStack) -> None:
         self._root = root
         self._is_entry = is_entry
         self._opened = opened
         self._folders: list[tuple[int, str]] = [(self._open_root(), root.rstrip("/"))]
-        self._witnesses: list[PathCheck] = []
-        self._links = 0
+        self._checks: list[PathCheck] = []
+        self._symlinks = 0
 
     def run(self, key: str) -> FoundPath:
         pending = key.split("/")[::-1] if key else []
@@ -131,7 +133,7 @@ class _Walk:
         name = "."
         while pending:
             name = pending.pop()
-            if name in {"", ".", ".."}:  # only a symlink says these
+            if name in {"", ".", ".."}:  # only a symlink's target contains these
                 if name == "..":
                     self._leave()
                 status, name = os.fstat(self._folders[-1][0]), "."
@@ -141,21 +143,21 @@ class _Walk:
             if not self._is_entry(folder_fd, name):
                 raise NoSuchOriginal
             if stat.S_ISLNK(status.st_mode):
-                self._witness(f"{path}/{name}", status)
+                self._add_check(f"{path}/{name}", status)
                 pending += self._follow(name)[::-1]
             elif stat.S_ISDIR(status.st_mode):
                 status, name = self._enter(name), "."
             elif pending or not stat.S_ISREG(status.st_mode):
                 raise NoSuchOriginal
         folder_fd, path = self._folders[-1]
-        return FoundPath(folder_fd, name, f"{path}/{name}", status, tuple(self._witnesses))
+        return FoundPath(folder_fd, name, f"{path}/{name}", status, tuple(self._checks))
 
     def _open_root(self) -> int:
         try:
             fd = os.open(self._root, FOLDER)
         except PermissionError:
             raise
-        except OSError as error:  # unmounted or moved: not the same as an original deleted
+        except OSError as error:  # unmounted or moved: the originals are not deleted
             raise StoreUnreachable(str(error)) from error
         self._opened.callback(os.close, fd)
         return fd
@@ -165,21 +167,21 @@ class _Walk:
         fd = os.open(name, FOLDER, dir_fd=folder_fd)
         self._opened.callback(os.close, fd)
         status = os.fstat(fd)
-        self._witness(f"{path}/{name}", status)
+        self._add_check(f"{path}/{name}", status)
         self._folders.append((fd, f"{path}/{name}"))
         return status
 
     def _follow(self, name: str) -> list[str]:
-        self._links += 1
-        if self._links > _MAX_LINKS:
+        self._symlinks += 1
+        if self._symlinks > _MAX_SYMLINKS:
             raise NoSuchOriginal("too many symlinks")
         target = os.readlink(name, dir_fd=self._folders[-1][0])
         if target.startswith("/"):
-            below = self._folders[0][1] + "/"
-            if not target.startswith(below):
+            root_prefix = self._folders[0][1] + "/"
+            if not target.startswith(root_prefix):
                 raise NoSuchOriginal("a symlink leads out of the root")
             del self._folders[1:]
-            target = target[len(below) :]
+            target = target[len(root_prefix) :]
         return target.split("/")
 
     def _leave(self) -> None:
@@ -187,5 +189,5 @@ class _Walk:
             raise NoSuchOriginal("a symlink leads out of the root")
         self._folders.pop()
 
-    def _witness(self, path: str, status: os.stat_result) -> None:
-        self._witnesses.append(PathCheck(path, status.st_dev, status.st_ino, status.st_ctime_ns))
+    def _add_check(self, path: str, status: os.stat_result) -> None:
+        self._checks.append(PathCheck(path, status.st_dev, status.st_ino, status.st_ctime_ns))

@@ -1,7 +1,7 @@
-"""How a rendition lies in a file, so that one wrong bit anywhere is seen: exact inverses.
+"""Encodes and decodes the file of a rendition; a change of any bit is detected.
 
-One line, `galerly-rendition 1 {header length, 8 digits} {MD5 of the header}`; the header, which is
-the record as JSON; the body, whose length and MD5 are in the record.
+The file is a line `galerly-rendition 1 {length of the header, 8 digits} {MD5 of the header}`, the header
+(the record as JSON) and the body, whose length and MD5 are in the record.
 """
 
 from __future__ import annotations
@@ -13,37 +13,37 @@ from galerly_cdn.serialization import ValidationError, from_json, to_json
 
 _MAGIC = b"galerly-rendition 1 "
 _LENGTH = slice(len(_MAGIC), len(_MAGIC) + 8)
-_SEAL_BYTES = len(_MAGIC) + 8 + 1 + 32 + 1
+_LINE_BYTES = len(_MAGIC) + 8 + 1 + 32 + 1
 
 
 class DamagedFile(Exception):
-    """These bytes are not what `seal` made."""
+    """A file's bytes are not those that `encode_rendition` returned."""
 
 
 def encode_rendition(rendition: Rendition) -> bytes:
-    """The file's bytes."""
+    """The bytes of a rendition's file."""
     header = to_json(rendition.record)
-    return _seal(header) + header + rendition.body
+    return _first_line(header) + header + rendition.body
 
 
 def decode_rendition(content: bytes) -> Rendition:
-    """The rendition. Raises `Damaged` unless every byte is as `seal` wrote it."""
+    """The inverse of `encode_rendition`. Raises `DamagedFile` if any byte differs."""
     digits = content[_LENGTH]
     length_bytes = int(digits) if digits.isdigit() else 0
-    header = content[_SEAL_BYTES : _SEAL_BYTES + length_bytes]
-    if not header or content[:_SEAL_BYTES] != _seal(header):
+    header = content[_LINE_BYTES : _LINE_BYTES + length_bytes]
+    if not header or content[:_LINE_BYTES] != _first_line(header):
         raise DamagedFile("header")
     try:
         record = from_json(Record, header)
     except ValidationError as error:  # written by another version of this package
         raise DamagedFile(str(error)) from error
-    body = content[_SEAL_BYTES + length_bytes :]
+    body = content[_LINE_BYTES + length_bytes :]
     if len(body) != record.length_bytes or _md5(body) != record.md5:
         raise DamagedFile("body")
     return Rendition(record, body)
 
 
-def _seal(header: bytes) -> bytes:
+def _first_line(header: bytes) -> bytes:
     return _MAGIC + b"%08d %s\n" % (len(header), _md5(header).encode())
 
 

@@ -1,11 +1,11 @@
-"""Where do renditions lie on this machine? A folder of sealed files, bounded in bytes.
+"""Stores renditions as checksummed files in a folder, bounded in bytes.
 
-- A file is whole or not there: it is written beside its place, fsynced and renamed into it.
-- What is read is verified (`seal`); anything else is a miss, deleted and counted.
-- One thread writes, in the order of the reservations in the ledger, victims first: at no time are
-  there more bytes than the limit and one rendition. A read in progress keeps the file it opened.
-- Several servers may share the folder: each knows what it found at start, put or read, and bounds
-  that; an answer is never wrong, because every file speaks for itself.
+- A file is complete or absent: it is written to a temporary file, fsynced and renamed.
+- Each read verifies the file (`rendition_file`). A damaged file is a miss; it is deleted and counted.
+- One thread writes, in the order in which the index reserved the space, and removes evicted files first: the
+  folder never exceeds the limit by more than one rendition. A read in progress keeps the file it opened.
+- Several servers may share the folder. Each bounds the files that it found at its start, put or read. An
+  answer is never wrong, because each file contains its own record and checksums.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from galerly_cdn.errors import SettingsError, StoreUnreachable
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
 from galerly_cdn.store.folder.renditions_index import (
-    TEMPORARY,
+    TEMP_PREFIX,
     RenditionsIndex,
     disk_bytes,
     file_name,
@@ -33,7 +33,7 @@ from galerly_cdn.store.folder.renditions_index import (
     scan_folder,
 )
 from galerly_cdn.store.interfaces import StoredObject
-from galerly_cdn.store.temp_files import HOUR_S, lock_temp_file, write_errors
+from galerly_cdn.store.temp_files import HOUR_S, lock_temp_file, store_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,10 +47,10 @@ _CACHEDIR_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
 
 
 class FolderRenditions:
-    """At most `limit_bytes` of renditions under `root`, the least recently used deleted first.
+    """At most `limit_bytes` of renditions under `root`; the least recently used are deleted first.
 
-    `count` is told of `rendition-corrupt`, `rendition-unreadable` and `rendition-evicted`; `now`
-    is the wall clock in seconds. Raises `SettingsError` if `root` cannot be written to.
+    `count` receives the events `rendition-corrupt`, `rendition-unreadable` and `rendition-evicted`. `now` is
+    the wall clock in seconds. Raises `SettingsError` if `root` cannot be written to.
     """
 
     def __init__(
@@ -60,39 +60,39 @@ class FolderRenditions:
         self._limit_bytes = limit_bytes
         self._count = count
         self._now = now
-        self._ledger = RenditionsIndex()
+        self._index = RenditionsIndex()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="renditions")
         self._closing = threading.Event()
-        self._indexing: asyncio.Task[None] | None = None
+        self._index_task: asyncio.Task[None] | None = None
         try:
             _prepare(root)
         except OSError as error:
             raise SettingsError([f"renditions: cannot write to {root}: {error.strerror}"]) from error
 
     def start(self) -> None:
-        """Learn, in the background, what an earlier run left; until then the bound covers what is new."""
-        self._indexing = asyncio.create_task(self._index())
+        """Index the folder in the background; until that is done the limit applies to new files only."""
+        self._index_task = asyncio.create_task(self._load_index())
 
     async def close(self) -> None:
-        """Stop learning, finish what is being written."""
+        """Stop indexing and finish the writes in progress."""
         self._closing.set()
-        if self._indexing is not None:
-            await self._indexing
+        if self._index_task is not None:
+            await self._index_task
         await asyncio.to_thread(self._writer.shutdown)
 
     async def get(self, key: str, target: Target) -> Rendition | None:
-        """The stored rendition, verified; None if there is none or its bytes are not what was put."""
+        """The stored rendition, verified. A damaged file is deleted, and None returned."""
         name = file_name(key, target)
         try:
             content, status = self._read(name)
             rendition = decode_rendition(content)
             if (rendition.record.key, rendition.record.target) == (key, target):
-                self._ledger.use(name, disk_bytes(status.st_size))
+                self._index.use(name, disk_bytes(status.st_size))
                 self._touch(name, status)
                 return rendition
             self._discard(name)
         except FileNotFoundError:
-            self._ledger.forget(name)
+            self._index.forget(name)
         except OSError:
             self._count("rendition-unreadable")
         except DamagedFile:
@@ -101,7 +101,7 @@ class FolderRenditions:
 
     async def head(self, key: str, target: Target) -> StoredObject | None:
         """Version and time of the stored file. Not a use: it does not delay its eviction."""
-        with write_errors():
+        with store_errors():
             try:
                 content, status = self._read(file_name(key, target))
             except FileNotFoundError:
@@ -114,29 +114,31 @@ class FolderRenditions:
         return StoredObject(version, status.st_mtime)
 
     async def record(self, key: str, target: Target) -> Record | None:
-        """What the stored rendition is, verified as `get` does: here its body costs next to nothing."""
+        """The record of the stored rendition, verified as by `get`: a local body is cheap to read."""
         found = await self.get(key, target)
         return found.record if found else None
 
     async def put(self, rendition: Rendition) -> Rendition:
-        """Store durably and atomically, over what was there; it itself. Raises `StoreUnreachable`.
+        """Store durably and atomically, over an existing file; returns it. Raises `StoreUnreachable`.
 
-        Finishes even if the caller is cancelled.
+        The write is finished even if the caller is cancelled.
         """
         name = file_name(rendition.record.key, rendition.record.target)
         content = encode_rendition(rendition)
         if disk_bytes(len(content)) > self._limit_bytes:
-            raise StoreUnreachable("the rendition is larger than all renditions may be")
-        self._ledger.use(name, disk_bytes(len(content)))
-        victims = self._evict(self._limit_bytes)
+            raise StoreUnreachable(
+                "the rendition is larger than renditions_bytes, the limit of all renditions"
+            )
+        self._index.use(name, disk_bytes(len(content)))
+        evicted = self._evict(self._limit_bytes)
         try:
-            await self._write(name, partial(self._store, name, content, victims))
+            await self._write(name, partial(self._store, name, content, evicted))
         except OSError as error:
             raise StoreUnreachable(str(error)) from error
         return rendition
 
     async def delete(self, key: str, target: Target) -> bool:
-        """Remove; whether there was one. Raises `StoreUnreachable`."""
+        """Remove a rendition; whether there was one. Raises `StoreUnreachable`."""
         name = file_name(key, target)
         try:
             return await self._write(name, partial(self._remove, [name])) == 1
@@ -144,7 +146,7 @@ class FolderRenditions:
             raise StoreUnreachable(str(error)) from error
 
     def _read(self, name: bytes) -> tuple[bytes, os.stat_result]:
-        """A file's bytes, none of what cannot be a rendition's file, and its status. Raises `OSError`."""
+        """A file's bytes and status; no bytes for what cannot be a rendition's file. Raises `OSError`."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         fd = os.open(file_path(self._root, name), flags)
         try:
@@ -156,7 +158,7 @@ class FolderRenditions:
             os.close(fd)
 
     def _touch(self, name: bytes, status: os.stat_result) -> None:
-        """Note the hour of use in the file's time: the order of use that the next start finds."""
+        """Set the file's mtime, at most once an hour: the next start takes the order of use from it."""
         now_s = self._now()
         if now_s - status.st_mtime > HOUR_S:
             with suppress(OSError):
@@ -166,56 +168,56 @@ class FolderRenditions:
         self._count("rendition-corrupt")
         with suppress(OSError):
             file_path(self._root, name).unlink()
-        self._ledger.forget(name)
+        self._index.forget(name)
 
     async def _write(self, name: bytes, work: Callable[[], int]) -> int:
-        """Run `work` in the writing thread, then enter into the ledger what came of it."""
+        """Run `work` in the writing thread, then update the index with its result."""
         done = asyncio.get_running_loop().run_in_executor(self._writer, work)
-        done.add_done_callback(partial(self._settle, name))
+        done.add_done_callback(partial(self._update_index, name))
         return await asyncio.shield(done)
 
-    def _settle(self, name: bytes, done: asyncio.Future[int]) -> None:
+    def _update_index(self, name: bytes, done: asyncio.Future[int]) -> None:
         try:
             length_bytes = file_path(self._root, name).lstat().st_size
         except OSError:
-            self._ledger.forget(name)
+            self._index.forget(name)
         else:
-            self._ledger.use(name, disk_bytes(length_bytes))
+            self._index.use(name, disk_bytes(length_bytes))
         error = done.exception()
         if isinstance(error, OSError) and error.errno in _NO_SPACE:
-            # The disk is smaller than the limit: make room, or the hot would never replace the cold.
-            victims = self._evict(self._ledger.used_bytes * 31 // 32)
-            self._writer.submit(self._remove, victims)
+            # The disk is smaller than the limit: without room, new renditions could never replace old ones.
+            evicted = self._evict(self._index.used_bytes * 31 // 32)
+            self._writer.submit(self._remove, evicted)
 
     def _evict(self, limit_bytes: int) -> list[bytes]:
-        victims = self._ledger.evict(limit_bytes)
-        for _ in victims:
+        evicted = self._index.evict(limit_bytes)
+        for _ in evicted:
             self._count("rendition-evicted")
-        return victims
+        return evicted
 
-    def _store(self, name: bytes, content: bytes, victims: Iterable[bytes]) -> int:
-        self._remove(victims)
+    def _store(self, name: bytes, content: bytes, evicted: Iterable[bytes]) -> int:
+        self._remove(evicted)
         path = file_path(self._root, name)
-        self._make(path.parent)
-        fd, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
+        self._create_folders(path.parent)
+        fd, temp_path = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
         try:
             with os.fdopen(fd, "wb") as file:
                 lock_temp_file(fd)
                 file.write(content)
                 file.flush()
                 os.fsync(fd)
-                Path(temporary).rename(path)
+                Path(temp_path).rename(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            Path(temp_path).unlink(missing_ok=True)
             raise
         _fsync_folder(path.parent)
         return len(content)
 
-    def _make(self, folder: Path) -> None:
-        for missing in (self._root, folder):  # the root too: it may have been deleted meanwhile
-            if not missing.is_dir():
-                missing.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _fsync_folder(missing.parent)
+    def _create_folders(self, folder: Path) -> None:
+        for path in (self._root, folder):  # the root as well: it may have been deleted meanwhile
+            if not path.is_dir():
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _fsync_folder(path.parent)
 
     def _remove(self, names: Iterable[bytes]) -> int:
         removed = 0
@@ -225,17 +227,17 @@ class FolderRenditions:
                 removed += 1
         return removed
 
-    async def _index(self) -> None:
+    async def _load_index(self) -> None:
         found = await asyncio.to_thread(scan_folder, self._root, self._now(), self._closing.is_set)
-        self._ledger = self._ledger.used_after(found)
+        self._index = self._index.merged_into(found)
         self._writer.submit(self._remove, self._evict(self._limit_bytes))
 
 
 def _prepare(root: Path) -> None:
-    """The folder, private and tagged as a cache for backup programs. Raises `OSError`."""
+    """Create the folder with mode 700, tagged as a cache for backup programs. Raises `OSError`."""
     with suppress(FileExistsError):
         root.mkdir(mode=0o700, parents=True)
-    with tempfile.TemporaryFile(dir=root):  # whether it is a folder and can be written to
+    with tempfile.TemporaryFile(dir=root):  # raises if it is not a folder or cannot be written to
         tag = root / "CACHEDIR.TAG"
     if not tag.is_file() or tag.read_bytes() != _CACHEDIR_TAG:
         tag.write_bytes(_CACHEDIR_TAG)

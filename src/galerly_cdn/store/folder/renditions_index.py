@@ -1,4 +1,4 @@
-"""The index of a folder of renditions: what it holds, what is evicted next, and the scan that fills it."""
+"""Indexes a folder of renditions: their sizes, their order of eviction, and the scan at the start."""
 
 from __future__ import annotations
 
@@ -22,64 +22,65 @@ BLOCK_BYTES = 4096
 
 
 def disk_bytes(length_bytes: int) -> int:
-    """What a file of this length takes on disk, in bytes; an empty one takes a block."""
+    """The disk space of a file of this length, in whole blocks; an empty file counts as one block."""
     return max(1, -(-length_bytes // BLOCK_BYTES)) * BLOCK_BYTES
 
 
 class RenditionsIndex:
-    """Names and weights, the least recently used first."""
+    """The names of files and their disk space in bytes, the least recently used first."""
 
     def __init__(self) -> None:
-        self._weights: OrderedDict[bytes, int] = OrderedDict()
+        self._sizes: OrderedDict[bytes, int] = OrderedDict()
         self.used_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._weights)
+        return len(self._sizes)
 
-    def use(self, name: bytes, weight_bytes: int) -> None:
-        """It is there, has this weight, and is now the most recently used."""
-        self.used_bytes += weight_bytes - self._weights.pop(name, 0)
-        self._weights[name] = weight_bytes
+    def use(self, name: bytes, size_bytes: int) -> None:
+        """Add or update a file; it is now the most recently used."""
+        self.used_bytes += size_bytes - self._sizes.pop(name, 0)
+        self._sizes[name] = size_bytes
 
     def forget(self, name: bytes) -> None:
-        self.used_bytes -= self._weights.pop(name, 0)
+        """Remove a file from the index, if it is there."""
+        self.used_bytes -= self._sizes.pop(name, 0)
 
     def evict(self, limit_bytes: int) -> list[bytes]:
-        """Forget and name what must go, least recently used first, until the rest fits."""
-        victims: list[bytes] = []
-        while self.used_bytes > limit_bytes and self._weights:
-            victim, weight_bytes = self._weights.popitem(last=False)
-            self.used_bytes -= weight_bytes
-            victims.append(victim)
-        return victims
+        """Remove files from the index, least recently used first, until the rest fits; return their names."""
+        evicted: list[bytes] = []
+        while self.used_bytes > limit_bytes and self._sizes:
+            name, size_bytes = self._sizes.popitem(last=False)
+            self.used_bytes -= size_bytes
+            evicted.append(name)
+        return evicted
 
-    def used_after(self, older: RenditionsIndex) -> RenditionsIndex:
-        """`older`, overlaid by what this one has seen used since; `older` is given up."""
-        for name, weight_bytes in self._weights.items():
-            older.use(name, weight_bytes)
+    def merged_into(self, older: RenditionsIndex) -> RenditionsIndex:
+        """`older`, updated with the later uses of this index. It changes `older`."""
+        for name, size_bytes in self._sizes.items():
+            older.use(name, size_bytes)
         return older
 
 
-TEMPORARY = ".put-"
+TEMP_PREFIX = ".put-"
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
 def file_name(key: str, target: Target) -> bytes:
-    """A rendition's name: the SHA-256 of its key in the store."""
+    """The name of a rendition's file, in binary: the SHA-256 of its key in the store."""
     return hashlib.sha256(target.rendition_key(key).encode()).digest()
 
 
 def file_path(root: Path, name: bytes) -> Path:
-    """Where a rendition lies."""
+    """The path of a rendition's file: a folder for the first two hex digits of its name, then all of them."""
     digits = name.hex()
     return root / digits[:2] / digits
 
 
 def scan_folder(root: Path, now_s: float, is_closing: Callable[[], bool]) -> RenditionsIndex:
-    """The renditions under `root`, the least recently used first, to the hour; for a thread.
+    """The index of the renditions under `root`, ordered by the hour of their last use. Runs in a thread.
 
-    Hours are sorted rather than files, and nothing is made for each file that the garbage collector
-    would have to visit: 200 000 of them would hold up the event loop.
+    Abandoned temporary files are removed. The scan sorts hours instead of files, and creates no object for
+    each file that the garbage collector tracks: with 200 000 files its runs would delay the event loop.
     """
     hours: dict[int, tuple[list[bytes], list[int]]] = {}
     for number in range(256):
@@ -87,15 +88,15 @@ def scan_folder(root: Path, now_s: float, is_closing: Callable[[], bool]) -> Ren
             break
         with suppress(OSError), os.scandir(root / f"{number:02x}") as entries:
             for entry in entries:
-                if entry.name.startswith(TEMPORARY):
+                if entry.name.startswith(TEMP_PREFIX):
                     remove_if_abandoned(entry, now_s)
                 elif _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     status = entry.stat(follow_symlinks=False)
-                    names, weights = hours.setdefault(int(status.st_mtime // HOUR_S), ([], []))
+                    names, sizes = hours.setdefault(int(status.st_mtime // HOUR_S), ([], []))
                     names.append(bytes.fromhex(entry.name))
-                    weights.append(disk_bytes(status.st_size))
-    ledger = RenditionsIndex()
+                    sizes.append(disk_bytes(status.st_size))
+    index = RenditionsIndex()
     for hour in sorted(hours):
-        for name, weight_bytes in zip(*hours.pop(hour), strict=True):
-            ledger.use(name, weight_bytes)
-    return ledger
+        for name, size_bytes in zip(*hours.pop(hour), strict=True):
+            index.use(name, size_bytes)
+    return index

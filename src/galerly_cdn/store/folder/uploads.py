@@ -1,11 +1,12 @@
-"""How does an upload become an original in a folder? In one step, and for good.
+"""Stores uploads as originals in a folder, durably and atomically.
 
-- It waits in the reserved folder of the root, locked by its writer (`claim`); what a killed one left is
-  swept at the next start.
-- It is fsynced, then linked to its name, which refuses a name that is taken, or renamed over it; then the
-  folders are fsynced. Only then is it acknowledged.
-- What the file system would file under another name is refused: nothing is ever mapped (`berth`).
-- All of it in a thread, on a descriptor of its own: a caller who is cancelled meanwhile disturbs nothing.
+- An upload is received in the reserved folder of the root, in a file that its writer locks (`temp_files`).
+  The files of a killed writer are removed at the next start.
+- The file is fsynced, then linked to its name (which fails if the name is taken) or renamed over it. Then
+  the folders are fsynced. The upload is acknowledged only after that.
+- A key that the file system would store under another name is refused; no key is ever mapped
+  (`upload_paths`).
+- A put runs in a thread, on a descriptor of its own: a cancelled caller does not interrupt it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from galerly_cdn.errors import KeyNotHeld, OriginalExists, SettingsError, StoreUnreachable
-from galerly_cdn.store.folder.originals import FILE, FolderOriginals, head_of
+from galerly_cdn.store.folder.originals import FILE_FLAGS, FolderOriginals, head_of
 from galerly_cdn.store.folder.paths import FOLDER, RESERVED
 from galerly_cdn.store.folder.upload_paths import open_upload_path
-from galerly_cdn.store.temp_files import PREFIX, UploadFile, remove_if_abandoned, write_errors
+from galerly_cdn.store.temp_files import UPLOAD_PREFIX, UploadFile, remove_if_abandoned, store_errors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,23 +34,24 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Head
     from galerly_cdn.store.folder.upload_paths import UploadPath
 
-    Place = Callable[[UploadPath], Head | None]
-    """Gives what was spooled its name; None, or the head of the same bytes if they have the name already."""
+    Publish = Callable[[UploadPath], Head | None]
+    """Gives the upload its name; returns None, or the head of the file that already holds the same bytes."""
 
 T = TypeVar("T")
 
-# The key is at fault: a name this file system cannot hold, a file where a folder is, or the other way round.
-_UNHELD = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EILSEQ, errno.EINVAL}
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
+# The key is the cause: the file system cannot hold the name, a file is where a folder is needed, or a folder
+# is where the file is needed.
+_KEY_ERRORS = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EILSEQ, errno.EINVAL}
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}
 _ATTEMPTS = 20
-"""Of a put whose gallery is deleted under it, again and again."""
+"""How often a put is tried whose folder is deleted during each attempt."""
 
 
 class WritableFolderOriginals(FolderOriginals):
     """Originals as plain files, which may be uploaded, replaced and deleted.
 
-    Raises `SettingsError` too if the root cannot be written to, or is on a file system without hard links:
-    there no name can be taken only if it is free, in one step.
+    Raises `SettingsError` also if the root cannot be written to, or is on a file system without hard links:
+    only `link` takes a name in one step and fails if it is taken.
     """
 
     def __init__(
@@ -58,95 +60,96 @@ class WritableFolderOriginals(FolderOriginals):
         checked_key: Callable[[str], str],
         *,
         now: Callable[[], float],
-        wait: Callable[[float], Awaitable[None]] = asyncio.sleep,  # noqa: TID251 - a clock's tick passes
+        wait: Callable[[float], Awaitable[None]] = asyncio.sleep,  # noqa: TID251 - it waits for the clock to tick
     ) -> None:
         super().__init__(root, checked_key, now=now, wait=wait)
-        self._waiting = Path(self._root, RESERVED)
-        self._turn = threading.Lock()
+        self._upload_folder = Path(self._root, RESERVED)
+        self._publish_lock = threading.Lock()
         try:
-            _prepare(self._waiting, now())
+            _prepare(self._upload_folder, now())
         except OSError as error:
-            why = "it has no hard links" if error.errno in _NO_LINKS else error.strerror
-            raise SettingsError([f"originals: cannot take uploads into {root}: {why}"]) from error
+            why = "its file system has no hard links" if error.errno in _NO_HARD_LINKS else error.strerror
+            raise SettingsError([f"originals: cannot store uploads in {root}: {why}"]) from error
 
     def upload_file(self) -> UploadFile:
-        """A file in the reserved folder, readable by us alone. Raises as writing to it does."""
-        with write_errors():
-            self._waiting.mkdir(mode=0o700, exist_ok=True)
-        return UploadFile(self._waiting)
+        """A file in the reserved folder, with mode 600. Raises `StoreRefused`, `StoreUnreachable`."""
+        with store_errors():
+            self._upload_folder.mkdir(mode=0o700, exist_ok=True)
+        return UploadFile(self._upload_folder)
 
     async def put(
         self,
         key: str,
         upload: UploadFile,
         *,
-        media_type: str,  # noqa: ARG002 - a file's bytes say it
+        media_type: str,  # noqa: ARG002 - a file has no media type
         md5: str,
         replaces: bool,
     ) -> tuple[Head, bool]:
-        """Store what was spooled. Raises as the interface says."""
-        place = partial(_replace, upload.path) if replaces else partial(_create, upload.path, md5)
-        with write_errors():
+        """Store an upload. Raises as the interface says."""
+        publish = partial(_replace, upload.path) if replaces else partial(_create, upload.path, md5)
+        with store_errors():
             fd = os.dup(upload.fd)
-        return await _finished(partial(self._put, key, fd, place))
+        return await _run_to_end(partial(self._put, key, fd, publish))
 
     async def delete(self, key: str) -> bool:
-        """Remove, and the folders that are empty then; whether there was one. Raises as `put` does."""
-        return await _finished(partial(self._delete, key))
+        """Remove an original and the folders it leaves empty; whether there was one. Raises as `put` does."""
+        return await _run_to_end(partial(self._delete, key))
 
-    def _put(self, key: str, fd: int, place: Place) -> tuple[Head, bool]:
+    def _put(self, key: str, fd: int, publish: Publish) -> tuple[Head, bool]:
         try:
-            with write_errors():
+            with store_errors():
                 for _ in range(_ATTEMPTS):
-                    with suppress(FileNotFoundError):  # its gallery, or what had its name, was just deleted
-                        return self._placed(key, fd, place)
+                    with suppress(FileNotFoundError):  # its folder, or the file of its name, was just deleted
+                        return self._put_once(key, fd, publish)
         finally:
             os.close(fd)
-        raise StoreUnreachable("what was spooled is gone, or its gallery is deleted all the time")
+        raise StoreUnreachable("the upload's file is gone, or its folder was deleted at every attempt")
 
-    def _placed(self, key: str, fd: int, place: Place) -> tuple[Head, bool]:
+    def _put_once(self, key: str, fd: int, publish: Publish) -> tuple[Head, bool]:
         """One attempt. Raises `OSError` too."""
         try:
-            with open_upload_path(self._root, key, makes=True) as found:
-                os.fchmod(fd, os.fstat(found.folder_fd).st_mode & 0o666)  # open to whom its gallery is
+            with open_upload_path(self._root, key, creates=True) as found:
+                # Readable by those who may read its folder
+                os.fchmod(fd, os.fstat(found.folder_fd).st_mode & 0o666)
                 os.fsync(fd)
-                with self._turn:
-                    there = place(found)
-                found.settle()
-                return there or head_of(os.fstat(fd)), there is None
+                with self._publish_lock:
+                    existing = publish(found)
+                found.fsync_folders()
+                return existing or head_of(os.fstat(fd)), existing is None
         except (OSError, UnicodeEncodeError) as error:
-            if isinstance(error, OSError) and error.errno not in _UNHELD:
+            if isinstance(error, OSError) and error.errno not in _KEY_ERRORS:
                 raise
             raise KeyNotHeld(str(error)) from error
 
     def _delete(self, key: str) -> bool:
         try:
-            with open_upload_path(self._root, key, makes=False) as found:
+            with open_upload_path(self._root, key, creates=False) as found:
                 if found.status() is None:
                     return False
                 os.unlink(found.name, dir_fd=found.folder_fd)
                 os.fsync(found.folder_fd)
-                found.prune()
+                found.remove_empty_folders()
                 return True
         except (FileNotFoundError, UnicodeEncodeError):
             return False
         except OSError as error:
-            if error.errno in _UNHELD:
+            if error.errno in _KEY_ERRORS:
                 return False
-            with write_errors():
+            with store_errors():
                 raise
 
 
-def _prepare(waiting: Path, now_s: float) -> None:
-    """Sweep the reserved folder; try what every upload will need. Raises `OSError`."""
-    waiting.mkdir(mode=0o700, exist_ok=True)
-    folder_fd = os.open(waiting, FOLDER)
+def _prepare(folder: Path, now_s: float) -> None:
+    """Create and sweep the reserved folder, and try a hard link in it. Raises `OSError`."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder_fd = os.open(folder, FOLDER)
     try:
-        with os.scandir(waiting) as entries:
+        with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith(PREFIX):
+                if entry.name.startswith(UPLOAD_PREFIX):
                     remove_if_abandoned(entry, now_s)
-        with tempfile.NamedTemporaryFile(prefix=PREFIX, dir=waiting) as trial:
+        with tempfile.NamedTemporaryFile(prefix=UPLOAD_PREFIX, dir=folder) as trial:
             linked = Path(f"{trial.name}-linked")
             os.link(trial.name, linked)
             linked.unlink()
@@ -155,35 +158,39 @@ def _prepare(waiting: Path, now_s: float) -> None:
         os.close(folder_fd)
 
 
-def _create(spooled: Path, md5: str, found: UploadPath) -> Head | None:
+def _create(upload: Path, md5: str, found: UploadPath) -> Head | None:
     """Take the name if it is free. Raises `OriginalExists`, `KeyNotHeld`, `OSError`."""
     try:
-        os.link(spooled, found.name, dst_dir_fd=found.folder_fd, follow_symlinks=False)
+        os.link(upload, found.name, dst_dir_fd=found.folder_fd, follow_symlinks=False)
     except FileExistsError:
-        return _same(md5, found)
-    spooled.unlink(missing_ok=True)  # now: a link less is a new change time, and so a new version
-    found.keep()
+        return _head_of_same(md5, found)
+    # Before the head is taken: removing a link changes the ctime, hence the version
+    upload.unlink(missing_ok=True)
+    found.verify()
     return None
 
 
-def _replace(spooled: Path, found: UploadPath) -> Head | None:
-    """Take the name, whoever has it. Raises `KeyNotHeld`, `OSError`."""
+def _replace(upload: Path, found: UploadPath) -> Head | None:
+    """Take the name, over the file that has it. Raises `KeyNotHeld`, `OSError`."""
     found.status()
-    os.rename(spooled, found.name, dst_dir_fd=found.folder_fd)
-    found.keep()
+    os.rename(upload, found.name, dst_dir_fd=found.folder_fd)
+    found.verify()
     return None
 
 
-def _same(md5: str, found: UploadPath) -> Head:
-    """The head of what has the name, if it is the same bytes: durable too, before we say so."""
+def _head_of_same(md5: str, found: UploadPath) -> Head:
+    """The head of the file that has the name, if it holds the same bytes; it is fsynced first.
+
+    Raises `OriginalExists` for other bytes.
+    """
     found.status()
-    with os.fdopen(os.open(found.name, FILE, dir_fd=found.folder_fd), "rb") as file:
+    with os.fdopen(os.open(found.name, FILE_FLAGS, dir_fd=found.folder_fd), "rb") as file:
         if hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() != md5:
             raise OriginalExists
         os.fsync(file.fileno())
         return head_of(os.fstat(file.fileno()))
 
 
-async def _finished(work: Callable[[], T]) -> T:
-    """Run it in a thread, to its end, even if the caller is cancelled."""
+async def _run_to_end(work: Callable[[], T]) -> T:
+    """Run `work` in a thread, to its end even if the caller is cancelled."""
     return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, work))

@@ -1,7 +1,8 @@
-"""One root in a remote store, asked within a deadline and spared while it fails. obstore's door.
+"""Sends requests to one root of a remote store, with deadlines, retries and a circuit breaker.
 
-What failed on the way, or was throttled (429, 503), is asked again (`retries`); a download or a list goes on
-where it broke off, which is obstore's doing. Around that lie one deadline, and a breaker.
+A request that failed on the network or was throttled (429, 503) is retried (`resilience`). A download or a
+listing resumes where it broke off, which obstore does itself. Each request has one deadline, which includes
+its retries. The only importer of obstore.
 """
 
 from __future__ import annotations
@@ -47,122 +48,132 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 1024 * 1024
 _CONNECT_S = 2
-_SILENCE_S = 3
-"""How long a store may say nothing to a question; then it is asked again, on another connection."""
+_READ_TIMEOUT_S = 3
+"""How long a store may send nothing in response to a request before it is retried on another connection."""
 _BACKOFF_S = 0.1
-"""Before obstore's first retry; then longer at random, up to 2 s."""
-_SLOWEST_BYTES_PER_S = 256 * 1024
-"""A transfer slower than this, beyond the deadline, is given up: a drip would hold its place for days."""
-_MAX_SAID = 500
+"""The wait before obstore's first retry; the next ones are longer, at random, up to 2 s."""
+_MIN_BYTES_PER_S = 256 * 1024
+"""The rate by which a body extends the deadline. A slower transfer is aborted: it could last for days."""
+_MAX_ERROR_CHARACTERS = 500
 _REFUSED = re.compile(r"status code: (?!408|429)[34]\d\d|redirect|BadScheme")
 _NO_BUCKET = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound)</Code>")
 _NO_CREDENTIALS = re.compile(r"/latest/api/token|/computeMetadata/|/metadata/identity/")
-"""The metadata services of machines in a cloud: where obstore looks last."""
+"""Paths of the clouds' metadata services, which are the last place where obstore looks for credentials."""
 _NO_HTTP = re.compile("BadScheme")
+# `ObjectParentIsFile` and `ExistingObjectIsDirectory`: servers that store objects as files, such as versitygw
 _NOT_HELD = re.compile(r"<Code>(KeyTooLong\w*|ObjectParentIsFile|ExistingObjectIsDirectory)</Code>")
 
 
 class Bucket:
     """The objects under a root's address, by key. `clock` is monotonic, in seconds.
 
-    Whatever is asked raises `StoreRefused`, `StoreUnreachable`. `count` is told of `store-failed` (retries
-    were of no use) and `store-spared` (it was not asked).
+    Every request raises `StoreRefused`, `StoreUnreachable`. `count` receives the events `store-failed` (the
+    request failed despite its retries) and `store-spared` (the circuit breaker rejected it).
     """
 
     def __init__(
         self, address: str, settings: Settings, clock: Callable[[], float], count: Callable[[str], None]
     ) -> None:
-        """Raises `SettingsError` for what is no address of a store; connects to nothing."""
+        """Connects to nothing yet. Raises `SettingsError` for an invalid address."""
         self._address = address
         self._deadline_s = settings.store_deadline_s
         self._breaker = CircuitBreaker(clock)
         self._retries = RetryBudget()
         self._count = count
-        longest_s = settings.store_deadline_s + settings.max_original_bytes / _SLOWEST_BYTES_PER_S
+        max_transfer_s = settings.store_deadline_s + settings.max_original_bytes / _MIN_BYTES_PER_S
         client: ClientConfig = {
-            # Only https then, and so whatever it redirects to: http is where metadata services are
+            # An https store cannot redirect to http: there it could reach a cloud's metadata service
             "allow_http": settings.store_endpoint.startswith("http://"),
-            "connect_timeout": _span(_CONNECT_S),
-            "timeout": _span(longest_s),
+            "connect_timeout": _timedelta(_CONNECT_S),
+            "timeout": _timedelta(max_transfer_s),
         }
-        impatient: ClientConfig = {**client, "read_timeout": _span(_SILENCE_S)}
-        self._store = _connect(address, settings, impatient)
-        self._bodies = _connect(address, settings, impatient, retries=TRIES - 1)
-        # The time of silence runs while a body is sent, too: not for uploads
+        with_read_timeout: ClientConfig = {**client, "read_timeout": _timedelta(_READ_TIMEOUT_S)}
+        self._store = _connect(address, settings, with_read_timeout)
+        self._downloads = _connect(address, settings, with_read_timeout, retries=TRIES - 1)
+        # No read timeout: it would also run while a body is being sent
         self._uploads = _connect(address, settings, client)
 
     async def check(self) -> None:
-        """Ask for nothing in particular.
+        """Send a test request.
 
-        Raises `SettingsError` for what waiting does not mend: no such bucket, no or wrong credentials.
+        Raises `SettingsError` for faults that do not pass (no such bucket, no credentials or wrong ones),
+        `StoreUnreachable` for others.
         """
         try:
             await self.read(".galerly-cdn")
         except (NoSuchOriginal, StoreRefused, StoreUnreachable) as error:
-            told = str(error.__cause__)
-            if _NO_BUCKET.search(told):
-                raise SettingsError([f"{self._address}: there is no such bucket"]) from error
-            if _NO_CREDENTIALS.search(told):
-                raise SettingsError([f"{self._address}: no credentials for it were found"]) from error
-            if _NO_HTTP.search(told):
-                raise SettingsError(["store_endpoint: if it is reached by http://, say so there"]) from error
+            cause = str(error.__cause__)
+            if _NO_BUCKET.search(cause):
+                raise SettingsError(
+                    [f"{self._address}: there is no such bucket; create it or correct the address"]
+                ) from error
+            if _NO_CREDENTIALS.search(cause):
+                raise SettingsError(
+                    [f"{self._address}: no credentials were found; set those of its cloud"]
+                ) from error
+            if _NO_HTTP.search(cause):
+                raise SettingsError(
+                    ["store_endpoint: the store uses http; begin the address with http:// to allow that"]
+                ) from error
             if isinstance(error, StoreRefused):
-                raise SettingsError([f"{self._address}: the store refuses: {error.detail}"]) from error
+                raise SettingsError(
+                    [f"{self._address}: the store refuses the test request: {error.detail}"]
+                ) from error
             if isinstance(error, StoreUnreachable):
                 raise
 
-    def label(self, original_key: str) -> dict[str, str]:
-        """The metadata by which CloudFront drops an object with all that belongs to one original.
+    def cache_tags(self, original_key: str) -> dict[str, str]:
+        """The metadata by which CloudFront invalidates an object together with its original.
 
-        S3's alone: CloudFront reads tags there, and Azure takes no such name.
+        S3 only: CloudFront reads tags from S3, and Azure does not allow the hyphen in the name.
         """
         return {"cache-tag": cache_tag(original_key)} if self._address.startswith("s3://") else {}
 
     async def head(self, key: str, *, is_optional: bool = False) -> ObjectMeta:
-        """What is known of an object. Raises `NoSuchOriginal`.
+        """An object's length, ETag and time. Raises `NoSuchOriginal`.
 
-        Who does not insist is content with what was known before: asked once, and no failure if in vain.
+        With `is_optional`: one attempt, not counted by the circuit breaker. The caller has an older head.
         """
 
-        async def ask() -> ObjectMeta:
+        async def request() -> ObjectMeta:
             with _store_errors():
                 return await obstore.head_async(self._store, key)
 
-        async with self._asking(is_optional=is_optional):
-            return await (self._retries.run(ask) if not is_optional else ask())
+        async with self._request(is_optional=is_optional):
+            return await (request() if is_optional else self._retries.run(request))
 
     async def read(self, key: str, options: GetOptions | None = None) -> tuple[GetResult, bytes]:
-        """An object, or its attributes alone (`head`), or a `range` of it; `if_match` names its ETag.
+        """An object's attributes and bytes; no bytes with the option `head`, part of them with `range`.
 
-        Raises `NoSuchOriginal`; `Unsettled` for another ETag.
+        `if_match` requires an ETag. Raises `NoSuchOriginal`; `Unsettled` for another ETag.
         """
 
-        async def ask() -> tuple[GetResult, bytes]:
+        async def request() -> tuple[GetResult, bytes]:
             with _store_errors():
-                found = await obstore.get_async(self._store, key, options=options)
-                return found, bytes(await found.bytes_async())
+                result = await obstore.get_async(self._store, key, options=options)
+                return result, bytes(await result.bytes_async())
 
-        async with self._asking():
-            return await self._retries.run(ask)
+        async with self._request():
+            return await self._retries.run(request)
 
     async def download(self, key: str, write: Callable[[GetResult, bytes], None]) -> GetResult:
-        """Hand an object to `write`, chunk by chunk. Raises `NoSuchOriginal`, and as `write` does."""
-        async with self._asking() as limit:
-            found = await obstore.get_async(self._bodies, key)
-            _extend(limit, found.meta["size"])
-            async for chunk in found.stream(CHUNK_BYTES):
-                write(found, chunk)
-            return found
+        """Pass an object's chunks to `write`. Raises `NoSuchOriginal`, and as `write` does."""
+        async with self._request() as deadline:
+            result = await obstore.get_async(self._downloads, key)
+            _extend_deadline(deadline, result.meta["size"])
+            async for chunk in result.stream(CHUNK_BYTES):
+                write(result, chunk)
+            return result
 
     async def put(
         self, key: str, content: bytes | mmap.mmap, attributes: Mapping[str, str], *, creates: bool
     ) -> str:
-        """Store an object, over what is there unless it `creates`; its ETag.
+        """Store an object and return its ETag. With `creates`, an existing object is not replaced.
 
         Raises `OriginalExists`, `KeyNotHeld`, `Unsettled`.
         """
 
-        async def ask() -> PutResult:
+        async def request() -> PutResult:
             with _store_errors():
                 return await obstore.put_async(
                     self._uploads,
@@ -174,42 +185,42 @@ class Bucket:
                 )
 
         try:
-            async with self._asking() as limit:
-                _extend(limit, len(content))
-                stored = await self._retries.run(ask)
-        except NoSuchOriginal as error:  # the bucket is gone
+            async with self._request() as deadline:
+                _extend_deadline(deadline, len(content))
+                stored = await self._retries.run(request)
+        except NoSuchOriginal as error:  # the bucket was deleted
             raise StoreRefused(error.detail) from error
         except GalerlyError as error:
             if _NOT_HELD.search(str(error.__cause__)):
                 raise KeyNotHeld(error.detail) from error
-            if isinstance(error, OriginalExists) and not creates:  # 409: somebody else is just writing it
+            if isinstance(error, OriginalExists) and not creates:  # 409: another writer is storing it now
                 raise Unsettled(error.detail) from error
             raise
         return stored["e_tag"] or ""
 
-    async def sign_put(self, key: str, lasts_s: int) -> tuple[str, dict[str, str]]:
-        """An address that takes one object of whoever has it, and the headers to send with it."""
-        async with self._asking():
+    async def presign_put(self, key: str, expires_s: int) -> tuple[str, dict[str, str]]:
+        """A URL that stores one object without further credentials, and the headers to send with it."""
+        async with self._request():
             store = cast("SignCapableStore", self._store)
-            signed = await obstore.sign_async(store, "PUT", key, _span(lasts_s))
-        # Azure takes no object without (REST reference, Put Blob)
+            signed = await obstore.sign_async(store, "PUT", key, _timedelta(expires_s))
+        # Azure requires this header (REST reference, Put Blob)
         return signed, {"x-ms-blob-type": "BlockBlob"} if isinstance(store, AzureStore) else {}
 
     async def delete(self, key: str) -> None:
         """Remove an object, if there is one."""
 
-        async def ask() -> None:
+        async def request() -> None:
             with _store_errors():
                 await obstore.delete_async(self._store, key)
 
-        async with self._asking():
-            await self._retries.run(ask)
+        async with self._request():
+            await self._retries.run(request)
 
     async def list(self, folder: str, after: str) -> AsyncIterator[ObjectMeta]:
-        """The objects under a folder after a key, in the store's order."""
-        pages = obstore.list(self._bodies, prefix=folder, offset=after or None)
+        """The objects under a folder that sort after a key, in the store's order."""
+        pages = obstore.list(self._downloads, prefix=folder, offset=after or None)
         while True:
-            async with self._asking():
+            async with self._request():
                 page = await anext(pages, None)
             if page is None:
                 return
@@ -217,72 +228,72 @@ class Bucket:
                 yield meta
 
     @contextlib.asynccontextmanager
-    async def _asking(self, *, is_optional: bool = False) -> AsyncGenerator[asyncio.Timeout]:
-        """One question to the store, with its deadline; what comes of it is the breaker's to know."""
-        if not self._breaker.admits():
+    async def _request(self, *, is_optional: bool = False) -> AsyncGenerator[asyncio.Timeout]:
+        """Run one request within a deadline, and report its result to the circuit breaker."""
+        if not self._breaker.allows_request():
             self._count("store-spared")
-            raise StoreUnreachable("it failed when it was last asked")
+            raise StoreUnreachable("the circuit breaker is open: the last requests to the store failed")
         try:
-            async with asyncio.timeout(self._deadline_s) as limit:
+            async with asyncio.timeout(self._deadline_s) as deadline:
                 with _store_errors():
-                    yield limit
+                    yield deadline
         except (StoreUnreachable, TimeoutError) as error:
             if not is_optional:
-                self._breaker.failed()
+                self._breaker.record_failure()
             self._count("store-failed")
             if isinstance(error, TimeoutError):
-                raise StoreUnreachable("it was late") from error
+                raise StoreUnreachable("the store did not answer within the deadline") from error
             raise
         except GalerlyError:
-            self._breaker.succeeded()
+            self._breaker.record_success()
             raise
-        self._breaker.succeeded()
+        self._breaker.record_success()
 
 
 def _connect(address: str, settings: Settings, client: ClientConfig, *, retries: int = 0) -> ObjectStore:
-    tries: RetryConfig = {
+    retry: RetryConfig = {
         "max_retries": retries,
-        "retry_timeout": _span(settings.store_deadline_s),
-        "backoff": {"init_backoff": _span(_BACKOFF_S), "max_backoff": _span(2), "base": 2},
+        "retry_timeout": _timedelta(settings.store_deadline_s),
+        "backoff": {"init_backoff": _timedelta(_BACKOFF_S), "max_backoff": _timedelta(2), "base": 2},
     }
     options: dict[str, Any] = {}
     if address.startswith("s3://"):
-        options["disable_bulk_delete"] = True  # a plain DELETE is known to every server, and retried
+        options["disable_bulk_delete"] = True  # every server knows a plain DELETE, and it is retried
         if settings.store_endpoint:
             options["endpoint"] = settings.store_endpoint
     try:
-        return from_url(address, client_options=client, retry_config=tries, **options)
+        return from_url(address, client_options=client, retry_config=retry, **options)
     except (BaseError, ValueError) as error:
-        raise SettingsError([f"{address}: {_said(error)}"]) from error
+        raise SettingsError([f"{address}: {_error_text(error)}"]) from error
 
 
 @contextlib.contextmanager
 def _store_errors() -> Iterator[None]:
-    """obstore's errors as ours; the cause holds all that the store said."""
+    """Raises galerly-cdn's errors for obstore's; the cause contains the store's whole response."""
     try:
         yield
     except FileNotFoundError as error:
-        raise NoSuchOriginal(_said(error)) from error
+        raise NoSuchOriginal(_error_text(error)) from error
     except AlreadyExistsError as error:
-        raise OriginalExists(_said(error)) from error
+        raise OriginalExists(_error_text(error)) from error
     except PreconditionError as error:
-        raise Unsettled(_said(error)) from error
+        raise Unsettled(_error_text(error)) from error
     except (PermissionDeniedError, UnauthenticatedError, InvalidPathError) as error:
-        raise StoreRefused(_said(error)) from error
+        raise StoreRefused(_error_text(error)) from error
     except (BaseError, OSError) as error:
         kind = StoreRefused if _REFUSED.search(str(error)) else StoreUnreachable
-        raise kind(_said(error)) from error
+        raise kind(_error_text(error)) from error
 
 
-def _extend(limit: asyncio.Timeout, length_bytes: int) -> None:
-    """More time for more bytes."""
-    limit.reschedule((limit.when() or 0.0) + length_bytes / _SLOWEST_BYTES_PER_S)
+def _extend_deadline(deadline: asyncio.Timeout, length_bytes: int) -> None:
+    """Extend a deadline for the transfer of a body."""
+    deadline.reschedule((deadline.when() or 0.0) + length_bytes / _MIN_BYTES_PER_S)
 
 
-def _span(seconds: float) -> dt.timedelta:
+def _timedelta(seconds: float) -> dt.timedelta:
     return dt.timedelta(seconds=seconds)
 
 
-def _said(error: Exception) -> str:
-    """What obstore says, and what the store said, on one line; obstore tells its own insides below that."""
-    return " ".join(str(error).partition("\n\nDebug source")[0].split())[:_MAX_SAID]
+def _error_text(error: Exception) -> str:
+    """obstore's and the store's message on one line, without obstore's dump of its own state below them."""
+    return " ".join(str(error).partition("\n\nDebug source")[0].split())[:_MAX_ERROR_CHARACTERS]

@@ -1,6 +1,7 @@
-"""How does an upload reach a remote store without passing through us? By an address signed for one PUT.
+"""Presigns uploads that clients send directly to a remote store, and reads them.
 
-It lies beside the originals then, under a number that no key leads to, and is read as an original is.
+A direct upload is an object beside the originals, under an id that no key names. It is read, with the same
+checks, as an original is.
 """
 
 from __future__ import annotations
@@ -18,33 +19,36 @@ if TYPE_CHECKING:
     from galerly_cdn.store.interfaces import Originals
     from galerly_cdn.store.remote.bucket import Bucket
 
-_LASTS_S = 3600
+_EXPIRES_S = 3600
 
 
 class RemoteDirectUploads:
-    """Uploads in a remote store: `bucket` at their root, and `originals` over it."""
+    """Direct uploads in a remote store. `bucket` is their root, and `originals` reads from the same root."""
 
     def __init__(self, bucket: Bucket, originals: Originals) -> None:
         self._bucket = bucket
         self._originals = originals
 
-    async def presign(self, number: str) -> PresignedUpload:
-        """Sign an address. Raises as the interface says."""
-        url, headers = await self._bucket.sign_put(number, _LASTS_S)
-        return PresignedUpload(method="PUT", url=url, headers=headers, expires_s=_LASTS_S)
+    async def presign(self, upload_id: str) -> PresignedUpload:
+        """Presign a PUT. Raises as the interface says."""
+        url, headers = await self._bucket.presign_put(upload_id, _EXPIRES_S)
+        return PresignedUpload(method="PUT", url=url, headers=headers, expires_s=_EXPIRES_S)
 
-    async def read(self, number: str) -> AsyncGenerator[bytes, None]:
-        """What was sent, once all of it is here. Raises as the interface says, and `UploadTooLarge`."""
+    async def read(self, upload_id: str) -> AsyncGenerator[bytes, None]:
+        """An upload's bytes, after all of it was fetched and verified.
+
+        Raises as the interface says, and `UploadTooLarge`.
+        """
         try:
-            sent = await self._originals.open(number)
+            upload = await self._originals.open(upload_id)
         except NoSuchOriginal as error:
             raise NoSuchUpload(error.detail) from error
         except TooManyBytes as error:
             raise UploadTooLarge(error.detail) from error
-        with sent:
-            for first in range(0, sent.head.length_bytes, CHUNK_BYTES):
-                yield os.pread(sent.fd, CHUNK_BYTES, first)
+        with upload:
+            for first in range(0, upload.head.length_bytes, CHUNK_BYTES):
+                yield os.pread(upload.fd, CHUNK_BYTES, first)
 
-    async def remove(self, number: str) -> None:
-        """Remove. Raises as the interface says."""
-        await self._bucket.delete(number)
+    async def remove(self, upload_id: str) -> None:
+        """Remove an upload. Raises as the interface says."""
+        await self._bucket.delete(upload_id)

@@ -1,10 +1,10 @@
-"""What is known of originals in a remote store, without asking it for every request?
+"""Caches the heads of originals in a remote store.
 
-- A head is remembered for `fresh_s`: so long a replace by somebody else may go unseen.
-- What is asked for all the time is asked anew ahead of that: its viewers never wait.
-- Any number who ask for one key are one request to the store.
-- While the store cannot be asked, or is late, what was last known is told, with its age: a picture that
-  is warm is never held up by a store that is not.
+- A head is cached for `fresh_s`: a replacement by another writer may go unnoticed for that long.
+- A key that is requested all the time is refreshed in the background before that, so that no viewer waits.
+- Concurrent requests for one key are one request to the store.
+- While the store is unreachable or late, the last known head is returned with its age: a slow store does not
+  delay a picture that is cached.
 """
 
 from __future__ import annotations
@@ -22,134 +22,141 @@ if TYPE_CHECKING:
 
     from galerly_cdn.model import Head
 
-_MAX_KNOWN = 100_000
-_AHEAD = 0.75
-"""The part of `fresh_s` after which the next viewer lets the store be asked anew, and does not wait."""
-_PATIENCE_S = 0.25
-"""How late a store may be; then who waits takes what was last known."""
-_WARY_S = 5.0
-"""How long after a failure or a late answer nobody waits for the store who need not."""
+_MAX_ENTRIES = 100_000
+_REFRESH_AFTER = 0.75
+"""The fraction of `fresh_s` after which the next request refreshes the head in the background."""
+_MAX_WAIT_S = 0.25
+"""How long a request waits for a late store if an older head is known; then it returns that one."""
+_NO_WAIT_S = 5.0
+"""After a failed or late response: how long requests with a known head do not wait for the store at all."""
 
 
-class _Known(NamedTuple):
+class _Entry(NamedTuple):
     head: Head | None
     """None: there was no such original."""
-    asked_s: float
-    tried_s: float = -math.inf
-    """When it was last asked for in vain."""
+    requested_s: float
+    """When the store was requested for it."""
+    failed_s: float = -math.inf
+    """When a later request for it failed."""
 
 
 class HeadRequest(Protocol):
-    """How the store is asked for a head."""
+    """Requests a head from the store."""
 
     async def __call__(self, key: str, *, is_optional: bool) -> Head:
         """The head. Raises `NoSuchOriginal`, `StoreRefused`, `StoreUnreachable`.
 
-        Who does not insist knows one to go on with: it is not worth asking twice.
+        With `is_optional` an older head is known, and the request is not worth a retry.
         """
         ...
 
 
 class HeadCache:
-    """Asks `ask` at most once in `fresh_s` for each key; tells heads up to `stale_s` old while that fails.
+    """Calls `request` at most once in `fresh_s` for each key.
 
-    `clock` is monotonic, in seconds.
+    While that fails, it returns heads up to `stale_s` old. `clock` is monotonic, in seconds.
     """
 
     def __init__(
         self,
-        ask: HeadRequest,
+        request: HeadRequest,
         clock: Callable[[], float],
         *,
         fresh_s: float,
         stale_s: float,
     ) -> None:
-        self._ask = ask
+        self._request_head = request
         self._clock = clock
         self._fresh_s = fresh_s
         self._stale_s = stale_s
-        self._known: MemoryCache[str, _Known] = MemoryCache(_MAX_KNOWN, lambda _: 1)
-        self._asking: SingleFlight[str, _Known] = SingleFlight()
-        self._under_way: dict[str, float] = {}
-        """Since when each key is being asked for."""
-        self._wary_until_s = -math.inf
+        self._entries: MemoryCache[str, _Entry] = MemoryCache(_MAX_ENTRIES, lambda _: 1)
+        self._requests: SingleFlight[str, _Entry] = SingleFlight()
+        self._started_s: dict[str, float] = {}
+        """When the request in progress for each key was started."""
+        self._no_wait_until_s = -math.inf
 
     async def get(self, key: str) -> Head:
-        """The head; `stale_s` in it says how old it is while the store cannot be asked."""
-        known = self._known.get(key)
+        """The head. Its `stale_s` is its age if the store could not be requested, else 0.
+
+        Raises as the request does.
+        """
+        entry = self._entries.get(key)
         now_s = self._clock()
-        age_s = now_s - known.asked_s if known else math.inf
-        if known and age_s < self._fresh_s:
-            if age_s >= _AHEAD * self._fresh_s and now_s - known.tried_s >= self._fresh_s:
-                self._begin(key)
-            return _told(known)
-        if known is None or known.head is None or age_s >= self._stale_s:
-            return await self._asked(key)
-        patience_s = _PATIENCE_S - (now_s - self._under_way.get(key, now_s))
-        if now_s < self._wary_until_s or patience_s <= 0:
-            if now_s - known.tried_s >= self._fresh_s:
-                self._begin(key)
-            return replaced(known.head, stale_s=age_s)
+        age_s = now_s - entry.requested_s if entry else math.inf
+        if entry and age_s < self._fresh_s:
+            if age_s >= _REFRESH_AFTER * self._fresh_s and now_s - entry.failed_s >= self._fresh_s:
+                self._start_request(key)
+            return _head_of(entry)
+        if entry is None or entry.head is None or age_s >= self._stale_s:
+            return await self._wait_for_head(key)
+        max_wait_s = _MAX_WAIT_S - (now_s - self._started_s.get(key, now_s))
+        if now_s < self._no_wait_until_s or max_wait_s <= 0:
+            if now_s - entry.failed_s >= self._fresh_s:
+                self._start_request(key)
+            return replaced(entry.head, stale_s=age_s)
         try:
-            async with asyncio.timeout(patience_s):
-                return await self._asked(key)
+            async with asyncio.timeout(max_wait_s):
+                return await self._wait_for_head(key)
         except (TimeoutError, StoreUnreachable):
-            self._beware()
-            return replaced(known.head, stale_s=age_s)
+            self._stop_waiting()
+            return replaced(entry.head, stale_s=age_s)
 
-    async def refreshed(self, key: str) -> Head:
-        """What the store says now, whatever was known. Raises as `ask` does."""
-        return _told(await self._ask_now(key, is_optional=False))
+    async def refresh(self, key: str) -> Head:
+        """The head that the store returns now, whatever is cached. Raises as the request does."""
+        return _head_of(await self._request(key, is_optional=False))
 
-    def learn(self, key: str, head: Head | None) -> None:
-        """We changed it ourselves: None if it is gone."""
-        self._learn(key, _Known(head, self._clock()))
+    def put(self, key: str, head: Head | None) -> None:
+        """Cache the head of an original that this process stored, or None for one that it deleted."""
+        self._put(key, _Entry(head, self._clock()))
 
-    def _begin(self, key: str) -> asyncio.Task[_Known]:
-        known = self._known.get(key)
-        can_wait = known and known.head and self._clock() - known.asked_s < self._stale_s
-        task, _ = self._asking.begin(key, lambda: self._ask_now(key, is_optional=bool(can_wait)))
+    def _start_request(self, key: str) -> asyncio.Task[_Entry]:
+        entry = self._entries.get(key)
+        is_optional = bool(entry and entry.head and self._clock() - entry.requested_s < self._stale_s)
+        task, _ = self._requests.begin(key, lambda: self._request(key, is_optional=is_optional))
         return task
 
-    async def _asked(self, key: str) -> Head:
-        """What the store said, asked no longer than `fresh_s` before now: else it may be too old."""
-        came_s = self._clock()
+    async def _wait_for_head(self, key: str) -> Head:
+        """A head that was requested at most `fresh_s` before this call: an older one may be outdated."""
+        called_s = self._clock()
         while True:
-            known = await asyncio.shield(self._begin(key))
-            if known.asked_s >= came_s - self._fresh_s:
-                return _told(known)
+            entry = await asyncio.shield(self._start_request(key))
+            if entry.requested_s >= called_s - self._fresh_s:
+                return _head_of(entry)
 
-    async def _ask_now(self, key: str, *, is_optional: bool) -> _Known:
-        asked_s = self._under_way[key] = self._clock()
+    async def _request(self, key: str, *, is_optional: bool) -> _Entry:
+        requested_s = self._started_s[key] = self._clock()
         head: Head | None = None
         try:
-            head = await self._ask(key, is_optional=is_optional)
+            head = await self._request_head(key, is_optional=is_optional)
         except NoSuchOriginal:
             pass
         except StoreUnreachable:
-            self._beware()
-            if known := self._known.get(key):
-                self._known.put(key, known._replace(tried_s=self._clock()))
+            self._stop_waiting()
+            if entry := self._entries.get(key):
+                self._entries.put(key, entry._replace(failed_s=self._clock()))
             raise
         finally:
-            self._under_way.pop(key, None)
-        if self._clock() - asked_s > _PATIENCE_S:
-            self._beware()
-        return self._learn(key, _Known(head, asked_s))
+            self._started_s.pop(key, None)
+        if self._clock() - requested_s > _MAX_WAIT_S:
+            self._stop_waiting()
+        return self._put(key, _Entry(head, requested_s))
 
-    def _beware(self) -> None:
-        self._wary_until_s = self._clock() + _WARY_S
+    def _stop_waiting(self) -> None:
+        self._no_wait_until_s = self._clock() + _NO_WAIT_S
 
-    def _learn(self, key: str, learned: _Known) -> _Known:
-        """What is known now: what was asked before we changed it and answered after is old."""
-        known = self._known.get(key)
-        if known and known.asked_s > learned.asked_s:
-            return known
-        self._known.put(key, learned)
-        return learned
+    def _put(self, key: str, new: _Entry) -> _Entry:
+        """The newer of the cached entry and this one.
+
+        A response to a request that was sent before this process changed the original is outdated.
+        """
+        entry = self._entries.get(key)
+        if entry and entry.requested_s > new.requested_s:
+            return entry
+        self._entries.put(key, new)
+        return new
 
 
-def _told(known: _Known) -> Head:
-    if known.head is None:
+def _head_of(entry: _Entry) -> Head:
+    if entry.head is None:
         raise NoSuchOriginal
-    return known.head
+    return entry.head

@@ -1,4 +1,4 @@
-"""Where are the originals of a remote store, and which version is each? Whole, or not at all."""
+"""Stores originals in a remote store, and verifies every original it fetches."""
 
 from __future__ import annotations
 
@@ -35,30 +35,33 @@ if TYPE_CHECKING:
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.remote.bucket import Bucket
 
-_DOWNLOADS = 16
-"""Originals on their way here at once; the others wait, and no viewer of a warm picture with them."""
-_PIECE_BYTES = 4 * 1024 * 1024
-"""What is asked for at once for a viewer: a slow one keeps no connection to the store waiting."""
+_MAX_DOWNLOADS = 16
+"""Concurrent downloads of originals. Further ones wait; requests for stored renditions do not."""
+_RANGE_BYTES = 4 * 1024 * 1024
+"""Bytes of each range request for a viewer: a slow viewer does not occupy a connection to the store."""
 _ATTEMPTS = 3
 _MD5 = re.compile("[0-9a-f]{32}")
 
 
-class _Fetched(NamedTuple):
-    """An original and the MD5 of the bytes that came."""
+class _Download(NamedTuple):
+    """A downloaded original, and the MD5 of the bytes received."""
 
     original: Original
     md5: str
     stored_md5: str
-    """What we wrote beside it when it was uploaded; empty if somebody else did."""
+    """The MD5 in the object's metadata; empty for an original that another program uploaded."""
 
     @property
-    def is_proven(self) -> bool:
-        """Whether it is what was stored; an ETag that looks like an MD5 may be none (SSE-KMS, SSE-C)."""
-        promised = self.stored_md5 or self.original.head.version
-        return self.md5 == promised or not _MD5.fullmatch(promised)
+    def is_verified(self) -> bool:
+        """Whether the MD5 is the one in the metadata, else the ETag; True if that is not an MD5 at all.
 
-    def is_like(self, other: _Fetched) -> bool:
-        """Whether the same bytes came twice, and nobody promised others."""
+        An ETag that looks like an MD5 may be something else (SSE-KMS, SSE-C).
+        """
+        expected_md5 = self.stored_md5 or self.original.head.version
+        return self.md5 == expected_md5 or not _MD5.fullmatch(expected_md5)
+
+    def is_same(self, other: _Download) -> bool:
+        """Whether both downloads have the same bytes, and the metadata has no other MD5."""
         return self.md5 == other.md5 and not self.stored_md5
 
 
@@ -68,104 +71,109 @@ class RemoteOriginals:
     def __init__(self, bucket: Bucket, settings: Settings, clock: Callable[[], float]) -> None:
         self._bucket = bucket
         self._max_bytes = settings.max_original_bytes
-        self._downloads = asyncio.Semaphore(_DOWNLOADS)
+        self._downloads = asyncio.Semaphore(_MAX_DOWNLOADS)
         self._heads = HeadCache(
-            self._ask, clock, fresh_s=settings.store_fresh_s, stale_s=settings.stale_if_error_s
+            self._request_head, clock, fresh_s=settings.store_fresh_s, stale_s=settings.stale_if_error_s
         )
 
     async def head(self, key: str, *, remembered: bool = True) -> Head:
         """Version and length. Raises as the interface says."""
-        return await (self._heads.get(key) if remembered else self._heads.refreshed(key))
+        return await (self._heads.get(key) if remembered else self._heads.refresh(key))
 
     async def open(self, key: str) -> Original:
-        """The whole original in a nameless file: a worker reads files, and has no network.
+        """The original, downloaded to an unnamed temporary file: a worker reads files, and has no network.
 
-        What is not proven by its MD5 is fetched again. If nobody promised one, the same bytes twice will do,
-        in the length that a head tells, too. Raises `StoreCorrupt` as well.
+        An original whose MD5 cannot be verified is downloaded again. If the metadata has no MD5, two
+        downloads with the same bytes are accepted if their length is that of the head. Raises `StoreCorrupt`
+        as well.
         """
-        first = await self._fetch(key)
-        if first.is_proven:
+        first = await self._download(key)
+        if first.is_verified:
             return first.original
         os.close(first.original.fd)
-        second = await self._fetch(key)
-        with contextlib.ExitStack() as unless_good:
-            unless_good.enter_context(second.original)
-            if second.is_proven or (second.is_like(first) and await self._ask(key) == second.original.head):
-                unless_good.pop_all()
+        second = await self._download(key)
+        with contextlib.ExitStack() as on_error:
+            on_error.enter_context(second.original)
+            if second.is_verified or (
+                second.is_same(first) and await self._request_head(key) == second.original.head
+            ):
+                on_error.pop_all()
                 return second.original
-        raise StoreCorrupt(f"MD5 {second.md5}, before {first.md5}")
+        raise StoreCorrupt(f"two downloads have the MD5s {first.md5} and {second.md5}")
 
     async def read(self, key: str, version: str, first: int, length_bytes: int) -> AsyncGenerator[bytes]:
-        """So many bytes of exactly this version, in pieces. Raises as the interface says."""
+        """Bytes of exactly this version, by range requests. Raises as the interface says."""
         end = first + length_bytes
-        for begin in range(first, end, _PIECE_BYTES):
-            piece = (begin, min(begin + _PIECE_BYTES, end))
-            _, content = await self._bucket.read(key, {"if_match": f'"{version}"', "range": piece})
-            if len(content) != piece[1] - piece[0]:
-                raise StoreCorrupt(f"{len(content)} bytes of {piece} came")
+        for begin in range(first, end, _RANGE_BYTES):
+            part = (begin, min(begin + _RANGE_BYTES, end))
+            _, content = await self._bucket.read(key, {"if_match": f'"{version}"', "range": part})
+            if len(content) != part[1] - part[0]:
+                raise StoreCorrupt(f"the store sent {len(content)} bytes of the range {part}")
             yield content
 
     async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
         """The originals under `prefix` after `after`. Raises as the interface says.
 
-        What has no bytes is no original: consoles put such an object for every folder.
+        Objects of zero bytes are left out: the clouds' consoles create one for each folder.
         """
-        folder = prefix.rpartition("/")[0]  # obstore's prefixes are whole segments
+        folder = prefix.rpartition("/")[0]  # obstore matches prefixes by whole segments
         async for meta in self._bucket.list(folder, after):
             key = meta["path"]
             if key.startswith(prefix):
                 if meta["size"]:
                     yield Listed(key, meta["size"], meta["last_modified"].timestamp())
             elif key > prefix:
-                return  # the order of bytes is that of code points
+                return  # UTF-8 bytes sort as code points do
 
     def upload_file(self) -> UploadFile:
-        """A file on this machine."""
+        """A temporary file on this machine."""
         return UploadFile(None)
 
     async def put(
         self, key: str, upload: UploadFile, *, media_type: str, md5: str, replaces: bool
     ) -> tuple[Head, bool]:
-        """Store what was spooled. Raises as the interface says, and `Unsettled`.
+        """Store an upload. Raises as the interface says, and `Unsettled`.
 
-        Created already, by the same bytes: a create that was tried again finds its own first try; and an
-        upload may be repeated to be sure.
+        An existing object with the same MD5 is a success: a retried create finds the object of its first
+        attempt, and a client may repeat an upload.
         """
-        content = mmap.mmap(upload.fd, 0, prot=mmap.PROT_READ)  # not in our memory; closed by its last user
-        attributes = {"Content-Type": media_type, MD5: md5, **self._bucket.label(key)}
-        refusal: GalerlyError = Unsettled()
+        # Mapped, not read into memory; the last user of the mapping closes it
+        content = mmap.mmap(upload.fd, 0, prot=mmap.PROT_READ)
+        attributes = {"Content-Type": media_type, MD5: md5, **self._bucket.cache_tags(key)}
+        last_error: GalerlyError = Unsettled()
         for _ in range(_ATTEMPTS):
             try:
                 etag = await self._bucket.put(key, content, attributes, creates=not replaces)
-            except KeyNotHeld as error:  # for good, or while its gallery is being emptied (versitygw)
-                refusal = error
+            except KeyNotHeld as error:
+                # Servers that store objects as files (versitygw) also answer this while they remove a folder
+                last_error = error
                 continue
             except OriginalExists:
                 try:
                     found, _ = await self._bucket.read(key, {"head": True})
                 except NoSuchOriginal:
-                    continue  # somebody is just creating it (S3 answers 409), or has deleted it since
+                    continue  # another writer is creating it now (S3 answers 409), or has deleted it since
                 head = _head(found.meta)
-                if md5 not in {found.attributes.get(MD5), head.version}:  # an ETag may be the MD5
+                if md5 not in {found.attributes.get(MD5), head.version}:  # the ETag may be the MD5
                     raise
-                self._heads.learn(key, head)
+                self._heads.put(key, head)
                 return head, False
-            head = Head(_version(etag), upload.length_bytes) if etag else await self._ask(key)
-            self._heads.learn(key, head)
+            head = Head(_version(etag), upload.length_bytes) if etag else await self._request_head(key)
+            self._heads.put(key, head)
             return head, True
-        raise refusal
+        raise last_error
 
     async def delete(self, key: str) -> bool:
-        """Remove; whether there was one. Raises as the interface says."""
+        """Remove an original; whether there was one. Raises as the interface says."""
         try:
-            await self._heads.refreshed(key)
+            await self._heads.refresh(key)
         except NoSuchOriginal:
             return False
         await self._bucket.delete(key)
-        self._heads.learn(key, None)
+        self._heads.put(key, None)
         return True
 
-    async def _fetch(self, key: str) -> _Fetched:
+    async def _download(self, key: str) -> _Download:
         digest = hashlib.md5(usedforsecurity=False)
 
         async with self._downloads:
@@ -173,24 +181,24 @@ class RemoteOriginals:
 
                 def write(found: GetResult, chunk: bytes) -> None:
                     if found.meta["size"] > self._max_bytes:
-                        raise TooManyBytes(f"{found.meta['size']} bytes")
+                        raise TooManyBytes(f"the object has {found.meta['size']} bytes")
                     digest.update(chunk)
                     try:
                         file.write(chunk)
-                    except OSError as error:  # this machine's fault, not the store's
+                    except OSError as error:  # an error of this machine, not of the store
                         raise Unavailable(str(error)) from error
 
                 found = await self._bucket.download(key, write)
                 head = _head(found.meta)
                 if file.tell() != head.length_bytes:
-                    raise StoreCorrupt(f"{file.tell()} of {head.length_bytes} bytes came")
-                return _Fetched(
+                    raise StoreCorrupt(f"the store sent {file.tell()} of {head.length_bytes} bytes")
+                return _Download(
                     Original(os.dup(file.fileno()), head),
                     digest.hexdigest(),
                     str(found.attributes.get(MD5, "")),
                 )
 
-    async def _ask(self, key: str, *, is_optional: bool = False) -> Head:
+    async def _request_head(self, key: str, *, is_optional: bool = False) -> Head:
         return _head(await self._bucket.head(key, is_optional=is_optional))
 
 

@@ -1,6 +1,6 @@
-"""Renditions in a remote store: objects `800x600.webp/{key}` whose metadata is their record.
+"""Stores renditions as objects `800x600.webp/{key}` of a remote store, with their record as metadata.
 
-S3 answers such an object to CloudFront as it is, so its headers are those of the edge.
+S3 sends such an object to CloudFront unchanged, so its headers are the same as those of the edge.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class RemoteRenditions:
-    """Renditions in a remote store; `count` is told of `rendition-corrupt` and `rendition-unreadable`."""
+    """Renditions in a remote store. `count` receives `rendition-corrupt` and `rendition-unreadable`."""
 
     def __init__(self, bucket: Bucket, count: Callable[[str], None]) -> None:
         self._bucket = bucket
@@ -38,7 +38,7 @@ class RemoteRenditions:
         self._reads: SingleFlight[tuple[str, Target], Rendition | None] = SingleFlight()
 
     async def head(self, key: str, target: Target) -> StoredObject | None:
-        """What is stored, current or not. Raises `StoreRefused`, `StoreUnreachable`."""
+        """Version and time of the object. Raises `StoreRefused`, `StoreUnreachable`."""
         try:
             found, _ = await self._bucket.read(target.rendition_key(key), {"head": True})
         except NoSuchOriginal:
@@ -46,32 +46,33 @@ class RemoteRenditions:
         return StoredObject(str(found.attributes.get("version", "")), found.meta["last_modified"].timestamp())
 
     async def get(self, key: str, target: Target) -> Rendition | None:
-        """The stored rendition, verified; None if there is none, or it cannot be read as it was put.
+        """The stored rendition, verified; None if there is none, if it is damaged, or if the store fails.
 
-        Any number who ask while it is being read are one request to the store, and share one rendition.
+        Concurrent calls are one request to the store, and share its result.
         """
         found, _ = await self._reads.run((key, target), lambda: self._read(key, target))
         return found
 
     async def record(self, key: str, target: Target) -> Record | None:
-        """What the object's metadata says; None if there is none, or it is no rendition of ours."""
-        found = await self._asked(key, target, head=True)
+        """The record in the object's metadata; None if there is no object, or it is not a rendition."""
+        found = await self._request(key, target, head=True)
         return found[0] if found else None
 
     async def put(self, rendition: Rendition) -> Rendition:
-        """Store it, unless what is stored was made of the same version by the same recipe."""
+        """Store a rendition, unless the stored one has the same version and recipe; then return that one."""
         record = rendition.record
         try:
             await self._put(rendition, creates=True)
         except OriginalExists:
-            winner = await self._read(record.key, record.target)  # as it is now, not as it was being read
-            if winner is not None and winner.record.is_current(record.version, record.recipe):
-                return winner
+            # Not `get`, which may share an earlier read
+            existing = await self._read(record.key, record.target)
+            if existing is not None and existing.record.is_current(record.version, record.recipe):
+                return existing
             await self._put(rendition, creates=False)
         return rendition
 
     async def delete(self, key: str, target: Target) -> bool:
-        """Remove; whether there was one. Raises `StoreUnreachable`."""
+        """Remove a rendition; whether there was one. Raises `StoreUnreachable`."""
         path = target.rendition_key(key)
         try:
             await self._bucket.head(path)
@@ -81,7 +82,7 @@ class RemoteRenditions:
         return True
 
     async def _read(self, key: str, target: Target) -> Rendition | None:
-        found = await self._asked(key, target, head=False)
+        found = await self._request(key, target, head=False)
         if found is None:
             return None
         record, body = found
@@ -90,8 +91,8 @@ class RemoteRenditions:
             return None
         return Rendition(record, body)
 
-    async def _asked(self, key: str, target: Target, *, head: bool) -> tuple[Record, bytes] | None:
-        """A record, and the body unless the object's `head` alone is asked for."""
+    async def _request(self, key: str, target: Target, *, head: bool) -> tuple[Record, bytes] | None:
+        """The record and the body; with `head`, an empty body."""
         try:
             found, body = await self._bucket.read(target.rendition_key(key), {"head": head})
         except NoSuchOriginal:
@@ -109,15 +110,15 @@ class RemoteRenditions:
         record = rendition.record
         path = record.target.rendition_key(record.key)
         try:
-            told = {**object_attributes(record), **self._bucket.label(record.key)}
-            await self._bucket.put(path, rendition.body, told, creates=creates)
+            attributes = {**object_attributes(record), **self._bucket.cache_tags(record.key)}
+            await self._bucket.put(path, rendition.body, attributes, creates=creates)
         except (KeyNotHeld, Unsettled) as error:
             raise StoreRefused(error.detail) from error
 
 
 def object_attributes(record: Record) -> dict[str, str]:
-    """A record as an object's headers and metadata: printable ASCII; what is empty is left out."""
-    told = {
+    """A record as an object's headers and metadata, in printable ASCII; empty values are left out."""
+    attributes = {
         "Content-Type": record.format.media_type,
         "Cache-Control": IMMUTABLE,
         "Content-Disposition": content_disposition.inline(record.key, record.format.extension),
@@ -128,23 +129,23 @@ def object_attributes(record: Record) -> dict[str, str]:
         "lost": ", ".join(record.lost),
         MD5: record.md5,
     }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in attributes.items() if value}
 
 
-def _record(key: str, target: Target, length_bytes: int, told: Mapping[str, Any]) -> Record | None:
-    """The inverse of `attributes`; None for an object that is no rendition of ours."""
+def _record(key: str, target: Target, length_bytes: int, attributes: Mapping[str, Any]) -> Record | None:
+    """The inverse of `object_attributes`; None for an object that is not a rendition."""
     try:
         return Record(
             key=key,
             target=target,
-            version=told["version"],
-            recipe=told["recipe"],
-            format=Format(told["Content-Type"].removeprefix("image/")),
-            width_px=int(told["width"]),
-            height_px=int(told["height"]),
+            version=attributes["version"],
+            recipe=attributes["recipe"],
+            format=Format(attributes["Content-Type"].removeprefix("image/")),
+            width_px=int(attributes["width"]),
+            height_px=int(attributes["height"]),
             length_bytes=length_bytes,
-            md5=told[MD5],
-            lost=tuple(told["lost"].split(", ")) if told.get("lost") else (),
+            md5=attributes[MD5],
+            lost=tuple(attributes["lost"].split(", ")) if attributes.get("lost") else (),
         )
     except (KeyError, ValueError):
         return None

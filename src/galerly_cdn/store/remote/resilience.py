@@ -1,7 +1,7 @@
-"""Retries within a budget, and a circuit breaker, for requests to a remote store.
+"""Retries requests to a remote store within a budget, and stops them while it fails (circuit breaker).
 
-Retries cost a store that is half down as much as the requests themselves. They are at most a tenth of the
-requests (Google's SRE book, "Handling Overload") beyond a few in reserve. The only importer of tenacity.
+Without a budget, retries multiply the load of a store that is half down. They are limited to a tenth of the
+requests (Google's SRE book, "Handling Overload"), beyond a reserve of fifty. The only importer of tenacity.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 TRIES = 4
-"""Of one question, the first included."""
+"""Attempts of one request, including the first."""
 _BACKOFF_S = 0.1
-"""The longest wait before the first retry; it doubles, up to `_LONGEST_S`."""
-_LONGEST_S = 2
-_SHARE = 0.1
-_RESERVE = 50.0
+"""The longest wait before the first retry. It doubles for each further one, up to `_MAX_BACKOFF_S`."""
+_MAX_BACKOFF_S = 2
+_RETRIES_PER_REQUEST = 0.1
+_MAX_BUDGET = 50.0
 
 
 class RetryBudget:
-    """The budget of one root."""
+    """The retry budget of one root: each request adds a tenth of a retry, each retry takes one."""
 
     def __init__(self) -> None:
-        self._budget = _RESERVE
+        self._budget = _MAX_BUDGET
 
-    async def run(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
-        """The answer, of the last try. Raises what that raised; `StoreUnreachable` alone is tried again."""
-        self._budget = min(_RESERVE, self._budget + _SHARE)
-        trying = tenacity.AsyncRetrying(
+    async def run(self, attempt: Callable[[], Awaitable[Result]]) -> Result:
+        """The result of the last attempt, or its error. Only `StoreUnreachable` is retried."""
+        self._budget = min(_MAX_BUDGET, self._budget + _RETRIES_PER_REQUEST)
+        retrying = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(TRIES),
-            wait=tenacity.wait_random_exponential(multiplier=_BACKOFF_S, max=_LONGEST_S),
-            retry=tenacity.retry_if_exception(self._is_paid_for),
+            wait=tenacity.wait_random_exponential(multiplier=_BACKOFF_S, max=_MAX_BACKOFF_S),
+            retry=tenacity.retry_if_exception(self._may_retry),
             reraise=True,
         )
         try:
-            return await trying(ask)
+            return await retrying(attempt)
         except StoreUnreachable as error:
-            # tenacity's frames and the error hold each other, and with them what was to be stored.
+            # tenacity's frames and the error refer to each other, and so keep the request's body in memory.
             raise error.with_traceback(None) from error.__cause__
 
-    def _is_paid_for(self, error: BaseException) -> bool:
+    def _may_retry(self, error: BaseException) -> bool:
         if not isinstance(error, StoreUnreachable) or self._budget < 1:
             return False
         self._budget -= 1
@@ -56,43 +56,43 @@ class RetryBudget:
 
 
 _FAILURES = 5
-"""Failures in a row that open it; each has had its retries."""
-_PROBE_EVERY_S = 1.0
+"""Consecutive failures that open the breaker; each includes its retries."""
+_PROBE_INTERVAL_S = 1.0
 
 
 class CircuitBreaker:
-    """Opens after failures in a row, lets one probe a second through, closes at the first success.
+    """Opens after consecutive failures, allows one probe a second while open, closes at the first success.
 
-    A probe that hangs holds up no other: a store that is back is noticed within a second and its own
-    time to answer. `clock` is monotonic, in seconds.
+    A probe that hangs does not delay the next one: the breaker closes within a second of the store's
+    recovery, plus the time of one response. `clock` is monotonic, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._failures = 0
-        self._probe_s = 0.0
+        self._next_probe_s = 0.0
 
     @property
     def is_open(self) -> bool:
-        """Whether the store is spared."""
+        """Whether requests are rejected, except for probes."""
         return self._failures >= _FAILURES
 
-    def admits(self) -> bool:
-        """Whether the store may be asked now; while it is open, who is told so is the probe."""
+    def allows_request(self) -> bool:
+        """Whether a request may be sent now. While the breaker is open, an allowed request is the probe."""
         if not self.is_open:
             return True
         now_s = self._clock()
-        if now_s < self._probe_s:
+        if now_s < self._next_probe_s:
             return False
-        self._probe_s = now_s + _PROBE_EVERY_S
+        self._next_probe_s = now_s + _PROBE_INTERVAL_S
         return True
 
-    def succeeded(self) -> None:
-        """The store answered, whatever it said."""
+    def record_success(self) -> None:
+        """Record a response of the store, including an error such as 404."""
         self._failures = 0
 
-    def failed(self) -> None:
-        """The store did not answer, or not in time, or asked to be spared."""
+    def record_failure(self) -> None:
+        """Record that the store did not answer, was late, or throttled the request."""
         self._failures += 1
         if self._failures == _FAILURES:
-            self._probe_s = self._clock() + _PROBE_EVERY_S
+            self._next_probe_s = self._clock() + _PROBE_INTERVAL_S
