@@ -1,4 +1,4 @@
-"""How long does a viewer wait for the first request of a picture, and where, through the whole AWS shape?
+"""How long does a viewer wait for the first request of a picture, and where, through the stack AWS shape?
 
 The local CloudFront runs our template over a real S3 server (versitygw, from `script/s3`), the resizer runs
 under AWS's runtime client. All of it shares this machine; what travels between AWS's machines is not in it.
@@ -24,14 +24,14 @@ from benchmarks.cold_start import megapixels, photograph
 from benchmarks.report import Report
 from benchmarks.sampling import spread
 from galerly_cdn.aws_local import viewer_server
-from tests.support import gated_stack
+from tests.support import s3_fault_stack
 from tests.support import s3_servers as s3
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse, Responder
-    from tests.support.gated_stack import Whole
+    from tests.support.s3_fault_stack import S3FaultStack
 
 FIRST_S = 0.5
 """From the first byte of the request to the last of the picture, by a resizer that runs."""
@@ -65,7 +65,7 @@ class Timed:
 class Viewer:
     """Somebody who asks a chain, and what it is made of."""
 
-    whole: Whole
+    stack: S3FaultStack
     bucket: s3.Objects
     http: httpx.AsyncClient
     s3: Timed
@@ -85,9 +85,9 @@ class Viewer:
         """Nothing is stored or cached of the picture; `is_cold`: and no function runs."""
         segment = _SIZE if form == "jpeg" else f"{_SIZE}.{form}"
         self.bucket.remove(f"resized/{segment}/{_KEY}")
-        self.whole.chain.cloud.cache.invalidate("/*")
+        self.stack.running.cloudfront.cache.invalidate("/*")
         if is_cold:
-            await self.whole.chain.resizer.close()
+            await self.stack.running.resizer.close()
 
     def note(self, what: str, took_ms: float) -> None:
         self.seen.setdefault(what, []).append(took_ms)
@@ -104,7 +104,7 @@ class Viewer:
         self.note("cloudfront", first_ms - s3_ms - function_ms)
         self.note("s3", s3_ms)
         record = next(
-            json.loads(line) for line in reversed(self.whole.chain.resizer.lines) if "stages_ms" in line
+            json.loads(line) for line in reversed(self.stack.running.resizer.log_lines) if "stages_ms" in line
         )
         for stage in _STAGES:
             self.note(stage, record["stages_ms"][stage])
@@ -117,14 +117,14 @@ class Viewer:
 async def viewing(bucket: s3.Objects) -> AsyncIterator[Viewer]:
     """A chain over a bucket, and its viewer at the other end of a connection."""
     async with (
-        gated_stack.whole(bucket) as whole,
-        viewer_server.listen(whole.chain.cloud.edge, "127.0.0.1", 0, scheme="https") as port,
+        s3_fault_stack.start(bucket) as stack,
+        viewer_server.listen(stack.running.cloudfront.edge, "127.0.0.1", 0, scheme="https") as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,
     ):
-        doors = {name: Timed(door._inner) for name, door in whole.chain.cloud.faults.items()}
-        for name, door in whole.chain.cloud.faults.items():
+        doors = {name: Timed(door._inner) for name, door in stack.running.cloudfront.faults.items()}
+        for name, door in stack.running.cloudfront.faults.items():
             door._inner = doors[name]
-        yield Viewer(whole, bucket, http, doors["s3"], doors["resizer"])
+        yield Viewer(stack, bucket, http, doors["s3"], doors["resizer"])
 
 
 async def measured(bucket: s3.Objects, rounds: int) -> dict[str, dict[str, list[float]]]:
@@ -166,7 +166,7 @@ def main() -> int:
     photographs.add_option(parser)
     parser.add_argument("--rounds", type=int, default=11, help="first requests of each format [11]")
     options = parser.parse_args()
-    report = Report(f"The whole AWS shape, {options.rounds} times")
+    report = Report(f"The stack AWS shape, {options.rounds} times")
     path = photograph(options.photographs)
     with TemporaryDirectory() as scratch, s3.credentials(), s3.versitygw(Path(scratch)) as gateway:
         bucket = gateway.bucket()

@@ -26,7 +26,7 @@ from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.originals import FolderOriginals
 from tests.support.in_memory_cdn import SmallCdn
 from tests.support.raw_http import Served, get, run, serving
-from tests.support.shapes import OneMachine
+from tests.support.shapes import ServeProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, MutableMapping
@@ -376,9 +376,9 @@ VIEWERS = 8
 
 
 @contextmanager
-def large(root: Path) -> Iterator[OneMachine]:
+def large(root: Path) -> Iterator[ServeProcess]:
     """A server with an original of 60 MB for everybody; killed if the test fails."""
-    shape = OneMachine(root / "photographs", root / "renditions", {"sign_originals": "false"})
+    shape = ServeProcess(root / "photographs", root / "renditions", {"sign_originals": "false"})
     try:
         shape.put("large.jpg", b"")
         os.truncate(root / "photographs" / "large.jpg", LARGE_BYTES)
@@ -402,7 +402,7 @@ async def _download(served: Served, begun: asyncio.Semaphore, may_end: asyncio.E
         return came
 
 
-async def _downloads(shape: OneMachine, meanwhile: Callable[[], object]) -> list[int]:
+async def _downloads(shape: ServeProcess, meanwhile: Callable[[], object]) -> list[int]:
     """How many bytes came to each of several viewers, if that happens when all have begun."""
     begun, may_end = asyncio.Semaphore(0), asyncio.Event()
     served = Served(f"http://127.0.0.1:{shape.port}/")

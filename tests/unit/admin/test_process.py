@@ -64,7 +64,7 @@ def test_upload_replace_purge_delete(admin: Administered) -> None:
     assert admin.ask("DELETE", "/originals/g/a.jpg").json["existed"]
     assert admin.request("GET", PICTURE, {}).status == 404
     assert admin.ask("GET", "/originals").json == {"originals": [], "next": ""}
-    assert admin.stored() == []
+    assert admin.rendition_files() == []
 
     audits = [record for record in admin.stop() if "action" in record]
     assert [record["outcome"] for record in audits] == [

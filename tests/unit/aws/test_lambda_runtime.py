@@ -93,9 +93,9 @@ async def test_the_resizer_fills_answers_and_logs(bucket: Objects) -> None:
     assert (found.status, found.headers["content-type"]) == (200, "image/webp")
     assert again.body == found.body == bucket.get(f"resized/{WEBP.rendition_key(KEY)}")
     assert (missing.status, missing.code) == (404, "no-such-original")
-    assert len(runtime.inits_s) == 1
+    assert len(runtime.init_durations_s) == 1
     assert runtime.peak_bytes > 0
-    records = [json.loads(line) for line in runtime.lines]
+    records = [json.loads(line) for line in runtime.log_lines]
     assert [one["status"] for one in records if "status" in one] == [200, 200, 404]
     (metrics,) = [one for one in records if "_aws" in one]
     assert (metrics["FunctionName"], metrics["RenditionBytes"]) == ("resizer", len(found.body))
@@ -184,14 +184,16 @@ async def test_the_janitor_cleans_up_and_cloudfront_is_told_by_tag(bucket: Objec
     (told,) = asked
     assert told.startswith("POST /2020-05-31/distribution/E1ABCDEF/invalidation ")
     assert f"<Path>#{urls.cache_tag(KEY)}</Path>" in told
-    assert [json.loads(line) for line in runtime.lines] == [{"key": KEY, "deleted": 1, "invalidated": True}]
+    assert [json.loads(line) for line in runtime.log_lines] == [
+        {"key": KEY, "deleted": 1, "invalidated": True}
+    ]
 
 
 async def test_settings_that_are_impossible_end_the_start(bucket: Objects) -> None:
     async with running(function("resizer", bucket.settings(), GALERLY_SIZES="nonsense")) as runtime:
         with pytest.raises(Crashed):
             await runtime.invoke(request("/"))
-        assert any("GALERLY_SIZES" in line for line in runtime.lines)
+        assert any("GALERLY_SIZES" in line for line in runtime.log_lines)
 
 
 @pytest.mark.parametrize("name", ["resizer", "prewarm", "janitor"])
@@ -234,8 +236,8 @@ async def test_an_event_reaches_the_function_and_its_result_comes_back(program: 
         second = await runtime.invoke({"a": 2})
     assert first["echo"] == {"a": "ü"}
     assert first["pid"] == second["pid"]
-    assert [line.split()[2] for line in runtime.lines] == ["told", "told"]
-    assert runtime.inits_s[0] > 0
+    assert [line.split()[2] for line in runtime.log_lines] == ["told", "told"]
+    assert runtime.init_durations_s[0] > 0
 
 
 async def test_a_function_that_raises_has_failed_and_lives_on(program: Function) -> None:
@@ -243,7 +245,7 @@ async def test_a_function_that_raises_has_failed_and_lives_on(program: Function)
         with pytest.raises(FunctionFailed, match="on purpose"):
             await runtime.invoke({"fails": True})
         assert (await runtime.invoke({}))["echo"] == {}
-        assert len(runtime.inits_s) == 1
+        assert len(runtime.init_durations_s) == 1
 
 
 async def test_a_function_that_ends_is_started_again(program: Function) -> None:
@@ -251,7 +253,7 @@ async def test_a_function_that_ends_is_started_again(program: Function) -> None:
         with pytest.raises(Crashed, match="exit 3"):
             await runtime.invoke({"ends": True})
         assert (await runtime.invoke({}))["echo"] == {}
-        assert len(runtime.inits_s) == 2
+        assert len(runtime.init_durations_s) == 2
 
 
 async def test_a_function_over_its_time_is_killed(program: Function) -> None:
@@ -259,7 +261,7 @@ async def test_a_function_over_its_time_is_killed(program: Function) -> None:
     async with running(late) as runtime:
         with pytest.raises(TimedOut):
             await runtime.invoke({"hangs": True})
-        assert runtime._free == []
+        assert runtime._idle == []
 
 
 async def test_what_an_event_would_have_been_answered_is_no_other_s_answer(
@@ -275,7 +277,7 @@ async def test_what_an_event_would_have_been_answered_is_no_other_s_answer(
         await asyncio.wait([given_up])
         assert (await runtime.invoke({"a": 1}))["echo"] == {"a": 1}
         writing.close()
-        assert len(runtime.inits_s) == 2
+        assert len(runtime.init_durations_s) == 2
 
 
 async def test_all_that_is_at_work_can_be_killed_and_the_next_event_starts_anew(
@@ -294,7 +296,7 @@ async def test_all_that_is_at_work_can_be_killed_and_the_next_event_starts_anew(
         assert (await runtime.invoke({}))["echo"] == {}
         runtime.kill()
         await runtime.invoke({})
-        assert len(runtime.inits_s) == 2
+        assert len(runtime.init_durations_s) == 2
 
 
 async def test_without_the_right_to_log_its_lines_are_lost(program: Function) -> None:
@@ -302,7 +304,7 @@ async def test_without_the_right_to_log_its_lines_are_lost(program: Function) ->
         assert (await runtime.invoke({}))["echo"] == {}
         with pytest.raises(Crashed, match="exit 3"):
             await runtime.invoke({"ends": True})
-        assert runtime.lines == []
+        assert runtime.log_lines == []
 
 
 async def test_a_result_that_is_too_large_is_the_function_s_failure(program: Function) -> None:
@@ -333,4 +335,4 @@ async def test_more_at_once_than_the_concurrency_are_throttled(program: Function
         results = await asyncio.gather(*asked)
         assert len({one["pid"] for one in results}) == 2
         await runtime.invoke({})
-    assert len(runtime.inits_s) == 2
+    assert len(runtime.init_durations_s) == 2

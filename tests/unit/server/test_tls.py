@@ -18,7 +18,7 @@ from galerly_cdn.server import serve
 from galerly_cdn.server.certificate import Certificate
 from galerly_cdn.settings import load
 from tests.support.raw_http import Echo, Served, Viewer, answer, get, run, serving
-from tests.support.shapes import OneMachine
+from tests.support.shapes import ServeProcess
 from tests.support.tls_certificates import Files, believing, make
 from tests.unit.server.test_request_bodies import Taking
 from tests.unit.server.test_request_smuggling import REFUSED, SECOND
@@ -277,7 +277,7 @@ def test_what_was_tampered_with_ends_the_connection(files: Files) -> None:
 
 def test_a_stop_truncates_no_download_through_tls(tmp_path: Path, files: Files) -> None:
     settings = {"sign_originals": "false", "tls_certificate": files.certificate, "tls_key": files.key}
-    shape = OneMachine(tmp_path / "photographs", tmp_path / "renditions", settings)
+    shape = ServeProcess(tmp_path / "photographs", tmp_path / "renditions", settings)
     length_bytes = 20_000_000
 
     async def download(served: Served, begun: asyncio.Semaphore, may_end: asyncio.Event) -> int:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import pictures
 from tests.support.fake_s3 import FakeS3, Fault, fake_s3
-from tests.support.shapes import Answer, OneMachine
+from tests.support.shapes import Answer, ServeProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,7 +31,7 @@ async def fake() -> AsyncIterator[FakeS3]:
         yield server
 
 
-class Served(OneMachine):
+class Served(ServeProcess):
     """Over the fake: it answers in this thread, so who asks must be in another."""
 
     def _start(self) -> None:

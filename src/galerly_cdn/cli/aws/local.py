@@ -43,27 +43,27 @@ def local(photographs: Path, port: int, prewarm: str, file: Path | None) -> None
     from galerly_cdn.errors import AwsMissing
 
     try:
-        from galerly_cdn.aws_local import photograph_folder as laptop
+        from galerly_cdn.aws_local import photograph_folder
         from galerly_cdn.aws_local.s3 import versitygw
     except ImportError as error:
         raise AwsMissing("pip install 'galerly-cdn[aws]'") from error
-    asked = laptop.LocalDeployment(
+    deployment = photograph_folder.LocalDeployment(
         photographs=str(photographs),
         settings=terminal.load_settings(file).settings,
         port=port,
         program=versitygw.find_program(),
         prewarms=prewarm == "on",
     )
-    asyncio.run(_serve(asked))
+    asyncio.run(_serve(deployment))
 
 
-async def _serve(laptop: LocalDeployment) -> None:
+async def _serve(deployment: LocalDeployment) -> None:
     """Until a signal. More of them, from whatever wraps the command, do not cut the clearing up short."""
     import asyncio
     import contextlib
     import signal
 
-    from galerly_cdn.aws_local import photograph_folder as laptops
+    from galerly_cdn.aws_local import photograph_folder
 
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None  # noqa: S101 - for the type checker
@@ -75,8 +75,8 @@ async def _serve(laptop: LocalDeployment) -> None:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
     with contextlib.suppress(asyncio.CancelledError):
-        async with laptops.start(laptop, _progress, click.echo) as running:
-            _announce(running, laptop.program)
+        async with photograph_folder.start(deployment, _progress, click.echo) as running:
+            _announce(running, deployment.program)
             await asyncio.Event().wait()
 
 
@@ -84,8 +84,8 @@ def _announce(running: RunningDeployment, program: str | None) -> None:
     from galerly_cdn.aws_local.s3 import versitygw
 
     click.echo(f"address  {running.address}")
-    if running.first:
-        click.echo(f"try      {running.first}")
+    if running.example_url:
+        click.echo(f"try      {running.example_url}")
     if program:
         click.echo(f"s3       {program}, which holds copies: what is uploaded there ends with it")
     else:
@@ -94,7 +94,7 @@ def _announce(running: RunningDeployment, program: str | None) -> None:
             "         Not shown: that an S3 server takes them, and what it makes of concurrent writes."
         )
         click.echo(f"         With versitygw it is: {versitygw.INSTALL}")
-    for own, name in running.keys.items():
+    for own, name in running.key_ids.items():
         click.echo(f"signing  https://{running.address.partition('://')[2]}/… by a copy of {own}.private.pem")
         click.echo(f"         that is called {name}.private.pem; what is signed is then asked by http://")
     click.echo("\nFor galerly-cdn upload, ls, warm, inspect, purge and rm, in another terminal:")
