@@ -25,14 +25,14 @@ from benchmarks.cold_start import megapixels, photograph
 from benchmarks.report import Report
 from benchmarks.sampling import spread
 from galerly_cdn.aws_local import viewer_server
-from tests.support import gated_stack
+from tests.support import s3_fault_stack
 from tests.support import s3_servers as s3
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse, Responder
-    from tests.support.gated_stack import Whole
+    from tests.support.s3_fault_stack import S3FaultStack
 
 FIRST_REQUEST_S = 0.5
 """From the first byte of the request to the last of the picture, with a running resizer."""
@@ -66,7 +66,7 @@ class Timed:
 class Viewer:
     """A viewer's connection to the deployment, and the parts that are measured."""
 
-    whole: Whole
+    stack: S3FaultStack
     bucket: s3.Objects
     http: httpx.AsyncClient
     s3: Timed
@@ -86,9 +86,9 @@ class Viewer:
         """Delete the picture from the store and CloudFront's cache; with `is_cold`, stop the resizer too."""
         segment = _SIZE if form == "jpeg" else f"{_SIZE}.{form}"
         self.bucket.remove(f"resized/{segment}/{_KEY}")
-        self.whole.chain.cloud.cache.invalidate("/*")
+        self.stack.running.cloudfront.cache.invalidate("/*")
         if is_cold:
-            await self.whole.chain.resizer.close()
+            await self.stack.running.resizer.close()
 
     def add(self, stage: str, duration_ms: float) -> None:
         self.durations_ms.setdefault(stage, []).append(duration_ms)
@@ -105,7 +105,7 @@ class Viewer:
         self.add("cloudfront", first_ms - s3_ms - function_ms)
         self.add("s3", s3_ms)
         record = next(
-            json.loads(line) for line in reversed(self.whole.chain.resizer.lines) if "stages_ms" in line
+            json.loads(line) for line in reversed(self.stack.running.resizer.log_lines) if "stages_ms" in line
         )
         for stage in _STAGES:
             self.add(stage, record["stages_ms"][stage])
@@ -118,14 +118,14 @@ class Viewer:
 async def open_viewer(bucket: s3.Objects) -> AsyncIterator[Viewer]:
     """The whole deployment over a bucket, with a viewer's connection."""
     async with (
-        gated_stack.whole(bucket) as whole,
-        viewer_server.listen(whole.chain.cloud.edge, "127.0.0.1", 0, scheme="https") as port,
+        s3_fault_stack.start(bucket) as stack,
+        viewer_server.listen(stack.running.cloudfront.edge, "127.0.0.1", 0, scheme="https") as port,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http,
     ):
-        doors = {name: Timed(door._inner) for name, door in whole.chain.cloud.faults.items()}
-        for name, door in whole.chain.cloud.faults.items():
+        doors = {name: Timed(door._inner) for name, door in stack.running.cloudfront.faults.items()}
+        for name, door in stack.running.cloudfront.faults.items():
             door._inner = doors[name]
-        yield Viewer(whole, bucket, http, doors["s3"], doors["resizer"])
+        yield Viewer(stack, bucket, http, doors["s3"], doors["resizer"])
 
 
 async def measure_all(bucket: s3.Objects, rounds: int) -> dict[str, dict[str, list[float]]]:

@@ -67,7 +67,7 @@ async def cold_start(bucket: s3_servers.Objects) -> Start:
             seconds.append(time.perf_counter() - started_s)
             assert response.status == 200, response.body
             bucket.remove(f"resized/800x600.{form}/large.jpg")
-        return Start(runtime.inits_s[0], *seconds)
+        return Start(runtime.init_durations_s[0], *seconds)
 
 
 async def peak_mb(name: str, bucket: s3_servers.Objects, event: dict[str, object]) -> float:

@@ -12,7 +12,7 @@ from checks.corpus import entries
 from galerly_cdn.http.urls import format_path
 from galerly_cdn.model import Target
 from galerly_cdn.settings.table import Settings
-from tests.support.shapes import OneMachine
+from tests.support.shapes import ServeProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ def check(folder: Path, scratch: Path) -> list[str]:
     """Every deviation, one line each."""
     settings = Settings()
     size = next(rule.size for rule in settings.size_rules if rule.name == "thumbnail")
-    shape = OneMachine(folder, scratch, {"workers": 2})
+    shape = ServeProcess(folder, scratch, {"workers": 2})
     findings: list[str] = []
     with Beacon() as beacon:
         shape.request("GET", format_path(Target(size), "no such file"), {})
@@ -37,11 +37,11 @@ def check(folder: Path, scratch: Path) -> list[str]:
         counts = {"ok": 0, "reject": 0, "either": 0}
         for entry in entries(folder):
             counts[entry.expected] += 1
-            stored = len(shape.stored())
+            stored = len(shape.rendition_files())
             started_s = time.monotonic()
             answer = shape.request("GET", format_path(Target(size), entry.key), {})
             duration_s = time.monotonic() - started_s
-            newly_stored = len(shape.stored()) - stored
+            newly_stored = len(shape.rendition_files()) - stored
             findings += [
                 f"{entry.key} ({entry.expected}): {deviation}"
                 for deviation in _deviations(entry, answer, newly_stored)

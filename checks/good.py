@@ -17,7 +17,7 @@ from galerly_cdn.http.urls import format_path
 from galerly_cdn.model import Format, Target
 from galerly_cdn.settings.table import Settings
 from tests.support.color_difference import difference
-from tests.support.shapes import OneMachine
+from tests.support.shapes import ServeProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ _EXCEPTIONS = tomllib.loads((Path(__file__).parent / "exceptions.toml").read_tex
 
 def check(folder: Path, scratch: Path) -> list[str]:
     """Every deviation, one line each."""
-    shape = OneMachine(folder, scratch, {"max_original_bytes": 128 * 1024 * 1024})
+    shape = ServeProcess(folder, scratch, {"max_original_bytes": 128 * 1024 * 1024})
     differences: dict[str, list[float]] = defaultdict(list)
     findings: list[str] = []
     answered = 0
@@ -54,7 +54,7 @@ def check(folder: Path, scratch: Path) -> list[str]:
     return findings
 
 
-def deviations(shape: OneMachine, entry: Entry, differences: dict[str, list[float]]) -> Iterator[str]:
+def deviations(shape: ServeProcess, entry: Entry, differences: dict[str, list[float]]) -> Iterator[str]:
     """The deviations of a file's renditions."""
     if entry.expected != "ok":
         answer = shape.request("GET", format_path(Target(_sizes()[0]), entry.key), {})

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from galerly_cdn.aws.deploy import build, lambda_packages
 from galerly_cdn.render.pool import process
 from galerly_cdn.settings.table import Settings
-from tests.support import gated_stack, pictures, s3_servers
+from tests.support import pictures, s3_fault_stack, s3_servers
 from tests.support.lambda_functions import MEMORY_MB, answer, change, function, request, running
 
 if TYPE_CHECKING:
@@ -75,28 +75,28 @@ async def invoke(root: Path, name: str, bucket: s3_servers.Objects, event: dict[
 async def check_cloudfront(root: Path, bucket: s3_servers.Objects) -> list[str]:
     """CloudFront's result types for requests of a photograph that is replaced and purged in between."""
     bucket.put("originals/g/b.jpg", pictures.jpeg(600, 400))
-    async with gated_stack.whole(bucket, root=str(root)) as whole:
+    async with s3_fault_stack.start(bucket, root=str(root)) as stack:
         variables = {
             **s3_servers.CREDENTIALS,
             "GALERLY_STORE": f"s3://{bucket.name}",
             "GALERLY_STORE_ENDPOINT": bucket.server.endpoint,
-            "GALERLY_DISTRIBUTION": whole.chain.cloud.plan.distribution.id,
-            "AWS_ENDPOINT_URL_CLOUDFRONT": whole.chain.control,
+            "GALERLY_DISTRIBUTION": stack.running.cloudfront.plan.distribution.id,
+            "AWS_ENDPOINT_URL_CLOUDFRONT": stack.running.api_address,
         }
-        first, second = [await whole.ask(_PATH, accept="image/avif") for _ in range(2)]
+        first, again = [await stack.request(_PATH, accept="image/avif") for _ in range(2)]
         bucket.put("originals/g/b.jpg", pictures.jpeg(400, 600))
-        cached = await whole.ask(_PATH, accept="image/avif")
-        print(await gated_stack.command(variables, "purge", "g/b.jpg"), end="")
-        replaced = await whole.ask(_PATH, accept="image/avif")
-        assert [one.status for one in (first, second, cached, replaced)] == [200] * 4, whole.lines
-        assert first.body == second.body == cached.body != replaced.body
-        records = [json.loads(line) for line in whole.chain.resizer.lines if _RECORD in line]
+        kept = await stack.request(_PATH, accept="image/avif")
+        print(await s3_fault_stack.run_command(variables, "purge", "g/b.jpg"), end="")
+        other = await stack.request(_PATH, accept="image/avif")
+        assert [one.status for one in (first, again, kept, other)] == [200] * 4, stack.access_log
+        assert first.body == again.body == kept.body != other.body
+        records = [json.loads(line) for line in stack.running.resizer.log_lines if _RECORD in line]
         assert [one["status"] for one in records] == [200] * 2, records
-        for line in whole.lines:
+        for line in stack.access_log:
             print("CloudFront", *(line[name] for name in ("cs-uri-stem", "sc-status", "x-edge-result-type")))
         for one in records:
             print("resizer", one["path"], one["status"], one["cache"], one["stages_ms"])
-        return [line["x-edge-result-type"] for line in whole.lines]
+        return [line["x-edge-result-type"] for line in stack.access_log]
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""An API's listener hands requests on as they came, and parts from whoever speaks no HTTP."""
+"""The API server passes requests on byte for byte, and closes connections that are not HTTP."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResp
 
 
 class Echo:
-    """Notes what comes, and answers with the body."""
+    """Records requests, and responds with their body, or raises `failure`."""
 
     def __init__(self, failure: Exception | None = None) -> None:
-        self.asked: list[OriginRequest] = []
+        self.requests: list[OriginRequest] = []
         self.failure = failure
 
     async def respond(self, request: OriginRequest) -> OriginResponse:
-        self.asked.append(request)
+        self.requests.append(request)
         if self.failure:
             raise self.failure
         return OriginResponse(200, {"x-own": "1", "content-length": "5"}, request.body)
 
 
-async def said(address: str, *parts: bytes, ends: bool = True) -> bytes:
-    """Everything that is answered to some bytes."""
-    place = urlsplit(address)
-    reader, writer = await asyncio.open_connection(place.hostname, place.port)
-    for one in parts:
-        writer.write(one)
+async def exchange(address: str, *parts: bytes, ends: bool = True) -> bytes:
+    """Sends bytes, and returns everything that is received."""
+    url = urlsplit(address)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    for part in parts:
+        writer.write(part)
     if ends:
         writer.write_eof()
-    found = await reader.read()
+    received = await reader.read()
     writer.close()
-    return found
+    return received
 
 
-async def test_a_request_is_handed_on_as_it_came() -> None:
+async def test_a_request_reaches_the_responder_byte_for_byte() -> None:
     echo = Echo()
     async with api_server.listen(echo) as address:
-        await said(
+        await exchange(
             address,
             b"PUT /b/a%20b%2f..%2F//c?x=1&y HTTP/1.1\r\nHost: h:1\r\nX-A: b\r\nContent-Length: 3\r\n\r\nabc",
         )
-    (asked,) = echo.asked
-    assert asked == OriginRequest(
+    (request,) = echo.requests
+    assert request == OriginRequest(
         "PUT",
         "http",
         "h:1",
@@ -57,41 +57,43 @@ async def test_a_request_is_handed_on_as_it_came() -> None:
     )
 
 
-async def test_requests_follow_each_other_on_a_connection() -> None:
+async def test_a_connection_carries_several_requests() -> None:
     echo = Echo()
     async with api_server.listen(echo) as address:
-        found = await said(address, b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n")
-    assert [one.raw_path for one in echo.asked] == ["/1", "/2"]
-    assert found.count(b"HTTP/1.1 200") == 2
+        received = await exchange(
+            address, b"GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"
+        )
+    assert [request.raw_path for request in echo.requests] == ["/1", "/2"]
+    assert received.count(b"HTTP/1.1 200") == 2
 
 
-async def test_who_waits_before_a_body_is_told_to_go_on() -> None:
+async def test_expect_100_continue_gets_the_interim_response() -> None:
     echo = Echo()
     async with api_server.listen(echo) as address:
-        place = urlsplit(address)
-        reader, writer = await asyncio.open_connection(place.hostname, place.port)
+        url = urlsplit(address)
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
         writer.write(b"PUT / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
         writer.write(b"whole")
         assert (await reader.readuntil(b"whole")).startswith(b"HTTP/1.1 200 ")
         writer.close()
-    (asked,) = echo.asked
-    assert "expect" not in asked.headers
+    (request,) = echo.requests
+    assert "expect" not in request.headers
 
 
-async def test_a_body_without_a_length_comes_whole() -> None:
+async def test_a_chunked_body_is_received_whole() -> None:
     echo = Echo()
     async with api_server.listen(echo) as address:
         head = b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
-        await said(address, head, b"3\r\nabc\r\n", b"2\r\nde\r\n0\r\n\r\n")
-    assert [one.body for one in echo.asked] == [b"abcde"]
+        await exchange(address, head, b"3\r\nabc\r\n", b"2\r\nde\r\n0\r\n\r\n")
+    assert [request.body for request in echo.requests] == [b"abcde"]
 
 
-async def test_a_head_has_the_length_that_was_told_and_no_body() -> None:
+async def test_the_response_to_head_has_the_content_length_and_no_body() -> None:
     async with api_server.listen(Echo()) as address:
-        found = await said(address, b"HEAD / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
-    assert b"content-length: 5" in found
-    assert found.endswith(b"\r\n\r\n")
+        received = await exchange(address, b"HEAD / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    assert b"content-length: 5" in received
+    assert received.endswith(b"\r\n\r\n")
 
 
 @pytest.mark.parametrize(
@@ -103,22 +105,22 @@ async def test_a_head_has_the_length_that_was_told_and_no_body() -> None:
         b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc",
     ],
 )
-async def test_what_is_no_whole_request_asks_nothing(sent: bytes) -> None:
+async def test_an_incomplete_or_invalid_request_reaches_no_responder(sent: bytes) -> None:
     echo = Echo()
     async with api_server.listen(echo) as address:
-        assert await said(address, sent) == b""
-    assert echo.asked == []
+        assert await exchange(address, sent) == b""
+    assert echo.requests == []
 
 
-async def test_a_server_behind_it_that_is_gone_is_a_connection_that_ends() -> None:
+async def test_a_connection_error_of_the_responder_closes_the_connection() -> None:
     async with api_server.listen(Echo(ConnectionRefusedError("down"))) as address:
-        assert await said(address, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n") == b""
+        assert await exchange(address, b"GET / HTTP/1.1\r\nHost: h\r\n\r\n") == b""
 
 
-async def test_who_is_still_connected_at_the_end_is_let_go() -> None:
+async def test_stopping_the_server_closes_open_connections() -> None:
     async with api_server.listen(Echo()) as address:
-        place = urlsplit(address)
-        reader, writer = await asyncio.open_connection(place.hostname, place.port)
+        url = urlsplit(address)
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
         writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
     assert await reader.read() == b""

@@ -1,4 +1,4 @@
-"""A viewer's request meets its behaviour, its signature, its function and its headers as on CloudFront."""
+"""The edge: behaviours, signatures, viewer functions, cache key, headers and access log."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from galerly_cdn.access.signing import Signer
     from tests.support import s3_servers
 
-PLAIN = local_cloudfront.planned().distribution.behaviors[0]
+PLAIN = local_cloudfront.read_plan().distribution.behaviors[0]
 PATH = "/resize/800x600/g/a.jpg"
 STORED = "resized/800x600/g/a.jpg"
 ENGINES = [
@@ -48,23 +48,23 @@ def bucket(moto: s3_servers.S3Server) -> s3_servers.Objects:
 
 @pytest.fixture
 async def viewer(bucket: s3_servers.Objects) -> AsyncIterator[local_cloudfront.Viewer]:
-    async with local_cloudfront.cloud(bucket) as running:
+    async with local_cloudfront.start(bucket) as running:
         yield running
 
 
 def request(method: str = "GET", scheme: str = "https", target: str = PATH, **fields: Any) -> ViewerRequest:  # noqa: ANN401 - fields of a value
     path, _, query = target.partition("?")
-    told = {
+    default = {
         "method": method,
         "scheme": scheme,
         "raw_path": path,
         "query": query,
         "host": local_cloudfront.HOST,
     }
-    return ViewerRequest(**{**told, **fields})
+    return ViewerRequest(**{**default, **fields})
 
 
-# ------------------------------------------------------------------------------------------ 1: schemes
+# ------------------------------------------------------------------------------------------ schemes
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,13 @@ def request(method: str = "GET", scheme: str = "https", target: str = PATH, **fi
         ("allow-all", "http", "GET", None),
     ],
 )
-def test_a_behaviour_redirects_or_refuses_what_is_not_https(
+def test_http_is_redirected_or_refused_by_the_viewer_protocol_policy(
     protocol: str, scheme: str, method: str, status: int | None
 ) -> None:
-    found = behaviors.refusal(replaced(PLAIN, protocol=protocol), request(method, scheme), 443)
-    assert (found and found.response.status) == status
+    response = behaviors.refusal(
+        replaced(PLAIN, viewer_protocol_policy=protocol), request(method, scheme), 443
+    )
+    assert (response and response.response.status) == status
 
 
 @pytest.mark.parametrize(
@@ -93,20 +95,18 @@ def test_a_behaviour_redirects_or_refuses_what_is_not_https(
         ("localhost:8000", 8443, "https://localhost:8443/resize/a//%2F/../b?x=%41&&y"),
     ],
 )
-def test_a_redirect_leads_to_the_same_address_byte_for_byte(
-    host: str, https_port: int, location: str
-) -> None:
-    asked = request(scheme="http", target="/resize/a//%2F/../b?x=%41&&y", host=host)
-    found = behaviors.refusal(PLAIN, asked, https_port)
-    assert found
-    assert found.response.headers["location"] == location
+def test_a_redirect_keeps_the_path_and_query_byte_for_byte(host: str, https_port: int, location: str) -> None:
+    viewer_request = request(scheme="http", target="/resize/a//%2F/../b?x=%41&&y", host=host)
+    response = behaviors.refusal(PLAIN, viewer_request, https_port)
+    assert response
+    assert response.response.headers["location"] == location
 
 
-# --------------------------------------------------------------------------------------- 2: behaviours
+# --------------------------------------------------------------------------------------- behaviours
 
 
 @pytest.mark.parametrize(
-    ("path", "normal"),
+    ("path", "normalized"),
     [
         ("/", "/"),
         ("/a/b", "/a/b"),
@@ -123,12 +123,12 @@ def test_a_redirect_leads_to_the_same_address_byte_for_byte(
         ("/%7Ea", "/~a"),
     ],
 )
-def test_a_path_is_normalised_to_choose_a_behaviour(path: str, normal: str) -> None:
-    assert behaviors.normalized_path(path) == normal
+def test_normalized_path_follows_rfc_3986(path: str, normalized: str) -> None:
+    assert behaviors.normalized_path(path) == normalized
 
 
 @given(st.text("/.%2eE~aé", max_size=20))
-def test_a_normal_path_is_normal_already(text: str) -> None:
+def test_normalized_path_is_idempotent(text: str) -> None:
     path = behaviors.normalized_path(f"/{text}")
     assert behaviors.normalized_path(path) == path
     assert not {"", ".", ".."} & set(path.strip("/").split("/")[:-1])
@@ -150,21 +150,21 @@ def test_a_normal_path_is_normal_already(text: str) -> None:
         ("/resize/*/clients/*", "/resize/800x600/x/clients/y", True),
     ],
 )
-def test_a_pattern_matches_as_cloudfronts_do(pattern: str, path: str, *, is_match: bool) -> None:
+def test_matches_uses_cloudfronts_path_patterns(pattern: str, path: str, *, is_match: bool) -> None:
     assert behaviors.matches(pattern, path) is is_match
 
 
-def test_the_first_pattern_wins() -> None:
-    tried = [replaced(PLAIN, pattern=one) for one in ("/resize/*/clients/*", "/resize/*", "*")]
+def test_choose_returns_the_first_matching_behaviour() -> None:
+    ordered = [replaced(PLAIN, path_pattern=pattern) for pattern in ("/resize/*/clients/*", "/resize/*", "*")]
     chosen = [
-        behaviors.choose(tried, path).pattern
+        behaviors.choose(ordered, path).path_pattern
         for path in ("/resize/a/clients/b", "/x/../resize/a", "/original/a")
     ]
     assert chosen == ["/resize/*/clients/*", "/resize/*", "*"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "status"),
+    ("viewer_request", "status"),
     [
         (request("POST"), 403),
         (request("OPTIONS"), 403),
@@ -173,143 +173,147 @@ def test_the_first_pattern_wins() -> None:
         (request("HEAD"), None),
     ],
 )
-def test_methods_that_are_not_allowed_and_bodies_are_403(asked: ViewerRequest, status: int | None) -> None:
-    found = behaviors.refusal(PLAIN, asked, 443)
-    assert (found and found.response.status) == status
+def test_a_body_or_a_method_that_is_not_allowed_is_403(
+    viewer_request: ViewerRequest, status: int | None
+) -> None:
+    response = behaviors.refusal(PLAIN, viewer_request, 443)
+    assert (response and response.response.status) == status
 
 
 @needs_node
-async def test_the_raw_path_goes_on_to_the_function(viewer: local_cloudfront.Viewer) -> None:
-    found = await viewer.ask("/x/../resize/800x600/g/a.jpg")
-    assert (found.status, json.loads(found.body)["error"]["code"]) == (404, "unknown-path")
-    assert not viewer.resizer.asked
+async def test_the_function_gets_the_raw_path(viewer: local_cloudfront.Viewer) -> None:
+    response = await viewer.request("/x/../resize/800x600/g/a.jpg")
+    assert (response.status, json.loads(response.body)["error"]["code"]) == (404, "unknown-path")
+    assert not viewer.resizer.requests
 
 
-# --------------------------------------------------------------------------------------- 3: signatures
+# --------------------------------------------------------------------------------------- signatures
 
 
-SECRET = "/resize/800x600/clients/smith/1.jpg"
-ADDRESS = f"https://{local_cloudfront.HOST}{SECRET}"
-SOON_S = int(local_cloudfront.Clock().now_s) + 60
+PRIVATE_PATH = "/resize/800x600/clients/smith/1.jpg"
+PRIVATE_URL = f"https://{local_cloudfront.HOST}{PRIVATE_PATH}"
+EXPIRES_S = int(local_cloudfront.Clock().now_s) + 60
 
 
-def signed(signer: Signer, **given: Any) -> str:  # noqa: ANN401 - fields of a value
-    grant = Policy(resource=ADDRESS, **{"expires_s": SOON_S, **given})
-    return signer.url(ADDRESS, grant).removeprefix(f"https://{local_cloudfront.HOST}")
+def signed(signer: Signer, **fields: Any) -> str:  # noqa: ANN401 - fields of a value
+    grant = Policy(resource=PRIVATE_URL, **{"expires_s": EXPIRES_S, **fields})
+    return signer.url(PRIVATE_URL, grant).removeprefix(f"https://{local_cloudfront.HOST}")
 
 
 @needs_node
 @pytest.mark.parametrize("ecdsa", [True, False], ids=["ecdsa", "rsa"])
-async def test_a_signed_address_is_answered_and_the_origin_sees_no_signature(
+async def test_a_signed_url_is_served_and_the_origin_gets_no_signature(
     *,
     ecdsa: bool,
     bucket: s3_servers.Objects,
     tmp_path: Path,
 ) -> None:
-    private = private_galleries.Private(tmp_path, ecdsa=ecdsa)
-    async with local_cloudfront.cloud(bucket, private.text) as viewer:
-        found = await viewer.ask(signed(private.signer))
-        assert (found.status, found.headers["cache-control"]) == (200, "private, max-age=3600")
-        (asked,) = viewer.resizer.asked
-        assert (asked.query, asked.headers["x-galerly-private"]) == ("", "1")
-        assert not {"Key-Pair-Id", "Hash-Algorithm"} & set(re.findall(r"[\w-]+", str(asked)))
+    private = private_galleries.PrivateGallery(tmp_path, ecdsa=ecdsa)
+    async with local_cloudfront.start(bucket, private.text) as viewer:
+        response = await viewer.request(signed(private.signer))
+        assert (response.status, response.headers["cache-control"]) == (200, "private, max-age=3600")
+        (received,) = viewer.resizer.requests
+        assert (received.query, received.headers["x-galerly-private"]) == ("", "1")
+        assert not {"Key-Pair-Id", "Hash-Algorithm"} & set(re.findall(r"[\w-]+", str(received)))
 
 
 @needs_node
-async def test_cookies_let_a_viewer_in_as_well(bucket: s3_servers.Objects, tmp_path: Path) -> None:
-    private = private_galleries.Private(tmp_path)
+async def test_signed_cookies_allow_their_resource_only(bucket: s3_servers.Objects, tmp_path: Path) -> None:
+    private = private_galleries.PrivateGallery(tmp_path)
     resource = f"https://{local_cloudfront.HOST}/resize/*/clients/smith/*"
-    cookies = private.signer.cookies(Policy(resource=resource, expires_s=SOON_S))
-    told = "; ".join(f"{name}={value}" for name, value in cookies.items())
-    async with local_cloudfront.cloud(bucket, private.text) as viewer:
-        assert (await viewer.ask(SECRET, cookie=told)).status == 200
-        assert (await viewer.ask(SECRET.replace("smith", "jones"), cookie=told)).status == 403
+    cookies = private.signer.cookies(Policy(resource=resource, expires_s=EXPIRES_S))
+    header = "; ".join(f"{name}={value}" for name, value in cookies.items())
+    async with local_cloudfront.start(bucket, private.text) as viewer:
+        assert (await viewer.request(PRIVATE_PATH, cookie=header)).status == 200
+        assert (await viewer.request(PRIVATE_PATH.replace("smith", "jones"), cookie=header)).status == 403
 
 
 @needs_node
-async def test_what_is_not_or_badly_signed_is_403_and_reaches_no_origin(
+async def test_a_missing_or_invalid_signature_is_403_and_reaches_no_origin(
     bucket: s3_servers.Objects, tmp_path: Path
 ) -> None:
-    private = private_galleries.Private(tmp_path)
-    good = signed(private.signer)
-    async with local_cloudfront.cloud(bucket, private.text) as viewer:
-        bad = {
-            SECRET: "MissingKey",
-            signed(private.of_key("KOTHER")): "AccessDenied",
-            signed(private.signer, expires_s=SOON_S - 60): "AccessDenied",
-            signed(private.signer, starts_s=SOON_S - 1): "AccessDenied",
+    private = private_galleries.PrivateGallery(tmp_path)
+    valid = signed(private.signer)
+    async with local_cloudfront.start(bucket, private.text) as viewer:
+        invalid = {
+            PRIVATE_PATH: "MissingKey",
+            signed(private.signer_named("KOTHER")): "AccessDenied",
+            signed(private.signer, expires_s=EXPIRES_S - 60): "AccessDenied",
+            signed(private.signer, starts_s=EXPIRES_S - 1): "AccessDenied",
             signed(private.signer, network="192.0.2.0/24"): "AccessDenied",
-            good.replace("smith/1", "smith/2"): "AccessDenied",
+            valid.replace("smith/1", "smith/2"): "AccessDenied",
         }
-        for target, code in bad.items():
-            found = await viewer.ask(target)
-            assert (found.status, f"<Code>{code}</Code>" in found.body.decode()) == (403, True), target
-            assert found.headers["x-cache"] == "Error from cloudfront"
-        assert not viewer.resizer.asked
-        assert (await viewer.ask(good)).status == 200
+        for target, code in invalid.items():
+            response = await viewer.request(target)
+            assert (response.status, f"<Code>{code}</Code>" in response.body.decode()) == (403, True), target
+            assert response.headers["x-cache"] == "Error from cloudfront"
+        assert not viewer.resizer.requests
+        assert (await viewer.request(valid)).status == 200
 
 
 @needs_node
-async def test_a_hit_asks_for_a_signature_too(bucket: s3_servers.Objects, tmp_path: Path) -> None:
-    private = private_galleries.Private(tmp_path)
-    async with local_cloudfront.cloud(bucket, private.text) as viewer:
-        await viewer.ask(signed(private.signer))
-        assert (await viewer.ask(signed(private.signer))).headers["x-cache"] == "Hit from cloudfront"
-        assert (await viewer.ask(SECRET)).status == 403
+async def test_a_hit_needs_a_signature(bucket: s3_servers.Objects, tmp_path: Path) -> None:
+    private = private_galleries.PrivateGallery(tmp_path)
+    async with local_cloudfront.start(bucket, private.text) as viewer:
+        await viewer.request(signed(private.signer))
+        assert (await viewer.request(signed(private.signer))).headers["x-cache"] == "Hit from cloudfront"
+        assert (await viewer.request(PRIVATE_PATH)).status == 403
 
 
 @needs_node
-async def test_a_spelling_that_slips_past_the_pattern_ends_at_the_function(
+async def test_an_encoding_that_no_private_pattern_matches_is_refused_by_the_function(
     bucket: s3_servers.Objects, tmp_path: Path
 ) -> None:
-    """RFC 3986 leaves `%40` alone, so the pattern does not see the `@` that the key has."""
-    async with local_cloudfront.cloud(
-        bucket, private_galleries.Private(tmp_path, "smith@home").text
+    """Normalisation does not decode `%40` (RFC 3986), so the pattern with `@` does not match."""
+    async with local_cloudfront.start(
+        bucket, private_galleries.PrivateGallery(tmp_path, "smith@home").text
     ) as viewer:
-        for spelt in ("smith@home", "%73mith@home", "x/../smith@home"):
-            assert b"MissingKey" in (await viewer.ask(f"/resize/800x600/{spelt}/1.jpg")).body
-        found = await viewer.ask("/resize/800x600/smith%40home/a/1.jpg")
-        assert (found.status, found.headers["x-cache"].split()[0]) == (403, "FunctionGeneratedResponse")
-        assert b"signature-required" in found.body
-        assert not viewer.resizer.asked
+        for encoded in ("smith@home", "%73mith@home", "x/../smith@home"):
+            assert b"MissingKey" in (await viewer.request(f"/resize/800x600/{encoded}/1.jpg")).body
+        response = await viewer.request("/resize/800x600/smith%40home/a/1.jpg")
+        assert (response.status, response.headers["x-cache"].split()[0]) == (403, "FunctionGeneratedResponse")
+        assert b"signature-required" in response.body
+        assert not viewer.resizer.requests
 
 
 @needs_node
-async def test_a_private_behaviour_without_its_key_group_lets_everybody_in(
+async def test_a_private_behaviour_without_its_key_group_serves_unsigned_requests(
     bucket: s3_servers.Objects, tmp_path: Path
 ) -> None:
-    """The planted mistake shows: nothing else would keep a stranger out."""
+    """Only the key group protects a private gallery, so a test must notice when it is missing."""
     where = "Distribution/Properties/DistributionConfig/CacheBehaviors/0/TrustedKeyGroups"
-    text = local_cloudfront.changed(
-        local_cloudfront.put(where, None), private_galleries.Private(tmp_path).text
+    text = local_cloudfront.changed_template(
+        local_cloudfront.set_value(where, None), private_galleries.PrivateGallery(tmp_path).text
     )
-    async with local_cloudfront.cloud(bucket, text) as viewer:
-        assert (await viewer.ask(SECRET)).status == 200
+    async with local_cloudfront.start(bucket, text) as viewer:
+        assert (await viewer.request(PRIVATE_PATH)).status == 200
 
 
-# ---------------------------------------------------------------------------------------- 4: functions
+# ---------------------------------------------------------------------------------------- functions
 
-SHOW = """function handler(event) {
+EVENT_AS_RESPONSE = """function handler(event) {
     return { statusCode: 200, statusDescription: 'OK', headers: { a: { value: '1' } },
         body: { encoding: 'text', data: JSON.stringify(event) } };
 }"""
 
 
 def with_function(code: str) -> str:
-    return local_cloudfront.changed(local_cloudfront.put("Viewer/Properties/FunctionCode", code))
+    return local_cloudfront.changed_template(
+        local_cloudfront.set_value("Viewer/Properties/FunctionCode", code)
+    )
 
 
 @every_engine
-async def test_a_function_is_shown_the_event_of_version_1(
+async def test_a_function_gets_the_event_of_version_1(
     programs: tuple[str, ...], bucket: s3_servers.Objects
 ) -> None:
-    async with local_cloudfront.cloud(bucket, with_function(SHOW), programs) as viewer:
-        found = await viewer.ask(
+    async with local_cloudfront.start(bucket, with_function(EVENT_AS_RESPONSE), programs) as viewer:
+        response = await viewer.request(
             "/resize/a%20b?x=1&y=2&y=%33&z", cookie="c=d; e", accept="a", connection="close"
         )
-    event = json.loads(found.body)
+    event = json.loads(response.body)
     request_id = event["context"].pop("requestId")
-    assert request_id == found.headers["x-amz-cf-id"]
+    assert request_id == response.headers["x-amz-cf-id"]
     assert event == {
         "version": "1.0",
         "context": {
@@ -333,14 +337,14 @@ async def test_a_function_is_shown_the_event_of_version_1(
 
 
 @every_engine
-async def test_an_answer_of_the_function_skips_origin_and_cache(
+async def test_a_response_of_the_function_bypasses_cache_and_origin(
     programs: tuple[str, ...], bucket: s3_servers.Objects
 ) -> None:
-    async with local_cloudfront.cloud(bucket, with_function(SHOW), programs) as viewer:
+    async with local_cloudfront.start(bucket, with_function(EVENT_AS_RESPONSE), programs) as viewer:
         for _ in range(2):
-            found = await viewer.ask(PATH)
-            assert found.headers["x-cache"] == "FunctionGeneratedResponse from cloudfront"
-        assert viewer.cloud.faults["s3"].asked == 0
+            response = await viewer.request(PATH)
+            assert response.headers["x-cache"] == "FunctionGeneratedResponse from cloudfront"
+        assert viewer.cloudfront.faults["s3"].request_count == 0
 
 
 @every_engine
@@ -363,47 +367,49 @@ async def test_an_answer_of_the_function_skips_origin_and_cache(
         ("return event.request", 200),
     ],
 )
-async def test_a_function_that_fails_or_does_what_it_may_not_is_an_error(
+async def test_a_function_that_fails_or_returns_something_invalid_is_an_error(
     body: str, status: int, programs: tuple[str, ...], bucket: s3_servers.Objects
 ) -> None:
     code = f"function handler(event) {{ {body} }}"
-    async with local_cloudfront.cloud(bucket, with_function(code), programs) as viewer:
-        assert (await viewer.ask(PATH)).status == status
-        assert (await viewer.ask(PATH)).status == status  # and the engine goes on
+    async with local_cloudfront.start(bucket, with_function(code), programs) as viewer:
+        assert (await viewer.request(PATH)).status == status
+        assert (await viewer.request(PATH)).status == status  # the engine still works
 
 
 @needs_node
-async def test_code_that_is_none_stops_the_start(bucket: s3_servers.Objects) -> None:
+async def test_code_with_a_syntax_error_raises_unmodelled_property(bucket: s3_servers.Objects) -> None:
     with pytest.raises(UnmodelledProperty, match="FunctionCode: SyntaxError"):
-        async with local_cloudfront.cloud(bucket, with_function("function handler(event) {"), ("node",)):
+        async with local_cloudfront.start(bucket, with_function("function handler(event) {"), ("node",)):
             pass
 
 
 def with_response_function(body: str) -> str:
-    """Of the behaviour of `/resize/*`."""
+    """The template with a viewer-response function of the behaviour `/resize/*`."""
     code = f"""function handler(event) {{
         if (event.context.eventType === 'viewer-request') {{ return event.request; }}
         {body}
     }}"""
 
     def change(resources: dict[str, Any]) -> None:
-        local_cloudfront.put("Viewer/Properties/FunctionCode", code)(resources)
+        local_cloudfront.set_value("Viewer/Properties/FunctionCode", code)(resources)
         where = "Distribution/Properties/DistributionConfig/CacheBehaviors/0/FunctionAssociations"
         arn = {"Fn::GetAtt": ["Viewer", "FunctionARN"]}
-        events = ("viewer-request", "viewer-response")
-        local_cloudfront.put(where, [{"EventType": one, "FunctionARN": arn} for one in events])(resources)
+        event_types = ("viewer-request", "viewer-response")
+        local_cloudfront.set_value(
+            where, [{"EventType": event_type, "FunctionARN": arn} for event_type in event_types]
+        )(resources)
 
-    return local_cloudfront.changed(change)
+    return local_cloudfront.changed_template(change)
 
 
 @needs_node
-async def test_a_viewer_response_function_sees_no_errors(bucket: s3_servers.Objects) -> None:
+async def test_a_viewer_response_function_does_not_run_for_errors(bucket: s3_servers.Objects) -> None:
     body = """event.response.headers.seen = { value: String(event.response.statusCode) };
         return event.response;"""
-    async with local_cloudfront.cloud(bucket, with_response_function(body)) as viewer:
-        assert (await viewer.ask(PATH)).headers["seen"] == "200"
-        viewer.resizer.answers = lambda _: OriginResponse(404, {}, b"")
-        assert "seen" not in (await viewer.ask("/resize/other")).headers
+    async with local_cloudfront.start(bucket, with_response_function(body)) as viewer:
+        assert (await viewer.request(PATH)).headers["seen"] == "200"
+        viewer.resizer.make_response = lambda _: OriginResponse(404, {}, b"")
+        assert "seen" not in (await viewer.request("/resize/other")).headers
 
 
 @needs_node
@@ -415,40 +421,49 @@ async def test_a_viewer_response_function_sees_no_errors(bucket: s3_servers.Obje
         ("event.response.headers.Upper = { value: '1' }; return event.response", 502),
     ],
 )
-async def test_a_viewer_response_function_that_fails_is_an_error(
+async def test_a_viewer_response_function_that_fails_or_changes_the_status_is_an_error(
     body: str, status: int, bucket: s3_servers.Objects
 ) -> None:
-    async with local_cloudfront.cloud(bucket, with_response_function(body)) as viewer:
-        found = await viewer.ask(PATH)
-        assert (found.status, found.headers["x-cache"]) == (status, "Error from cloudfront")
+    async with local_cloudfront.start(bucket, with_response_function(body)) as viewer:
+        response = await viewer.request(PATH)
+        assert (response.status, response.headers["x-cache"]) == (status, "Error from cloudfront")
 
 
-# -------------------------------------------------------------------------------------- 5: the key
+# -------------------------------------------------------------------------------------- cache key
 
 
 @needs_node
-async def test_neither_query_nor_accept_splits_the_key(viewer: local_cloudfront.Viewer) -> None:
-    asked = [
-        await viewer.ask(PATH),
-        await viewer.ask(f"{PATH}?v=2"),
-        await viewer.ask(PATH, accept="image/png"),
-        await viewer.ask("/resize/thumbnail/g/%61.jpg"),
-        await viewer.ask(PATH, "HEAD"),
+async def test_query_and_accept_are_not_in_the_cache_key(viewer: local_cloudfront.Viewer) -> None:
+    responses = [
+        await viewer.request(PATH),
+        await viewer.request(f"{PATH}?v=2"),
+        await viewer.request(PATH, accept="image/png"),
+        await viewer.request("/resize/thumbnail/g/%61.jpg"),
+        await viewer.request(PATH, "HEAD"),
     ]
-    assert [one.headers["x-cache"].split()[0] for one in asked] == ["Miss", "Hit", "Hit", "Hit", "Hit"]
-    assert (await viewer.ask(PATH, accept="image/webp")).headers["x-cache"] == "Miss from cloudfront"
+    assert [response.headers["x-cache"].split()[0] for response in responses] == [
+        "Miss",
+        "Hit",
+        "Hit",
+        "Hit",
+        "Hit",
+    ]
+    assert (await viewer.request(PATH, accept="image/webp")).headers["x-cache"] == "Miss from cloudfront"
 
 
 @needs_node
-async def test_accept_in_the_key_would_split_it(bucket: s3_servers.Objects) -> None:
+async def test_accept_in_the_cache_key_makes_an_object_for_each_value(bucket: s3_servers.Objects) -> None:
     where = "PathOnly/Properties/CachePolicyConfig/ParametersInCacheKeyAndForwardedToOrigin/HeadersConfig"
-    text = local_cloudfront.changed(
-        local_cloudfront.put(where, {"HeaderBehavior": "whitelist", "Headers": ["Accept"]})
+    text = local_cloudfront.changed_template(
+        local_cloudfront.set_value(where, {"HeaderBehavior": "whitelist", "Headers": ["Accept"]})
     )
-    async with local_cloudfront.cloud(bucket, text) as viewer:
+    async with local_cloudfront.start(bucket, text) as viewer:
         for accept in ("image/png", "image/gif"):
-            assert (await viewer.ask(PATH, accept=accept)).headers["x-cache"] == "Miss from cloudfront"
-        assert [one.headers["accept"] for one in viewer.resizer.asked] == ["image/png", "image/gif"]
+            assert (await viewer.request(PATH, accept=accept)).headers["x-cache"] == "Miss from cloudfront"
+        assert [request.headers["accept"] for request in viewer.resizer.requests] == [
+            "image/png",
+            "image/gif",
+        ]
 
 
 @needs_node
@@ -460,53 +475,55 @@ async def test_accept_in_the_key_would_split_it(bucket: s3_servers.Objects) -> N
         ({"QueryStringBehavior": "whitelist", "QueryStrings": ["a"]}, "a=2&a=3"),
     ],
 )
-async def test_the_origin_is_sent_what_the_policies_say(
+async def test_the_origin_gets_the_query_and_headers_of_the_policies(
     config: dict[str, Any], query: str, bucket: s3_servers.Objects
 ) -> None:
     def change(resources: dict[str, Any]) -> None:
-        local_cloudfront.put(
+        local_cloudfront.set_value(
             "Viewer/Properties/FunctionCode", "function handler(event) { return event.request; }"
         )(resources)
-        local_cloudfront.put("Marks/Properties/OriginRequestPolicyConfig/QueryStringsConfig", config)(
+        local_cloudfront.set_value("Marks/Properties/OriginRequestPolicyConfig/QueryStringsConfig", config)(
             resources
         )
 
-    async with local_cloudfront.cloud(bucket, local_cloudfront.changed(change)) as viewer:
-        await viewer.ask(f"{PATH}?b=1&a=2&a=3", x_galerly_stored="1", referer="x", user_agent="me")
-        (asked,) = viewer.resizer.asked
-    assert asked.query == query
-    assert asked.headers["x-galerly-stored"] == "1"
-    assert "referer" not in asked.headers
-    assert asked.headers["user-agent"] == "Amazon CloudFront"
+    async with local_cloudfront.start(bucket, local_cloudfront.changed_template(change)) as viewer:
+        await viewer.request(f"{PATH}?b=1&a=2&a=3", x_galerly_stored="1", referer="x", user_agent="me")
+        (received,) = viewer.resizer.requests
+    assert received.query == query
+    assert received.headers["x-galerly-stored"] == "1"
+    assert "referer" not in received.headers
+    assert received.headers["user-agent"] == "Amazon CloudFront"
 
 
-# ------------------------------------------------------------------------------------------ 11: headers
+# ------------------------------------------------------------------------------------------ headers
 
 
 @needs_node
-async def test_headers_are_removed_then_added_after_caching(viewer: local_cloudfront.Viewer) -> None:
-    viewer.resizer.answers = lambda _: OriginResponse(
+async def test_the_headers_policy_removes_and_adds_headers_for_misses_and_hits(
+    viewer: local_cloudfront.Viewer,
+) -> None:
+    viewer.resizer.make_response = lambda _: OriginResponse(
         200,
         {
             "x-amz-meta-cache-tag": "o-1",
             "server": "x",
             "vary": "Origin",
-            "cache-control": local_cloudfront.YEAR,
+            "cache-control": local_cloudfront.IMMUTABLE,
         },
         b"",
     )
     for _ in range(2):
-        found = (await viewer.ask(PATH, origin="https://gallery.example")).headers
-        assert not {"x-amz-meta-cache-tag", "server"} & set(found)
-        assert (found["vary"], found["x-content-type-options"]) == ("Accept", "nosniff")
-        assert found["access-control-allow-origin"] == "*"
-        assert found["strict-transport-security"] == "max-age=31536000"
-        assert found["cache-control"] == local_cloudfront.YEAR
-    assert "access-control-allow-origin" not in (await viewer.ask(PATH)).headers
+        response = (await viewer.request(PATH, origin="https://gallery.example")).headers
+        assert not {"x-amz-meta-cache-tag", "server"} & set(response)
+        assert (response["vary"], response["x-content-type-options"]) == ("Accept", "nosniff")
+        assert response["access-control-allow-origin"] == "*"
+        assert response["strict-transport-security"] == "max-age=31536000"
+        assert response["cache-control"] == local_cloudfront.IMMUTABLE
+    assert "access-control-allow-origin" not in (await viewer.request(PATH)).headers
 
 
 def policy(**fields: Any) -> ResponseHeadersPolicyConfig:  # noqa: ANN401 - fields of a value
-    return replaced(PLAIN.headers, **fields)
+    return replaced(PLAIN.response_headers_policy, **fields)
 
 
 def cors(*origins: str, credentials: bool = False, override: bool = True) -> CorsConfig:
@@ -520,53 +537,56 @@ def cors(*origins: str, credentials: bool = False, override: bool = True) -> Cor
 
 
 @pytest.mark.parametrize(
-    ("config", "sent", "told"),
+    ("config", "origin", "expected"),
     [
         (cors("*"), "https://a.example", "*"),
         (cors("*", credentials=True), "https://a.example", "https://a.example"),
         (cors("https://a.example"), "https://a.example", "https://a.example"),
-        (cors("https://a.example"), "https://b.example", "of the origin"),
-        (cors("*", override=False), "https://a.example", "of the origin"),
-        (cors("*"), None, "of the origin"),
-        (None, "https://a.example", "of the origin"),
+        (cors("https://a.example"), "https://b.example", "from the origin"),
+        (cors("*", override=False), "https://a.example", "from the origin"),
+        (cors("*"), None, "from the origin"),
+        (None, "https://a.example", "from the origin"),
     ],
 )
-def test_cors_headers_are_for_who_asks_with_an_origin(
-    config: CorsConfig | None, sent: str | None, told: str
+def test_cors_headers_are_added_for_an_allowed_origin(
+    config: CorsConfig | None, origin: str | None, expected: str
 ) -> None:
-    asked = request(headers={"origin": sent} if sent else {})
-    found = policy(cors_config=config).applied({"access-control-allow-origin": "of the origin"}, asked)
-    assert found["access-control-allow-origin"] == told
-
-
-def test_hsts_is_told_on_https_alone() -> None:
-    for scheme in ("http", "https"):
-        found = PLAIN.headers.applied({}, request(scheme=scheme))
-        assert ("strict-transport-security" in found) == (scheme == "https")
-
-
-def test_without_override_the_origins_own_header_stays() -> None:
-    items = PLAIN.headers.custom_headers_config.items
-    kept = replaced(
-        PLAIN.headers.custom_headers_config, items=tuple(replaced(one, override=False) for one in items)
+    viewer_request = request(headers={"origin": origin} if origin else {})
+    response = policy(cors_config=config).apply(
+        {"access-control-allow-origin": "from the origin"}, viewer_request
     )
-    found = policy(custom_headers_config=kept).applied({"vary": "Origin"}, request())
-    assert found["vary"] == "Origin"
+    assert response["access-control-allow-origin"] == expected
 
 
-# ---------------------------------------------------------------------------------------------- 13: log
+def test_hsts_is_added_on_https_only() -> None:
+    for scheme in ("http", "https"):
+        response = PLAIN.response_headers_policy.apply({}, request(scheme=scheme))
+        assert ("strict-transport-security" in response) == (scheme == "https")
+
+
+def test_without_override_the_origins_header_is_kept() -> None:
+    items = PLAIN.response_headers_policy.custom_headers_config.items
+    without_override = replaced(
+        PLAIN.response_headers_policy.custom_headers_config,
+        items=tuple(replaced(item, override=False) for item in items),
+    )
+    response = policy(custom_headers_config=without_override).apply({"vary": "Origin"}, request())
+    assert response["vary"] == "Origin"
+
+
+# ---------------------------------------------------------------------------------------------- access log
 
 
 @needs_node
-async def test_the_log_has_the_templates_fields_and_gives_the_hit_ratio(
+async def test_access_log_has_the_templates_fields_and_the_result_types(
     viewer: local_cloudfront.Viewer,
 ) -> None:
     for path in (PATH, PATH, PATH, "/resize/801x600/a", "/nothing"):
-        await viewer.ask(path, user_agent="me")
-    assert [one["x-edge-result-type"] for one in viewer.lines] == [
+        await viewer.request(path, user_agent="me")
+    assert [record["x-edge-result-type"] for record in viewer.access_log] == [
         *("Miss", "Hit", "Hit", "FunctionGeneratedResponse", "FunctionGeneratedResponse")
     ]
-    first = viewer.lines[0]
+    first = viewer.access_log[0]
     assert (
         first.items()
         >= {

@@ -1,4 +1,4 @@
-"""After an upload: the whole way from S3's event to the right picture, as the template has it."""
+"""S3 events in a deployed stack: the janitor and the prewarm function, up to the viewer's response."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from galerly_cdn.aws_local import stack as chain
+from galerly_cdn.aws_local import stack as aws_stack
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.settings.table import Settings
 from tests.support import deployed_stack, local_cloudfront, pictures
@@ -32,188 +32,198 @@ pytestmark = [pytest.mark.server("versitygw", "node")]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the S3 server keeps its buckets."""
-    made = tmp_path / "s3"
-    made.mkdir()
-    return made
+    """The folder of the S3 server."""
+    root = tmp_path / "s3"
+    root.mkdir()
+    return root
 
 
-def told(answer: ViewerResponse) -> tuple[int, str, str]:
-    """Status, `Miss` or `Hit`, and which picture it is."""
-    return answer.status, answer.headers["x-cache"].split()[0], color(answer.body)
+def seen(response: ViewerResponse) -> tuple[int, str, str]:
+    """Status, result type, and color of the rendition."""
+    return response.status, response.headers["x-cache"].split()[0], color(response.body)
 
 
 def color(body: bytes) -> str:
+    """Whether an image is mostly red or blue."""
     red, _, blue = np.asarray(Image.open(io.BytesIO(body)).convert("RGB")).mean(axis=(0, 1))
     return "red" if red > blue else "blue"
 
 
-def lines(stack: deployed_stack.Stack, function: str) -> list[dict[str, Any]]:
-    """What a function told of its work."""
-    found = [json.loads(line) for line in stack.chain.functions[function].lines]
-    return [one for one in found if "_aws" not in one]
+def log_records(stack: deployed_stack.DeployedStack, function: str) -> list[dict[str, Any]]:
+    """A function's log records, without metrics."""
+    records = [json.loads(line) for line in stack.running.functions[function].log_lines]
+    return [record for record in records if "_aws" not in record]
 
 
-# --------------------------------------------------------------------------------------------- the janitor
+# --------------------------------------------------------------------------------------------- janitor
 
 
-async def test_a_replaced_original_is_a_new_picture_after_the_janitor_s_delay(folder: Path) -> None:
-    async with deployed_stack.stack(folder) as stack:
+async def test_a_replaced_original_is_served_after_the_janitors_delay(folder: Path) -> None:
+    async with deployed_stack.start(folder) as stack:
         await stack.put(KEY, RED)
-        assert told(await stack.ask(PATH, **WEBP)) == (200, "Miss", "red")
-        assert told(await stack.ask(PATH, **WEBP)) == (200, "Hit", "red")
-        await stack.later(90)
+        assert seen(await stack.request(PATH, **WEBP)) == (200, "Miss", "red")
+        assert seen(await stack.request(PATH, **WEBP)) == (200, "Hit", "red")
+        await stack.advance(90)
         await stack.put(KEY, BLUE)
-        await stack.later(89)
-        assert told(await stack.ask(PATH, **WEBP)) == (200, "Hit", "red")
-        await stack.later(1)
+        await stack.advance(89)
+        assert seen(await stack.request(PATH, **WEBP)) == (200, "Hit", "red")
+        await stack.advance(1)
         assert stack.renditions() == set()
-        assert told(await stack.ask(PATH, **WEBP)) == (200, "Miss", "blue")
-        assert told(await stack.ask(PATH, **WEBP)) == (200, "Hit", "blue")
-        assert lines(stack, "JanitorFunction") == [
-            {"key": KEY, "deleted": 0, "invalidated": False},  # the first upload costs nothing
+        assert seen(await stack.request(PATH, **WEBP)) == (200, "Miss", "blue")
+        assert seen(await stack.request(PATH, **WEBP)) == (200, "Hit", "blue")
+        assert log_records(stack, "JanitorFunction") == [
+            {"key": KEY, "deleted": 0, "invalidated": False},  # a first upload needs no invalidation
             {"key": KEY, "deleted": 1, "invalidated": True},
         ]
-        assert stack.queue("JanitorQueue") == stack.queue("JanitorFailed") == 0
+        assert stack.queue_length("JanitorQueue") == stack.queue_length("JanitorFailed") == 0
 
 
-async def test_a_deleted_original_is_404_after_the_janitor_s_delay(folder: Path) -> None:
-    async with deployed_stack.stack(folder) as stack:
+async def test_a_deleted_original_is_404_after_the_janitors_delay(folder: Path) -> None:
+    async with deployed_stack.start(folder) as stack:
         await stack.put(KEY, RED)
-        assert (await stack.ask(PATH, **WEBP)).status == 200
+        assert (await stack.request(PATH, **WEBP)).status == 200
         await stack.remove(KEY)
-        assert told(await stack.ask(PATH, **WEBP)) == (200, "Hit", "red")
-        await stack.later(90)
+        assert seen(await stack.request(PATH, **WEBP)) == (200, "Hit", "red")
+        await stack.advance(90)
         assert stack.renditions() == set()
-        assert (await stack.ask(PATH, **WEBP)).status == 404
+        assert (await stack.request(PATH, **WEBP)).status == 404
 
 
-async def test_what_a_cache_still_has_of_an_expired_rendition_goes_too(folder: Path) -> None:
-    """Nothing is left to delete then; that there was an original before is what the versions say."""
-    async with deployed_stack.stack(folder) as stack:
+async def test_a_cached_object_whose_rendition_has_expired_is_invalidated(folder: Path) -> None:
+    """No rendition is left to delete. The janitor knows of the old original by the bucket's versions."""
+    async with deployed_stack.start(folder) as stack:
         await stack.put(KEY, RED)
-        assert (await stack.ask(PATH, **WEBP)).status == 200
-        await stack.later(90)
+        assert (await stack.request(PATH, **WEBP)).status == 200
+        await stack.advance(90)
         for name in stack.renditions():
             stack.bucket.remove(name)
         await stack.put(KEY, BLUE)
-        await stack.later(90)
-        assert told(await stack.ask(PATH, **WEBP)) == (200, "Miss", "blue")
+        await stack.advance(90)
+        assert seen(await stack.request(PATH, **WEBP)) == (200, "Miss", "blue")
 
 
-class Held:
-    """Holds the first resizer whose rendition is stored before it knows: before its second head."""
+class PausedResizer:
+    """Pauses the first resizer that stores a rendition, before it checks the original again."""
 
-    def __init__(self, stack: deployed_stack.Stack) -> None:
-        self.reached = asyncio.Event()
-        stack.chain.guards["Resizer"].after = self._after
+    def __init__(self, stack: deployed_stack.DeployedStack) -> None:
+        self.paused = asyncio.Event()
+        stack.running.role_checks["Resizer"].after = self._after
 
     async def _after(self, request: OriginRequest, _answer: object) -> None:
-        if request.method == "PUT" and not self.reached.is_set():
-            self.reached.set()
+        if request.method == "PUT" and not self.paused.is_set():
+            self.paused.set()
             await asyncio.Event().wait()  # until it is killed
 
 
-async def test_what_a_resizer_that_was_killed_left_of_a_replaced_original_goes(folder: Path) -> None:
-    """Its put is done, its second look at the original is not: nobody knows that the rendition is old."""
-    async with deployed_stack.stack(folder) as stack:
+async def test_a_stale_rendition_of_a_killed_resizer_is_deleted(folder: Path) -> None:
+    """It was killed after it stored the rendition, and before it saw that the original was replaced."""
+    async with deployed_stack.start(folder) as stack:
         await stack.put(KEY, RED)
-        held = Held(stack)
-        asked = asyncio.create_task(stack.ask(PATH, **WEBP))
-        await held.reached.wait()
+        paused = PausedResizer(stack)
+        request = asyncio.create_task(stack.request(PATH, **WEBP))
+        await paused.paused.wait()
         await stack.put(KEY, BLUE)
-        stack.chain.resizer.kill()
-        assert (await asked).status == 502
-        (left,) = stack.renditions()
-        assert color(stack.bucket.get(left)) == "red"
-        await stack.later(6)  # longer than CloudFront keeps a 502
-        assert told(await stack.ask(PATH, **WEBP)) == (200, "Miss", "red")
-        await stack.later(84)
+        stack.running.resizer.kill()
+        assert (await request).status == 502
+        (remaining,) = stack.renditions()
+        assert color(stack.bucket.get(remaining)) == "red"
+        await stack.advance(6)  # longer than CloudFront keeps a 502
+        assert seen(await stack.request(PATH, **WEBP)) == (200, "Miss", "red")
+        await stack.advance(84)
         assert stack.renditions() == set()
-        assert told(await stack.ask(PATH, **WEBP)) == (200, "Miss", "blue")
-        assert told(await stack.ask(PATH, **WEBP)) == (200, "Hit", "blue")
-        assert {color(stack.bucket.get(one)) for one in stack.renditions()} == {"blue"}
+        assert seen(await stack.request(PATH, **WEBP)) == (200, "Miss", "blue")
+        assert seen(await stack.request(PATH, **WEBP)) == (200, "Hit", "blue")
+        assert {color(stack.bucket.get(key)) for key in stack.renditions()} == {"blue"}
 
 
-async def test_a_resizer_that_lives_mends_it_itself(folder: Path) -> None:
-    """The same race, and nobody dies: the janitor is not needed."""
-    async with deployed_stack.stack(folder) as stack:
+async def test_a_stale_rendition_of_a_running_resizer_is_rendered_again(folder: Path) -> None:
+    """The same race without a kill. The resizer sees the new original itself."""
+    async with deployed_stack.start(folder) as stack:
         await stack.put(KEY, RED)
 
-        async def replaced(request: OriginRequest, _answer: object) -> None:
+        async def replace_original(request: OriginRequest, _answer: object) -> None:
             if request.method == "PUT":
-                stack.watch("Resizer")
+                stack.record_s3_requests("Resizer")
                 await stack.put(KEY, BLUE)
 
-        stack.chain.guards["Resizer"].after = replaced
-        assert told(await stack.ask(PATH, **WEBP)) == (200, "Miss", "blue")
-        (left,) = stack.renditions()
-        assert color(stack.bucket.get(left)) == "blue"
+        stack.running.role_checks["Resizer"].after = replace_original
+        assert seen(await stack.request(PATH, **WEBP)) == (200, "Miss", "blue")
+        (remaining,) = stack.renditions()
+        assert color(stack.bucket.get(remaining)) == "blue"
 
 
-async def test_a_message_that_fails_three_times_lies_in_the_dead_letter_queue(folder: Path) -> None:
-    unable = local_cloudfront.changed(
-        local_cloudfront.put("JanitorRole/Properties/Policies/0/PolicyDocument/Statement/2", None)
+async def test_a_message_that_fails_three_times_is_in_the_dead_letter_queue(folder: Path) -> None:
+    without_permission = local_cloudfront.changed_template(
+        local_cloudfront.set_value("JanitorRole/Properties/Policies/0/PolicyDocument/Statement/2", None)
     )
-    async with deployed_stack.stack(folder, unable) as stack:
+    async with deployed_stack.start(folder, without_permission) as stack:
         await stack.put(KEY, RED)
-        assert (await stack.ask(PATH, **WEBP)).status == 200
-        await stack.later(90)
+        assert (await stack.request(PATH, **WEBP)).status == 200
+        await stack.advance(90)
         await stack.put(KEY, BLUE)
-        await stack.later(90)
+        await stack.advance(90)
         for _ in range(3):
-            assert (stack.queue("JanitorQueue"), stack.queue("JanitorFailed")) == (1, 0)
-            await stack.later(360)
-        assert (stack.queue("JanitorQueue"), stack.queue("JanitorFailed")) == (0, 1)
+            assert (stack.queue_length("JanitorQueue"), stack.queue_length("JanitorFailed")) == (1, 0)
+            await stack.advance(360)
+        assert (stack.queue_length("JanitorQueue"), stack.queue_length("JanitorFailed")) == (0, 1)
         assert len(stack.renditions()) == 1
 
 
-# --------------------------------------------------------------------------------------------- the prewarm
+# --------------------------------------------------------------------------------------------- prewarm
 
 
-async def test_an_upload_is_warmed_by_one_decode_and_the_first_viewer_is_answered_from_s3(
+async def test_prewarm_renders_an_upload_from_one_read_and_viewers_get_it_from_s3(
     folder: Path,
 ) -> None:
-    async with deployed_stack.stack(folder, Prewarm="on") as stack:
-        seen = stack.watch("PrewarmFunction")
+    async with deployed_stack.start(folder, Prewarm="on") as stack:
+        s3_requests = stack.record_s3_requests("PrewarmFunction")
         await stack.put(KEY, RED)
-        await stack.later(0)
+        await stack.advance(0)
         assert stack.renditions() == PAGES
-        reads = [one for one in seen if one.method == "GET" and "/originals/" in one.raw_path]
+        reads = [
+            request
+            for request in s3_requests
+            if request.method == "GET" and "/originals/" in request.raw_path
+        ]
         assert len(reads) == 1
-        assert lines(stack, "PrewarmFunction") == [{"key": KEY, "made": len(PAGES), "was_there": 0}]
-        assert told(await stack.ask(PATH, **WEBP)) == (200, "Miss", "red")
-        assert stack.chain.resizer.inits_s == []
+        assert log_records(stack, "PrewarmFunction") == [{"key": KEY, "made": len(PAGES), "was_there": 0}]
+        assert seen(await stack.request(PATH, **WEBP)) == (200, "Miss", "red")
+        assert stack.running.resizer.init_durations_s == []
 
 
-async def test_the_renditions_themselves_are_no_uploads(folder: Path) -> None:
-    """The prewarm's own puts are changes in the bucket too: it must not feed itself."""
-    async with deployed_stack.stack(folder, Prewarm="on") as stack:
+async def test_prewarm_ignores_the_events_of_its_own_renditions(folder: Path) -> None:
+    """Otherwise the function would invoke itself without end."""
+    async with deployed_stack.start(folder, Prewarm="on") as stack:
         await stack.put(KEY, RED)
-        await stack.later(0)
-        await stack.remove(KEY)  # whatever was told before has arrived now
-        assert stack.queue("PrewarmQueue") == 0
-        assert stack.queue("JanitorQueue") == 2
+        await stack.advance(0)
+        await stack.remove(KEY)  # all earlier events have arrived when this one has
+        assert stack.queue_length("PrewarmQueue") == 0
+        assert stack.queue_length("JanitorQueue") == 2
 
 
-async def test_a_replaced_original_is_warmed_anew(folder: Path) -> None:
-    async with deployed_stack.stack(folder, Prewarm="on") as stack:
+async def test_prewarm_renders_a_replaced_original_again(folder: Path) -> None:
+    async with deployed_stack.start(folder, Prewarm="on") as stack:
         await stack.put(KEY, RED)
-        await stack.later(0)
+        await stack.advance(0)
         await stack.put(KEY, BLUE)
-        await stack.later(0)
+        await stack.advance(0)
         assert {color(stack.bucket.get(name)) for name in stack.renditions()} == {"blue"}
-        await stack.later(90)
+        await stack.advance(90)
         assert stack.renditions() == PAGES
 
 
-@pytest.mark.parametrize("given", [{"Prewarm": "on", "Janitor": "off"}, {"Prewarm": "off", "Janitor": "on"}])
-async def test_only_what_the_parameters_switch_on_is_there(given: dict[str, str]) -> None:
-    functions = local_cloudfront.planned(local_cloudfront.PLAIN, **given).functions
-    assert [*functions] == ["Resizer", "PrewarmFunction" if given["Prewarm"] == "on" else "JanitorFunction"]
+@pytest.mark.parametrize(
+    "parameters", [{"Prewarm": "on", "Janitor": "off"}, {"Prewarm": "off", "Janitor": "on"}]
+)
+async def test_parameters_decide_which_functions_are_deployed(parameters: dict[str, str]) -> None:
+    functions = local_cloudfront.read_plan(local_cloudfront.TEMPLATE, **parameters).functions
+    assert [*functions] == [
+        "Resizer",
+        "PrewarmFunction" if parameters["Prewarm"] == "on" else "JanitorFunction",
+    ]
 
 
-async def test_a_server_that_keeps_no_versions_is_refused_before_anything_happens() -> None:
-    with pytest.raises(SettingsError, match="does not keep versions"):
-        async with chain.start(local_cloudfront.deployed(), chain.FunctionCode(str(Path.cwd()))):
+async def test_an_s3_server_without_versioning_raises_settings_error() -> None:
+    with pytest.raises(SettingsError, match="cannot enable versioning"):
+        async with aws_stack.start(local_cloudfront.deployment(), aws_stack.FunctionCode(str(Path.cwd()))):
             pass

@@ -1,4 +1,4 @@
-"""What fails behind CloudFront: which status a viewer gets, how long it is kept, and that it heals."""
+"""Faults of S3 and Lambda: the status that viewers get, how long it is cached, and the recovery."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from galerly_cdn.http import urls
 from galerly_cdn.model import Format
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
-from tests.support import gated_stack, pictures, private_galleries
+from tests.support import pictures, private_galleries, s3_fault_stack
 from tests.support.render_jobs import target
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
     from galerly_cdn.aws_local.http.viewer_exchange import ViewerResponse
     from tests.support import s3_servers
-    from tests.support.gated_stack import Whole
+    from tests.support.s3_fault_stack import S3FaultStack
 
 pytestmark = [pytest.mark.server("node"), pytest.mark.server("versitygw")]
 PATH = "/resize/150x150/g/a.jpg"
 STORED = "resized/150x150/g/a.jpg"
 OTHER = "/resize/150x150/g/b.jpg"
-QUICK = Settings(store_deadline_s=0.5)
-"""So that a function is done with a store that does not answer, before a test is."""
+SHORT_DEADLINE = Settings(store_deadline_s=0.5)
+"""A short deadline, so that a function gives up on a store that does not respond."""
 
 
 @pytest.fixture
@@ -45,199 +45,201 @@ async def bucket(versitygw_bucket: s3_servers.Objects) -> s3_servers.Objects:
 
 
 @pytest.fixture
-async def whole(bucket: s3_servers.Objects) -> AsyncIterator[Whole]:
-    async with gated_stack.whole(bucket, QUICK) as running:
+async def stack(bucket: s3_servers.Objects) -> AsyncIterator[S3FaultStack]:
+    async with s3_fault_stack.start(bucket, SHORT_DEADLINE) as running:
         yield running
 
 
-def result(answer: ViewerResponse) -> str:
-    """Miss, Hit, Error: in CloudFront's word."""
-    return answer.headers["x-cache"].split()[0]
+def result(response: ViewerResponse) -> str:
+    """CloudFront's result type: Miss, Hit or Error."""
+    return response.headers["x-cache"].split()[0]
 
 
-def code(answer: ViewerResponse) -> str:
-    """Of an error that is ours; of others what they are."""
+def code(response: ViewerResponse) -> str:
+    """The code of our error; the whole body of another."""
     try:
-        return str(json.loads(answer.body)["error"]["code"])
+        return str(json.loads(response.body)["error"]["code"])
     except (KeyError, ValueError):
-        return answer.body.decode("utf-8", "replace")
+        return response.body.decode("utf-8", "replace")
 
 
-# --------------------------------------------------------------------- S3, as CloudFront sees it
+# --------------------------------------------------------------------- S3 for CloudFront
 
 
 @pytest.mark.parametrize("fault", [Fault.DOWN, Fault.SLOW, Fault.FORBIDDEN])
-async def test_while_cloudfront_cannot_ask_s3_the_resizer_answers(whole: Whole, fault: Fault) -> None:
-    door = whole.chain.cloud.faults["s3"]
-    door.fault = fault
-    made = await whole.ask(PATH)
-    whole.chain.cloud.cache.invalidate("/*")
-    stored = await whole.ask(PATH)
-    door.fault = None
-    whole.chain.cloud.cache.invalidate("/*")
-    healed = await whole.ask(PATH)
-    assert [one.status for one in (made, stored, healed)] == [200] * 3
-    assert made.body == stored.body == healed.body
-    assert whole.chain.cloud.faults["resizer"].asked == 2
+async def test_a_fault_of_s3_for_cloudfront_fails_over_to_the_resizer(
+    stack: S3FaultStack, fault: Fault
+) -> None:
+    origin = stack.running.cloudfront.faults["s3"]
+    origin.fault = fault
+    rendered = await stack.request(PATH)
+    stack.running.cloudfront.cache.invalidate("/*")
+    stored = await stack.request(PATH)
+    origin.fault = None
+    stack.running.cloudfront.cache.invalidate("/*")
+    recovered = await stack.request(PATH)
+    assert [response.status for response in (rendered, stored, recovered)] == [200] * 3
+    assert rendered.body == stored.body == recovered.body
+    assert stack.running.cloudfront.faults["resizer"].request_count == 2
 
 
-async def test_what_is_cached_is_answered_while_everything_is_down(whole: Whole) -> None:
-    warm = await whole.ask(PATH)
-    for door in whole.chain.cloud.faults.values():
-        door.fault = Fault.DOWN
-    whole.clock.now_s += 364 * 86_400
-    found = await whole.ask(PATH)
-    assert (found.status, result(found), found.body) == (200, "Hit", warm.body)
-    whole.clock.now_s += 2 * 86_400  # stale, and nobody to ask
-    assert (await whole.ask(PATH)).body == warm.body
+async def test_a_cached_object_is_served_while_all_origins_are_down(stack: S3FaultStack) -> None:
+    cached = await stack.request(PATH)
+    for origin in stack.running.cloudfront.faults.values():
+        origin.fault = Fault.DOWN
+    stack.clock.now_s += 364 * 86_400
+    response = await stack.request(PATH)
+    assert (response.status, result(response), response.body) == (200, "Hit", cached.body)
+    stack.clock.now_s += 2 * 86_400  # the object is stale, and no origin can be reached
+    assert (await stack.request(PATH)).body == cached.body
 
 
-# ----------------------------------------------------------------- what fails, for a moment
+# ----------------------------------------------------------------- temporary faults
 
 
-def store(fault: Fault) -> Callable[[Whole], AbstractAsyncContextManager[None]]:
-    """The S3 server, for the function alone."""
+def store_fault(fault: Fault) -> Callable[[S3FaultStack], AbstractAsyncContextManager[None]]:
+    """A fault of the S3 server for the function only."""
 
     @asynccontextmanager
-    async def during(whole: Whole) -> AsyncIterator[None]:
-        whole.gate.close(fault)
+    async def during(stack: S3FaultStack) -> AsyncIterator[None]:
+        stack.proxy.inject(fault)
         yield
-        whole.gate.open()
+        stack.proxy.clear()
 
     return during
 
 
-def lambda_is(fault: Fault) -> Callable[[Whole], AbstractAsyncContextManager[None]]:
-    """Lambda, for CloudFront."""
+def lambda_fault(fault: Fault) -> Callable[[S3FaultStack], AbstractAsyncContextManager[None]]:
+    """A fault of Lambda for CloudFront."""
 
     @asynccontextmanager
-    async def during(whole: Whole) -> AsyncIterator[None]:
-        door = whole.chain.cloud.faults["resizer"]
-        door.fault = fault
+    async def during(stack: S3FaultStack) -> AsyncIterator[None]:
+        origin = stack.running.cloudfront.faults["resizer"]
+        origin.fault = fault
         yield
-        door.fault = None
+        origin.fault = None
 
     return during
 
 
 @asynccontextmanager
-async def function_hangs(whole: Whole) -> AsyncIterator[None]:
-    """Over its time: held by a store that it would give more of it."""
-    runtime = whole.chain.resizer
+async def function_hangs(stack: S3FaultStack) -> AsyncIterator[None]:
+    """The function exceeds its time-out, because the store does not respond."""
+    runtime = stack.running.resizer
     before = runtime.function
     runtime.function = replaced(before, timeout_s=0.25)
-    whole.gate.close(Fault.SLOW)
+    stack.proxy.inject(Fault.SLOW)
     yield
-    whole.gate.open()
+    stack.proxy.clear()
     runtime.function = before
 
 
 @asynccontextmanager
-async def function_throttled(whole: Whole) -> AsyncIterator[None]:
-    """All the concurrency there is waits for the store."""
-    runtime = whole.chain.resizer
+async def function_throttled(stack: S3FaultStack) -> AsyncIterator[None]:
+    """The function's concurrency is used up by a request that waits for the store."""
+    runtime = stack.running.resizer
     before = runtime.function
     runtime.function = replaced(before, concurrency=1)
-    whole.gate.close(Fault.SLOW)
-    other = asyncio.create_task(whole.ask(OTHER))
-    await whole.gate.held.wait()
+    stack.proxy.inject(Fault.SLOW)
+    other = asyncio.create_task(stack.request(OTHER))
+    await stack.proxy.waiting.wait()
     yield
-    whole.gate.open()
+    stack.proxy.clear()
     assert (await other).status == 200
     runtime.function = before
 
 
-def killed_at(method: str) -> Callable[[Whole], AbstractAsyncContextManager[None]]:
-    """The function, by the kernel, when it asks the store so: before it renders, or when it has rendered."""
+def killed_at(method: str) -> Callable[[S3FaultStack], AbstractAsyncContextManager[None]]:
+    """The function is killed at its first S3 request of a method: GET before it renders, PUT after."""
 
     @asynccontextmanager
-    async def during(whole: Whole) -> AsyncIterator[None]:
-        whole.gate.close(Fault.SLOW, method)
+    async def during(stack: S3FaultStack) -> AsyncIterator[None]:
+        stack.proxy.inject(Fault.SLOW, method)
 
         async def kill() -> None:
-            await whole.gate.held.wait()
-            whole.chain.resizer.kill()
+            await stack.proxy.waiting.wait()
+            stack.running.resizer.kill()
 
-        killing = asyncio.create_task(kill())
+        kill_task = asyncio.create_task(kill())
         yield
-        await killing
-        whole.gate.open()
+        await kill_task
+        stack.proxy.clear()
 
     return during
 
 
-class Failing(NamedTuple):
-    """What fails, then status, what is told, and for how many seconds it is kept."""
+class Expected(NamedTuple):
+    """A fault, the status and a part of the body, and how long the response is cached."""
 
-    during: Callable[[Whole], AbstractAsyncContextManager[None]]
+    during: Callable[[S3FaultStack], AbstractAsyncContextManager[None]]
     status: int
-    told: str
-    kept_s: int
+    text: str
+    cached_s: int
 
 
 FAULTS = {
-    "the store is down": Failing(store(Fault.DOWN), 503, "store-unreachable", 1),
-    "the store is slow": Failing(store(Fault.SLOW), 503, "store-unreachable", 1),
-    "the store says 403": Failing(store(Fault.FORBIDDEN), 502, "store-refused", 5),
-    "the function is over its time": Failing(function_hangs, 504, "Gateway Timeout", 5),
-    "the function is throttled": Failing(function_throttled, 429, "ConcurrentInvocationLimitExceeded", 0),
-    "the function dies before it renders": Failing(killed_at("GET"), 502, "Internal Server Error", 5),
-    "the function dies having rendered": Failing(killed_at("PUT"), 502, "Internal Server Error", 5),
-    "the function answers too much": Failing(lambda_is(Fault.OVERSIZE), 502, "Bad Gateway", 5),
-    "Lambda is down": Failing(lambda_is(Fault.DOWN), 502, "could not be reached", 5),
-    "Lambda is slow": Failing(lambda_is(Fault.SLOW), 504, "did not answer in time", 5),
-    "Lambda says 403": Failing(lambda_is(Fault.FORBIDDEN), 403, "<Error/>", 0),
+    "the store is down": Expected(store_fault(Fault.DOWN), 503, "store-unreachable", 1),
+    "the store is slow": Expected(store_fault(Fault.SLOW), 503, "store-unreachable", 1),
+    "the store says 403": Expected(store_fault(Fault.FORBIDDEN), 502, "store-refused", 5),
+    "the function is over its time": Expected(function_hangs, 504, "Gateway Timeout", 5),
+    "the function is throttled": Expected(function_throttled, 429, "ConcurrentInvocationLimitExceeded", 0),
+    "the function dies before it renders": Expected(killed_at("GET"), 502, "Internal Server Error", 5),
+    "the function dies having rendered": Expected(killed_at("PUT"), 502, "Internal Server Error", 5),
+    "the function answers too much": Expected(lambda_fault(Fault.OVERSIZE), 502, "Bad Gateway", 5),
+    "Lambda is down": Expected(lambda_fault(Fault.DOWN), 502, "could not be reached", 5),
+    "Lambda is slow": Expected(lambda_fault(Fault.SLOW), 504, "did not answer in time", 5),
+    "Lambda says 403": Expected(lambda_fault(Fault.FORBIDDEN), 403, "<Error/>", 0),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
-async def test_a_fault_has_its_status_and_is_forgotten(whole: Whole, name: str) -> None:
-    during, status, told, kept_s = FAULTS[name]
-    async with during(whole):
-        failed = await whole.ask(PATH)
+async def test_a_fault_has_its_status_until_its_lifetime_ends(stack: S3FaultStack, name: str) -> None:
+    during, status, text, cached_s = FAULTS[name]
+    async with during(stack):
+        failed = await stack.request(PATH)
     assert (failed.status, result(failed)) == (status, "Error"), failed
-    assert told in code(failed)
-    asked = whole.chain.cloud.faults["resizer"].asked
-    if kept_s:
-        whole.clock.now_s += kept_s - 0.01
-        assert (await whole.ask(PATH)).status == status
-        assert whole.chain.cloud.faults["resizer"].asked == asked
-        whole.clock.now_s += 0.01
-    healed = await whole.ask(PATH)
-    assert (healed.status, result(healed)) == (200, "Miss"), healed
-    assert result(await whole.ask(PATH)) == "Hit"
+    assert text in code(failed)
+    request_count = stack.running.cloudfront.faults["resizer"].request_count
+    if cached_s:
+        stack.clock.now_s += cached_s - 0.01
+        assert (await stack.request(PATH)).status == status
+        assert stack.running.cloudfront.faults["resizer"].request_count == request_count
+        stack.clock.now_s += 0.01
+    recovered = await stack.request(PATH)
+    assert (recovered.status, result(recovered)) == (200, "Miss"), recovered
+    assert result(await stack.request(PATH)) == "Hit"
 
 
-def test_the_guide_tells_what_a_viewer_gets() -> None:
-    told = (Path(__file__).parents[2] / "docs/aws.md").read_text("utf-8")
-    rows = [f"| {name} | {one.status} | {one.kept_s} |\n" for name, one in FAULTS.items()]
-    assert "|---|---|---|\n" + "".join(rows) + "\n" in told
+def test_the_documentation_lists_status_and_lifetime_of_each_fault() -> None:
+    guide = (Path(__file__).parents[2] / "docs/aws.md").read_text("utf-8")
+    rows = [f"| {name} | {expected.status} | {expected.cached_s} |\n" for name, expected in FAULTS.items()]
+    assert "|---|---|---|\n" + "".join(rows) + "\n" in guide
 
 
-async def test_a_function_that_dies_costs_one_environment_and_no_other_picture(
-    whole: Whole, bucket: s3_servers.Objects
+async def test_a_killed_function_affects_one_environment_and_no_other_request(
+    stack: S3FaultStack, bucket: s3_servers.Objects
 ) -> None:
-    async with killed_at("PUT")(whole):
-        assert (await whole.ask(PATH)).status == 502
+    async with killed_at("PUT")(stack):
+        assert (await stack.request(PATH)).status == 502
     assert not any(name.startswith("resized/") for name in bucket.names())
-    assert (await whole.ask(OTHER)).status == 200
-    assert len(whole.chain.resizer.inits_s) == 2
+    assert (await stack.request(OTHER)).status == 200
+    assert len(stack.running.resizer.init_durations_s) == 2
 
 
-async def test_s3_that_is_down_for_both_is_one_503_and_then_right_again(bucket: s3_servers.Objects) -> None:
-    """Nothing listens at the server's address: refused to CloudFront and to the function."""
-    async with gated_stack.whole(bucket, QUICK) as whole:
-        await whole.ask(OTHER)
-        async with whole.away():
-            failed = await whole.ask(PATH)
+async def test_s3_down_for_all_is_503_until_it_recovers(bucket: s3_servers.Objects) -> None:
+    """Nothing listens at the S3 server's address, for CloudFront and for the function."""
+    async with s3_fault_stack.start(bucket, SHORT_DEADLINE) as stack:
+        await stack.request(OTHER)
+        async with stack.without_s3():
+            failed = await stack.request(PATH)
             assert (failed.status, code(failed)) == (503, "store-unreachable")
             assert failed.headers["retry-after"] == "1"
-            assert result(await whole.ask(OTHER)) == "Hit"
-        whole.clock.now_s += 1
-        assert (await whole.ask(PATH)).status == 200
+            assert result(await stack.request(OTHER)) == "Hit"
+        stack.clock.now_s += 1
+        assert (await stack.request(PATH)).status == 200
 
 
-# ------------------------------------------------------------------------------- too large for Lambda
+# ---------------------------------------------------------------- responses that are too large for Lambda
 
 LARGE = target("2000x2000", Format.PNG)
 LARGE_PATH = urls.format_path(LARGE, "noise.png")
@@ -245,55 +247,57 @@ LARGE_PATH = urls.format_path(LARGE, "noise.png")
 
 @pytest.fixture
 async def noise(bucket: s3_servers.Objects) -> s3_servers.Objects:
-    """An original whose largest PNG is more than Lambda answers."""
-    drawn = np.random.default_rng(7).integers(0, 256, (1200, 1200, 4), np.uint8)
-    content = pictures.saved(Image.fromarray(drawn), "PNG")
+    """Originals whose largest PNG exceeds Lambda's limit of a response."""
+    pixels = np.random.default_rng(7).integers(0, 256, (1200, 1200, 4), np.uint8)
+    content = pictures.saved(Image.fromarray(pixels), "PNG")
     for key in ("noise.png", "clients/smith/noise.png"):
         bucket.put(f"originals/{key}", content)
     return bucket
 
 
-async def test_a_picture_that_is_too_large_for_lambda_is_stored_and_found_by_one_redirect(
+async def test_a_rendition_too_large_for_lambda_is_stored_and_served_after_one_redirect(
     noise: s3_servers.Objects,
 ) -> None:
-    async with gated_stack.whole(noise) as whole:
-        first, found = await whole.follow(LARGE_PATH)
-        assert (first.status, found.status, result(found)) == (302, 200, "Miss")
+    async with s3_fault_stack.start(noise) as stack:
+        first, response = await stack.follow_redirects(LARGE_PATH)
+        assert (first.status, response.status, result(response)) == (302, 200, "Miss")
         assert first.headers["cache-control"] == "private, no-store"
-        assert found.headers["content-type"] == "image/png"
-        assert found.body == noise.get(f"resized/{LARGE.rendition_key('noise.png')}")
-        assert len(found.body) > function_url.MAX_BODY_BYTES
-        (again,) = await whole.follow(LARGE_PATH)
-        assert (again.status, result(again), again.body) == (200, "Hit", found.body)
-        assert len([line for line in whole.lines if line["sc-status"] == "302"]) == 1
+        assert response.headers["content-type"] == "image/png"
+        assert response.body == noise.get(f"resized/{LARGE.rendition_key('noise.png')}")
+        assert len(response.body) > function_url.MAX_BODY_BYTES
+        (again,) = await stack.follow_redirects(LARGE_PATH)
+        assert (again.status, result(again), again.body) == (200, "Hit", response.body)
+        assert len([line for line in stack.access_log if line["sc-status"] == "302"]) == 1
 
 
-async def test_a_redirect_to_what_cloudfront_cannot_read_ends_with_502(noise: s3_servers.Objects) -> None:
-    async with gated_stack.whole(noise) as whole:
-        door = whole.chain.cloud.faults["s3"]
-        door.fault = Fault.FORBIDDEN
-        first, last = await whole.follow(LARGE_PATH)
+async def test_a_redirect_to_a_rendition_that_cloudfront_cannot_read_is_502(
+    noise: s3_servers.Objects,
+) -> None:
+    async with s3_fault_stack.start(noise) as stack:
+        origin = stack.running.cloudfront.faults["s3"]
+        origin.fault = Fault.FORBIDDEN
+        first, last = await stack.follow_redirects(LARGE_PATH)
         assert (first.status, last.status, code(last)) == (302, 502, "store-refused")
-        door.fault = None
-        whole.clock.now_s += 5
-        (found,) = await whole.follow(LARGE_PATH)
-        assert (found.status, result(found)) == (200, "Miss")
+        origin.fault = None
+        stack.clock.now_s += 5
+        (response,) = await stack.follow_redirects(LARGE_PATH)
+        assert (response.status, result(response)) == (200, "Miss")
 
 
-async def test_a_private_picture_that_is_too_large_for_lambda_is_there_a_second_later(
+async def test_a_private_rendition_too_large_for_lambda_is_served_after_retry_after(
     noise: s3_servers.Objects, tmp_path: Path
 ) -> None:
-    """CloudFront has taken the signature off: it cannot be sent along."""
-    gallery = private_galleries.Private(tmp_path)
-    async with gated_stack.whole(noise, gallery.settings) as whole:
+    """CloudFront has removed the signature, so a redirect could not carry it."""
+    gallery = private_galleries.PrivateGallery(tmp_path)
+    async with s3_fault_stack.start(noise, gallery.settings) as stack:
         path = gallery.signed(
-            urls.format_path(LARGE, "clients/smith/noise.png"), int(whole.clock.now_s) + 600
+            urls.format_path(LARGE, "clients/smith/noise.png"), int(stack.clock.now_s) + 600
         )
-        first = await whole.ask(path)
+        first = await stack.request(path)
         assert (first.status, first.headers["retry-after"]) == (503, "1")
         assert "location" not in first.headers
-        whole.clock.now_s += 1
-        found = await whole.ask(path)
-        assert (found.status, result(found)) == (200, "Miss")
-        assert len(found.body) > function_url.MAX_BODY_BYTES
-        assert (await whole.ask(path.partition("?")[0])).status == 403
+        stack.clock.now_s += 1
+        response = await stack.request(path)
+        assert (response.status, result(response)) == (200, "Miss")
+        assert len(response.body) > function_url.MAX_BODY_BYTES
+        assert (await stack.request(path.partition("?")[0])).status == 403

@@ -1,4 +1,4 @@
-"""A function URL lets in what is signed and permitted, and answers for a function that does not."""
+"""A function URL requires a signature and both permissions, and responds to errors of the function."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FORBIDDEN = (403, b'{"Message":"Forbidden"}')
 
 
 class Function:
-    """In a runtime's place: notes events, gives a result or raises."""
+    """A fake runtime: records events, and returns a result or raises it."""
 
     def __init__(self, result: Any = None) -> None:  # noqa: ANN401 - any JSON
         self.result = result
@@ -66,31 +66,31 @@ def signed(
     secret: str = "only here",
     query: str = "",
 ) -> OriginRequest:
-    """A request as CloudFront signs it, by botocore."""
-    asked = AWSRequest(
+    """A request signed as CloudFront signs it."""
+    draft = AWSRequest(
         "GET",
         f"https://{HOST}{path}" + (f"?{query}" if query else ""),
         headers={"x-galerly-private": "1", "Host": HOST},
     )
-    SigV4Auth(Credentials("local", secret), service, region).add_auth(asked)
-    headers = {name.lower(): value for name, value in asked.headers.items()}
+    SigV4Auth(Credentials("local", secret), service, region).add_auth(draft)
+    headers = {name.lower(): value for name, value in draft.headers.items()}
     return OriginRequest("GET", "https", HOST, path, query, headers)
 
 
-async def ask(
+async def send(
     request: OriginRequest, function: Function, permissions: tuple[Permission, ...] = (BY_URL, BY_CALL)
 ) -> OriginResponse:
-    front = FunctionUrl(
+    url = FunctionUrl(
         function,
         permissions=permissions,
         credentials=CREDENTIALS,
         region="us-east-1",
         caller_arn=DISTRIBUTION,
     )
-    return await front.respond(request)
+    return await url.respond(request)
 
 
-async def test_a_signed_request_is_an_event_and_its_result_the_answer() -> None:
+async def test_a_signed_request_invokes_the_function_and_returns_its_result() -> None:
     result = {
         "statusCode": 404,
         "headers": {"Cache-Control": "no-store"},
@@ -98,10 +98,10 @@ async def test_a_signed_request_is_an_event_and_its_result_the_answer() -> None:
         "isBase64Encoded": True,
     }
     function = Function(result)
-    found = await ask(signed(query="a=1"), function)
-    assert (found.status, found.body) == (404, b"\xff\x00")
-    assert found.headers["cache-control"] == "no-store"
-    assert found.headers["content-length"] == "2"
+    response = await send(signed(query="a=1"), function)
+    assert (response.status, response.body) == (404, b"\xff\x00")
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["content-length"] == "2"
     (event,) = function.events
     assert (event["version"], event["rawPath"], event["rawQueryString"]) == ("2.0", PATH, "a=1")
     assert function_url.read_event(event).raw_path == PATH.encode()
@@ -109,10 +109,10 @@ async def test_a_signed_request_is_an_event_and_its_result_the_answer() -> None:
     assert not event["isBase64Encoded"]
 
 
-async def test_a_result_without_a_status_is_the_body_of_a_200() -> None:
-    found = await ask(signed(), Function({"a": 1}))
-    assert (found.status, json.loads(found.body)) == (200, {"a": 1})
-    assert found.headers["content-type"] == "application/json"
+async def test_a_result_without_a_status_is_the_json_body_of_a_200() -> None:
+    response = await send(signed(), Function({"a": 1}))
+    assert (response.status, json.loads(response.body)) == (200, {"a": 1})
+    assert response.headers["content-type"] == "application/json"
 
 
 WRONG = {
@@ -121,23 +121,25 @@ WRONG = {
     "another region": signed(region="eu-west-1"),
     "another secret": signed(secret="guessed"),
     "another path": replaced(signed(), raw_path="/resized/800x600.webp/g/other.jpg"),
-    "another spelling": replaced(signed(), raw_path=PATH.replace("%20", "+")),
+    "another encoding of the path": replaced(signed(), raw_path=PATH.replace("%20", "+")),
     "another query": replaced(signed(), query="a=1"),
     "another method": replaced(signed(), method="HEAD"),
     "another host": replaced(
         signed(), host="xyz.lambda-url.us-east-1.on.aws", headers=signed().headers | {"host": "xyz"}
     ),
-    "another mark": replaced(signed(), headers=signed().headers | {"x-galerly-private": "0"}),
+    "another value of a header": replaced(signed(), headers=signed().headers | {"x-galerly-private": "0"}),
     "another date": replaced(signed(), headers=signed().headers | {"x-amz-date": "20200101T000000Z"}),
     "no signature": replaced(signed(), headers=signed().headers | {"authorization": "Bearer x"}),
 }
 
 
 @pytest.mark.parametrize("request_", WRONG.values(), ids=WRONG)
-async def test_what_is_not_signed_as_it_is_never_reaches_the_function(request_: OriginRequest) -> None:
+async def test_a_request_without_a_valid_signature_is_403_and_does_not_invoke(
+    request_: OriginRequest,
+) -> None:
     function = Function({})
-    found = await ask(request_, function)
-    assert (found.status, found.body) == FORBIDDEN
+    response = await send(request_, function)
+    assert (response.status, response.body) == FORBIDDEN
     assert function.events == []
 
 
@@ -154,10 +156,10 @@ async def test_what_is_not_signed_as_it_is_never_reaches_the_function(request_: 
         (BY_URL, replaced(BY_CALL, principal="s3.amazonaws.com")),
     ],
 )
-async def test_both_permissions_are_needed_for_this_distribution(permissions: tuple[Permission, ...]) -> None:
+async def test_a_request_without_both_permissions_is_403(permissions: tuple[Permission, ...]) -> None:
     function = Function({})
-    found = await ask(signed(), function, permissions)
-    assert (found.status, found.body) == FORBIDDEN
+    response = await send(signed(), function, permissions)
+    assert (response.status, response.body) == FORBIDDEN
     assert function.events == []
 
 
@@ -170,7 +172,7 @@ async def test_both_permissions_are_needed_for_this_distribution(permissions: tu
         (FunctionFailed(), 502),
         ({"statusCode": 200, "body": "%", "isBase64Encoded": True}, 502),
     ],
-    ids=["throttled", "late", "crashed", "failed", "nonsense"],
+    ids=["throttled", "timed out", "crashed", "failed", "invalid base64"],
 )
-async def test_lambda_answers_for_a_function_that_does_not(result: object, status: int) -> None:
-    assert (await ask(signed(), Function(result))).status == status
+async def test_an_error_of_the_function_has_lambdas_status(result: object, status: int) -> None:
+    assert (await send(signed(), Function(result))).status == status

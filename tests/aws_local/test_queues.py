@@ -1,4 +1,4 @@
-"""Between a change and a function: rules match, queues delay, hide and give up, pollers bring."""
+"""Event rules, SQS queues and pollers, from an S3 event to the function."""
 
 from __future__ import annotations
 
@@ -10,86 +10,91 @@ import pytest
 
 from galerly_cdn.aws.functions import s3_events
 from galerly_cdn.aws_local.cloudformation.properties import UnmodelledProperty
-from galerly_cdn.aws_local.functions import event_rules
-from galerly_cdn.aws_local.functions import queues as queue
-from galerly_cdn.aws_local.functions.event_rules import Deliveries, Poller
+from galerly_cdn.aws_local.functions import event_rules, queues
+from galerly_cdn.aws_local.functions.event_rules import EventBus, Poller
 from galerly_cdn.aws_local.functions.queues import Queue, QueueDescription, QueueResource, RedrivePolicy
 from galerly_cdn.aws_local.functions.runtime import Crashed, FunctionFailed, Throttled, TimedOut
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
 from galerly_cdn.aws_local.iam.policies import PolicyDocument
-from galerly_cdn.aws_local.s3 import notifications as notification
+from galerly_cdn.aws_local.s3 import notifications
 from galerly_cdn.aws_local.s3.notifications import CREATED, DELETED, Notifications
 from tests.support import local_cloudfront
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from galerly_cdn.aws_local.s3.notifications import Message
+    from galerly_cdn.aws_local.s3.notifications import Event
 
 NAME = "originals/g/a b+é.jpg"
-NOBODY = PolicyDocument("2012-10-17", ())
+NO_PERMISSIONS = PolicyDocument("2012-10-17", ())
 
 
 class Function:
-    """In a runtime's place: notes events; fails as it is told; waits where it is told."""
+    """A fake runtime: records events, raises `failure`, and waits until `released` is set."""
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.failure = failure
         self.events: list[Mapping[str, Any]] = []
-        self.at_once = 0
-        self.most = 0
-        self.came = asyncio.Event()
-        self.go_on = asyncio.Event()
-        self.go_on.set()
+        self.running = 0
+        self.max_running = 0
+        self.invoked = asyncio.Event()
+        self.released = asyncio.Event()
+        self.released.set()
 
     async def invoke(self, event: Mapping[str, Any]) -> None:
         self.events.append(event)
-        self.at_once += 1
-        self.most = max(self.most, self.at_once)
-        self.came.set()
-        await self.go_on.wait()
-        self.at_once -= 1
+        self.running += 1
+        self.max_running = max(self.max_running, self.running)
+        self.invoked.set()
+        await self.released.wait()
+        self.running -= 1
         if self.failure:
             raise self.failure
 
 
-def change(kind: str = CREATED, key: str = NAME, bucket: str = "galerly-1", **more: object) -> Message:
-    told = notification.message(kind, bucket, key, reason="PutObject", time="2026-11-25T01:16:28Z")
-    return {**told, **more}
+def s3_event(kind: str = CREATED, key: str = NAME, bucket: str = "galerly-1", **more: object) -> Event:
+    event = notifications.object_event(kind, bucket, key, reason="PutObject", time="2026-11-25T01:16:28Z")
+    return {**event, **more}
 
 
-def flowing(
-    text: str = local_cloudfront.PLAIN, clock: Callable[[], float] = lambda: 0.0, **given: str
-) -> Deliveries:
-    """Our template's flow, with functions that do nothing."""
-    plan = local_cloudfront.planned(text, **given)
-    (own,) = plan.buckets.values()
+def event_bus(
+    text: str = local_cloudfront.TEMPLATE, clock: Callable[[], float] = lambda: 0.0, **parameters: str
+) -> EventBus:
+    """Our template's event bus, with functions that do nothing."""
+    plan = local_cloudfront.read_plan(text, **parameters)
+    (bucket,) = plan.buckets.values()
     functions = dict.fromkeys(plan.functions, Function())
-    return event_rules.start(plan.flow, functions, frozenset({own.name} if own.tells else ()), clock)
+    return event_rules.start(
+        plan.event_flow, functions, frozenset({bucket.name} if bucket.sends_events else ()), clock
+    )
 
 
-def lengths(flow: Deliveries) -> dict[str, int]:
-    """Of the queues that have something, how much."""
-    return {arn.rpartition("-")[2]: len(one.messages) for arn, one in flow.queues.items() if one.messages}
+def queue_lengths(bus: EventBus) -> dict[str, int]:
+    """The number of messages by queue, without empty queues."""
+    return {
+        arn.rpartition("-")[2]: len(queue.messages) for arn, queue in bus.queues.items() if queue.messages
+    }
 
 
 @pytest.mark.parametrize(
-    ("message", "queues"),
+    ("event", "lengths"),
     [
-        (change(), {"PrewarmQueue": 1, "JanitorQueue": 1}),
-        (change(DELETED), {"JanitorQueue": 1}),
-        (change(key="resized/800x600/a.jpg"), {}),
-        (change(key="Originals/a.jpg"), {}),
-        (change(key="originals"), {}),
-        (change(bucket="galerly-2"), {}),
-        (change(source="aws.other"), {}),
-        (change("Object Restore Completed"), {}),
+        (s3_event(), {"PrewarmQueue": 1, "JanitorQueue": 1}),
+        (s3_event(DELETED), {"JanitorQueue": 1}),
+        (s3_event(key="resized/800x600/a.jpg"), {}),
+        (s3_event(key="Originals/a.jpg"), {}),
+        (s3_event(key="originals"), {}),
+        (s3_event(bucket="galerly-2"), {}),
+        (s3_event(source="aws.other"), {}),
+        (s3_event("Object Restore Completed"), {}),
     ],
 )
-def test_a_change_comes_to_the_queues_whose_rules_want_it(message: Message, queues: dict[str, int]) -> None:
-    flow = flowing(Prewarm="on")
-    flow.publish(message)
-    assert lengths(flow) == queues
+def test_publish_sends_an_event_to_the_queues_whose_rules_match(
+    event: Event, lengths: dict[str, int]
+) -> None:
+    bus = event_bus(Prewarm="on")
+    bus.publish(event)
+    assert queue_lengths(bus) == lengths
 
 
 RULE, POLICY = "JanitorRule/Properties", "JanitorQueuePolicy/Properties/PolicyDocument/Statement/0"
@@ -118,23 +123,23 @@ RULE, POLICY = "JanitorRule/Properties", "JanitorQueuePolicy/Properties/PolicyDo
         ("JanitorQueuePolicy/Properties/Queues", [{"Ref": "JanitorFailed"}]),
     ],
 )
-def test_each_link_between_a_change_and_the_janitor_is_needed(path: str, value: object) -> None:
-    if path == "JanitorRule":  # who names it has to go too
+def test_publish_reaches_no_queue_without_each_part_of_the_template(path: str, value: object) -> None:
+    if path == "JanitorRule":  # the queue policy names the rule, so its condition is removed too
 
-        def change_(resources: dict[str, Any]) -> None:
-            local_cloudfront.put(path, None)(resources)
-            local_cloudfront.put(f"{POLICY}/Condition", None)(resources)
+        def remove_rule(resources: dict[str, Any]) -> None:
+            local_cloudfront.set_value(path, None)(resources)
+            local_cloudfront.set_value(f"{POLICY}/Condition", None)(resources)
 
-        text = local_cloudfront.changed(change_)
+        text = local_cloudfront.changed_template(remove_rule)
     else:
-        text = local_cloudfront.changed(local_cloudfront.put(path, value))
-    flow = flowing(text)
-    flow.publish(change())
-    assert lengths(flow) == {}
+        text = local_cloudfront.changed_template(local_cloudfront.set_value(path, value))
+    bus = event_bus(text)
+    bus.publish(s3_event())
+    assert queue_lengths(bus) == {}
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "told"),
+    ("path", "value", "message"),
     [
         (f"{RULE}/State", "DISABLED", "JanitorRule: .*State"),
         (f"{RULE}/ScheduleExpression", "rate(1 day)", "JanitorRule: .*ScheduleExpression"),
@@ -162,28 +167,33 @@ def test_each_link_between_a_change_and_the_janitor_is_needed(path: str, value: 
         ("Bucket/Properties/NotificationConfiguration", {"QueueConfigurations": []}, "QueueConfigurations"),
     ],
 )
-def test_what_is_not_modelled_of_events_stops_the_start(path: str, value: object, told: str) -> None:
-    with pytest.raises(UnmodelledProperty, match=told):
-        local_cloudfront.planned(local_cloudfront.changed(local_cloudfront.put(path, value)), Prewarm="on")
+def test_an_unmodelled_property_of_events_raises_unmodelled_property(
+    path: str, value: object, message: str
+) -> None:
+    with pytest.raises(UnmodelledProperty, match=message):
+        local_cloudfront.read_plan(
+            local_cloudfront.changed_template(local_cloudfront.set_value(path, value)), Prewarm="on"
+        )
 
 
-def test_a_message_is_what_the_functions_read() -> None:
-    flow = flowing()
-    flow.publish(change(DELETED))
-    (own,) = [one for one in flow.queues.values() if one.messages]
-    own.messages[0].received = 2
-    event = queue.sqs_event(own.messages[0], own.arn)
+def test_sqs_event_is_read_by_our_functions() -> None:
+    bus = event_bus()
+    bus.publish(s3_event(DELETED))
+    (queue,) = [queue for queue in bus.queues.values() if queue.messages]
+    queue.messages[0].receive_count = 2
+    event = queues.sqs_event(queue.messages[0], queue.arn)
     assert [*s3_events.object_changes(event, "originals/")] == [
         s3_events.ObjectChange(key="g/a b+é.jpg", is_put=False, is_redelivered=True)
     ]
 
 
-# ------------------------------------------------------------------------------- what versitygw tells
+# ------------------------------------------------------------------------------- versitygw's notifications
 
 
 def record(name: str, key: str = NAME, bucket: str = "galerly-1") -> dict[str, Any]:
-    told = {"bucket": {"name": bucket, "arn": f"arn:aws:s3:::{bucket}/{key}"}, "object": {"key": key}}
-    return {"eventName": name, "eventTime": "2026-11-25T01:16:28Z", "s3": told}
+    """A record of a versitygw notification."""
+    s3 = {"bucket": {"name": bucket, "arn": f"arn:aws:s3:::{bucket}/{key}"}, "object": {"key": key}}
+    return {"eventName": name, "eventTime": "2026-11-25T01:16:28Z", "s3": s3}
 
 
 @pytest.mark.parametrize(
@@ -196,141 +206,148 @@ def record(name: str, key: str = NAME, bucket: str = "galerly-1") -> dict[str, A
         ("s3:ObjectRemoved:DeleteObjects", DELETED, "DeleteObject"),
     ],
 )
-async def test_what_the_server_posts_is_published_as_s3_would(name: str, kind: str, reason: str) -> None:
-    notifications, heard = Notifications(), list[Any]()
-    notifications.publish = heard.append
+async def test_a_webhook_notification_is_published_as_an_s3_event(name: str, kind: str, reason: str) -> None:
+    webhook, published = Notifications(), list[Any]()
+    webhook.publish = published.append
     body = json.dumps({"Records": [record(name)]}).encode()
-    answer = await notifications.respond(OriginRequest("POST", "http", "h", "/", "", {}, body))
-    assert answer.status == 200
-    (message,) = heard
-    assert (message["source"], message["detail-type"]) == ("aws.s3", kind)
-    assert message["resources"] == ["arn:aws:s3:::galerly-1"]
-    assert message["time"] == "2026-11-25T01:16:28Z"
-    assert message["detail"]["bucket"] == {"name": "galerly-1"}
-    assert (message["detail"]["object"]["key"], message["detail"]["reason"]) == (NAME, reason)
+    response = await webhook.respond(OriginRequest("POST", "http", "h", "/", "", {}, body))
+    assert response.status == 200
+    (event,) = published
+    assert (event["source"], event["detail-type"]) == ("aws.s3", kind)
+    assert event["resources"] == ["arn:aws:s3:::galerly-1"]
+    assert event["time"] == "2026-11-25T01:16:28Z"
+    assert event["detail"]["bucket"] == {"name": "galerly-1"}
+    assert (event["detail"]["object"]["key"], event["detail"]["reason"]) == (NAME, reason)
 
 
 @pytest.mark.parametrize(
-    "told", [{"Event": "s3:TestEvent"}, {"Records": []}, {"Records": [record("s3:ObjectTagging:Put")]}]
+    "notification",
+    [{"Event": "s3:TestEvent"}, {"Records": []}, {"Records": [record("s3:ObjectTagging:Put")]}],
 )
-def test_what_is_no_change_is_not_published(told: dict[str, Any]) -> None:
-    assert [*notification.messages(json.dumps(told).encode())] == []
+def test_a_webhook_notification_without_a_change_publishes_nothing(notification: dict[str, Any]) -> None:
+    assert [*notifications.events(json.dumps(notification).encode())] == []
 
 
 # -------------------------------------------------------------------------------------------- queues
 
 
-def made(
-    clock: local_cloudfront.Clock, *, delay: int = 0, hidden: int = 30, most: int = 3
+def make_queues(
+    clock: local_cloudfront.Clock,
+    *,
+    delay_s: int = 0,
+    visibility_timeout_s: int = 30,
+    max_receive_count: int = 3,
 ) -> tuple[Queue, Queue]:
     """A queue, and its dead-letter queue."""
-    redrive = RedrivePolicy("dead", most)
-    told = QueueResource(delay_seconds=delay, visibility_timeout_s=hidden, redrive_policy=redrive)
-    both = queue.start(
+    redrive = RedrivePolicy("dead", max_receive_count)
+    properties = QueueResource(
+        delay_seconds=delay_s, visibility_timeout_s=visibility_timeout_s, redrive_policy=redrive
+    )
+    both = queues.start(
         {
-            "own": QueueDescription("own", told, NOBODY),
-            "dead": QueueDescription("dead", QueueResource(), NOBODY),
+            "own": QueueDescription("own", properties, NO_PERMISSIONS),
+            "dead": QueueDescription("dead", QueueResource(), NO_PERMISSIONS),
         },
         clock,
     )
     return both["own"], both["dead"]
 
 
-def test_a_message_comes_after_the_delay_and_hides_until_it_is_deleted() -> None:
+def test_a_message_is_visible_after_the_delay_and_hidden_after_each_receive() -> None:
     clock = local_cloudfront.Clock(1000.0)
-    own, _ = made(clock, delay=90)
-    assert (own.receive(), own.due_s()) == (None, None)
-    own.send("a")
-    assert own.due_s() == 1090
+    queue, _ = make_queues(clock, delay_s=90)
+    assert (queue.receive(), queue.next_visible_s()) == (None, None)
+    queue.send("a")
+    assert queue.next_visible_s() == 1090
     clock.now_s = 1089.9
-    assert own.receive() is None
+    assert queue.receive() is None
     clock.now_s = 1090.0
-    message = own.receive()
+    message = queue.receive()
     assert message is not None
-    assert (message.body, message.received, own.due_s()) == ("a", 1, 1120)
-    assert own.receive() is None
+    assert (message.body, message.receive_count, queue.next_visible_s()) == ("a", 1, 1120)
+    assert queue.receive() is None
     clock.now_s = 1120.0
-    assert own.receive() is message
-    assert message.received == 2
-    own.delete(message)
+    assert queue.receive() is message
+    assert message.receive_count == 2
+    queue.delete(message)
     clock.now_s = 9999.0
-    assert (own.receive(), own.due_s()) == (None, None)
+    assert (queue.receive(), queue.next_visible_s()) == (None, None)
 
 
-def test_after_as_many_tries_as_it_may_have_a_message_is_set_aside() -> None:
+def test_a_message_received_too_often_moves_to_the_dead_letter_queue() -> None:
     clock = local_cloudfront.Clock(0.0)
-    own, dead = made(clock, hidden=10, most=3)
-    own.send("bad")
-    own.send("good")
-    for turn in range(3):
-        clock.now_s = turn * 10.0
-        message = own.receive()
+    queue, dead = make_queues(clock, visibility_timeout_s=10, max_receive_count=3)
+    queue.send("bad")
+    queue.send("good")
+    for attempt in range(3):
+        clock.now_s = attempt * 10.0
+        message = queue.receive()
         assert message is not None
-        assert (message.body, message.received) == ("bad", turn + 1)
+        assert (message.body, message.receive_count) == ("bad", attempt + 1)
     clock.now_s = 30.0
-    message = own.receive()  # what is dead does not stand in the way
+    message = queue.receive()  # the dead message does not block the next one
     assert message is not None
     assert message.body == "good"
-    assert [one.body for one in dead.messages] == ["bad"]
-    assert [one.body for one in own.messages] == ["good"]
+    assert [item.body for item in dead.messages] == ["bad"]
+    assert [item.body for item in queue.messages] == ["good"]
 
 
 # ------------------------------------------------------------------------------------------- pollers
 
 
-async def test_what_is_done_is_gone_and_nothing_comes_twice() -> None:
+async def test_a_processed_message_is_deleted_and_not_delivered_again() -> None:
     clock, function = local_cloudfront.Clock(), Function()
-    own, _ = made(clock)
+    queue, _ = make_queues(clock)
     for body in ("a", "b", "c"):
-        own.send(body)
-    await Poller(own, function, 2, clock).settle()
-    assert [one["Records"][0]["body"] for one in function.events] == ["a", "b", "c"]
-    assert own.messages == []
+        queue.send(body)
+    await Poller(queue, function, 2, clock).deliver_due()
+    assert [item["Records"][0]["body"] for item in function.events] == ["a", "b", "c"]
+    assert queue.messages == []
 
 
 @pytest.mark.parametrize("failure", [FunctionFailed(), Crashed(), TimedOut(), Throttled()])
-async def test_what_fails_comes_again_when_it_is_visible_until_it_is_set_aside(failure: Exception) -> None:
+async def test_a_failed_message_is_delivered_again_until_the_dead_letter_queue(failure: Exception) -> None:
     clock, function = local_cloudfront.Clock(), Function(failure)
-    own, dead = made(clock, hidden=360, most=3)
-    own.send("a")
-    poller = Poller(own, function, 1, clock)
+    queue, dead = make_queues(clock, visibility_timeout_s=360, max_receive_count=3)
+    queue.send("a")
+    poller = Poller(queue, function, 1, clock)
     for _ in range(5):
-        await poller.settle()
-        await poller.settle()
+        await poller.deliver_due()
+        await poller.deliver_due()
         clock.now_s += 360
-    received = [one["Records"][0]["attributes"]["ApproximateReceiveCount"] for one in function.events]
+    received = [item["Records"][0]["attributes"]["ApproximateReceiveCount"] for item in function.events]
     assert received == ["1", "2", "3"]
-    assert (len(own.messages), len(dead.messages)) == (0, 1)
+    assert (len(queue.messages), len(dead.messages)) == (0, 1)
 
 
-async def test_no_more_events_at_once_than_the_template_says() -> None:
+async def test_poller_limits_concurrent_events() -> None:
     clock, function = local_cloudfront.Clock(), Function()
-    function.go_on.clear()
-    own, _ = made(clock)
+    function.released.clear()
+    queue, _ = make_queues(clock)
     for body in "abcde":
-        own.send(body)
-    settling = asyncio.create_task(Poller(own, function, 2, clock).settle())
-    await function.came.wait()
-    function.go_on.set()
-    await settling
+        queue.send(body)
+    delivery = asyncio.create_task(Poller(queue, function, 2, clock).deliver_due())
+    await function.invoked.wait()
+    function.released.set()
+    await delivery
     assert len(function.events) == 5
-    assert function.most == 2
+    assert function.max_running == 2
 
 
-async def test_by_real_time_a_message_is_brought_when_it_is_due() -> None:
+async def test_run_delivers_a_message_when_it_is_due_by_the_real_time() -> None:
     clock, function = asyncio.get_running_loop().time, Function()
-    told = QueueResource(delay_seconds=1)
-    own = Queue(QueueDescription("own", told, NOBODY), clock)
-    flow = Deliveries({}, {"own": own}, (Poller(own, function, 1, clock),), frozenset())
-    running = asyncio.create_task(flow.run())
+    properties = QueueResource(delay_seconds=1)
+    queue = Queue(QueueDescription("own", properties, NO_PERMISSIONS), clock)
+    bus = EventBus({}, {"own": queue}, (Poller(queue, function, 1, clock),), frozenset())
+    running = asyncio.create_task(bus.run())
     sent_s = clock()
-    own.send("a")
-    await function.came.wait()
+    queue.send("a")
+    await function.invoked.wait()
     assert clock() - sent_s >= 1
-    function.came.clear()
-    own.send("b")
-    await function.came.wait()
+    function.invoked.clear()
+    queue.send("b")
+    await function.invoked.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert [one["Records"][0]["body"] for one in function.events] == ["a", "b"]
+    assert [item["Records"][0]["body"] for item in function.events] == ["a", "b"]

@@ -1,4 +1,4 @@
-"""What each function's role allows is what it needs: without any one statement something named fails."""
+"""Each role allows exactly what its function needs: without any one statement a named feature fails."""
 
 from __future__ import annotations
 
@@ -31,157 +31,163 @@ RED, BLUE = (pictures.jpeg(60, 40, quality=quality) for quality in (50, 90))
 TRUST = "ResizerRole/Properties/AssumeRolePolicyDocument"
 PAGES = {f"resized/{one.rendition_key(KEY)}" for one in Settings().page_targets}
 
-# What each function is for, each promise by name.
+# Each function returns the names of the features that work.
 
 
-async def resizer(stack: deployed_stack.Stack) -> set[str]:
+async def resizer(stack: deployed_stack.DeployedStack) -> set[str]:
     await stack.put(KEY, RED)
-    answer = await stack.ask(PATH)
-    found = {"answers"} if answer.status == 200 else set()
-    found |= {"stores"} if stack.renditions() else set()
-    found |= {"says what is not there"} if (await stack.ask("/resize/150x150/none")).status == 404 else set()
-    return found | logs(stack, "Resizer")
+    response = await stack.request(PATH)
+    working = {"responds"} if response.status == 200 else set()
+    working |= {"stores"} if stack.renditions() else set()
+    working |= (
+        {"reports missing originals as 404"}
+        if (await stack.request("/resize/150x150/none")).status == 404
+        else set()
+    )
+    return working | logs(stack, "Resizer")
 
 
-async def prewarm(stack: deployed_stack.Stack) -> set[str]:
+async def prewarm(stack: deployed_stack.DeployedStack) -> set[str]:
     await stack.put(KEY, RED)
-    await stack.later(0)
-    found = {"warms"} if stack.renditions() == PAGES else set()
-    again = stack.watch("PrewarmFunction")
+    await stack.advance(0)
+    working = {"renders"} if stack.renditions() == PAGES else set()
+    again = stack.record_s3_requests("PrewarmFunction")
     await stack.put(KEY, RED)
-    await stack.later(0)
+    await stack.advance(0)
     has_put = any(one.method == "PUT" for one in again)
-    found |= {"leaves what is there"} if found and not has_put else set()
+    working |= {"keeps existing renditions"} if working and not has_put else set()
     await stack.put("g/gone.jpg", RED)
     await stack.remove("g/gone.jpg")
-    before = stack.queue("PrewarmQueue")
-    await stack.later(0)
-    found |= {"is done with what is gone"} if stack.queue("PrewarmQueue") == before - 1 else set()
-    return found | logs(stack, "PrewarmFunction")
+    before = stack.queue_length("PrewarmQueue")
+    await stack.advance(0)
+    working |= {"ignores deleted originals"} if stack.queue_length("PrewarmQueue") == before - 1 else set()
+    return working | logs(stack, "PrewarmFunction")
 
 
-async def janitor(stack: deployed_stack.Stack) -> set[str]:
+async def janitor(stack: deployed_stack.DeployedStack) -> set[str]:
     await stack.put(KEY, RED)
-    first = await stack.ask(PATH)
-    await stack.later(90)
-    found = {"is done with the new"} if stack.queue("JanitorQueue") == 0 else set()
+    first = await stack.request(PATH)
+    await stack.advance(90)
+    working = {"ignores new originals"} if stack.queue_length("JanitorQueue") == 0 else set()
     await stack.put(KEY, BLUE)
-    await stack.later(90)
-    found |= {"deletes"} if not stack.renditions() else set()
-    found |= {"invalidates"} if (await stack.ask(PATH)).body != first.body else set()
+    await stack.advance(90)
+    working |= {"deletes"} if not stack.renditions() else set()
+    working |= {"invalidates"} if (await stack.request(PATH)).body != first.body else set()
     await stack.remove(KEY)
-    before = stack.queue("JanitorQueue")
-    await stack.later(90)
-    found |= {"is done with what is gone"} if stack.queue("JanitorQueue") < before else set()
-    return found | logs(stack, "JanitorFunction")
+    before = stack.queue_length("JanitorQueue")
+    await stack.advance(90)
+    working |= {"ignores deleted originals"} if stack.queue_length("JanitorQueue") < before else set()
+    return working | logs(stack, "JanitorFunction")
 
 
-def logs(stack: deployed_stack.Stack, function: str) -> set[str]:
-    return {"logs"} if stack.chain.functions[function].lines else set()
+def logs(stack: deployed_stack.DeployedStack, function: str) -> set[str]:
+    return {"logs"} if stack.running.functions[function].log_lines else set()
 
 
-def without(role: str, policy: int, *place: str | int) -> str:
-    """The template without what lies at a place of one of a role's policies."""
-    way = "/".join(map(str, place))
-    return local_cloudfront.changed(
-        local_cloudfront.put(f"{role}/Properties/Policies/{policy}/PolicyDocument/Statement/{way}", None)
+def without(role: str, policy: int, *path: str | int) -> str:
+    """The template without the element at a path in one of a role's policies."""
+    joined = "/".join(map(str, path))
+    return local_cloudfront.changed_template(
+        local_cloudfront.set_value(
+            f"{role}/Properties/Policies/{policy}/PolicyDocument/Statement/{joined}", None
+        )
     )
 
 
-RESIZER = {"answers", "stores", "says what is not there", "logs"}
-PREWARM = {"warms", "leaves what is there", "is done with what is gone", "logs"}
-JANITOR = {"is done with the new", "deletes", "invalidates", "is done with what is gone", "logs"}
+RESIZER = {"responds", "stores", "reports missing originals as 404", "logs"}
+PREWARM = {"renders", "keeps existing renditions", "ignores deleted originals", "logs"}
+JANITOR = {"ignores new originals", "deletes", "invalidates", "ignores deleted originals", "logs"}
 
-FUNCTIONS: dict[str, tuple[Callable[[deployed_stack.Stack], Awaitable[set[str]]], set[str]]] = {
+FUNCTIONS: dict[str, tuple[Callable[[deployed_stack.DeployedStack], Awaitable[set[str]]], set[str]]] = {
     "ResizerRole": (resizer, RESIZER),
     "PrewarmRole": (prewarm, PREWARM),
     "JanitorRole": (janitor, JANITOR),
 }
-"""What checks each role's function, and what it promises."""
+"""By role: the function that finds the working features, and all features."""
 
 
 BROKEN: list[tuple[str, int, tuple[str | int, ...], set[str]]] = [
-    ("ResizerRole", 0, (0,), {"answers", "stores", "says what is not there"}),
-    ("ResizerRole", 0, (0, "Resource", 0), {"answers", "stores", "says what is not there"}),
-    ("ResizerRole", 0, (0, "Resource", 1), {"answers", "stores"}),
+    ("ResizerRole", 0, (0,), {"responds", "stores", "reports missing originals as 404"}),
+    ("ResizerRole", 0, (0, "Resource", 0), {"responds", "stores", "reports missing originals as 404"}),
+    ("ResizerRole", 0, (0, "Resource", 1), {"responds", "stores"}),
     ("ResizerRole", 0, (1,), {"stores"}),
-    ("ResizerRole", 0, (2,), {"answers", "stores", "says what is not there"}),
+    ("ResizerRole", 0, (2,), {"responds", "stores", "reports missing originals as 404"}),
     ("ResizerRole", 1, (0,), {"logs"}),
     ("PrewarmRole", 0, (0,), PREWARM - {"logs"}),
     ("PrewarmRole", 0, (0, "Resource", 0), PREWARM - {"logs"}),
-    ("PrewarmRole", 0, (0, "Resource", 1), {"leaves what is there"}),
-    ("PrewarmRole", 0, (1,), {"warms", "leaves what is there"}),
-    ("PrewarmRole", 0, (2,), {"is done with what is gone"}),
+    ("PrewarmRole", 0, (0, "Resource", 1), {"keeps existing renditions"}),
+    ("PrewarmRole", 0, (1,), {"renders", "keeps existing renditions"}),
+    ("PrewarmRole", 0, (2,), {"ignores deleted originals"}),
     ("PrewarmRole", 1, (1,), {"logs"}),
     ("JanitorRole", 0, (0,), JANITOR - {"logs"}),
     ("JanitorRole", 0, (0, "Resource", 0), JANITOR - {"logs"}),
     ("JanitorRole", 0, (0, "Resource", 1), JANITOR - {"logs"}),
     ("JanitorRole", 0, (1,), JANITOR - {"deletes", "logs"}),
     ("JanitorRole", 0, (1, "Action", 0), JANITOR - {"deletes", "logs"}),
-    ("JanitorRole", 0, (1, "Action", 1), {"is done with the new"}),
-    ("JanitorRole", 0, (2,), {"deletes", "invalidates", "is done with what is gone"}),
-    ("JanitorRole", 0, (3,), {"invalidates", "is done with what is gone"}),
+    ("JanitorRole", 0, (1, "Action", 1), {"ignores new originals"}),
+    ("JanitorRole", 0, (2,), {"deletes", "invalidates", "ignores deleted originals"}),
+    ("JanitorRole", 0, (3,), {"invalidates", "ignores deleted originals"}),
     ("JanitorRole", 0, (5,), {"logs"}),
 ]
-"""A role, a policy of it, a place there, and what fails without what lies there."""
+"""Role, number of the policy, path in its statements, and the features that fail without it."""
 POLLING = [("PrewarmRole", 1, 0), ("JanitorRole", 0, 4)]
-"""Statements that Lambda asks for before anything runs."""
+"""Statements without which Lambda refuses the event source mapping."""
 
 
 @pytest.mark.parametrize(("role", "policy", "place", "broken"), BROKEN)
 @pytest.mark.server("versitygw", "node")
-async def test_without_any_one_permission_something_named_fails(
+async def test_without_one_permission_its_features_fail(
     tmp_path: Path, role: str, policy: int, place: tuple[str | int, ...], broken: set[str]
 ) -> None:
-    check, promised = FUNCTIONS[role]
-    async with deployed_stack.stack(
+    find_features, features = FUNCTIONS[role]
+    async with deployed_stack.start(
         tmp_path, without(role, policy, *place), **({"Prewarm": "on"} if role == "PrewarmRole" else {})
     ) as stack:
-        assert promised - await check(stack) == broken
+        assert features - await find_features(stack) == broken
 
 
 @pytest.mark.parametrize("role", ["ResizerRole", "PrewarmRole", "JanitorRole"])
 @pytest.mark.server("versitygw", "node")
-async def test_with_its_role_a_function_does_all_it_is_for(tmp_path: Path, role: str) -> None:
-    check, promised = FUNCTIONS[role]
-    async with deployed_stack.stack(
+async def test_with_its_role_all_features_work(tmp_path: Path, role: str) -> None:
+    find_features, features = FUNCTIONS[role]
+    async with deployed_stack.start(
         tmp_path, **({"Prewarm": "on"} if role == "PrewarmRole" else {})
     ) as stack:
-        assert await check(stack) == promised
+        assert await find_features(stack) == features
 
 
-def test_every_statement_of_every_role_is_told_of() -> None:
-    """A permission more is a row more, or nobody knows what it is for."""
+def test_every_statement_of_every_role_is_tested() -> None:
+    """Each permission needs a row in `BROKEN` that says what it is for."""
     roles = {
-        name: one["Properties"]["Policies"]
-        for name, one in yaml_template.read(local_cloudfront.PLAIN)["Resources"].items()
-        if one["Type"] == "AWS::IAM::Role"
+        name: resource["Properties"]["Policies"]
+        for name, resource in yaml_template.read(local_cloudfront.TEMPLATE)["Resources"].items()
+        if resource["Type"] == "AWS::IAM::Role"
     }
     written = [
         (role, policy, number)
         for role, policies in roles.items()
-        for policy, one in enumerate(policies)
-        for number, _ in enumerate(one["PolicyDocument"]["Statement"])
+        for policy, document in enumerate(policies)
+        for number, _ in enumerate(document["PolicyDocument"]["Statement"])
     ]
-    told = [(role, policy, place[0]) for role, policy, place, _ in BROKEN if len(place) == 1]
-    assert sorted(written) == sorted([*told, *POLLING])
+    tested = [(role, policy, place[0]) for role, policy, place, _ in BROKEN if len(place) == 1]
+    assert sorted(written) == sorted([*tested, *POLLING])
 
 
-# What Lambda itself does by a role.
+# Lambda polls queues with the function's role.
 
 
 @pytest.mark.parametrize(("role", "policy", "statement"), POLLING)
 @pytest.mark.parametrize("action", [None, 0, 1, 2])
-def test_a_function_that_may_not_take_messages_is_not_deployed(
+def test_a_role_that_may_not_poll_the_queue_raises_settings_error(
     role: str, policy: int, statement: int, action: int | None
 ) -> None:
     place = (statement,) if action is None else (statement, "Action", action)
     with pytest.raises(SettingsError, match="its role may not sqs:"):
-        local_cloudfront.planned(without(role, policy, *place), Prewarm="on")
+        local_cloudfront.read_plan(without(role, policy, *place), Prewarm="on")
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "told"),
+    ("path", "value", "message"),
     [
         ("ResizerRole/Properties/ManagedPolicyArns", ["arn:aws:iam::aws:policy/Admin"], "ManagedPolicyArns"),
         ("ResizerRole/Properties/PermissionsBoundary", "arn:x", "PermissionsBoundary"),
@@ -198,23 +204,25 @@ def test_a_function_that_may_not_take_messages_is_not_deployed(
         ("Resizer/Properties/Role", "arn:aws:iam::1:role/other", "Resizer: Role: there is no role"),
     ],
 )
-def test_what_a_role_says_that_is_not_modelled_stops_the_start(path: str, value: object, told: str) -> None:
-    with pytest.raises(UnmodelledProperty, match=told):
-        local_cloudfront.planned(local_cloudfront.changed(local_cloudfront.put(path, value)))
+def test_an_unmodelled_property_of_a_role_raises_unmodelled_property(
+    path: str, value: object, message: str
+) -> None:
+    with pytest.raises(UnmodelledProperty, match=message):
+        local_cloudfront.read_plan(local_cloudfront.changed_template(local_cloudfront.set_value(path, value)))
 
 
-# The guard itself: what a request is, and whether it passes.
+# RoleCheck.
 
 
 class Server:
-    """In the S3 server's place: notes what comes through, and answers with a status."""
+    """A fake S3 server: records requests, and responds with a status."""
 
     def __init__(self, status: int = 200) -> None:
         self.status = status
-        self.asked: list[OriginRequest] = []
+        self.requests: list[OriginRequest] = []
 
     async def respond(self, request: OriginRequest) -> OriginResponse:
-        self.asked.append(request)
+        self.requests.append(request)
         return OriginResponse(self.status, {}, b"the server's")
 
 
@@ -260,51 +268,54 @@ ORIGINAL, RENDITION, BUCKET = "/galerly-1/originals/a%20b.jpg", "/galerly-1/resi
         ("JanitorFunction", "DELETE", f"{RENDITION}?versionId=1", 501),
     ],
 )
-async def test_a_request_passes_if_the_role_may_do_it(
+async def test_role_check_passes_allowed_requests_and_refuses_others(
     function: str, method: str, target: str, status: int
 ) -> None:
-    plan = local_cloudfront.planned(Prewarm="on")
+    plan = local_cloudfront.read_plan(Prewarm="on")
     server = Server()
-    (own,) = plan.buckets.values()
-    asked = request(method, target)
-    answer = await RoleCheck(own, plan.functions[function].role, server).respond(asked)
-    assert answer.status == status
-    assert server.asked == ([asked] if status == 200 else [])
+    (bucket,) = plan.buckets.values()
+    s3_request = request(method, target)
+    response = await RoleCheck(bucket, plan.functions[function].role, server).respond(s3_request)
+    assert response.status == status
+    assert server.requests == ([s3_request] if status == 200 else [])
     if status == 501:
-        assert f"{method} {asked.raw_path}?{asked.query} is not modelled".encode() in answer.body.replace(
-            b"&amp;", b"&"
+        assert (
+            f"{method} {s3_request.raw_path}?{s3_request.query} is not modelled".encode()
+            in response.body.replace(b"&amp;", b"&")
         )
 
 
-async def test_a_copy_is_not_taken_for_a_put() -> None:
-    """It reads as well, and would be let through by the right to write."""
-    asked = request("PUT", RENDITION, x_amz_copy_source=ORIGINAL)
-    assert role_check.s3_action(asked, "resized/150x150/a") is None
+async def test_s3_action_of_a_copy_is_none() -> None:
+    """A copy also reads an object, which the permission s3:PutObject does not cover."""
+    s3_request = request("PUT", RENDITION, x_amz_copy_source=ORIGINAL)
+    assert role_check.s3_action(s3_request, "resized/150x150/a") is None
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize(("place", "status"), [((2,), 403), (None, 404)])
-async def test_what_is_missing_is_404_only_to_who_may_list(
+async def test_a_missing_object_is_404_only_with_list_bucket(
     method: str, place: tuple[int] | None, status: int
 ) -> None:
-    text = without("ResizerRole", 0, *place) if place else local_cloudfront.PLAIN
-    plan = local_cloudfront.planned(text)
-    (own,) = plan.buckets.values()
-    answer = await RoleCheck(own, plan.functions["Resizer"].role, Server(404)).respond(
+    text = without("ResizerRole", 0, *place) if place else local_cloudfront.TEMPLATE
+    plan = local_cloudfront.read_plan(text)
+    (bucket,) = plan.buckets.values()
+    response = await RoleCheck(bucket, plan.functions["Resizer"].role, Server(404)).respond(
         request(method, ORIGINAL)
     )
-    assert answer.status == status
+    assert response.status == status
 
 
-async def test_what_the_bucket_denies_no_role_allows() -> None:
+async def test_a_deny_of_the_bucket_policy_overrides_the_role() -> None:
     deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Resource": "*"}
-    text = local_cloudfront.changed(
-        local_cloudfront.put("BucketPolicy/Properties/PolicyDocument/Statement/0", deny)
+    text = local_cloudfront.changed_template(
+        local_cloudfront.set_value("BucketPolicy/Properties/PolicyDocument/Statement/0", deny)
     )
-    plan = local_cloudfront.planned(text)
-    (own,) = plan.buckets.values()
-    answer = await RoleCheck(own, plan.functions["Resizer"].role, Server()).respond(request("GET", ORIGINAL))
-    assert (answer.status, b"AccessDenied" in answer.body) == (403, True)
+    plan = local_cloudfront.read_plan(text)
+    (bucket,) = plan.buckets.values()
+    response = await RoleCheck(bucket, plan.functions["Resizer"].role, Server()).respond(
+        request("GET", ORIGINAL)
+    )
+    assert (response.status, b"AccessDenied" in response.body) == (403, True)
 
 
 KEYS = ["a b+c.jpg", "é/ü&=%.jpg", "~!*'();@$,[]"]
@@ -312,24 +323,24 @@ KEYS = ["a b+c.jpg", "é/ü&=%.jpg", "~!*'();@$,[]"]
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.server("versitygw")
-async def test_what_passes_is_what_was_signed_byte_for_byte(
+async def test_role_check_passes_signed_requests_byte_for_byte(
     versitygw_bucket: s3_servers.Objects, key: str
 ) -> None:
-    """versitygw verifies the signature: a byte that is changed on the way would be 403."""
-    body = bytes(range(256)) * 40_000  # 10 MB, which botocore announces by Expect: 100-continue
-    plan = local_cloudfront.planned(BucketName=versitygw_bucket.name)
+    """versitygw verifies the signature, so a changed byte would be 403."""
+    body = bytes(range(256)) * 40_000  # 10 MB, for which botocore sends Expect: 100-continue
+    plan = local_cloudfront.read_plan(BucketName=versitygw_bucket.name)
     anything = IdentityStatement(effect="Allow", action="s3:*", resource="*")
-    (own,) = plan.buckets.values()
-    through = RoleCheck(own, Role((anything,)), HttpClient(versitygw_bucket.server.endpoint, 5.0))
-    async with api_server.listen(through) as address:
+    (bucket,) = plan.buckets.values()
+    role_check_ = RoleCheck(bucket, Role((anything,)), HttpClient(versitygw_bucket.server.endpoint, 5.0))
+    async with api_server.listen(role_check_) as address:
         client = s3_servers.client(address)
         named = {"Bucket": versitygw_bucket.name, "Key": f"originals/{key}"}
         await asyncio.to_thread(client.put_object, **named, Body=body)
-        found = await asyncio.to_thread(client.get_object, **named)
-        assert await asyncio.to_thread(found["Body"].read) == body
+        received = await asyncio.to_thread(client.get_object, **named)
+        assert await asyncio.to_thread(received["Body"].read) == body
         head = await asyncio.to_thread(client.head_object, **named)
         assert head["ContentLength"] == len(body)
         listed = await asyncio.to_thread(client.list_objects_v2, Bucket=versitygw_bucket.name)
-        assert [one["Key"] for one in listed["Contents"]] == [f"originals/{key}"]
+        assert [item["Key"] for item in listed["Contents"]] == [f"originals/{key}"]
         await asyncio.to_thread(client.delete_object, **named)
     assert versitygw_bucket.names() == []

@@ -1,4 +1,4 @@
-"""The local CloudFront reads the template itself, and stops at whatever it does not model."""
+"""Reading the template: parameters, intrinsic functions, policies, and refusal of unmodelled properties."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from galerly_cdn import errors
-from galerly_cdn.access import keys as keyring
-from galerly_cdn.aws.deploy import template as written
+from galerly_cdn.access import keys
+from galerly_cdn.aws.deploy import template
 from galerly_cdn.aws_local import cloudfront_stack
 from galerly_cdn.aws_local.cloudformation import properties, yaml_template
 from galerly_cdn.aws_local.cloudformation.intrinsic_functions import NOTHING, Resolver
@@ -31,7 +31,7 @@ CONFIG = "Distribution/Properties/DistributionConfig"
 
 
 @pytest.mark.parametrize(
-    "given",
+    "parameters",
     [
         {},
         {"OriginShield": "off", "Prewarm": "on", "Janitor": "off", "ReservedConcurrency": "3"},
@@ -39,15 +39,15 @@ CONFIG = "Distribution/Properties/DistributionConfig"
         {"Domain": "cdn.example.com", "Certificate": f"arn:aws:acm:us-east-1:{'1' * 12}:certificate/1a"},
     ],
 )
-def test_our_template_is_modelled_with_whatever_parameters(given: dict[str, str]) -> None:
-    local_cloudfront.planned(local_cloudfront.PLAIN, **given)
+def test_our_template_is_modelled_with_any_parameters(parameters: dict[str, str]) -> None:
+    local_cloudfront.read_plan(local_cloudfront.TEMPLATE, **parameters)
 
 
 @pytest.mark.parametrize("prefixes", [("clients", "studio/2026"), ("/",)])
 def test_our_template_is_modelled_with_private_galleries(prefixes: tuple[str, ...], tmp_path: Path) -> None:
-    keyring.create_key_pair(tmp_path, ecdsa=True)[2].unlink()
+    keys.create_key_pair(tmp_path, ecdsa=True)[2].unlink()
     settings = Settings(private_prefixes=prefixes, public_keys=str(tmp_path))
-    local_cloudfront.planned(written.render(settings))
+    local_cloudfront.read_plan(template.render(settings))
 
 
 def test_the_error_of_an_unmodelled_property_belongs_to_the_local_aws() -> None:
@@ -59,11 +59,11 @@ def test_the_error_of_an_unmodelled_property_belongs_to_the_local_aws() -> None:
 
 def test_lambda_at_edge_is_refused() -> None:
     with pytest.raises(UnmodelledProperty, match="Version"):
-        local_cloudfront.planned(written.render(Settings(), with_lambda_edge=True))
+        local_cloudfront.read_plan(template.render(Settings(), with_lambda_edge=True))
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "told"),
+    ("path", "value", "message"),
     [
         (f"{CONFIG}/Staging", True, "Distribution: DistributionConfig: .*`Staging`"),
         (f"{CONFIG}/WebACLId", "x", "Distribution: DistributionConfig: .*`WebACLId`"),
@@ -74,26 +74,38 @@ def test_lambda_at_edge_is_refused() -> None:
             "DistributionConfig.Origins.0.: .*OriginPath",
         ),
         (f"{CONFIG}/DefaultCacheBehavior/SmoothStreaming", True, "DefaultCacheBehavior: .*SmoothStreaming"),
-        (f"{CONFIG}/DefaultCacheBehavior/Compress", True, "DefaultCacheBehavior: .*compressed"),
+        (f"{CONFIG}/DefaultCacheBehavior/Compress", True, "DefaultCacheBehavior: .*compression"),
         (f"{CONFIG}/CacheBehaviors/0/AllowedMethods", ["GET", "HEAD", "PUT"], "AllowedMethods.*PUT"),
         (
             f"{CONFIG}/CacheBehaviors/0/TargetOriginId",
             "nowhere",
             "TargetOriginId: there is no origin",
         ),
-        (f"{CONFIG}/CacheBehaviors/0/CachePolicyId", "658327ea", "nothing of the template has this id"),
+        (f"{CONFIG}/CacheBehaviors/0/CachePolicyId", "658327ea", "no resource of the template has this ID"),
         (f"{CONFIG}/CacheBehaviors/0/TrustedSigners", ["self"], "TrustedSigners"),
         (f"{CONFIG}/CustomErrorResponses/0/ResponsePagePath", "/e.html", "ResponsePagePath"),
         (f"{CONFIG}/DefaultCacheBehavior/CachedMethods", ["GET"], "CachedMethods"),
-        (f"{CONFIG}/DefaultCacheBehavior/OriginRequestPolicyId", "b689b0a8", "nothing of the template has"),
+        (
+            f"{CONFIG}/DefaultCacheBehavior/OriginRequestPolicyId",
+            "b689b0a8",
+            "no resource of the template has",
+        ),
         (
             f"{CONFIG}/DefaultCacheBehavior/FunctionAssociations/0/FunctionARN",
             "arn:other",
             "viewer-request: there is no function arn:other",
         ),
         (f"{CONFIG}/Origins/0/DomainName", "b.s3.amazonaws.com", "none has the domain b.s3.amazonaws.com"),
-        (f"{CONFIG}/Origins/0/S3OriginConfig", None, "Origins.s3: neither a bucket nor a function's URL"),
-        (f"{CONFIG}/Origins/0/OriginAccessControlId", "E1", "OriginAccessControlId: there is no such one"),
+        (
+            f"{CONFIG}/Origins/0/S3OriginConfig",
+            None,
+            "Origins.s3: is neither an S3 bucket nor a Lambda function URL",
+        ),
+        (
+            f"{CONFIG}/Origins/0/OriginAccessControlId",
+            "E1",
+            "OriginAccessControlId: there is no such origin access control",
+        ),
         (f"{CONFIG}/OriginGroups/Items/0/Members/Items/0/OriginId", "nowhere", "there is no origin nowhere"),
         ("Distribution", None, "Distribution"),
         ("ResizerUrl/Properties/TargetFunctionArn", "arn:other", "there is no function arn:other"),
@@ -140,85 +152,87 @@ def test_lambda_at_edge_is_refused() -> None:
         ("ResizerUrl/Properties/TargetFunctionArn", {"Ref": "Nobody"}, "Nobody: there is no such"),
     ],
 )
-def test_what_is_not_modelled_stops_the_start_and_is_named(path: str, value: object, told: str) -> None:
-    with pytest.raises(UnmodelledProperty, match=told):
-        local_cloudfront.planned(local_cloudfront.changed(local_cloudfront.put(path, value)))
+def test_an_unmodelled_property_is_refused_with_its_path(path: str, value: object, message: str) -> None:
+    with pytest.raises(UnmodelledProperty, match=message):
+        local_cloudfront.read_plan(local_cloudfront.changed_template(local_cloudfront.set_value(path, value)))
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Our template with all it can have."""
+    """Our template with every optional part."""
     folder = tmp_path_factory.mktemp("keys")
-    keyring.create_key_pair(folder, ecdsa=True)[2].unlink()
+    keys.create_key_pair(folder, ecdsa=True)[2].unlink()
     settings = Settings(private_prefixes=("clients",), public_keys=str(folder))
-    return yaml_template.read(written.render(settings))
+    return yaml_template.read(template.render(settings))
 
 
-def places(node: Any, at: Place, left_out: Collection[str]) -> Iterator[Place]:  # noqa: ANN401 - any JSON
-    """Where a property could be added: all objects that are neither ignored nor an intrinsic function."""
+def places(node: Any, at: Place, ignored: Collection[str]) -> Iterator[Place]:  # noqa: ANN401 - any JSON
+    """The paths of all objects that are neither ignored nor an intrinsic function."""
     if isinstance(node, list):
         for number, one in enumerate(node):
-            yield from places(one, (*at, number), left_out)
+            yield from places(one, (*at, number), ignored)
     if not isinstance(node, dict) or any(name == "Ref" or name.startswith("Fn::") for name in node):
         return
-    if ".".join(part for part in at if isinstance(part, str)) in {*left_out, "Environment.Variables"}:
+    if ".".join(part for part in at if isinstance(part, str)) in {*ignored, "Environment.Variables"}:
         return
     yield at
     for name, one in node.items():
-        yield from places(one, (*at, name), left_out)
+        yield from places(one, (*at, name), ignored)
 
 
 @pytest.mark.parametrize("type_name", sorted(properties.MODELLED))
-def test_nothing_can_be_added_anywhere_without_being_noticed(type_name: str, full: dict[str, Any]) -> None:
-    left_out = properties.IGNORED.get(type_name, {})
+def test_an_additional_property_in_any_object_is_refused(type_name: str, full: dict[str, Any]) -> None:
+    ignored = properties.IGNORED.get(type_name, {})
     named = [name for name, one in full["Resources"].items() if one["Type"] == type_name]
     assert named
     for name in named:
-        for place in places(full["Resources"][name]["Properties"], (), left_out):
+        for place in places(full["Resources"][name]["Properties"], (), ignored):
             document = copy.deepcopy(full)
             node = document["Resources"][name]["Properties"]
             for part in place:
                 node = node[part]
             node["Surprise"] = {"Surprise": True}
             with pytest.raises(UnmodelledProperty) as refused:
-                cloudfront_stack.plan(Stack(document, {**local_cloudfront.NEEDED, "Prewarm": "on"}))
+                cloudfront_stack.read_plan(
+                    Stack(document, {**local_cloudfront.REQUIRED_PARAMETERS, "Prewarm": "on"})
+                )
             assert refused.value.resource == name
 
 
-def test_what_is_said_of_a_parameter_is_known_too() -> None:
-    document = yaml_template.read(local_cloudfront.PLAIN)
+def test_an_unknown_attribute_of_a_parameter_is_refused() -> None:
+    document = yaml_template.read(local_cloudfront.TEMPLATE)
     document["Parameters"]["Domain"]["NoEcho"] = True
     with pytest.raises(UnmodelledProperty, match=r"Parameters: Domain: .*NoEcho"):
-        local_cloudfront.planned(json.dumps(document))
+        local_cloudfront.read_plan(json.dumps(document))
 
 
 def test_an_unknown_section_is_refused() -> None:
     with pytest.raises(UnmodelledProperty, match="Transform"):
-        local_cloudfront.planned(
+        local_cloudfront.read_plan(
             json.dumps(
-                {**yaml_template.read(local_cloudfront.PLAIN), "Transform": "AWS::Serverless-2016-10-31"}
+                {**yaml_template.read(local_cloudfront.TEMPLATE), "Transform": "AWS::Serverless-2016-10-31"}
             )
         )
 
 
-def test_every_ignored_property_has_its_reason() -> None:
+def test_every_ignored_property_has_a_reason() -> None:
     reasons = [
         reason
-        for told in properties.IGNORED.values()
-        for reason in ([told] if isinstance(told, str) else told.values())
+        for ignored in properties.IGNORED.values()
+        for reason in ([ignored] if isinstance(ignored, str) else ignored.values())
     ]
     assert all(len(reason) > 5 for reason in reasons)
 
 
-def test_every_ignored_path_lies_in_our_template() -> None:
-    """A row for what we do not write would hide a mistake."""
-    found = set()
-    for one in yaml_template.read(local_cloudfront.PLAIN)["Resources"].values():
-        found |= {(one["Type"], path) for path in paths(one.get("Properties", {}), "")} | {(one["Type"], "")}
+def test_every_ignored_path_is_in_our_template() -> None:
+    """An ignored path that the template does not use could hide a later mistake."""
+    used = set()
+    for one in yaml_template.read(local_cloudfront.TEMPLATE)["Resources"].values():
+        used |= {(one["Type"], path) for path in paths(one.get("Properties", {}), "")} | {(one["Type"], "")}
     keys = {"AWS::CloudFront::KeyGroup", "AWS::CloudFront::PublicKey"}
-    for type_name, told in properties.IGNORED.items():
-        for path in [""] if isinstance(told, str) else told:
-            assert (type_name, path) in found or type_name in keys
+    for type_name, ignored in properties.IGNORED.items():
+        for path in [""] if isinstance(ignored, str) else ignored:
+            assert (type_name, path) in used or type_name in keys
 
 
 def paths(node: Any, at: str) -> set[str]:  # noqa: ANN401 - any JSON
@@ -231,25 +245,25 @@ def paths(node: Any, at: str) -> set[str]:  # noqa: ANN401 - any JSON
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("parameters", "message"),
     [
-        ({"BucketName": "NOT"}, "BucketName: 'NOT' is not of the form"),
+        ({"BucketName": "NOT"}, "BucketName: 'NOT' does not match"),
         ({"Memory": "1"}, "Memory: 1 is less than 1024"),
         ({"Memory": "9999"}, "Memory: 9999 is more than 3008"),
-        ({"Memory": "much"}, "Memory: 'much' is no number"),
-        ({"PriceClass": "all"}, "PriceClass: 'all' is none of"),
+        ({"Memory": "much"}, "Memory: 'much' is not a number"),
+        ({"PriceClass": "all"}, "PriceClass: 'all' is not one of"),
         ({"Nonsense": "1"}, "Nonsense: the template has no such parameter"),
         ({"Domain": "cdn.example.com"}, "Domain needs a Certificate"),
     ],
 )
-def test_parameters_that_cloudformation_would_refuse_are_refused(given: dict[str, str], told: str) -> None:
-    with pytest.raises(SettingsError, match=told):
-        local_cloudfront.planned(**given)
+def test_invalid_parameters_raise_settings_error(parameters: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        local_cloudfront.read_plan(**parameters)
 
 
-def test_a_parameter_that_is_missing_is_asked_for() -> None:
+def test_a_missing_parameter_raises_settings_error() -> None:
     with pytest.raises(SettingsError, match="BucketName: Name of the bucket"):
-        Stack(yaml_template.read(local_cloudfront.PLAIN), {})
+        Stack(yaml_template.read(local_cloudfront.TEMPLATE), {})
 
 
 REFERENCES = {"Text": "a", "List": ["a", "b"], "None": NOTHING, "Thing": "id", "Thing.Arn": "arn"}
@@ -289,12 +303,12 @@ def resolver() -> Resolver:
         ({"Condition": {"StringEquals": {}}}, {"Condition": {"StringEquals": {}}}),
     ],
 )
-def test_intrinsic_functions_are_resolved(node: object, value: object) -> None:
+def test_resolve_evaluates_intrinsic_functions(node: object, value: object) -> None:
     assert resolver().resolve(node) == value
 
 
 @pytest.mark.parametrize("condition", [{"Fn::Xor": []}, {"Condition": "Unknown"}])
-def test_what_is_no_condition_is_refused(condition: dict[str, Any]) -> None:
+def test_an_unknown_condition_is_refused(condition: dict[str, Any]) -> None:
     with pytest.raises(UnmodelledProperty):
         resolver().holds(condition)
 
@@ -306,8 +320,8 @@ ACCESS = Access(
 
 
 def document(*statements: dict[str, Any]) -> PolicyDocument:
-    told = {"Version": "2012-10-17", "Statement": list(statements)}
-    return model(PolicyDocument, "", "Policy", told, lambda node: node)
+    policy = {"Version": "2012-10-17", "Statement": list(statements)}
+    return model(PolicyDocument, "", "Policy", policy, lambda node: node)
 
 
 @pytest.mark.parametrize(
@@ -332,10 +346,10 @@ def document(*statements: dict[str, Any]) -> PolicyDocument:
         ([ALLOW, ALLOW | {"Effect": "Deny", "Condition": {"Bool": {"aws:SecureTransport": False}}}], True),
     ],
 )
-def test_a_policy_is_evaluated_as_aws_does(statements: list[dict[str, Any]], *, is_allowed: bool) -> None:
+def test_allows_evaluates_a_policy_as_aws_does(statements: list[dict[str, Any]], *, is_allowed: bool) -> None:
     assert document(*statements).allows(ACCESS) is is_allowed
 
 
-def test_without_an_engine_nothing_starts() -> None:
+def test_find_engine_without_a_program_raises_settings_error() -> None:
     with pytest.raises(SettingsError, match="viewer function"):
         javascript_engines.find_engine({}, ("no-such-program",))

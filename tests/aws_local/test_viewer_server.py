@@ -1,4 +1,4 @@
-"""The listener hands requests on as they were sent, and answers as they were answered."""
+"""The viewer server passes requests to the edge byte for byte, and sends its responses."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
 
 
 class Echo:
-    """In the edge's place: remembers what it was asked."""
+    """A fake edge: records requests, and sends one response."""
 
-    def __init__(self, answer: ViewerResponse) -> None:
-        self.asked: list[ViewerRequest] = []
-        self._answer = answer
+    def __init__(self, response: ViewerResponse) -> None:
+        self.requests: list[ViewerRequest] = []
+        self._response = response
 
     async def respond(self, request: ViewerRequest) -> ViewerResponse:
-        self.asked.append(request)
-        return self._answer
+        self.requests.append(request)
+        return self._response
 
 
-WHOLE = ViewerResponse(200, {"x-a": "1"}, b"body")
+OK = ViewerResponse(200, {"x-a": "1"}, b"body")
 
 
 @asynccontextmanager
 async def listening(
-    answer: ViewerResponse = WHOLE,
-    **given: Any,  # noqa: ANN401 - keywords handed on
+    response: ViewerResponse = OK,
+    **options: Any,  # noqa: ANN401 - options of `listen`
 ) -> AsyncIterator[tuple[Echo, int]]:
-    echo = Echo(answer)
-    options = {"scheme": "http", **given}
+    echo = Echo(response)
+    options = {"scheme": "http", **options}
     async with viewer_server.listen(cast("Edge", echo), "127.0.0.1", 0, **options) as port:
         yield echo, port
 
 
-async def talk(port: int, sent: bytes, context: ssl.SSLContext | None = None) -> bytes:
+async def exchange(port: int, sent: bytes, context: ssl.SSLContext | None = None) -> bytes:
     name = "localhost" if context else None
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name)
     try:
@@ -73,51 +73,51 @@ def get(target: str, *headers: str, method: str = "GET") -> bytes:
         ("/a+b;c=(1)*!'", "/a+b;c=(1)*!'", ""),
     ],
 )
-async def test_a_path_arrives_byte_for_byte(target: str, path: str, query: str) -> None:
+async def test_a_path_reaches_the_edge_byte_for_byte(target: str, path: str, query: str) -> None:
     async with listening() as (echo, port):
-        assert (await talk(port, get(target))).startswith(b"HTTP/1.1 200 ")
-    assert (echo.asked[0].raw_path, echo.asked[0].query) == (path, query)
+        assert (await exchange(port, get(target))).startswith(b"HTTP/1.1 200 ")
+    assert (echo.requests[0].raw_path, echo.requests[0].query) == (path, query)
 
 
-async def test_headers_arrive_in_small_letters_and_several_as_one() -> None:
+async def test_header_names_are_lower_case_and_repeated_headers_are_joined() -> None:
     async with listening() as (echo, port):
-        await talk(port, get("/", "Accept: a", "ACCEPT: b", "Cookie: c=1", "Cookie: d=2"))
-    (asked,) = echo.asked
-    assert asked.headers == {"connection": "close", "accept": "a, b", "cookie": "c=1; d=2"}
-    assert (asked.host, asked.scheme, asked.client) == ("cdn.example.com", "http", "127.0.0.1")
+        await exchange(port, get("/", "Accept: a", "ACCEPT: b", "Cookie: c=1", "Cookie: d=2"))
+    (request,) = echo.requests
+    assert request.headers == {"connection": "close", "accept": "a, b", "cookie": "c=1; d=2"}
+    assert (request.host, request.scheme, request.client) == ("cdn.example.com", "http", "127.0.0.1")
 
 
-async def test_a_connection_is_kept_for_the_next_request() -> None:
+async def test_a_connection_carries_several_requests() -> None:
     async with listening() as (echo, port):
         first = get("/1").replace(b"Connection: close\r\n", b"")
-        told = await talk(port, first + get("/2"))
-    assert [one.raw_path for one in echo.asked] == ["/1", "/2"]
-    assert told.count(b"\r\n\r\nbody") == 2
+        received = await exchange(port, first + get("/2"))
+    assert [request.raw_path for request in echo.requests] == ["/1", "/2"]
+    assert received.count(b"\r\n\r\nbody") == 2
 
 
 @pytest.mark.parametrize(
     ("method", "status", "length"), [("GET", 200, b"4"), ("HEAD", 200, b"9"), ("GET", 304, None)]
 )
-async def test_an_answer_has_the_length_of_its_body_and_a_head_that_of_the_object(
+async def test_content_length_is_that_of_the_body_and_for_head_that_of_the_object(
     method: str, status: int, length: bytes | None
 ) -> None:
     headers = {} if status == 304 else {"content-length": "9"}
-    answer = ViewerResponse(status, headers, b"body" if method == "GET" and status == 200 else b"")
-    async with listening(answer) as (_, port):
-        told = await talk(port, get("/", method=method))
-    head, _, body = told.partition(b"\r\n\r\n")
-    assert body == answer.body
+    response = ViewerResponse(status, headers, b"body" if method == "GET" and status == 200 else b"")
+    async with listening(response) as (_, port):
+        received = await exchange(port, get("/", method=method))
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert body == response.body
     assert (
         (b"content-length: " + length in head.lower()) if length else (b"content-length" not in head.lower())
     )
 
 
 @pytest.mark.parametrize("header", ["Content-Length: 3", "Transfer-Encoding: chunked"])
-async def test_a_body_is_told_and_not_read(header: str) -> None:
+async def test_a_request_body_is_reported_and_not_read(header: str) -> None:
     async with listening(ViewerResponse(403, {}, b"")) as (echo, port):
-        told = await talk(port, get("/", header, method="POST") + b"abc")
-    assert told.startswith(b"HTTP/1.1 403 ")
-    assert echo.asked[0].has_body
+        received = await exchange(port, get("/", header, method="POST") + b"abc")
+    assert received.startswith(b"HTTP/1.1 403 ")
+    assert echo.requests[0].has_body
 
 
 @pytest.mark.parametrize(
@@ -131,36 +131,36 @@ async def test_a_body_is_told_and_not_read(header: str) -> None:
         (get("/", "A: " + "a" * 200_000), b"431"),
     ],
 )
-async def test_what_is_no_request_never_reaches_the_edge(sent: bytes, status: bytes) -> None:
+async def test_an_invalid_request_does_not_reach_the_edge(sent: bytes, status: bytes) -> None:
     async with listening() as (echo, port):
-        told = await talk(port, sent)
-    assert told.split(b" ")[1] == status
-    assert not echo.asked
+        received = await exchange(port, sent)
+    assert received.split(b" ")[1] == status
+    assert not echo.requests
 
 
-async def test_real_tls_is_spoken_with_a_certificate(tmp_path: Path) -> None:
+async def test_listen_with_a_certificate_serves_tls(tmp_path: Path) -> None:
     files = tls_certificates.make(tmp_path)
-    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ours.load_cert_chain(files.certificate, files.key)
-    theirs = ssl.create_default_context(cafile=files.certificate)
-    async with listening(scheme="https", certificate=ours) as (echo, port):
-        assert (await talk(port, get("/"), theirs)).startswith(b"HTTP/1.1 200 ")
-    assert echo.asked[0].scheme == "https"
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_context.load_cert_chain(files.certificate, files.key)
+    client_context = ssl.create_default_context(cafile=files.certificate)
+    async with listening(scheme="https", certificate=server_context) as (echo, port):
+        assert (await exchange(port, get("/"), client_context)).startswith(b"HTTP/1.1 200 ")
+    assert echo.requests[0].scheme == "https"
 
 
 @pytest.mark.server("node")
-async def test_http_is_led_to_https_and_a_picture_comes(moto: s3_servers.S3Server) -> None:
+async def test_http_is_redirected_to_https_which_serves_the_rendition(moto: s3_servers.S3Server) -> None:
     bucket = moto.bucket()
     bucket.put("resized/800x600/g/a.jpg", b"stored", ContentType="image/jpeg")
-    async with local_cloudfront.cloud(bucket) as viewer:
-        edge = viewer.cloud.edge
+    async with local_cloudfront.start(bucket) as viewer:
+        edge = viewer.cloudfront.edge
         async with (
             viewer_server.listen(edge, "127.0.0.1", 0, scheme="http") as plain,
             viewer_server.listen(edge, "127.0.0.1", 0, scheme="https") as secure,
         ):
             edge.https_port = secure
             sent = get("/resize/thumbnail/g/a.jpg")
-            told = await talk(plain, sent)
-            assert told.startswith(b"HTTP/1.1 301 ")
-            assert f"https://cdn.example.com:{secure}/resize/thumbnail/g/a.jpg\r\n".encode() in told
-            assert (await talk(secure, sent)).endswith(b"stored")
+            received = await exchange(plain, sent)
+            assert received.startswith(b"HTTP/1.1 301 ")
+            assert f"https://cdn.example.com:{secure}/resize/thumbnail/g/a.jpg\r\n".encode() in received
+            assert (await exchange(secure, sent)).endswith(b"stored")

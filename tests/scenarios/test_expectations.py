@@ -1,4 +1,4 @@
-"""What a platform imposes on a step is asserted in its place, and refused where it is not needed."""
+"""A platform's difference replaces a step's expectations, and is reported when it is not needed."""
 
 from __future__ import annotations
 
@@ -6,46 +6,48 @@ from typing import Any
 
 import pytest
 
-from tests.support.expectations import Imposed, disappointments, imposed_on
+from tests.support.expectations import PlatformDifference, unmet_expectations, with_differences
 from tests.support.shapes import Answer
 
 STEP = {"get": "/a", "code": "x", "same": ["etag", "body"], "headers": {"vary": "Accept", "allow": False}}
-BEFORE = Answer(200, {"etag": "1"}, b"body")
+PREVIOUS = Answer(200, {"etag": "1"}, b"body")
 
 
-def imposed(instead_of: dict[str, Any], **answers: Any) -> Imposed:  # noqa: ANN401 - any TOML
-    return Imposed(why="", instead_of=instead_of, answers=answers, at={})
+def difference(instead_of: dict[str, Any], **expect: Any) -> PlatformDifference:  # noqa: ANN401 - any TOML
+    return PlatformDifference(why="", instead_of=instead_of, expect=expect, at={})
 
 
 @pytest.mark.parametrize(
-    ("one", "expected"),
+    ("platform", "expected"),
     [
-        (imposed({"code": "x"}, code="y"), {**STEP, "status": 200, "code": "y"}),
-        (imposed({"status": 200}, status=403), {**STEP, "status": 403}),
+        (difference({"code": "x"}, code="y"), {**STEP, "status": 200, "code": "y"}),
+        (difference({"status": 200}, status=403), {**STEP, "status": 403}),
         (
-            imposed({"same": ["etag"]}, other=["etag"]),
-            {**STEP, "status": 200, "same": ["body"], "other": ["etag"]},
+            difference({"same": ["etag"]}, different=["etag"]),
+            {**STEP, "status": 200, "same": ["body"], "different": ["etag"]},
         ),
         (
-            imposed({"headers": {"vary": "Accept"}}, headers={"vary": False}),
+            difference({"headers": {"vary": "Accept"}}, headers={"vary": False}),
             {**STEP, "status": 200, "headers": {"vary": False, "allow": False}},
         ),
     ],
 )
-def test_what_is_imposed_stands_for_what_the_step_says(one: Imposed, expected: dict[str, Any]) -> None:
-    assert imposed_on(STEP, [one]) == expected
-    assert not list(one.unsaid(STEP))
+def test_with_differences_replaces_the_expectations_of_the_step(
+    platform: PlatformDifference, expected: dict[str, Any]
+) -> None:
+    assert with_differences(STEP, [platform]) == expected
+    assert not list(platform.missing_from(STEP))
 
 
 @pytest.mark.parametrize(
     "instead_of", [{"code": "y"}, {"status": 404}, {"same": ["vary"]}, {"headers": {"vary": False}}]
 )
-def test_what_a_step_does_not_say_cannot_be_imposed_on(instead_of: dict[str, Any]) -> None:
-    assert len(list(imposed(instead_of).unsaid(STEP))) == 1
+def test_missing_from_reports_an_expectation_that_the_step_does_not_have(instead_of: dict[str, Any]) -> None:
+    assert len(list(difference(instead_of).missing_from(STEP))) == 1
 
 
 @pytest.mark.parametrize(
-    ("instead_of", "answer", "undue"),
+    ("instead_of", "response", "count"),
     [
         ({"status": 200}, Answer(403, {}, b""), 0),
         ({"status": 200}, Answer(200, {}, b""), 1),
@@ -60,10 +62,12 @@ def test_what_a_step_does_not_say_cannot_be_imposed_on(instead_of: dict[str, Any
         ({"status": 404, "headers": {"vary": False}}, Answer(404, {}, b""), 2),
     ],
 )
-def test_what_is_imposed_without_need_is_told(instead_of: dict[str, Any], answer: Answer, undue: int) -> None:
-    assert len(list(imposed(instead_of).undue(answer, BEFORE, {}))) == undue
+def test_unneeded_for_reports_each_expectation_that_is_met(
+    instead_of: dict[str, Any], response: Answer, count: int
+) -> None:
+    assert len(list(difference(instead_of).unneeded_for(response, PREVIOUS, {}))) == count
 
 
-def test_what_cannot_be_read_at_all_disappoints() -> None:
-    (told,) = disappointments({"status": 200, "sides": [1, 1]}, BEFORE, None, {})
-    assert told.startswith("sides: expected [1, 1], got UnidentifiedImageError")
+def test_a_value_that_cannot_be_read_is_an_unmet_expectation() -> None:
+    (problem,) = unmet_expectations({"status": 200, "dimensions": [1, 1]}, PREVIOUS, None, {})
+    assert problem.startswith("dimensions: expected [1, 1], got UnidentifiedImageError")

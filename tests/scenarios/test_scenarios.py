@@ -1,4 +1,4 @@
-"""Runs `scenarios.toml` on every shape. The file's head says what a scenario may hold."""
+"""Runs each scenario of `scenarios.toml` on every shape."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.aws_shape import IMPOSED, OnAws
-from tests.support.scenario_player import EVENTS, REQUESTS, SCENARIOS, Play, verification
-from tests.support.shapes import OneMachine, OverS3
+from tests.support.aws_shape import AWS_DIFFERENCES, AwsShape
+from tests.support.scenario_player import EVENTS, REQUESTS, SCENARIOS, ScenarioRun, signing_settings
+from tests.support.shapes import S3ServeProcess, ServeProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,34 +16,34 @@ if TYPE_CHECKING:
 
     from tests.support.s3_servers import S3Server
 
-    Running = OneMachine | OnAws
+    Running = ServeProcess | AwsShape
     Start = Callable[[str, Path, dict[str, object]], Running]
 
 SHAPES: dict[str, tuple[pytest.MarkDecorator, ...]] = {
     "a folder": (),
     "S3": (),
-    "AWS": (pytest.mark.server("node", "versitygw"),),  # moto believes signatures, and adds CORS of its own
+    "AWS": (pytest.mark.server("node", "versitygw"),),  # moto verifies no signatures, and adds CORS headers
 }
 
 
 @pytest.fixture(scope="module")
 def start(s3_server: S3Server) -> Start:
-    """Starts a shape by its name."""
+    """A function that starts a shape, given by its name."""
 
     def started(name: str, root: Path, settings: dict[str, object]) -> Running:
-        signed = {**verification(root), **settings}
+        settings = {**signing_settings(root), **settings}
         if name == "AWS":
-            return OnAws(root, s3_server.bucket(), signed)
+            return AwsShape(root, s3_server.bucket(), settings)
         if name == "S3":
-            return OverS3(root, root, signed, bucket=s3_server.bucket())
-        return OneMachine(root / "photographs", root / "renditions", {"writable": True, **signed})
+            return S3ServeProcess(root, root, settings, bucket=s3_server.bucket())
+        return ServeProcess(root / "photographs", root / "renditions", {"writable": True, **settings})
 
     return started
 
 
 @pytest.fixture(scope="module")
 def common(tmp_path_factory: pytest.TempPathFactory, start: Start) -> Iterator[Callable[[str], Running]]:
-    """The shapes without settings of their own, started when the first scenario needs them."""
+    """A function that returns a shape with default settings, which all scenarios share. It starts it once."""
     running: dict[str, Running] = {}
 
     def shared(name: str) -> Running:
@@ -63,7 +63,7 @@ def shape(
     common: Callable[[str], Running],
     start: Start,
 ) -> Iterator[Running]:
-    """A running shape; one of its own for a scenario with settings of its own."""
+    """A running shape. A scenario with settings has a shape of its own."""
     name, settings = request.param
     if not settings:
         yield common(name)
@@ -76,29 +76,31 @@ def shape(
 @pytest.mark.parametrize(
     ("shape", "scenario"),
     [
-        pytest.param((name, one.get("settings", {})), one, id=f"{one['name']}, {name}", marks=marks)
-        for one in SCENARIOS
+        pytest.param(
+            (name, scenario.get("settings", {})), scenario, id=f"{scenario['name']}, {name}", marks=marks
+        )
+        for scenario in SCENARIOS
         for name, marks in SHAPES.items()
     ],
     indirect=["shape"],
 )
-def test_scenario(shape: Running, scenario: dict[str, Any]) -> None:
-    problems = [f"step {number}, {problem}" for number, problem in Play(shape).run(scenario)]
+def test_scenario_on_shape_meets_all_expectations(shape: Running, scenario: dict[str, Any]) -> None:
+    problems = [f"step {number}, {problem}" for number, problem in ScenarioRun(shape).run(scenario)]
     assert not problems, "\n".join(problems)
 
 
-def test_what_aws_imposes_is_said_of_steps_that_there_are() -> None:
-    """One that is not would be passed over."""
-    steps = {one["name"]: len(one["steps"]) for one in SCENARIOS}
-    for one in IMPOSED:
-        for name, numbers in one.at.items():
-            assert set(numbers) <= set(range(1, steps[name] + 1)), (one.why, name)
+def test_aws_differences_name_existing_steps() -> None:
+    """A difference of another step would be ignored."""
+    steps = {scenario["name"]: len(scenario["steps"]) for scenario in SCENARIOS}
+    for difference in AWS_DIFFERENCES:
+        for name, numbers in difference.at.items():
+            assert set(numbers) <= set(range(1, steps[name] + 1)), (difference.why, name)
 
 
-def test_every_word_of_the_scenarios_is_known() -> None:
-    """One that is not would be passed over, and what it expects never looked at."""
+def test_scenarios_have_only_known_keys() -> None:
+    """An unknown key would be ignored, and its expectation never compared."""
     for scenario in SCENARIOS:
         assert scenario.keys() <= {"name", "originals", "settings", "steps"}, scenario["name"]
         for step in scenario["steps"]:
-            (verb,) = step.keys() & (EVENTS | REQUESTS.keys())
-            assert step.keys() - {verb} <= REQUESTS.get(verb, set()), step
+            (action,) = step.keys() & (EVENTS | REQUESTS.keys())
+            assert step.keys() - {action} <= REQUESTS.get(action, set()), step

@@ -1,4 +1,4 @@
-"""A mistake in the template is noticed by the scenario that `mistakes` names, at the step it names."""
+"""Each mistake in the template makes its scenario fail, first at the step that `MISTAKES` names."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ from galerly_cdn.aws_local.faults import Fault
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
 from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest
 from tests.support import local_cloudfront, pictures
-from tests.support.aws_shape import HOST, OnAws
-from tests.support.local_cloudfront import put
-from tests.support.scenario_player import SCENARIOS, Play, verification
-from tests.support.template_mistakes import BEHAVIORS, FAILOVER, MARKS, MISTAKES, POLICY, without
+from tests.support.aws_shape import HOST, AwsShape
+from tests.support.local_cloudfront import set_value
+from tests.support.scenario_player import SCENARIOS, ScenarioRun, signing_settings
+from tests.support.template_mistakes import (
+    BEHAVIORS,
+    FAILOVER,
+    FORWARDED_HEADERS,
+    MISTAKES,
+    POLICY,
+    remove,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,80 +30,80 @@ if TYPE_CHECKING:
     from tests.support.local_cloudfront import Change
     from tests.support.s3_servers import S3Server
 
-    Start = Callable[..., OnAws]
-    Check = Callable[[OnAws], None]
+    Start = Callable[..., AwsShape]
+    Check = Callable[[AwsShape], None]
 
 pytestmark = pytest.mark.server("node", "versitygw")
-_BY_NAME = {one["name"]: one for one in SCENARIOS}
+_BY_NAME = {scenario["name"]: scenario for scenario in SCENARIOS}
 
 
-def leads_to_https(shape: OnAws) -> None:
-    asked = ViewerRequest(method="GET", scheme="http", host=HOST, raw_path="/resize/tiny/g/a.jpg")
-    answer = shape.call(shape.chain.cloud.edge.respond, asked)
-    assert (answer.status, answer.headers.get("location")) == (301, f"https://{HOST}/resize/tiny/g/a.jpg")
+def http_is_redirected_to_https(shape: AwsShape) -> None:
+    request = ViewerRequest(method="GET", scheme="http", host=HOST, raw_path="/resize/tiny/g/a.jpg")
+    response = shape.call(shape.running.cloudfront.edge.respond, request)
+    assert (response.status, response.headers.get("location")) == (301, f"https://{HOST}/resize/tiny/g/a.jpg")
 
 
-def tells_the_missing_from_the_refused(shape: OnAws) -> None:
-    """The resizer would answer either: a refusal, which is a mistake of ours, would pass for a miss."""
-    asked = OriginRequest("GET", "https", "", "/resized/150x150/none.jpg", "", {})
-    assert shape.call(shape.chain.cloud.faults["s3"].respond, asked).status == 404
+def a_missing_object_is_404(shape: AwsShape) -> None:
+    """The resizer would respond to either, so that a 403 because of a mistake would pass for a miss."""
+    request = OriginRequest("GET", "https", "", "/resized/150x150/none.jpg", "", {})
+    assert shape.call(shape.running.cloudfront.faults["s3"].respond, request).status == 404
 
 
-def shows_pictures_while_s3_refuses(shape: OnAws) -> None:
+def renditions_are_served_while_s3_responds_403(shape: AwsShape) -> None:
     shape.put("g/a.jpg", pictures.jpeg())
-    shape.chain.cloud.faults["s3"].fault = Fault.FORBIDDEN
+    shape.running.cloudfront.faults["s3"].fault = Fault.FORBIDDEN
     assert shape.request("GET", "/resize/tiny/g/a.jpg", {}).status == 200
 
 
-def sends_nobody_in_circles(shape: OnAws) -> None:
+def a_redirect_is_followed_once(shape: AwsShape) -> None:
     shape.put("g/a.png", pictures.png(2000, 2000, alpha=False))
-    shape.chain.cloud.faults["s3"].fault = Fault.FORBIDDEN
-    away = shape.request("GET", "/resize/medium.png/g/a.png", {})
-    assert away.status == 302
-    assert shape.request("GET", away.headers["location"], {}).status == 502
+    shape.running.cloudfront.faults["s3"].fault = Fault.FORBIDDEN
+    redirect = shape.request("GET", "/resize/medium.png/g/a.png", {})
+    assert redirect.status == 302
+    assert shape.request("GET", redirect.headers["location"], {}).status == 502
 
 
 CHECKS: list[tuple[str, Change, Check]] = [
     (
-        "pictures are told without TLS",
-        put(f"{BEHAVIORS}/0/ViewerProtocolPolicy", "allow-all"),
-        leads_to_https,
+        "renditions are served without TLS",
+        set_value(f"{BEHAVIORS}/0/ViewerProtocolPolicy", "allow-all"),
+        http_is_redirected_to_https,
     ),
     (
         "CloudFront may not list the bucket",
-        without(POLICY, "MissingIs404"),
-        tells_the_missing_from_the_refused,
+        remove(POLICY, "MissingIs404"),
+        a_missing_object_is_404,
     ),
     (
-        "what S3 refuses is no reason to ask the function",
-        without(FAILOVER, "403"),
-        shows_pictures_while_s3_refuses,
+        "a 403 of S3 does not fail over to the function",
+        remove(FAILOVER, "403"),
+        renditions_are_served_while_s3_responds_403,
     ),
     (
-        "the function is not told that a redirect was followed",
-        without(MARKS, "x-galerly-stored"),
-        sends_nobody_in_circles,
+        "the header of a followed redirect is not forwarded to the resizer",
+        remove(FORWARDED_HEADERS, "x-galerly-stored"),
+        a_redirect_is_followed_once,
     ),
 ]
-"""What the scenario file has no word for: the scheme, who says what behind CloudFront, faults."""
+"""Mistakes that no scenario can show, because they need a scheme, an origin's response or a fault."""
 
 
 @pytest.fixture
 def started(tmp_path: Path, versitygw: S3Server) -> Iterator[Start]:
-    """Starts what a change has made of the template for a scenario's settings.
+    """A function that starts a template with a change, and a scenario's settings.
 
-    The janitor is deployed where somebody is to clean up.
+    The janitor is deployed only for scenarios that put or remove originals.
     """
     with contextlib.ExitStack() as running:
 
-        def start(scenario: dict[str, Any], change: Change = lambda _: None) -> OnAws:
-            is_cleaned = any(step.keys() & {"put", "remove"} for step in scenario["steps"])
-            shape = OnAws(
+        def start(scenario: dict[str, Any], change: Change = lambda _: None) -> AwsShape:
+            needs_janitor = any(step.keys() & {"put", "remove"} for step in scenario["steps"])
+            shape = AwsShape(
                 tmp_path,
                 versitygw.bucket(),
-                {**verification(tmp_path), **scenario.get("settings", {})},
-                lambda text: local_cloudfront.changed(change, text),
-                {"Janitor": "on" if is_cleaned else "off"},
+                {**signing_settings(tmp_path), **scenario.get("settings", {})},
+                lambda text: local_cloudfront.changed_template(change, text),
+                {"Janitor": "on" if needs_janitor else "off"},
             )
             running.callback(shape.stop)
             return shape
@@ -107,24 +114,26 @@ def started(tmp_path: Path, versitygw: S3Server) -> Iterator[Start]:
 @pytest.mark.parametrize(
     ("scenario", "step", "change"),
     [
-        pytest.param(_BY_NAME[name], step, change, id=what)
-        for name, those in MISTAKES.items()
-        for (step, what), change in those.items()
+        pytest.param(_BY_NAME[name], step, change, id=mistake)
+        for name, mistakes in MISTAKES.items()
+        for (step, mistake), change in mistakes.items()
     ],
 )
-def test_a_mistake_is_noticed(scenario: dict[str, Any], step: int, change: Change, started: Start) -> None:
-    """That the scenario passes without it, `test_scenarios` shows."""
-    number, problem = next(Play(started(scenario, change)).run(scenario))
+def test_template_with_mistake_fails_the_scenario_at_the_step(
+    scenario: dict[str, Any], step: int, change: Change, started: Start
+) -> None:
+    """`test_scenarios` shows that the scenario passes without the mistake."""
+    number, problem = next(ScenarioRun(started(scenario, change)).run(scenario))
     assert number == step, problem
 
 
-@pytest.mark.parametrize("check", [pytest.param(one, id=one.__name__) for _, _, one in CHECKS])
-def test_without_a_mistake_a_check_is_content(check: Check, started: Start) -> None:
+@pytest.mark.parametrize("check", [pytest.param(check, id=check.__name__) for _, _, check in CHECKS])
+def test_template_without_mistake_passes_the_check(check: Check, started: Start) -> None:
     check(started({"steps": []}))
 
 
-@pytest.mark.parametrize(("change", "check"), [pytest.param(*rest, id=what) for what, *rest in CHECKS])
-def test_a_mistake_without_a_scenario_is_noticed(change: Change, check: Check, started: Start) -> None:
+@pytest.mark.parametrize(("change", "check"), [pytest.param(*rest, id=mistake) for mistake, *rest in CHECKS])
+def test_template_with_mistake_fails_the_check(change: Change, check: Check, started: Start) -> None:
     shape = started({"steps": []}, change)
     with pytest.raises(AssertionError):
         check(shape)

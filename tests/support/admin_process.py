@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.support.in_memory_admin import AdminResponse
-from tests.support.shapes import OneMachine
+from tests.support.shapes import ServeProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class AdminServer(OneMachine):
+class AdminServer(ServeProcess):
     """`galerly-cdn serve --store FOLDER`; with `is_read_only`, `galerly-cdn serve FOLDER`."""
 
     is_read_only: bool = False

@@ -1,4 +1,4 @@
-"""The shape of AWS: our template on a local CloudFront, its functions behind it, an operator beside it."""
+"""Runs our template for scenarios: the local CloudFront and functions, and a CDN for the admin API."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from galerly_cdn.aws_local.s3 import notifications
 from galerly_cdn.serialization import convert
 from galerly_cdn.settings import load
 from tests.support import lambda_functions, local_cloudfront
-from tests.support.expectations import Imposed
-from tests.support.shapes import Answer, OverS3, ask
+from tests.support.expectations import PlatformDifference
+from tests.support.shapes import Answer, S3ServeProcess, send_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,17 +31,19 @@ if TYPE_CHECKING:
     from tests.support.s3_servers import Objects
 
 HOST = "cdn.test"
-IMPOSED = convert(
-    tuple[Imposed, ...],
-    tomllib.loads((Path(__file__).parents[1] / "scenarios/imposed.toml").read_text("utf-8"))["imposed"],
+AWS_DIFFERENCES = convert(
+    tuple[PlatformDifference, ...],
+    tomllib.loads((Path(__file__).parents[1] / "scenarios/aws_differences.toml").read_text("utf-8"))[
+        "difference"
+    ],
 )
 
 
 @dataclass
-class OnAws:
-    """Settings written into the template, the template run; `change` is what a mistake makes of it.
+class AwsShape:
+    """A running stack of our template with these settings. `change` may put a mistake into the template.
 
-    It is deployed with `parameters`, where they are other than the defaults.
+    `parameters` are those that differ from the defaults.
     """
 
     root: Path
@@ -49,22 +51,22 @@ class OnAws:
     settings: dict[str, object]
     change: Callable[[str], str] = lambda text: text
     parameters: dict[str, str] = field(default_factory=dict)
-    imposed: Sequence[Imposed] = IMPOSED
+    differences: Sequence[PlatformDifference] = AWS_DIFFERENCES
     ahead_s: float = field(default=0.0, init=False)
-    """How far CloudFront's clock has been set forward."""
+    """How far CloudFront's clock is ahead of the real time."""
 
     def __post_init__(self) -> None:
         self._stack = contextlib.ExitStack()
         with contextlib.ExitStack() as starting:
             portal = starting.enter_context(start_blocking_portal())
             self.call = portal.call
-            deployment = local_cloudfront.deployed(
+            deployment = local_cloudfront.deployment(
                 self.change(self._template()),
                 self.bucket.server.endpoint,
                 BucketName=self.bucket.name,
                 **self.parameters,
             )
-            self.chain: RunningStack = starting.enter_context(
+            self.running: RunningStack = starting.enter_context(
                 portal.wrap_async_context_manager(
                     stack.start(
                         deployment, stack.FunctionCode(str(lambda_functions.SOURCES)), clock=self.now_s
@@ -73,103 +75,109 @@ class OnAws:
             )
             self.port: int = starting.enter_context(
                 portal.wrap_async_context_manager(
-                    viewer_server.listen(self.chain.cloud.edge, "127.0.0.1", 0, scheme="https")
+                    viewer_server.listen(self.running.cloudfront.edge, "127.0.0.1", 0, scheme="https")
                 )
             )
             self._stack = starting.pop_all()
 
     def _template(self) -> str:
-        """As an operator gets it."""
-        told = {f"GALERLY_{name.upper()}": str(value) for name, value in self.settings.items()}
-        return template.render(load.load_settings(environment=told).settings)
+        """The template, rendered as an operator does it: with settings from the environment."""
+        variables = {f"GALERLY_{name.upper()}": str(value) for name, value in self.settings.items()}
+        return template.render(load.load_settings(environment=variables).settings)
 
     @cached_property
-    def operator(self) -> OverS3:
-        """The admin side, started when it is first needed; it tells CloudFront what it purges."""
-        settings = {**self.settings, "distribution": self.chain.cloud.plan.distribution.id}
-        variables = {"AWS_ENDPOINT_URL_CLOUDFRONT": self.chain.control}
-        running = OverS3(self.root, self.root, settings, variables, bucket=self.bucket)
-        self._stack.callback(running.stop)
-        return running
+    def admin(self) -> S3ServeProcess:
+        """The CDN with the admin API, started when it is first needed. It invalidates CloudFront."""
+        settings = {**self.settings, "distribution": self.running.cloudfront.plan.distribution.id}
+        variables = {"AWS_ENDPOINT_URL_CLOUDFRONT": self.running.api_address}
+        process = S3ServeProcess(self.root, self.root, settings, variables, bucket=self.bucket)
+        self._stack.callback(process.stop)
+        return process
 
     @property
     def key_id(self) -> str:
-        """CloudFront's own ID of the one public key."""
-        behaviors = self.chain.cloud.plan.distribution.behaviors
-        return next(key_id for one in behaviors for key_id in one.keys or ())
+        """CloudFront's ID of the one public key."""
+        behaviors = self.running.cloudfront.plan.distribution.behaviors
+        return next(key_id for behavior in behaviors for key_id in behavior.public_keys or ())
 
     def now_s(self) -> float:
         return time.time() + self.ahead_s
 
     def wait(self, duration_s: float) -> None:
-        """Set the clock forward, and have everything done that is due by then."""
+        """Advances the clock, delivers all events that are due by then, and waits for the functions."""
         self.ahead_s += duration_s
-        self.call(self.chain.events.settle)
+        self.call(self.running.event_bus.deliver_due)
 
     def put(self, key: str, original: bytes) -> None:
         self.bucket.put(f"originals/{key}", original)
-        self._tell(notifications.CREATED, key)
-        self._settle()
+        self._publish(notifications.CREATED, key)
+        self._wait_for_events()
 
     def remove(self, key: str) -> None:
         self.bucket.remove(f"originals/{key}")
-        self._tell(notifications.DELETED, key)
-        self._settle()
+        self._publish(notifications.DELETED, key)
+        self._wait_for_events()
 
-    def _tell(self, kind: str, key: str) -> None:
-        """As S3 tells EventBridge; no server for tests does it without being started for it."""
+    def _publish(self, kind: str, key: str) -> None:
+        """Publishes S3's event of a change, because the tests' S3 servers do not send events."""
         time = datetime.fromtimestamp(self.now_s(), UTC).isoformat()
-        message = notifications.message(
+        event = notifications.object_event(
             kind, self.bucket.name, f"originals/{key}", reason="PutObject", time=time
         )
-        self.call(self.chain.events.publish, message)
+        self.call(self.running.event_bus.publish, event)
 
-    def _settle(self) -> None:
-        """Wait for all that was set off: the janitor comes late by design."""
-        queues = self.chain.events.queues.values()
-        due_s = max((one.visible_s for queue in queues for one in queue.messages), default=0.0)
+    def _wait_for_events(self) -> None:
+        """Advances the clock until all events are processed; the janitor's queue has a delay."""
+        queues = self.running.event_bus.queues.values()
+        due_s = max((message.visible_s for queue in queues for message in queue.messages), default=0.0)
         self.wait(max(0.0, due_s - self.now_s()))
 
-    def rot(self) -> None:
+    def damage_renditions(self) -> None:
         self.bucket.damage_renditions()
 
-    def lose(self) -> None:
+    def delete_renditions(self) -> None:
         self.bucket.delete_renditions()
 
     def restart(self) -> None:
-        """CloudFront keeps nothing, Lambda starts anew."""
-        self.call(self.chain.cloud.cache.invalidate, "/*")
-        for one in self.chain.functions.values():
-            self.call(one.close)
+        """Empties CloudFront's cache, and stops all execution environments."""
+        self.call(self.running.cloudfront.cache.invalidate, "/*")
+        for runtime in self.running.functions.values():
+            self.call(runtime.close)
 
     def stop(self) -> None:
         self._stack.close()
 
     def request(self, method: str, path: str, headers: dict[str, str]) -> Answer:
-        before = len(self.chain.resizer.lines)
-        answer = ask(self.port, method, path, {"Host": HOST, **headers})
-        resized = self.chain.resizer.lines[before:]
-        return Answer(answer.status, answer.headers, answer.body, _cache(answer.headers["x-cache"], resized))
+        before = len(self.running.resizer.log_lines)
+        response = send_request(self.port, method, path, {"Host": HOST, **headers})
+        resizer_lines = self.running.resizer.log_lines[before:]
+        return Answer(
+            response.status,
+            response.headers,
+            response.body,
+            _cache_status(response.headers["x-cache"], resizer_lines),
+        )
 
     def administer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
-        answer = self.operator.administer(method, path, headers, body)
-        if path.startswith("/originals/") and answer.status in {200, 201}:
+        response = self.admin.administer(method, path, headers, body)
+        if path.startswith("/originals/") and response.status in {200, 201}:
             key = unquote(path.partition("?")[0].removeprefix("/originals/"))
             if method == "DELETE":
                 self.bucket.erase(f"originals/{key}")
-            self._tell(notifications.CREATED if method == "PUT" else notifications.DELETED, key)
-        return answer
+            self._publish(notifications.CREATED if method == "PUT" else notifications.DELETED, key)
+        return response
 
 
-def _cache(x_cache: str, resized: Sequence[str]) -> str:
-    """What Cache-Status would say: CloudFront's word for what it had, of a miss whose it was.
+def _cache_status(x_cache: str, resizer_lines: Sequence[str]) -> str:
+    """What Cache-Status would be on another shape: from CloudFront's X-Cache and the resizer's log.
 
-    `resized` are the lines of the resizer's log: what it was not asked for, S3 had. What S3 had and would not
-    tell, the resizer hands out of the store: that is right for a viewer, and a mistake of ours.
+    On a miss the response came from S3 if the resizer was not invoked. If the resizer was invoked for a
+    rendition that S3 has, CloudFront could not read it from S3: the viewer's response is right, but the
+    template has a mistake.
     """
-    told = [str(line["cache"]) for line in map(json.loads, resized) if "cache" in line]
-    if told:
-        return {"hit; detail=store": "hit; detail=resizer"}.get(told[-1], told[-1])
+    values = [str(line["cache"]) for line in map(json.loads, resizer_lines) if "cache" in line]
+    if values:
+        return {"hit; detail=store": "hit; detail=resizer"}.get(values[-1], values[-1])
     result = x_cache.removesuffix(" from cloudfront")
     known = {"Hit": "hit", "RefreshHit": "hit", "Miss": "hit; detail=store"}
     return known.get(result, result)

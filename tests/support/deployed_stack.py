@@ -1,4 +1,4 @@
-"""A whole deployed stack for the tests: our template on versitygw, whose changes reach the functions."""
+"""Builds a deployed stack: our template over versitygw, whose events reach the Lambda functions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from galerly_cdn.aws_local import stack as chain
+from galerly_cdn.aws_local import stack
 from galerly_cdn.aws_local.http import api_server
 from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest
 from galerly_cdn.aws_local.s3.notifications import Notifications
@@ -20,68 +20,77 @@ if TYPE_CHECKING:
 
     from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
     from galerly_cdn.aws_local.http.viewer_exchange import ViewerResponse
-    from galerly_cdn.aws_local.s3.notifications import Message
+    from galerly_cdn.aws_local.s3.notifications import Event
     from galerly_cdn.aws_local.stack import RunningStack
     from tests.support.s3_servers import Objects
 
 
 @dataclass
-class Stack:
-    """What runs, and its bucket as any other client sees it."""
+class DeployedStack:
+    """A running stack, its clock, and its bucket as any other S3 client uses it."""
 
-    chain: RunningStack
+    running: RunningStack
     bucket: Objects
     clock: local_cloudfront.Clock
-    heard: asyncio.Queue[Message] = field(default_factory=asyncio.Queue)
+    published: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
 
-    async def ask(self, path: str, **headers: str) -> ViewerResponse:
-        """A viewer's GET."""
-        return await self.chain.cloud.edge.respond(
+    async def request(self, path: str, **headers: str) -> ViewerResponse:
+        """The response to a viewer's GET."""
+        return await self.running.cloudfront.edge.respond(
             ViewerRequest(
                 method="GET", scheme="https", host=local_cloudfront.HOST, raw_path=path, headers=headers
             )
         )
 
     async def put(self, key: str, content: bytes) -> None:
-        """By any S3 client; the event is published when it returns."""
+        """Puts an original by an S3 client, and returns when its event has been published."""
         await asyncio.to_thread(self.bucket.put, f"originals/{key}", content)
-        await self._is_heard(f"originals/{key}")
+        await self._wait_for_event(f"originals/{key}")
 
     async def remove(self, key: str) -> None:
+        """Deletes an original by an S3 client, and returns when its event has been published."""
         await asyncio.to_thread(self.bucket.remove, f"originals/{key}")
-        await self._is_heard(f"originals/{key}")
+        await self._wait_for_event(f"originals/{key}")
 
-    async def _is_heard(self, name: str) -> None:
-        while (await self.heard.get())["detail"]["object"]["key"] != name:
+    async def _wait_for_event(self, key: str) -> None:
+        while (await self.published.get())["detail"]["object"]["key"] != key:
             pass
 
-    async def later(self, seconds: float) -> None:
-        """Let time pass, and everything happen that is due by then."""
+    async def advance(self, seconds: float) -> None:
+        """Advances the clock, delivers all messages that are due by then, and waits for the functions."""
         self.clock.now_s += seconds
-        await self.chain.events.settle()
+        await self.running.event_bus.deliver_due()
 
     def renditions(self) -> set[str]:
+        """The keys of all stored renditions."""
         return {name for name in self.bucket.names() if name.startswith("resized/")}
 
-    def queue(self, name: str) -> int:
-        """How many messages lie in a queue, seen or not."""
-        (found,) = [one for arn, one in self.chain.events.queues.items() if arn.endswith(f":local-{name}")]
-        return len(found.messages)
+    def queue_length(self, name: str) -> int:
+        """The number of messages in a queue, visible or not."""
+        (queue,) = [
+            queue for arn, queue in self.running.event_bus.queues.items() if arn.endswith(f":local-{name}")
+        ]
+        return len(queue.messages)
 
-    def watch(self, function: str) -> list[OriginRequest]:
-        """What a function asks of the bucket from now on."""
-        seen: list[OriginRequest] = []
+    def record_s3_requests(self, function: str) -> list[OriginRequest]:
+        """A list to which every later S3 request of a function is added."""
+        requests: list[OriginRequest] = []
 
-        async def note(request: OriginRequest, _answer: object) -> None:
-            seen.append(request)
+        async def record(request: OriginRequest, _response: object) -> None:
+            requests.append(request)
 
-        self.chain.guards[function].after = note
-        return seen
+        self.running.role_checks[function].after = record
+        return requests
 
 
 @asynccontextmanager
-async def stack(folder: Path, text: str = local_cloudfront.PLAIN, **given: str) -> AsyncIterator[Stack]:
-    """A stack over a server of its own, which needs to be told where to post before it starts."""
+async def start(
+    folder: Path, text: str = local_cloudfront.TEMPLATE, **parameters: str
+) -> AsyncIterator[DeployedStack]:
+    """Runs a stack over an S3 server of its own until the block ends.
+
+    The server cannot be shared: the address of its event webhook is set when it starts.
+    """
     notifications, clock = Notifications(), local_cloudfront.Clock()
     with ExitStack() as servers:
         servers.enter_context(s3_servers.credentials())
@@ -90,15 +99,17 @@ async def stack(folder: Path, text: str = local_cloudfront.PLAIN, **given: str) 
                 servers.enter_context, s3_servers.versitygw(folder, webhook=webhook)
             )
             bucket = await asyncio.to_thread(server.bucket)
-            deployment = local_cloudfront.deployed(text, server.endpoint, BucketName=bucket.name, **given)
-            code = chain.FunctionCode(str(SOURCES))
-            async with chain.start(deployment, code, notifications=notifications, clock=clock) as running:
-                made = Stack(running, bucket, clock)
+            deployment = local_cloudfront.deployment(
+                text, server.endpoint, BucketName=bucket.name, **parameters
+            )
+            code = stack.FunctionCode(str(SOURCES))
+            async with stack.start(deployment, code, notifications=notifications, clock=clock) as running:
+                deployed = DeployedStack(running, bucket, clock)
                 publish = notifications.publish
 
-                def heard(message: Message) -> None:
-                    publish(message)
-                    made.heard.put_nowait(message)
+                def publish_and_record(event: Event) -> None:
+                    publish(event)
+                    deployed.published.put_nowait(event)
 
-                notifications.publish = heard
-                yield made
+                notifications.publish = publish_and_record
+                yield deployed

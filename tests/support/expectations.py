@@ -1,4 +1,4 @@
-"""Is an answer what a step of `scenarios.toml` expects? Pure."""
+"""Compares a response with what a step of `scenarios.toml` expects."""
 
 from __future__ import annotations
 
@@ -17,128 +17,131 @@ if TYPE_CHECKING:
     from tests.support.shapes import Answer
 
 Step = dict[str, Any]
-_LISTED = {"same", "other"}
-"""Words that list what may hold or not, one by one."""
+_LISTS = {"same", "different"}
+"""Expectations whose value is a list of separate expectations."""
 
 
-class Imposed(Value, frozen=True, kw_only=True):
-    """What a platform answers `instead_of` what steps expect, and why.
+class PlatformDifference(Value, frozen=True, kw_only=True):
+    """What a platform responds `instead_of` what steps expect, and why.
 
-    `at` has the numbers of the steps, by their scenario's name. Where it lasts `for_s` seconds, `answers` is
-    all that holds until then; asked again after it, the step is answered as everywhere.
+    `at` has the numbers of the steps by their scenario's name. A difference that lasts `for_s` seconds
+    expects only `expect` until then; when the request is repeated afterwards, the step holds as it is
+    written.
     """
 
     why: str
-    answers: Step
+    expect: Step
     at: dict[str, tuple[int, ...]]
-    instead_of: Step = {}  # noqa: RUF012 - each gets one of its own
+    instead_of: Step = {}  # noqa: RUF012 - each value gets a dictionary of its own
     for_s: float = 0.0
 
-    def unsaid(self, step: Step) -> Iterator[str]:
-        """What it speaks of that the step does not say: it has changed since."""
-        said = {"status": 200, **step}
-        for word, what in _each(self.instead_of):
-            if (word, what) not in list(_each(said)):
-                yield f"the step does not say {word} = {what!r}"
+    def missing_from(self, step: Step) -> Iterator[str]:
+        """The expectations of `instead_of` that the step does not have: the step has changed since."""
+        expected = {"status": 200, **step}
+        for name, value in _separate(self.instead_of):
+            if (name, value) not in list(_separate(expected)):
+                yield f"the step does not expect {name} = {value!r}"
 
-    def undue(self, answer: Answer, before: Answer | None, originals: Mapping[str, bytes]) -> Iterator[str]:
-        """What the answer meets all the same: the platform imposes it no longer."""
-        for word, what in _each(self.instead_of):
-            alone = {"status": answer.status, word: what}
-            if not list(disappointments(alone, answer, before, originals)):
-                yield f"{word} = {what!r} is met: nothing is imposed"
+    def unneeded_for(
+        self, response: Answer, previous: Answer | None, originals: Mapping[str, bytes]
+    ) -> Iterator[str]:
+        """The expectations of `instead_of` that the response meets: the platform does not differ any more."""
+        for name, value in _separate(self.instead_of):
+            single = {"status": response.status, name: value}
+            if not list(unmet_expectations(single, response, previous, originals)):
+                yield f"{name} = {value!r} is met: the platform does not differ"
 
 
-def imposed_on(step: Step, imposed: Sequence[Imposed]) -> Step:
-    """The step as it is to be answered there."""
+def with_differences(step: Step, differences: Sequence[PlatformDifference]) -> Step:
+    """The step with the expectations for a platform with these differences."""
     expected = {"status": 200, **step}
-    for one in imposed:
-        for word, what in one.instead_of.items():
-            if isinstance(what, dict):
-                expected[word] = {name: value for name, value in expected[word].items() if name not in what}
-            elif word in _LISTED:
-                expected[word] = [name for name in expected[word] if name not in what]
+    for difference in differences:
+        for name, value in difference.instead_of.items():
+            if isinstance(value, dict):
+                expected[name] = {key: kept for key, kept in expected[name].items() if key not in value}
+            elif name in _LISTS:
+                expected[name] = [kept for kept in expected[name] if kept not in value]
             else:
-                expected.pop(word)
-        for word, what in one.answers.items():
-            if isinstance(what, dict):
-                expected[word] = expected.get(word, {}) | what
-            elif word in _LISTED:
-                expected[word] = [*expected.get(word, []), *what]
+                expected.pop(name)
+        for name, value in difference.expect.items():
+            if isinstance(value, dict):
+                expected[name] = expected.get(name, {}) | value
+            elif name in _LISTS:
+                expected[name] = [*expected.get(name, []), *value]
             else:
-                expected[word] = what
+                expected[name] = value
     return expected
 
 
-def _each(step: Step) -> Iterator[tuple[str, Any]]:
-    """One expectation after the other, in the form a step has it."""
-    for word, what in step.items():
-        if isinstance(what, dict):
-            yield from ((word, {name: value}) for name, value in what.items())
-        elif word in _LISTED:
-            yield from ((word, [name]) for name in what)
+def _separate(step: Step) -> Iterator[tuple[str, Any]]:
+    """Each single expectation of a step, in the form in which a step has it."""
+    for name, value in step.items():
+        if isinstance(value, dict):
+            yield from ((name, {key: single}) for key, single in value.items())
+        elif name in _LISTS:
+            yield from ((name, [single]) for single in value)
         else:
-            yield word, what
+            yield name, value
 
 
-def disappointments(
-    step: Step, answer: Answer, before: Answer | None, originals: Mapping[str, bytes]
+def unmet_expectations(
+    step: Step, response: Answer, previous: Answer | None, originals: Mapping[str, bytes]
 ) -> Iterator[str]:
-    """Every expectation of the step that the answer does not meet."""
+    """A description of each expectation of the step that the response does not meet."""
     first, last = step.get("bytes", (0, None))
-    if "holds" in step and answer.body != originals[step["holds"]][first:last]:
-        yield f"the body is not {step['holds']}, from {first} to {last}"
+    if "body_of" in step and response.body != originals[step["body_of"]][first:last]:
+        yield f"the body is not {step['body_of']}, from {first} to {last}"
     expected = {"status": 200, **step}
-    for name, look in LOOKS.items():
-        if name in expected and (found := _seen(look, answer)) != expected[name]:
-            yield f"{name}: expected {expected[name]!r}, got {found!r}"
+    for name, read in READERS.items():
+        if name in expected and (actual := _read(read, response)) != expected[name]:
+            yield f"{name}: expected {expected[name]!r}, got {actual!r}"
     for name, value in step.get("headers", {}).items():
-        told = answer.headers.get(name)
-        if (told is not None) if value is False else told != value:
-            yield f"header {name}: expected {value!r}, got {told!r}"
+        header = response.headers.get(name)
+        if (header is not None) if value is False else header != value:
+            yield f"header {name}: expected {value!r}, got {header!r}"
     for name in step.get("same", []):
-        if before is None or _aspect(answer, name) != _aspect(before, name):
-            yield f"{name} differs from the answer before"
-    for name in step.get("other", []):
-        if before is None or _aspect(answer, name) == _aspect(before, name):
-            yield f"{name} is that of the answer before"
+        if previous is None or _body_or_header(response, name) != _body_or_header(previous, name):
+            yield f"{name} differs from that of the previous response"
+    for name in step.get("different", []):
+        if previous is None or _body_or_header(response, name) == _body_or_header(previous, name):
+            yield f"{name} is that of the previous response"
 
 
-def _lines(answer: Answer) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in answer.body.splitlines()]
+def _lines(response: Answer) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in response.body.splitlines()]
 
 
-def _code(answer: Answer) -> str:
-    """An error's code: of our JSON, or of the XML in which AWS's services speak for themselves."""
-    if told := re.search(rb"<Code>(\w+)</Code>", answer.body):
-        return told[1].decode()
-    return str(json.loads(answer.body)["error"]["code"])
+def _code(response: Answer) -> str:
+    """An error's code, from our JSON or from the XML of an AWS service."""
+    if code := re.search(rb"<Code>(\w+)</Code>", response.body):
+        return code[1].decode()
+    return str(json.loads(response.body)["error"]["code"])
 
 
-LOOKS: dict[str, Callable[[Answer], object]] = {
-    "status": lambda answer: answer.status,
-    "type": lambda answer: answer.headers.get("content-type"),
-    "cache": lambda answer: answer.cache,
-    "length": lambda answer: len(answer.body),
+READERS: dict[str, Callable[[Answer], object]] = {
+    "status": lambda response: response.status,
+    "type": lambda response: response.headers.get("content-type"),
+    "cache": lambda response: response.cache,
+    "length": lambda response: len(response.body),
     "code": _code,
-    "sides": lambda answer: list(Image.open(io.BytesIO(answer.body)).size),
-    "outcome": lambda answer: json.loads(answer.body).get("outcome"),
-    "existed": lambda answer: json.loads(answer.body).get("existed"),
-    "removed": lambda answer: [target for line in _lines(answer) for target in line["removed"]],
-    "made": lambda answer: sum(line.get("was_there") is False for line in _lines(answer)),
-    "were_there": lambda answer: sum(line.get("was_there") is True for line in _lines(answer)),
-    "failed": lambda answer: [line["error"]["code"] for line in _lines(answer) if "error" in line],
+    "dimensions": lambda response: list(Image.open(io.BytesIO(response.body)).size),
+    "outcome": lambda response: json.loads(response.body).get("outcome"),
+    "existed": lambda response: json.loads(response.body).get("existed"),
+    "removed": lambda response: [target for line in _lines(response) for target in line["removed"]],
+    "made": lambda response: sum(line.get("was_there") is False for line in _lines(response)),
+    "were_there": lambda response: sum(line.get("was_there") is True for line in _lines(response)),
+    "failed": lambda response: [line["error"]["code"] for line in _lines(response) if "error" in line],
 }
-"""What a step may expect, and how it is read from an answer."""
+"""How the value of each expectation is read from a response."""
 
 
-def _seen(look: Callable[[Answer], object], answer: Answer) -> object:
-    """What is read from an answer; from one that is something else altogether, what it is not."""
+def _read(read: Callable[[Answer], object], response: Answer) -> object:
+    """The value read from a response; the exception if it cannot be read."""
     try:
-        return look(answer)
-    except (KeyError, OSError, ValueError) as problem:
-        return problem
+        return read(response)
+    except (KeyError, OSError, ValueError) as error:
+        return error
 
 
-def _aspect(answer: Answer, name: str) -> object:
-    return answer.body if name == "body" else answer.headers.get(name)
+def _body_or_header(response: Answer, name: str) -> object:
+    return response.body if name == "body" else response.headers.get(name)

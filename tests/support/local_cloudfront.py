@@ -1,4 +1,4 @@
-"""A local CloudFront for the tests: our template on a real S3 server, with a resizer that is a fake."""
+"""Builds a local CloudFront: our template over a real S3 server, with a fake resizer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.aws.deploy import template
 from galerly_cdn.aws_local import cloudfront_stack
-from galerly_cdn.aws_local.cloudformation import yaml_template as cloudformation
+from galerly_cdn.aws_local.cloudformation import yaml_template
 from galerly_cdn.aws_local.cloudformation.stack import Stack
 from galerly_cdn.aws_local.cloudfront.origin_access_control import Identity
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
@@ -24,64 +24,68 @@ if TYPE_CHECKING:
     from galerly_cdn.aws_local.iam.resources import FunctionWithPolicy
 
     Change = Callable[[dict[str, Any]], object]
-    """To the resources of a template, by name."""
+    """Changes a template's resources, given by logical name."""
 
 IDENTITY = Identity(
     s3_servers.CREDENTIALS["AWS_ACCESS_KEY_ID"], s3_servers.CREDENTIALS["AWS_SECRET_ACCESS_KEY"]
 )
-PLAIN = template.render(Settings())
+TEMPLATE = template.render(Settings())
+"""The template with default settings."""
 HOST = "cdn.example.com"
-NEEDED = {"BucketName": "galerly-1", "CodeBucket": "code", "CodeKey": "resizer.zip"}
-YEAR = "public, max-age=31536000, immutable"
+REQUIRED_PARAMETERS = {"BucketName": "galerly-1", "CodeBucket": "code", "CodeKey": "resizer.zip"}
+IMMUTABLE = "public, max-age=31536000, immutable"
 
 
-def planned(text: str = PLAIN, **given: str) -> cloudfront_stack.Plan:
-    """What a start would start."""
-    return cloudfront_stack.plan(Stack(cloudformation.read(text), {**NEEDED, **given}))
+def read_plan(text: str = TEMPLATE, **parameters: str) -> cloudfront_stack.Plan:
+    """What is read from a template to start it."""
+    return cloudfront_stack.read_plan(Stack(yaml_template.read(text), {**REQUIRED_PARAMETERS, **parameters}))
 
 
-def deployed(
-    text: str = PLAIN, endpoint: str = "http://127.0.0.1:9", **given: str
+def deployment(
+    text: str = TEMPLATE, endpoint: str = "http://127.0.0.1:9", **parameters: str
 ) -> cloudfront_stack.Deployment:
-    """A template with the parameters it needs."""
+    """A template with its required parameters, for the S3 server at `endpoint`."""
     return cloudfront_stack.Deployment(
-        template=text, parameters={**NEEDED, **given}, s3_endpoint=endpoint, identity=IDENTITY
+        template=text,
+        parameters={**REQUIRED_PARAMETERS, **parameters},
+        s3_endpoint=endpoint,
+        identity=IDENTITY,
     )
 
 
-def changed(change: Change, text: str = PLAIN) -> str:
-    """The template after a change to its resources."""
-    document = cloudformation.read(text)
+def changed_template(change: Change, text: str = TEMPLATE) -> str:
+    """The template after a change of its resources."""
+    document = yaml_template.read(text)
     change(document["Resources"])
     return json.dumps(document)
 
 
-def found(resources: dict[str, Any], path: str) -> Any:  # noqa: ANN401 - any JSON
-    """What lies at `Resource/Properties/…`, list elements by number."""
+def value_at(resources: dict[str, Any], path: str) -> Any:  # noqa: ANN401 - any JSON
+    """The value at `Resource/Properties/…`. List elements are named by number."""
     node: Any = resources
     for part in path.split("/"):
         node = node[int(part) if isinstance(node, list) else part]
     return node
 
 
-def put(path: str, value: object) -> Change:
-    """Sets what lies at `Resource/Properties/…`; None takes it away."""
-    above, _, last = path.rpartition("/")
+def set_value(path: str, value: object) -> Change:
+    """A change that sets the value at `Resource/Properties/…`; None deletes it."""
+    parent, _, last = path.rpartition("/")
 
     def change(resources: dict[str, Any]) -> None:
-        node = found(resources, above) if above else resources
-        own: Any = int(last) if isinstance(node, list) else last
+        node = value_at(resources, parent) if parent else resources
+        index: Any = int(last) if isinstance(node, list) else last
         if value is None:
-            del node[own]
+            del node[index]
         else:
-            node[own] = value
+            node[index] = value
 
     return change
 
 
 @dataclass
 class Clock:
-    """Seconds of the epoch, moved by hand."""
+    """A clock that tests set. It returns seconds of the epoch."""
 
     now_s: float = 1_800_000_000.0
 
@@ -90,37 +94,39 @@ class Clock:
 
 
 @dataclass
-class Resizer:
-    """Answers for the function's URL, and remembers what it was asked."""
+class FakeResizer:
+    """Responds in place of the function URL, and records the requests."""
 
-    answers: Callable[[OriginRequest], OriginResponse] = lambda _: OriginResponse(
-        200, {"cache-control": YEAR, "content-type": "image/jpeg"}, b"made"
+    make_response: Callable[[OriginRequest], OriginResponse] = lambda _: OriginResponse(
+        200, {"cache-control": IMMUTABLE, "content-type": "image/jpeg"}, b"made"
     )
-    asked: list[OriginRequest] = field(default_factory=list)
+    requests: list[OriginRequest] = field(default_factory=list)
     function: FunctionWithPolicy | None = None
 
     async def respond(self, request: OriginRequest) -> OriginResponse:
-        self.asked.append(request)
-        return self.answers(request)
+        self.requests.append(request)
+        return self.make_response(request)
 
-    def of(self, function: FunctionWithPolicy) -> Resizer:
+    def url_of(self, function: FunctionWithPolicy) -> FakeResizer:
+        """This fake as the URL of the template's function."""
         self.function = function
         return self
 
 
 @dataclass
 class Viewer:
-    """Asks a local CloudFront."""
+    """Sends requests to a local CloudFront."""
 
-    cloud: LocalCloudFront
+    cloudfront: LocalCloudFront
     clock: Clock
-    resizer: Resizer
-    lines: list[dict[str, str]]
+    resizer: FakeResizer
+    access_log: list[dict[str, str]]
 
-    async def ask(self, path: str, method: str = "GET", **headers: str) -> ViewerResponse:
+    async def request(self, path: str, method: str = "GET", **headers: str) -> ViewerResponse:
+        """The response to a request; `_` in the names of headers stands for `-`."""
         raw_path, _, query = path.partition("?")
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.cloud.edge.respond(
+        return await self.cloudfront.edge.respond(
             ViewerRequest(
                 method=method, scheme="https", host=HOST, raw_path=raw_path, query=query, headers=named
             )
@@ -128,16 +134,19 @@ class Viewer:
 
 
 @asynccontextmanager
-async def cloud(
-    bucket: s3_servers.Objects, text: str = PLAIN, programs: tuple[str, ...] = ("node", "njs"), **given: str
+async def start(
+    bucket: s3_servers.Objects,
+    text: str = TEMPLATE,
+    programs: tuple[str, ...] = ("node", "njs"),
+    **parameters: str,
 ) -> AsyncIterator[Viewer]:
-    clock, resizer, lines = Clock(), Resizer(), list[dict[str, str]]()
-    deployment = deployed(text, bucket.server.endpoint, BucketName=bucket.name, **given)
+    """Runs a local CloudFront over a bucket until the block ends, and yields its viewer."""
+    clock, resizer, access_log = Clock(), FakeResizer(), list[dict[str, str]]()
     async with cloudfront_stack.start(
-        deployment,
-        resizer.of,
+        deployment(text, bucket.server.endpoint, BucketName=bucket.name, **parameters),
+        resizer.url_of,
         clock=clock,
-        record=lines.append,
+        record=access_log.append,
         programs=programs,
     ) as running:
-        yield Viewer(running, clock, resizer, lines)
+        yield Viewer(running, clock, resizer, access_log)

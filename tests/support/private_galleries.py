@@ -1,4 +1,4 @@
-"""Private galleries for the tests of CloudFront's shape."""
+"""Builds a template with a private gallery, and signers for it."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Private:
-    """A distribution with private galleries, and those who may sign for it."""
+class PrivateGallery:
+    """A template with a private gallery, and a signer with its key."""
 
     def __init__(self, folder: Path, prefix: str = "clients", *, ecdsa: bool = True) -> None:
-        _, _, secret = keys.create_key_pair(folder, ecdsa=ecdsa)
-        self._pem = secret.read_bytes()
-        secret.unlink()
+        _, _, private_key = keys.create_key_pair(folder, ecdsa=ecdsa)
+        self._pem = private_key.read_bytes()
+        private_key.unlink()
         self.settings = Settings(private_prefixes=(prefix,), public_keys=str(folder))
         self.text = template.render(self.settings)
-        (key_id,) = local_cloudfront.planned(self.text).distribution.behaviors[0].keys or {}
+        (key_id,) = local_cloudfront.read_plan(self.text).distribution.behaviors[0].public_keys or {}
         self.signer = Signer(key_id, self._pem)
 
-    def of_key(self, key_id: str) -> Signer:
+    def signer_named(self, key_id: str) -> Signer:
+        """A signer with the same key under another ID."""
         return Signer(key_id, self._pem)
 
     def signed(self, path: str, expires_s: int) -> str:
         """The path with a signature, for the host of the tests."""
-        address = f"https://{local_cloudfront.HOST}{path}"
-        grant = Policy(resource=address, expires_s=expires_s)
-        return self.signer.url(address, grant).removeprefix(f"https://{local_cloudfront.HOST}")
+        url = f"https://{local_cloudfront.HOST}{path}"
+        grant = Policy(resource=url, expires_s=expires_s)
+        return self.signer.url(url, grant).removeprefix(f"https://{local_cloudfront.HOST}")

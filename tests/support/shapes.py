@@ -1,4 +1,4 @@
-"""The shapes a scenario runs on: each takes originals, answers viewers and its admin, and restarts."""
+"""Runs `galerly-cdn serve` over a folder or S3, and declares what a scenario needs of any shape."""
 
 from __future__ import annotations
 
@@ -16,79 +16,79 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tests.support.expectations import Imposed
+    from tests.support.expectations import PlatformDifference
     from tests.support.s3_servers import Objects
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A response as a viewer sees it; header names in lower case."""
+    """A response as a viewer gets it. Header names are lower-case."""
 
     status: int
     headers: dict[str, str]
     body: bytes
     cache: str = ""
-    """Cache-Status, without our name."""
+    """The value of Cache-Status without the cache's name."""
 
 
 class Shape(Protocol):
-    """What every shape can do for a scenario."""
+    """A way to deploy the CDN, on which scenarios run."""
 
-    imposed: Sequence[Imposed]
-    """What its platform answers otherwise."""
+    differences: Sequence[PlatformDifference]
+    """Where its platform responds otherwise than the scenarios say."""
 
     @property
     def key_id(self) -> str:
-        """The name of the public key that signatures are verified by."""
+        """The ID of the public key with which signatures are verified."""
         ...
 
     def now_s(self) -> float:
-        """The time by its clock, in seconds of the epoch."""
+        """The time by the shape's clock, in seconds of the epoch."""
         ...
 
     def wait(self, duration_s: float) -> None:
-        """Let time pass, where the clock is set by hand."""
+        """Advances the clock, if the shape has one that tests set."""
         ...
 
     def put(self, key: str, original: bytes) -> None:
-        """Put or replace an original; when it returns, no old picture may be answered."""
+        """Puts or replaces an original. When it returns, the old renditions must not be served any more."""
         ...
 
     def remove(self, key: str) -> None:
-        """Delete an original."""
+        """Deletes an original."""
         ...
 
-    def rot(self) -> None:
-        """Damage every stored rendition."""
+    def damage_renditions(self) -> None:
+        """Changes a byte of every stored rendition."""
         ...
 
-    def lose(self) -> None:
-        """Delete every stored rendition behind its back."""
+    def delete_renditions(self) -> None:
+        """Deletes every stored rendition without the CDN."""
         ...
 
     def restart(self) -> None:
-        """Stop and start again; only the store remembers."""
+        """Stops and starts the CDN, which empties its caches in memory."""
         ...
 
     def request(self, method: str, path: str, headers: dict[str, str]) -> Answer:
-        """One request of a viewer."""
+        """The response to a viewer's request."""
         ...
 
     def administer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
-        """One request to the admin side."""
+        """The response to a request to the admin API."""
         ...
 
 
 @dataclass
-class OneMachine:
-    """`galerly-cdn serve` over a folder, as a process of its own, with its admin side."""
+class ServeProcess:
+    """A process of `galerly-cdn serve` over a folder, with the admin API."""
 
     folder: Path
     renditions: Path
     settings: dict[str, object] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
-    """Of its environment, beside those of the settings."""
-    imposed: Sequence[Imposed] = ()
+    """Environment variables in addition to the settings."""
+    differences: Sequence[PlatformDifference] = ()
     key_id: str = "K1"
 
     def __post_init__(self) -> None:
@@ -106,47 +106,47 @@ class OneMachine:
             stdout=subprocess.PIPE,
             env={**os.environ, **variables, **self.variables},
         )
-        self.port = self._announced("galerly-cdn serves ")
-        self.admin_port = self._announced("galerly-cdn is administered at ")
+        self.port = self._read_port("galerly-cdn serves ")
+        self.admin_port = self._read_port("galerly-cdn is administered at ")
 
-    def _announced(self, what: str) -> int:
-        """The port in the next line. Raises `RuntimeError` if it says something else, or nothing."""
+    def _read_port(self, prefix: str) -> int:
+        """The port in the next line of output. Raises `RuntimeError` unless it begins with `prefix`."""
         assert self.process.stdout
         line = self.process.stdout.readline().decode()
-        if not line.startswith(what):
+        if not line.startswith(prefix):
             self.process.kill()
             self.process.communicate()
-            raise RuntimeError(f"it did not start; exit {self.process.returncode}, last words {line!r}")
+            raise RuntimeError(f"it did not start: exit status {self.process.returncode}, last line {line!r}")
         return int(line.rpartition(":")[2].strip().strip("/"))
 
     def now_s(self) -> float:
         return time.time()
 
     def wait(self, duration_s: float) -> None:
-        raise NotImplementedError(f"nothing here takes {duration_s} s")
+        raise NotImplementedError(f"this shape's clock cannot be advanced by {duration_s} s")
 
     def put(self, key: str, original: bytes) -> None:
         file = self.folder / key
         file.parent.mkdir(parents=True, exist_ok=True)
-        waiting = file.with_name(f".{file.name}.new")
-        waiting.write_bytes(original)
-        waiting.replace(file)
+        temporary = file.with_name(f".{file.name}.new")
+        temporary.write_bytes(original)
+        temporary.replace(file)
 
     def remove(self, key: str) -> None:
         (self.folder / key).unlink()
 
-    def rot(self) -> None:
-        for file in self.stored():
+    def damage_renditions(self) -> None:
+        for file in self.rendition_files():
             damaged = bytearray(file.read_bytes())
             damaged[-20] ^= 0x40
             file.write_bytes(damaged)
 
-    def lose(self) -> None:
-        for file in self.stored():
+    def delete_renditions(self) -> None:
+        for file in self.rendition_files():
             file.unlink()
 
-    def stored(self) -> list[Path]:
-        """The files of the stored renditions."""
+    def rendition_files(self) -> list[Path]:
+        """The files of all stored renditions."""
         return [file for file in self.renditions.rglob("*") if file.is_file() and file.name != "CACHEDIR.TAG"]
 
     def restart(self) -> None:
@@ -154,22 +154,24 @@ class OneMachine:
         self._start()
 
     def stop(self) -> list[dict[str, object]]:
-        """Stop as an operator does; the access records of the run. Asserts that it ends with 0."""
+        """Stops the process with SIGTERM, and returns its access log. Asserts that the exit status is 0."""
         self.process.send_signal(signal.SIGTERM)
         output, _ = self.process.communicate(timeout=30)
         assert self.process.returncode == 0
         return [json.loads(line) for line in output.splitlines()]
 
     def request(self, method: str, path: str, headers: dict[str, str]) -> Answer:
-        return ask(self.port, method, path, headers)
+        return send_request(self.port, method, path, headers)
 
     def administer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
-        return ask(self.admin_port, method, path, {"Content-Length": str(len(body)), **headers}, body)
+        return send_request(
+            self.admin_port, method, path, {"Content-Length": str(len(body)), **headers}, body
+        )
 
 
 @dataclass
-class OverS3(OneMachine):
-    """`galerly-cdn serve --store s3://…`; originals come by any other S3 client, and show at once."""
+class S3ServeProcess(ServeProcess):
+    """A process of `galerly-cdn serve --store s3://…`. Originals are put by another S3 client."""
 
     bucket: Objects | None = None
 
@@ -182,10 +184,10 @@ class OverS3(OneMachine):
         return self.bucket
 
     def _start(self) -> None:
-        told = self.objects.settings()
+        s3_settings = self.objects.settings()
         settings = {
-            "store": told.store,
-            "store_endpoint": told.store_endpoint,
+            "store": s3_settings.store,
+            "store_endpoint": s3_settings.store_endpoint,
             "store_fresh_s": 0,
             "workers": 1,
             **self.settings,
@@ -198,15 +200,15 @@ class OverS3(OneMachine):
     def remove(self, key: str) -> None:
         self.objects.remove(f"originals/{key}")
 
-    def rot(self) -> None:
+    def damage_renditions(self) -> None:
         self.objects.damage_renditions()
 
-    def lose(self) -> None:
+    def delete_renditions(self) -> None:
         self.objects.delete_renditions()
 
 
-def ask(port: int, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer:
-    """One request on a connection of its own, with no header that it was not told."""
+def send_request(port: int, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer:
+    """Sends one request on a connection of its own, with no headers but these."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
@@ -214,8 +216,8 @@ def ask(port: int, method: str, path: str, headers: dict[str, str], body: bytes 
             connection.putheader(name, value)
         connection.endheaders(body or None)
         response = connection.getresponse()
-        told = {name.lower(): value for name, value in response.getheaders()}
-        cache = told.get("cache-status", "").removeprefix("galerly-cdn; ")
-        return Answer(response.status, told, response.read(), cache)
+        response_headers = {name.lower(): value for name, value in response.getheaders()}
+        cache = response_headers.get("cache-status", "").removeprefix("galerly-cdn; ")
+        return Answer(response.status, response_headers, response.read(), cache)
     finally:
         connection.close()

@@ -26,7 +26,7 @@ from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.originals import FolderOriginals
 from tests.support.in_memory_cdn import SmallCdn
 from tests.support.raw_http import Served, get, run, serving
-from tests.support.shapes import OneMachine
+from tests.support.shapes import ServeProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, MutableMapping
@@ -379,9 +379,9 @@ VIEWERS = 8
 
 
 @contextmanager
-def large(root: Path) -> Iterator[OneMachine]:
+def large(root: Path) -> Iterator[ServeProcess]:
     """A server with a public original of 60 MB; killed if the test fails."""
-    shape = OneMachine(root / "photographs", root / "renditions", {"sign_originals": "false"})
+    shape = ServeProcess(root / "photographs", root / "renditions", {"sign_originals": "false"})
     try:
         shape.put("large.jpg", b"")
         os.truncate(root / "photographs" / "large.jpg", LARGE_BYTES)
@@ -405,7 +405,7 @@ async def _download(served: Served, started: asyncio.Semaphore, may_end: asyncio
         return received_bytes
 
 
-async def _downloads(shape: OneMachine, meanwhile: Callable[[], object]) -> list[int]:
+async def _downloads(shape: ServeProcess, meanwhile: Callable[[], object]) -> list[int]:
     """The bytes that each of several viewers received; `meanwhile` is called when all have started."""
     started, may_end = asyncio.Semaphore(0), asyncio.Event()
     served = Served(f"http://127.0.0.1:{shape.port}/")

@@ -1,4 +1,4 @@
-"""Builds a local CloudFront from a template: the one place where its parts are put together."""
+"""Starts a local CloudFront from a template: reads all resources, and connects the edge with its origins."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from botocore.credentials import Credentials
 
-from galerly_cdn.aws_local.cloudformation import yaml_template as template
+from galerly_cdn.aws_local.cloudformation import yaml_template
 from galerly_cdn.aws_local.cloudformation.stack import Stack
-from galerly_cdn.aws_local.cloudfront import access_log, distribution, javascript_engines
-from galerly_cdn.aws_local.cloudfront import viewer_functions as function
+from galerly_cdn.aws_local.cloudfront import access_log, distribution, javascript_engines, viewer_functions
 from galerly_cdn.aws_local.cloudfront.cache import Cache
 from galerly_cdn.aws_local.cloudfront.distribution import Distribution
 from galerly_cdn.aws_local.cloudfront.edge import Edge
@@ -39,15 +38,16 @@ if TYPE_CHECKING:
     from galerly_cdn.aws_local.cloudfront.distribution import Origin
 
 
-Resizer = Callable[[FunctionWithPolicy], Responder]
-"""Makes what answers for the function's URL, of the function as the template describes it."""
+FunctionUrlFactory = Callable[[FunctionWithPolicy], Responder]
+"""Creates the function URL of the function that the template describes."""
 
 
 class Deployment(Value, frozen=True, kw_only=True):
-    """A template and its parameters, and the S3 server that has the bucket they name.
+    """A template, its parameters, and the S3 server with the bucket that they name.
 
-    `identity` is what requests to both origins are signed with; the server takes its signatures. Where no
-    server runs, `folder` is what answers at its address: a store's, with originals/ and resized/ in it.
+    Requests to both origins are signed with the credentials of `identity`, which the S3 server must accept.
+    If no S3 server runs, `folder` is a folder store, with originals/ and resized/ in it, that responds in its
+    place.
     """
 
     template: str
@@ -58,22 +58,24 @@ class Deployment(Value, frozen=True, kw_only=True):
 
 
 class Plan(Value, frozen=True, kw_only=True):
-    """All that a template says, read and checked: what a start starts."""
+    """Everything that is read from a template to start it."""
 
     distribution: Distribution
     sources: dict[str, str]
+    """The code of viewer functions by ARN."""
     log_fields: tuple[str, ...]
     function: FunctionWithPolicy
+    """The function with the URL: the resizer."""
     buckets: dict[str, BucketWithPolicy]
-    """By the domain of the origin."""
+    """Buckets by the domain of the origin."""
     functions: dict[str, FunctionWithRole]
-    """By logical name."""
-    flow: EventFlow
+    """Functions by logical name."""
+    event_flow: EventFlow
 
 
 @dataclass(frozen=True)
 class LocalCloudFront:
-    """What runs: the edge to ask, its cache to invalidate, and the switches for faults by origin."""
+    """A running CloudFront: its edge, its cache, and a fault injector for each origin by ID."""
 
     plan: Plan
     edge: Edge
@@ -81,72 +83,77 @@ class LocalCloudFront:
     faults: Mapping[str, FaultInjector]
 
 
-def plan(stack: Stack) -> Plan:
-    """Reads all that is modelled. Raises `UnmodelledProperty` where the template says more."""
+def read_plan(stack: Stack) -> Plan:
+    """Reads everything that is modelled. Raises `UnmodelledProperty` for anything else in the template."""
     read = distribution.read_distribution(stack)
-    sources = function.sources(stack)
-    function.check(read, sources)
-    domains = [one.domain for one in read.origins.values() if one.kind == "s3"]
+    sources = viewer_functions.read_sources(stack)
+    viewer_functions.check_associations(read, sources)
+    domains = [origin.domain for origin in read.origins.values() if origin.kind == "s3"]
     functions = roles.read_functions(stack)
     return Plan(
         distribution=read,
         sources=sources,
-        log_fields=access_log.fields(stack),
+        log_fields=access_log.record_fields(stack),
         function=resources.read_function(stack, read.arn),
         buckets={domain: resources.read_bucket(stack, domain) for domain in domains},
         functions=functions,
-        flow=event_rules.read(stack, functions),
+        event_flow=event_rules.read_event_flow(stack, functions),
     )
 
 
 @asynccontextmanager
 async def start(
     deployment: Deployment,
-    resizer: Resizer,
+    function_url: FunctionUrlFactory,
     *,
-    clock: Callable[[], float] = time.time,  # noqa: TID251 - the rim
+    clock: Callable[[], float] = time.time,  # noqa: TID251 - the default clock
     record: Callable[[dict[str, str]], None] = lambda _: None,
     programs: tuple[str, ...] = javascript_engines.PROGRAMS,
 ) -> AsyncIterator[LocalCloudFront]:
-    """A local CloudFront, until the block ends; `record` gets the lines of its access log.
+    """Runs a local CloudFront until the block ends. `record` gets the records of its access log.
 
-    Raises `UnmodelledProperty` for a template that says more than is modelled, `SettingsError` for parameters
-    that do not fit, and where no program runs viewer functions.
+    Raises `UnmodelledProperty` for a template with something that is not modelled, `SettingsError` for
+    invalid parameters or if no program that runs viewer functions is installed.
     """
-    read = plan(Stack(template.read(deployment.template), deployment.parameters))
-    cache = Cache(clock, read.distribution.tag_header, read.distribution.error_ttls_s)
-    faults = {name: FaultInjector(one) for name, one in _doors(read, deployment, resizer).items()}
-    async with javascript_engines.find_engine(read.sources, programs) as running:
+    plan = read_plan(Stack(yaml_template.read(deployment.template), deployment.parameters))
+    cache = Cache(clock, plan.distribution.cache_tag_header, plan.distribution.error_ttls_s)
+    responders = _responders(plan, deployment, function_url)
+    faults = {origin_id: FaultInjector(responder) for origin_id, responder in responders.items()}
+    async with javascript_engines.find_engine(plan.sources, programs) as engine:
         edge = Edge(
-            distribution=read.distribution,
-            functions=function.ViewerFunctions(running, read.distribution),
+            distribution=plan.distribution,
+            functions=viewer_functions.ViewerFunctions(engine, plan.distribution),
             cache=cache,
-            origins=Origins(read.distribution, faults),
+            origins=Origins(plan.distribution, faults),
             clock=clock,
-            record=lambda visit: record(access_log.line(visit, read.log_fields)),
+            record=lambda request: record(access_log.log_record(request, plan.log_fields)),
         )
-        yield LocalCloudFront(read, edge, cache, faults)
+        yield LocalCloudFront(plan, edge, cache, faults)
 
 
-def _doors(read: Plan, deployment: Deployment, resizer: Resizer) -> dict[str, Responder]:
-    """Who answers for each origin, asked by signed requests where access control says so."""
-    asked = resizer(read.function)
+def _responders(plan: Plan, deployment: Deployment, function_url: FunctionUrlFactory) -> dict[str, Responder]:
+    """The responder of each origin by ID, with signed requests if the template's access control says so."""
+    url = function_url(plan.function)
     endpoint, identity = deployment.s3_endpoint, deployment.identity
 
-    def door(origin: Origin) -> Responder:
-        source_arn = read.distribution.arn if origin.is_signed else ""
+    def responder(origin: Origin) -> Responder:
+        source_arn = plan.distribution.arn if origin.is_signed else ""
         if origin.kind == "lambda":
-            return SigningOrigin(asked, identity, "lambda", source_arn) if source_arn else asked
-        served = _folder(read, deployment) if deployment.folder else HttpClient(endpoint, origin.connect_s)
-        inner = SigningOrigin(served, identity, "s3", source_arn) if source_arn else served
-        return Bucket(read.buckets[origin.domain], endpoint, inner, source_arn)
+            return SigningOrigin(url, identity, "lambda", source_arn) if source_arn else url
+        server: Responder
+        if deployment.folder:
+            server = _folder_bucket(plan, deployment)
+        else:
+            server = HttpClient(endpoint, origin.connection_timeout_s)
+        inner = SigningOrigin(server, identity, "s3", source_arn) if source_arn else server
+        return Bucket(plan.buckets[origin.domain], endpoint, inner, source_arn)
 
-    return {name: door(one) for name, one in read.distribution.origins.items()}
+    return {origin_id: responder(origin) for origin_id, origin in plan.distribution.origins.items()}
 
 
-def _folder(read: Plan, deployment: Deployment) -> FolderBucket:
-    """The folder of a deployment, with the settings that its function is given. Raises `SettingsError`."""
-    settings = load.load_settings(environment=read.function.function.environment.variables).settings
+def _folder_bucket(plan: Plan, deployment: Deployment) -> FolderBucket:
+    """The folder of a deployment, with the settings in the function's environment. Raises `SettingsError`."""
+    settings = load.load_settings(environment=plan.function.function.environment.variables).settings
     identity = deployment.identity
     credentials = Credentials(identity.access_key, identity.secret_key)
     return FolderBucket(Path(deployment.folder), settings, credentials)

@@ -1,4 +1,4 @@
-"""What can go wrong at an origin, on demand: switches for tests."""
+"""Injects faults into an origin, for tests of what CloudFront does about them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Fault(enum.Enum):
-    """`SLOW` is over its time at once: nobody waits."""
+    """How an origin fails. `SLOW` is a time-out at once, so that no test has to wait for it."""
 
     DOWN = enum.auto()
     SLOW = enum.auto()
@@ -23,7 +23,7 @@ class Fault(enum.Enum):
 
 
 _BAD_GATEWAY = OriginResponse(502, {"content-type": "application/json"}, b'{"Message":"Bad Gateway"}')
-_ANSWERS = {
+_RESPONSES = {
     Fault.FORBIDDEN: OriginResponse(403, {"content-type": "application/xml"}, b"<Error/>"),
     Fault.THROTTLED: OriginResponse(
         429, {"content-type": "application/json"}, b'{"Reason":"ConcurrentInvocationLimitExceeded"}'
@@ -34,15 +34,15 @@ _ANSWERS = {
 
 
 class FaultInjector:
-    """An origin that works until `fault` is set; `asked` counts the requests that came."""
+    """An origin that works until `fault` is set. `request_count` counts all requests, failed ones too."""
 
     def __init__(self, inner: Responder) -> None:
         self._inner = inner
         self.fault: Fault | None = None
-        self.asked = 0
+        self.request_count = 0
 
     async def respond(self, request: OriginRequest) -> OriginResponse:
-        self.asked += 1
+        self.request_count += 1
         match self.fault:
             case None:
                 return await self._inner.respond(request)
@@ -51,4 +51,4 @@ class FaultInjector:
             case Fault.SLOW:
                 raise TimeoutError("slow")
             case fault:
-                return _ANSWERS[fault]
+                return _RESPONSES[fault]

@@ -1,6 +1,7 @@
-"""A folder of photographs, served as our template would serve it from AWS: all of it on one machine.
+"""Serves a folder of photographs as our template serves a bucket on AWS: the core of `galerly-cdn aws local`.
 
-photographs → versitygw's bucket, or the folder itself → chain → listener
+With versitygw the photographs are copied to a bucket of it; without, the folder itself responds in place of
+S3. Then the template's stack runs over that bucket, and a server takes viewers' requests.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from typing import TYPE_CHECKING
 import galerly_cdn
 from galerly_cdn.access.authorizer import private_folders
 from galerly_cdn.aws.deploy import template
-from galerly_cdn.aws_local import stack as chain
-from galerly_cdn.aws_local import viewer_server
-from galerly_cdn.aws_local.cloudformation import yaml_template as cloudformation
+from galerly_cdn.aws_local import stack, viewer_server
+from galerly_cdn.aws_local.cloudformation import yaml_template
 from galerly_cdn.aws_local.cloudformation.stack import REGION, Stack
 from galerly_cdn.aws_local.cloudfront.origin_access_control import Identity
 from galerly_cdn.aws_local.cloudfront_stack import Deployment
@@ -42,16 +42,17 @@ if TYPE_CHECKING:
     from galerly_cdn.aws_local.stack import RunningStack
 
 _BUCKET = "galerly-local"
-_NOWHERE = "http://s3.localhost"
-"""What requests to S3 are signed for where no server has an address."""
+_FOLDER_ENDPOINT = "http://s3.localhost"
+"""The endpoint for which requests are signed if a folder responds in place of an S3 server."""
 _CODE = str(Path(galerly_cdn.__file__).parents[1])
-_SIZE = "800x600"
+_EXAMPLE_SIZE = "800x600"
 
 
 class LocalDeployment(Value, frozen=True, kw_only=True):
-    """What is to be served: `program` is the S3 server's, None to have the folder response in its place.
+    """The folder to serve, and how.
 
-    `prewarms`: every picture of what is uploaded is made at once; a folder tells of no uploads.
+    `program` is the path of versitygw; with None the folder responds in place of an S3 server. With
+    `prewarms`, all renditions of an upload are made at once, which needs the events of an S3 server.
     """
 
     photographs: str
@@ -62,63 +63,65 @@ class LocalDeployment(Value, frozen=True, kw_only=True):
 
 
 class RunningDeployment(Value, frozen=True):
-    """Where it is. `variables` lead commands to the store; `first` is empty if no photograph is public.
-
-    `keys` are CloudFront's names of public keys, by ours: addresses are signed by the former.
-    """
+    """The addresses of what runs."""
 
     address: str
-    first: str
+    example_url: str
+    """The URL of a rendition; empty if no photograph is public."""
     variables: dict[str, str]
-    keys: dict[str, str]
+    """Environment variables with which other commands use this store and CloudFront."""
+    key_ids: dict[str, str]
+    """CloudFront's ID of each public key, by our ID. URLs are signed with CloudFront's."""
 
 
 @contextlib.asynccontextmanager
 async def start(
-    laptop: LocalDeployment, progress: Callable[[int, int], None], tell: Callable[[str], None]
+    local: LocalDeployment, progress: Callable[[int, int], None], log: Callable[[str], None]
 ) -> AsyncIterator[RunningDeployment]:
-    """Serve until the block ends, and leave nothing behind.
+    """Serves until the block ends, then stops all processes and removes all temporary files.
 
-    `progress` is told of photographs that are being copied: how many of how many. `tell` gets the lines of
-    CloudFront's access log and of the resizer's. Raises `SettingsError`, `StoreRefused`, `StoreUnreachable`,
-    `UnmodelledProperty`, `OSError`.
+    `progress` is called with the number of photographs copied and their total. `log` gets the lines of
+    CloudFront's access log and of the functions' logs. Raises `SettingsError`, `StoreRefused`,
+    `StoreUnreachable`, `UnmodelledProperty`, `OSError`.
     """
     if importlib.util.find_spec("awslambdaric") is None:
-        raise SettingsError(["awslambdaric: needed, on Linux: pip install 'galerly-cdn[aws]'"])
-    if laptop.prewarms and laptop.program is None:
-        raise SettingsError([f"prewarming needs an S3 server, versitygw: {versitygw.INSTALL}"])
-    _check_port(laptop.port)
-    root = Path(laptop.photographs)
-    found = await _listed(root)
-    lines = tell if laptop.settings.access_log else lambda _: None
+        raise SettingsError(["awslambdaric is required (Linux only): pip install 'galerly-cdn[aws]'"])
+    if local.prewarms and local.program is None:
+        raise SettingsError(
+            [f"prewarming needs the S3 server versitygw, which is not installed: {versitygw.INSTALL}"]
+        )
+    _check_port(local.port)
+    root = Path(local.photographs)
+    photographs = await _list_photographs(root)
+    log_line = log if local.settings.access_log else lambda _: None
     notifications = Notifications()
     async with (
         api_server.listen(notifications) as webhook,
-        _deployed(laptop, found, webhook, progress) as deployment,
-        chain.start(
+        _deploy(local, photographs, webhook, progress) as deployment,
+        stack.start(
             deployment,
-            chain.FunctionCode(_CODE),
+            stack.FunctionCode(_CODE),
             notifications=notifications,
-            record=lambda one: lines(json.dumps(one)),
+            record=lambda record: log_line(json.dumps(record)),
         ) as running,
-        _delivering(running),
-        viewer_server.listen(running.cloud.edge, api_server.HOST, laptop.port, scheme="https") as port,
+        _delivering_events(running),
+        viewer_server.listen(running.cloudfront.edge, api_server.HOST, local.port, scheme="https") as port,
     ):
         for function in running.functions.values():
-            function.tell = lines
+            function.on_log_line = log_line
         address = f"http://{api_server.HOST}:{port}"
         yield RunningDeployment(
             address,
-            _first(address, found, laptop.settings),
+            _example_url(address, photographs, local.settings),
             _variables(address, deployment, running),
-            _keys(deployment, laptop.settings),
+            _key_ids(deployment, local.settings),
         )
 
 
 @contextlib.asynccontextmanager
-async def _delivering(running: RunningStack) -> AsyncIterator[None]:
-    """What happens after an upload, by the time of this machine."""
-    task = asyncio.create_task(running.events.run())
+async def _delivering_events(running: RunningStack) -> AsyncIterator[None]:
+    """Delivers the events of uploads by the machine's clock until the block ends."""
+    task = asyncio.create_task(running.event_bus.run())
     try:
         yield
     finally:
@@ -126,37 +129,39 @@ async def _delivering(running: RunningStack) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _listed(root: Path) -> dict[str, Path]:
-    """The photographs of a folder by key, what is named like none left out. Raises `SettingsError`."""
+async def _list_photographs(root: Path) -> dict[str, Path]:
+    """A folder's photographs by key; other files are left out by extension. Raises `SettingsError`."""
     originals = FolderOriginals(root, checked_key, now=lambda: 0.0)
-    return {one.key: root / one.key async for one in originals.list() if media_type(one.key)}
+    return {
+        original.key: root / original.key async for original in originals.list() if media_type(original.key)
+    }
 
 
 @contextlib.asynccontextmanager
-async def _deployed(
-    laptop: LocalDeployment, found: dict[str, Path], webhook: str, progress: Callable[[int, int], None]
+async def _deploy(
+    local: LocalDeployment, photographs: dict[str, Path], webhook: str, progress: Callable[[int, int], None]
 ) -> AsyncIterator[Deployment]:
-    """The stack, its bucket filled with the photographs."""
+    """A deployment whose bucket has the photographs, until the block ends."""
     identity = Identity(f"LOCAL{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30))
     with tempfile.TemporaryDirectory(prefix="galerly-cdn-local-") as scratch:
-        if laptop.program is None:
-            _lend(laptop.photographs, scratch)
-            yield _deployment(laptop, identity, _NOWHERE, scratch)
+        if local.program is None:
+            _link_originals(local.photographs, scratch)
+            yield _deployment(local, identity, _FOLDER_ENDPOINT, scratch)
             return
-        _check_room(found, scratch)
-        async with versitygw.run_server(laptop.program, Path(scratch), identity, webhook) as endpoint:
-            stored = {f"originals/{key}": file for key, file in found.items()}
+        _check_disk_space(photographs, scratch)
+        async with versitygw.run_server(local.program, Path(scratch), identity, webhook) as endpoint:
+            stored = {f"originals/{key}": file for key, file in photographs.items()}
             await versitygw.put_files(endpoint, _BUCKET, identity, stored, progress)
-            yield _deployment(laptop, identity, endpoint)
+            yield _deployment(local, identity, endpoint)
 
 
-def _lend(photographs: str, scratch: str) -> None:
-    """Make a store of which the folder is a part."""
+def _link_originals(photographs: str, scratch: str) -> None:
+    """Makes `scratch` a folder store whose originals are the photographs."""
     Path(scratch, "originals").symlink_to(Path(photographs).absolute())
 
 
 def _check_port(port: int) -> None:
-    """Raises `SettingsError` for one that is taken, before anything is copied."""
+    """Raises `SettingsError` for a port that is in use, before anything is copied."""
     try:
         socket.create_server((api_server.HOST, port)).close()
     except OSError as error:
@@ -164,23 +169,23 @@ def _check_port(port: int) -> None:
         raise SettingsError([f"port: cannot listen on {api_server.HOST}:{port}: {reason}"]) from error
 
 
-def _check_room(found: dict[str, Path], scratch: str) -> None:
-    """Raises `SettingsError` if copies would not leave as much room again for what is made of them."""
-    wanted_bytes = 2 * sum(file.stat().st_size for file in found.values())
-    if shutil.disk_usage(scratch).free < wanted_bytes:
-        place = Path(scratch).parent
-        told = f"the photographs are copied to {place}, which lacks room: {wanted_bytes / 1e9:.1f} GB"
-        raise SettingsError([f"{told}; TMPDIR may lead elsewhere"])
+def _check_disk_space(photographs: dict[str, Path], scratch: str) -> None:
+    """Raises `SettingsError` unless there is space for the copies, and as much again for the renditions."""
+    required_bytes = 2 * sum(file.stat().st_size for file in photographs.values())
+    if shutil.disk_usage(scratch).free < required_bytes:
+        folder, required_gb = Path(scratch).parent, required_bytes / 1e9
+        problem = f"not enough disk space in {folder}: copying the photographs needs {required_gb:.1f} GB"
+        raise SettingsError([f"{problem}; set TMPDIR to use another folder"])
 
 
-def _deployment(laptop: LocalDeployment, identity: Identity, endpoint: str, folder: str = "") -> Deployment:
+def _deployment(local: LocalDeployment, identity: Identity, endpoint: str, folder: str = "") -> Deployment:
     return Deployment(
-        template=template.render(laptop.settings),
+        template=template.render(local.settings),
         parameters={
             "BucketName": _BUCKET,
             "CodeBucket": "local",
             "CodeKey": "resizer.zip",
-            "Prewarm": "on" if laptop.prewarms else "off",
+            "Prewarm": "on" if local.prewarms else "off",
         },
         s3_endpoint=endpoint,
         identity=identity,
@@ -188,26 +193,27 @@ def _deployment(laptop: LocalDeployment, identity: Identity, endpoint: str, fold
     )
 
 
-def _first(address: str, found: Iterable[str], settings: Settings) -> str:
-    """The address of the first picture that anybody may see."""
+def _example_url(address: str, keys: Iterable[str], settings: Settings) -> str:
+    """The URL of a rendition of the first public photograph; empty if there is none."""
     private = private_folders(settings.private_prefixes)
-    public = (key for key in found if not key.startswith(private))
-    return next((f"{address}/resize/{_SIZE}/{format_key(key)}" for key in public), "")
+    public = (key for key in keys if not key.startswith(private))
+    return next((f"{address}/resize/{_EXAMPLE_SIZE}/{format_key(key)}" for key in public), "")
 
 
-def _keys(deployment: Deployment, settings: Settings) -> dict[str, str]:
-    stack = Stack(cloudformation.read(deployment.template), deployment.parameters)
-    return {one.id: stack.identity(one.name) for one in template.keys(settings)}
+def _key_ids(deployment: Deployment, settings: Settings) -> dict[str, str]:
+    """CloudFront's ID of each public key, by our ID."""
+    resources = Stack(yaml_template.read(deployment.template), deployment.parameters)
+    return {key.id: resources.identity(key.name) for key in template.keys(settings)}
 
 
 def _variables(address: str, deployment: Deployment, running: RunningStack) -> dict[str, str]:
-    """What our commands have to be told to change the store, and to have CloudFront forget."""
+    """Environment variables with which our commands change this store and invalidate this CloudFront."""
     store = {"GALERLY_STORE": f"s3://{_BUCKET}", "GALERLY_STORE_ENDPOINT": deployment.s3_endpoint}
     return {
         **({"GALERLY_STORE": deployment.folder} if deployment.folder else store),
         "GALERLY_PUBLIC_URLS": address,
-        "GALERLY_DISTRIBUTION": running.cloud.plan.distribution.id,
-        "AWS_ENDPOINT_URL_CLOUDFRONT": running.control,
+        "GALERLY_DISTRIBUTION": running.cloudfront.plan.distribution.id,
+        "AWS_ENDPOINT_URL_CLOUDFRONT": running.api_address,
         "AWS_ACCESS_KEY_ID": deployment.identity.access_key,
         "AWS_SECRET_ACCESS_KEY": deployment.identity.secret_key,
         "AWS_REGION": REGION,

@@ -1,7 +1,8 @@
-"""The whole of a deployed stack on one machine: CloudFront, bucket, functions, and what leads to them.
+"""Starts a whole stack: CloudFront, the Lambda functions with their roles, and the events of the bucket.
 
-`app` has CloudFront; this adds the functions, run by AWS's own runtime client in processes of their own, each
-behind a guard that lets it do what its role may, and the way from a change in the bucket to them.
+`cloudfront_stack` starts CloudFront. This module adds the functions, which AWS's runtime client runs in
+processes of their own. A function reaches S3 and CloudFront's API only by addresses that check its role. The
+bucket's events reach the functions by rules and queues.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from galerly_cdn.aws_local import cloudfront_stack
 from galerly_cdn.aws_local.cloudformation.stack import REGION
 from galerly_cdn.aws_local.cloudfront.invalidation_api import InvalidationApi
-from galerly_cdn.aws_local.functions import event_rules as events
+from galerly_cdn.aws_local.functions import event_rules
 from galerly_cdn.aws_local.functions.function_url import FunctionUrl
 from galerly_cdn.aws_local.functions.runtime import Function, Runtime
 from galerly_cdn.aws_local.http import api_server
@@ -33,39 +34,37 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from galerly_cdn.aws_local.cloudfront_stack import Deployment, LocalCloudFront
-    from galerly_cdn.aws_local.functions.event_rules import Deliveries
+    from galerly_cdn.aws_local.functions.event_rules import EventBus
     from galerly_cdn.aws_local.functions.function_url import Invocable
     from galerly_cdn.aws_local.http.origin_exchange import Responder
     from galerly_cdn.aws_local.iam.resources import BucketWithPolicy, FunctionWithPolicy
     from galerly_cdn.aws_local.iam.roles import FunctionWithRole
     from galerly_cdn.aws_local.s3.notifications import Notifications
 
-_CONNECT_S = 5.0
+_CONNECTION_TIMEOUT_S = 5.0
 
 
 class FunctionCode(Value, frozen=True):
-    """Where the functions' code lies: the unpacked package, or the sources."""
+    """The folder with the functions' code: the unpacked package, or the sources of a checkout."""
 
     root: str
 
 
 @dataclass(frozen=True)
 class RunningStack:
-    """What runs: CloudFront, the functions with their guards by logical names, and the way to them.
+    """A running stack. Functions and role checks are by logical name."""
 
-    `control` is the address of CloudFront's own API.
-    """
-
-    cloud: LocalCloudFront
-    control: str
+    cloudfront: LocalCloudFront
+    api_address: str
+    """The address of CloudFront's API, for the account's owner."""
     functions: Mapping[str, Runtime]
-    guards: Mapping[str, RoleCheck]
-    events: Deliveries
+    role_checks: Mapping[str, RoleCheck]
+    event_bus: EventBus
 
     @property
     def resizer(self) -> Runtime:
-        """The function behind the URL."""
-        return _named(self.functions, self.cloud.plan.function.name)
+        """The function with the URL."""
+        return _function_named(self.functions, self.cloudfront.plan.function.name)
 
 
 @asynccontextmanager
@@ -74,110 +73,125 @@ async def start(
     code: FunctionCode,
     *,
     notifications: Notifications | None = None,
-    clock: Callable[[], float] = time.time,  # noqa: TID251 - the rim
+    clock: Callable[[], float] = time.time,  # noqa: TID251 - the default clock
     record: Callable[[dict[str, str]], None] = lambda _: None,
 ) -> AsyncIterator[RunningStack]:
-    """A chain, until the block ends. Raises as `app.start` does.
+    """Runs a stack until the block ends.
 
-    `notifications` are what the S3 server posts; without them changes are told by `events.publish`. What is
-    due by the clock is brought by `events.settle`, or by `events.run` as long as that runs.
+    Events come from `notifications`, which the S3 server posts to; without it, the caller calls
+    `event_bus.publish`. The caller also delivers them: `event_bus.deliver_due()` once, or `event_bus.run()`
+    continuously.
+
+    Raises what `cloudfront_stack.start` raises, and `SettingsError` if the S3 server does not support
+    versioning.
     """
     functions: dict[str, Runtime] = {}
 
-    def resizer(guarded: FunctionWithPolicy) -> Responder:
-        return _url(guarded, _Named(functions, guarded.name), deployment)
+    def function_url(function: FunctionWithPolicy) -> Responder:
+        return _function_url(function, _LateFunction(functions, function.name), deployment)
 
     async with (
-        cloudfront_stack.start(deployment, resizer, clock=clock, record=record) as cloud,
-        AsyncExitStack() as rest,
+        cloudfront_stack.start(deployment, function_url, clock=clock, record=record) as cloudfront,
+        AsyncExitStack() as servers,
     ):
-        plan = cloud.plan
-        (own,) = plan.buckets.values()
-        await asyncio.to_thread(_prepare, own, deployment)
-        control = InvalidationApi(cloud.cache, plan.distribution, deployment.identity, clock)
-        address = await rest.enter_async_context(api_server.listen(control.door()))
-        guards = {
-            name: RoleCheck(own, one.role, HttpClient(deployment.s3_endpoint, _CONNECT_S))
-            for name, one in plan.functions.items()
+        plan = cloudfront.plan
+        (bucket,) = plan.buckets.values()
+        await asyncio.to_thread(_enable_versioning, bucket, deployment)
+        api = InvalidationApi(cloudfront.cache, plan.distribution, deployment.identity, clock)
+        address = await servers.enter_async_context(api_server.listen(api.endpoint()))
+        role_checks = {
+            name: RoleCheck(bucket, function.role, HttpClient(deployment.s3_endpoint, _CONNECTION_TIMEOUT_S))
+            for name, function in plan.functions.items()
         }
-        for name, one in plan.functions.items():
-            store = await rest.enter_async_context(api_server.listen(guards[name]))
-            api = await rest.enter_async_context(api_server.listen(control.door(one.role.may)))
-            functions[name] = Runtime(function(one, deployment, code, store=store, api=api))
-            rest.push_async_callback(functions[name].close)
-        deliveries = events.start(plan.flow, functions, frozenset({own.name} if own.tells else ()), clock)
+        for name, function in plan.functions.items():
+            s3_address = await servers.enter_async_context(api_server.listen(role_checks[name]))
+            endpoint = api.endpoint(function.role.allows)
+            api_address = await servers.enter_async_context(api_server.listen(endpoint))
+            functions[name] = Runtime(
+                configure_function(function, deployment, code, s3_address=s3_address, api_address=api_address)
+            )
+            servers.push_async_callback(functions[name].close)
+        buckets = frozenset({bucket.name} if bucket.sends_events else ())
+        event_bus = event_rules.start(plan.event_flow, functions, buckets, clock)
         if notifications:
-            notifications.publish = deliveries.publish
-        yield RunningStack(cloud, address, functions, guards, deliveries)
+            notifications.publish = event_bus.publish
+        yield RunningStack(cloudfront, address, functions, role_checks, event_bus)
 
 
-def _url(guarded: FunctionWithPolicy, invoked: Invocable, deployment: Deployment) -> FunctionUrl:
-    """The URL of the function that renders, asked by CloudFront."""
+def _function_url(function: FunctionWithPolicy, runtime: Invocable, deployment: Deployment) -> FunctionUrl:
+    """The resizer's URL, which CloudFront calls."""
     identity = deployment.identity
     return FunctionUrl(
-        invoked,
-        permissions=guarded.permissions,
+        runtime,
+        permissions=function.permissions,
         credentials=Credentials(identity.access_key, identity.secret_key),
         region=REGION,
-        caller_arn=guarded.caller_arn,
+        caller_arn=function.caller_arn,
     )
 
 
 @dataclass(frozen=True)
-class _Named:
-    """A function that is there when it is invoked: it starts after what asks it."""
+class _LateFunction:
+    """A function by its name, looked up when it is invoked: CloudFront starts before the functions."""
 
     functions: Mapping[str, Runtime]
     name: str
 
     async def invoke(self, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
-        """Raises as `Runtime.invoke` does."""
-        return await _named(self.functions, self.name).invoke(event)
+        """Raises what `Runtime.invoke` raises."""
+        return await _function_named(self.functions, self.name).invoke(event)
 
 
-def _named(functions: Mapping[str, Runtime], name: str) -> Runtime:
-    """The function that Lambda calls so."""
-    return next(one for one in functions.values() if one.function.name == name)
+def _function_named(functions: Mapping[str, Runtime], name: str) -> Runtime:
+    """The function with this name in Lambda."""
+    return next(runtime for runtime in functions.values() if runtime.function.name == name)
 
 
-def function(
-    one: FunctionWithRole, deployment: Deployment, code: FunctionCode, *, store: str, api: str
+def configure_function(
+    function: FunctionWithRole,
+    deployment: Deployment,
+    code: FunctionCode,
+    *,
+    s3_address: str,
+    api_address: str,
 ) -> Function:
-    """The function as the template tells it, led to CloudFront's API, and its guard or the folder."""
+    """The function's configuration, with the addresses of its S3 (or the folder) and of CloudFront's API."""
     folder = deployment.folder
-    place = {"GALERLY_STORE": folder} if folder else {"GALERLY_STORE_ENDPOINT": store}
+    store = {"GALERLY_STORE": folder} if folder else {"GALERLY_STORE_ENDPOINT": s3_address}
     return Function(
-        name=one.name,
-        handler=one.told.handler,
+        name=function.name,
+        handler=function.properties.handler,
         root=code.root,
         environment={
             **process.ENVIRONMENT,
-            **one.told.environment.variables,
-            **place,
-            "AWS_ENDPOINT_URL_CLOUDFRONT": api,
+            **function.properties.environment.variables,
+            **store,
+            "AWS_ENDPOINT_URL_CLOUDFRONT": api_address,
             "AWS_ACCESS_KEY_ID": deployment.identity.access_key,
             "AWS_SECRET_ACCESS_KEY": deployment.identity.secret_key,
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
         },
-        timeout_s=one.told.timeout_s,
-        memory_mb=one.told.memory_size_mb,
-        concurrency=one.told.reserved_concurrent_executions or 10,
-        may_log=one.may_log,
+        timeout_s=function.properties.timeout_s,
+        memory_mb=function.properties.memory_size_mb,
+        concurrency=function.properties.reserved_concurrent_executions or 10,
+        may_log=function.may_log,
     )
 
 
-def _prepare(own: BucketWithPolicy, deployment: Deployment) -> None:
-    """Have the S3 server keep versions where the template says so; a folder keeps none.
+def _enable_versioning(bucket: BucketWithPolicy, deployment: Deployment) -> None:
+    """Enables versioning in the S3 server's bucket if the template does. A folder has no versions.
 
-    Raises `SettingsError` if the server cannot.
+    Raises `SettingsError` if the server does not support it.
     """
-    if deployment.folder or not own.keeps_versions:
+    if deployment.folder or not bucket.is_versioned:
         return
     client = versitygw.s3_client(deployment.s3_endpoint, deployment.identity)
     try:
-        client.put_bucket_versioning(Bucket=own.name, VersioningConfiguration={"Status": "Enabled"})
+        client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
     except (BotoCoreError, ClientError) as error:
-        raise SettingsError([f"the S3 server does not keep versions in {own.name}: {error}"]) from error
+        raise SettingsError(
+            [f"the S3 server cannot enable versioning of the bucket {bucket.name}: {error}"]
+        ) from error
     finally:
         client.close()

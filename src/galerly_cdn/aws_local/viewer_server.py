@@ -1,4 +1,4 @@
-"""How do viewers' requests come in? HTTP/1.1, with TLS or without; the path byte for byte as it was sent."""
+"""Serves viewers over HTTP/1.1, with or without TLS. The path reaches the edge byte for byte."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ _LINGER_S = 2.0
 async def listen(
     edge: Edge, host: str, port: int, *, scheme: str, certificate: ssl.SSLContext | None = None
 ) -> AsyncIterator[int]:
-    """Listen until the block ends; the port is told, for 0 one that is free.
+    """Listens until the block ends, and yields the port. For port 0 it chooses a free one.
 
-    `scheme` is what viewers are taken to speak: `https` without a certificate spares a laptop the warnings.
+    `scheme` is the one that the edge sees in every request. With `https` and no certificate, browsers connect
+    by http:// and need no certificate that they would warn of.
     """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await _Connection(edge, scheme, reader, writer).run()
 
-    async with accept_connections(serve, host, port, certificate) as chosen:
-        yield chosen
+    async with accept_connections(serve, host, port, certificate) as listening_port:
+        yield listening_port
 
 
 class _Connection:
-    """One viewer's connection: requests one after another."""
+    """One viewer's connection, which carries requests one after another."""
 
     def __init__(
         self, edge: Edge, scheme: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -52,19 +53,19 @@ class _Connection:
         self._http = h11.Connection(h11.SERVER)
 
     async def run(self) -> None:
-        """Until either side wants no more."""
+        """Serves requests until either side closes the connection."""
         try:
-            while await self._exchange():
+            while await self._serve_one():
                 self._http.start_next_cycle()
         except h11.RemoteProtocolError as problem:
             if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
                 status = problem.error_status_hint
                 await self._send(error(status, "BadRequest", "Bad request.").response, "GET")
-        await self._part()
+        await self._close_gracefully()
 
-    async def _exchange(self) -> bool:
-        """Answer one request, whether another may follow."""
-        head = await self._event()
+    async def _serve_one(self) -> bool:
+        """Serves one request. Returns whether another may follow."""
+        head = await self._next_event()
         if not isinstance(head, h11.Request):
             return False
         request = _request(head, self._scheme, str(self._writer.get_extra_info("peername")[0]))
@@ -75,12 +76,12 @@ class _Connection:
         await self._send(response, head.method.decode("ascii"))
         if isinstance(request, ViewerResponse) or request.has_body:
             return False
-        await self._event()  # its end, without a body
+        await self._next_event()  # the end of the message, which has no body
         return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
 
-    async def _part(self) -> None:
-        """Take what is still coming: a close with bytes unread would reset the response away."""
-        if self._writer.is_closing() or not self._writer.can_write_eof():  # TLS cannot
+    async def _close_gracefully(self) -> None:
+        """Reads what the viewer still sends: unread bytes at the close would reset away the response."""
+        if self._writer.is_closing() or not self._writer.can_write_eof():  # TLS has no half-close
             return
         self._writer.write_eof()
         with suppress(TimeoutError):
@@ -88,7 +89,7 @@ class _Connection:
                 while await self._reader.read(_CHUNK_BYTES):
                     pass
 
-    async def _event(self) -> object:
+    async def _next_event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
             self._http.receive_data(await self._reader.read(_CHUNK_BYTES))
         return event
@@ -105,12 +106,12 @@ class _Connection:
 
 
 def _request(head: h11.Request, scheme: str, client: str) -> ViewerRequest | ViewerResponse:
-    """The request, or the response to what is none that CloudFront takes."""
+    """The request, or the error response to a request that CloudFront refuses."""
     headers: dict[str, str] = {}
     for name, value in head.headers:
-        own, told = name.decode("ascii"), value.decode("latin-1")
-        joint = "; " if own == "cookie" else ", "
-        headers[own] = f"{headers[own]}{joint}{told}" if own in headers else told
+        header, text = name.decode("ascii"), value.decode("latin-1")
+        separator = "; " if header == "cookie" else ", "
+        headers[header] = f"{headers[header]}{separator}{text}" if header in headers else text
     target = head.target.decode("latin-1")
     if len(target) > MAX_TARGET_BYTES:
         return error(414, "UriTooLong", "The URI is too long.").response

@@ -64,7 +64,7 @@ def test_original_is_uploaded_replaced_purged_warmed_and_deleted(admin: AdminSer
     assert admin.request_admin("DELETE", "/originals/g/a.jpg").json["existed"]
     assert admin.request("GET", PICTURE, {}).status == 404
     assert admin.request_admin("GET", "/originals").json == {"originals": [], "next": ""}
-    assert admin.stored() == []
+    assert admin.rendition_files() == []
 
     audits = [record for record in admin.stop() if "action" in record]
     assert [record["outcome"] for record in audits] == [

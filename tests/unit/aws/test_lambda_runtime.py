@@ -93,9 +93,9 @@ async def test_resizer_miss_renders_stores_and_logs(bucket: Objects) -> None:
     assert (found.status, found.headers["content-type"]) == (200, "image/webp")
     assert again.body == found.body == bucket.get(f"resized/{WEBP.rendition_key(KEY)}")
     assert (missing.status, missing.code) == (404, "no-such-original")
-    assert len(runtime.inits_s) == 1
+    assert len(runtime.init_durations_s) == 1
     assert runtime.peak_bytes > 0
-    records = [json.loads(line) for line in runtime.lines]
+    records = [json.loads(line) for line in runtime.log_lines]
     assert [one["status"] for one in records if "status" in one] == [200, 200, 404]
     (metrics,) = [one for one in records if "_aws" in one]
     assert (metrics["FunctionName"], metrics["RenditionBytes"]) == ("resizer", len(found.body))
@@ -184,14 +184,16 @@ async def test_janitor_deletion_deletes_renditions_and_invalidates_tag(bucket: O
     (sent,) = requests
     assert sent.startswith("POST /2020-05-31/distribution/E1ABCDEF/invalidation ")
     assert f"<Path>#{urls.cache_tag(KEY)}</Path>" in sent
-    assert [json.loads(line) for line in runtime.lines] == [{"key": KEY, "deleted": 1, "invalidated": True}]
+    assert [json.loads(line) for line in runtime.log_lines] == [
+        {"key": KEY, "deleted": 1, "invalidated": True}
+    ]
 
 
 async def test_resizer_invalid_settings_end_start(bucket: Objects) -> None:
     async with running(function("resizer", bucket.settings(), GALERLY_SIZES="nonsense")) as runtime:
         with pytest.raises(Crashed):
             await runtime.invoke(request("/"))
-        assert any("GALERLY_SIZES" in line for line in runtime.lines)
+        assert any("GALERLY_SIZES" in line for line in runtime.log_lines)
 
 
 @pytest.mark.parametrize("name", ["resizer", "prewarm", "janitor"])
@@ -234,8 +236,8 @@ async def test_runtime_invoke_returns_result(program: Function) -> None:
         second = await runtime.invoke({"a": 2})
     assert first["echo"] == {"a": "ü"}
     assert first["pid"] == second["pid"]
-    assert [line.split()[2] for line in runtime.lines] == ["echo", "echo"]
-    assert runtime.inits_s[0] > 0
+    assert [line.split()[2] for line in runtime.log_lines] == ["echo", "echo"]
+    assert runtime.init_durations_s[0] > 0
 
 
 async def test_runtime_raising_function_fails_and_keeps_running(program: Function) -> None:
@@ -243,7 +245,7 @@ async def test_runtime_raising_function_fails_and_keeps_running(program: Functio
         with pytest.raises(FunctionFailed, match="on purpose"):
             await runtime.invoke({"fails": True})
         assert (await runtime.invoke({}))["echo"] == {}
-        assert len(runtime.inits_s) == 1
+        assert len(runtime.init_durations_s) == 1
 
 
 async def test_runtime_exited_function_is_started_again(program: Function) -> None:
@@ -251,7 +253,7 @@ async def test_runtime_exited_function_is_started_again(program: Function) -> No
         with pytest.raises(Crashed, match="exit 3"):
             await runtime.invoke({"ends": True})
         assert (await runtime.invoke({}))["echo"] == {}
-        assert len(runtime.inits_s) == 2
+        assert len(runtime.init_durations_s) == 2
 
 
 async def test_runtime_function_over_timeout_is_killed(program: Function) -> None:
@@ -259,7 +261,7 @@ async def test_runtime_function_over_timeout_is_killed(program: Function) -> Non
     async with running(late) as runtime:
         with pytest.raises(TimedOut):
             await runtime.invoke({"hangs": True})
-        assert runtime._free == []
+        assert runtime._idle == []
 
 
 async def test_runtime_cancelled_invoke_does_not_reuse_environment(program: Function, tmp_path: Path) -> None:
@@ -273,7 +275,7 @@ async def test_runtime_cancelled_invoke_does_not_reuse_environment(program: Func
         await asyncio.wait([given_up])
         assert (await runtime.invoke({"a": 1}))["echo"] == {"a": 1}
         writing.close()
-        assert len(runtime.inits_s) == 2
+        assert len(runtime.init_durations_s) == 2
 
 
 async def test_runtime_kill_ends_busy_environments_only(program: Function, tmp_path: Path) -> None:
@@ -290,7 +292,7 @@ async def test_runtime_kill_ends_busy_environments_only(program: Function, tmp_p
         assert (await runtime.invoke({}))["echo"] == {}
         runtime.kill()
         await runtime.invoke({})
-        assert len(runtime.inits_s) == 2
+        assert len(runtime.init_durations_s) == 2
 
 
 async def test_runtime_function_without_log_permission_loses_lines(program: Function) -> None:
@@ -298,7 +300,7 @@ async def test_runtime_function_without_log_permission_loses_lines(program: Func
         assert (await runtime.invoke({}))["echo"] == {}
         with pytest.raises(Crashed, match="exit 3"):
             await runtime.invoke({"ends": True})
-        assert runtime.lines == []
+        assert runtime.log_lines == []
 
 
 async def test_runtime_result_above_payload_fails(program: Function) -> None:
@@ -329,4 +331,4 @@ async def test_runtime_invocations_above_concurrency_are_throttled(program: Func
         results = await asyncio.gather(*invocations)
         assert len({one["pid"] for one in results}) == 2
         await runtime.invoke({})
-    assert len(runtime.inits_s) == 2
+    assert len(runtime.init_durations_s) == 2

@@ -18,7 +18,7 @@ from galerly_cdn.server import serve
 from galerly_cdn.server.certificate import Certificate
 from galerly_cdn.settings import load
 from tests.support.raw_http import Echo, Served, Viewer, answer, get, run, serving
-from tests.support.shapes import OneMachine
+from tests.support.shapes import ServeProcess
 from tests.support.tls_certificates import Files, make, trusting
 from tests.unit.server.test_request_bodies import BodyApplication
 from tests.unit.server.test_request_smuggling import REFUSED, SECOND
@@ -275,7 +275,7 @@ def test_tls_tampered_record_ends_connection(files: Files) -> None:
 
 def test_stop_finishes_downloads_over_tls(tmp_path: Path, files: Files) -> None:
     settings = {"sign_originals": "false", "tls_certificate": files.certificate, "tls_key": files.key}
-    shape = OneMachine(tmp_path / "photographs", tmp_path / "renditions", settings)
+    shape = ServeProcess(tmp_path / "photographs", tmp_path / "renditions", settings)
     length_bytes = 20_000_000
 
     async def download(served: Served, begun: asyncio.Semaphore, may_end: asyncio.Event) -> int:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.support import pictures
-from tests.support.shapes import Answer, OneMachine
+from tests.support.shapes import Answer, ServeProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +28,9 @@ REPLACES = 1000
 
 
 @contextmanager
-def running(root: Path, **settings: object) -> Iterator[OneMachine]:
+def running(root: Path, **settings: object) -> Iterator[ServeProcess]:
     """A server process; it is killed if the test did not stop it."""
-    shape = OneMachine(root / "photographs", root / "renditions", settings)
+    shape = ServeProcess(root / "photographs", root / "renditions", settings)
     try:
         yield shape
     finally:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import pictures
 from tests.support.fake_s3 import FakeS3, Fault, fake_s3
-from tests.support.shapes import Answer, OneMachine
+from tests.support.shapes import Answer, ServeProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,7 +31,7 @@ async def fake() -> AsyncIterator[FakeS3]:
         yield server
 
 
-class FakeStoreServer(OneMachine):
+class FakeStoreServer(ServeProcess):
     """`galerly-cdn serve` over the fake store. The fake runs in this thread, so requests run in another."""
 
     def _start(self) -> None:

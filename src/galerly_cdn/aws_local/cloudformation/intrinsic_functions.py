@@ -1,4 +1,4 @@
-"""What do CloudFormation's intrinsic functions come to? Pure.
+"""Evaluates CloudFormation's intrinsic functions and conditions.
 
 Source: the CloudFormation Template Reference, "Intrinsic function reference".
 """
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 NOTHING = object()
-"""`AWS::NoValue`: what has it is not there."""
+"""The value of `AWS::NoValue`: a property or list element with this value is removed."""
 _REFERENCE = re.compile(r"\$\{(?P<literal>!?)(?P<name>[A-Za-z0-9:.]+)\}")
 
 
 class Resolver:
-    """Resolves what a template says of one resource; `resource` is whom an error names.
+    """Evaluates the functions in one resource of a template. Errors name `resource`.
 
-    `references` answers a Ref and a GetAtt: a logical name and an attribute, empty for a Ref.
+    `references` returns the value of a Ref or GetAtt, from a logical name and an attribute (empty for a Ref).
     """
 
     def __init__(
@@ -37,63 +37,67 @@ class Resolver:
         self._resource = resource
         self._functions: Mapping[str, Callable[[Any], object]] = {
             "Ref": lambda name: self._references(name, ""),
-            "Fn::GetAtt": lambda told: self._references(*told),
+            "Fn::GetAtt": lambda arguments: self._references(*arguments),
             "Fn::Sub": self._sub,
-            "Fn::Join": lambda told: told[0].join(self.resolve(told[1])),
-            "Fn::Split": lambda told: self.resolve(told[1]).split(told[0]),
-            "Fn::Select": lambda told: self.resolve(told[1])[int(self.resolve(told[0]))],
-            "Fn::If": lambda told: self.resolve(told[1] if self.holds({"Condition": told[0]}) else told[2]),
+            "Fn::Join": lambda arguments: arguments[0].join(self.resolve(arguments[1])),
+            "Fn::Split": lambda arguments: self.resolve(arguments[1]).split(arguments[0]),
+            "Fn::Select": lambda arguments: self.resolve(arguments[1])[int(self.resolve(arguments[0]))],
+            "Fn::If": self._if,
             "Fn::FindInMap": self._find_in_map,
         }
 
     def resolve(self, node: Any) -> Any:  # noqa: ANN401 - any JSON
-        """`node` without intrinsic functions. Raises `UnmodelledProperty` for one that is not known."""
+        """`node` with its functions evaluated. Raises `UnmodelledProperty` for an unknown function."""
         if isinstance(node, list):
-            return [one for one in map(self.resolve, node) if one is not NOTHING]
+            return [value for value in map(self.resolve, node) if value is not NOTHING]
         if not isinstance(node, dict):
             return node
         if len(node) == 1:
-            ((name, told),) = node.items()
+            ((name, arguments),) = node.items()
             if name in self._functions:
-                return self._functions[name](told)
+                return self._functions[name](arguments)
             if name.startswith("Fn::"):
-                raise UnmodelledProperty(self._resource, name, "the function is not known")
-        resolved = {name: self.resolve(one) for name, one in node.items()}
-        return {name: one for name, one in resolved.items() if one is not NOTHING}
+                raise UnmodelledProperty(self._resource, name, "this intrinsic function is not modelled")
+        resolved = {name: self.resolve(value) for name, value in node.items()}
+        return {name: value for name, value in resolved.items() if value is not NOTHING}
 
     def holds(self, condition: Any) -> bool:  # noqa: ANN401 - any JSON
-        """Whether a condition is true. Raises `UnmodelledProperty` for what is none."""
-        ((name, told),) = condition.items()
+        """Whether a condition is true. Raises `UnmodelledProperty` for an unknown one."""
+        ((name, arguments),) = condition.items()
         match name:
-            case "Condition" if told in self._conditions:
-                return self.holds(self._conditions[told])
+            case "Condition" if arguments in self._conditions:
+                return self.holds(self._conditions[arguments])
             case "Fn::Equals":
-                first, second = map(self.resolve, told)
+                first, second = map(self.resolve, arguments)
                 return _text(first) == _text(second)
             case "Fn::Not":
-                return not self.holds(told[0])
+                return not self.holds(arguments[0])
             case "Fn::And":
-                return all(map(self.holds, told))
+                return all(map(self.holds, arguments))
             case "Fn::Or":
-                return any(map(self.holds, told))
+                return any(map(self.holds, arguments))
             case _:
-                raise UnmodelledProperty(self._resource, name, "no condition that is known")
+                raise UnmodelledProperty(self._resource, name, "this condition is not modelled")
 
-    def _sub(self, told: Any) -> str:  # noqa: ANN401 - any JSON
-        text, own = (told, {}) if isinstance(told, str) else told
+    def _if(self, arguments: Any) -> Any:  # noqa: ANN401 - any JSON
+        condition, if_true, if_false = arguments
+        return self.resolve(if_true if self.holds({"Condition": condition}) else if_false)
 
-        def put(found: re.Match[str]) -> str:
-            name = found["name"]
-            if found["literal"]:
+    def _sub(self, arguments: Any) -> str:  # noqa: ANN401 - any JSON
+        text, variables = (arguments, {}) if isinstance(arguments, str) else arguments
+
+        def value(reference: re.Match[str]) -> str:
+            name = reference["name"]
+            if reference["literal"]:
                 return f"${{{name}}}"
-            if name in own:
-                return _text(self.resolve(own[name]))
+            if name in variables:
+                return _text(self.resolve(variables[name]))
             return _text(self._references(*_split(name)))
 
-        return _REFERENCE.sub(put, text)
+        return _REFERENCE.sub(value, text)
 
-    def _find_in_map(self, told: Any) -> object:  # noqa: ANN401 - any JSON
-        table, *keys = map(self.resolve, told)
+    def _find_in_map(self, arguments: Any) -> object:  # noqa: ANN401 - any JSON
+        table, *keys = map(self.resolve, arguments)
         return self._mappings[table][keys[0]][keys[1]]
 
 
@@ -103,5 +107,5 @@ def _split(name: str) -> tuple[str, str]:
 
 
 def _text(value: object) -> str:
-    """CloudFormation compares and inserts strings."""
+    """A value as a string, as CloudFormation compares and inserts it."""
     return str(value).lower() if isinstance(value, bool) else str(value)

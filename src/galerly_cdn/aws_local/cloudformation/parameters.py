@@ -1,4 +1,4 @@
-"""What do a template's parameters come to, given these? Pure."""
+"""Checks a template's parameters as CloudFormation does, and fills in the defaults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Parameter = str | list[str]
 
 
 class ParameterDeclaration(Property, frozen=True):
-    """A parameter as the template declares it; what is read nowhere here is its description."""
+    """A parameter as the template declares it."""
 
     type: Literal["String", "Number", "CommaDelimitedList"]
     description: str = ""
@@ -27,20 +27,20 @@ class ParameterDeclaration(Property, frozen=True):
     max_value: float | None = None
 
     def problem(self, value: str) -> str | None:
-        """Why CloudFormation would refuse a value."""
+        """Why CloudFormation would refuse a value; None if it would not."""
         if self.allowed_pattern is not None and not re.fullmatch(self.allowed_pattern, value):
-            return f"{value!r} is not of the form {self.allowed_pattern}"
+            return f"{value!r} does not match {self.allowed_pattern}"
         if self.allowed_values is not None and value not in self.allowed_values:
-            return f"{value!r} is none of {', '.join(self.allowed_values)}"
+            return f"{value!r} is not one of {', '.join(self.allowed_values)}"
         if self.type == "Number":
-            return self._problem_of_number(value)
+            return self._number_problem(value)
         return None
 
-    def _problem_of_number(self, value: str) -> str | None:
+    def _number_problem(self, value: str) -> str | None:
         try:
             number = float(value)
         except ValueError:
-            return f"{value!r} is no number"
+            return f"{value!r} is not a number"
         if self.min_value is not None and number < self.min_value:
             return f"{value} is less than {self.min_value:g}"
         if self.max_value is not None and number > self.max_value:
@@ -49,36 +49,37 @@ class ParameterDeclaration(Property, frozen=True):
 
 
 def read_parameters(declared: Mapping[str, object], given: Mapping[str, str]) -> dict[str, Parameter]:
-    """Each declared parameter's value: a string, or the list it stands for.
+    """The value of each declared parameter: a string, or a list for a CommaDelimitedList.
 
-    Raises `SettingsError` for what is missing, unknown or not allowed, `UnmodelledProperty`.
+    Raises `SettingsError` for values that are missing, unknown or not allowed, `UnmodelledProperty` for an
+    unknown attribute of a declaration.
     """
     problems = [f"{name}: the template has no such parameter" for name in sorted(set(given) - set(declared))]
     values: dict[str, Parameter] = {}
     for name, raw in declared.items():
         try:
-            one = convert(ParameterDeclaration, _as_text(raw))
+            declaration = convert(ParameterDeclaration, _as_text(raw))
         except ValidationError as error:
             raise unmodelled_error("Parameters", name, error) from error
-        value = given.get(name, one.default)
+        value = given.get(name, declaration.default)
         if value is None:
-            problems.append(f"{name}: {one.description or 'needed'}")
-        elif problem := one.problem(value):
+            problems.append(f"{name}: {declaration.description or 'required'}")
+        elif problem := declaration.problem(value):
             problems.append(f"{name}: {problem}")
         else:
-            values[name] = value.split(",") if one.type == "CommaDelimitedList" else value
+            values[name] = value.split(",") if declaration.type == "CommaDelimitedList" else value
     if problems:
         raise SettingsError(problems)
     return values
 
 
 def _as_text(raw: object) -> object:
-    """Defaults and allowed values may be written as numbers; CloudFormation reads them as strings."""
+    """The declaration with defaults and allowed values as strings; a template may write them as numbers."""
     if not isinstance(raw, dict):
         return raw
-    told = dict(raw)
-    if "Default" in told:
-        told["Default"] = str(told["Default"])
-    if "AllowedValues" in told:
-        told["AllowedValues"] = [str(one) for one in told["AllowedValues"]]
-    return told
+    declaration = dict(raw)
+    if "Default" in declaration:
+        declaration["Default"] = str(declaration["Default"])
+    if "AllowedValues" in declaration:
+        declaration["AllowedValues"] = [str(value) for value in declaration["AllowedValues"]]
+    return declaration

@@ -1,7 +1,7 @@
-"""Which properties of a resource do we model, and which do we knowingly leave out?
+"""Reads a resource's properties: the fields of a `Property` are modelled, those in `IGNORED` are left out.
 
-What a `Property` has as a field is modelled: somebody reads it. What `IGNORED` names is left out, with
-the reason. Everything else stops the start: silence is how doubles lie.
+Any other property raises `UnmodelledProperty`. If it were ignored in silence, tests would pass with a
+template that fails on AWS.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _WORDS = {"ttl": "TTL"}
 _NAMES = {"function_arn": "FunctionARN", "ipv6_enabled": "IPV6Enabled"}
 _UNIT = re.compile(r"_(?:s|mb)$")
-_AT = re.compile(r"(?P<why>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
+_VALIDATION_ERROR = re.compile(r"(?P<why>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
 
 
 class UnmodelledProperty(CommandError):
@@ -35,21 +35,21 @@ class UnmodelledProperty(CommandError):
         self.resource = resource
 
 
-def _spelt(field: str) -> str:
-    """A field's name as CloudFormation spells it: `min_ttl_s` is MinTTL."""
-    bare = _UNIT.sub("", field)
-    return _NAMES.get(bare) or "".join(_WORDS.get(word, word.title()) for word in bare.split("_"))
+def _cloudformation_name(field: str) -> str:
+    """The name of a field in CloudFormation: MinTTL for `min_ttl_s`."""
+    name = _UNIT.sub("", field)
+    return _NAMES.get(name) or "".join(_WORDS.get(word, word.title()) for word in name.split("_"))
 
 
-class Property(Value, frozen=True, rename=_spelt):
-    """Properties of a resource; a subclass has the ones that are modelled, and refuses all others."""
+class Property(Value, frozen=True, rename=_cloudformation_name):
+    """Properties of a resource. A subclass has the modelled ones as fields, and refuses others."""
 
 
 P = TypeVar("P", bound=Property)
 
-_METRICS = "watches; nothing that a viewer is answered depends on it"
-_NAME = "a name that people read"
-_SHIELD = "one machine has no regions whose misses could meet"
+_METRICS = "monitoring; no response depends on it"
+_NAME = "a name or comment for people"
+_SHIELD = "there is one location, so no misses of several to collect"
 
 MODELLED = {
     "AWS::CloudFront::CachePolicy",
@@ -72,7 +72,7 @@ MODELLED = {
     "AWS::SQS::Queue",
     "AWS::SQS::QueuePolicy",
 }
-"""Types of resources of which every property is a field of a value, or ignored."""
+"""Resource types of which every property is either a field of a `Property` or in `IGNORED`."""
 
 IGNORED: Mapping[str, str | Mapping[str, str]] = {
     "AWS::CloudFront::CachePolicy": {
@@ -81,14 +81,14 @@ IGNORED: Mapping[str, str | Mapping[str, str]] = {
     },
     "AWS::CloudFront::Distribution": {
         "DistributionConfig.Comment": _NAME,
-        "DistributionConfig.HttpVersion": "HTTP/1.1 is spoken here",
-        "DistributionConfig.IPV6Enabled": "whoever runs it chooses the address to listen on",
-        "DistributionConfig.PriceClass": "one machine is one location",
-        "DistributionConfig.Aliases": "every host name is answered",
-        "DistributionConfig.ViewerCertificate": "whoever runs it brings the certificate",
+        "DistributionConfig.HttpVersion": "viewers are served over HTTP/1.1",
+        "DistributionConfig.IPV6Enabled": "the caller chooses the address to listen on",
+        "DistributionConfig.PriceClass": "there is one location",
+        "DistributionConfig.Aliases": "every host name is served",
+        "DistributionConfig.ViewerCertificate": "the caller provides the certificate",
         "DistributionConfig.Origins.OriginShield": _SHIELD,
-        "DistributionConfig.Origins.CustomOriginConfig.OriginSSLProtocols": "the function's front is no wire",
-        "DistributionConfig.Origins.CustomOriginConfig.OriginKeepaliveTimeout": "the same",
+        "DistributionConfig.Origins.CustomOriginConfig.OriginSSLProtocols": "the URL is called without TLS",
+        "DistributionConfig.Origins.CustomOriginConfig.OriginKeepaliveTimeout": "likewise",
     },
     "AWS::CloudFront::Function": {"Name": _NAME, "FunctionConfig.Comment": _NAME},
     "AWS::CloudFront::KeyGroup": {"KeyGroupConfig.Name": _NAME},
@@ -113,73 +113,74 @@ IGNORED: Mapping[str, str | Mapping[str, str]] = {
     "AWS::IAM::Role": {"Policies.PolicyName": _NAME},
     "AWS::Lambda::Function": {
         "Description": _NAME,
-        "Runtime": "the Python of this machine",
-        "Architectures": "the processor of this machine",
-        "Code": "the checkout, or the content of the zip",
+        "Runtime": "this machine's Python runs it",
+        "Architectures": "this machine's processor runs it",
+        "Code": "the caller provides the code, from the checkout or an unpacked zip",
     },
     "AWS::Logs::Delivery": {
         "DeliverySourceName": "there is one distribution",
-        "DeliveryDestinationArn": "whoever starts it says where lines go",
-        "S3EnableHiveCompatiblePath": "the same",
-        "S3SuffixPath": "the same",
+        "DeliveryDestinationArn": "the caller gets the records",
+        "S3EnableHiveCompatiblePath": "likewise",
+        "S3SuffixPath": "likewise",
     },
-    "AWS::Logs::DeliveryDestination": "whoever starts it says where lines go",
+    "AWS::Logs::DeliveryDestination": "the caller gets the records",
     "AWS::Logs::DeliverySource": "there is one distribution",
     "AWS::Logs::LogGroup": _METRICS,
     "AWS::Route53::RecordSetGroup": "there is no DNS",
     "AWS::S3::Bucket": {
-        "PublicAccessBlockConfiguration": "the policy is evaluated as it is; it allows the public nothing",
-        "OwnershipControls": "nobody else writes",
-        "LifecycleConfiguration": "nothing lives for days here",
+        "PublicAccessBlockConfiguration": "the bucket policy is evaluated, and allows the public nothing",
+        "OwnershipControls": "only the owner writes objects",
+        "LifecycleConfiguration": "nothing is kept for days",
         "CorsConfiguration": "uploads go to the S3 server, not through CloudFront",
     },
     "AWS::SNS::Subscription": _METRICS,
     "AWS::SNS::Topic": _METRICS,
     "AWS::SQS::Queue": {
-        "SqsManagedSseEnabled": "nothing is written to a disk",
-        "MessageRetentionPeriod": "nothing lives for days here",
+        "SqsManagedSseEnabled": "messages are not written to a disk",
+        "MessageRetentionPeriod": "nothing is kept for days",
     },
 }
-"""Type, then path (lists are transparent), then why; of a whole type only the reason."""
+"""The reason by resource type and property path, without list positions; for a whole type only the reason."""
 
 
 def is_known(type_name: str) -> bool:
-    """Whether resources of a type are modelled, or ignored altogether."""
+    """Whether resources of a type are modelled or ignored."""
     return type_name in MODELLED or isinstance(IGNORED.get(type_name), str)
 
 
 def model(
     kind: type[P], type_name: str, resource: str, properties: object, resolve: Callable[[Any], Any]
 ) -> P:
-    """A resource's properties, resolved, as a value. Raises `UnmodelledProperty`.
+    """A resource's properties as a value, with intrinsic functions evaluated by `resolve`.
 
-    What is ignored is taken out before too, so that nothing of it has to be resolved.
+    Ignored properties are removed before and after, so that their functions need not be modelled. Raises
+    `UnmodelledProperty`.
     """
-    left_out = IGNORED.get(type_name, {})
-    assert not isinstance(left_out, str)  # noqa: S101 - whoever asks to model it reads its properties
-    resolved = resolve(_without(properties, "", left_out))
+    ignored = IGNORED.get(type_name, {})
+    assert not isinstance(ignored, str)  # noqa: S101 - only modelled types are read
+    resolved = resolve(_without(properties, "", ignored))
     try:
-        return convert(kind, _without(resolved, "", left_out))
+        return convert(kind, _without(resolved, "", ignored))
     except ValidationError as error:
         raise unmodelled_error(resource, "", error) from error
 
 
-def unmodelled_error(resource: str, below: str, error: ValidationError) -> UnmodelledProperty:
-    """A value that does not fit, as the error that names its place."""
-    told = _AT.fullmatch(str(error))
-    assert told  # noqa: S101 - the pattern takes any text
-    path = ".".join(part for part in (below, told["path"]) if part)
-    return UnmodelledProperty(resource, path, told["why"])
+def unmodelled_error(resource: str, parent: str, error: ValidationError) -> UnmodelledProperty:
+    """The error for a value that does not match its type, with its path below `parent`."""
+    match = _VALIDATION_ERROR.fullmatch(str(error))
+    assert match  # noqa: S101 - the pattern matches any text
+    path = ".".join(part for part in (parent, match["path"]) if part)
+    return UnmodelledProperty(resource, path, match["why"])
 
 
-def _without(node: Any, at: str, left_out: Iterable[str]) -> Any:  # noqa: ANN401 - any JSON
+def _without(node: Any, path: str, ignored: Iterable[str]) -> Any:  # noqa: ANN401 - any JSON
     if isinstance(node, list):
-        return [_without(one, at, left_out) for one in node]
+        return [_without(element, path, ignored) for element in node]
     if not isinstance(node, dict):
         return node
-    below = {name: f"{at}.{name}" if at else name for name in node}
+    paths = {name: f"{path}.{name}" if path else name for name in node}
     return {
-        name: _without(one, below[name], left_out)
-        for name, one in node.items()
-        if below[name] not in left_out
+        name: _without(value, paths[name], ignored)
+        for name, value in node.items()
+        if paths[name] not in ignored
     }

@@ -1,4 +1,4 @@
-"""What does a template become when it is deployed? Parameters, conditions and references resolved. Pure."""
+"""Resolves a template with its parameters: conditions, rules, references, and each resource's properties."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ P = TypeVar("P", bound="Property")
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
-NAME = "local"
+STACK_NAME = "local"
 PSEUDO: Mapping[str, object] = {
     "AWS::AccountId": ACCOUNT,
     "AWS::NoValue": NOTHING,
     "AWS::Partition": "aws",
     "AWS::Region": REGION,
-    "AWS::StackName": NAME,
+    "AWS::StackName": STACK_NAME,
 }
 _SECTIONS = {
     *("AWSTemplateFormatVersion", "Description", "Metadata", "Parameters", "Rules"),
     *("Conditions", "Mappings", "Resources", "Outputs"),
 }
-_OF_RESOURCES = {
+_RESOURCE_ATTRIBUTES = {
     *("Type", "Properties", "Condition", "DependsOn", "DeletionPolicy"),
     *("UpdateReplacePolicy", "Metadata"),
 }
@@ -48,43 +48,48 @@ _ATTRIBUTES: Mapping[tuple[str, str], str] = {
     ("AWS::SQS::Queue", ""): f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{{id}}",
     ("AWS::SQS::Queue", "Arn"): f"arn:aws:sqs:{REGION}:{ACCOUNT}:{{id}}",
 }
-"""What a GetAtt answers, and a Ref where that is not `id`; `name` is the logical name in small letters."""
+"""The value of a GetAtt by type and attribute, and of a Ref (attribute "") where that is not `id`.
+
+`name` is the logical name in lower case.
+"""
 
 
 class Stack:
-    """A template with the parameters it is deployed with.
+    """A template with its parameters.
 
-    Raises `UnmodelledProperty` for sections and types of resources that are not known, `SettingsError` for
-    parameters that do not fit.
+    Raises `UnmodelledProperty` for unknown sections and resource types, `SettingsError` for invalid
+    parameters.
     """
 
-    def __init__(self, template: Mapping[str, Any], given: Mapping[str, str]) -> None:
+    def __init__(self, template: Mapping[str, Any], parameter_values: Mapping[str, str]) -> None:
         for name in template:
             if name not in _SECTIONS:
-                raise UnmodelledProperty(name, "", "the section is not known")
+                raise UnmodelledProperty(name, "", "this section is not modelled")
         self._template = template
-        self._parameters = parameters.read_parameters(template.get("Parameters", {}), given)
+        self._parameters = parameters.read_parameters(template.get("Parameters", {}), parameter_values)
         self._check_rules()
         self._resources = {
-            name: one for name, one in template["Resources"].items() if self._is_made(name, one)
+            name: resource
+            for name, resource in template["Resources"].items()
+            if self._is_created(name, resource)
         }
 
     def all(self, kind: type[P], type_name: str) -> dict[str, P]:
-        """The resources of a type, by logical name. Raises `UnmodelledProperty`."""
+        """The properties of all resources of a type, by logical name. Raises `UnmodelledProperty`."""
         return {
             name: properties.model(
-                kind, type_name, name, one.get("Properties", {}), self._resolver(name).resolve
+                kind, type_name, name, resource.get("Properties", {}), self._resolver(name).resolve
             )
-            for name, one in self._resources.items()
-            if one["Type"] == type_name
+            for name, resource in self._resources.items()
+            if resource["Type"] == type_name
         }
 
     def identity(self, name: str) -> str:
-        """What a Ref to a resource answers."""
+        """The value of a Ref to a resource."""
         return str(self.refer(name, ""))
 
     def refer(self, name: str, attribute: str) -> object:
-        """What a Ref (without an attribute) or a GetAtt answers. Raises `UnmodelledProperty`."""
+        """The value of a Ref (`attribute` is empty) or a GetAtt. Raises `UnmodelledProperty`."""
         if not attribute and name in PSEUDO:
             return PSEUDO[name]
         if not attribute and name in self._parameters:
@@ -92,44 +97,50 @@ class Stack:
         if name not in self._resources:
             raise UnmodelledProperty(name, attribute, "there is no such parameter or resource")
         type_name = self._resources[name]["Type"]
-        own = self._id(name, type_name)
+        resource_id = self._id(name, type_name)
         if not attribute and (type_name, "") not in _ATTRIBUTES:
-            return own
+            return resource_id
         if (type_name, attribute) not in _ATTRIBUTES:
-            raise UnmodelledProperty(name, attribute, f"the attribute of {type_name} is not known")
-        return _ATTRIBUTES[type_name, attribute].format(id=own, name=name.lower())
+            raise UnmodelledProperty(name, attribute, f"this attribute of {type_name} is not modelled")
+        return _ATTRIBUTES[type_name, attribute].format(id=resource_id, name=name.lower())
 
     def _id(self, name: str, type_name: str) -> str:
         if type_name == "AWS::S3::Bucket":
-            told = self._resources[name].get("Properties", {}).get("BucketName")
-            return str(self._resolver(name).resolve(told)) if told else f"{NAME}-{name.lower()}"
+            bucket_name = self._resources[name].get("Properties", {}).get("BucketName")
+            return (
+                str(self._resolver(name).resolve(bucket_name))
+                if bucket_name
+                else f"{STACK_NAME}-{name.lower()}"
+            )
         if type_name.startswith("AWS::CloudFront::"):
             return f"E{name.upper()}" if type_name.endswith("Distribution") else f"K{name.upper()}"
-        return f"{NAME}-{name}"
+        return f"{STACK_NAME}-{name}"
 
     def _resolver(self, resource: str) -> Resolver:
-        conditions, mappings = (self._template.get(each, {}) for each in ("Conditions", "Mappings"))
+        conditions, mappings = (self._template.get(section, {}) for section in ("Conditions", "Mappings"))
         return Resolver(self.refer, conditions, mappings, resource)
 
-    def _is_made(self, name: str, resource: Mapping[str, Any]) -> bool:
-        """Whether its condition holds. Raises `UnmodelledProperty` for what is not known of any resource."""
-        for each in resource:
-            if each not in _OF_RESOURCES:
-                raise UnmodelledProperty(name, each, "the attribute of resources is not known")
+    def _is_created(self, name: str, resource: Mapping[str, Any]) -> bool:
+        """Whether the resource's condition is true. Raises `UnmodelledProperty` for an unknown type."""
+        for attribute in resource:
+            if attribute not in _RESOURCE_ATTRIBUTES:
+                raise UnmodelledProperty(name, attribute, "this attribute of a resource is not modelled")
         if not properties.is_known(resource["Type"]):
             raise UnmodelledProperty(name, "Type", f"{resource['Type']} is not modelled")
         condition = resource.get("Condition")
         return condition is None or self._resolver(name).holds({"Condition": condition})
 
     def _check_rules(self) -> None:
-        """Raises `SettingsError` for parameters that break a rule of the template."""
+        """Raises `SettingsError` for parameters that violate a rule of the template."""
         problems = []
         for name, rule in self._template.get("Rules", {}).items():
             resolver = self._resolver(name)
             if "RuleCondition" in rule and not resolver.holds(rule["RuleCondition"]):
                 continue
             problems += [
-                one["AssertDescription"] for one in rule["Assertions"] if not resolver.holds(one["Assert"])
+                assertion["AssertDescription"]
+                for assertion in rule["Assertions"]
+                if not resolver.holds(assertion["Assert"])
             ]
         if problems:
             raise SettingsError(problems)

@@ -1,4 +1,4 @@
-"""A CloudFormation template as data: `!Ref a` is `{"Ref": "a"}`, `!GetAtt a.B` `{"Fn::GetAtt": [a, B]}`."""
+"""Reads a CloudFormation template's YAML, with the short forms of intrinsic functions written out."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import yaml
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms, and without aliases, which CloudFormation refuses."""
+    """A YAML loader for CloudFormation's short forms. It refuses aliases, as CloudFormation does."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("CloudFormation takes no aliases")
+            raise yaml.YAMLError("CloudFormation refuses YAML aliases")
         return super().compose_node(parent, index)
 
 
@@ -32,6 +32,9 @@ _Loader.add_multi_constructor("!", _intrinsic)
 
 
 def read(text: str) -> dict[str, Any]:
-    """The template. Raises `yaml.YAMLError`."""
-    document: dict[str, Any] = yaml.load(text, _Loader)  # noqa: S506 - a safe one
+    """The template as JSON data. `!Ref a` becomes `{"Ref": "a"}`, `!GetAtt a.B` `{"Fn::GetAtt": ["a", "B"]}`.
+
+    Raises `yaml.YAMLError`.
+    """
+    document: dict[str, Any] = yaml.load(text, _Loader)  # noqa: S506 - a subclass of SafeLoader
     return document

@@ -1,6 +1,6 @@
-"""What does the access log tell of a request? Standard logging v2's fields, a line of JSON. Pure.
+"""Writes a request's access log record, with the fields of standard logging v2 that the template names.
 
-Source: the CloudFront Developer Guide, "Standard logging (access logs)", the fields' reference.
+Source: the CloudFront Developer Guide, "Standard logging (access logs)", the reference of the fields.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.aws_local.cloudformation.stack import Stack
 
-_KIND = "AWS::Logs::Delivery"
+_TYPE = "AWS::Logs::Delivery"
 _LOCATION = "LOCAL1"
 
 
@@ -28,48 +28,51 @@ class LogDelivery(Property, frozen=True):
 
 
 class LoggedRequest(Value, frozen=True, kw_only=True):
-    """A request that was answered; `started_s` in seconds of the epoch."""
+    """A request and its outcome. `started_s` is in seconds of the epoch."""
 
     request: ViewerRequest
     outcome: Outcome
     request_id: str
     started_s: float
-    took_s: float
+    duration_s: float
 
     @property
     def time(self) -> dt.datetime:
+        """When the request started, in UTC."""
         return dt.datetime.fromtimestamp(self.started_s, dt.UTC)
 
 
 _FIELDS: Mapping[str, Callable[[LoggedRequest], str]] = {
-    "date": lambda visit: f"{visit.time:%Y-%m-%d}",
-    "time": lambda visit: f"{visit.time:%H:%M:%S}",
+    "date": lambda logged: f"{logged.time:%Y-%m-%d}",
+    "time": lambda logged: f"{logged.time:%H:%M:%S}",
     "x-edge-location": lambda _: _LOCATION,
-    "c-ip": lambda visit: visit.request.client,
-    "cs-method": lambda visit: visit.request.method,
-    "cs-protocol": lambda visit: visit.request.scheme,
+    "c-ip": lambda logged: logged.request.client,
+    "cs-method": lambda logged: logged.request.method,
+    "cs-protocol": lambda logged: logged.request.scheme,
     "cs-protocol-version": lambda _: "HTTP/1.1",
-    "x-host-header": lambda visit: visit.request.host,
-    "cs-uri-stem": lambda visit: visit.request.raw_path,
-    "cs(Referer)": lambda visit: visit.request.headers.get("referer", "-"),
-    "cs(User-Agent)": lambda visit: visit.request.headers.get("user-agent", "-"),
-    "sc-status": lambda visit: str(visit.outcome.response.status),
-    "sc-bytes": lambda visit: str(len(visit.outcome.response.body)),
-    "sc-content-type": lambda visit: visit.outcome.response.headers.get("content-type", "-"),
-    "sc-content-len": lambda visit: str(len(visit.outcome.response.body)),
-    "time-taken": lambda visit: f"{visit.took_s:.3f}",
-    "time-to-first-byte": lambda visit: f"{visit.took_s:.3f}",
-    "x-edge-result-type": lambda visit: visit.outcome.result,
-    "x-edge-response-result-type": lambda visit: visit.outcome.result,
-    "x-edge-detailed-result-type": lambda visit: visit.outcome.result,
-    "x-edge-request-id": lambda visit: visit.request_id,
+    "x-host-header": lambda logged: logged.request.host,
+    "cs-uri-stem": lambda logged: logged.request.raw_path,
+    "cs(Referer)": lambda logged: logged.request.headers.get("referer", "-"),
+    "cs(User-Agent)": lambda logged: logged.request.headers.get("user-agent", "-"),
+    "sc-status": lambda logged: str(logged.outcome.response.status),
+    "sc-bytes": lambda logged: str(len(logged.outcome.response.body)),
+    "sc-content-type": lambda logged: logged.outcome.response.headers.get("content-type", "-"),
+    "sc-content-len": lambda logged: str(len(logged.outcome.response.body)),
+    "time-taken": lambda logged: f"{logged.duration_s:.3f}",
+    "time-to-first-byte": lambda logged: f"{logged.duration_s:.3f}",
+    "x-edge-result-type": lambda logged: logged.outcome.result,
+    "x-edge-response-result-type": lambda logged: logged.outcome.result,
+    "x-edge-detailed-result-type": lambda logged: logged.outcome.result,
+    "x-edge-request-id": lambda logged: logged.request_id,
 }
 
 
-def fields(stack: Stack) -> tuple[str, ...]:
-    """Those that the template's delivery names. Raises `UnmodelledProperty` for one that is not known."""
+def record_fields(stack: Stack) -> tuple[str, ...]:
+    """The fields that the template's log delivery names. Raises `UnmodelledProperty` for an unknown field."""
     named = [
-        (name, field) for name, one in stack.all(LogDelivery, _KIND).items() for field in one.record_fields
+        (name, field)
+        for name, delivery in stack.all(LogDelivery, _TYPE).items()
+        for field in delivery.record_fields
     ]
     for name, field in named:
         if field not in _FIELDS:
@@ -77,6 +80,6 @@ def fields(stack: Stack) -> tuple[str, ...]:
     return tuple(field for _, field in named)
 
 
-def line(visit: LoggedRequest, chosen: tuple[str, ...]) -> dict[str, str]:
-    """The record of a visit."""
-    return {name: _FIELDS[name](visit) for name in chosen}
+def log_record(request: LoggedRequest, fields: tuple[str, ...]) -> dict[str, str]:
+    """The access log record of a request, with these fields."""
+    return {field: _FIELDS[field](request) for field in fields}

@@ -1,4 +1,4 @@
-"""Which behaviour is an address's, and does it let the request in at all? Pure.
+"""Chooses the cache behaviour of a path, and refuses requests that the behaviour does not allow.
 
 Source: the CloudFront Developer Guide, "Cache behavior settings": Path pattern, Viewer protocol policy.
 """
@@ -20,25 +20,30 @@ _UNRESERVED = re.compile(r"[A-Za-z0-9\-._~]")
 
 
 def choose(behaviors: Iterable[Behavior], raw_path: str) -> Behavior:
-    """The first behaviour whose pattern takes the normalised path; the last takes all."""
+    """The first behaviour whose pattern matches the normalised path. The last one matches every path."""
     path = normalized_path(raw_path)
-    return next(one for one in behaviors if matches(one.pattern, path))
+    return next(behavior for behavior in behaviors if matches(behavior.path_pattern, path))
 
 
 def matches(pattern: str, path: str) -> bool:
-    """`*` for any characters, slashes too, `?` for one; case counts, a leading slash may be left out."""
+    """Whether a path matches a path pattern.
+
+    `*` matches any characters, slashes too; `?` matches one character. Matching is case-sensitive. The
+    pattern's leading slash is optional.
+    """
     rooted = pattern if pattern.startswith(("/", "*")) else f"/{pattern}"
-    told = re.escape(rooted).replace(r"\*", ".*").replace(r"\?", ".")
-    return re.fullmatch(told, path, re.DOTALL) is not None
+    expression = re.escape(rooted).replace(r"\*", ".*").replace(r"\?", ".")
+    return re.fullmatch(expression, path, re.DOTALL) is not None
 
 
 def normalized_path(raw_path: str) -> str:
-    """RFC 3986 §6.2.2: unreserved characters unescaped, then dot segments and doubled slashes gone.
+    """The path, normalised to choose a behaviour (RFC 3986 §6.2.2).
 
-    What travels on to the function and the origin is the raw path.
+    Unreserved characters are decoded, then dot segments and repeated slashes are removed. The function and
+    the origin get the raw path.
     """
     segments: list[str] = []
-    path = _ESCAPE.sub(_unescaped, raw_path)
+    path = _ESCAPE.sub(_decoded, raw_path)
     for segment in path.split("/"):
         if segment == "..":
             segments[-1:] = []
@@ -49,12 +54,12 @@ def normalized_path(raw_path: str) -> str:
 
 
 def refusal(behavior: Behavior, request: ViewerRequest, https_port: int) -> Outcome | None:
-    """The response to a scheme, a method or a body that the behaviour does not take."""
-    if request.scheme == "http" and behavior.protocol == "redirect-to-https":
+    """The response to a scheme, method or body that the behaviour does not allow; None if it allows them."""
+    if request.scheme == "http" and behavior.viewer_protocol_policy == "redirect-to-https":
         return _redirect(request, https_port)
-    if request.scheme == "http" and behavior.protocol == "https-only":
+    if request.scheme == "http" and behavior.viewer_protocol_policy == "https-only":
         return error(403, "AccessDenied", "This distribution is not configured to allow HTTP.")
-    if request.method not in behavior.methods:
+    if request.method not in behavior.allowed_methods:
         return error(403, "AccessDenied", "The request method is not allowed.")
     if request.has_body:
         return error(403, "AccessDenied", "A GET or HEAD request has no body.")
@@ -62,7 +67,7 @@ def refusal(behavior: Behavior, request: ViewerRequest, https_port: int) -> Outc
 
 
 def _redirect(request: ViewerRequest, https_port: int) -> Outcome:
-    """301; 307 keeps a method that is not to become GET."""
+    """301 for GET and HEAD, 307 for other methods: after a 301 a client may change the method to GET."""
     name = re.sub(r":\d+$", "", request.host)
     host = name if https_port == 443 else f"{name}:{https_port}"
     status = 301 if request.method in {"GET", "HEAD"} else 307
@@ -74,6 +79,6 @@ def _redirect(request: ViewerRequest, https_port: int) -> Outcome:
     return Outcome(ViewerResponse(status, headers), "Redirect")
 
 
-def _unescaped(found: re.Match[str]) -> str:
-    character = chr(int(found[1], 16))
-    return character if _UNRESERVED.fullmatch(character) else found[0].upper()
+def _decoded(escape: re.Match[str]) -> str:
+    character = chr(int(escape[1], 16))
+    return character if _UNRESERVED.fullmatch(character) else escape[0].upper()

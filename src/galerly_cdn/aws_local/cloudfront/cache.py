@@ -1,6 +1,7 @@
-"""What is kept of the origins' answers, and who has to ask them again?
+"""Caches the origins' responses: freshness, revalidation, invalidation, and request collapsing.
 
-One object for each key, no limit of memory. Misses of one key that come together ask once.
+One object for each cache key, without a limit of memory. Concurrent misses of one key make one origin
+request.
 """
 
 from __future__ import annotations
@@ -19,106 +20,112 @@ if TYPE_CHECKING:
     from galerly_cdn.aws_local.cloudfront.cache_policies import CacheKey, CachePolicyConfig
     from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
 
-    Ask = Callable[[dict[str, str]], Awaitable[OriginResponse]]
-    """Asks the origins, with these headers beside the others."""
+    Fetch = Callable[[dict[str, str]], Awaitable[OriginResponse]]
+    """Sends the request to the origins, with these headers in addition to its own."""
 
 
 class CachedResponse(Value, frozen=True):
-    """A response, since when and until when; seconds of the epoch."""
+    """A response, with the times at which it was stored and expires, in seconds of the epoch."""
 
     response: ViewerResponse
     tags: frozenset[str]
-    since_s: float
-    until_s: float
+    stored_s: float
+    expires_s: float
 
 
 class Cache:
-    """`clock` tells seconds of the epoch."""
+    """The cache of one distribution. `clock` returns seconds of the epoch."""
 
     def __init__(self, clock: Callable[[], float], tag_header: str, error_ttls_s: dict[int, float]) -> None:
         self._clock = clock
         self._tag_header = tag_header
         self._error_ttls_s = error_ttls_s
-        self._kept: dict[CacheKey, CachedResponse] = {}
-        self._asking: dict[CacheKey, asyncio.Event] = {}
+        self._entries: dict[CacheKey, CachedResponse] = {}
+        self._in_flight: dict[CacheKey, asyncio.Event] = {}
         self._invalidations: list[invalidations.Invalidation] = []
 
-    async def respond(self, key: CacheKey, policy: CachePolicyConfig, ask: Ask) -> Outcome:
-        """What is kept and fresh, else what the origins answer. A HEAD is answered from a cached GET."""
-        for one in dict.fromkeys((replaced(key, method="GET"), key)):
-            if found := self._fresh(one):
-                return found
-        if other := self._asking.get(key):
-            await other.wait()
-            return self._fresh(key) or await self._fill(key, policy, ask)
-        self._asking[key] = asyncio.Event()
+    async def respond(self, key: CacheKey, policy: CachePolicyConfig, fetch: Fetch) -> Outcome:
+        """The cached response if it is fresh, else the origins' response.
+
+        A HEAD request may be answered from the cached response to a GET.
+        """
+        for candidate in dict.fromkeys((replaced(key, method="GET"), key)):
+            if hit := self._fresh(candidate):
+                return hit
+        if fetched := self._in_flight.get(key):
+            await fetched.wait()
+            return self._fresh(key) or await self._fill(key, policy, fetch)
+        self._in_flight[key] = asyncio.Event()
         try:
-            return await self._fill(key, policy, ask)
+            return await self._fill(key, policy, fetch)
         finally:
-            self._asking.pop(key).set()
+            self._in_flight.pop(key).set()
 
     def invalidate(self, *texts: str) -> None:
-        """Forget what these paths and `#tags` name, also what is just being asked. Raises `ValueError`."""
-        read = [invalidations.Invalidation.read(text) for text in texts]
-        self._invalidations += read
-        self._kept = {
-            key: kept
-            for key, kept in self._kept.items()
-            if not any(one.concerns(key.path, kept.tags) for one in read)
+        """Removes the objects that these paths and `#tags` name, and does not store those being fetched.
+
+        Raises `ValueError` for a text that is neither a path nor a tag.
+        """
+        parsed = [invalidations.Invalidation.parse(text) for text in texts]
+        self._invalidations += parsed
+        self._entries = {
+            key: entry
+            for key, entry in self._entries.items()
+            if not any(invalidation.matches(key.path, entry.tags) for invalidation in parsed)
         }
 
     def _fresh(self, key: CacheKey) -> Outcome | None:
-        kept = self._kept.get(key)
-        if kept is None or self._clock() >= kept.until_s:
+        entry = self._entries.get(key)
+        if entry is None or self._clock() >= entry.expires_s:
             return None
-        return Outcome(self._aged(kept), "Hit" if kept.response.status < 400 else "Error")
+        return Outcome(self._with_age(entry), "Hit" if entry.response.status < 400 else "Error")
 
-    async def _fill(self, key: CacheKey, policy: CachePolicyConfig, ask: Ask) -> Outcome:
-        """What the origins answer; of an object that is stale they are asked whether it still holds."""
-        stale = self._kept.get(key)
+    async def _fill(self, key: CacheKey, policy: CachePolicyConfig, fetch: Fetch) -> Outcome:
+        """The origins' response. A stale object is revalidated by its ETag."""
+        stale = self._entries.get(key)
         if stale is not None and stale.response.status >= 400:
             stale = None
         etag = stale.response.headers.get("etag") if stale else None
         before = len(self._invalidations)
-        found = await ask({"if-none-match": etag} if etag else {})
-        if stale is not None and (found.status == 304 or found.status >= 500):
-            return self._renewed(key, policy, stale, found)
-        kept = self._made(policy, found)
-        if kept is None:
-            self._kept.pop(key, None)
-        elif not any(one.concerns(key.path, kept.tags) for one in self._invalidations[before:]):
-            self._kept[key] = kept
-        response = ViewerResponse(found.status, found.headers, found.body)
-        return Outcome(response, "Miss" if found.status < 400 else "Error")
+        fetched = await fetch({"if-none-match": etag} if etag else {})
+        if stale is not None and (fetched.status == 304 or fetched.status >= 500):
+            return self._revalidated(key, policy, stale, fetched)
+        entry = self._entry(policy, fetched)
+        if entry is None:
+            self._entries.pop(key, None)
+        elif not any(one.matches(key.path, entry.tags) for one in self._invalidations[before:]):
+            self._entries[key] = entry
+        response = ViewerResponse(fetched.status, fetched.headers, fetched.body)
+        return Outcome(response, "Miss" if fetched.status < 400 else "Error")
 
-    def _renewed(
-        self, key: CacheKey, policy: CachePolicyConfig, stale: CachedResponse, found: OriginResponse
+    def _revalidated(
+        self, key: CacheKey, policy: CachePolicyConfig, stale: CachedResponse, fetched: OriginResponse
     ) -> Outcome:
-        """A stale object that still holds; or whose origin fails, for as long as the error would be kept."""
+        """The stale object: renewed by a 304, or served for as long as the origin's error would be cached."""
         now_s = self._clock()
-        if found.status == 304:
-            told = {name: value for name, value in found.headers.items() if name != "content-length"}
-            headers = stale.response.headers | told
-            fresh = self._made(policy, replaced(found, status=stale.response.status, headers=headers))
-            renewed = fresh and replaced(fresh, response=replaced(stale.response, headers=headers))
+        if fetched.status == 304:
+            new = {name: value for name, value in fetched.headers.items() if name != "content-length"}
+            headers = stale.response.headers | new
+            entry = self._entry(policy, replaced(fetched, status=stale.response.status, headers=headers))
+            renewed = entry and replaced(entry, response=replaced(stale.response, headers=headers))
         else:
-            error_s = ttl_s(found.status, found.headers, policy, self._error_ttls_s, now_s) or 0.0
-            renewed = replaced(stale, until_s=now_s + error_s)
-        if renewed is not None and self._kept.get(key) is stale:
-            self._kept[key] = renewed
-        return Outcome(self._aged(renewed or stale), "RefreshHit" if found.status == 304 else "Hit")
+            error_s = ttl_s(fetched.status, fetched.headers, policy, self._error_ttls_s, now_s) or 0.0
+            renewed = replaced(stale, expires_s=now_s + error_s)
+        if renewed is not None and self._entries.get(key) is stale:
+            self._entries[key] = renewed
+        return Outcome(self._with_age(renewed or stale), "RefreshHit" if fetched.status == 304 else "Hit")
 
-    def _made(self, policy: CachePolicyConfig, found: OriginResponse) -> CachedResponse | None:
+    def _entry(self, policy: CachePolicyConfig, fetched: OriginResponse) -> CachedResponse | None:
+        """The response as it is cached; None if it must not be."""
         now_s = self._clock()
-        fresh_s = ttl_s(found.status, found.headers, policy, self._error_ttls_s, now_s)
+        fresh_s = ttl_s(fetched.status, fetched.headers, policy, self._error_ttls_s, now_s)
         if fresh_s is None:
             return None
-        tags = invalidations.read_tags(found.headers.get(self._tag_header, ""))
-        return CachedResponse(
-            ViewerResponse(found.status, found.headers, found.body), tags, now_s, now_s + fresh_s
-        )
+        tags = invalidations.parse_tags(fetched.headers.get(self._tag_header, ""))
+        response = ViewerResponse(fetched.status, fetched.headers, fetched.body)
+        return CachedResponse(response, tags, now_s, now_s + fresh_s)
 
-    def _aged(self, kept: CachedResponse) -> ViewerResponse:
-        """With Age: RFC 9111 §5.1."""
-        age_s = int(self._clock() - kept.since_s)
-        return replaced(kept.response, headers={**kept.response.headers, "age": str(age_s)})
+    def _with_age(self, entry: CachedResponse) -> ViewerResponse:
+        """The response with its Age header (RFC 9111 §5.1)."""
+        age_s = int(self._clock() - entry.stored_s)
+        return replaced(entry.response, headers={**entry.response.headers, "age": str(age_s)})

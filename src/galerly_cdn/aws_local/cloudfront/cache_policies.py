@@ -1,4 +1,4 @@
-"""What of a request is the cache's key, and what does the origin get to see? Pure.
+"""Computes the cache key of a request, and the query and headers that are forwarded to the origin.
 
 Source: the CloudFront Developer Guide, "Control the cache key with a policy", "Control origin requests".
 """
@@ -22,9 +22,9 @@ class HeadersConfig(Property, frozen=True):
     header_behavior: Literal["none", "whitelist"]
     headers: tuple[str, ...] = ()
 
-    def chosen(self, request: ViewerRequest) -> dict[str, str]:
-        """What the policy takes of the request's headers."""
-        names = sorted(one.lower() for one in self.headers)
+    def select(self, request: ViewerRequest) -> dict[str, str]:
+        """The request's headers that the policy includes."""
+        names = sorted(name.lower() for name in self.headers)
         return {name: request.headers[name] for name in names if name in request.headers}
 
 
@@ -32,8 +32,8 @@ class QueryStringsConfig(Property, frozen=True):
     query_string_behavior: Literal["none", "all", "whitelist"]
     query_strings: tuple[str, ...] = ()
 
-    def chosen(self, request: ViewerRequest) -> str:
-        """What the policy takes of the request's query."""
+    def select(self, request: ViewerRequest) -> str:
+        """The part of the request's query that the policy includes."""
         if self.query_string_behavior == "none":
             return ""
         parts = [part for part in request.query.split("&") if part]
@@ -51,7 +51,7 @@ class KeyParameters(Property, frozen=True):
 
     def __post_init__(self) -> None:
         if self.enable_accept_encoding_gzip or self.enable_accept_encoding_brotli:
-            raise ValueError("compressed answers are not modelled")
+            raise ValueError("compression is not modelled")
 
 
 class CachePolicyConfig(Property, frozen=True, kw_only=True):
@@ -80,7 +80,7 @@ class OriginRequestPolicy(Property, frozen=True):
 
 
 class CacheKey(Value, frozen=True, cache_hash=True):
-    """The cache's key. `method` is GET for whatever a GET has filled."""
+    """The key of a cached object. `method` is the method of the request whose response was cached."""
 
     path: str
     query: str
@@ -89,29 +89,33 @@ class CacheKey(Value, frozen=True, cache_hash=True):
 
 
 class ForwardedValues(Value, frozen=True):
-    """What the origin is sent of a request, beside its path."""
+    """The query and headers that are forwarded to the origin."""
 
     query: str
     headers: dict[str, str]
 
 
 def cache_key(request: ViewerRequest, policy: CachePolicyConfig) -> CacheKey:
-    """The key of a request as the viewer function left it."""
-    own = policy.parameters_in_cache_key_and_forwarded_to_origin
-    headers = own.headers_config.chosen(request)
-    return CacheKey(request.raw_path, own.query_strings_config.chosen(request), tuple(headers.items()))
+    """The cache key of a request as the viewer-request function returned it."""
+    parameters = policy.parameters_in_cache_key_and_forwarded_to_origin
+    headers = parameters.headers_config.select(request)
+    return CacheKey(request.raw_path, parameters.query_strings_config.select(request), tuple(headers.items()))
 
 
 def forwarded_values(
-    request: ViewerRequest, policy: CachePolicyConfig, beside: OriginRequestPolicyConfig | None
+    request: ViewerRequest, policy: CachePolicyConfig, origin_request_policy: OriginRequestPolicyConfig | None
 ) -> ForwardedValues:
-    """What is in the key, and what the origin request policy names beside it."""
-    own = policy.parameters_in_cache_key_and_forwarded_to_origin
-    query, headers = own.query_strings_config.chosen(request), own.headers_config.chosen(request)
-    if beside is None:
+    """The values of the cache key, and those that the origin request policy adds."""
+    parameters = policy.parameters_in_cache_key_and_forwarded_to_origin
+    query, headers = (
+        parameters.query_strings_config.select(request),
+        parameters.headers_config.select(request),
+    )
+    if origin_request_policy is None:
         return ForwardedValues(query, headers)
-    more = beside.query_strings_config.chosen(request)
+    more = origin_request_policy.query_strings_config.select(request)
     parts = dict.fromkeys([*query.split("&"), *more.split("&")])
     return ForwardedValues(
-        "&".join(part for part in parts if part), headers | beside.headers_config.chosen(request)
+        "&".join(part for part in parts if part),
+        headers | origin_request_policy.headers_config.select(request),
     )

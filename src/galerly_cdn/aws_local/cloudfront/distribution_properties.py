@@ -1,4 +1,4 @@
-"""What does a template declare of a distribution? Its resources, as CloudFormation spells them.
+"""Declares the properties of a distribution's resources that are modelled, as CloudFormation names them.
 
 Source: the CloudFormation Template Reference, AWS::CloudFront and AWS::Lambda::Url.
 """
@@ -33,7 +33,7 @@ class CacheBehavior(Property, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.compress:
-            raise ValueError("compressed answers are not modelled")
+            raise ValueError("compression is not modelled")
         if set(self.cached_methods) != {"GET", "HEAD"}:
             raise ValueError("CachedMethods other than GET and HEAD are not modelled")
 
@@ -107,7 +107,7 @@ class DistributionConfig(Property, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not self.enabled:
-            raise ValueError("a distribution that is not Enabled answers nobody")
+            raise ValueError("a distribution that is not Enabled serves nothing")
 
 
 class DistributionResource(Property, frozen=True):

@@ -1,4 +1,4 @@
-"""What happens to a viewer's request? Read this first: one request, from top to bottom."""
+"""Handles one viewer request from start to end: read this first."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Edge:
-    """A distribution at work. `clock` tells seconds of the epoch, `record` gets every visit."""
+    """A running distribution. `clock` returns seconds of the epoch; `record` gets every request."""
 
     distribution: Distribution
     functions: ViewerFunctions
@@ -33,10 +33,10 @@ class Edge:
     clock: Callable[[], float]
     record: Callable[[LoggedRequest], None]
     https_port: int = 443
-    """Where redirects lead to."""
+    """The port of redirects to HTTPS."""
 
     async def respond(self, request: ViewerRequest) -> ViewerResponse:
-        """The response to a viewer, with CloudFront's own headers."""
+        """The response to a viewer's request, with the headers that CloudFront adds."""
         request_id, started_s = secrets.token_urlsafe(40), self.clock()
         outcome = await self._outcome(request, request_id)
         self.record(
@@ -45,55 +45,57 @@ class Edge:
                 outcome=outcome,
                 request_id=request_id,
                 started_s=started_s,
-                took_s=self.clock() - started_s,
+                duration_s=self.clock() - started_s,
             )
         )
-        own = {
+        added = {
             "x-cache": f"{outcome.result} from cloudfront",
             "via": f"1.1 {self.distribution.domain} (CloudFront)",
             "x-amz-cf-id": request_id,
         }
-        return replaced(outcome.response, headers=outcome.response.headers | own)
+        return replaced(outcome.response, headers=outcome.response.headers | added)
 
     async def _outcome(self, request: ViewerRequest, request_id: str) -> Outcome:
-        chosen = behaviors.choose(self.distribution.behaviors, request.raw_path)
-        refused = behaviors.refusal(chosen, request, self.https_port)
-        if refused is None and chosen.keys is not None:
-            refused = signed_requests.refusal(chosen.keys, request, self.clock())
+        behavior = behaviors.choose(self.distribution.behaviors, request.raw_path)
+        refusal = behaviors.refusal(behavior, request, self.https_port)
+        if refusal is None and behavior.public_keys is not None:
+            refusal = signed_requests.refusal(behavior.public_keys, request, self.clock())
             request = signed_requests.without_signature(request)
-        if refused is not None:
-            return refused
-        asked = await self.functions.on_request(chosen, request, request_id)
-        found = asked if isinstance(asked, Outcome) else await self._object(chosen, asked)
-        headers = chosen.headers.applied(found.response.headers, request)
-        found = replaced(found, response=replaced(found.response, headers=headers))
-        if isinstance(asked, Outcome):
-            return found
-        delivered = replaced(found, response=ranges.apply_conditions(found.response, request))
-        return await self.functions.on_response(chosen, asked, delivered, request_id)
+        if refusal is not None:
+            return refusal
+        changed = await self.functions.on_request(behavior, request, request_id)
+        outcome = changed if isinstance(changed, Outcome) else await self._object(behavior, changed)
+        headers = behavior.response_headers_policy.apply(outcome.response.headers, request)
+        outcome = replaced(outcome, response=replaced(outcome.response, headers=headers))
+        if isinstance(changed, Outcome):
+            return outcome
+        delivered = replaced(outcome, response=ranges.apply_conditions(outcome.response, request))
+        return await self.functions.on_response(behavior, changed, delivered, request_id)
 
-    async def _object(self, chosen: Behavior, request: ViewerRequest) -> Outcome:
-        """From the cache, or from the origins under the path that the function has left."""
-        key = replaced(cache_policies.cache_key(request, chosen.cache), method=request.method)
-        sent = cache_policies.forwarded_values(request, chosen.cache, chosen.forwarded)
+    async def _object(self, behavior: Behavior, request: ViewerRequest) -> Outcome:
+        """The object from the cache, or from the origins by the path that the function returned."""
+        key = replaced(cache_policies.cache_key(request, behavior.cache_policy), method=request.method)
+        forwarded = cache_policies.forwarded_values(
+            request, behavior.cache_policy, behavior.origin_request_policy
+        )
 
-        async def ask(conditions: dict[str, str]) -> OriginResponse:
+        async def fetch(conditions: dict[str, str]) -> OriginResponse:
             return await self.origins.respond(
-                chosen.target,
+                behavior.target_origin_id,
                 OriginRequest(
                     method=request.method,
                     scheme=request.scheme,
                     host=request.host,
                     raw_path=request.raw_path,
-                    query=sent.query,
-                    headers={**sent.headers, **conditions, **self._introduced(request)},
+                    query=forwarded.query,
+                    headers={**forwarded.headers, **conditions, **self._cloudfront_headers(request)},
                 ),
             )
 
-        return await self.cache.respond(key, chosen.cache, ask)
+        return await self.cache.respond(key, behavior.cache_policy, fetch)
 
-    def _introduced(self, request: ViewerRequest) -> dict[str, str]:
-        """Headers by which CloudFront introduces itself; the viewer's own are gone."""
+    def _cloudfront_headers(self, request: ViewerRequest) -> dict[str, str]:
+        """The headers that CloudFront sends to origins in place of the viewer's own."""
         return {
             "user-agent": "Amazon CloudFront",
             "via": f"1.1 {self.distribution.domain} (CloudFront)",

@@ -1,4 +1,4 @@
-"""Where do viewer functions run? In Node, each in a realm of its own, or in njs where there is no Node."""
+"""Runs viewer functions in Node.js, each in a context of its own, or in njs if Node.js is not installed."""
 
 from __future__ import annotations
 
@@ -18,87 +18,87 @@ if TYPE_CHECKING:
 
 PROGRAMS = ("node", "njs")
 TIMEOUT_MS = 200
-"""CloudFront allows about one of CPU time; a busy machine takes longer to run what is as short."""
-_PROCESS_S = 2.0
-"""A process takes longer to start than a function to run."""
-_LONGEST_LINE_BYTES = 4_194_304
+"""CloudFront allows about 1 ms of CPU time. A busy machine may take longer for the same function."""
+_PROCESS_TIMEOUT_S = 2.0
+"""The time-out of a process that runs one function; starting it takes most of the time."""
+_MAX_LINE_BYTES = 4_194_304
 _NJS = "\nconsole.log(JSON.stringify({result: handler(JSON.parse(process.argv[2]))}));\n"
 
 
 class FunctionFailed(Exception):
-    """A function threw, or took too long."""
+    """A function threw an exception, or took too long."""
 
 
 class Engine(Protocol):
-    """Runs functions by name; used as a context, at whose end it stops."""
+    """Runs functions by name. It is an async context manager: entering starts it, leaving stops it."""
 
     async def __aenter__(self) -> Self:
-        """Raises `UnmodelledProperty` for code that is none, as CloudFormation would not take it."""
+        """Raises `UnmodelledProperty` for code with a syntax error, which CloudFormation would refuse."""
         ...
 
     async def __aexit__(self, *_: object) -> None: ...
 
     async def call(self, name: str, event: Mapping[str, Any]) -> object:
-        """What `handler(event)` returns, as JSON. Raises `FunctionFailed`."""
+        """The JSON value that `handler(event)` returns. Raises `FunctionFailed`."""
         ...
 
 
 def find_engine(sources: Mapping[str, str], programs: tuple[str, ...] = PROGRAMS) -> Engine:
-    """The first engine whose program this machine has. Raises `SettingsError` if it has none."""
+    """The engine of the first program that is installed. Raises `SettingsError` if none is."""
     for program in programs:
         if shutil.which(program):
-            return Node(sources) if program == "node" else Njs(sources)
-    raise SettingsError([f"{' or '.join(programs)}: needed to run the viewer function; neither is installed"])
+            return NodeEngine(sources) if program == "node" else NjsEngine(sources)
+    raise SettingsError([f"{' or '.join(programs)}: needed to run the viewer function, but not installed"])
 
 
-class Node:
-    """One process, asked one event at a time."""
+class NodeEngine:
+    """One Node.js process, which handles one event at a time."""
 
     def __init__(self, sources: Mapping[str, str]) -> None:
         self._sources = sources
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         driver = resources.files("galerly_cdn.aws_local.cloudfront").joinpath("runtime.js").read_text("utf-8")
         pipe = asyncio.subprocess.PIPE
         self._process = await asyncio.create_subprocess_exec(
-            "node", "-e", driver, stdin=pipe, stdout=pipe, limit=_LONGEST_LINE_BYTES
+            "node", "-e", driver, stdin=pipe, stdout=pipe, limit=_MAX_LINE_BYTES
         )
         for name, code in self._sources.items():
             try:
-                await self._ask({"load": name, "code": code})
+                await self._send({"load": name, "code": code})
             except FunctionFailed as error:
                 await self.__aexit__()
                 raise UnmodelledProperty(name, "FunctionCode", str(error)) from error
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._process.stdin  # noqa: S101 - a pipe was asked for
+        assert self._process.stdin  # noqa: S101 - started with a pipe
         self._process.stdin.close()
         await self._process.wait()
 
     async def call(self, name: str, event: Mapping[str, Any]) -> object:
-        return await self._ask({"call": name, "event": event, "milliseconds": TIMEOUT_MS})
+        return await self._send({"call": name, "event": event, "milliseconds": TIMEOUT_MS})
 
-    async def _ask(self, line: Mapping[str, Any]) -> object:
-        """Shielded: a response that nobody waits for would be taken for the next one's."""
-        return await asyncio.shield(self._exchange(line))
+    async def _send(self, message: Mapping[str, Any]) -> object:
+        """Shielded from cancellation: an unread response would be taken for that of the next message."""
+        return await asyncio.shield(self._exchange(message))
 
-    async def _exchange(self, line: Mapping[str, Any]) -> object:
+    async def _exchange(self, message: Mapping[str, Any]) -> object:
         stdin, stdout = self._process.stdin, self._process.stdout
-        assert stdin  # noqa: S101 - pipes were asked for
+        assert stdin  # noqa: S101 - started with pipes
         assert stdout  # noqa: S101 - likewise
-        async with self._turn:
-            stdin.write(json.dumps(line).encode() + b"\n")
+        async with self._lock:
+            stdin.write(json.dumps(message).encode() + b"\n")
             await stdin.drain()
-            told = await stdout.readline()
-        if not told:
-            raise FunctionFailed("the engine has ended")
-        return _result(json.loads(told))
+            line = await stdout.readline()
+        if not line:
+            raise FunctionFailed("the Node.js process has ended")
+        return _result(json.loads(line))
 
 
-class Njs:
-    """A process for each event."""
+class NjsEngine:
+    """Starts an njs process for each event."""
 
     def __init__(self, sources: Mapping[str, str]) -> None:
         self._sources = sources
@@ -120,18 +120,18 @@ class Njs:
             "njs", self._files[name], json.dumps(event), stdout=pipe, stderr=pipe
         )
         try:
-            async with asyncio.timeout(_PROCESS_S):
-                told, complaint = await process.communicate()
+            async with asyncio.timeout(_PROCESS_TIMEOUT_S):
+                stdout, stderr = await process.communicate()
         except TimeoutError:
             process.kill()
             await process.wait()
-            raise FunctionFailed("no response in time") from None
+            raise FunctionFailed(f"no response in {_PROCESS_TIMEOUT_S} s") from None
         if process.returncode:
-            raise FunctionFailed(complaint.decode() or told.decode())
-        return _result(json.loads(told))
+            raise FunctionFailed(stderr.decode() or stdout.decode())
+        return _result(json.loads(stdout))
 
 
-def _result(told: dict[str, Any]) -> object:
-    if "error" in told:
-        raise FunctionFailed(told["error"])
-    return told.get("result")
+def _result(response: dict[str, Any]) -> object:
+    if "error" in response:
+        raise FunctionFailed(response["error"])
+    return response.get("result")

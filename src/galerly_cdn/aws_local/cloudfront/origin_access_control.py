@@ -1,6 +1,6 @@
-"""How does CloudFront show an origin who it is? Origin access control: requests signed with SigV4.
+"""Signs requests to origins with SigV4, as CloudFront's origin access control does.
 
-botocore signs, by the real time: what the S3 server checks is a real signature.
+botocore signs by the real time, because a real S3 server verifies the signature.
 
 Source: the IAM User Guide, "AWS Signature Version 4 for API requests"; the CloudFront Developer Guide,
 "Restrict access to an Amazon S3 origin", "Restrict access to an AWS Lambda function URL origin".
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class Identity(Value, frozen=True):
-    """The credentials that stand for CloudFront's own."""
+    """The access key with which the local CloudFront signs."""
 
     access_key: str
     secret_key: str
 
 
 class SigningOrigin:
-    """Signs what it is asked, as one distribution, and asks on."""
+    """Signs requests as one distribution, and passes them to the origin."""
 
     def __init__(
         self, inner: Responder, identity: Identity, service: Literal["s3", "lambda"], source_arn: str
@@ -44,13 +44,13 @@ class SigningOrigin:
         return await self._inner.respond(self.signed(request))
 
     def signed(self, request: OriginRequest) -> OriginRequest:
-        """The request with `authorization`, and who asks in the two headers that AWS's services read."""
-        told = {"x-amz-source-arn": self._source_arn, "x-amz-source-account": ACCOUNT}
+        """The request with `authorization`, and the two headers that name the distribution to the origin."""
+        source = {"x-amz-source-arn": self._source_arn, "x-amz-source-account": ACCOUNT}
         query = f"?{request.query}" if request.query else ""
         draft = AWSRequest(
             method=request.method,
             url=f"{request.scheme}://{request.host}{request.raw_path}{query}",
-            headers={**_signable(request.headers), **told, "host": request.host},
+            headers={**_signable(request.headers), **source, "host": request.host},
         )
         self._signer.add_auth(draft)
         added = {name.lower(): value for name, value in draft.headers.items()}
@@ -58,5 +58,5 @@ class SigningOrigin:
 
 
 def _signable(headers: dict[str, str]) -> dict[str, str]:
-    """Of the viewer's headers none is signed: whoever hands the request on may change them."""
+    """The headers to sign. None of the viewer's is signed, because proxies may change them on the way."""
     return {name: value for name, value in headers.items() if name.startswith("x-amz-")}

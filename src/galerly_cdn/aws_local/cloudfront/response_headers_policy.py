@@ -1,4 +1,4 @@
-"""Which headers does a viewer get? A response headers policy, applied after caching. Pure.
+"""Applies a response headers policy after caching: CORS, security, custom and removed headers.
 
 Source: the CloudFront Developer Guide, "Understand response headers policies".
 """
@@ -20,7 +20,7 @@ class Items(Property, frozen=True):
 
 
 class CorsConfig(Property, frozen=True, kw_only=True):
-    """Allowed methods and headers are told to preflights alone, which no behaviour lets in."""
+    """CORS. Allowed methods and headers are only for preflight requests, which no behaviour allows."""
 
     access_control_allow_credentials: bool
     access_control_allow_headers: Items
@@ -28,8 +28,8 @@ class CorsConfig(Property, frozen=True, kw_only=True):
     access_control_allow_origins: Items
     origin_override: bool
 
-    def told(self, origin: str) -> dict[str, str]:
-        """What a page of `origin` is told; nothing if it may not."""
+    def headers(self, origin: str) -> dict[str, str]:
+        """The CORS headers for a page of `origin`; none if the page may not read the response."""
         allowed = self.access_control_allow_origins.items
         if "*" in allowed and not self.access_control_allow_credentials:
             return {"access-control-allow-origin": "*"}
@@ -56,7 +56,8 @@ class StrictTransportSecurity(Property, frozen=True):
     override: bool
 
     @property
-    def told(self) -> str:
+    def value(self) -> str:
+        """The value of Strict-Transport-Security."""
         more = "; includeSubDomains" if self.include_subdomains else ""
         return f"max-age={self.access_control_max_age_sec}{more}"
 
@@ -66,14 +67,14 @@ class SecurityHeadersConfig(Property, frozen=True):
     content_security_policy: ContentSecurityPolicy | None = None
     strict_transport_security: StrictTransportSecurity | None = None
 
-    def told(self, scheme: str) -> Iterator[tuple[str, str, bool]]:
-        """Name, value, and whether it overrides; HSTS on HTTPS alone (RFC 6797 §7.2)."""
-        if one := self.content_type_options:
-            yield "x-content-type-options", "nosniff", one.override
+    def headers(self, scheme: str) -> Iterator[tuple[str, str, bool]]:
+        """Each header's name, value, and whether it overrides. HSTS only on HTTPS (RFC 6797 §7.2)."""
+        if options := self.content_type_options:
+            yield "x-content-type-options", "nosniff", options.override
         if policy := self.content_security_policy:
             yield "content-security-policy", policy.content_security_policy, policy.override
-        if (security := self.strict_transport_security) and scheme == "https":
-            yield "strict-transport-security", security.told, security.override
+        if (hsts := self.strict_transport_security) and scheme == "https":
+            yield "strict-transport-security", hsts.value, hsts.override
 
 
 class CustomHeader(Property, frozen=True):
@@ -100,23 +101,23 @@ class ResponseHeadersPolicyConfig(Property, frozen=True):
     custom_headers_config: CustomHeadersConfig = CustomHeadersConfig(())
     remove_headers_config: RemoveHeadersConfig = RemoveHeadersConfig(())
 
-    def applied(self, headers: dict[str, str], request: ViewerRequest) -> dict[str, str]:
-        """A response's headers as the viewer of `request` gets them: removed first, then added."""
+    def apply(self, headers: dict[str, str], request: ViewerRequest) -> dict[str, str]:
+        """The headers of the response to `request`. Headers are removed first, then added."""
         removed = {one.header.lower() for one in self.remove_headers_config.items}
-        left = {name: value for name, value in headers.items() if name not in removed}
+        result = {name: value for name, value in headers.items() if name not in removed}
         for name, value, overrides in self._added(request):
-            if overrides or name not in left:
-                left[name] = value
-        return left
+            if overrides or name not in result:
+                result[name] = value
+        return result
 
     def _added(self, request: ViewerRequest) -> Iterator[tuple[str, str, bool]]:
         origin = request.headers.get("origin")
         if self.cors_config is not None and origin is not None:
-            for name, value in self.cors_config.told(origin).items():
+            for name, value in self.cors_config.headers(origin).items():
                 yield name, value, self.cors_config.origin_override
-        yield from self.security_headers_config.told(request.scheme)
-        for one in self.custom_headers_config.items:
-            yield one.header.lower(), one.value, one.override
+        yield from self.security_headers_config.headers(request.scheme)
+        for custom in self.custom_headers_config.items:
+            yield custom.header.lower(), custom.value, custom.override
 
 
 class ResponseHeadersPolicy(Property, frozen=True):

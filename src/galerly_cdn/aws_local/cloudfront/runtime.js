@@ -1,26 +1,26 @@
-// Runs CloudFront Functions, each in a realm of its own. A line in: {load: name, code} or {call: name, event,
-// milliseconds}; a line out: {result} or {error}.
+// Runs CloudFront Functions, each in a context of its own. Each line of input is {load: name, code} or
+// {call: name, event, milliseconds}; each line of output is {result} or {error}.
 const vm = require('vm');
-const realms = new Map();
+const contexts = new Map();
 
-async function answer(asked) {
-    if (asked.load) {
-        const realm = vm.createContext({});
-        vm.runInContext(asked.code, realm);
-        realms.set(asked.load, realm);
+async function respond(request) {
+    if (request.load) {
+        const context = vm.createContext({});
+        vm.runInContext(request.code, context);
+        contexts.set(request.load, context);
         return null;
     }
-    const realm = realms.get(asked.call);
-    realm.asked = JSON.stringify(asked.event);
-    return vm.runInContext('handler(JSON.parse(asked))', realm, { timeout: asked.milliseconds });
+    const context = contexts.get(request.call);
+    context.eventJson = JSON.stringify(request.event);
+    return vm.runInContext('handler(JSON.parse(eventJson))', context, { timeout: request.milliseconds });
 }
 
 require('readline').createInterface({ input: process.stdin }).on('line', async (line) => {
-    let told;
+    let response;
     try {
-        told = { result: await answer(JSON.parse(line)) };
+        response = { result: await respond(JSON.parse(line)) };
     } catch (error) {
-        told = { error: String(error) };
+        response = { error: String(error) };
     }
-    process.stdout.write(JSON.stringify(told) + '\n');
+    process.stdout.write(JSON.stringify(response) + '\n');
 });

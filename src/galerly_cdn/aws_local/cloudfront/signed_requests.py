@@ -1,7 +1,7 @@
-"""Has a viewer been let in by a signature? And what is left of the request without it? Pure.
+"""Verifies a viewer's signed URL or signed cookies, and removes the signature from the request.
 
-The rules are CloudFront's own, which `galerly_cdn.access.signing` implements; they are asked of the address
-as the viewer wrote it, before any function sees it.
+`galerly_cdn.access.signing` implements CloudFront's rules. They apply to the URL as the viewer sent it,
+before a viewer function runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _COOKIE = "CloudFront-"
 
 
 def refusal(keys: Mapping[str, PublicKey], request: ViewerRequest, now_s: float) -> Outcome | None:
-    """CloudFront's 403 unless one of the keys has signed the address for this viewer and time."""
+    """CloudFront's 403, unless one of the keys has signed the URL for this viewer and time."""
     verifier = Verifier(keys, [f"{request.scheme}://{request.host}"])
     try:
         verifier.verify(
@@ -40,7 +40,7 @@ def refusal(keys: Mapping[str, PublicKey], request: ViewerRequest, now_s: float)
 
 
 def without_signature(request: ViewerRequest) -> ViewerRequest:
-    """The request as functions and origins see it: without what only CloudFront reads."""
+    """The request as functions and origins get it: without the signature's parameters and cookies."""
     query = "&".join(
         part for part in request.query.split("&") if part.partition("=")[0] not in PARAMETER_NAMES
     )

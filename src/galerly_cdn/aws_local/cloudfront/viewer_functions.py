@@ -1,4 +1,4 @@
-"""What does a viewer function make of a request or a response? Events, and what may come back.
+"""Runs viewer functions: builds their events, and checks what they return.
 
 Source: the CloudFront Developer Guide, "CloudFront Functions event structure" (version 1.0) and
 "Restrictions on all edge functions".
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from galerly_cdn.aws_local.cloudfront.distribution import Behavior, Distribution
 
 MAX_CODE_BYTES = 10_240
-_KIND = "AWS::CloudFront::Function"
+_TYPE = "AWS::CloudFront::Function"
 _HIDDEN = {
     *("connection", "expect", "keep-alive", "proxy-authenticate", "proxy-authorization"),
     *("proxy-connection", "trailer", "upgrade", "transfer-encoding", "cookie"),
 }
-"""Headers that functions are not shown; cookies they are shown apart."""
+"""Headers that an event's headers omit. Cookies are a field of their own."""
 
 
 class FunctionConfig(Property, frozen=True):
@@ -40,21 +40,22 @@ class FunctionResource(Property, frozen=True):
 
     def __post_init__(self) -> None:
         if not self.auto_publish:
-            raise ValueError("a function that is not published (AutoPublish) runs nowhere")
+            raise ValueError("without AutoPublish the function is not published, and never runs")
         size_bytes = len(self.function_code.encode())
         if size_bytes > MAX_CODE_BYTES:
             raise ValueError(f"FunctionCode has {size_bytes} bytes, {MAX_CODE_BYTES} are allowed")
 
 
 class Field(Value, frozen=True, rename="camel"):
-    """A header or parameter; every value in `multi_value` where there are several."""
+    """A header, cookie or query parameter. `multi_value` has all values if there are several."""
 
     value: str
     multi_value: tuple[Field, ...] = ()
 
     @property
     def values(self) -> tuple[str, ...]:
-        return tuple(one.value for one in self.multi_value) or (self.value,)
+        """All values."""
+        return tuple(field.value for field in self.multi_value) or (self.value,)
 
 
 class Body(Value, frozen=True):
@@ -63,7 +64,7 @@ class Body(Value, frozen=True):
 
 
 class ChangedRequest(Value, frozen=True):
-    """A request as a function returns it."""
+    """The request that a function returns."""
 
     method: str
     uri: str
@@ -73,7 +74,7 @@ class ChangedRequest(Value, frozen=True):
 
 
 class FunctionResult(Value, frozen=True, rename="camel"):
-    """A response as a function returns it."""
+    """The response that a function returns."""
 
     status_code: int
     status_description: str = ""
@@ -82,22 +83,24 @@ class FunctionResult(Value, frozen=True, rename="camel"):
     body: Body | str = ""
 
 
-def sources(stack: Stack) -> dict[str, str]:
-    """The code of the functions, by ARN. Raises `UnmodelledProperty`."""
-    found = stack.all(FunctionResource, _KIND)
-    return {str(stack.refer(name, "FunctionARN")): one.function_code for name, one in found.items()}
+def read_sources(stack: Stack) -> dict[str, str]:
+    """The functions' code by ARN. Raises `UnmodelledProperty`."""
+    functions = stack.all(FunctionResource, _TYPE)
+    return {
+        str(stack.refer(name, "FunctionARN")): function.function_code for name, function in functions.items()
+    }
 
 
-def check(distribution: Distribution, known: dict[str, str]) -> None:
-    """Raises `UnmodelledProperty` where a behaviour names a function that there is not."""
+def check_associations(distribution: Distribution, sources: dict[str, str]) -> None:
+    """Raises `UnmodelledProperty` if a behaviour names an unknown function."""
     for behavior in distribution.behaviors:
         for event, arn in behavior.functions.items():
-            if arn not in known:
-                raise UnmodelledProperty(behavior.pattern, event, f"there is no function {arn}")
+            if arn not in sources:
+                raise UnmodelledProperty(behavior.path_pattern, event, f"there is no function {arn}")
 
 
 class ViewerFunctions:
-    """Runs the functions of a behaviour."""
+    """Runs the functions of the distribution's behaviours."""
 
     def __init__(self, engine: Engine, distribution: Distribution) -> None:
         self._engine = engine
@@ -106,38 +109,42 @@ class ViewerFunctions:
     async def on_request(
         self, behavior: Behavior, request: ViewerRequest, request_id: str
     ) -> ViewerRequest | Outcome:
-        """The request as the viewer-request function leaves it, or the response in its place.
+        """The request that the viewer-request function returns, or the response that it returns instead.
 
-        503 for a function that fails, 502 for one that does what functions may not.
+        The response is 503 if the function fails, 502 if it returns something that is not allowed.
         """
         arn = behavior.functions.get("viewer-request")
         if arn is None:
             return request
         event = self._event("viewer-request", request, request_id)
         try:
-            told = await self._engine.call(arn, event)
-            if isinstance(told, dict) and "statusCode" in told:
-                return Outcome(_response(convert(FunctionResult, told), request), "FunctionGeneratedResponse")
-            return _changed(convert(ChangedRequest, told), request)
+            result = await self._engine.call(arn, event)
+            if isinstance(result, dict) and "statusCode" in result:
+                response = _generated_response(convert(FunctionResult, result), request)
+                return Outcome(response, "FunctionGeneratedResponse")
+            return _changed_request(convert(ChangedRequest, result), request)
         except (FunctionFailed, ValidationError, ValueError) as failure:
             return _failure(failure)
 
     async def on_response(
-        self, behavior: Behavior, request: ViewerRequest, found: Outcome, request_id: str
+        self, behavior: Behavior, request: ViewerRequest, outcome: Outcome, request_id: str
     ) -> Outcome:
-        """A response with the headers of the viewer-response function, which sees no error of an origin."""
+        """The response with the headers that the viewer-response function returns.
+
+        The function does not run for an error of an origin.
+        """
         arn = behavior.functions.get("viewer-response")
-        if arn is None or found.response.status >= 400:
-            return found
+        if arn is None or outcome.response.status >= 400:
+            return outcome
         event = self._event("viewer-response", request, request_id)
         shown = {
-            "statusCode": found.response.status,
-            "headers": _fields(found.response.headers),
+            "statusCode": outcome.response.status,
+            "headers": _fields(outcome.response.headers),
             "cookies": {},
         }
         try:
-            told = convert(FunctionResult, await self._engine.call(arn, {**event, "response": shown}))
-            return replaced(found, response=_reheaded(found.response, told))
+            result = convert(FunctionResult, await self._engine.call(arn, {**event, "response": shown}))
+            return replaced(outcome, response=_changed_response(outcome.response, result))
         except (FunctionFailed, ValidationError, ValueError) as failure:
             return _failure(failure)
 
@@ -166,50 +173,52 @@ def _fields(headers: dict[str, str]) -> dict[str, dict[str, str]]:
 
 
 def _parameters(parts: list[str]) -> dict[str, Any]:
-    """`a=1&b=2` as fields: the value is the last one, all of them are there where it is said twice."""
-    found: dict[str, list[str]] = {}
+    """`["a=1", "b=2"]` as fields. For a repeated name the value is the last one, and multiValue has all."""
+    fields: dict[str, list[str]] = {}
     for part in filter(None, parts):
         name, _, value = part.partition("=")
-        found.setdefault(name, []).append(value)
+        fields.setdefault(name, []).append(value)
     return {
-        name: {"value": values[-1], "multiValue": [{"value": one} for one in values]}
+        name: {"value": values[-1], "multiValue": [{"value": value} for value in values]}
         if len(values) > 1
         else {"value": values[0]}
-        for name, values in found.items()
+        for name, values in fields.items()
     }
 
 
-def _changed(told: ChangedRequest, request: ViewerRequest) -> ViewerRequest:
-    """Raises `ValueError` for what a function may not change."""
-    headers = _headers(told.headers)
-    if told.method != request.method or headers.pop("host", None) != request.host:
-        raise ValueError("the method and Host are read-only")
-    if not told.uri.startswith("/"):
-        raise ValueError("a URI begins with a slash")
-    query = "&".join(f"{name}={value}" for name, one in told.querystring.items() for value in one.values)
-    return replaced(request, raw_path=told.uri, query=query, headers=headers)
+def _changed_request(result: ChangedRequest, request: ViewerRequest) -> ViewerRequest:
+    """Raises `ValueError` if the function changed the method or Host, or returned an invalid URI."""
+    headers = _headers(result.headers)
+    if result.method != request.method or headers.pop("host", None) != request.host:
+        raise ValueError("a function may not change the method or Host")
+    if not result.uri.startswith("/"):
+        raise ValueError("a URI must begin with a slash")
+    query = "&".join(
+        f"{name}={value}" for name, field in result.querystring.items() for value in field.values
+    )
+    return replaced(request, raw_path=result.uri, query=query, headers=headers)
 
 
-def _reheaded(response: ViewerResponse, told: FunctionResult) -> ViewerResponse:
-    """Raises `ValueError` where a viewer-response function changes more than headers."""
-    if told.status_code != response.status:
-        raise ValueError("the status is read-only")
-    return replaced(response, headers=_headers(told.headers))
+def _changed_response(response: ViewerResponse, result: FunctionResult) -> ViewerResponse:
+    """Raises `ValueError` if a viewer-response function changed the status."""
+    if result.status_code != response.status:
+        raise ValueError("a viewer-response function may not change the status")
+    return replaced(response, headers=_headers(result.headers))
 
 
-def _response(told: FunctionResult, request: ViewerRequest) -> ViewerResponse:
-    body = told.body if isinstance(told.body, Body) else Body("text", told.body)
+def _generated_response(result: FunctionResult, request: ViewerRequest) -> ViewerResponse:
+    body = result.body if isinstance(result.body, Body) else Body("text", result.body)
     data = base64.b64decode(body.data) if body.encoding == "base64" else body.data.encode()
-    headers = {**_headers(told.headers), "server": "CloudFront"}
-    return ViewerResponse(told.status_code, headers, b"" if request.method == "HEAD" else data)
+    headers = {**_headers(result.headers), "server": "CloudFront"}
+    return ViewerResponse(result.status_code, headers, b"" if request.method == "HEAD" else data)
 
 
 def _headers(fields: dict[str, Field]) -> dict[str, str]:
-    """Raises `ValueError` for a name that is not in small letters, or that functions may not write."""
+    """Raises `ValueError` for a name that is not lower-case, or that functions may not set."""
     for name in fields:
         if name != name.lower() or name in _HIDDEN:
             raise ValueError(f"the header {name} is not allowed")
-    return {name: ", ".join(one.values) for name, one in fields.items()}
+    return {name: ", ".join(field.values) for name, field in fields.items()}
 
 
 def _failure(failure: Exception) -> Outcome:

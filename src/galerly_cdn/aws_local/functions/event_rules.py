@@ -1,4 +1,4 @@
-"""Where does a change in the bucket lead? By a rule to a queue, from the queue to a function.
+"""Routes S3 events by EventBridge rules to SQS queues, and polls the queues for the Lambda functions.
 
 Source: the EventBridge User Guide, "Event patterns"; the AWS Lambda Developer Guide, "Using Lambda with SQS".
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from galerly_cdn.aws_local.cloudformation.properties import Property, UnmodelledProperty
-from galerly_cdn.aws_local.functions import queues as queue
+from galerly_cdn.aws_local.functions import queues
 from galerly_cdn.aws_local.functions.queues import QueueDescription
 from galerly_cdn.aws_local.functions.runtime import Crashed, FunctionFailed, Throttled, TimedOut
 from galerly_cdn.aws_local.iam import roles
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from galerly_cdn.aws_local.functions.function_url import Invocable
     from galerly_cdn.aws_local.functions.queues import Queue
     from galerly_cdn.aws_local.iam.roles import FunctionWithRole
-    from galerly_cdn.aws_local.s3.notifications import Message
+    from galerly_cdn.aws_local.s3.notifications import Event
 
-_TOLD = {
+_EVENT_FIELDS = {
     ("source",): ["aws.s3"],
     ("detail-type",): [notifications.CREATED, notifications.DELETED],
     ("detail", "bucket", "name"): None,
     ("detail", "object", "key"): None,
 }
-"""What of a message a rule may ask, and which values there are: None for any."""
+"""The fields of an event that a pattern may match, with the possible values (None: any)."""
 
 
 class Target(Property, frozen=True):
@@ -49,8 +49,8 @@ class Rule(Property, frozen=True):
     targets: tuple[Target, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a pattern that would be matched wrongly, or never."""
-        _check(self.event_pattern, ())
+        """Raises `ValueError` for a pattern that is not modelled."""
+        _check_pattern(self.event_pattern, ())
 
 
 class ScalingConfig(Property, frozen=True):
@@ -67,145 +67,154 @@ class EventSourceMapping(Property, frozen=True):
 
 
 class PolledQueue(Value, frozen=True):
-    """From which queue a function gets its messages, and how many at once."""
+    """A queue that is polled for a function, and how many messages are processed concurrently."""
 
     queue_arn: str
     function: str
+    """The function's logical name."""
     concurrency: int
 
 
 class EventFlow(Value, frozen=True):
-    """Rules and queues by ARN, and who polls; functions by their logical names."""
+    """The template's rules and queues by ARN, and the queues that are polled."""
 
     rules: dict[str, Rule]
     queues: dict[str, QueueDescription]
-    polled: tuple[PolledQueue, ...]
+    polled_queues: tuple[PolledQueue, ...]
 
 
 @dataclass(frozen=True)
-class Deliveries:
-    """EventBridge's default bus and the queues behind it, at work."""
+class EventBus:
+    """EventBridge's running default event bus, with the queues that its rules send to."""
 
     rules: Mapping[str, Rule]
     queues: Mapping[str, Queue]
     pollers: tuple[Poller, ...]
     buckets: frozenset[str]
-    """Those that tell EventBridge."""
+    """Names of the buckets that send events to EventBridge."""
 
-    def publish(self, message: Message) -> None:
-        """Put a change into every queue that a rule names and that lets it in."""
-        if message["detail"]["bucket"]["name"] not in self.buckets:
+    def publish(self, event: Event) -> None:
+        """Sends an event to the targets of all rules that match, if the queue's policy allows it."""
+        if event["detail"]["bucket"]["name"] not in self.buckets:
             return
         for arn, rule in self.rules.items():
-            if matches(rule.event_pattern, message):
+            if matches(rule.event_pattern, event):
                 for target in rule.targets:
-                    own = self.queues[target.arn]
-                    if own.takes_from("events.amazonaws.com", arn):
-                        own.send(json.dumps(message))
+                    queue = self.queues[target.arn]
+                    if queue.accepts_from("events.amazonaws.com", arn):
+                        queue.send(json.dumps(event))
 
-    async def settle(self) -> None:
-        """Bring all that is due by the clock, and wait for what comes of it."""
-        await asyncio.gather(*(one.settle() for one in self.pollers))
+    async def deliver_due(self) -> None:
+        """Delivers all messages that are due by the clock, and waits for the functions."""
+        await asyncio.gather(*(poller.deliver_due() for poller in self.pollers))
 
     async def run(self) -> None:
-        """Bring whatever is due whenever it is, until cancelled; by a clock that nobody moves."""
+        """Delivers messages when they are due, until cancelled. The clock must be the real time."""
         async with asyncio.TaskGroup() as tasks:
-            for one in self.pollers:
-                tasks.create_task(one.run())
+            for poller in self.pollers:
+                tasks.create_task(poller.run())
 
 
 class Poller:
-    """Brings a queue's messages to its function, one at a time, so many at once."""
+    """Invokes a function with the messages of a queue: one for each event, at most `concurrency` at once."""
 
-    def __init__(self, own: Queue, function: Invocable, concurrency: int, clock: Callable[[], float]) -> None:
-        self._queue = own
+    def __init__(
+        self, queue: Queue, function: Invocable, concurrency: int, clock: Callable[[], float]
+    ) -> None:
+        self._queue = queue
         self._function = function
         self._concurrency = concurrency
         self._clock = clock
 
-    async def settle(self) -> None:
-        """Bring all that is due, and wait for what comes of it; what fails will be due again."""
-        await asyncio.gather(*(self._bring() for _ in range(self._concurrency)))
+    async def deliver_due(self) -> None:
+        """Delivers all messages that are due, and waits for the function. A failed one becomes due again."""
+        await asyncio.gather(*(self._deliver() for _ in range(self._concurrency)))
 
     async def run(self) -> None:
-        """Bring whatever is due whenever it is, by a clock that nobody moves."""
+        """Delivers messages when they are due, until cancelled. The clock must be the real time."""
         while True:
-            self._queue.arrived.clear()
-            await self.settle()
-            due_s = self._queue.due_s()
+            self._queue.message_sent.clear()
+            await self.deliver_due()
+            due_s = self._queue.next_visible_s()
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if due_s is None else max(0.0, due_s - self._clock())):
-                    await self._queue.arrived.wait()
+                    await self._queue.message_sent.wait()
 
-    async def _bring(self) -> None:
+    async def _deliver(self) -> None:
         while message := self._queue.receive():
             with suppress(Throttled, TimedOut, Crashed, FunctionFailed):
-                await self._function.invoke(queue.sqs_event(message, self._queue.arn))
+                await self._function.invoke(queues.sqs_event(message, self._queue.arn))
                 self._queue.delete(message)
 
 
-def read(stack: Stack, functions: Mapping[str, FunctionWithRole]) -> EventFlow:
-    """The way from changes to functions. Raises `UnmodelledProperty` for what leads out of the template.
+def read_event_flow(stack: Stack, functions: Mapping[str, FunctionWithRole]) -> EventFlow:
+    """The template's rules, queues and event source mappings.
 
-    Raises `SettingsError` where Lambda would refuse to poll.
+    Raises `UnmodelledProperty` for a reference to something outside the template, `SettingsError` if Lambda
+    would refuse to poll a queue.
     """
-    queues = queue.read(stack)
+    described = queues.read_queues(stack)
     rules = {}
     for name, rule in stack.all(Rule, "AWS::Events::Rule").items():
         for target in rule.targets:
-            if target.arn not in queues:
+            if target.arn not in described:
                 raise UnmodelledProperty(name, "Targets", f"there is no queue {target.arn}")
         rules[str(stack.refer(name, "Arn"))] = rule
     polled = []
-    for name, one in stack.all(EventSourceMapping, "AWS::Lambda::EventSourceMapping").items():
-        if one.event_source_arn not in queues:
-            raise UnmodelledProperty(name, "EventSourceArn", f"there is no queue {one.event_source_arn}")
-        logical = next((own for own, told in functions.items() if told.name == one.function_name), None)
+    for name, mapping in stack.all(EventSourceMapping, "AWS::Lambda::EventSourceMapping").items():
+        if mapping.event_source_arn not in described:
+            raise UnmodelledProperty(name, "EventSourceArn", f"there is no queue {mapping.event_source_arn}")
+        logical = next(
+            (key for key, function in functions.items() if function.name == mapping.function_name), None
+        )
         if logical is None:
-            raise UnmodelledProperty(name, "FunctionName", f"there is no function {one.function_name}")
-        roles.check_poller(functions[logical], one.event_source_arn)
-        polled.append(PolledQueue(one.event_source_arn, logical, one.scaling_config.maximum_concurrency))
-    return EventFlow(rules, queues, tuple(polled))
+            raise UnmodelledProperty(name, "FunctionName", f"there is no function {mapping.function_name}")
+        roles.check_poller(functions[logical], mapping.event_source_arn)
+        polled.append(
+            PolledQueue(mapping.event_source_arn, logical, mapping.scaling_config.maximum_concurrency)
+        )
+    return EventFlow(rules, described, tuple(polled))
 
 
 def start(
     flow: EventFlow, functions: Mapping[str, Invocable], buckets: frozenset[str], clock: Callable[[], float]
-) -> Deliveries:
-    """The flow at work, with nothing on its way."""
-    queues = queue.start(flow.queues, clock)
+) -> EventBus:
+    """The event bus with empty queues."""
+    started = queues.start(flow.queues, clock)
     pollers = tuple(
-        Poller(queues[one.queue_arn], functions[one.function], one.concurrency, clock) for one in flow.polled
+        Poller(started[polled.queue_arn], functions[polled.function], polled.concurrency, clock)
+        for polled in flow.polled_queues
     )
-    return Deliveries(flow.rules, queues, pollers, buckets)
+    return EventBus(flow.rules, started, pollers, buckets)
 
 
-def matches(pattern: Mapping[str, Any], message: Mapping[str, Any]) -> bool:
-    """Whether a message has all that a pattern asks: of each list a value, or a beginning."""
+def matches(pattern: Mapping[str, Any], event: Mapping[str, Any]) -> bool:
+    """Whether each field of a pattern matches the event: by a value, or a prefix, of the field's list."""
     return all(
-        matches(wanted, message.get(name, {}))
-        if isinstance(wanted, dict)
-        else any(_is(one, message.get(name)) for one in wanted)
-        for name, wanted in pattern.items()
+        matches(expected, event.get(name, {}))
+        if isinstance(expected, dict)
+        else any(_matches_value(value, event.get(name)) for value in expected)
+        for name, expected in pattern.items()
     )
 
 
-def _is(wanted: str | dict[str, str], value: object) -> bool:
-    if isinstance(wanted, dict):
-        return isinstance(value, str) and value.startswith(wanted["prefix"])
-    return value == wanted
+def _matches_value(expected: str | dict[str, str], value: object) -> bool:
+    if isinstance(expected, dict):
+        return isinstance(value, str) and value.startswith(expected["prefix"])
+    return value == expected
 
 
-def _check(pattern: object, at: tuple[str, ...]) -> None:
-    """Raises `ValueError`."""
+def _check_pattern(pattern: object, field: tuple[str, ...]) -> None:
+    """Raises `ValueError` for a pattern that is not modelled."""
     if isinstance(pattern, dict):
-        for name, below in pattern.items():
-            _check(below, (*at, name))
+        for name, nested in pattern.items():
+            _check_pattern(nested, (*field, name))
         return
-    path = ".".join(at)
-    if at not in _TOLD or not isinstance(pattern, list):
+    path = ".".join(field)
+    if field not in _EVENT_FIELDS or not isinstance(pattern, list):
         raise ValueError(f"EventPattern.{path} is not modelled")
-    known = _TOLD[at]
-    for one in pattern:
-        is_prefix = isinstance(one, dict) and [*one] == ["prefix"] and isinstance(one["prefix"], str)
-        if not is_prefix and not (isinstance(one, str) and (known is None or one in known)):
-            raise ValueError(f"EventPattern.{path}: {one} is not modelled")
+    known = _EVENT_FIELDS[field]
+    for value in pattern:
+        is_prefix = isinstance(value, dict) and [*value] == ["prefix"] and isinstance(value["prefix"], str)
+        if not is_prefix and not (isinstance(value, str) and (known is None or value in known)):
+            raise ValueError(f"EventPattern.{path}: {value} is not modelled")

@@ -1,6 +1,7 @@
-"""What stands before a function that has a URL? A signature is verified, a policy asked, HTTP made an event.
+"""Implements a Lambda function URL: verifies the signature and permissions, and converts HTTP to events.
 
-AWS Lambda Developer Guide, "Control access to Lambda function URLs" and "Invoking Lambda function URLs".
+Source: the AWS Lambda Developer Guide, "Control access to Lambda function URLs" and "Invoking Lambda function
+URLs".
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _CLOUDFRONT = "cloudfront.amazonaws.com"
 
 
 class Invocable(Protocol):
-    """What runs the function: `runtime.Runtime`."""
+    """Runs a function, as `runtime.Runtime` does."""
 
     async def invoke(self, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
         """Raises `Throttled`, `TimedOut`, `Crashed`, `FunctionFailed`."""
@@ -34,10 +35,7 @@ class Invocable(Protocol):
 
 
 class FunctionUrl:
-    """The URL of the function that `runtime` runs, asked by the distribution of `caller_arn`.
-
-    `credentials` are those that CloudFront signs with.
-    """
+    """The URL of a function, called by the distribution `caller_arn`, which signs with `credentials`."""
 
     def __init__(
         self,
@@ -55,33 +53,40 @@ class FunctionUrl:
         self._caller_arn = caller_arn
 
     async def respond(self, request: OriginRequest) -> OriginResponse:
-        """The function's response, or Lambda's own for it: it never raises."""
+        """The function's response, or Lambda's error response. Never raises."""
         if not (sigv4.is_signed(request, self._credentials, "lambda", self._region) and self._is_allowed()):
-            return _own(HTTPStatus.FORBIDDEN, "Message", "Forbidden")
+            return _lambda_error(HTTPStatus.FORBIDDEN, "Message", "Forbidden")
         try:
-            return _answered(await self._runtime.invoke(function_url_event(request)))
+            return _from_result(await self._runtime.invoke(function_url_event(request)))
         except Throttled:
-            return _own(HTTPStatus.TOO_MANY_REQUESTS, "Reason", "ConcurrentInvocationLimitExceeded")
+            return _lambda_error(HTTPStatus.TOO_MANY_REQUESTS, "Reason", "ConcurrentInvocationLimitExceeded")
         except TimedOut:
-            return _own(HTTPStatus.GATEWAY_TIMEOUT, "Message", "Gateway Timeout")
+            return _lambda_error(HTTPStatus.GATEWAY_TIMEOUT, "Message", "Gateway Timeout")
         except (Crashed, FunctionFailed, ValueError):
-            return _own(HTTPStatus.BAD_GATEWAY, "Message", "Internal Server Error")
+            return _lambda_error(HTTPStatus.BAD_GATEWAY, "Message", "Internal Server Error")
 
     def _is_allowed(self) -> bool:
-        """Both statements are needed: new URLs since October 2025, CloudFront's since 2026-11-01."""
+        """Whether both permissions are granted.
+
+        New function URLs need both since October 2025, CloudFront needs both since 2026-11-01.
+        """
         granted = [
-            one
-            for one in self._permissions
-            if one.principal == _CLOUDFRONT and one.source_arn in {None, self._caller_arn}
+            permission
+            for permission in self._permissions
+            if permission.principal == _CLOUDFRONT and permission.source_arn in {None, self._caller_arn}
         ]
         return any(
-            one.action == "lambda:InvokeFunctionUrl" and one.function_url_auth_type in {None, "AWS_IAM"}
-            for one in granted
-        ) and any(one.action == "lambda:InvokeFunction" and one.invoked_via_function_url for one in granted)
+            permission.action == "lambda:InvokeFunctionUrl"
+            and permission.function_url_auth_type in {None, "AWS_IAM"}
+            for permission in granted
+        ) and any(
+            permission.action == "lambda:InvokeFunction" and permission.invoked_via_function_url
+            for permission in granted
+        )
 
 
 def function_url_event(request: OriginRequest) -> dict[str, Any]:
-    """The request in payload format 2.0."""
+    """The event of a request, in payload format version 2.0."""
     return {
         "version": "2.0",
         "routeKey": "$default",
@@ -105,8 +110,8 @@ def function_url_event(request: OriginRequest) -> dict[str, Any]:
     }
 
 
-def _answered(result: Any) -> OriginResponse:  # noqa: ANN401 - any JSON
-    """A function's result as HTTP; what names no status is the body of a 200, as JSON."""
+def _from_result(result: Any) -> OriginResponse:  # noqa: ANN401 - any JSON
+    """A function's result as a response. A result without a statusCode is the JSON body of a 200."""
     if not isinstance(result, dict) or "statusCode" not in result:
         return OriginResponse(200, {"content-type": "application/json"}, json.dumps(result).encode())
     text = result.get("body", "")
@@ -119,8 +124,8 @@ def _answered(result: Any) -> OriginResponse:  # noqa: ANN401 - any JSON
     )
 
 
-def _own(status: HTTPStatus, name: str, text: str) -> OriginResponse:
-    """A response of Lambda's own, for which the function was not asked or has no word."""
+def _lambda_error(status: HTTPStatus, name: str, text: str) -> OriginResponse:
+    """An error response that Lambda generates in place of the function's."""
     body = json.dumps({name: text}, separators=(",", ":")).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body))}
     return OriginResponse(status.value, headers, body)

@@ -1,4 +1,4 @@
-"""When does a message come out of a queue, how often, and where does it end? On a clock that is told.
+"""Implements SQS queues: delay, visibility timeout and dead-letter queue, by the clock of the caller.
 
 Source: the Amazon SQS Developer Guide, "Delay queues", "Visibility timeout", "Using dead-letter queues".
 """
@@ -41,118 +41,118 @@ class QueueResource(Property, frozen=True, kw_only=True):
 
 @dataclass
 class Message:
-    """`visible_s` is when it can be received next, seconds of the epoch; `received` how often it was."""
+    """A message. `visible_s` is when it can next be received, in seconds of the epoch."""
 
     body: str
     sent_s: float
     visible_s: float
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    received: int = 0
+    receive_count: int = 0
 
 
 class QueueDescription(Value, frozen=True):
-    """A queue as the template has it, and who may send."""
+    """A queue's properties and policy, as the template has them."""
 
     arn: str
-    told: QueueResource
+    properties: QueueResource
     policy: PolicyDocument
 
 
 class Queue:
-    """A queue at work; `arrived` is set whenever something was sent."""
+    """A running queue. `message_sent` is set whenever a message is sent."""
 
-    def __init__(self, described: QueueDescription, clock: Callable[[], float]) -> None:
-        self.arn = described.arn
+    def __init__(self, description: QueueDescription, clock: Callable[[], float]) -> None:
+        self.arn = description.arn
         self.messages: list[Message] = []
-        self.dead: Queue | None = None
-        self.arrived = asyncio.Event()
-        self._told = described.told
-        self._policy = described.policy
+        self.dead_letter_queue: Queue | None = None
+        self.message_sent = asyncio.Event()
+        self._properties = description.properties
+        self._policy = description.policy
         self._clock = clock
 
-    def takes_from(self, service: str, source_arn: str) -> bool:
-        """Whether a service may send, for a resource of the account."""
+    def accepts_from(self, service: str, source_arn: str) -> bool:
+        """Whether a service may send messages on behalf of a resource of the account."""
         context = {"aws:sourcearn": source_arn, "aws:sourceaccount": ACCOUNT, "aws:securetransport": "true"}
         access = Access(service=service, action="sqs:SendMessage", resource=self.arn, context=context)
         return self._policy.allows(access)
 
     def send(self, body: str) -> None:
-        """Put a message in, to be received after the queue's delay."""
+        """Sends a message, which can be received after the queue's delay."""
         now_s = self._clock()
-        self.messages.append(Message(body, now_s, now_s + self._told.delay_seconds))
-        self.arrived.set()
+        self.messages.append(Message(body, now_s, now_s + self._properties.delay_seconds))
+        self.message_sent.set()
 
     def receive(self) -> Message | None:
-        """The first message that can be received; hidden from now on for the visibility timeout.
+        """The first visible message, which is then hidden for the visibility timeout.
 
-        One that was received as often as it may be goes to the dead-letter queue instead.
+        A message that was received `maxReceiveCount` times is moved to the dead-letter queue instead.
         """
         now_s = self._clock()
-        for message in [one for one in self.messages if one.visible_s <= now_s]:
+        for message in [message for message in self.messages if message.visible_s <= now_s]:
             if self._is_dead(message):
                 self.messages.remove(message)
-                assert self.dead is not None  # noqa: S101 - connected with its redrive policy
-                self.dead.messages.append(message)
+                assert self.dead_letter_queue is not None  # noqa: S101 - set together with the redrive policy
+                self.dead_letter_queue.messages.append(message)
                 continue
-            message.received += 1
-            message.visible_s = now_s + self._told.visibility_timeout_s
+            message.receive_count += 1
+            message.visible_s = now_s + self._properties.visibility_timeout_s
             return message
         return None
 
     def delete(self, message: Message) -> None:
-        """Forget a message that somebody is done with."""
+        """Deletes a message that has been processed."""
         self.messages.remove(message)
 
-    def due_s(self) -> float | None:
+    def next_visible_s(self) -> float | None:
         """When the next message can be received; None for an empty queue."""
-        return min((one.visible_s for one in self.messages), default=None)
+        return min((message.visible_s for message in self.messages), default=None)
 
     def _is_dead(self, message: Message) -> bool:
-        redrive = self._told.redrive_policy
-        return redrive is not None and message.received >= redrive.max_receive_count
+        redrive = self._properties.redrive_policy
+        return redrive is not None and message.receive_count >= redrive.max_receive_count
 
 
-def read(stack: Stack) -> dict[str, QueueDescription]:
-    """All queues, by ARN. Raises `UnmodelledProperty` for a dead-letter queue that is none of them."""
+def read_queues(stack: Stack) -> dict[str, QueueDescription]:
+    """All queues by ARN. Raises `UnmodelledProperty` for an unknown dead-letter queue."""
     policies = stack.all(QueuePolicy, "AWS::SQS::QueuePolicy")
-    found: dict[str, QueueDescription] = {}
-    wanted: dict[str, str] = {}
-    for name, told in stack.all(QueueResource, "AWS::SQS::Queue").items():
+    queues: dict[str, QueueDescription] = {}
+    dead_letter_arns: dict[str, str] = {}
+    for name, properties in stack.all(QueueResource, "AWS::SQS::Queue").items():
         arn = str(stack.refer(name, "Arn"))
-        found[arn] = QueueDescription(arn, told, _policy(policies, stack.identity(name)))
-        if told.redrive_policy:
-            wanted[name] = told.redrive_policy.dead_letter_target_arn
-    for name, dead in wanted.items():
-        if dead not in found:
-            raise UnmodelledProperty(name, "RedrivePolicy", f"there is no queue {dead}")
-    return found
+        queues[arn] = QueueDescription(arn, properties, _policy(policies, stack.identity(name)))
+        if properties.redrive_policy:
+            dead_letter_arns[name] = properties.redrive_policy.dead_letter_target_arn
+    for name, arn in dead_letter_arns.items():
+        if arn not in queues:
+            raise UnmodelledProperty(name, "RedrivePolicy", f"there is no queue {arn}")
+    return queues
 
 
-def start(described: Mapping[str, QueueDescription], clock: Callable[[], float]) -> dict[str, Queue]:
-    """The queues, empty, each with its dead-letter queue."""
-    queues = {arn: Queue(one, clock) for arn, one in described.items()}
-    for arn, one in described.items():
-        if redrive := one.told.redrive_policy:
-            queues[arn].dead = queues[redrive.dead_letter_target_arn]
+def start(descriptions: Mapping[str, QueueDescription], clock: Callable[[], float]) -> dict[str, Queue]:
+    """Empty queues by ARN, each connected with its dead-letter queue."""
+    queues = {arn: Queue(description, clock) for arn, description in descriptions.items()}
+    for arn, description in descriptions.items():
+        if redrive := description.properties.redrive_policy:
+            queues[arn].dead_letter_queue = queues[redrive.dead_letter_target_arn]
     return queues
 
 
 def _policy(policies: Mapping[str, QueuePolicy], url: str) -> PolicyDocument:
-    """The queue's policy; without one no service may send. Raises `UnmodelledProperty` for two."""
-    found = [one.policy_document for one in policies.values() if url in one.queues]
-    if len(found) > 1:
+    """The queue's policy. Without one no service may send. Raises `UnmodelledProperty` for two."""
+    documents = [policy.policy_document for policy in policies.values() if url in policy.queues]
+    if len(documents) > 1:
         raise UnmodelledProperty(", ".join(policies), "Queues", "a queue has one policy")
-    return found[0] if found else PolicyDocument("2012-10-17", ())
+    return documents[0] if documents else PolicyDocument("2012-10-17", ())
 
 
 def sqs_event(message: Message, arn: str) -> dict[str, Any]:
-    """The message as Lambda hands it to a function (Developer Guide, "Using Lambda with Amazon SQS")."""
+    """The event by which Lambda passes a message to a function (Developer Guide, "Using Lambda with SQS")."""
     record = {
         "messageId": message.id,
-        "receiptHandle": f"{message.id}-{message.received}",
+        "receiptHandle": f"{message.id}-{message.receive_count}",
         "body": message.body,
         "attributes": {
-            "ApproximateReceiveCount": str(message.received),
+            "ApproximateReceiveCount": str(message.receive_count),
             "SentTimestamp": str(int(message.sent_s * 1000)),
         },
         "messageAttributes": {},

@@ -1,7 +1,8 @@
-"""How does Lambda run a function? AWS's own runtime client, against a double of the Runtime API.
+"""Runs a Lambda function with AWS's runtime client, against an implementation of the Runtime API.
 
-Every execution environment is a process (`python -m awslambdaric`) that asks its own API for one event after
-the other (AWS Lambda Developer Guide, "Using the Lambda runtime API"). There are as many as events at once.
+Every execution environment is a process (`python -m awslambdaric`) that fetches one event after another from
+a Runtime API of its own (AWS Lambda Developer Guide, "Using the Lambda runtime API"). There are as many
+environments as there are concurrent events.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
 
 MAX_PAYLOAD_BYTES = 6 * 1024 * 1024
-"""Lambda quota: a buffered response, as the JSON that it travels as."""
+"""Lambda quota: a buffered response, as JSON."""
 _MAX_INIT_S = 10.0
 """Lambda quota: initialisation."""
 _MAX_LINE_BYTES = 1024 * 1024
@@ -33,25 +34,26 @@ _API = "/2018-06-01/runtime"
 
 
 class Throttled(Exception):
-    """All the concurrency there is is taken."""
+    """The function's concurrency is used up."""
 
 
 class TimedOut(Exception):
-    """The function was not done in its time; its environment is gone."""
+    """The function did not finish in time; its environment was stopped."""
 
 
 class Crashed(Exception):
-    """The process ended, or never came to ask for an event."""
+    """The process ended, or did not fetch its first event in time."""
 
 
 class FunctionFailed(Exception):
-    """The function raised an exception, or answered more than Lambda takes: the error as it was told."""
+    """The function raised an exception, or its response was too large. The message is the error's JSON."""
 
 
 class Function(Value, frozen=True, kw_only=True):
-    """A function as the template tells it. `root` is the unpacked zip's folder, or any that it can run in.
+    """A function's configuration. `root` is the folder with its code.
 
-    `environment` is all the variables there are, credentials included. Without `may_log` its lines are lost.
+    `environment` is its complete environment, credentials included. Without `may_log` its log lines are
+    dropped.
     """
 
     name: str
@@ -66,18 +68,19 @@ class Function(Value, frozen=True, kw_only=True):
 
 
 class Runtime:
-    """Runs one function. `lines` is its log, which `tell` hears of; `inits_s` how long each start took."""
+    """Runs one function. `on_log_line` is called with each line of its log."""
 
     def __init__(self, function: Function) -> None:
         self.function = function
-        self.lines: list[str] = []
-        self.tell: Callable[[str], None] = lambda _: None
-        self.inits_s: list[float] = []
+        self.log_lines: list[str] = []
+        self.on_log_line: Callable[[str], None] = lambda _: None
+        self.init_durations_s: list[float] = []
+        """The duration of each environment's initialisation."""
         self.peak_bytes = 0
-        """The most memory that any environment held (Linux)."""
+        """The maximum resident memory of any environment (Linux)."""
         self._busy = 0
-        self._free: list[_Environment] = []
-        self._running: set[_Environment] = set()
+        self._idle: list[_ExecutionEnvironment] = []
+        self._running: set[_ExecutionEnvironment] = set()
 
     async def invoke(self, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
         """The function's result for an event.
@@ -88,7 +91,7 @@ class Runtime:
             raise Throttled
         self._busy += 1
         try:
-            environment = self._free.pop() if self._free else await self._start()
+            environment = self._idle.pop() if self._idle else await self._start()
             self._running.add(environment)
             try:
                 async with asyncio.timeout(self.function.timeout_s):
@@ -97,106 +100,106 @@ class Runtime:
                 raise TimedOut(f"after {self.function.timeout_s} s") from None
             finally:
                 self._running.discard(environment)
-                await self._put_back(environment)
+                await self._release(environment)
         finally:
             self._busy -= 1
 
     def kill(self) -> None:
-        """End every environment that is at work, whatever it is at: SIGKILL."""
-        for one in self._running:
-            one.kill()
+        """Kills every environment that is processing an event, with SIGKILL."""
+        for environment in self._running:
+            environment.kill()
 
     async def close(self) -> None:
-        """End every environment that waits."""
-        while self._free:
-            await self._free.pop().close()
+        """Stops all idle environments."""
+        while self._idle:
+            await self._idle.pop().close()
 
-    async def _start(self) -> _Environment:
-        environment = _Environment(self.function, self._log)
-        began_s = time.monotonic()
+    async def _start(self) -> _ExecutionEnvironment:
+        environment = _ExecutionEnvironment(self.function, self._log)
+        started_s = time.monotonic()
         try:
             await environment.start()
         except BaseException:
             await environment.close()
             raise
-        self.inits_s.append(time.monotonic() - began_s)
+        self.init_durations_s.append(time.monotonic() - started_s)
         return environment
 
     def _log(self, line: str) -> None:
         if self.function.may_log:
-            self.lines.append(line)
-            self.tell(line)
+            self.log_lines.append(line)
+            self.on_log_line(line)
 
-    async def _put_back(self, environment: _Environment) -> None:
+    async def _release(self, environment: _ExecutionEnvironment) -> None:
         self.peak_bytes = max(self.peak_bytes, environment.peak_bytes())
         if environment.is_alive:
-            self._free.append(environment)
+            self._idle.append(environment)
         else:
             await environment.close()
 
 
-class _Environment:
-    """One process and the Runtime API it asks."""
+class _ExecutionEnvironment:
+    """One process, and the Runtime API that serves it."""
 
     def __init__(self, function: Function, log: Callable[[str], None]) -> None:
         self._function = function
         self._log = log
-        self._last = ""
-        self._numbers = itertools.count(1)
+        self._last_line = ""
+        self._event_numbers = itertools.count(1)
         self._events: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         self._ready = asyncio.Event()
         self._result: asyncio.Future[Any] | None = None
         self._api = contextlib.AsyncExitStack()
-        self._reading: asyncio.Task[None] | None = None
+        self._log_reader: asyncio.Task[None] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self.is_alive = True
 
     def kill(self) -> None:
-        """End the process, whatever it is at."""
+        """Kills the process."""
         self.is_alive = False
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
     async def start(self) -> None:
-        """Return when the process asks for its first event. Raises `Crashed`."""
+        """Starts the process, and returns when it fetches its first event. Raises `Crashed`."""
         address = await self._api.enter_async_context(api_server.listen(self))
         self._process = await asyncio.create_subprocess_exec(
             self._function.python,
             *("-m", "awslambdaric", self._function.handler),
             cwd=self._function.root,
             env=_variables(self._function, address.removeprefix("http://")),
-            start_new_session=True,  # Ctrl-C is for whoever runs us
+            start_new_session=True,  # so that Ctrl-C reaches only our process
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             limit=_MAX_LINE_BYTES,
         )
-        self._reading = asyncio.create_task(self._read_log(self._process))
+        self._log_reader = asyncio.create_task(self._read_log(self._process))
         try:
             async with asyncio.timeout(_MAX_INIT_S):
-                await self._until(self._ready.wait())
+                await self._or_crash(self._ready.wait())
         except TimeoutError:
             raise Crashed(f"not initialised after {_MAX_INIT_S} s") from None
 
     async def run(self, event: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
-        """Hand the process an event; its result. Raises `Crashed`, `FunctionFailed`."""
+        """Passes an event to the process, and returns its result. Raises `Crashed`, `FunctionFailed`."""
         self._result = asyncio.get_running_loop().create_future()
         self._events.put_nowait(event)
-        return await self._until(self._result)
+        return await self._or_crash(self._result)
 
     async def close(self) -> None:
-        """Kill the process, close its API."""
+        """Kills the process and closes its Runtime API."""
         self.kill()
         if self._process is not None:
             await self._process.wait()
         await self._api.aclose()
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+        if self._log_reader is not None:
+            self._log_reader.cancel()
+            await asyncio.gather(self._log_reader, return_exceptions=True)
 
     def peak_bytes(self) -> int:
-        """The most memory the process has held; 0 where it cannot be told any more."""
+        """The maximum resident memory of the process; 0 if the process has ended."""
         if self._process is None:
             return 0
         with contextlib.suppress(OSError):
@@ -204,61 +207,61 @@ class _Environment:
             return next((int(line.split()[1]) * 1024 for line in status.splitlines() if "VmHWM" in line), 0)
         return 0
 
-    async def _until(self, awaited: Any) -> Any:  # noqa: ANN401 - an event or a future
-        """What is awaited, unless the process ends first. Raises `Crashed` then."""
+    async def _or_crash(self, awaited: Any) -> Any:  # noqa: ANN401 - an event or a future
+        """The result of an awaitable. Raises `Crashed` if the process ends first."""
         assert self._process is not None  # noqa: S101 - for the type checker
-        assert self._reading is not None  # noqa: S101 - likewise
-        wanted = asyncio.ensure_future(awaited)
+        assert self._log_reader is not None  # noqa: S101 - likewise
+        future = asyncio.ensure_future(awaited)
         ended = asyncio.ensure_future(self._process.wait())
         try:
-            await asyncio.wait({wanted, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if wanted.done():
-                return wanted.result()
+            await asyncio.wait({future, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if future.done():
+                return future.result()
             self.is_alive = False
-            await self._reading  # its last words
-            raise Crashed(f"exit {self._process.returncode}: {self._last}")
+            await self._log_reader  # until the last line of the log
+            raise Crashed(f"exit {self._process.returncode}: {self._last_line}")
         except asyncio.CancelledError:
-            self.kill()  # what it is at must not become the response to another event
+            self.kill()  # its result must not become the response to another event
             raise
         finally:
-            wanted.cancel()
+            future.cancel()
             ended.cancel()
 
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None  # noqa: S101 - for the type checker
         async for line in process.stdout:
-            self._last = line.decode("utf-8", "replace").rstrip("\n")
-            self._log(self._last)
+            self._last_line = line.decode("utf-8", "replace").rstrip("\n")
+            self._log(self._last_line)
 
     async def respond(self, request: OriginRequest) -> OriginResponse:
-        """The Runtime API's response to the runtime client."""
+        """The Runtime API's response to a request of the runtime client."""
         path, body = request.raw_path.removeprefix(_API), request.body
         if request.method == "GET" and path == "/invocation/next":
             self._ready.set()
-            return await self._next()
+            return await self._next_invocation()
         if path.endswith("/error"):
             if path != "/init/error":
-                self._settle(FunctionFailed(body.decode("utf-8", "replace")))
+                self._set_result(FunctionFailed(body.decode("utf-8", "replace")))
         elif len(body) > MAX_PAYLOAD_BYTES:
-            told = {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": f"{len(body)} bytes"}
-            self._settle(FunctionFailed(json.dumps(told)))
-            return OriginResponse(413, {}, json.dumps(told).encode())
+            error = {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": f"{len(body)} bytes"}
+            self._set_result(FunctionFailed(json.dumps(error)))
+            return OriginResponse(413, {}, json.dumps(error).encode())
         else:
-            self._settle(json.loads(body))
+            self._set_result(json.loads(body))
         return OriginResponse(202, {}, b"")
 
-    async def _next(self) -> OriginResponse:
+    async def _next_invocation(self) -> OriginResponse:
         event = await self._events.get()
-        deadline_s = time.time() + self._function.timeout_s  # noqa: TID251 - a deadline is told as a date
+        deadline_s = time.time() + self._function.timeout_s  # noqa: TID251 - the header has the wall-clock time
         headers = {
             "Content-Type": "application/json",
-            "Lambda-Runtime-Aws-Request-Id": f"{id(self):x}-{next(self._numbers)}",
+            "Lambda-Runtime-Aws-Request-Id": f"{id(self):x}-{next(self._event_numbers)}",
             "Lambda-Runtime-Deadline-Ms": str(int(deadline_s * 1000)),
             "Lambda-Runtime-Invoked-Function-Arn": f"arn:aws:lambda:::function:{self._function.name}",
         }
         return OriginResponse(200, headers, json.dumps(event).encode())
 
-    def _settle(self, result: object) -> None:
+    def _set_result(self, result: object) -> None:
         if self._result is None or self._result.done():
             return
         if isinstance(result, Exception):
@@ -268,7 +271,7 @@ class _Environment:
 
 
 def _variables(function: Function, api: str) -> dict[str, str]:
-    """Those of the function, and those that Lambda reserves for itself."""
+    """The function's environment, and the variables that Lambda sets."""
     return {
         **function.environment,
         "AWS_LAMBDA_FUNCTION_NAME": function.name,

@@ -1,6 +1,7 @@
-"""How does an API of AWS listen? HTTP/1.1 on the loopback; what comes is handed on byte for byte.
+"""Serves an API of AWS over HTTP/1.1 on the loopback interface. Requests are passed on byte for byte.
 
-Viewers, who may be hostile, come in by `server`. Here come AWS's own clients, and `Expect` is theirs.
+Its clients are AWS SDKs, which send `Expect: 100-continue`. `viewer_server` serves viewers, who may be
+hostile.
 """
 
 from __future__ import annotations
@@ -24,36 +25,38 @@ _CHUNK_BYTES = 65_536
 
 
 @asynccontextmanager
-async def listen(asked: Responder, port: int = 0) -> AsyncIterator[str]:
-    """Have `asked` response until the block ends; the address is told, with a free port for 0."""
+async def listen(responder: Responder, port: int = 0) -> AsyncIterator[str]:
+    """Listens until the block ends, and yields the address (`http://…`). For port 0 it chooses a free one."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(h11.ProtocolError):
-            await _Connection(asked, reader, writer).run()
+            await _Connection(responder, reader, writer).run()
 
-    async with accept_connections(serve, HOST, port) as chosen:
-        yield f"http://{HOST}:{chosen}"
+    async with accept_connections(serve, HOST, port) as listening_port:
+        yield f"http://{HOST}:{listening_port}"
 
 
 class _Connection:
-    """One client's connection: requests one after another."""
+    """One client's connection, which carries requests one after another."""
 
-    def __init__(self, asked: Responder, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._asked = asked
+    def __init__(
+        self, responder: Responder, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._responder = responder
         self._reader = reader
         self._writer = writer
         self._http = h11.Connection(h11.SERVER)
 
     async def run(self) -> None:
-        """Until either side wants no more."""
-        while isinstance(head := await self._event(), h11.Request):
-            request = await self._request(head)
-            await self._send(request.method, await self._asked.respond(request))
+        """Serves requests until either side closes the connection."""
+        while isinstance(head := await self._next_event(), h11.Request):
+            request = await self._read_request(head)
+            await self._send(request.method, await self._responder.respond(request))
             if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
                 return
             self._http.start_next_cycle()
 
-    async def _event(self) -> object:
+    async def _next_event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
             if self._http.they_are_waiting_for_100_continue:
                 self._writer.write(
@@ -62,9 +65,9 @@ class _Connection:
             self._http.receive_data(await self._reader.read(_CHUNK_BYTES))
         return event
 
-    async def _request(self, head: h11.Request) -> OriginRequest:
+    async def _read_request(self, head: h11.Request) -> OriginRequest:
         body = bytearray()
-        while isinstance(event := await self._event(), h11.Data):
+        while isinstance(event := await self._next_event(), h11.Data):
             body += event.data
         headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
         path, _, query = head.target.decode("latin-1").partition("?")
@@ -74,7 +77,7 @@ class _Connection:
             host=headers.pop("host", ""),
             raw_path=path,
             query=query,
-            headers={name: told for name, told in headers.items() if name not in {"connection", "expect"}},
+            headers={name: value for name, value in headers.items() if name not in {"connection", "expect"}},
             body=bytes(body),
         )
 

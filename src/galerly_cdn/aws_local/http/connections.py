@@ -1,4 +1,4 @@
-"""Who is connected? Every connection is served by a task of its own, and none outlives what listens."""
+"""Accepts TCP connections and serves each in its own task. Closing the server cancels them all."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ async def accept_connections(
     port: int,
     certificate: ssl.SSLContext | None = None,
 ) -> AsyncIterator[int]:
-    """Have `serve` serve each connection until the block ends; the port is told, for 0 one that is free."""
-    open_ones: set[asyncio.Task[None]] = set()
+    """Accepts connections until the block ends, and yields the port. For port 0 it chooses a free one."""
+    tasks: set[asyncio.Task[None]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker
-        open_ones.add(task)
+        tasks.add(task)
         try:
             with suppress(ConnectionError, asyncio.CancelledError):
                 await serve(reader, writer)
         finally:
-            open_ones.discard(task)
+            tasks.discard(task)
             writer.close()
 
     server = await asyncio.start_server(accept, host, port, ssl=certificate)
@@ -37,7 +37,7 @@ async def accept_connections(
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for one in open_ones:
-            one.cancel()
-        await asyncio.gather(*open_ones, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await server.wait_closed()

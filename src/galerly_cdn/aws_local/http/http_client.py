@@ -1,4 +1,4 @@
-"""Asks a real HTTP server, byte for byte what is to be asked."""
+"""Sends requests to a real HTTP server byte for byte, without the normalisation of an HTTP library."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ _CHUNK_BYTES = 65_536
 
 
 class HttpClient:
-    """A server at an `http://` address; a connection for each request."""
+    """A client of the server at an `http://` address. Each request has a connection of its own."""
 
-    def __init__(self, endpoint: str, connect_s: float) -> None:
-        place = urlsplit(endpoint)
-        self._host = place.hostname or ""
-        self._port = place.port or 80
-        self._connect_s = connect_s
+    def __init__(self, endpoint: str, connection_timeout_s: float) -> None:
+        url = urlsplit(endpoint)
+        self._host = url.hostname or ""
+        self._port = url.port or 80
+        self._connection_timeout_s = connection_timeout_s
 
     async def respond(self, request: OriginRequest) -> OriginResponse:
-        """Raises `ConnectionError` if the server cannot be reached, hangs up, or speaks no HTTP."""
-        reader, writer = await self._connected()
+        """Raises `ConnectionError` if the server cannot be reached, closes early, or does not speak HTTP."""
+        reader, writer = await self._connect()
         connection = h11.Connection(h11.CLIENT)
         query = f"?{request.query}" if request.query else ""
-        asked = h11.Request(
+        head = h11.Request(
             method=request.method,
             target=f"{request.raw_path}{query}",
             headers=[*{**request.headers, "host": request.host, "connection": "close"}.items()],
         )
         try:
-            for event in (asked, h11.Data(data=request.body), h11.EndOfMessage()):
+            for event in (head, h11.Data(data=request.body), h11.EndOfMessage()):
                 writer.write(connection.send(event) or b"")
-            return await self._received(connection, reader)
+            return await self._receive(connection, reader)
         except h11.ProtocolError as error:
             raise ConnectionError(str(error)) from error
         finally:
             writer.close()
 
-    async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         try:
-            async with asyncio.timeout(self._connect_s):
+            async with asyncio.timeout(self._connection_timeout_s):
                 return await asyncio.open_connection(self._host, self._port)
         except TimeoutError as error:
-            raise ConnectionError("no connection in time") from error
+            raise ConnectionError(f"no connection in {self._connection_timeout_s} s") from error
 
-    async def _received(self, connection: h11.Connection, reader: asyncio.StreamReader) -> OriginResponse:
+    async def _receive(self, connection: h11.Connection, reader: asyncio.StreamReader) -> OriginResponse:
         head: h11.Response | None = None
         body = bytearray()
         while True:
@@ -63,13 +63,13 @@ class HttpClient:
             elif isinstance(event, h11.Data):
                 body += event.data
             elif isinstance(event, h11.EndOfMessage) and head is not None:
-                return OriginResponse(head.status_code, dict(_own(head)), bytes(body))
+                return OriginResponse(head.status_code, dict(_end_to_end_headers(head)), bytes(body))
             else:
-                raise ConnectionError("the server hung up")
+                raise ConnectionError("the server closed the connection before the response was complete")
 
 
-def _own(head: h11.Response) -> Iterator[tuple[str, str]]:
-    """Headers that speak of the response, not of the connection (RFC 9110 §7.6.1)."""
+def _end_to_end_headers(head: h11.Response) -> Iterator[tuple[str, str]]:
+    """The headers without those of the connection (RFC 9110 §7.6.1)."""
     for name, value in head.headers:
         if name not in {b"connection", b"keep-alive", b"transfer-encoding"}:
             yield name.decode("ascii"), value.decode("latin-1")

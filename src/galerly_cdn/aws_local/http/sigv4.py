@@ -1,6 +1,6 @@
-"""Is a request signed by whom it names? The signature is made again, by botocore, and compared. Pure.
+"""Verifies AWS Signature Version 4: botocore signs the same request again, and the signatures are compared.
 
-Source: the IAM User Guide, "AWS Signature Version 4 for API requests". How old a signature is nobody asks.
+Source: the IAM User Guide, "AWS Signature Version 4 for API requests". The age of a signature is not checked.
 """
 
 from __future__ import annotations
@@ -22,39 +22,45 @@ _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=(?P<id>[^/]+)/(?P<scope>[0-9]{8}/[^,]+), ?"
     r"SignedHeaders=(?P<headers>[^,]+), ?Signature=(?P<signature>[0-9a-f]{64})"
 )
-_TOLD_HASH = "x-amz-content-sha256"
-"""botocore would believe it: S3's, which has to be signed, is compared with the body, all others refused."""
+_CONTENT_HASH = "x-amz-content-sha256"
+"""The header with the hash of the body. botocore signs its value without comparing it with the body, so it is
+compared here. S3 requires it to be signed; for other services a signed one is refused.
+"""
 _UNSIGNED = "UNSIGNED-PAYLOAD"
-"""S3 takes a body that is not signed, over TLS."""
+"""The header's value where the body is not signed, which S3 accepts over TLS."""
 
 
 def is_signed(request: OriginRequest, credentials: Credentials, service: str, region: str) -> bool:
-    """Whether the signature is the one that these credentials make of the same request."""
-    told = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
-    if told is None or told["id"] != credentials.access_key:
+    """Whether the request is signed with these credentials, for this service and region."""
+    authorization = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
+    if authorization is None or authorization["id"] != credentials.access_key:
         return False
     signer = (S3SigV4Auth if service == "s3" else SigV4Auth)(credentials, service, region)
     received = {"host": request.host, **request.headers}
-    signed = told["headers"].split(";")
-    if "host" not in signed or not set(signed) <= received.keys() or not _is_hashed(request, service, signed):
+    signed = authorization["headers"].split(";")
+    if (
+        "host" not in signed
+        or not set(signed) <= received.keys()
+        or not _has_valid_hash(request, service, signed)
+    ):
         return False
     query = f"?{request.query}" if request.query else ""
-    again = AWSRequest(
+    draft = AWSRequest(
         method=request.method,
         url=f"{request.scheme}://{request.host}{request.raw_path}{query}",
         headers={name: received[name] for name in signed},
         data=request.body,
     )
-    again.context["timestamp"] = request.headers.get("x-amz-date", "")
-    if told["scope"] != signer.credential_scope(again):
+    draft.context["timestamp"] = request.headers.get("x-amz-date", "")
+    if authorization["scope"] != signer.credential_scope(draft):
         return False
-    text = signer.string_to_sign(again, signer.canonical_request(again))
-    return hmac.compare_digest(told["signature"], str(signer.signature(text, again)))
+    string_to_sign = signer.string_to_sign(draft, signer.canonical_request(draft))
+    return hmac.compare_digest(authorization["signature"], str(signer.signature(string_to_sign, draft)))
 
 
-def _is_hashed(request: OriginRequest, service: str, signed: list[str]) -> bool:
-    """Whether what is signed of the body's hash is true."""
+def _has_valid_hash(request: OriginRequest, service: str, signed: list[str]) -> bool:
+    """Whether the hash that is signed is the hash of the body, or S3's mark of an unsigned body."""
     if service != "s3":
-        return _TOLD_HASH not in signed
-    told = request.headers.get(_TOLD_HASH)
-    return _TOLD_HASH in signed and told in {_UNSIGNED, hashlib.sha256(request.body).hexdigest()}
+        return _CONTENT_HASH not in signed
+    content_hash = request.headers.get(_CONTENT_HASH)
+    return _CONTENT_HASH in signed and content_hash in {_UNSIGNED, hashlib.sha256(request.body).hexdigest()}

@@ -1,4 +1,4 @@
-"""What a viewer asks of CloudFront, and what CloudFront answers."""
+"""Defines a viewer's request, and CloudFront's response with its result type for the access log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from galerly_cdn.serialization import Value
 
 
 class ViewerRequest(Value, frozen=True, kw_only=True):
-    """A viewer's request; the path is percent-encoded as it was sent, names of headers are lower-case."""
+    """A viewer's request. Header names are lower-case; the path is percent-encoded as it was sent."""
 
     method: str
     scheme: str
@@ -19,12 +19,12 @@ class ViewerRequest(Value, frozen=True, kw_only=True):
 
     @property
     def target(self) -> str:
-        """Path and query as they stood in the request line."""
+        """Path and query as they were in the request line."""
         return f"{self.raw_path}?{self.query}" if self.query else self.raw_path
 
 
 class ViewerResponse(Value, frozen=True):
-    """A response, whole; names of headers are lower-case."""
+    """A complete response. Header names are lower-case."""
 
     status: int
     headers: dict[str, str]
@@ -32,16 +32,16 @@ class ViewerResponse(Value, frozen=True):
 
 
 class Outcome(Value, frozen=True):
-    """A response and how it came about, in the words of the access log's x-edge-result-type."""
+    """A response, and its result type: a value of the access log's field x-edge-result-type."""
 
     response: ViewerResponse
     result: str
 
 
 def error(status: int, code: str, message: str) -> Outcome:
-    """A response of CloudFront's own: the XML it sends."""
-    told = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
-    body = f'<?xml version="1.0" encoding="UTF-8"?>{told}'.encode()
+    """An error response that CloudFront itself generates, with its XML body."""
+    xml = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    body = f'<?xml version="1.0" encoding="UTF-8"?>{xml}'.encode()
     return Outcome(
         ViewerResponse(status, {"content-type": "text/xml", "server": "CloudFront"}, body), "Error"
     )

@@ -1,6 +1,7 @@
-"""May somebody do something to something? Policies of resources and of roles, evaluated. Pure.
+"""Evaluates IAM policies of resources and roles.
 
-Source: the IAM User Guide, "Policy evaluation logic": a Deny that matches decides, else an Allow, else no.
+Source: the IAM User Guide, "Policy evaluation logic": access is allowed if a statement allows it and none
+denies it.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ _KEYS = {"aws:sourcearn", "aws:sourceaccount", "aws:securetransport"}
 
 
 class Access(Value, frozen=True, kw_only=True):
-    """Who wants to do what to what; `context` has the values of condition keys, names in small letters.
+    """A principal's action on a resource. `context` has the values of condition keys by lower-case name.
 
-    `service` is the host name of a service that signed, empty for anybody and for a role.
+    `service` is the host name of the AWS service that signed the request. It is empty for a role and for an
+    unsigned request.
     """
 
     service: str
@@ -41,7 +43,7 @@ class _Statement(Property, frozen=True, kw_only=True):
     condition: dict[str, dict[str, Listed]] = {}
 
     def __post_init__(self) -> None:
-        """Refuse what would be evaluated wrongly."""
+        """Raises `ValueError` for operators and keys that are not modelled."""
         for operator, tests in self.condition.items():
             if operator not in _OPERATORS:
                 raise ValueError(f"the condition operator {operator} is not modelled")
@@ -50,41 +52,41 @@ class _Statement(Property, frozen=True, kw_only=True):
                     raise ValueError(f"the condition key {key} is not modelled")
 
     def applies(self, access: Access) -> bool:
-        """Whether it speaks of this access."""
+        """Whether the statement matches the access."""
         return (
-            any(_like(one.lower(), access.action.lower()) for one in _each(self.action))
-            and any(_like(one, access.resource) for one in _each(self.resource))
+            any(_like(action.lower(), access.action.lower()) for action in _as_tuple(self.action))
+            and any(_like(resource, access.resource) for resource in _as_tuple(self.resource))
             and all(
-                _holds(operator, _each(wanted), access.context.get(key.lower()))
+                _holds(operator, _as_tuple(expected), access.context.get(key.lower()))
                 for operator, tests in self.condition.items()
-                for key, wanted in tests.items()
+                for key, expected in tests.items()
             )
         )
 
 
 class Statement(_Statement, frozen=True, kw_only=True):
-    """Of a resource's policy: it says of whom it speaks."""
+    """A statement of a resource's policy, which names a principal."""
 
     principal: Literal["*"] | dict[str, Listed]
 
     def __post_init__(self) -> None:
-        """Refuse what would be evaluated wrongly."""
+        """Raises `ValueError` for operators and keys that are not modelled."""
         super().__post_init__()
         if isinstance(self.principal, dict) and set(self.principal) != {"Service"}:
             raise ValueError(f"principals {sorted(self.principal)} are not modelled")
 
     def applies(self, access: Access) -> bool:
-        """Whether it speaks of this access."""
-        return self._is_of(access.service) and super().applies(access)
+        """Whether the statement matches the access."""
+        return self._names(access.service) and super().applies(access)
 
-    def _is_of(self, service: str) -> bool:
+    def _names(self, service: str) -> bool:
         if isinstance(self.principal, str):
             return True
-        return service in _each(self.principal["Service"])
+        return service in _as_tuple(self.principal["Service"])
 
 
 class IdentityStatement(_Statement, frozen=True, kw_only=True):
-    """Of a role's policy: it speaks of whoever has the role."""
+    """A statement of a role's policy. The principal is the role."""
 
 
 class PolicyDocument(Property, frozen=True):
@@ -92,7 +94,7 @@ class PolicyDocument(Property, frozen=True):
     statement: tuple[Statement, ...]
 
     def allows(self, access: Access) -> bool:
-        """Whether the access is allowed, and not denied."""
+        """Whether a statement allows the access and none denies it."""
         return is_allowed(access, self.statement)
 
 
@@ -102,8 +104,8 @@ class IdentityDocument(Property, frozen=True):
 
 
 def is_allowed(access: Access, statements: Iterable[_Statement]) -> bool:
-    """Whether one of the statements allows it, and none denies it."""
-    return {one.effect for one in statements if one.applies(access)} == {"Allow"}
+    """Whether a statement allows the access and none denies it."""
+    return {statement.effect for statement in statements if statement.applies(access)} == {"Allow"}
 
 
 class BucketPolicy(Property, frozen=True):
@@ -126,36 +128,36 @@ class Permission(Property, frozen=True, kw_only=True):
 
 
 class QueuePolicy(Property, frozen=True):
-    """AWS::SQS::QueuePolicy; queues are named by their URLs."""
+    """AWS::SQS::QueuePolicy. Queues are named by their URLs."""
 
     queues: tuple[str, ...]
     policy_document: PolicyDocument
 
 
-def of_bucket(policies: Mapping[str, BucketPolicy], bucket: str) -> PolicyDocument:
-    """The policy of a bucket; without one nothing is allowed. Raises `UnmodelledProperty` for two."""
-    found = [one.policy_document for one in policies.values() if one.bucket == bucket]
-    if len(found) > 1:
+def bucket_policy(policies: Mapping[str, BucketPolicy], bucket: str) -> PolicyDocument:
+    """The policy of a bucket. Without one nothing is allowed. Raises `UnmodelledProperty` for two."""
+    documents = [policy.policy_document for policy in policies.values() if policy.bucket == bucket]
+    if len(documents) > 1:
         raise UnmodelledProperty(", ".join(policies), "Bucket", "a bucket has one policy")
-    return found[0] if found else PolicyDocument("2012-10-17", ())
+    return documents[0] if documents else PolicyDocument("2012-10-17", ())
 
 
-def _holds(operator: str, wanted: tuple[str, ...], found: str | None) -> bool:
-    """A key that the request has not makes a condition false."""
-    if found is None:
+def _holds(operator: str, expected: tuple[str, ...], value: str | None) -> bool:
+    """Whether a condition is true. It is false for a key that the request does not have (`value` is None)."""
+    if value is None:
         return False
     if operator == "StringEquals":
-        return found in wanted
+        return value in expected
     if operator == "Bool":
-        return found.lower() in {one.lower() for one in wanted}
-    return any(_like(one, found) for one in wanted)  # ArnEquals and ArnLike are the same
+        return value.lower() in {text.lower() for text in expected}
+    return any(_like(pattern, value) for pattern in expected)  # ArnEquals and ArnLike are the same
 
 
 def _like(pattern: str, text: str) -> bool:
-    told = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
-    return re.fullmatch(told, text, re.DOTALL) is not None
+    expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    return re.fullmatch(expression, text, re.DOTALL) is not None
 
 
-def _each(listed: Listed) -> tuple[str, ...]:
-    found = listed if isinstance(listed, tuple) else (listed,)
-    return tuple(str(one).lower() if isinstance(one, bool) else str(one) for one in found)
+def _as_tuple(listed: Listed) -> tuple[str, ...]:
+    values = listed if isinstance(listed, tuple) else (listed,)
+    return tuple(str(value).lower() if isinstance(value, bool) else str(value) for value in values)

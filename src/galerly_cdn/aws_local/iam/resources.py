@@ -1,4 +1,4 @@
-"""What lies behind the origins: the bucket and the function, as the template describes them."""
+"""Reads the bucket and the Lambda function behind the origins, with their resource policies."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from galerly_cdn.aws_local.cloudformation.stack import Stack
 
 
-class ByDefault(Property, frozen=True, rename={"sse_algorithm": "SSEAlgorithm"}):
-    """With a key of KMS CloudFront would need a permission more, which is not modelled."""
+class ServerSideEncryptionByDefault(Property, frozen=True, rename={"sse_algorithm": "SSEAlgorithm"}):
+    """Encryption with a KMS key would need another permission for CloudFront, which is not modelled."""
 
     sse_algorithm: Literal["AES256"]
 
 
 class EncryptionRule(Property, frozen=True):
-    server_side_encryption_by_default: ByDefault
+    server_side_encryption_by_default: ServerSideEncryptionByDefault
 
 
 class BucketEncryption(Property, frozen=True):
@@ -70,16 +70,16 @@ class LambdaFunction(Property, frozen=True, kw_only=True):
 
 
 class BucketWithPolicy(Value, frozen=True):
-    """A bucket: who may do what in it, whether it keeps versions, and tells EventBridge of changes."""
+    """A bucket: its policy, whether it keeps versions, and whether it sends events to EventBridge."""
 
     name: str
     policy: PolicyDocument
-    keeps_versions: bool
-    tells: bool
+    is_versioned: bool
+    sends_events: bool
 
 
 class FunctionWithPolicy(Value, frozen=True):
-    """A function with a URL that asks for signatures, who may call it, and the distribution that does."""
+    """A function with a URL that requires signatures, its permissions, and the ARN of the distribution."""
 
     arn: str
     function: LambdaFunction
@@ -88,36 +88,37 @@ class FunctionWithPolicy(Value, frozen=True):
 
     @property
     def name(self) -> str:
-        """What Lambda calls it."""
+        """The function's name in Lambda."""
         return self.arn.rpartition(":")[2]
 
 
 def read_bucket(stack: Stack, domain: str) -> BucketWithPolicy:
-    """The bucket of this domain. Raises `UnmodelledProperty`."""
+    """The bucket with this domain. Raises `UnmodelledProperty`."""
     policies = stack.all(BucketPolicy, "AWS::S3::BucketPolicy")
-    for name, told in stack.all(BucketResource, "AWS::S3::Bucket").items():
+    for name, properties in stack.all(BucketResource, "AWS::S3::Bucket").items():
         if stack.refer(name, "RegionalDomainName") == domain:
-            own = stack.identity(name)
-            bridge = told.notification_configuration.event_bridge_configuration
+            bucket_name = stack.identity(name)
+            bridge = properties.notification_configuration.event_bridge_configuration
             return BucketWithPolicy(
-                name=own,
-                policy=policy.of_bucket(policies, own),
-                keeps_versions=told.versioning_configuration is not None,
-                tells=bridge is not None and bridge.event_bridge_enabled,
+                name=bucket_name,
+                policy=policy.bucket_policy(policies, bucket_name),
+                is_versioned=properties.versioning_configuration is not None,
+                sends_events=bridge is not None and bridge.event_bridge_enabled,
             )
     raise UnmodelledProperty("Resources", "AWS::S3::Bucket", f"none has the domain {domain}")
 
 
 def read_function(stack: Stack, caller_arn: str) -> FunctionWithPolicy:
-    """The one function that has a URL. Raises `UnmodelledProperty`."""
+    """The function that has a URL. Raises `UnmodelledProperty` unless there is exactly one."""
     urls = list(stack.all(FunctionUrl, "AWS::Lambda::Url").values())
     if len(urls) != 1:
         raise UnmodelledProperty("Resources", "AWS::Lambda::Url", f"one is modelled, not {len(urls)}")
     arn = urls[0].target_function_arn
     functions = stack.all(LambdaFunction, "AWS::Lambda::Function")
-    named = {str(stack.refer(name, "Arn")): one for name, one in functions.items()}
-    if arn not in named:
+    by_arn = {str(stack.refer(name, "Arn")): function for name, function in functions.items()}
+    if arn not in by_arn:
         raise UnmodelledProperty("Resources", "AWS::Lambda::Url", f"there is no function {arn}")
     permissions = stack.all(Permission, "AWS::Lambda::Permission").values()
-    allowed = tuple(one for one in permissions if one.function_name in {arn, arn.rpartition(":")[2]})
-    return FunctionWithPolicy(arn, named[arn], allowed, caller_arn)
+    names = {arn, arn.rpartition(":")[2]}
+    granted = tuple(permission for permission in permissions if permission.function_name in names)
+    return FunctionWithPolicy(arn, by_arn[arn], granted, caller_arn)

@@ -1,7 +1,7 @@
-"""What may a function do? Its role: who may take it, and the policies written into it. Pure.
+"""Reads the functions' roles, and evaluates what a role allows.
 
-Source: the IAM User Guide, "Policy evaluation logic"; within one account a role's policies and those of the
-resource are one: an Allow of either is enough, a Deny of either decides.
+Source: the IAM User Guide, "Policy evaluation logic". Within one account, the policies of the role and of the
+resource are evaluated together: an Allow in either is enough, a Deny in either refuses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class TrustStatement(Property, frozen=True):
-    """Who may take the role."""
+    """The principal that may assume the role."""
 
     effect: Literal["Allow"]
     principal: dict[Literal["Service"], Literal["lambda.amazonaws.com"]]
@@ -45,58 +45,63 @@ class RoleResource(Property, frozen=True):
 
 
 class Role(Value, frozen=True):
-    """Whoever has it may do what its statements say."""
+    """The statements of a role's inline policies."""
 
     statements: tuple[IdentityStatement, ...]
 
-    def may(self, action: str, resource: str, *beside: PolicyDocument) -> bool:
-        """Whether it may take an action on a resource, over TLS; `beside` is the resource's own policy."""
+    def allows(self, action: str, resource: str, *resource_policies: PolicyDocument) -> bool:
+        """Whether the role may perform an action on a resource, over TLS."""
         context = {"aws:securetransport": "true"}
         access = Access(service="", action=action, resource=resource, context=context)
-        own = (statement for one in beside for statement in one.statement)
-        return policy.is_allowed(access, [*self.statements, *own])
+        others = (statement for document in resource_policies for statement in document.statement)
+        return policy.is_allowed(access, [*self.statements, *others])
 
 
 class FunctionWithRole(Value, frozen=True):
-    """A function, by which name it is invoked, and what it may do."""
+    """A Lambda function: its name in Lambda, its properties, and its role."""
 
     name: str
-    told: LambdaFunction
+    properties: LambdaFunction
     role: Role
 
     @property
     def may_log(self) -> bool:
-        """Whether it may write its lines: streams are made by it."""
-        group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{self.told.logging_config.log_group}"
+        """Whether it may create log streams and write to them."""
+        group = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{self.properties.logging_config.log_group}"
         stream = f"{group}:log-stream:{self.name}"
-        return self.role.may("logs:CreateLogStream", stream) and self.role.may("logs:PutLogEvents", stream)
+        return self.role.allows("logs:CreateLogStream", stream) and self.role.allows(
+            "logs:PutLogEvents", stream
+        )
 
 
 def read_functions(stack: Stack) -> dict[str, FunctionWithRole]:
-    """All functions, by logical name. Raises `UnmodelledProperty` for a role from elsewhere."""
+    """All functions by logical name. Raises `UnmodelledProperty` for a role outside the template."""
     roles = {
-        str(stack.refer(name, "Arn")): one for name, one in stack.all(RoleResource, "AWS::IAM::Role").items()
+        str(stack.refer(name, "Arn")): role
+        for name, role in stack.all(RoleResource, "AWS::IAM::Role").items()
     }
-    found = {}
-    for name, told in stack.all(LambdaFunction, "AWS::Lambda::Function").items():
-        if told.role not in roles:
-            raise UnmodelledProperty(name, "Role", f"there is no role {told.role}")
+    functions = {}
+    for name, properties in stack.all(LambdaFunction, "AWS::Lambda::Function").items():
+        if properties.role not in roles:
+            raise UnmodelledProperty(name, "Role", f"there is no role {properties.role}")
         statements = tuple(
-            statement for one in roles[told.role].policies for statement in one.policy_document.statement
+            statement
+            for inline in roles[properties.role].policies
+            for statement in inline.policy_document.statement
         )
-        found[name] = FunctionWithRole(stack.identity(name), told, Role(statements))
-    return found
+        functions[name] = FunctionWithRole(stack.identity(name), properties, Role(statements))
+    return functions
 
 
 def check_poller(function: FunctionWithRole, queue_arn: str) -> None:
-    """Lambda takes messages for a function by the function's role, and refuses a mapping without these.
+    """Checks that the function's role allows Lambda to poll a queue; Lambda refuses the mapping otherwise.
 
-    Raises `SettingsError`. AWS Lambda Developer Guide, "Configuring a queue to use with Lambda".
+    Raises `SettingsError`. Source: the AWS Lambda Developer Guide, "Configuring a queue to use with Lambda".
     """
-    needed = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
+    required = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
     if problems := [
         f"{function.name}: its role may not {action} of {queue_arn}"
-        for action in needed
-        if not function.role.may(action, queue_arn)
+        for action in required
+        if not function.role.allows(action, queue_arn)
     ]:
         raise SettingsError(problems)

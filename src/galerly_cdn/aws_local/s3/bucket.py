@@ -1,9 +1,10 @@
-"""What does the bucket response CloudFront? Its policy is asked first, then a real S3 server.
+"""Evaluates the template's bucket policy for CloudFront's requests, and passes them to the S3 server.
 
-The server knows one owner, whose credentials sign here; who of AWS may do what, it cannot know. That is the
-template's bucket policy, evaluated in front of it.
+The S3 server verifies the signature, but it knows only one owner. It cannot know which AWS service may do
+what: that is decided here, by the policy.
 
-Source: the S3 API Reference, GetObject: what is missing is 404 to who may list the bucket, 403 to others.
+Source: the S3 API Reference, GetObject: a missing object is 404 for a caller who may list the bucket, else
+403.
 """
 
 from __future__ import annotations
@@ -23,34 +24,37 @@ if TYPE_CHECKING:
 
 
 class Bucket:
-    """A bucket behind its policy; `source_arn` is whose signature requests have, empty for none."""
+    """A bucket with its policy, in front of the S3 server `inner`.
 
-    def __init__(self, own: BucketWithPolicy, endpoint: str, inner: Responder, source_arn: str) -> None:
-        place = urlsplit(endpoint)
-        self._name = own.name
-        self._scheme, self._host = place.scheme, place.netloc
-        self._policy = own.policy
+    `source_arn` is the distribution that signs the requests; it is empty if they are not signed.
+    """
+
+    def __init__(self, bucket: BucketWithPolicy, endpoint: str, inner: Responder, source_arn: str) -> None:
+        url = urlsplit(endpoint)
+        self._name = bucket.name
+        self._scheme, self._host = url.scheme, url.netloc
+        self._policy = bucket.policy
         self._inner = inner
         self._source_arn = source_arn
 
     async def respond(self, request: OriginRequest) -> OriginResponse:
         arn = f"arn:aws:s3:::{self._name}"
         key = unquote(request.raw_path)
-        if not self._may("s3:GetObject", arn + key, request.scheme):
+        if not self._is_allowed("s3:GetObject", arn + key, request.scheme):
             return refusal(403, "AccessDenied", "Access Denied", request.method)
-        found = await self._inner.respond(
+        response = await self._inner.respond(
             replaced(
                 request,
                 scheme=self._scheme,
                 host=self._host,
-                raw_path=f"/{self._name}{request.raw_path}",  # the server's other way of naming buckets
+                raw_path=f"/{self._name}{request.raw_path}",  # path-style addressing
             )
         )
-        if found.status == 404 and not self._may("s3:ListBucket", arn, request.scheme):
+        if response.status == 404 and not self._is_allowed("s3:ListBucket", arn, request.scheme):
             return refusal(403, "AccessDenied", "Access Denied", request.method)
-        return found
+        return response
 
-    def _may(self, action: str, resource: str, scheme: str) -> bool:
+    def _is_allowed(self, action: str, resource: str, scheme: str) -> bool:
         context = {"aws:securetransport": str(scheme == "https").lower()}
         if self._source_arn:
             context |= {"aws:sourcearn": self._source_arn, "aws:sourceaccount": ACCOUNT}
@@ -59,8 +63,8 @@ class Bucket:
 
 
 def refusal(status: int, code: str, message: str, method: str) -> OriginResponse:
-    """What S3 says of what it does not do; without a body to a HEAD."""
-    told = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
-    body = f'<?xml version="1.0" encoding="UTF-8"?>\n{told}'.encode()
+    """S3's error response; the response to a HEAD has no body."""
+    xml = f"<Error><Code>{code}</Code><Message>{escape(message)}</Message></Error>"
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n{xml}'.encode()
     headers = {"content-type": "application/xml", "server": "AmazonS3"}
     return OriginResponse(status, headers, b"" if method == "HEAD" else body)

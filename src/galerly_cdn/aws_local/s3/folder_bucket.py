@@ -1,7 +1,8 @@
-"""A bucket without an S3 server: what CloudFront asks of S3 is answered from the folders of one machine.
+"""Serves a folder's originals and renditions as an S3 bucket, where no S3 server is installed.
 
-`originals/` and `resized/` are those of a store of `galerly-cdn serve`; the resizer is led to the same ones.
-Signatures are verified as S3 does, here by ourselves, and a rendition has the headers that S3 would keep.
+`originals/` and `resized/` are those of a folder store of `galerly-cdn serve`; the resizer uses the same
+folder. Signatures are verified here as S3 verifies them, and a rendition has the headers that S3 would
+return.
 
 Source: the S3 API Reference, GetObject and its errors.
 """
@@ -33,64 +34,67 @@ _MEDIA_TYPES = {
     **dict.fromkeys((".tif", ".tiff"), "image/tiff"),
     **{f".{name}": f"image/{name}" for name in ("png", "webp", "gif", "avif", "heic", "heif")},
 }
-_OWN = {"content-type", "cache-control", "content-disposition"}
-"""Attributes that are headers of HTTP's; all others are metadata."""
+_HTTP_ATTRIBUTES = {"content-type", "cache-control", "content-disposition"}
+"""Object attributes that are HTTP headers; all others are user metadata (`x-amz-meta-…`)."""
 
 
 def media_type(key: str) -> str | None:
-    """A photograph's, by its name; None for what is named like none."""
+    """A photograph's media type by its file name extension; None for other extensions."""
     return _MEDIA_TYPES.get(Path(key).suffix.lower())
 
 
 class FolderBucket:
-    """Answers in the place of an S3 server, for the bucket of a stack with these settings."""
+    """Responds in place of an S3 server, for the bucket of a stack with these settings."""
 
     def __init__(self, root: Path, settings: Settings, credentials: Credentials) -> None:
-        now = time.time  # noqa: TID251 - ages of files are the machine's, whatever clock CloudFront has
+        now = time.time  # noqa: TID251 - files have the machine's time, whatever CloudFront's clock says
         self._allowed = AllowList(settings.size_rules)
         self._originals = FolderOriginals(root / "originals", checked_key, now=now)
         self._renditions = FolderRenditions(root / "resized", settings.renditions_bytes, lambda _: None, now)
         self._credentials = credentials
 
     async def respond(self, request: OriginRequest) -> OriginResponse:
-        """An object, or S3's error; the path begins with the bucket's name."""
+        """An object, or S3's error. The path begins with the bucket's name."""
         if not sigv4.is_signed(request, self._credentials, "s3", REGION):
             return _error(403, "SignatureDoesNotMatch")
         try:
-            found = await self._object("/" + request.raw_path.lstrip("/").partition("/")[2])
-        except GalerlyError:  # no key of ours: nothing can lie there
+            response = await self._object("/" + request.raw_path.lstrip("/").partition("/")[2])
+        except GalerlyError:  # the key is not valid, so no object has it
             return _error(404, "NoSuchKey")
-        if request.headers.get("if-none-match") == found.headers["etag"]:
-            return replaced(found, status=304, body=b"")
-        return replaced(found, body=b"") if request.method == "HEAD" else found
+        if request.headers.get("if-none-match") == response.headers["etag"]:
+            return replaced(response, status=304, body=b"")
+        return replaced(response, body=b"") if request.method == "HEAD" else response
 
     async def _object(self, raw_path: str) -> OriginResponse:
         target, key = parse_stored(raw_path.encode("latin-1"), self._allowed)
         return await (self._original(key) if target is None else self._rendition(key, target))
 
     async def _rendition(self, key: str, target: Target) -> OriginResponse:
-        found = await self._renditions.get(key, target)
-        if found is None:
+        rendition = await self._renditions.get(key, target)
+        if rendition is None:
             raise NoSuchOriginal
-        return _stored(_headers(found.record), found.record.md5, found.body)
+        return _ok(_headers(rendition.record), rendition.record.md5, rendition.body)
 
     async def _original(self, key: str) -> OriginResponse:
         head = await self._originals.head(key)
-        read = self._originals.read(key, head.version, 0, head.length_bytes)
-        body = b"".join([chunk async for chunk in read])
-        return _stored({"content-type": media_type(key) or "binary/octet-stream"}, head.version, body)
+        chunks = self._originals.read(key, head.version, 0, head.length_bytes)
+        body = b"".join([chunk async for chunk in chunks])
+        return _ok({"content-type": media_type(key) or "binary/octet-stream"}, head.version, body)
 
 
 def _headers(record: Record) -> dict[str, str]:
-    """What a rendition is put to S3 with, as S3 tells it."""
-    told = {**object_attributes(record), "cache-tag": cache_tag(record.key)}
-    small = {name.lower(): value for name, value in told.items()}
-    return {name if name in _OWN else f"x-amz-meta-{name}": value for name, value in small.items()}
+    """The attributes with which a rendition is put to S3, as the headers that S3 returns."""
+    attributes = {**object_attributes(record), "cache-tag": cache_tag(record.key)}
+    lower_case = {name.lower(): value for name, value in attributes.items()}
+    return {
+        name if name in _HTTP_ATTRIBUTES else f"x-amz-meta-{name}": value
+        for name, value in lower_case.items()
+    }
 
 
-def _stored(headers: dict[str, str], etag: str, body: bytes) -> OriginResponse:
-    own = {"accept-ranges": "bytes", "etag": f'"{etag}"', "server": "AmazonS3"}
-    return OriginResponse(200, {"content-length": str(len(body)), **own, **headers}, body)
+def _ok(headers: dict[str, str], etag: str, body: bytes) -> OriginResponse:
+    fixed = {"accept-ranges": "bytes", "etag": f'"{etag}"', "server": "AmazonS3"}
+    return OriginResponse(200, {"content-length": str(len(body)), **fixed, **headers}, body)
 
 
 def _error(status: int, code: str) -> OriginResponse:

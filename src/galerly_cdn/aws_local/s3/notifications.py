@@ -1,6 +1,6 @@
-"""What does S3 tell EventBridge of a change? Its messages; and versitygw's own, turned into them.
+"""Builds the events that S3 sends to EventBridge, and converts versitygw's webhook notifications to them.
 
-Source: the S3 User Guide, "EventBridge event message structure": keys are told as they are.
+Source: the S3 User Guide, "EventBridge event message structure". Keys are not percent-encoded in it.
 """
 
 from __future__ import annotations
@@ -26,40 +26,41 @@ _NAMES = {
     "s3:ObjectRemoved:Delete": (DELETED, "DeleteObject"),
     "s3:ObjectRemoved:DeleteObjects": (DELETED, "DeleteObject"),
 }
-"""versitygw's names of changes; no rule is modelled that would want others."""
+"""The detail-type and reason by versitygw's event name. No rule that is modelled matches other events."""
 
-Message = dict[str, Any]
+Event = dict[str, Any]
 
 
 class Notifications:
-    """Takes what versitygw posts (`--event-webhook-url`), and publishes what S3 would.
+    """Receives versitygw's notifications (`--event-webhook-url`), and publishes S3's events.
 
-    The server wants a response before it starts, so this is there before anybody listens to `publish`.
+    versitygw sends a test notification when it starts, and needs a response. So this must be listening before
+    the event bus exists, which is then assigned to `publish`.
     """
 
     def __init__(self) -> None:
-        self.publish: Callable[[Message], None] = lambda _: None
+        self.publish: Callable[[Event], None] = lambda _: None
 
     async def respond(self, request: OriginRequest) -> OriginResponse:
-        """Always 200: the server does not try again."""
-        for one in messages(request.body):
-            self.publish(one)
+        """Always 200: versitygw does not retry a notification."""
+        for event in events(request.body):
+            self.publish(event)
         return OriginResponse(200, {}, b"")
 
 
-def messages(body: bytes) -> Iterator[Message]:
-    """versitygw's records as EventBridge's messages; those of a test have no records."""
+def events(body: bytes) -> Iterator[Event]:
+    """EventBridge's events for versitygw's records. A test notification has no records."""
     for record in json.loads(body).get("Records", []):
         if record["eventName"] in _NAMES:
             kind, reason = _NAMES[record["eventName"]]
-            told, time = record["s3"], record["eventTime"]
-            yield message(kind, told["bucket"]["name"], told["object"]["key"], reason=reason, time=time)
+            s3, time = record["s3"], record["eventTime"]
+            yield object_event(kind, s3["bucket"]["name"], s3["object"]["key"], reason=reason, time=time)
 
 
-def message(kind: str, bucket: str, key: str, *, reason: str, time: str) -> Message:
-    """A change of one object; `time` as RFC 3339 writes it.
+def object_event(kind: str, bucket: str, key: str, *, reason: str, time: str) -> Event:
+    """The event of a change of one object. `time` is in the format of RFC 3339.
 
-    Size, ETag and version are left out: the server tells them wrongly of copies, and no function reads them.
+    Size, ETag and version are omitted: versitygw reports them wrongly for copies, and no function reads them.
     """
     return {
         "version": "0",

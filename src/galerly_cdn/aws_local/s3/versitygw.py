@@ -1,7 +1,7 @@
-"""The S3 server of a laptop: versitygw over a folder of its own, and a bucket in it with photographs.
+"""Runs versitygw, an S3 server, over a temporary folder, and puts photographs into a bucket of it.
 
-Copied, not lent: it knows ETag and media type of nothing that was not put through it, and what is in
-somebody's folder is not ours to write to.
+The photographs are copied because versitygw knows the ETag and media type only of objects that were put
+through it, and because it would write its metadata to the user's folder.
 """
 
 from __future__ import annotations
@@ -31,43 +31,44 @@ if TYPE_CHECKING:
 
 VERSION = "v1.8.0"
 INSTALL = f"go install github.com/versity/versitygw/cmd/versitygw@{VERSION}"
-_TURN_S = 0.02
-"""Between two looks whether it listens."""
+_RETRY_S = 0.02
+"""The pause between two attempts to connect to a server that is starting."""
 _PARALLEL = 4
 
 
 def find_program() -> str | None:
-    """The program: on the PATH, where `go install` puts it, or where a checkout's `script/s3` does."""
+    """The path of versitygw: on the PATH, where `go install` puts it, or where `script/s3` does; or None."""
     checkout = Path(__file__).parents[4] / ".galerly" / "bin" / f"versitygw-{VERSION}"
-    places = [shutil.which("versitygw"), Path.home() / "go" / "bin" / "versitygw", checkout]
-    return next((str(one) for one in places if one and os.access(one, os.X_OK)), None)
+    candidates = [shutil.which("versitygw"), Path.home() / "go" / "bin" / "versitygw", checkout]
+    return next((str(path) for path in candidates if path and os.access(path, os.X_OK)), None)
 
 
 @contextlib.asynccontextmanager
 async def run_server(program: str, root: Path, identity: Identity, webhook: str) -> AsyncIterator[str]:
-    """The server over a folder, until the block ends; its endpoint. Raises `StoreUnreachable`.
+    """Runs the server over an empty folder until the block ends, and yields its endpoint.
 
-    It keeps versions where it is asked to, and posts every change to `webhook`.
+    It supports versioning, and posts every change to `webhook`. Raises `StoreUnreachable` if it does not
+    start.
     """
     objects, versions, metadata = (root / name for name in ("objects", "versions", "metadata"))
     for folder in (objects, versions, metadata):
         folder.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    owner = {"ROOT_ACCESS_KEY": identity.access_key, "ROOT_SECRET_KEY": identity.secret_key}
-    nowhere = asyncio.subprocess.DEVNULL
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    credentials = {"ROOT_ACCESS_KEY": identity.access_key, "ROOT_SECRET_KEY": identity.secret_key}
+    devnull = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
         *(program, "--quiet", "--keep-alive", "--port", f"127.0.0.1:{port}"),
         *("--event-webhook-url", webhook),
         *("posix", "--sidecar", str(metadata), "--versioning-dir", str(versions), str(objects)),
-        env=owner,
-        start_new_session=True,  # Ctrl-C is for whoever runs us
-        stdin=nowhere,
-        stdout=nowhere,
-        stderr=nowhere,
+        env=credentials,
+        start_new_session=True,  # so that Ctrl-C reaches only our process
+        stdin=devnull,
+        stdout=devnull,
+        stderr=devnull,
     )
     try:
-        await _listens(process, port)
+        await _wait_until_listening(process, port)
         yield f"http://127.0.0.1:{port}"
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -82,7 +83,7 @@ async def put_files(
     photographs: Mapping[str, Path],
     progress: Callable[[int, int], None],
 ) -> None:
-    """Make a bucket and put photographs in it, by key; `progress` is told how many of how many are there.
+    """Creates a bucket and puts files into it by key. Calls `progress` with the number done and the total.
 
     Raises `StoreRefused`.
     """
@@ -92,23 +93,23 @@ async def put_files(
     try:
         with boto.aws_errors(StoreRefused):
             await loop.run_in_executor(pool, functools.partial(s3.create_bucket, Bucket=bucket))
-            works = [
+            uploads = [
                 loop.run_in_executor(pool, _put, s3, bucket, key, file) for key, file in photographs.items()
             ]
-            for done, work in enumerate(asyncio.as_completed(works), 1):
-                await work
-                progress(done, len(works))
+            for done, upload in enumerate(asyncio.as_completed(uploads), 1):
+                await upload
+                progress(done, len(uploads))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _put(s3: Any, bucket: str, key: str, file: Path) -> None:  # noqa: ANN401 - it has no types
+def _put(s3: Any, bucket: str, key: str, file: Path) -> None:  # noqa: ANN401 - botocore has no types
     with file.open("rb") as body:
         s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=media_type(key))
 
 
-def s3_client(endpoint: str, identity: Identity) -> Any:  # noqa: ANN401 - it has no types
-    """botocore's, for a server that names buckets in the path."""
+def s3_client(endpoint: str, identity: Identity) -> Any:  # noqa: ANN401 - botocore has no types
+    """A botocore client for a server with path-style addressing."""
     return botocore.session.Session().create_client(
         "s3",
         endpoint_url=endpoint,
@@ -119,18 +120,18 @@ def s3_client(endpoint: str, identity: Identity) -> Any:  # noqa: ANN401 - it ha
     )
 
 
-async def _listens(process: asyncio.subprocess.Process, port: int) -> None:
-    """Return when something listens. Raises `StoreUnreachable` if the process ends first."""
+async def _wait_until_listening(process: asyncio.subprocess.Process, port: int) -> None:
+    """Returns when the server listens. Raises `StoreUnreachable` if the process ends first."""
     ended = asyncio.create_task(process.wait())
     try:
         while not ended.done():
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
             except ConnectionError:
-                await asyncio.wait({ended}, timeout=_TURN_S)
+                await asyncio.wait({ended}, timeout=_RETRY_S)
             else:
                 writer.close()
                 return
     finally:
         ended.cancel()
-    raise StoreUnreachable(f"versitygw ended with {process.returncode}")
+    raise StoreUnreachable(f"versitygw ended with exit status {process.returncode} before it listened")

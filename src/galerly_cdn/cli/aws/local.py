@@ -84,8 +84,8 @@ def _print_addresses(running: RunningDeployment, program: str | None) -> None:
     from galerly_cdn.aws_local.s3 import versitygw
 
     click.echo(f"address  {running.address}")
-    if running.first:
-        click.echo(f"try      {running.first}")
+    if running.example_url:
+        click.echo(f"try      {running.example_url}")
     if program:
         click.echo(
             f"s3       {program}, with copies of the photographs; uploads to it are lost when it stops"
@@ -94,7 +94,7 @@ def _print_addresses(running: RunningDeployment, program: str | None) -> None:
         click.echo("s3       none: the folder takes its place, and this program verifies the signatures.")
         click.echo("         This does not test an S3 server's signature check and its concurrent writes.")
         click.echo(f"         versitygw does: {versitygw.INSTALL}")
-    for own, name in running.keys.items():
+    for own, name in running.key_ids.items():
         click.echo(
             f"signing  https://{running.address.partition('://')[2]}/… with a copy of {own}.private.pem"
         )
