@@ -150,7 +150,7 @@ def test_public_admin_host_without_token_fails_to_start(tmp_path: Path) -> None:
         check=False,
     )
     assert response.returncode == 2
-    assert response.stderr == "galerly-cdn: admin_host 0.0.0.0 is not loopback: it needs admin_token_file\n"
+    assert response.stderr == "galerly-cdn: admin_host 0.0.0.0 is not loopback: set admin_token_file\n"
 
 
 def test_shutdown_finishes_a_running_upload(admin: AdminServer) -> None:
