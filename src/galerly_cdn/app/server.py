@@ -173,28 +173,33 @@ def serve(  # noqa: PLR0913 - what is served, and who is told of it
                 if describe is not None:
                     tasks.append(asyncio.create_task(_describe(cdn, address, describe)))
 
-            listener = http_server.Listener(
-                application=cdn.application,
-                host=settings.host,
-                port=settings.port,
-                refuse=cdn.application.refuse,
-                on_ready=on_ready,
-            )
-            if cdn.admin is None:
-                return await http_server.serve(listener, settings=settings)
-            admin_listener = http_server.Listener(
-                application=cdn.admin.application,
-                host=settings.admin_host,
-                port=settings.admin_port,
-                takes_bodies=True,
-                refuse=cdn.admin.application.refuse,
-                on_ready=announce_admin,
-            )
-            return await http_server.serve(
-                listener, admin_listener, settings=settings, on_drain=cdn.admin.drain
-            )
+            return await _listen(cdn, settings, on_ready, announce_admin)
 
     return http_server.run(main())
+
+
+async def _listen(
+    cdn: Cdn, settings: Settings, on_ready: Callable[[str], None], on_admin_ready: Callable[[str], None]
+) -> bool:
+    """Listen for viewers, and for the admin API where there is one, until a signal."""
+    listener = http_server.Listener(
+        application=cdn.application,
+        host=settings.host,
+        port=settings.port,
+        refuse=cdn.application.refuse,
+        on_ready=on_ready,
+    )
+    if cdn.admin is None:
+        return await http_server.serve(listener, settings=settings)
+    admin_listener = http_server.Listener(
+        application=cdn.admin.application,
+        host=settings.admin_host,
+        port=settings.admin_port,
+        takes_bodies=True,
+        refuse=cdn.admin.application.refuse,
+        on_ready=on_admin_ready,
+    )
+    return await http_server.serve(listener, admin_listener, settings=settings, on_drain=cdn.admin.drain)
 
 
 @contextlib.asynccontextmanager
