@@ -23,7 +23,7 @@ from galerly_cdn.library import StoreLibrary
 from galerly_cdn.model import Facts
 from galerly_cdn.store.interfaces import PresignedUpload
 from galerly_cdn.store.temp_files import UploadFile
-from tests.support.in_memory_cdn import CountingRenderer, MemoryOriginals, SmallCdn
+from tests.support.in_memory_cdn import CountingRenderer, InMemoryCdn, MemoryOriginals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
@@ -134,7 +134,7 @@ class AdminResponse:
 
 @dataclass
 class InMemoryAdmin:
-    """The admin API of a `SmallCdn`. `tokens` are those of `admin_token_file`."""
+    """The admin API of a `InMemoryCdn`. `tokens` are those of `admin_token_file`."""
 
     settings: Settings
     tokens: tuple[str, ...] = ()
@@ -144,7 +144,7 @@ class InMemoryAdmin:
     concurrency: int = 2
 
     def __post_init__(self) -> None:
-        self.cdn = SmallCdn(self.settings, renderer=self.renderer)
+        self.cdn = InMemoryCdn(self.settings, renderer=self.renderer)
         self.telemetry = self.cdn.telemetry
         self.audits = self.cdn.audits
         self.originals = InMemoryWritableOriginals(self.cdn.originals)

@@ -242,7 +242,7 @@ class Answer:
 
 
 @dataclass
-class SmallCdn:
+class InMemoryCdn:
     """The edge, the filler and the application over the fakes."""
 
     settings: Settings = field(default_factory=Settings)

@@ -24,7 +24,7 @@ from galerly_cdn.model import Head
 from galerly_cdn.render.sample_images import SPECIMENS
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.originals import FolderOriginals
-from tests.support.in_memory_cdn import SmallCdn
+from tests.support.in_memory_cdn import InMemoryCdn
 from tests.support.raw_http import Served, get, run, serving
 from tests.support.shapes import ServeProcess
 
@@ -38,9 +38,9 @@ KEY = "g/a.jpg"
 
 
 @pytest.fixture
-def cdn() -> SmallCdn:
+def cdn() -> InMemoryCdn:
     """With one public original of six chunks."""
-    made = SmallCdn(settings=PUBLIC)
+    made = InMemoryCdn(settings=PUBLIC)
     made.originals.put(KEY, content=CONTENT)
     return made
 
@@ -121,20 +121,20 @@ def test_any_key_gives_a_well_formed_content_disposition(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SPECIMENS)
-async def test_media_type_is_detected_from_the_bytes(cdn: SmallCdn, name: str) -> None:
+async def test_media_type_is_detected_from_the_bytes(cdn: InMemoryCdn, name: str) -> None:
     cdn.originals.put("g/lie.txt", content=SPECIMENS[name])
     assert (await cdn.ask("/original/g/lie.txt")).headers["content-type"] == f"image/{name}"
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\xff"])
-async def test_unknown_content_is_octet_stream(cdn: SmallCdn, content: bytes) -> None:
+async def test_unknown_content_is_octet_stream(cdn: InMemoryCdn, content: bytes) -> None:
     cdn.originals.put("g/a.html", content=content)
     answer = await cdn.ask("/original/g/a.html")
     assert (answer.status, answer.body) == (200, content)
     assert answer.headers["content-type"] == "application/octet-stream"
 
 
-async def test_media_type_of_a_replaced_original_is_detected_again(cdn: SmallCdn) -> None:
+async def test_media_type_of_a_replaced_original_is_detected_again(cdn: InMemoryCdn) -> None:
     for name in ("png", "gif"):
         cdn.originals.put(KEY, content=SPECIMENS[name])
         for _ in range(2):
@@ -158,7 +158,7 @@ async def test_media_type_of_a_replaced_original_is_detected_again(cdn: SmallCdn
     ],
 )
 async def test_range_gives_exactly_its_bytes(
-    cdn: SmallCdn, byte_range: str, status: int, first: int, last: int
+    cdn: InMemoryCdn, byte_range: str, status: int, first: int, last: int
 ) -> None:
     answer = await cdn.ask(PATH, range=byte_range)
     assert (answer.status, answer.body) == (status, CONTENT[first:last])
@@ -168,7 +168,7 @@ async def test_range_gives_exactly_its_bytes(
     assert cdn.records[0].bytes == last - first
 
 
-async def test_range_outside_is_416_and_range_of_another_version_is_ignored(cdn: SmallCdn) -> None:
+async def test_range_outside_is_416_and_range_of_another_version_is_ignored(cdn: InMemoryCdn) -> None:
     outside = await cdn.ask(PATH, range="bytes=5120-")
     assert (outside.status, outside.headers["content-range"]) == (416, "bytes */5120")
     etag = (await cdn.ask(PATH, "HEAD")).headers["etag"]
@@ -178,7 +178,7 @@ async def test_range_outside_is_416_and_range_of_another_version_is_ignored(cdn:
     assert (answer.status, answer.body) == (200, CONTENT[::-1])
 
 
-async def test_head_and_304_read_nothing(cdn: SmallCdn) -> None:
+async def test_head_and_304_read_nothing(cdn: InMemoryCdn) -> None:
     etag = (await cdn.ask(PATH)).headers["etag"]
     cdn.originals.chunks.close()  # a read would wait for ever
     head = await cdn.ask(PATH, "HEAD", range="bytes=0-1")
@@ -188,7 +188,7 @@ async def test_head_and_304_read_nothing(cdn: SmallCdn) -> None:
     assert [record.bytes for record in cdn.records[1:]] == [0, 0]
 
 
-async def test_access_record_of_a_download_has_its_key(cdn: SmallCdn) -> None:
+async def test_access_record_of_a_download_has_its_key(cdn: InMemoryCdn) -> None:
     await cdn.ask(PATH)
     (record,) = cdn.records
     assert (record.key, record.size, record.bytes, record.reason) == (KEY, "", 5120, "")
@@ -196,7 +196,7 @@ async def test_access_record_of_a_download_has_its_key(cdn: SmallCdn) -> None:
 
 @pytest.mark.parametrize("path", [PATH, "/original/g/none.jpg"])
 async def test_original_without_public_keys_is_403_without_a_store_access(path: str) -> None:
-    cdn = SmallCdn(settings=Settings())
+    cdn = InMemoryCdn(settings=Settings())
     cdn.originals.put(KEY)
     for query in (b"", b"Expires=9999999999&Signature=a&Key-Pair-Id=K1"):
         answer = await cdn.ask(path, query=query)
@@ -238,7 +238,7 @@ def scope(path: str = PATH) -> dict[str, Any]:
 
 @pytest.mark.parametrize("error", [Unsettled("replaced"), StoreUnreachable("gone"), OSError("what")])
 async def test_download_that_fails_midway_is_left_incomplete(
-    cdn: SmallCdn, error: Exception, monkeypatch: pytest.MonkeyPatch
+    cdn: InMemoryCdn, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await cdn.ask(PATH, "HEAD")
 
@@ -258,7 +258,7 @@ async def test_download_that_fails_midway_is_left_incomplete(
 
 
 async def test_download_that_is_too_short_is_left_incomplete(
-    cdn: SmallCdn, monkeypatch: pytest.MonkeyPatch
+    cdn: InMemoryCdn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await cdn.ask(PATH, "HEAD")
 
@@ -273,7 +273,7 @@ async def test_download_that_is_too_short_is_left_incomplete(
 
 
 @pytest.mark.parametrize("is_known", [False, True], ids=["first request", "later request"])
-async def test_original_replaced_before_its_first_byte_is_503(cdn: SmallCdn, *, is_known: bool) -> None:
+async def test_original_replaced_before_its_first_byte_is_503(cdn: InMemoryCdn, *, is_known: bool) -> None:
     if is_known:
         await cdn.ask(PATH, "HEAD")
     cdn.originals.chunks.close()
@@ -290,7 +290,7 @@ async def test_original_replaced_before_its_first_byte_is_503(cdn: SmallCdn, *, 
 
 def test_original_replaced_midway_ends_the_connection() -> None:
     async def scenario() -> None:
-        cdn = SmallCdn(settings=PUBLIC)
+        cdn = InMemoryCdn(settings=PUBLIC)
         cdn.originals.put(KEY, content=CONTENT)
         await cdn.ask(PATH, "HEAD")
         cdn.originals.chunks.close()
@@ -313,7 +313,7 @@ def test_original_replaced_midway_ends_the_connection() -> None:
 
 def test_viewer_that_disconnects_ends_the_reading() -> None:
     async def scenario() -> None:
-        cdn = SmallCdn(settings=PUBLIC)
+        cdn = InMemoryCdn(settings=PUBLIC)
         cdn.originals.chunk_bytes = 100_000
         cdn.originals.put(KEY, content=bytes(50_000_000))
         async with serving(cdn.application) as served:

@@ -9,7 +9,7 @@ import pytest
 from galerly_cdn.errors import RenderTimeout, StoreUnreachable
 from galerly_cdn.model import Size, Target
 from galerly_cdn.settings.table import Settings
-from tests.support.in_memory_cdn import SmallCdn, rendition
+from tests.support.in_memory_cdn import InMemoryCdn, rendition
 
 PATH = "/resize/800x600/g/a.jpg"
 KEY = "g/a.jpg"
@@ -17,9 +17,9 @@ ALL_FORMATS = "image/avif,image/webp,*/*"
 
 
 @pytest.fixture
-def cdn() -> SmallCdn:
+def cdn() -> InMemoryCdn:
     """With one photograph."""
-    made = SmallCdn()
+    made = InMemoryCdn()
     made.originals.put(KEY)
     return made
 
@@ -27,7 +27,7 @@ def cdn() -> SmallCdn:
 # the sources
 
 
-async def test_first_request_fills_and_the_second_is_a_memory_hit(cdn: SmallCdn) -> None:
+async def test_first_request_fills_and_the_second_is_a_memory_hit(cdn: InMemoryCdn) -> None:
     first, second = await cdn.ask(PATH), await cdn.ask(PATH)
     assert first.body == second.body == b"v1 g/a.jpg at 800x600"
     assert first.headers["cache-status"] == "galerly-cdn; fwd=uri-miss; stored"
@@ -37,7 +37,7 @@ async def test_first_request_fills_and_the_second_is_a_memory_hit(cdn: SmallCdn)
 
 
 async def test_rendition_not_in_memory_is_served_from_the_store() -> None:
-    cdn = SmallCdn(settings=Settings(memory_cache_bytes=0))
+    cdn = InMemoryCdn(settings=Settings(memory_cache_bytes=0))
     cdn.originals.put(KEY)
     first, second = await cdn.ask(PATH), await cdn.ask(PATH)
     assert second.headers["cache-status"] == "galerly-cdn; hit; detail=store"
@@ -45,7 +45,7 @@ async def test_rendition_not_in_memory_is_served_from_the_store() -> None:
     assert cdn.renderer.renders == 1
 
 
-async def test_forgotten_rendition_is_read_from_the_store_again(cdn: SmallCdn) -> None:
+async def test_forgotten_rendition_is_read_from_the_store_again(cdn: InMemoryCdn) -> None:
     await cdn.ask(PATH)
     cdn.edge.forget(KEY, Target(Size(800, 600)))
     answer = await cdn.ask(PATH)
@@ -53,7 +53,7 @@ async def test_forgotten_rendition_is_read_from_the_store_again(cdn: SmallCdn) -
     assert cdn.renderer.renders == 1
 
 
-async def test_every_encoding_of_a_path_gives_one_rendition(cdn: SmallCdn) -> None:
+async def test_every_encoding_of_a_path_gives_one_rendition(cdn: InMemoryCdn) -> None:
     spellings = [
         PATH,
         "/resize/thumbnail/g/a.jpg",
@@ -68,7 +68,7 @@ async def test_every_encoding_of_a_path_gives_one_rendition(cdn: SmallCdn) -> No
     assert list(cdn.renditions.kept) == ["800x600/g/a.jpg"]
 
 
-async def test_query_and_other_headers_have_no_influence(cdn: SmallCdn) -> None:
+async def test_query_and_other_headers_have_no_influence(cdn: InMemoryCdn) -> None:
     first = await cdn.ask(PATH)
     for query in (b"", b"v=2", b"utm=1&w=9999", b"Signature=x&Policy=y", b"/../etc"):
         answer = await cdn.ask(
@@ -84,7 +84,7 @@ async def test_query_and_other_headers_have_no_influence(cdn: SmallCdn) -> None:
     assert len(cdn.renditions.kept) == cdn.renderer.renders == 1
 
 
-async def test_five_hundred_accept_headers_give_three_renditions(cdn: SmallCdn) -> None:
+async def test_five_hundred_accept_headers_give_three_renditions(cdn: InMemoryCdn) -> None:
     for number in range(500):
         kinds = [kind for bit, kind in enumerate(("avif", "webp", "*", "png")) if number >> bit & 1]
         weights = ["", ";q=0", ";q=0.5", ";q=1", ";v=b3"]
@@ -107,21 +107,21 @@ async def test_five_hundred_accept_headers_give_three_renditions(cdn: SmallCdn) 
     ],
 )
 async def test_accept_chooses_the_format_unless_the_path_does(
-    cdn: SmallCdn, path: str, accept: str, media_type: str, *, varies: bool
+    cdn: InMemoryCdn, path: str, accept: str, media_type: str, *, varies: bool
 ) -> None:
     for answer in (await cdn.ask(path, accept=accept), await cdn.ask(path, accept=accept)):
         assert answer.headers["content-type"] == media_type
         assert answer.headers.get("vary") == ("Accept" if varies else None)
 
 
-async def test_repeated_accept_headers_are_one_list(cdn: SmallCdn) -> None:
+async def test_repeated_accept_headers_are_one_list(cdn: InMemoryCdn) -> None:
     scope_headers = [(b"accept", b"image/png"), (b"accept", b"image/webp")]
     answer = await cdn.ask(PATH, extra=scope_headers)
     assert answer.headers["content-type"] == "image/webp"
 
 
 async def test_size_serves_only_its_formats() -> None:
-    cdn = SmallCdn(settings=Settings(sizes=("only 10x10 jpeg=80 webp=80",)))
+    cdn = InMemoryCdn(settings=Settings(sizes=("only 10x10 jpeg=80 webp=80",)))
     cdn.originals.put(KEY)
     assert (await cdn.ask("/resize/only/g/a.jpg", accept=ALL_FORMATS)).headers["content-type"] == "image/webp"
     refused = await cdn.ask("/resize/only.avif/g/a.jpg")
@@ -131,7 +131,7 @@ async def test_size_serves_only_its_formats() -> None:
 # the current version
 
 
-async def test_replaced_original_is_served_at_once(cdn: SmallCdn) -> None:
+async def test_replaced_original_is_served_at_once(cdn: InMemoryCdn) -> None:
     assert (await cdn.ask(PATH)).body.startswith(b"v1")
     cdn.originals.put(KEY)
     answer = await cdn.ask(PATH)
@@ -140,22 +140,22 @@ async def test_replaced_original_is_served_at_once(cdn: SmallCdn) -> None:
     assert (await cdn.ask(PATH)).headers["cache-status"] == "galerly-cdn; hit"
 
 
-async def test_removed_original_is_not_found_at_once(cdn: SmallCdn) -> None:
+async def test_removed_original_is_not_found_at_once(cdn: InMemoryCdn) -> None:
     assert (await cdn.ask(PATH)).status == 200
     cdn.originals.remove(KEY)
     assert (await cdn.ask(PATH)).status == 404
 
 
-async def test_other_recipe_renders_again(cdn: SmallCdn) -> None:
+async def test_other_recipe_renders_again(cdn: InMemoryCdn) -> None:
     await cdn.ask(PATH)
-    other = SmallCdn(originals=cdn.originals, renditions=cdn.renditions, digest="recipe-2")
+    other = InMemoryCdn(originals=cdn.originals, renditions=cdn.renditions, digest="recipe-2")
     answer = await other.ask(PATH)
     assert answer.headers["cache-status"] == "galerly-cdn; fwd=stale; stored"
     assert other.renderer.renders == 1
     assert (await other.ask(PATH)).headers["cache-status"] == "galerly-cdn; hit"
 
 
-async def test_outdated_rendition_in_the_store_is_never_served(cdn: SmallCdn) -> None:
+async def test_outdated_rendition_in_the_store_is_never_served(cdn: InMemoryCdn) -> None:
     """A crash between two steps, or another server, may have left it."""
     cdn.renditions.kept["800x600/g/a.jpg"] = rendition(KEY, body=b"from another version")
     answer = await cdn.ask(PATH)
@@ -164,7 +164,7 @@ async def test_outdated_rendition_in_the_store_is_never_served(cdn: SmallCdn) ->
 
 
 async def test_rendition_lost_by_the_store_is_rendered_again() -> None:
-    cdn = SmallCdn(settings=Settings(memory_cache_bytes=0))
+    cdn = InMemoryCdn(settings=Settings(memory_cache_bytes=0))
     cdn.originals.put(KEY)
     first = await cdn.ask(PATH)
     await cdn.renditions.delete(KEY, Target(Settings().size_rules[2].size))
@@ -173,7 +173,7 @@ async def test_rendition_lost_by_the_store_is_rendered_again() -> None:
     assert second.headers["cache-status"] == "galerly-cdn; fwd=uri-miss; stored"
 
 
-async def test_original_replaced_during_a_render_is_rendered_again(cdn: SmallCdn) -> None:
+async def test_original_replaced_during_a_render_is_rendered_again(cdn: InMemoryCdn) -> None:
     cdn.renderer.gate.close()
     before = asyncio.create_task(cdn.ask(PATH))
     await cdn.renderer.gate.arrival()
@@ -196,7 +196,7 @@ async def test_last_known_rendition_is_served_stale_while_the_store_is_unreachab
     memory_cache_bytes: int,
 ) -> None:
     """From memory, or from a store of renditions elsewhere."""
-    cdn = SmallCdn(settings=Settings(memory_cache_bytes=memory_cache_bytes))
+    cdn = InMemoryCdn(settings=Settings(memory_cache_bytes=memory_cache_bytes))
     cdn.originals.put(KEY)
     fresh = await cdn.ask(PATH)
     cdn.originals.stale_s, cdn.originals.error = 90.6, StoreUnreachable()
@@ -209,7 +209,7 @@ async def test_last_known_rendition_is_served_stale_while_the_store_is_unreachab
     assert "ttl" not in (await cdn.ask(PATH)).headers["cache-status"]
 
 
-async def test_miss_while_the_store_is_unreachable_is_503_without_a_render(cdn: SmallCdn) -> None:
+async def test_miss_while_the_store_is_unreachable_is_503_without_a_render(cdn: InMemoryCdn) -> None:
     await cdn.ask(PATH)
     cdn.originals.stale_s, cdn.originals.error = 90.0, StoreUnreachable()
     answer = await cdn.ask("/resize/tiny/g/a.jpg")
@@ -219,7 +219,7 @@ async def test_miss_while_the_store_is_unreachable_is_503_without_a_render(cdn: 
     assert cdn.renderer.renders == 1
 
 
-async def test_miss_with_an_old_head_is_filled_if_the_store_answers(cdn: SmallCdn) -> None:
+async def test_miss_with_an_old_head_is_filled_if_the_store_answers(cdn: InMemoryCdn) -> None:
     cdn.originals.stale_s = 2.0
     answer = await cdn.ask(PATH)
     assert (answer.status, answer.body) == (200, b"v1 g/a.jpg at 800x600")
@@ -229,7 +229,7 @@ async def test_miss_with_an_old_head_is_filled_if_the_store_answers(cdn: SmallCd
 # concurrent requests
 
 
-async def test_thousand_viewers_share_one_render_and_one_response(cdn: SmallCdn) -> None:
+async def test_thousand_viewers_share_one_render_and_one_response(cdn: InMemoryCdn) -> None:
     cdn.renderer.gate.close()
     cdn.renderer.length_bytes = 100_000
     viewers = [asyncio.create_task(cdn.ask(PATH)) for _ in range(1000)]
@@ -245,7 +245,7 @@ async def test_thousand_viewers_share_one_render_and_one_response(cdn: SmallCdn)
 
 
 @pytest.mark.parametrize("leaving", [0, 10, 19])
-async def test_viewer_that_disconnects_does_not_affect_the_others(cdn: SmallCdn, leaving: int) -> None:
+async def test_viewer_that_disconnects_does_not_affect_the_others(cdn: InMemoryCdn, leaving: int) -> None:
     cdn.renderer.gate.close()
     viewers = [asyncio.create_task(cdn.ask(PATH)) for _ in range(20)]
     await cdn.renderer.gate.arrival()
@@ -257,7 +257,7 @@ async def test_viewer_that_disconnects_does_not_affect_the_others(cdn: SmallCdn,
     assert cdn.renderer.renders == 1
 
 
-async def test_failed_fill_is_shared_and_then_tried_again(cdn: SmallCdn) -> None:
+async def test_failed_fill_is_shared_and_then_tried_again(cdn: InMemoryCdn) -> None:
     cdn.renderer.gate.close()
     cdn.renderer.error = RenderTimeout()
     viewers = [asyncio.create_task(cdn.ask(PATH)) for _ in range(20)]
@@ -270,14 +270,14 @@ async def test_failed_fill_is_shared_and_then_tried_again(cdn: SmallCdn) -> None
     assert cdn.renderer.renders == 2
 
 
-async def test_rendition_that_cannot_be_stored_is_served(cdn: SmallCdn) -> None:
+async def test_rendition_that_cannot_be_stored_is_served(cdn: InMemoryCdn) -> None:
     cdn.renditions.error = StoreUnreachable("disk full")
     first, second = await cdn.ask(PATH), await cdn.ask(PATH)
     assert (first.status, first.headers["cache-status"]) == (200, "galerly-cdn; fwd=uri-miss")
     assert second.headers["cache-status"] == "galerly-cdn; hit"
 
 
-async def test_hits_do_not_wait_for_a_render(cdn: SmallCdn) -> None:
+async def test_hits_do_not_wait_for_a_render(cdn: InMemoryCdn) -> None:
     await cdn.ask(PATH)
     cdn.renderer.gate.close()
     slow = asyncio.create_task(cdn.ask("/resize/tiny/g/a.jpg"))

@@ -13,7 +13,7 @@ from galerly_cdn.errors import (
     StoreUnreachable,
     Undecodable,
 )
-from tests.support.in_memory_cdn import SmallCdn
+from tests.support.in_memory_cdn import InMemoryCdn
 from tests.unit.http.test_urls import TRAVERSALS, named
 
 PATH = "/resize/800x600/g/a.jpg"
@@ -22,9 +22,9 @@ ALL_FORMATS = "image/avif,image/webp,*/*"
 
 
 @pytest.fixture
-def cdn() -> SmallCdn:
+def cdn() -> InMemoryCdn:
     """With one photograph."""
-    made = SmallCdn()
+    made = InMemoryCdn()
     made.originals.put(KEY)
     return made
 
@@ -32,7 +32,7 @@ def cdn() -> SmallCdn:
 # conditions, ranges, HEAD
 
 
-async def test_matching_etag_gives_304_with_the_headers_for_caches(cdn: SmallCdn) -> None:
+async def test_matching_etag_gives_304_with_the_headers_for_caches(cdn: InMemoryCdn) -> None:
     etag = (await cdn.ask(PATH)).headers["etag"]
     answer = await cdn.ask(PATH, if_none_match=etag, if_modified_since="Sun, 06 Nov 1994 08:49:37 GMT")
     assert (answer.status, answer.body) == (304, b"")
@@ -42,18 +42,18 @@ async def test_matching_etag_gives_304_with_the_headers_for_caches(cdn: SmallCdn
     assert "content-length" not in answer.headers
 
 
-async def test_if_modified_since_is_ignored(cdn: SmallCdn) -> None:
+async def test_if_modified_since_is_ignored(cdn: InMemoryCdn) -> None:
     answer = await cdn.ask(PATH, if_modified_since="Fri, 31 Dec 2100 23:59:59 GMT")
     assert answer.status == 200
 
 
-async def test_304_requires_an_existing_rendition(cdn: SmallCdn) -> None:
+async def test_304_requires_an_existing_rendition(cdn: InMemoryCdn) -> None:
     assert (await cdn.ask("/resize/800x600/g/none.jpg", if_none_match="*")).status == 404
     assert (await cdn.ask(PATH, if_none_match="*")).status == 304
     assert list(cdn.renditions.kept) == ["800x600/g/a.jpg"]
 
 
-async def test_other_version_has_another_etag(cdn: SmallCdn) -> None:
+async def test_other_version_has_another_etag(cdn: InMemoryCdn) -> None:
     old = (await cdn.ask(PATH)).headers["etag"]
     cdn.originals.put(KEY)
     answer = await cdn.ask(PATH, if_none_match=old)
@@ -65,7 +65,7 @@ async def test_other_version_has_another_etag(cdn: SmallCdn) -> None:
     ("byte_range", "status"), [("bytes=0-1", 206), ("bytes=-2", 206), ("bytes=9-2", 200), ("bytes=999-", 416)]
 )
 async def test_range_of_a_miss_and_of_a_hit_give_the_same_response(
-    cdn: SmallCdn, byte_range: str, status: int
+    cdn: InMemoryCdn, byte_range: str, status: int
 ) -> None:
     miss, hit = await cdn.ask(PATH, range=byte_range), await cdn.ask(PATH, range=byte_range)
     assert miss.status == hit.status == status
@@ -88,7 +88,7 @@ HEADS = {
 
 @pytest.mark.parametrize(("path", "headers"), HEADS.values(), ids=HEADS)
 async def test_response_to_head_is_that_to_get_without_the_body(
-    cdn: SmallCdn, path: str, headers: dict[str, str]
+    cdn: InMemoryCdn, path: str, headers: dict[str, str]
 ) -> None:
     sent = [(name.encode(), value.encode()) for name, value in headers.items()]
     await cdn.ask(path, extra=sent)
@@ -101,13 +101,13 @@ async def test_response_to_head_is_that_to_get_without_the_body(
         assert int(head.headers["content-length"]) == len(got.body) > 0
 
 
-async def test_head_of_a_miss_renders_once(cdn: SmallCdn) -> None:
+async def test_head_of_a_miss_renders_once(cdn: InMemoryCdn) -> None:
     head, got = await cdn.ask(PATH, "HEAD"), await cdn.ask(PATH)
     assert head.headers["content-length"] == got.headers["content-length"]
     assert cdn.renderer.renders == 1
 
 
-async def test_range_of_a_head_is_ignored(cdn: SmallCdn) -> None:
+async def test_range_of_a_head_is_ignored(cdn: InMemoryCdn) -> None:
     """RFC 9110 §14.2: Range is defined for GET only."""
     whole = await cdn.ask(PATH)
     for byte_range in ("bytes=0-1", "bytes=999-"):
@@ -116,7 +116,7 @@ async def test_range_of_a_head_is_ignored(cdn: SmallCdn) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "PURGE", "get", ""])
-async def test_other_methods_than_get_and_head_are_405(cdn: SmallCdn, method: str) -> None:
+async def test_other_methods_than_get_and_head_are_405(cdn: InMemoryCdn, method: str) -> None:
     answer = await cdn.ask(PATH, method)
     assert (answer.status, answer.code) == (405, "method-not-allowed")
     assert answer.headers["allow"] == "GET, HEAD"
@@ -142,7 +142,7 @@ async def test_other_methods_than_get_and_head_are_405(cdn: SmallCdn, method: st
     ],
 )
 async def test_error_has_the_status_and_lifetime_of_its_kind(
-    cdn: SmallCdn, path: str, status: int, reason: str, cache_control: str
+    cdn: InMemoryCdn, path: str, status: int, reason: str, cache_control: str
 ) -> None:
     answer = await cdn.ask(path)
     assert (answer.status, answer.code, answer.headers["cache-control"]) == (status, reason, cache_control)
@@ -161,7 +161,7 @@ async def test_error_has_the_status_and_lifetime_of_its_kind(
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
 async def test_failed_render_is_an_error_and_never_stored(
-    cdn: SmallCdn, error: Exception, status: int
+    cdn: InMemoryCdn, error: Exception, status: int
 ) -> None:
     cdn.renderer.error = error
     answer = await cdn.ask(PATH)
@@ -179,7 +179,7 @@ async def test_failed_render_is_an_error_and_never_stored(
     ids=lambda value: getattr(value, "code", str(value)),
 )
 async def test_failing_store_is_an_error_with_its_detail_in_the_log(
-    cdn: SmallCdn, error: GalerlyError, status: int
+    cdn: InMemoryCdn, error: GalerlyError, status: int
 ) -> None:
     cdn.originals.error = error
     answer = await cdn.ask(PATH)
@@ -189,7 +189,7 @@ async def test_failing_store_is_an_error_with_its_detail_in_the_log(
 
 
 @pytest.mark.parametrize("encoded", TRAVERSALS, ids=named)
-async def test_path_traversal_reaches_no_store(cdn: SmallCdn, encoded: bytes) -> None:
+async def test_path_traversal_reaches_no_store(cdn: InMemoryCdn, encoded: bytes) -> None:
     for prefix in (b"/resize/thumbnail/", b"/resize/800x600.webp/", b"/original/"):
         answer = await cdn.ask(prefix + encoded)
         assert (answer.status, answer.code) == (400, "malformed-key")
@@ -200,7 +200,7 @@ async def test_path_traversal_reaches_no_store(cdn: SmallCdn, encoded: bytes) ->
     "path",
     [b"//evil.example", b"/\\evil.example", b"/%0d%0aLocation:%20//evil.example", b"/resize/tiny/%0d%0aX:1"],
 )
-async def test_path_and_query_never_become_a_header(cdn: SmallCdn, path: bytes) -> None:
+async def test_path_and_query_never_become_a_header(cdn: InMemoryCdn, path: bytes) -> None:
     answer = await cdn.ask(path, query=b"next=//evil.example")
     assert answer.status in {400, 404}
     assert "location" not in answer.headers

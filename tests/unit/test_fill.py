@@ -16,7 +16,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.fill import Filled, RenditionKey
 from galerly_cdn.model import Format, Head, Size, Target
-from tests.support.in_memory_cdn import MemoryOriginals, SmallCdn
+from tests.support.in_memory_cdn import InMemoryCdn, MemoryOriginals
 
 KEY = "g/a.jpg"
 RENDITION_KEY = RenditionKey(KEY, Target(Size(800, 600), Format.WEBP))
@@ -27,7 +27,7 @@ def body(version: str) -> bytes:
 
 
 async def test_fill_renders_and_stores_with_key_version_and_recipe() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     version = cdn.originals.put(KEY)
     filled, collapsed = await cdn.origin.fill(RENDITION_KEY, version)
     assert (filled.rendition.body, filled.stored, collapsed) == (body(version), True, False)
@@ -44,7 +44,7 @@ async def test_fill_renders_and_stores_with_key_version_and_recipe() -> None:
 
 
 async def test_concurrent_requests_for_one_rendition_share_a_fill() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     version = cdn.originals.put(KEY)
     cdn.renderer.gate.close()
     fills = [asyncio.create_task(cdn.origin.fill(RENDITION_KEY, version)) for _ in range(1000)]
@@ -57,7 +57,7 @@ async def test_concurrent_requests_for_one_rendition_share_a_fill() -> None:
 
 
 async def test_concurrent_requests_for_fifty_renditions_are_fifty_renders() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     rendition_keys = [RenditionKey(f"g/{number}", RENDITION_KEY.target) for number in range(50)]
     versions = {one: cdn.originals.put(one.key) for one in rendition_keys}
     cdn.renderer.gate.close()
@@ -75,7 +75,7 @@ async def test_concurrent_requests_for_fifty_renditions_are_fifty_renders() -> N
     "error", [Undecodable(), QueueFull(), OSError("disk")], ids=lambda one: type(one).__name__
 )
 async def test_failed_render_is_shared_stores_nothing_and_is_not_cached(error: Exception) -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     version = cdn.originals.put(KEY)
     cdn.renderer.gate.close()
     cdn.renderer.error = error
@@ -91,7 +91,7 @@ async def test_failed_render_is_shared_stores_nothing_and_is_not_cached(error: E
 
 
 async def test_original_replaced_during_render_is_rendered_again() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     version = cdn.originals.put(KEY)
     cdn.renderer.gate.close()
     fill = asyncio.create_task(cdn.origin.fill(RENDITION_KEY, version))
@@ -105,7 +105,7 @@ async def test_original_replaced_during_render_is_rendered_again() -> None:
 
 
 async def test_original_replaced_during_put_is_rendered_again() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     version = cdn.originals.put(KEY)
     cdn.renditions.puts.close()
     fill = asyncio.create_task(cdn.origin.fill(RENDITION_KEY, version))
@@ -119,7 +119,7 @@ async def test_original_replaced_during_put_is_rendered_again() -> None:
 
 async def test_request_after_a_replacement_never_gets_the_old_rendition() -> None:
     """The second request knows the new version and joins the fill of the old version."""
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     old = cdn.originals.put(KEY)
     cdn.renderer.gate.close()
     first = asyncio.create_task(cdn.origin.fill(RENDITION_KEY, old))
@@ -147,7 +147,7 @@ class ReplacedAfterHead(MemoryOriginals):
 async def test_original_replaced_after_the_last_head_is_filled_again() -> None:
     """The viewer's version is not the fill's, and the fill's is no longer the current one."""
     originals = ReplacedAfterHead()
-    cdn = SmallCdn(originals=originals)
+    cdn = InMemoryCdn(originals=originals)
     originals.put(KEY)
     originals.times = 1
     filled, _ = await cdn.origin.fill(RENDITION_KEY, "gone")
@@ -156,7 +156,7 @@ async def test_original_replaced_after_the_last_head_is_filled_again() -> None:
 
 async def test_original_replaced_after_every_head_raises_unsettled() -> None:
     originals = ReplacedAfterHead()
-    cdn = SmallCdn(originals=originals)
+    cdn = InMemoryCdn(originals=originals)
     originals.put(KEY)
     originals.times = 1000
     with pytest.raises(Unsettled):
@@ -164,7 +164,7 @@ async def test_original_replaced_after_every_head_raises_unsettled() -> None:
 
 
 async def test_original_replaced_during_every_render_raises_unsettled() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     version = cdn.originals.put(KEY)
     cdn.renderer.gate.close()
     fill = asyncio.create_task(cdn.origin.fill(RENDITION_KEY, version))
@@ -179,7 +179,7 @@ async def test_original_replaced_during_every_render_raises_unsettled() -> None:
 
 
 async def test_original_removed_during_render_raises_no_such_original() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     version = cdn.originals.put(KEY)
     cdn.renderer.gate.close()
     fill = asyncio.create_task(cdn.origin.fill(RENDITION_KEY, version))
@@ -191,7 +191,7 @@ async def test_original_removed_during_render_raises_no_such_original() -> None:
 
 
 async def test_rendition_is_answered_if_the_store_fails_to_put_it() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     version = cdn.originals.put(KEY)
     cdn.renditions.error = StoreUnreachable("disk full")
     filled, _ = await cdn.origin.fill(RENDITION_KEY, version)
@@ -205,7 +205,7 @@ async def test_rendition_is_answered_if_the_store_fails_to_put_it() -> None:
 async def test_original_that_cannot_be_opened_is_not_rendered(
     error: NoSuchOriginal | StoreRefused | StoreUnreachable,
 ) -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     cdn.originals.error = error
     with pytest.raises(type(error)):
         await cdn.origin.fill(RENDITION_KEY, "v1")
@@ -213,7 +213,7 @@ async def test_original_that_cannot_be_opened_is_not_rendered(
 
 
 async def test_drain_waits_for_the_fills_in_progress() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     version = cdn.originals.put(KEY)
     cdn.renderer.gate.close()
     fill: asyncio.Task[tuple[Filled, bool]] = asyncio.create_task(cdn.origin.fill(RENDITION_KEY, version))

@@ -13,7 +13,7 @@ from galerly_cdn.errors import Undecodable
 from galerly_cdn.http.client_address import rate_limit_key
 from galerly_cdn.rate_limit import RateLimit
 from galerly_cdn.settings.table import Settings
-from tests.support.in_memory_cdn import SmallCdn
+from tests.support.in_memory_cdn import InMemoryCdn
 
 REQUESTS = 10_000
 VIEWER, SCANNER = "198.51.100.7", "203.0.113.9"
@@ -24,15 +24,15 @@ def path(number: int, size: str = "small") -> str:
     return f"/resize/{size}/g/{number}.jpg"
 
 
-def cdn_of(photographs: int, settings: Settings = SMALL) -> SmallCdn:
+def cdn_of(photographs: int, settings: Settings = SMALL) -> InMemoryCdn:
     """A CDN with the photographs `g/0.jpg`, `g/1.jpg` and so on."""
-    cdn = SmallCdn(settings=settings)
+    cdn = InMemoryCdn(settings=settings)
     for number in range(photographs):
         cdn.originals.put(f"g/{number}.jpg")
     return cdn
 
 
-async def statuses(cdn: SmallCdn, *paths: str, client: str = VIEWER, accept: str = "*/*") -> list[int]:
+async def statuses(cdn: InMemoryCdn, *paths: str, client: str = VIEWER, accept: str = "*/*") -> list[int]:
     return [(await cdn.ask(one, client=client, accept=accept)).status for one in paths]
 
 
@@ -56,7 +56,7 @@ async def test_hits_are_never_limited() -> None:
         assert await statuses(cdn, *map(path, range(4))) == [200] * 4
         assert (await cdn.ask(path(0), client=VIEWER, if_none_match=etags[0])).status == 304
         assert (await cdn.ask(path(0), "HEAD", client=VIEWER)).status == 200
-    restarted = SmallCdn(originals=cdn.originals, renditions=cdn.renditions, settings=SMALL)
+    restarted = InMemoryCdn(originals=cdn.originals, renditions=cdn.renditions, settings=SMALL)
     assert await statuses(restarted, *map(path, range(4, 9))) == [200] * 4 + [503]
     assert await statuses(restarted, *map(path, range(4))) == [200] * 4
     assert restarted.records[-1].cache == "hit; detail=store"

@@ -24,7 +24,7 @@ from galerly_cdn.fill import RenditionKey, Warmed
 from galerly_cdn.settings import locations
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
-from tests.support.in_memory_cdn import MemoryOriginals, SmallCdn
+from tests.support.in_memory_cdn import InMemoryCdn, MemoryOriginals
 from tests.support.worker_pool import ticks
 
 if TYPE_CHECKING:
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Head, Rendition, Target
 
 KEY = "g/a.jpg"
-TARGETS = SmallCdn().settings.size_rules[2].targets + SmallCdn().settings.size_rules[1].targets
+TARGETS = InMemoryCdn().settings.size_rules[2].targets + InMemoryCdn().settings.size_rules[1].targets
 WEBP = TARGETS[2]
 
 
-async def warm(cdn: SmallCdn, targets: tuple[Target, ...] = TARGETS) -> list[Warmed]:
+async def warm(cdn: InMemoryCdn, targets: tuple[Target, ...] = TARGETS) -> list[Warmed]:
     return [one async for one in cdn.origin.warm(KEY, targets)]
 
 
-def kept(cdn: SmallCdn) -> dict[Target, Rendition]:
+def kept(cdn: InMemoryCdn) -> dict[Target, Rendition]:
     return {one.record.target: one for one in cdn.renditions.kept.values()}
 
 
@@ -51,12 +51,12 @@ def body(version: str, target: Target) -> bytes:
 
 def test_targets_to_warm_are_those_that_accept_may_choose() -> None:
     assert [str(one) for one in TARGETS[:3]] == ["800x600", "800x600.avif", "800x600.webp"]
-    recipes = SmallCdn().origin.recipes
-    assert all(one in recipes for rule in SmallCdn().settings.size_rules for one in rule.targets)
+    recipes = InMemoryCdn().origin.recipes
+    assert all(one in recipes for rule in InMemoryCdn().settings.size_rules for one in rule.targets)
 
 
 async def test_warm_renders_missing_targets_in_one_job_and_stores_them() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     version = cdn.originals.put(KEY)
     warmed = await warm(cdn)
     assert {one.target for one in warmed} == set(TARGETS)
@@ -77,7 +77,7 @@ async def test_warm_renders_missing_targets_in_one_job_and_stores_them() -> None
 
 
 async def test_request_for_warmed_target_is_a_hit() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     cdn.originals.put(KEY)
     await warm(cdn)
     for accept in ("image/avif,image/webp", "image/webp", "*/*"):
@@ -87,7 +87,7 @@ async def test_request_for_warmed_target_is_a_hit() -> None:
 
 
 async def test_warm_yields_current_renditions_without_rendering_them() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     version = cdn.originals.put(KEY)
     await cdn.origin.fill(RenditionKey(KEY, WEBP), version)
     warmed = await warm(cdn)
@@ -101,19 +101,19 @@ async def test_warm_yields_current_renditions_without_rendering_them() -> None:
 
 @pytest.mark.parametrize("what", ["version", "recipe"])
 async def test_warm_renders_stale_renditions_again(what: str) -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     version = cdn.originals.put(KEY)
     await warm(cdn)
     if what == "version":
         version = cdn.originals.put(KEY)
     else:
-        cdn = SmallCdn(originals=cdn.originals, renditions=cdn.renditions, digest="recipe-2")
+        cdn = InMemoryCdn(originals=cdn.originals, renditions=cdn.renditions, digest="recipe-2")
     assert not any(one.was_there for one in await warm(cdn))
     assert {(one.record.version, one.record.recipe) for one in kept(cdn).values()} == {(version, cdn.digest)}
 
 
 async def test_warm_without_targets_opens_nothing() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     cdn.originals.put(KEY)
     assert await warm(cdn, ()) == []
     assert cdn.originals.opened == 0
@@ -145,7 +145,7 @@ async def test_warm_with_real_workers_stores_what_viewers_get(tmp_path: Path) ->
 
 
 async def test_warm_stores_each_picture_before_it_renders_the_next() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     cdn.originals.put(KEY)
     stored = []
     async for one in cdn.origin.warm(KEY, TARGETS):
@@ -155,7 +155,7 @@ async def test_warm_stores_each_picture_before_it_renders_the_next() -> None:
 
 
 async def test_interrupted_warm_ends_the_job_and_can_be_resumed() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     cdn.originals.put(KEY)
     async with contextlib.aclosing(cdn.origin.warm(KEY, TARGETS)) as warming:
         first = await anext(warming)
@@ -168,7 +168,7 @@ async def test_interrupted_warm_ends_the_job_and_can_be_resumed() -> None:
 
 
 async def test_warm_cancelled_during_put_leaves_the_picture_stored() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     cdn.originals.put(KEY)
     cdn.renditions.puts.close()
     warming = asyncio.create_task(warm(cdn))
@@ -184,7 +184,7 @@ async def test_warm_cancelled_during_put_leaves_the_picture_stored() -> None:
 
 @pytest.mark.parametrize("error", [Undecodable(), QueueFull()], ids=lambda one: one.code)
 async def test_failed_picture_ends_the_warm_and_keeps_the_earlier_ones(error: GalerlyError) -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     cdn.originals.put(KEY)
     warming = cdn.origin.warm(KEY, TARGETS)
     await anext(warming)
@@ -197,7 +197,7 @@ async def test_failed_picture_ends_the_warm_and_keeps_the_earlier_ones(error: Ga
 
 
 async def test_store_that_fails_to_put_ends_the_warm() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     cdn.originals.put(KEY)
     cdn.renditions.error = StoreUnreachable("disk full")
     with pytest.raises(StoreUnreachable):
@@ -209,7 +209,7 @@ async def test_store_that_fails_to_put_ends_the_warm() -> None:
     "error", [NoSuchOriginal(), StoreRefused(), StoreUnreachable()], ids=lambda one: one.code
 )
 async def test_warm_of_original_that_cannot_be_read_renders_nothing(error: GalerlyError) -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     cdn.originals.error = error
     with pytest.raises(type(error)):
         await warm(cdn)
@@ -220,7 +220,7 @@ async def test_warm_of_original_that_cannot_be_read_renders_nothing(error: Galer
 
 
 async def test_warm_starts_again_if_the_original_is_replaced() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     cdn.originals.put(KEY)
     warmed = []
     new = ""
@@ -237,7 +237,7 @@ async def test_warm_starts_again_if_the_original_is_replaced() -> None:
 
 
 async def test_warm_starts_again_if_the_original_is_replaced_during_put() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     cdn.originals.put(KEY)
     cdn.renditions.puts.close()
     warming = asyncio.create_task(warm(cdn))
@@ -263,7 +263,7 @@ class ReplacedBeforeOpen(MemoryOriginals):
 
 
 async def test_warm_of_original_replaced_before_opening_renders_the_new_version() -> None:
-    cdn = SmallCdn(originals=ReplacedBeforeOpen())
+    cdn = InMemoryCdn(originals=ReplacedBeforeOpen())
     cdn.originals.put(KEY)
     await warm(cdn)
     assert {one.record.version for one in kept(cdn).values()} == {"v2"}
@@ -271,7 +271,7 @@ async def test_warm_of_original_replaced_before_opening_renders_the_new_version(
 
 
 async def test_warm_of_original_replaced_at_every_attempt_raises_unsettled() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     cdn.originals.put(KEY)
     warming = cdn.origin.warm(KEY, TARGETS)
     for _ in range(5):
@@ -283,7 +283,7 @@ async def test_warm_of_original_replaced_at_every_attempt_raises_unsettled() -> 
 
 
 async def test_warm_of_original_removed_meanwhile_raises_no_such_original() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     cdn.originals.put(KEY)
     warming = cdn.origin.warm(KEY, TARGETS)
     await anext(warming)
@@ -296,7 +296,7 @@ async def test_warm_of_original_removed_meanwhile_raises_no_such_original() -> N
 
 
 async def test_request_during_put_of_warmed_picture_shares_it() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     version = cdn.originals.put(KEY)
     cdn.renditions.puts.close()
     warming = asyncio.create_task(warm(cdn, (WEBP,)))
@@ -311,7 +311,7 @@ async def test_request_during_put_of_warmed_picture_shares_it() -> None:
 
 async def test_warm_yields_the_rendition_that_a_viewers_fill_stored_first() -> None:
     """Warming renders the same picture while the viewer's is being stored, and discards its own."""
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     version = cdn.originals.put(KEY)
     cdn.renditions.puts.close()
     viewer = asyncio.create_task(cdn.origin.fill(RenditionKey(KEY, WEBP), version))
@@ -329,7 +329,7 @@ async def test_warm_yields_the_rendition_that_a_viewers_fill_stored_first() -> N
 
 
 async def test_warm_does_not_overwrite_a_picture_that_a_fill_stored_meanwhile() -> None:
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     version = cdn.originals.put(KEY)
     warming = cdn.origin.warm(KEY, TARGETS)
     await anext(warming)
@@ -340,7 +340,7 @@ async def test_warm_does_not_overwrite_a_picture_that_a_fill_stored_meanwhile() 
 
 async def test_request_that_joins_a_warm_never_gets_an_old_picture() -> None:
     """The original is replaced while the warmed picture is being stored."""
-    cdn = SmallCdn()
+    cdn = InMemoryCdn()
     cdn.originals.put(KEY)
     cdn.renditions.puts.close()
     warming = asyncio.create_task(warm(cdn, (WEBP,)))

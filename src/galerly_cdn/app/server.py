@@ -147,7 +147,7 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
     )
 
 
-def serve(  # noqa: PLR0913 - what is served, and who is told of it
+def serve(  # noqa: PLR0913 - what is served, and the callbacks
     settings: Settings,
     photographs: str | None,
     announce: Callable[[str], None],

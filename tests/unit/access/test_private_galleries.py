@@ -18,7 +18,7 @@ from galerly_cdn.http.client_address import client_address
 from galerly_cdn.links import Links
 from galerly_cdn.settings import load
 from galerly_cdn.settings.table import Settings
-from tests.support.in_memory_cdn import SmallCdn
+from tests.support.in_memory_cdn import InMemoryCdn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +33,9 @@ SETTINGS = Settings(
 )
 
 
-def private_cdn(settings: Settings = SETTINGS) -> SmallCdn:
+def private_cdn(settings: Settings = SETTINGS) -> InMemoryCdn:
     """With two photographs under the private prefix, and a public one."""
-    cdn = SmallCdn(settings=settings)
+    cdn = InMemoryCdn(settings=settings)
     for key in ("clients/smith/1.jpg", "clients/jones/1.jpg", "public/1.jpg"):
         cdn.originals.put(key)
     cdn.edge = cdn.edge_with(Verifier({"K1": public_key(PUBLIC)}, [HOST]))
@@ -113,7 +113,7 @@ async def test_expired_signature_is_refused_for_a_picture_in_memory() -> None:
 
 
 async def test_signed_response_differs_from_the_public_one_in_cache_control_only() -> None:
-    cdn, plain = private_cdn(), SmallCdn()
+    cdn, plain = private_cdn(), InMemoryCdn()
     plain.originals.put("clients/smith/1.jpg")
     signed, public = await cdn.ask(PATH, query=query()), await plain.ask(PATH)
     assert (signed.body, signed.headers["etag"]) == (public.body, public.headers["etag"])

@@ -31,7 +31,7 @@ from galerly_cdn.links import Links
 from galerly_cdn.model import Facts
 from galerly_cdn.render.formats import is_photograph_name
 from galerly_cdn.settings.table import Settings
-from tests.support.in_memory_cdn import Gate, MemoryOriginals, SmallCdn, rendition
+from tests.support.in_memory_cdn import Gate, InMemoryCdn, MemoryOriginals, rendition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -81,7 +81,7 @@ class FakeInspector:
         return result
 
 
-class BrowsedCdn(SmallCdn):
+class BrowsedCdn(InMemoryCdn):
     """The browsing page over the in-memory stores, with an original for each of `keys`."""
 
     def __init__(self, *keys: str, is_public: bool = True) -> None:

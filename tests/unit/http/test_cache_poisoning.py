@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from galerly_cdn.settings.table import Settings
-from tests.support.in_memory_cdn import Answer, SmallCdn
+from tests.support.in_memory_cdn import Answer, InMemoryCdn
 from tests.support.raw_http import Served, get, run, serving
 
 PATH = "/resize/small/g/a.jpg"
@@ -92,8 +92,8 @@ UNKEYED = [
 ]
 
 
-def cdn_with_one_original(settings: Settings | None = None) -> SmallCdn:
-    cdn = SmallCdn(settings=settings or Settings())
+def cdn_with_one_original(settings: Settings | None = None) -> InMemoryCdn:
+    cdn = InMemoryCdn(settings=settings or Settings())
     cdn.originals.put("g/a.jpg")
     return cdn
 

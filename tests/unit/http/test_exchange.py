@@ -15,7 +15,7 @@ from galerly_cdn.http.exchange import Exchange, ExchangeRunner
 from galerly_cdn.http.request import empty_scope
 from galerly_cdn.http.responses import Response
 from galerly_cdn.settings.table import Settings
-from tests.support.in_memory_cdn import SmallCdn
+from tests.support.in_memory_cdn import InMemoryCdn
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, MutableMapping
@@ -25,9 +25,9 @@ KEY = "g/a.jpg"
 
 
 @pytest.fixture
-def cdn() -> SmallCdn:
+def cdn() -> InMemoryCdn:
     """With one photograph."""
-    made = SmallCdn()
+    made = InMemoryCdn()
     made.originals.put(KEY)
     return made
 
@@ -35,7 +35,7 @@ def cdn() -> SmallCdn:
 # the access record
 
 
-async def test_access_record_of_a_miss_has_key_target_cache_status_and_stages(cdn: SmallCdn) -> None:
+async def test_access_record_of_a_miss_has_key_target_cache_status_and_stages(cdn: InMemoryCdn) -> None:
     answer = await cdn.ask("/resize/thumbnail/g/%61.jpg", accept="image/webp", query=b"Signature=secret")
     (record,) = cdn.records
     assert (record.method, record.path, record.status) == ("GET", "/resize/thumbnail/g/%61.jpg", 200)
@@ -49,7 +49,7 @@ async def test_access_record_of_a_miss_has_key_target_cache_status_and_stages(cd
     )
 
 
-async def test_access_record_counts_the_bytes_that_were_sent(cdn: SmallCdn) -> None:
+async def test_access_record_counts_the_bytes_that_were_sent(cdn: InMemoryCdn) -> None:
     whole = await cdn.ask(PATH)
     await cdn.ask(PATH, "HEAD")
     await cdn.ask(PATH, if_none_match="*")
@@ -58,12 +58,12 @@ async def test_access_record_counts_the_bytes_that_were_sent(cdn: SmallCdn) -> N
     assert [record.format for record in cdn.records] == ["own"] * 4
 
 
-async def test_access_record_of_an_error_has_the_request_id_of_the_response(cdn: SmallCdn) -> None:
+async def test_access_record_of_an_error_has_the_request_id_of_the_response(cdn: InMemoryCdn) -> None:
     answer = await cdn.ask("/resize/800x600/g/none.jpg")
     assert json.loads(answer.body)["error"]["request_id"] == cdn.records[0].request_id
 
 
-async def test_access_record_of_a_failed_fill_has_the_miss_that_led_to_it(cdn: SmallCdn) -> None:
+async def test_access_record_of_a_failed_fill_has_the_miss_that_led_to_it(cdn: InMemoryCdn) -> None:
     cdn.renderer.error = QueueFull()
     answer = await cdn.ask(PATH)
     assert answer.headers["cache-status"] == "galerly-cdn; fwd=uri-miss"
@@ -71,7 +71,7 @@ async def test_access_record_of_a_failed_fill_has_the_miss_that_led_to_it(cdn: S
     assert (record.cache, record.reason, record.key) == ("fwd=uri-miss", "queue-full", KEY)
 
 
-async def test_refused_connection_is_answered_and_recorded(cdn: SmallCdn) -> None:
+async def test_refused_connection_is_answered_and_recorded(cdn: InMemoryCdn) -> None:
     response = cdn.application.refuse(QueueFull("why"), "192.0.2.9")
     assert response.status == 503
     (record,) = cdn.records
@@ -84,7 +84,7 @@ async def test_refused_connection_is_answered_and_recorded(cdn: SmallCdn) -> Non
     assert record.request_id in response.body.decode()
 
 
-async def test_access_record_of_a_hostile_path_is_printable_ascii(cdn: SmallCdn) -> None:
+async def test_access_record_of_a_hostile_path_is_printable_ascii(cdn: InMemoryCdn) -> None:
     await cdn.ask(b"/\x1b[2J\x00\x7f\x9b\xff\r\n" + b"a" * 5000)
     (record,) = cdn.records
     assert record.path.isascii()
@@ -92,7 +92,7 @@ async def test_access_record_of_a_hostile_path_is_printable_ascii(cdn: SmallCdn)
     assert len(record.path) < 5000
 
 
-async def test_access_record_of_a_detail_that_is_not_utf8_is_escaped(cdn: SmallCdn) -> None:
+async def test_access_record_of_a_detail_that_is_not_utf8_is_escaped(cdn: InMemoryCdn) -> None:
     cdn.originals.error = StoreRefused("/srv/\udcff\x1b[2J")
     await cdn.ask(PATH)
     assert cdn.records[0].detail == r"/srv/\udcff\x1b[2J"

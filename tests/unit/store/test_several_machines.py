@@ -11,7 +11,7 @@ import pytest
 
 from galerly_cdn.errors import StoreUnreachable
 from galerly_cdn.settings.table import Settings
-from tests.support.in_memory_cdn import CountingRenderer, Gate, SmallCdn
+from tests.support.in_memory_cdn import CountingRenderer, Gate, InMemoryCdn
 from tests.support.s3_servers import VERSITYGW
 from tests.support.worker_pool import ticks
 
@@ -40,9 +40,9 @@ def node(
     *,
     memory_cache_bytes: int = 1 << 20,
     **settings: object,
-) -> SmallCdn:
+) -> InMemoryCdn:
     """A CDN over the bucket."""
-    return SmallCdn(
+    return InMemoryCdn(
         settings=Settings(memory_cache_bytes=memory_cache_bytes),
         originals=cast("Any", bucket.originals(clock, **settings)),
         renditions=cast("Any", bucket.renditions(clock, **settings)),
@@ -50,7 +50,7 @@ def node(
     )
 
 
-async def replace(cdn: SmallCdn, key: str, content: bytes) -> None:
+async def replace(cdn: InMemoryCdn, key: str, content: bytes) -> None:
     originals = cast("Any", cdn.originals)
     with originals.upload_file() as file:
         file.write(content)
@@ -65,7 +65,7 @@ async def test_two_nodes_render_each_picture_once_and_answer_the_same_bytes(buck
     for key in keys:
         bucket.put(f"originals/{key}", key.encode())
 
-    async def get_all(cdn: SmallCdn) -> dict[str, tuple[int, bytes]]:
+    async def get_all(cdn: InMemoryCdn) -> dict[str, tuple[int, bytes]]:
         answers = {}
         for key in random.sample(keys, len(keys)):
             answer = await cdn.ask(f"/resize/tiny/{key}")
@@ -125,7 +125,7 @@ async def test_unreachable_store_serves_cached_pictures_and_503_for_others(
 
 
 @pytest.fixture
-async def blocked_node(bucket: Objects) -> tuple[SmallCdn, BlockedRead]:
+async def blocked_node(bucket: Objects) -> tuple[InMemoryCdn, BlockedRead]:
     """A node with a cached head and a rendition that another node stored; its reads of the store block."""
     bucket.put("originals/g/a", b"before")
     assert (await node(bucket, "elsewhere").ask("/resize/tiny/g/a")).status == 200
@@ -152,7 +152,7 @@ class BlockedRead:
 
 
 async def test_thousand_gets_of_a_stored_rendition_are_one_request(
-    blocked_node: tuple[SmallCdn, BlockedRead],
+    blocked_node: tuple[InMemoryCdn, BlockedRead],
 ) -> None:
     here, reads = blocked_node
     viewers = [asyncio.create_task(here.ask("/resize/tiny/g/a")) for _ in range(1000)]
@@ -165,7 +165,9 @@ async def test_thousand_gets_of_a_stored_rendition_are_one_request(
     assert here.renderer.renders == 0
 
 
-async def test_cancelled_get_does_not_cancel_the_others(blocked_node: tuple[SmallCdn, BlockedRead]) -> None:
+async def test_cancelled_get_does_not_cancel_the_others(
+    blocked_node: tuple[InMemoryCdn, BlockedRead],
+) -> None:
     here, reads = blocked_node
     first, other = (asyncio.create_task(here.ask("/resize/tiny/g/a")) for _ in range(2))
     await ticks()
@@ -177,7 +179,7 @@ async def test_cancelled_get_does_not_cancel_the_others(blocked_node: tuple[Smal
 
 
 async def test_put_does_not_share_a_read_from_before_it(
-    blocked_node: tuple[SmallCdn, BlockedRead],
+    blocked_node: tuple[InMemoryCdn, BlockedRead],
 ) -> None:
     here, reads = blocked_node
     before = asyncio.create_task(here.ask("/resize/tiny/g/a"))
