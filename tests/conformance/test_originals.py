@@ -1,4 +1,4 @@
-"""Tests the interface `Originals` on every store. Add a new store to `WORLDS`."""
+"""Tests the interface `Originals` on every store. Add a new store to `STORES`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 KEYS = ["a/x", "a-b", "a/é", "a/z/1", "Ünïcode folder/ein Bild.jpg", "b", "a/y%41", "日本/写真.jpg"]
 
 
-class World(Protocol):
+class StoreUnderTest(Protocol):
     """A store of originals, and an application that writes to it."""
 
     store: Originals
@@ -32,7 +32,7 @@ class World(Protocol):
     def remove(self, key: str) -> None: ...
 
 
-class FolderWorld:
+class FolderUnderTest:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.store: Originals = FolderOriginals(root, checked_key, now=lambda: 0.0)
@@ -62,13 +62,13 @@ class S3World:
         self.bucket.remove(f"originals/{key}")
 
 
-WORLDS = [pytest.param("folder"), *SERVERS]
+STORES = [pytest.param("folder"), *SERVERS]
 
 
-@pytest.fixture(params=WORLDS)
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+@pytest.fixture(params=STORES)
+def tested(request: pytest.FixtureRequest, tmp_path: Path) -> StoreUnderTest:
     if request.param == "folder":
-        return FolderWorld(tmp_path)
+        return FolderUnderTest(tmp_path)
     return S3World(request.getfixturevalue(request.param).bucket())
 
 
@@ -80,62 +80,62 @@ async def _bytes(store: Originals, key: str) -> bytes:
 
 
 @pytest.mark.parametrize("key", KEYS)
-async def test_original_is_found_by_its_key(world: World, key: str) -> None:
-    world.write(key, b"photograph")
-    head = await world.store.head(key)
+async def test_original_is_found_by_its_key(tested: StoreUnderTest, key: str) -> None:
+    tested.write(key, b"photograph")
+    head = await tested.store.head(key)
     assert head.length_bytes == 10
-    assert await _bytes(world.store, key) == b"photograph"
-    with await world.store.open(key) as original:
+    assert await _bytes(tested.store, key) == b"photograph"
+    with await tested.store.open(key) as original:
         assert original.head == head
 
 
 @pytest.mark.parametrize("key", ["none", "a/none", "a", "b/below a photograph", "none/none", "a/x/y"])
-async def test_missing_key_is_not_an_original(world: World, key: str) -> None:
-    world.write("a/x", b"photograph")
-    world.write("b", b"photograph")
+async def test_missing_key_is_not_an_original(tested: StoreUnderTest, key: str) -> None:
+    tested.write("a/x", b"photograph")
+    tested.write("b", b"photograph")
     with pytest.raises(NoSuchOriginal):
-        await world.store.head(key)
+        await tested.store.head(key)
     with pytest.raises(NoSuchOriginal):
-        await world.store.open(key)
+        await tested.store.open(key)
 
 
-async def test_version_of_an_unchanged_original_stays_the_same(world: World) -> None:
-    world.write("a/x", b"photograph")
-    first = await world.store.head("a/x")
-    world.write("a/neighbour", b"another")
-    assert await world.store.head("a/x") == first
+async def test_version_of_an_unchanged_original_stays_the_same(tested: StoreUnderTest) -> None:
+    tested.write("a/x", b"photograph")
+    first = await tested.store.head("a/x")
+    tested.write("a/neighbour", b"another")
+    assert await tested.store.head("a/x") == first
 
 
-async def test_replaced_original_of_the_same_length_has_a_new_version(world: World) -> None:
-    world.write("a/x", b"before")
-    before = await world.store.head("a/x")
-    world.write("a/x", b"after!")
-    after = await world.store.head("a/x")
+async def test_replaced_original_of_the_same_length_has_a_new_version(tested: StoreUnderTest) -> None:
+    tested.write("a/x", b"before")
+    before = await tested.store.head("a/x")
+    tested.write("a/x", b"after!")
+    after = await tested.store.head("a/x")
     assert after.version != before.version
-    assert await _bytes(world.store, "a/x") == b"after!"
+    assert await _bytes(tested.store, "a/x") == b"after!"
 
 
-async def test_deleted_original_is_gone_at_once(world: World) -> None:
-    world.write("a/x", b"photograph")
-    await world.store.head("a/x")
-    world.remove("a/x")
+async def test_deleted_original_is_gone_at_once(tested: StoreUnderTest) -> None:
+    tested.write("a/x", b"photograph")
+    await tested.store.head("a/x")
+    tested.remove("a/x")
     with pytest.raises(NoSuchOriginal):
-        await world.store.head("a/x")
+        await tested.store.head("a/x")
 
 
-async def test_new_original_is_found_at_once(world: World) -> None:
-    world.write("a/x", b"photograph")
+async def test_new_original_is_found_at_once(tested: StoreUnderTest) -> None:
+    tested.write("a/x", b"photograph")
     for number in range(20):
         with pytest.raises(NoSuchOriginal):
-            await world.store.head(f"a/{number}")
-        world.write(f"a/{number}", b"photograph")
-        assert (await world.store.head(f"a/{number}")).length_bytes == 10
+            await tested.store.head(f"a/{number}")
+        tested.write(f"a/{number}", b"photograph")
+        assert (await tested.store.head(f"a/{number}")).length_bytes == 10
 
 
-async def test_opened_original_keeps_its_bytes_when_it_is_replaced(world: World) -> None:
-    world.write("a/x", b"before")
-    with await world.store.open("a/x") as original:
-        world.write("a/x", b"and after")
+async def test_opened_original_keeps_its_bytes_when_it_is_replaced(tested: StoreUnderTest) -> None:
+    tested.write("a/x", b"before")
+    with await tested.store.open("a/x") as original:
+        tested.write("a/x", b"and after")
         assert os.pread(original.fd, 100, 0) == b"before"
 
 
@@ -154,10 +154,12 @@ async def test_opened_original_keeps_its_bytes_when_it_is_replaced(world: World)
         ("bb", []),
     ],
 )
-async def test_list_is_in_the_order_of_utf8_bytes(world: World, prefix: str, expected: list[str]) -> None:
+async def test_list_is_in_the_order_of_utf8_bytes(
+    tested: StoreUnderTest, prefix: str, expected: list[str]
+) -> None:
     for key in KEYS:
-        world.write(key, b"photograph")
-    assert [one.key async for one in world.store.list(prefix)] == expected
+        tested.write(key, b"photograph")
+    assert [one.key async for one in tested.store.list(prefix)] == expected
 
 
 async def _read(store: Originals, key: str, version: str, first: int, length_bytes: int) -> bytes:
@@ -172,39 +174,41 @@ LARGE = bytes(range(256)) * 4096 + b"and a bit"
     ("first", "length_bytes"),
     [(0, len(LARGE)), (0, 1), (255, 2), (len(LARGE) - 1, 1), (300_000, 600_000), (1, len(LARGE) - 1)],
 )
-async def test_read_returns_the_requested_bytes(world: World, first: int, length_bytes: int) -> None:
-    world.write("a/日", LARGE)
-    head = await world.store.head("a/日")
+async def test_read_returns_the_requested_bytes(
+    tested: StoreUnderTest, first: int, length_bytes: int
+) -> None:
+    tested.write("a/日", LARGE)
+    head = await tested.store.head("a/日")
     assert (
-        await _read(world.store, "a/日", head.version, first, length_bytes)
+        await _read(tested.store, "a/日", head.version, first, length_bytes)
         == (LARGE[first : first + length_bytes])
     )
 
 
-async def test_read_of_another_version_is_unsettled(world: World) -> None:
-    world.write("a/x", b"before")
-    before = await world.store.head("a/x")
-    world.write("a/x", b"after!")
+async def test_read_of_another_version_is_unsettled(tested: StoreUnderTest) -> None:
+    tested.write("a/x", b"before")
+    before = await tested.store.head("a/x")
+    tested.write("a/x", b"after!")
     with pytest.raises(Unsettled):
-        await _read(world.store, "a/x", before.version, 0, 6)
+        await _read(tested.store, "a/x", before.version, 0, 6)
 
 
-async def test_read_of_a_missing_original_is_an_error(world: World) -> None:
-    world.write("a/x", b"before")
-    before = await world.store.head("a/x")
-    world.remove("a/x")
+async def test_read_of_a_missing_original_is_an_error(tested: StoreUnderTest) -> None:
+    tested.write("a/x", b"before")
+    before = await tested.store.head("a/x")
+    tested.remove("a/x")
     with pytest.raises(NoSuchOriginal):
-        await _read(world.store, "a/x", before.version, 0, 6)
+        await _read(tested.store, "a/x", before.version, 0, 6)
     with pytest.raises(NoSuchOriginal):
-        await _read(world.store, "a/none", before.version, 0, 6)
+        await _read(tested.store, "a/none", before.version, 0, 6)
 
 
-async def test_read_of_an_original_replaced_midway_never_mixes_versions(world: World) -> None:
-    world.write("a/x", LARGE)
-    head = await world.store.head("a/x")
-    chunks = world.store.read("a/x", head.version, 0, head.length_bytes)
+async def test_read_of_an_original_replaced_midway_never_mixes_versions(tested: StoreUnderTest) -> None:
+    tested.write("a/x", LARGE)
+    head = await tested.store.head("a/x")
+    chunks = tested.store.read("a/x", head.version, 0, head.length_bytes)
     content = await anext(chunks)
-    world.write("a/x", LARGE[::-1])
+    tested.write("a/x", LARGE[::-1])
     with contextlib.suppress(Unsettled):  # a store may finish reading the version it has begun
         async for chunk in chunks:
             content += chunk
@@ -221,13 +225,13 @@ def _open_files() -> int:
     return found
 
 
-async def test_closed_read_leaves_no_file_open(world: World) -> None:
-    world.write("a/x", LARGE)
-    head = await world.store.head("a/x")
+async def test_closed_read_leaves_no_file_open(tested: StoreUnderTest) -> None:
+    tested.write("a/x", LARGE)
+    head = await tested.store.head("a/x")
     before = _open_files()
     for _ in range(10):
-        chunks = world.store.read("a/x", head.version, 0, head.length_bytes)
+        chunks = tested.store.read("a/x", head.version, 0, head.length_bytes)
         await anext(chunks)
         await chunks.aclose()
-        await world.store.read("a/x", head.version, 0, head.length_bytes).aclose()
+        await tested.store.read("a/x", head.version, 0, head.length_bytes).aclose()
     assert _open_files() == before

@@ -1,4 +1,4 @@
-"""Tests the interface `Renditions` on every store. Add a new store to `WORLDS`."""
+"""Tests the interface `Renditions` on every store. Add a new store to `STORES`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.support.s3_servers import Objects
 
 
-class World(Protocol):
+class StoreUnderTest(Protocol):
     """A store of renditions, and ways to damage what it holds."""
 
     store: Renditions
@@ -33,7 +33,7 @@ class World(Protocol):
     def can_hold(self, key: str) -> bool: ...
 
 
-class FolderWorld:
+class FolderUnderTest:
     def __init__(self, root: Path, store: Renditions) -> None:
         self.root = root
         self.store = store
@@ -66,114 +66,114 @@ class S3World:
         return self.bucket.server.holds(key)
 
 
-WORLDS = [pytest.param("folder"), *SERVERS]
+STORES = [pytest.param("folder"), *SERVERS]
 
 
-@pytest.fixture(params=WORLDS)
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
+@pytest.fixture(params=STORES)
+async def tested(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StoreUnderTest]:
     if request.param == "folder":
         async with open_folder(tmp_path) as store:
-            yield FolderWorld(tmp_path, store)
+            yield FolderUnderTest(tmp_path, store)
     else:
         yield S3World(request.getfixturevalue(request.param).bucket())
 
 
 @pytest.mark.parametrize("body", [b"", b"\0", b"the picture", bytes(range(256)) * 1000])
 @pytest.mark.parametrize("key", ["a", "gallery/a photo.jpg", "日本/写真.jpg", "x" * 900])
-async def test_get_returns_what_was_put(world: World, key: str, body: bytes) -> None:
+async def test_get_returns_what_was_put(tested: StoreUnderTest, key: str, body: bytes) -> None:
     rendition = make_rendition(key, body)
-    if world.can_hold(key):
-        await world.store.put(rendition)
-        assert await world.store.get(key, TARGET) == rendition
+    if tested.can_hold(key):
+        await tested.store.put(rendition)
+        assert await tested.store.get(key, TARGET) == rendition
     else:
         with pytest.raises(StoreRefused):
-            await world.store.put(rendition)
-        assert await world.store.get(key, TARGET) is None
+            await tested.store.put(rendition)
+        assert await tested.store.get(key, TARGET) is None
 
 
-async def test_get_of_a_missing_rendition_returns_none(world: World) -> None:
-    assert await world.store.get("a", TARGET) is None
+async def test_get_of_a_missing_rendition_returns_none(tested: StoreUnderTest) -> None:
+    assert await tested.store.get("a", TARGET) is None
 
 
-async def test_record_returns_the_record_of_the_stored_rendition(world: World) -> None:
-    assert await world.store.record("a", TARGET) is None
+async def test_record_returns_the_record_of_the_stored_rendition(tested: StoreUnderTest) -> None:
+    assert await tested.store.record("a", TARGET) is None
     for rendition in (
         make_rendition("a", b"before"),
         make_rendition("a", b"after, and longer", version="v2"),
     ):
-        await world.store.put(rendition)
-        assert await world.store.record("a", TARGET) == rendition.record
-    await world.store.delete("a", TARGET)
-    assert await world.store.record("a", TARGET) is None
+        await tested.store.put(rendition)
+        assert await tested.store.record("a", TARGET) == rendition.record
+    await tested.store.delete("a", TARGET)
+    assert await tested.store.record("a", TARGET) is None
 
 
-async def test_head_of_a_missing_rendition_returns_none(world: World) -> None:
-    assert await world.store.head("a", TARGET) is None
-    await world.store.put(make_rendition("a"))
-    await world.store.delete("a", TARGET)
-    assert await world.store.head("a", TARGET) is None
+async def test_head_of_a_missing_rendition_returns_none(tested: StoreUnderTest) -> None:
+    assert await tested.store.head("a", TARGET) is None
+    await tested.store.put(make_rendition("a"))
+    await tested.store.delete("a", TARGET)
+    assert await tested.store.head("a", TARGET) is None
 
 
-async def test_head_of_a_stored_rendition_returns_version_and_time(world: World) -> None:
+async def test_head_of_a_stored_rendition_returns_version_and_time(tested: StoreUnderTest) -> None:
     for version in ("v1", "v2"):
         before_s = time.time()
-        await world.store.put(make_rendition("a", version=version))
-        found = await world.store.head("a", TARGET)
+        await tested.store.put(make_rendition("a", version=version))
+        found = await tested.store.head("a", TARGET)
         assert found is not None
         assert found.version == version
         assert before_s - 1.1 <= found.modified_s <= time.time() + 0.1  # S3 has whole seconds
-        assert await world.store.get("a", TARGET) is not None
-        assert await world.store.head("a", TARGET) == found
+        assert await tested.store.get("a", TARGET) is not None
+        assert await tested.store.head("a", TARGET) == found
 
 
-async def test_head_of_a_foreign_object_returns_an_empty_version(world: World) -> None:
-    world.put_foreign("a")
+async def test_head_of_a_foreign_object_returns_an_empty_version(tested: StoreUnderTest) -> None:
+    tested.put_foreign("a")
     for _ in range(2):  # head removes nothing
-        found = await world.store.head("a", TARGET)
+        found = await tested.store.head("a", TARGET)
         assert found is not None
         assert found.version == ""
-    assert await world.store.delete("a", TARGET)
-    assert await world.store.head("a", TARGET) is None
+    assert await tested.store.delete("a", TARGET)
+    assert await tested.store.head("a", TARGET) is None
 
 
-async def test_renditions_of_one_original_do_not_mix(world: World) -> None:
+async def test_renditions_of_one_original_do_not_mix(tested: StoreUnderTest) -> None:
     targets = [Target(Size(width, 600), chosen) for width in (400, 800) for chosen in (None, *Format)]
     for target in targets:
-        await world.store.put(make_rendition("a", str(target).encode(), target))
+        await tested.store.put(make_rendition("a", str(target).encode(), target))
     for target in targets:
-        found = await world.store.get("a", target)
+        found = await tested.store.get("a", target)
         assert found is not None
         assert found.body == str(target).encode()
 
 
-async def test_put_overwrites_a_rendition_of_another_version(world: World) -> None:
-    await world.store.put(make_rendition("a", b"before"))
+async def test_put_overwrites_a_rendition_of_another_version(tested: StoreUnderTest) -> None:
+    await tested.store.put(make_rendition("a", b"before"))
     after = make_rendition("a", b"after, and longer", version="v2")
-    assert await world.store.put(after) == after
-    assert await world.store.get("a", TARGET) == after
+    assert await tested.store.put(after) == after
+    assert await tested.store.get("a", TARGET) == after
 
 
-async def test_put_of_a_second_rendition_returns_the_stored_one(world: World) -> None:
-    await world.store.put(make_rendition("a", b"one encoder's"))
-    stored = await world.store.put(make_rendition("a", b"another's"))
-    assert await world.store.get("a", TARGET) == stored
+async def test_put_of_a_second_rendition_returns_the_stored_one(tested: StoreUnderTest) -> None:
+    await tested.store.put(make_rendition("a", b"one encoder's"))
+    stored = await tested.store.put(make_rendition("a", b"another's"))
+    assert await tested.store.get("a", TARGET) == stored
 
 
-async def test_concurrent_puts_leave_one_complete_rendition(world: World) -> None:
+async def test_concurrent_puts_leave_one_complete_rendition(tested: StoreUnderTest) -> None:
     bodies = [bytes([number]) * 5000 for number in range(8)]
-    await asyncio.gather(*(world.store.put(make_rendition("a", body)) for body in bodies))
-    found = await world.store.get("a", TARGET)
+    await asyncio.gather(*(tested.store.put(make_rendition("a", body)) for body in bodies))
+    found = await tested.store.get("a", TARGET)
     assert found is not None
     assert found.body in bodies
 
 
-async def test_delete_returns_whether_there_was_one(world: World) -> None:
-    await world.store.put(make_rendition("a"))
-    await world.store.put(make_rendition("b"))
-    assert await world.store.delete("a", TARGET)
-    assert not await world.store.delete("a", TARGET)
-    assert await world.store.get("a", TARGET) is None
-    assert await world.store.get("b", TARGET) == make_rendition("b")
+async def test_delete_returns_whether_there_was_one(tested: StoreUnderTest) -> None:
+    await tested.store.put(make_rendition("a"))
+    await tested.store.put(make_rendition("b"))
+    assert await tested.store.delete("a", TARGET)
+    assert not await tested.store.delete("a", TARGET)
+    assert await tested.store.get("a", TARGET) is None
+    assert await tested.store.get("b", TARGET) == make_rendition("b")
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
@@ -189,10 +189,10 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("change", DAMAGES.values(), ids=DAMAGES)
 async def test_damaged_rendition_is_a_miss_and_can_be_put_again(
-    world: World, change: Callable[[bytes], bytes]
+    tested: StoreUnderTest, change: Callable[[bytes], bytes]
 ) -> None:
-    await world.store.put(make_rendition("a"))
-    world.damage("a", change)
-    assert await world.store.get("a", TARGET) is None
-    await world.store.put(make_rendition("a"))
-    assert await world.store.get("a", TARGET) == make_rendition("a")
+    await tested.store.put(make_rendition("a"))
+    tested.damage("a", change)
+    assert await tested.store.get("a", TARGET) is None
+    await tested.store.put(make_rendition("a"))
+    assert await tested.store.get("a", TARGET) == make_rendition("a")

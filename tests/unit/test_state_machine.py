@@ -1,7 +1,7 @@
 """Compares a CDN with a dictionary under random events: no picture is ever wrong or outdated.
 
 The stores are real. The renderer puts the bytes that it read into the picture, so that a picture shows which
-original it was made from. Add a new store to `WORLDS`.
+original it was made from. Add a new store to `STORES`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ STEPS = 40
 SIZES = ("tiny 150x150 jpeg=85 webp=86", "small 400x400 jpeg=85")
 
 
-class World(Protocol):
+class StoreUnderTest(Protocol):
     """The stores of originals and renditions, their faults, and changes by other programs."""
 
     visible_after_s: float
@@ -93,7 +93,7 @@ class World(Protocol):
         ...
 
 
-class FolderWorld:
+class FolderUnderTest:
     visible_after_s = 0.0
     FAULTS = (
         ("open", errno.EIO),
@@ -133,7 +133,7 @@ class FolderWorld:
             path.write_bytes(content)
 
 
-class RemoteWorld:
+class RemoteUnderTest:
     """A bucket. Requests wait for a late response here; other tests cover that."""
 
     visible_after_s = 1.0
@@ -177,7 +177,7 @@ class RemoteWorld:
             self.objects.put(f"originals/{key}", content)
 
 
-WORLDS = ["folder", *SERVERS]
+STORES = ["folder", *SERVERS]
 EXAMPLES = {"folder": 40, "moto": 12, "versitygw": 12}
 """Fewer for the remote stores, which are far slower."""
 
@@ -236,11 +236,11 @@ def rendered(content: bytes, target: Target) -> tuple[Rendered, bytes]:
 class Photographs(RuleBasedStateMachine):
     """`model` holds the originals; `late` the former ones that may still be seen, and until when."""
 
-    world: World
+    tested: StoreUnderTest
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, tested: StoreUnderTest) -> None:
         super().__init__()
-        self.world = world
+        self.tested = tested
         self.now_s = 1000.0
         self.model: dict[str, bytes | None] = {}
         self.late: list[tuple[str, bytes | None, float]] = []
@@ -268,7 +268,7 @@ class Photographs(RuleBasedStateMachine):
         self.run(self.start())
 
     async def start(self) -> None:
-        self.originals, self.renditions = await self.parts.enter_async_context(self.world.open(self.clock))
+        self.originals, self.renditions = await self.parts.enter_async_context(self.tested.open(self.clock))
         stores = Stores(
             self.settings,
             Telemetry(Counters(), None),
@@ -470,8 +470,8 @@ class Photographs(RuleBasedStateMachine):
     )
     def change_by_another_program(self, key: str, content: bytes | None, wanted: str, later_s: float) -> None:
         self.get_picture(key, wanted)
-        self.run(self.world.change(key, content))
-        self.late.append((key, self.model.get(key), self.now_s + self.world.visible_after_s))
+        self.run(self.tested.change(key, content))
+        self.late.append((key, self.model.get(key), self.now_s + self.tested.visible_after_s))
         self.model[key] = content
         self.get_picture(key, wanted)
         self.now_s += later_s
@@ -479,7 +479,7 @@ class Photographs(RuleBasedStateMachine):
 
     @rule(key=KEYS, wanted=WANTED, fault=st.integers(0, 7))
     def get_picture_while_the_store_fails(self, key: str, wanted: str, fault: int) -> None:
-        with self.world.failing(fault):
+        with self.tested.failing(fault):
             answer = self.run(self.get(key, wanted))
         self.check_answer(key, wanted, answer, 502, 503)
         self.recover()
@@ -490,7 +490,7 @@ class Photographs(RuleBasedStateMachine):
     ) -> None:
         """An acknowledged change is durable. One that failed was made or not; a later read shows which."""
         try:
-            with self.world.failing(fault):
+            with self.tested.failing(fault):
                 if content is None:
                     self.run(self.archive.delete(key))
                 else:
@@ -524,21 +524,21 @@ class Photographs(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(600)  # Hypothesis shortens a failing sequence before it reports it
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", STORES)
 def test_any_sequence_of_events_serves_no_wrong_and_no_outdated_picture(
     name: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("galerly_cdn.store.remote.head_cache._MAX_WAIT_S", 600.0)
 
-    def world() -> World:
+    def tested() -> StoreUnderTest:
         if name == "folder":
-            return FolderWorld(Path(tempfile.mkdtemp(dir=tmp_path)))
+            return FolderUnderTest(Path(tempfile.mkdtemp(dir=tmp_path)))
         server: S3Server = request.getfixturevalue(name)
-        return RemoteWorld(server.bucket())
+        return RemoteUnderTest(server.bucket())
 
     class Machine(Photographs):
         def __init__(self) -> None:
-            super().__init__(world())
+            super().__init__(tested())
 
     run_state_machine_as_test(
         Machine, settings=settings(max_examples=EXAMPLES[name], stateful_step_count=STEPS, deadline=None)
