@@ -29,8 +29,15 @@ class Format(enum.StrEnum):
 
     @property
     def has_quality(self) -> bool:
-        """Whether its encoder is lossy, with a quality of 1 to 100."""
-        return self is not Format.PNG
+        """Whether its encoder is lossy, with a quality of 1 to 100.
+
+        The match has no default, so that the type checker names it when a format is added.
+        """
+        match self:
+            case Format.PNG:
+                return False
+            case Format.JPEG | Format.WEBP | Format.AVIF:
+                return True
 
 
 PREFERENCE = (Format.AVIF, Format.WEBP)

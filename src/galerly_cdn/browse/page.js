@@ -96,7 +96,7 @@ async function requestAgain(image, timing) {
   const durationMs = performance.now() - startedMs;
   if (!response.ok) return { problem: await errorMessage(address) };
   const format = response.headers.get("content-type").replace("image/", "");
-  const suffix = ["avif", "webp"].includes(format) ? `.${format}` : "";
+  const suffix = document.body.dataset.negotiable.split(" ").includes(format) ? `.${format}` : "";
   const path = address.pathname.replace(/^\/resize\/([^/]+)/, `/-/record/$1${suffix}`);
   const record = await fetch(path, { cache: "no-store" });
   return {

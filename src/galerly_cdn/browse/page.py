@@ -20,6 +20,7 @@ from galerly_cdn.browse.pagination import page_numbers, title
 from galerly_cdn.errors import MethodNotAllowed, NotFound, UnknownPath
 from galerly_cdn.http.responses import IMMUTABLE, Response
 from galerly_cdn.http.urls import is_loopback, parse_key
+from galerly_cdn.model import PREFERENCE
 from galerly_cdn.render.losses import LOSSES
 from galerly_cdn.serialization import to_json
 
@@ -104,6 +105,7 @@ class BrowsePage:
             autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
         environment.globals["assets"] = addresses
+        environment.globals["negotiable"] = " ".join(PREFERENCE)
         self._template = environment.from_string(_read("page.html").decode())
 
     async def answer(self, exchange: Exchange) -> Response:

@@ -27,15 +27,6 @@ def margin(size: Size) -> float:
     return next(factor for side_px, factor in MARGINS if longest_px <= side_px)
 
 
-def has_quality(form: Format) -> bool:
-    """Return whether the format's encoder has a quality. The match has no default: see `encoders`."""
-    match form:
-        case Format.PNG:
-            return False
-        case Format.JPEG | Format.WEBP | Format.AVIF:
-            return True
-
-
 def digest(job: Job, libvips: str) -> str:
     """Return the recipe (16 hexadecimal digits) of a job for one picture.
 
@@ -49,7 +40,7 @@ def digest(job: Job, libvips: str) -> str:
         "renderer": RENDERER,
         "libvips": libvips,
         "target": str(target),
-        "qualities": {form: picture.qualities[form] for form in forms if has_quality(form)},
+        "qualities": {form: picture.qualities[form] for form in forms if form.has_quality},
         "margin": margin(target.size),
         "keep_copyright": job.keep_copyright,
     }

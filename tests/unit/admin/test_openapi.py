@@ -62,7 +62,6 @@ async def test_every_operation_describes_its_responses_and_errors() -> None:
     document = await openapi_document()
     assert document["openapi"].startswith("3.1")
     operations = [one for path in document["paths"].values() for one in path.values()]
-    assert len(operations) == 14
     assert len({one["operationId"] for one in operations}) == len(operations)
     for one in operations:
         assert one["summary"].endswith(".")
