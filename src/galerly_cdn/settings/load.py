@@ -140,7 +140,7 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
             if not combined[name]
         ]
         if combined["browse"]:
-            problems.append("browse and private_prefixes: the page would show private photographs")
+            problems.append("browse and private_prefixes: the gallery page would show private photographs")
     elif combined["public_keys"] and not combined["public_urls"]:
         problems.append("public_keys needs public_urls: no signature could be verified")
     return problems
