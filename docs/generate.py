@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import click
 
@@ -27,12 +27,15 @@ UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))
 SETTINGS = f"""{GENERATED}
 # Settings
 
-The value of a setting is taken from the command line (`--port`, where a command has the option), else from
-the environment (`GALERLY_PORT`), else from a TOML file named by `--config` or `GALERLY_CONFIG`
-(`port = 8080`), else from its default.
-`galerly-cdn config` shows every value and its source; its output is a valid settings file.
-A command refuses to start with an unknown or invalid setting, and names it in one line. Names end in their
-unit.
+The value of a setting comes from the first of these sources that has it:
+
+1. the command line (`--port`), if the command has the option;
+2. the environment (`GALERLY_PORT`);
+3. the TOML file named by `--config` or `GALERLY_CONFIG` (`port = 8080`);
+4. the default.
+
+`galerly-cdn config` shows every value and its source; its output is a valid settings file. A command does not
+start with an unknown or invalid setting, and names it in one line. Names end with their unit.
 
 | setting | default | values | description |
 |---|---|---|---|
@@ -40,8 +43,8 @@ unit.
 SIZES = """
 ## Sizes
 
-One line for every size of the allow-list: its name (optional), its box in pixels, and the quality of every
-format that it offers. In the environment the lines are separated by `;`. The default:
+Each line describes one size of the allow-list: its name (optional), its box in pixels, and the quality of
+each format that it offers. In the environment the lines are separated by `;`. The default is:
 
 ```toml
 """
@@ -53,9 +56,9 @@ Exit codes: 0 success, 1 failure, 2 usage error. Errors are lines on stderr.
 ERRORS = f"""{GENERATED}
 # Status codes and errors
 
-A picture is answered with 200, 206 (one range) or 304. Every other answer is a JSON object of one shape:
-`code` is stable, `message` is for people, and `request_id` identifies the request in the access log. Only
-that log holds the details.
+The response to a request for a picture has the status 200, 206 (one range) or 304. The body of every other
+response is a JSON object of one shape: `code` is stable, `message` is a sentence for people, and
+`request_id` identifies the request in the access log. Only the access log contains the details.
 
 ```json
 %s
@@ -67,10 +70,10 @@ that log holds the details.
 LOST = f"""{GENERATED}
 # What a rendition loses
 
-The losses are recorded with every rendition, shown by the browsing page and by `galerly-cdn inspect`, and
-sent in the header `Galerly-Lost` if the setting `lost_header` is on.
+The losses of a rendition are stored with it. The gallery page and `galerly-cdn inspect` show them, and the
+header `Galerly-Lost` lists them if the setting `lost_header` is on.
 
-| word | loss |
+| value | loss |
 |---|---|
 """
 
@@ -95,8 +98,10 @@ def _default(setting: FieldDescription) -> str:
 
 
 def _values(kind: Any) -> str:  # noqa: ANN401 - a type, annotated or not
-    """The name of a setting's type, with its bounds."""
+    """The name of a setting's type with its bounds, or its values."""
     plain, *bounds = get_args(kind) if hasattr(kind, "__metadata__") else (kind,)
+    if get_origin(plain) is Literal:
+        return ", ".join(get_args(plain))
     type_name = {"int": "integer", "float": "number", "bool": "true, false", "str": "text"}.get(
         plain.__name__, "list"
     )

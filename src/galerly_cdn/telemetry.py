@@ -47,7 +47,7 @@ class AccessRecord(Value, frozen=True, omit_defaults=True):
 
 
 class AuditRecord(Value, frozen=True, omit_defaults=True):
-    """One change through the admin side, or an attempt: who, what, and the outcome."""
+    """One change through the admin API, or an attempt: who, what, and the outcome."""
 
     time_s: float
     request_id: str
@@ -221,7 +221,7 @@ class Telemetry:
             self._log.write(record)
 
     def audit(self, record: AuditRecord) -> None:
-        """Log a change made through the admin side."""
+        """Log a change made through the admin API."""
         if self._audit is not None:
             self._audit.write(record)
 

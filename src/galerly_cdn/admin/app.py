@@ -1,4 +1,4 @@
-"""Answers one request to the admin side, from path to response. Read `AdminApplication._answer` first.
+"""Answers one request to the admin API, from path to response. Read `AdminApplication._answer` first.
 
 routes.find           method and path → operation
 authenticate          a bearer token, or a client on this machine
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class AdminApplication:
-    """The ASGI application of the admin side."""
+    """The ASGI application of the admin API."""
 
     def __init__(
         self,

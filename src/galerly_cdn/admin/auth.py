@@ -1,4 +1,4 @@
-"""Authenticates clients of the admin side: by bearer token, or on loopback without one as a local client.
+"""Authenticates clients of the admin API: by bearer token, or on loopback without one as a local client.
 
 A page in a browser on this machine is not a local client. A website can reach the loopback address under a
 name of its own (DNS rebinding), which the Host header shows, or by a cross-site request, which Origin and

@@ -1,4 +1,4 @@
-"""Builds the admin side of a CDN."""
+"""Builds the admin API of a CDN."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": "galerly-cdn, admin side",
+            "title": "galerly-cdn admin API",
             "version": __version__,
             "description": "Uploads, lists, warms, purges and deletes originals. Errors have one shape, "
             "with a stable code.",

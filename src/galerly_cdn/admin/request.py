@@ -1,4 +1,4 @@
-"""Reads one request to the admin side: its query, its body, and the facts for the audit log."""
+"""Reads one request to the admin API: its query, its body, and the facts for the audit log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds the admin side's responses: a value as JSON, or values as JSON Lines."""
+"""Builds the admin API's responses: a value as JSON, or values as JSON Lines."""
 
 from __future__ import annotations
 

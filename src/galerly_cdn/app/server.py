@@ -1,7 +1,7 @@
-"""Serves a CDN: the edge, the browsing page and the admin side over the stores and the workers.
+"""Serves a CDN: the edge, the gallery page and the admin API over the stores and the workers.
 
 stores → workers → filler → edge, page → application → listener
-                          → library → admin side     → listener
+                          → library → admin API     → listener
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Cdn:
         self.admin: AdminSide | None = None
 
     def _browse_page(self) -> Handler | None:
-        """The browsing page's handler; None where the settings do not show the page."""
+        """The gallery page's handler; None where the settings do not show the page."""
         stores = self.rendering.stores
         settings = stores.settings
         if not (settings.browse or (is_loopback(settings.host) and not settings.private_prefixes)):
@@ -127,7 +127,7 @@ def _open_telemetry(settings: Settings) -> Telemetry:
 
 
 async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> AdminSide | None:
-    """The admin side; None where the settings have no port for it. Raises `SettingsError`."""
+    """The admin API; None where the settings have no port for it. Raises `SettingsError`."""
     if settings.admin_port < 0:
         return None
     from galerly_cdn.admin.composition import AdminSide  # noqa: PLC0415 - prometheus_client starts slowly

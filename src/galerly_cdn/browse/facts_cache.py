@@ -1,4 +1,4 @@
-"""Caches the listing of originals and the facts of each one for the browsing page.
+"""Caches the listing of originals and the facts of each one for the gallery page.
 
 A listing is cached for one second, or for 20 times as long as it took: listing a large remote store is slow
 and billed. Facts are cached for as long as the original has the same version.

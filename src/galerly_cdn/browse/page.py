@@ -1,4 +1,4 @@
-"""Answers the browsing page, its assets, and rendition records as JSON.
+"""Answers the gallery page, its assets, and rendition records as JSON.
 
     /                          every gallery as a grid, 60 photographs a page (`?page=2`)
     /-/{name}-{digest}.{css,js,svg}   the page's assets; the digest is that of their content

@@ -25,7 +25,7 @@ T = TypeVar("T")
 _STORE = click.option("--store", help="A store to open: a folder or an address (s3://bucket).")
 _ADMIN = click.option(
     "--admin",
-    help="Address of a running CDN's admin side, in place of a store (GALERLY_ADMIN; its token: "
+    help="Address of a running CDN's admin API, in place of a store (GALERLY_ADMIN; its token: "
     "GALERLY_ADMIN_TOKEN).",
 )
 

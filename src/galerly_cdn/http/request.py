@@ -1,4 +1,4 @@
-"""Reads a request from an ASGI scope, for the public and the admin side alike."""
+"""Reads a request from an ASGI scope, for the public application and the admin API."""
 
 from __future__ import annotations
 

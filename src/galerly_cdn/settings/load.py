@@ -140,7 +140,7 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
             if not combined[name]
         ]
         if combined["browse"]:
-            problems.append("browse and private_prefixes: the page would show private photographs")
+            problems.append("browse and private_prefixes: the gallery page would show private photographs")
     elif combined["public_keys"] and not combined["public_urls"]:
         problems.append("public_keys needs public_urls: no signature could be verified")
     return problems
@@ -170,7 +170,7 @@ ADMIN_TOKEN = PREFIX + "ADMIN_TOKEN"
 
 
 def admin_token(settings: Settings, environment: Mapping[str, str] | None = None) -> str:
-    """The token that a command sends to an admin side; empty for none.
+    """The token that a command sends to an admin API; empty for none.
 
     It is `GALERLY_ADMIN_TOKEN`, else the first token of `admin_token_file`. Raises `SettingsError` for what
     no header can hold; the error does not repeat the token.
@@ -181,7 +181,7 @@ def admin_token(settings: Settings, environment: Mapping[str, str] | None = None
 
 
 def admin_tokens(settings: Settings) -> tuple[str, ...]:
-    """The tokens that an admin side accepts: each line of `admin_token_file`, none without such a file.
+    """The tokens that an admin API accepts: each line of `admin_token_file`, none without such a file.
 
     The file holds two tokens while one replaces the other. Raises `SettingsError`, which repeats no token.
     """

@@ -47,7 +47,7 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         str,
         Meta(
             pattern=r"^(https?://[^/?#@]+/?)?\Z",
-            description="Address of a running CDN's admin side (`http://127.0.0.1:8001`) that the commands "
+            description="Address of a running CDN's admin API (`http://127.0.0.1:8001`) that the commands "
             "use instead of a store.",
         ),
     ] = ""
@@ -95,8 +95,8 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     sizes: Annotated[
         tuple[str, ...],
         Meta(
-            description="The allow-list, one size a line: `name WxH format=quality …`. The name is optional; "
-            "jpeg is always offered, png always for pictures with alpha."
+            description="The allow-list, one size per line: `name WxH format=quality …`. The name is "
+            "optional; jpeg is always offered, png always for pictures with alpha."
         ),
     ] = (
         "tiny 150x150 jpeg=85 webp=86 avif=74",
@@ -114,17 +114,18 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     max_original_bytes: Annotated[
         Positive, Meta(description="Largest file of an original that is rendered or uploaded.")
     ] = 64 * _MIB
-    max_frames: Annotated[Positive, Meta(description="Most frames or pages of an original.")] = 256
+    max_frames: Annotated[Positive, Meta(description="Maximum frames or pages of an original.")] = 256
     max_coefficient_bytes: Annotated[
         Positive,
         Meta(
-            description="Most memory for a progressive JPEG's coefficients, which no shrink factor reduces."
+            description="Maximum memory for a progressive JPEG's coefficients, which no shrink factor "
+            "reduces."
         ),
     ] = 512 * _MIB
     workers: Annotated[int, Meta(ge=0, le=256, description="Render worker processes; 0 is one per core.")] = 0
     worker_memory_bytes: Annotated[
         Positive,
-        Meta(description="Address space of one worker; a render that needs more fails, not the machine."),
+        Meta(description="Address space of one worker; a render that needs more memory fails."),
     ] = 2 * _GIB
     worker_rss_bytes: Annotated[
         Positive,
@@ -147,10 +148,11 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         Meta(description="Decoding memory of all renders together; heavy originals wait for each other."),
     ] = 768 * _MIB
     queue_renders: Annotated[
-        Natural, Meta(description="Renders that may wait for a worker; one more is answered 503 at once.")
+        Natural, Meta(description="Renders that may wait for a worker; further ones get 503 at once.")
     ] = 256
     queue_bytes: Annotated[
-        Positive, Meta(description="Bytes of the originals whose renders may wait; above it, 503 at once.")
+        Positive,
+        Meta(description="Bytes of the originals whose renders may wait; above it, renders get 503 at once."),
     ] = 4 * _GIB
     quarantine_s: Annotated[
         Seconds,
@@ -175,7 +177,8 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         Natural,
         Meta(
             description="Pictures that one address (in IPv6 one /64) may have rendered in a minute, and "
-            "missing originals that it may request; more are 503. 0 is no limit; loopback has none."
+            "missing originals that it may request; further requests get 503. 0 is no limit; loopback has "
+            "none."
         ),
     ] = 3000
     misses_per_minute: Annotated[
@@ -188,20 +191,24 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         Seconds, Meta(description="How long answers in progress may take to finish after SIGTERM.")
     ] = 30.0
     browse: Annotated[
-        bool, Meta(description="Serve the browsing page on a public address too; on loopback it always is.")
+        bool,
+        Meta(
+            description="Serve the gallery page on a public address too. On loopback it is served unless "
+            "`private_prefixes` is set."
+        ),
     ] = False
     private_prefixes: Annotated[
         tuple[str, ...],
         Meta(
             description="Folders whose pictures need a signed request. Keys are `prefix/gallery/photo`, "
-            "exactly two segments under it; `/` is every folder. The browsing page is off then."
+            "exactly two segments under it; `/` is every folder. The gallery page is off then."
         ),
     ] = ()
     sign_originals: Annotated[
         bool,
         Meta(
             description="Originals (`/original/…`) need a signed request, in public folders too; without "
-            "`public_keys` nobody gets them."
+            "`public_keys` they are not served."
         ),
     ] = True
     public_keys: Annotated[
@@ -218,8 +225,8 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         str,
         Meta(
             pattern=r"^([A-Z0-9]{8,32})?\Z",
-            description="ID of the CloudFront distribution in front of the `s3://` store: what is purged, "
-            "replaced or deleted is invalidated there too. `galerly-cdn aws deploy` prints it.",
+            description="ID of the CloudFront distribution in front of the `s3://` store: purged, replaced "
+            "and deleted photographs are invalidated there too. `galerly-cdn aws deploy` prints it.",
         ),
     ] = ""
     trusted_proxies: Annotated[
@@ -239,7 +246,7 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         Meta(
             ge=-1,
             le=65535,
-            description="TCP port of the admin side: uploads, purge, health, metrics. -1 is none, "
+            description="TCP port of the admin API: uploads, purge, health, metrics. -1 is none, "
             "0 takes any free one.",
         ),
     ] = -1
@@ -247,13 +254,13 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         str,
         Meta(
             min_length=1,
-            description="Address of the admin side. Any other than loopback needs `admin_token_file`.",
+            description="Address of the admin API. Any other than loopback needs `admin_token_file`.",
         ),
     ] = "127.0.0.1"
     admin_token_file: Annotated[
         str,
         Meta(
-            description="File with the admin side's bearer tokens, one a line. If empty, an admin side on "
+            description="File with the admin API's bearer tokens, one per line. If empty, an admin API on "
             "loopback accepts every user of this machine."
         ),
     ] = ""
@@ -263,14 +270,14 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     ] = False
     access_log: Annotated[
         bool,
-        Meta(description="One line per request on stdout: JSON, or for people if stdout is a terminal."),
+        Meta(description="One line per request on stdout: JSON, or readable text if stdout is a terminal."),
     ] = True
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Meta(description="The least severe messages that are logged on stderr."),
     ] = "warning"
     lost_header: Annotated[
-        bool, Meta(description="Name in a `Galerly-Lost` header what a rendition has lost.")
+        bool, Meta(description="List the losses of a rendition in the header `Galerly-Lost`.")
     ] = False
     allow_origin: Annotated[
         HeaderValue,

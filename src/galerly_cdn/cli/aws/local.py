@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 )
 @terminal.CONFIG
 def local(photographs: Path, port: int, prewarm: str, file: Path | None) -> None:
-    """Serve PHOTOGRAPHS as AWS would: run what is deployed on this machine. It costs nothing.
+    """Serve PHOTOGRAPHS with the AWS deployment, run on this machine. It costs nothing.
 
     CloudFront is a simulation that reads the template. The viewer function runs in Node or njs, the resizer
     under AWS's own runtime client. S3 is versitygw; the photographs are copied to it while this runs. Without
