@@ -91,8 +91,7 @@ async def start(
             [f"prewarming needs the S3 server versitygw, which is not installed: {versitygw.INSTALL}"]
         )
     _check_port(local.port)
-    root = Path(local.photographs)
-    photographs = await _list_photographs(root)
+    photographs = await _list_photographs(Path(local.photographs))
     log_line = log if local.settings.access_log else lambda _: None
     notifications = Notifications()
     async with (

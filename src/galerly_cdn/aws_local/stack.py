@@ -33,7 +33,7 @@ from galerly_cdn.render.pool import process
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from galerly_cdn.aws_local.cloudfront_stack import Deployment, LocalCloudFront
+    from galerly_cdn.aws_local.cloudfront_stack import Deployment, LocalCloudFront, Plan
     from galerly_cdn.aws_local.functions.event_rules import EventBus
     from galerly_cdn.aws_local.functions.function_url import Invocable
     from galerly_cdn.aws_local.http.origin_exchange import Responder
@@ -78,12 +78,9 @@ async def start(
 ) -> AsyncIterator[RunningStack]:
     """Runs a stack until the block ends.
 
-    Events come from `notifications`, which the S3 server posts to; without it, the caller calls
-    `event_bus.publish`. The caller also delivers them: `event_bus.deliver_due()` once, or `event_bus.run()`
-    continuously.
-
-    Raises what `cloudfront_stack.start` raises, and `SettingsError` if the S3 server does not support
-    versioning.
+    Events come from `notifications`, or from calls of `event_bus.publish`. The caller delivers them by
+    `event_bus.deliver_due` or `event_bus.run`. Raises what `cloudfront_stack.start` raises, and
+    `SettingsError` if the S3 server does not support versioning.
     """
     functions: dict[str, Runtime] = {}
 
@@ -99,23 +96,26 @@ async def start(
         await asyncio.to_thread(_enable_versioning, bucket, deployment)
         api = InvalidationApi(cloudfront.cache, plan.distribution, deployment.identity, clock)
         address = await servers.enter_async_context(api_server.listen(api.endpoint()))
-        role_checks = {
-            name: RoleCheck(bucket, function.role, HttpClient(deployment.s3_endpoint, _CONNECTION_TIMEOUT_S))
-            for name, function in plan.functions.items()
-        }
+        role_checks = _make_role_checks(plan, bucket, deployment)
         for name, function in plan.functions.items():
-            s3_address = await servers.enter_async_context(api_server.listen(role_checks[name]))
+            s3 = await servers.enter_async_context(api_server.listen(role_checks[name]))
             endpoint = api.endpoint(function.role.allows)
-            api_address = await servers.enter_async_context(api_server.listen(endpoint))
-            functions[name] = Runtime(
-                configure_function(function, deployment, code, s3_address=s3_address, api_address=api_address)
-            )
+            cloudfront_api = await servers.enter_async_context(api_server.listen(endpoint))
+            configured = configure_function(function, deployment, code, s3=s3, cloudfront_api=cloudfront_api)
+            functions[name] = Runtime(configured)
             servers.push_async_callback(functions[name].close)
-        buckets = frozenset({bucket.name} if bucket.sends_events else ())
-        event_bus = event_rules.start(plan.event_flow, functions, buckets, clock)
+        event_bus = event_rules.start(plan.event_flow, functions, plan.event_buckets, clock)
         if notifications:
             notifications.publish = event_bus.publish
         yield RunningStack(cloudfront, address, functions, role_checks, event_bus)
+
+
+def _make_role_checks(plan: Plan, bucket: BucketWithPolicy, deployment: Deployment) -> dict[str, RoleCheck]:
+    """The role check of each function by logical name, each with an S3 client of its own."""
+    return {
+        name: RoleCheck(bucket, function.role, HttpClient(deployment.s3_endpoint, _CONNECTION_TIMEOUT_S))
+        for name, function in plan.functions.items()
+    }
 
 
 def _function_url(function: FunctionWithPolicy, runtime: Invocable, deployment: Deployment) -> FunctionUrl:
@@ -152,12 +152,12 @@ def configure_function(
     deployment: Deployment,
     code: FunctionCode,
     *,
-    s3_address: str,
-    api_address: str,
+    s3: str,
+    cloudfront_api: str,
 ) -> Function:
     """The function's configuration, with the addresses of its S3 (or the folder) and of CloudFront's API."""
     folder = deployment.folder
-    store = {"GALERLY_STORE": folder} if folder else {"GALERLY_STORE_ENDPOINT": s3_address}
+    store = {"GALERLY_STORE": folder} if folder else {"GALERLY_STORE_ENDPOINT": s3}
     return Function(
         name=function.name,
         handler=function.properties.handler,
@@ -166,7 +166,7 @@ def configure_function(
             **process.ENVIRONMENT,
             **function.properties.environment.variables,
             **store,
-            "AWS_ENDPOINT_URL_CLOUDFRONT": api_address,
+            "AWS_ENDPOINT_URL_CLOUDFRONT": cloudfront_api,
             "AWS_ACCESS_KEY_ID": deployment.identity.access_key,
             "AWS_SECRET_ACCESS_KEY": deployment.identity.secret_key,
             "AWS_REGION": REGION,
