@@ -62,11 +62,8 @@ def event_bus(
 ) -> EventBus:
     """Our template's event bus, with functions that do nothing."""
     plan = local_cloudfront.read_plan(text, **parameters)
-    (bucket,) = plan.buckets.values()
     functions = dict.fromkeys(plan.functions, Function())
-    return event_rules.start(
-        plan.event_flow, functions, frozenset({bucket.name} if bucket.sends_events else ()), clock
-    )
+    return event_rules.start(plan.event_flow, functions, plan.event_buckets, clock)
 
 
 def queue_lengths(bus: EventBus) -> dict[str, int]:

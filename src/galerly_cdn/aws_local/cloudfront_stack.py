@@ -72,6 +72,11 @@ class Plan(Value, frozen=True, kw_only=True):
     """Functions by logical name."""
     event_flow: EventFlow
 
+    @property
+    def event_buckets(self) -> frozenset[str]:
+        """Names of the buckets that send events to EventBridge."""
+        return frozenset(bucket.name for bucket in self.buckets.values() if bucket.sends_events)
+
 
 @dataclass(frozen=True)
 class LocalCloudFront:

@@ -33,7 +33,7 @@ from galerly_cdn.serialization import Value
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from galerly_cdn.aws_local.cloudfront_stack import Deployment, LocalCloudFront
+    from galerly_cdn.aws_local.cloudfront_stack import Deployment, LocalCloudFront, Plan
     from galerly_cdn.aws_local.functions.event_rules import EventBus
     from galerly_cdn.aws_local.functions.function_url import Invocable
     from galerly_cdn.aws_local.http.origin_exchange import Responder
@@ -96,10 +96,7 @@ async def start(
         await asyncio.to_thread(_enable_versioning, bucket, deployment)
         api = InvalidationApi(cloudfront.cache, plan.distribution, deployment.identity, clock)
         address = await servers.enter_async_context(api_server.listen(api.endpoint()))
-        role_checks = {
-            name: RoleCheck(bucket, function.role, HttpClient(deployment.s3_endpoint, _CONNECTION_TIMEOUT_S))
-            for name, function in plan.functions.items()
-        }
+        role_checks = _make_role_checks(plan, bucket, deployment)
         for name, function in plan.functions.items():
             endpoints = role_checks[name], api.endpoint(function.role.allows)
             functions[name] = await _start_function(function, deployment, code, endpoints, servers)
@@ -162,12 +159,12 @@ def configure_function(
     deployment: Deployment,
     code: FunctionCode,
     *,
-    s3_address: str,
-    api_address: str,
+    s3: str,
+    cloudfront_api: str,
 ) -> Function:
     """The function's configuration, with the addresses of its S3 (or the folder) and of CloudFront's API."""
     folder = deployment.folder
-    store = {"GALERLY_STORE": folder} if folder else {"GALERLY_STORE_ENDPOINT": s3_address}
+    store = {"GALERLY_STORE": folder} if folder else {"GALERLY_STORE_ENDPOINT": s3}
     return Function(
         name=function.name,
         handler=function.properties.handler,
@@ -176,7 +173,7 @@ def configure_function(
             **process.ENVIRONMENT,
             **function.properties.environment.variables,
             **store,
-            "AWS_ENDPOINT_URL_CLOUDFRONT": api_address,
+            "AWS_ENDPOINT_URL_CLOUDFRONT": cloudfront_api,
             "AWS_ACCESS_KEY_ID": deployment.identity.access_key,
             "AWS_SECRET_ACCESS_KEY": deployment.identity.secret_key,
             "AWS_REGION": REGION,

@@ -28,7 +28,7 @@ _OBJECT_ACTIONS = {
     "DELETE": "s3:DeleteObject",
 }
 _IGNORED_PARAMETERS = {"x-id"}
-"""Parameters with which SDKs name the action; they do not change it."""
+"""Parameters with which SDKs name the operation; they do not change the action."""
 
 
 class RoleCheck:
