@@ -84,9 +84,14 @@ async def start(
     CloudFront's access log and of the functions' logs. Raises `SettingsError`, `StoreRefused`,
     `StoreUnreachable`, `UnmodelledProperty`, `OSError`.
     """
-    _check_requirements(local)
-    root = Path(local.photographs)
-    photographs = await _list_photographs(root)
+    if importlib.util.find_spec("awslambdaric") is None:
+        raise SettingsError(["awslambdaric is required (Linux only): pip install 'galerly-cdn[aws]'"])
+    if local.prewarms and local.program is None:
+        raise SettingsError(
+            [f"prewarming needs the S3 server versitygw, which is not installed: {versitygw.INSTALL}"]
+        )
+    _check_port(local.port)
+    photographs = await _list_photographs(Path(local.photographs))
     log_line = log if local.settings.access_log else lambda _: None
     notifications = Notifications()
     async with (
@@ -110,17 +115,6 @@ async def start(
             _variables(address, deployment, running),
             _key_ids(deployment, local.settings),
         )
-
-
-def _check_requirements(local: LocalDeployment) -> None:
-    """Raises `SettingsError` for a missing package or program, and for a port that is in use."""
-    if importlib.util.find_spec("awslambdaric") is None:
-        raise SettingsError(["awslambdaric is required (Linux only): pip install 'galerly-cdn[aws]'"])
-    if local.prewarms and local.program is None:
-        raise SettingsError(
-            [f"prewarming needs the S3 server versitygw, which is not installed: {versitygw.INSTALL}"]
-        )
-    _check_port(local.port)
 
 
 @contextlib.asynccontextmanager

@@ -78,9 +78,9 @@ async def start(
 ) -> AsyncIterator[RunningStack]:
     """Runs a stack until the block ends.
 
-    Events come from `notifications`, which the S3 server posts to; without it, the caller calls
-    `event_bus.publish`. The caller delivers them by `event_bus.deliver_due()` or `event_bus.run()`.
-    Raises what `cloudfront_stack.start` raises; `SettingsError` for an S3 server without versioning.
+    Events come from `notifications`, or from calls of `event_bus.publish`. The caller delivers them by
+    `event_bus.deliver_due` or `event_bus.run`. Raises what `cloudfront_stack.start` raises, and
+    `SettingsError` if the S3 server does not support versioning.
     """
     functions: dict[str, Runtime] = {}
 
@@ -98,31 +98,24 @@ async def start(
         address = await servers.enter_async_context(api_server.listen(api.endpoint()))
         role_checks = _make_role_checks(plan, bucket, deployment)
         for name, function in plan.functions.items():
-            endpoints = role_checks[name], api.endpoint(function.role.allows)
-            functions[name] = await _start_function(function, deployment, code, endpoints, servers)
-        buckets = frozenset({bucket.name} if bucket.sends_events else ())
-        event_bus = event_rules.start(plan.event_flow, functions, buckets, clock)
+            s3 = await servers.enter_async_context(api_server.listen(role_checks[name]))
+            endpoint = api.endpoint(function.role.allows)
+            cloudfront_api = await servers.enter_async_context(api_server.listen(endpoint))
+            configured = configure_function(function, deployment, code, s3=s3, cloudfront_api=cloudfront_api)
+            functions[name] = Runtime(configured)
+            servers.push_async_callback(functions[name].close)
+        event_bus = event_rules.start(plan.event_flow, functions, plan.event_buckets, clock)
         if notifications:
             notifications.publish = event_bus.publish
         yield RunningStack(cloudfront, address, functions, role_checks, event_bus)
 
 
-async def _start_function(
-    function: FunctionWithRole,
-    deployment: Deployment,
-    code: FunctionCode,
-    endpoints: tuple[Responder, Responder],
-    servers: AsyncExitStack,
-) -> Runtime:
-    """Starts a function with its own endpoints of S3 and of CloudFront's API, which know its role."""
-    s3, api = endpoints
-    s3_address = await servers.enter_async_context(api_server.listen(s3))
-    api_address = await servers.enter_async_context(api_server.listen(api))
-    runtime = Runtime(
-        configure_function(function, deployment, code, s3_address=s3_address, api_address=api_address)
-    )
-    servers.push_async_callback(runtime.close)
-    return runtime
+def _make_role_checks(plan: Plan, bucket: BucketWithPolicy, deployment: Deployment) -> dict[str, RoleCheck]:
+    """The role check of each function by logical name, each with an S3 client of its own."""
+    return {
+        name: RoleCheck(bucket, function.role, HttpClient(deployment.s3_endpoint, _CONNECTION_TIMEOUT_S))
+        for name, function in plan.functions.items()
+    }
 
 
 def _function_url(function: FunctionWithPolicy, runtime: Invocable, deployment: Deployment) -> FunctionUrl:
