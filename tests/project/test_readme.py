@@ -36,7 +36,7 @@ EXPECTED_OUTPUT = {
     "upload photo.jpg --gallery wedding --store": "created    wedding/photo.jpg  jpeg, 600×400 px",
     "link ": '<img src="/resize/800x600/wedding/photo.jpg"',
     "upload photo.jpg --gallery wedding --replace": "replaced   wedding/photo.jpg",
-    "warm ": "warmed  wedding/photo.jpg  12 made",
+    "warm ": "warmed  wedding/photo.jpg  12 rendered",
     "inspect wedding/": "stored  12 renditions",
     "purge ": "purged  wedding/photo.jpg  12 renditions",
     "ls ": "  wedding/photo.jpg\n",
