@@ -89,7 +89,7 @@ def test_setup_finds_a_newer_python_of_another_name(checkout: Checkout) -> None:
     checkout.python("python3.13", minor=13)
     code, message = checkout.setup()
     assert code == 0
-    assert "with Python 3.13.0, once" in message
+    assert f"with Python 3.13.0 ({checkout.bin}/python3.13)" in message
 
 
 @pytest.mark.parametrize("goal", ["run", "test", "check"])
@@ -122,7 +122,7 @@ def test_failed_setup_says_so_and_can_be_repeated(checkout: Checkout) -> None:
     (checkout.root / "pip-fails").write_text("1")
     code, message = checkout.setup()
     assert code == 1
-    assert "start it again to try again" in message
+    assert "run it again" in message
     assert checkout.calls() == ["venv", "pip"]
     (checkout.root / "pip-fails").unlink()
     assert checkout.setup()[0] == 0
