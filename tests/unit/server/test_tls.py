@@ -416,5 +416,5 @@ def test_certificate_expired_is_used_with_warning(tmp_path: Path, caplog: pytest
 
 @pytest.mark.parametrize("name", ["tls_certificate", "tls_key"])
 def test_settings_certificate_without_key_is_refused(name: str) -> None:
-    with pytest.raises(SettingsError, match="one is of no use without the other"):
+    with pytest.raises(SettingsError, match="give both or neither"):
         load.load_settings({name: "a.pem"}, environment={})
