@@ -15,12 +15,11 @@ import hypothesis
 import pytest
 
 from tests.support import s3_servers
+from tests.support.exhaustive import EVERYTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-EVERYTHING = os.environ.get("EVERYTHING") == "1"
-"""Whether a skipped test makes the run fail."""
 _PACKAGES = {"node": "nodejs"}
 _skipped: Counter[str] = Counter()
 

@@ -10,7 +10,7 @@ import pytest
 from galerly_cdn.aws_local.faults import Fault
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
 from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest
-from tests.support import local_cloudfront, pictures
+from tests.support import exhaustive, local_cloudfront, pictures
 from tests.support.aws_shape import HOST, AwsShape
 from tests.support.local_cloudfront import set_value
 from tests.support.scenario_player import SCENARIOS, ScenarioRun, signing_settings
@@ -113,11 +113,14 @@ def started(tmp_path: Path, versitygw: S3Server) -> Iterator[Start]:
 
 @pytest.mark.parametrize(
     ("scenario", "step", "change"),
-    [
-        pytest.param(_BY_NAME[name], step, change, id=mistake)
-        for name, mistakes in MISTAKES.items()
-        for (step, mistake), change in mistakes.items()
-    ],
+    exhaustive.cases(
+        [
+            pytest.param(_BY_NAME[name], step, change, id=mistake)
+            for name, mistakes in MISTAKES.items()
+            for (step, mistake), change in mistakes.items()
+        ],
+        every=8,
+    ),
 )
 def test_template_with_mistake_fails_the_scenario_at_the_step(
     scenario: dict[str, Any], step: int, change: Change, started: Start

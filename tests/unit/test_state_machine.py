@@ -49,6 +49,7 @@ from galerly_cdn.model import Facts, Format, Job, Rendered, Target
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from galerly_cdn.telemetry import Counters, Telemetry
+from tests.support import exhaustive
 from tests.support.folder_library import ask, stream
 from tests.support.rendition_folders import open_folder
 from tests.support.s3_servers import SERVERS
@@ -178,7 +179,11 @@ class RemoteUnderTest:
 
 
 STORES = ["folder", *SERVERS]
-EXAMPLES = {"folder": 40, "moto": 12, "versitygw": 12}
+EXAMPLES = {
+    "folder": exhaustive.count(40, sample=10),
+    "moto": exhaustive.count(12, sample=3),
+    "versitygw": exhaustive.count(12, sample=3),
+}
 """Fewer for the remote stores, which are far slower."""
 
 

@@ -25,10 +25,13 @@ from galerly_cdn.errors import (
     SignatureTooEarly,
     SignatureWrongClient,
 )
+from tests.support import exhaustive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+ALL_MUTATIONS = 100_000
+MUTATIONS = exhaustive.count(ALL_MUTATIONS, sample=5_000)
 HOST = "https://cdn.test"
 PATH = "/resize/small/clients/smith/1.jpg"
 ADDRESS = HOST + PATH
@@ -350,9 +353,9 @@ def test_address_with_any_flipped_bit_is_refused() -> None:
                     assert not is_accepted(VERIFIER, mutant), mutant
 
 
-def test_hundred_thousand_mutated_addresses_are_refused() -> None:
+def test_mutated_addresses_are_refused() -> None:
     """Bits are flipped; characters are changed, dropped and doubled; parts are exchanged."""
-    assert list(itertools.islice(bypasses(VERIFIER, 100_000), 1)) == []
+    assert list(itertools.islice(bypasses(VERIFIER, MUTATIONS), 1)) == []
 
 
 def first_of_two(query: bytes) -> bytes:
@@ -385,7 +388,7 @@ def test_mutations_detect_a_verifier_with_a_lenient_query(
             super().verify(raw_path, lenient(query), cookie, client=client, now_s=now_s)
 
     verifier = Lenient({"K1": public_key(RSA_PUBLIC), "K2": public_key(EC_PUBLIC)}, [HOST])
-    assert next(bypasses(verifier, 100_000), None) is not None
+    assert next(bypasses(verifier, ALL_MUTATIONS), None) is not None
 
 
 def test_twenty_thousand_mutated_cookies_are_refused() -> None:
@@ -419,7 +422,7 @@ def test_mutations_detect_a_second_encoding_of_a_signature(monkeypatch: pytest.M
             raise SignatureInvalid from None
 
     monkeypatch.setattr(signing, "_decode", decoded)
-    assert next(bypasses(VERIFIER, 100_000), None) is not None
+    assert next(bypasses(VERIFIER, ALL_MUTATIONS), None) is not None
 
 
 def bypasses(verifier: Verifier, mutants: int) -> Iterator[str]:

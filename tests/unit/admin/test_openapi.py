@@ -17,6 +17,7 @@ from galerly_cdn.admin.handlers import KEY_PATTERN, PREFIX_PATTERN
 from galerly_cdn.errors import MalformedKey
 from galerly_cdn.http.urls import MAX_KEY_BYTES, checked_key
 from galerly_cdn.settings.table import Settings
+from tests.support import exhaustive
 from tests.support.admin_process import AdminServer
 from tests.support.in_memory_admin import InMemoryAdmin
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
-EXAMPLES = 25
+EXAMPLES = exhaustive.count(25, sample=4)
 """Examples for each operation and phase."""
 
 

@@ -14,7 +14,7 @@ from galerly_cdn.aws.viewer import source as viewer
 from galerly_cdn.errors import SettingsError, SignatureRequired, by_code
 from galerly_cdn.http import responses
 from galerly_cdn.settings.table import Settings
-from tests.support import viewer_functions
+from tests.support import exhaustive, viewer_functions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ ENGINES = [
 ]
 every_engine = pytest.mark.parametrize("engine", ENGINES)
 both = pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
-GENERATED = 20_000
+GENERATED = exhaustive.count(20_000, sample=2_000)
 ERRORS = {
     "400 malformed-key",
     "403 format-not-allowed",

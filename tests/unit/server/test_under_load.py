@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from tests.support import pictures
+from tests.support import exhaustive, pictures
 from tests.support.shapes import Answer, ServeProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CONCURRENT = 1000
-KILLS = 100
-REPLACES = 1000
+CONCURRENT = exhaustive.count(1000, sample=300)
+KILLS = exhaustive.count(100, sample=10)
+REPLACES = exhaustive.count(1000, sample=100)
 
 
 @contextmanager

@@ -19,11 +19,12 @@ from galerly_cdn.fill import recipes
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
+from tests.support import exhaustive
 from tests.support.rendition_folders import open_folder
 from tests.support.upload_process import KEYS, number_of, photograph, shows
 
-KILLS = 48
-UPLOADS = 300
+KILLS = exhaustive.count(48, sample=8)
+UPLOADS = exhaustive.count(300, sample=50)
 STEPS = [
     "link",
     "none",
