@@ -65,6 +65,10 @@ def _save_worker_coverage() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in {"unit", "conformance"} and not item.get_closest_marker("exhaustive"):
+            item.add_marker("measured")
+    for item in items:
         for reason in _missing_tools(item):
             item.add_marker(pytest.mark.skip(reason=reason))
 

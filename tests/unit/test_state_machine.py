@@ -528,6 +528,7 @@ class Photographs(RuleBasedStateMachine):
             return None
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(600)  # Hypothesis shortens a failing sequence before it reports it
 @pytest.mark.parametrize("name", STORES)
 def test_any_sequence_of_events_serves_no_wrong_and_no_outdated_picture(

@@ -353,6 +353,7 @@ def test_address_with_any_flipped_bit_is_refused() -> None:
                     assert not is_accepted(VERIFIER, mutant), mutant
 
 
+@pytest.mark.exhaustive
 def test_mutated_addresses_are_refused() -> None:
     """Bits are flipped; characters are changed, dropped and doubled; parts are exchanged."""
     assert list(itertools.islice(bypasses(VERIFIER, MUTATIONS), 1)) == []
@@ -379,6 +380,7 @@ def without_empty(query: bytes) -> bytes:
     return b"&".join(part for part in query.split(b"&") if part)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("lenient", [first_of_two, any_case, signature_only, without_empty])
 def test_mutations_detect_a_verifier_with_a_lenient_query(
     lenient: Callable[[bytes], bytes],
@@ -412,6 +414,7 @@ def signature_cookies(cookie: str) -> list[str]:
     return sorted(part for part in parts if part.partition("=")[0] in names)
 
 
+@pytest.mark.exhaustive
 def test_mutations_detect_a_second_encoding_of_a_signature(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python's base64 ignores padding bits."""
 

@@ -36,6 +36,7 @@ def admin(tmp_path: Path) -> Iterator[AdminServer]:
     server.stop()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(120)
 def test_server_conforms_to_its_openapi_document(admin: AdminServer, tmp_path: Path) -> None:
     result = subprocess.run(

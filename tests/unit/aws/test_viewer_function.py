@@ -204,6 +204,7 @@ def test_viewer_function_gives_results_of_vectors(engine: str, *, signed: bool, 
 
 @both
 @every_engine
+@pytest.mark.exhaustive
 def test_viewer_function_and_edge_agree_on_generated_requests(
     engine: str,
     *,

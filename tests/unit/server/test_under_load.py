@@ -173,4 +173,4 @@ def shown(answer: Answer) -> str:
     return "red" if red > blue else "blue"
 
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.exhaustive]

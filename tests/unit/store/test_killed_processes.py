@@ -116,6 +116,7 @@ async def check_pictures(
                     log.counts["current pictures"] += 1
 
 
+@pytest.mark.exhaustive
 @pytest.mark.timeout(240)
 def test_server_killed_during_uploads_loses_no_acknowledged_upload(tmp_path: Path) -> None:
     """The process is killed after any number of events, or kills itself at a system call of an upload."""
