@@ -77,17 +77,20 @@ def demo(file: Path | None, *, verbose: bool, **options: object) -> None:
 
 def _serve(photographs: str | None, file: Path | None, *, verbose: bool, **options: object) -> None:
     from galerly_cdn.app import server
+    from galerly_cdn.settings.locations import is_remote
 
     if verbose:
         options["log_level"] = "debug"
     settings = terminal.load_settings(file, **options).settings
+    # A remote store is not counted: listing it takes long, and is billed.
+    counts_contents = sys.stdout.isatty() and not is_remote(settings.store or photographs or "")
     is_clean = server.serve(
         settings,
         photographs,
         lambda address: click.echo(f"galerly-cdn serves {address}"),
         announce_admin=lambda address: click.echo(f"galerly-cdn is administered at {address}"),
         invalidate=invalidation.key_invalidator(settings),
-        describe=functools.partial(_describe, settings) if sys.stdout.isatty() else None,
+        describe=functools.partial(_describe, settings) if counts_contents else None,
     )
     sys.exit(0 if is_clean else 1)
 
@@ -101,7 +104,7 @@ def _describe(settings: Settings, address: str, contents: Contents) -> None:
     click.echo(f"  contents  {photographs} in {galleries}")
     if contents.other_files:
         click.echo(f"  ignored   {contents.other_files} other files, by their extension")
-    if contents.first_photograph:
+    if contents.first_photograph and not settings.private_prefixes:
         size = str(settings.size_rules[len(settings.size_rules) // 2].size)
         url = Links(address.rstrip("/"), settings.sizes).src(contents.first_photograph, size)
         click.echo(f"  picture   {url}")
