@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn.model import Format, Record, Rendition, Size, Target
@@ -13,6 +12,7 @@ from galerly_cdn.store.folder.renditions_index import file_name, file_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
 TARGET = Target(Size(800, 600), Format.WEBP)
 MIB = 1 << 20
@@ -44,11 +44,6 @@ def file_of(root: Path, key: str, target: Target = TARGET) -> Path:
 def rendition_files(root: Path) -> list[Path]:
     """The files of renditions, including temporary ones."""
     return [path for path in root.glob("??/*") if path.is_file()]
-
-
-def open_descriptors() -> int:
-    """The number of open file descriptors of this process."""
-    return len(list(Path("/dev/fd").iterdir()))
 
 
 class Counted:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import tempfile
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
@@ -129,11 +128,6 @@ class Barrier:
             if not connection.is_closing():
                 connection.write(b".")
         self._connections.clear()
-
-
-def open_descriptors() -> int:
-    """Return the number of this process's open file descriptors."""
-    return len(os.listdir("/dev/fd"))  # noqa: PTH208 - a Path would open one more for longer
 
 
 async def ticks() -> None:

@@ -26,15 +26,8 @@ from galerly_cdn.render.pool.supervisor import Worker
 from galerly_cdn.render.pool.worker_state import Event
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
-from tests.support.worker_pool import (
-    JOB,
-    Barrier,
-    HookedPool,
-    file_with,
-    hooked_pool,
-    open_descriptors,
-    ticks,
-)
+from tests.support.descriptors import open_descriptors
+from tests.support.worker_pool import JOB, Barrier, HookedPool, file_with, hooked_pool, ticks
 
 DEADLINE_S = 2.0
 
@@ -485,7 +478,8 @@ async def test_closed_pool_leaves_no_descriptor_and_no_process() -> None:
         async with hooked_pool(workers=2, worker_renders=7) as workers:
             for kind in ("nothing", "abort", "nothing"):
                 await asyncio.gather(*(workers.run_script(kind) for _ in range(10)), return_exceptions=True)
-    assert (open_descriptors(), children()) == before
+    assert open_descriptors() <= before[0]
+    assert children() == before[1]
 
 
 def children() -> set[int]:

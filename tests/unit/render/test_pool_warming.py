@@ -19,16 +19,9 @@ from galerly_cdn.render.pool.worker_state import Event, Phase
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
 from tests.support.color_difference import opened as opened_picture
+from tests.support.descriptors import open_descriptors
 from tests.support.render_jobs import job_for, target
-from tests.support.worker_pool import (
-    JOB,
-    Barrier,
-    HookedPool,
-    file_with,
-    hooked_pool,
-    open_descriptors,
-    ticks,
-)
+from tests.support.worker_pool import JOB, Barrier, HookedPool, file_with, hooked_pool, ticks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -390,5 +383,5 @@ async def test_warm_leaves_no_descriptor_and_no_offer() -> None:
             async with warming(workers) as warm:
                 await anext(warm)
         await ticks()
-        assert open_descriptors() == before
+        assert open_descriptors() <= before
         assert not workers._queue._offered

@@ -26,7 +26,7 @@ from galerly_cdn.errors import (
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.store.folder import listing, paths
 from galerly_cdn.store.folder.originals import FolderOriginals
-from tests.support.rendition_folders import open_descriptors
+from tests.support.descriptors import open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -283,7 +283,7 @@ async def test_fifo_in_place_of_a_file_does_not_block_the_server(
     descriptors = open_descriptors()
     with pytest.raises(NoSuchOriginal):
         await store.open("g/a.jpg")
-    assert open_descriptors() == descriptors
+    assert open_descriptors() <= descriptors
 
 
 @pytest.mark.parametrize("name", ["x" * 256, "é" * 128, "x" * 256 + "/a.jpg", "g/" + "x" * 899])
@@ -472,7 +472,7 @@ async def test_originals_leave_no_descriptor_open(root: Path, store: FolderOrigi
         await content_of(store, ("g/a.jpg", "g/sub/b.jpg")[number % 2])
         await refused(store, ("none", "g", "out/a.jpg", "g/a.jpg/x")[number % 4])
     await keys_of(store)
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
 
 
 def _tree(root: Path) -> list[tuple[Path, int, int]]:

@@ -33,13 +33,13 @@ from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_renditio
 from galerly_cdn.store.folder.renditions import FolderRenditions
 from galerly_cdn.store.folder.renditions_index import RenditionsIndex, disk_bytes, scan_folder
 from galerly_cdn.store.interfaces import StoredObject
+from tests.support.descriptors import open_descriptors
 from tests.support.rendition_folders import (
     MIB,
     TARGET,
     Counted,
     file_of,
     make_rendition,
-    open_descriptors,
     open_folder,
     rendition_files,
 )
@@ -693,4 +693,4 @@ async def test_renditions_leave_no_descriptor_open(tmp_path: Path, monkeypatch: 
                 await store.put(make_rendition(key))
             elif number % 3 == 0:
                 await store.delete(key, Target(Size(1, 1)))
-        assert open_descriptors() == before
+        assert open_descriptors() <= before

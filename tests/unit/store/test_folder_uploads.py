@@ -29,7 +29,7 @@ from galerly_cdn.errors import (
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.store.folder.originals import FolderOriginals
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
-from tests.support.rendition_folders import open_descriptors
+from tests.support.descriptors import open_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -416,7 +416,7 @@ async def test_failed_upload_leaves_nothing(
     with pytest.raises(kind) as caught:
         await put(store, "new/deep/b.jpg")
     assert tree(root) == expected
-    assert open_descriptors() == descriptors
+    assert open_descriptors() <= descriptors
     assert str(root) not in caught.value.public
 
 
@@ -464,7 +464,7 @@ async def test_uploads_leave_no_descriptor_open(root: Path, store: WritableFolde
         with suppress(KeyNotHeld, OriginalExists):
             await put(store, ("g/a.jpg", "g/a.jpg/x", "g", ".x")[number % 4])
         await store.delete(("n/1.jpg", "none", "g/a.jpg/x")[number % 3])
-    assert open_descriptors() == descriptors
+    assert open_descriptors() <= descriptors
     assert list((root / ".galerly").iterdir()) == []
 
 
@@ -567,7 +567,7 @@ async def test_upload_cancelled_at_any_step_is_stored_completely_or_not_at_all(
     resume.set()
     await loop.shutdown_default_executor()
     assert tree(root) == {"g": None, "g/a.jpg": b"a"} | ({"g/b.jpg": b"photograph"} if name_is_taken else {})
-    assert open_descriptors() == descriptors
+    assert open_descriptors() <= descriptors
 
 
 # ------------------------------------------------------------------------------------------------------ races
