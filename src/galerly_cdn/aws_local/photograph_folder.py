@@ -28,10 +28,10 @@ from galerly_cdn.aws_local.cloudfront.origin_access_control import Identity
 from galerly_cdn.aws_local.cloudfront_stack import Deployment
 from galerly_cdn.aws_local.http import api_server
 from galerly_cdn.aws_local.s3 import versitygw
-from galerly_cdn.aws_local.s3.folder_bucket import media_type
 from galerly_cdn.aws_local.s3.notifications import Notifications
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.http.urls import checked_key, format_key
+from galerly_cdn.render.formats import media_type_by_name
 from galerly_cdn.serialization import Value
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.originals import FolderOriginals
@@ -132,7 +132,9 @@ async def _list_photographs(root: Path) -> dict[str, Path]:
     """A folder's photographs by key; other files are left out by extension. Raises `SettingsError`."""
     originals = FolderOriginals(root, checked_key, now=lambda: 0.0)
     return {
-        original.key: root / original.key async for original in originals.list() if media_type(original.key)
+        original.key: root / original.key
+        async for original in originals.list()
+        if media_type_by_name(original.key)
     }
 
 

@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from galerly_cdn.library import Accepted, Library
 
 _CHUNK_BYTES = 256 * 1024
-_PHOTOGRAPH_SUFFIX = re.compile(
-    r"\.(jpe?g|jpe|jfif|png|webp|gif|tiff?|avif|hei[cf]|dng|cr[23]|nef|arw|raf|orf|rw2)", re.IGNORECASE
-)
-"""Files of a folder that are uploaded. Raw files are included so that the user sees why they are refused."""
+_RAW_EXTENSIONS = ("dng", "cr2", "cr3", "nef", "arw", "raf", "orf", "rw2")
+"""Raw files of a folder are uploaded too, so that the user sees why they are refused."""
 
 
 @click.command(epilog="Example: galerly-cdn upload ~/Wedding --gallery wedding --store s3://photographs")
@@ -103,6 +101,10 @@ def _keys_by_file(files: Iterable[Path], gallery: str) -> dict[str, tuple[Path, 
 
 def _find_files(files: Iterable[Path]) -> Iterator[tuple[Path, str]]:
     """Every file, and the photographs in every folder; each with the end of its key."""
+    from galerly_cdn.render.formats import MEDIA_TYPES_BY_EXTENSION
+
+    extensions = "|".join((*MEDIA_TYPES_BY_EXTENSION, *_RAW_EXTENSIONS))
+    photograph_suffix = re.compile(rf"\.({extensions})", re.IGNORECASE)
     for argument in files:
         if not argument.is_dir():
             yield argument, argument.name
@@ -110,7 +112,7 @@ def _find_files(files: Iterable[Path]) -> Iterator[tuple[Path, str]]:
         for folder, subfolders, names in os.walk(argument):
             subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
             for file in (Path(folder, name) for name in sorted(names) if not name.startswith(".")):
-                if _PHOTOGRAPH_SUFFIX.fullmatch(file.suffix) and file.is_file():
+                if photograph_suffix.fullmatch(file.suffix) and file.is_file():
                     yield file, file.relative_to(argument).as_posix()
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 from galerly_cdn.errors import UnsupportedFormat
 
 MAGIC_BYTES = 512
 """The number of bytes at the start of an original that `detect_format` reads at most."""
-_PHOTOGRAPH_EXTENSIONS = frozenset(
-    {"avif", "gif", "heic", "heif", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp"}
-)
+MEDIA_TYPES_BY_EXTENSION: Final = {
+    **dict.fromkeys(("jpg", "jpeg", "jpe", "jfif"), "image/jpeg"),
+    **dict.fromkeys(("tif", "tiff"), "image/tiff"),
+    **{name: f"image/{name}" for name in ("png", "webp", "gif", "avif", "heic", "heif")},
+}
+"""The file name extensions of photographs, in lower case and without the dot."""
 _SYNOLOGY_THUMBNAILS = "@eaDir"
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"})
@@ -67,8 +71,12 @@ def is_photograph_name(key: str) -> bool:
     `@eaDir`, where Synology's file server keeps thumbnails, are not counted.
     """
     *folders, name = key.split("/")
-    stem, dot, extension = name.rpartition(".")
-    has_extension = bool(stem and dot and extension)
-    return _SYNOLOGY_THUMBNAILS not in folders and (
-        not has_extension or extension.lower() in _PHOTOGRAPH_EXTENSIONS
-    )
+    stem, _, extension = name.rpartition(".")
+    has_extension = bool(stem and extension)
+    return _SYNOLOGY_THUMBNAILS not in folders and (not has_extension or media_type_by_name(name) is not None)
+
+
+def media_type_by_name(key: str) -> str | None:
+    """A photograph's media type by its file name extension; None for other extensions."""
+    stem, _, extension = key.rpartition("/")[2].rpartition(".")
+    return MEDIA_TYPES_BY_EXTENSION.get(extension.lower()) if stem else None

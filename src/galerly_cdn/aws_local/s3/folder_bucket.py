@@ -10,7 +10,6 @@ Source: the S3 API Reference, GetObject and its errors.
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn.aws_local.cloudformation.stack import REGION
@@ -18,29 +17,22 @@ from galerly_cdn.aws_local.http import sigv4
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
 from galerly_cdn.errors import GalerlyError, NoSuchOriginal
 from galerly_cdn.http.urls import AllowList, cache_tag, checked_key, parse_stored
+from galerly_cdn.render.formats import media_type_by_name
 from galerly_cdn.serialization import replaced
 from galerly_cdn.store.folder.originals import FolderOriginals
 from galerly_cdn.store.folder.renditions import FolderRenditions
 from galerly_cdn.store.remote.renditions import object_attributes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from botocore.credentials import Credentials
 
     from galerly_cdn.model import Record, Target
     from galerly_cdn.settings.table import Settings
 
-_MEDIA_TYPES = {
-    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "image/jpeg"),
-    **dict.fromkeys((".tif", ".tiff"), "image/tiff"),
-    **{f".{name}": f"image/{name}" for name in ("png", "webp", "gif", "avif", "heic", "heif")},
-}
 _HTTP_ATTRIBUTES = {"content-type", "cache-control", "content-disposition"}
 """Object attributes that are HTTP headers; all others are user metadata (`x-amz-meta-…`)."""
-
-
-def media_type(key: str) -> str | None:
-    """A photograph's media type by its file name extension; None for other extensions."""
-    return _MEDIA_TYPES.get(Path(key).suffix.lower())
 
 
 class FolderBucket:
@@ -79,7 +71,7 @@ class FolderBucket:
         head = await self._originals.head(key)
         chunks = self._originals.read(key, head.version, 0, head.length_bytes)
         body = b"".join([chunk async for chunk in chunks])
-        return _ok({"content-type": media_type(key) or "binary/octet-stream"}, head.version, body)
+        return _ok({"content-type": media_type_by_name(key) or "binary/octet-stream"}, head.version, body)
 
 
 def _headers(record: Record) -> dict[str, str]:

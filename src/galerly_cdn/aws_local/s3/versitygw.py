@@ -21,8 +21,8 @@ from botocore.config import Config
 
 from galerly_cdn.aws.deploy import boto
 from galerly_cdn.aws_local.cloudformation.stack import REGION
-from galerly_cdn.aws_local.s3.folder_bucket import media_type
 from galerly_cdn.errors import StoreRefused, StoreUnreachable
+from galerly_cdn.render.formats import media_type_by_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -105,7 +105,7 @@ async def put_files(
 
 def _put(s3: Any, bucket: str, key: str, file: Path) -> None:  # noqa: ANN401 - botocore has no types
     with file.open("rb") as body:
-        s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=media_type(key))
+        s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=media_type_by_name(key))
 
 
 def s3_client(endpoint: str, identity: Identity) -> Any:  # noqa: ANN401 - botocore has no types
