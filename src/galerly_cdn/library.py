@@ -20,7 +20,7 @@ from galerly_cdn.errors import (
     StoreUnreachable,
     UploadTooLarge,
 )
-from galerly_cdn.http.urls import checked_key
+from galerly_cdn.http.urls import checked_key, gallery_name
 from galerly_cdn.model import Facts, Job, Listed, Target
 from galerly_cdn.render.formats import OriginalFormat, is_photograph_name
 from galerly_cdn.serialization import Value
@@ -132,7 +132,7 @@ async def read_contents(originals: Originals) -> Contents:
             other_files += 1
             continue
         photographs += 1
-        galleries.add(listed.key.rpartition("/")[0])
+        galleries.add(gallery_name(listed.key))
         first_photograph = first_photograph or listed.key
     return Contents(photographs, len(galleries), other_files, first_photograph)
 

@@ -10,6 +10,7 @@ import itertools
 import re
 from typing import TYPE_CHECKING
 
+from galerly_cdn.http.urls import gallery_name
 from galerly_cdn.render.formats import is_photograph_name
 from galerly_cdn.serialization import Value
 
@@ -81,11 +82,6 @@ def group_by_gallery(keys: Iterable[str]) -> GalleryListing:
         galleries.append(Gallery(name, len(galleries) + 1, first, count))
         first += count
     return GalleryListing(tuple(ordered), tuple(galleries), len(all_keys) - len(ordered))
-
-
-def gallery_name(key: str) -> str:
-    """The key without its last segment; empty for a photograph directly in the root."""
-    return key.rpartition("/")[0]
 
 
 def _sort_key(key: str) -> tuple[str, str]:

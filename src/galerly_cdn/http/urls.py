@@ -183,6 +183,11 @@ def _is_short_text(key: str) -> bool:
     return len(encoded) <= MAX_KEY_BYTES and all(unicodedata.category(one) != "Cc" for one in key)
 
 
+def gallery_name(key: str) -> str:
+    """The key without its last segment; empty for a photograph directly in the root."""
+    return key.rpartition("/")[0]
+
+
 def format_key(key: str) -> str:
     """The canonical percent-encoding of a key: all but RFC 3986's pchar are escaped."""
     return quote(key, safe="/" + _PCHAR_PUNCTUATION)

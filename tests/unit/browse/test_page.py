@@ -20,7 +20,6 @@ from galerly_cdn.browse.facts_cache import FactsCache
 from galerly_cdn.browse.page import BrowsePage
 from galerly_cdn.browse.pagination import (
     PAGE_PHOTOGRAPHS,
-    gallery_name,
     group_by_gallery,
     page_numbers,
     title,
@@ -358,7 +357,7 @@ def test_pages_contain_the_whole_listing_in_order(keys: set[str]) -> None:
     for page in range(1, listing.pages + 1):
         assert sum(len(section.keys) for section in listing.sections(page)) <= PAGE_PHOTOGRAPHS
         assert all(section.keys for section in listing.sections(page))
-    assert all(gallery_name(key) == section.gallery.name for section in sections for key in section.keys)
+    assert all(urls.gallery_name(key) == section.gallery.name for section in sections for key in section.keys)
     assert [section.gallery.number for section in sections if not section.is_continued] == [
         gallery.number for gallery in listing.galleries
     ]
