@@ -12,6 +12,7 @@ from galerly_cdn.errors import TooManyFrames, TooManyPixels, TooMuchMemory, Unde
 from galerly_cdn.model import Facts, Format, Limits
 from galerly_cdn.render import color, decoders, icc, losses, markers
 from galerly_cdn.render.formats import OriginalFormat, detect_format
+from galerly_cdn.render.originals import jpeg
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -142,9 +143,9 @@ def inspect(original: bytes) -> Facts:
     )
 
 
-def _frame(original: bytes, image: Image) -> markers.JpegFrame:
+def _frame(original: bytes, image: Image) -> jpeg.JpegFrame:
     """Return the frame header; raise `Undecodable` if this parser and libvips disagree about it."""
-    frame = markers.jpeg_frame(original)
+    frame = jpeg.jpeg_frame(original)
     if frame is None or (frame.width_px, frame.height_px) != (image.width, image.height):
         raise Undecodable("the JPEG frame header cannot be read")
     return frame
@@ -246,6 +247,6 @@ def _lost_pictures(
         lost.add("animation")
     elif _number(image, "n-pages", 1) > 1:
         lost.add("pages")
-    if kind is OriginalFormat.JPEG and markers.has_gain_map(original):
+    if kind is OriginalFormat.JPEG and jpeg.has_gain_map(original):
         lost.add("hdr-gain-map")
     return lost
