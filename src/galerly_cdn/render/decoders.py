@@ -10,7 +10,11 @@ determined by decoding, because its HEIF loader opens headers of pictures whose 
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
+import os
+import re
 from typing import TYPE_CHECKING, Final
 
 import pyvips
@@ -20,11 +24,19 @@ from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.render.sample_images import COLOR, SPECIMENS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+# The operation cache would keep originals in memory after they are rendered, and delay the report of
+# libjpeg's warnings, which libvips makes when a decoded JPEG is released.
+pyvips.cache_set_max(0)
 
 Image = pyvips.Image
 Error = pyvips.Error
 
+_LOGGER: Final = logging.getLogger("pyvips")
+_JPEG_WARNINGS: Final = re.compile(r"read gave (\d+) warnings")
+_EXACT_BYTES = 1024
+_PART_BYTES = 16
 _COLOR_TOLERANCE = 12
 """Largest difference of a decoded sample (0 to 255) from its colour: lossy formats change it."""
 
@@ -40,15 +52,54 @@ _LOADERS: Final[Mapping[OriginalFormat, Callable[..., Image]]] = {
 ALLOWED_CLASSES: Final = ("Jpeg", "Png", "Webp", "Nsgif", "Tiff", "Heif")
 
 
-def load(original: bytes, kind: OriginalFormat, **options: float) -> Image:
+class CountingSource:
+    """Reads data for a loader, and counts how many of its bytes the loader has taken.
+
+    The last bytes before `end` are given in small parts, so that `position` is exact to a few bytes there.
+    """
+
+    def __init__(self, data: bytes | bytearray, end: int) -> None:
+        self.position = 0
+        self._data = memoryview(data)
+        self._end = end
+        self.source = pyvips.SourceCustom()
+        self.source.on_read(self._read)
+        self.source.on_seek(self._seek)
+
+    def _read(self, length: int) -> bytes:
+        if self.position < self._end - _EXACT_BYTES:
+            length = min(length, self._end - _EXACT_BYTES - self.position)
+        elif self.position < self._end:
+            length = min(length, _PART_BYTES, self._end - self.position)
+        part = bytes(self._data[self.position : self.position + length])
+        self.position += len(part)
+        return part
+
+    def _seek(self, offset: int, whence: int) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: len(self._data)}[whence]
+        self.position = start + offset
+        return self.position
+
+
+def load(
+    original: bytes | bytearray | CountingSource,
+    kind: OriginalFormat,
+    fail_on: str = "warning",
+    **options: float,
+) -> Image:
     """Open the first frame of an original and read its header; return a lazy, sequential image.
 
     `options` are those of the loader (`shrink`, `scale`). Raises `Undecodable` if the header is damaged.
-    Damage in the pixels, warnings included, raises `decoders.Error` when they are evaluated.
+    Damage in the pixels raises `decoders.Error` when they are evaluated: with `fail_on="warning"` also what
+    a decoder only warns of, unless it is found after the last strip of lines has been read.
     """
-    source = pyvips.Source.new_from_memory(original)  # a buffer would be copied each time it is opened
+    source = (
+        original.source
+        if isinstance(original, CountingSource)
+        else pyvips.Source.new_from_memory(original)  # a buffer would be copied each time it is opened
+    )
     try:
-        image = _loader(kind)(source, access="sequential", fail_on="warning", **options)
+        image = _loader(kind)(source, access="sequential", fail_on=fail_on, **options)
     except pyvips.Error as error:
         raise Undecodable(error_text(error)) from error
     image._references.append(source)  # noqa: SLF001 - pyvips keeps buffers alive with a lazy picture, not sources
@@ -65,13 +116,44 @@ def error_text(error: pyvips.Error) -> str:
     return " ".join(f"{error.message} {error.detail}".split())
 
 
-def block_untrusted_loaders() -> None:
-    """Block every loader outside the allow-list in this process, and disable libvips' operation cache.
+@contextlib.contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Collect what libvips logs in this process meanwhile, in place of writing it to the log."""
+    collected: list[str] = []
+    handler = _Collector(collected)
+    propagates, _LOGGER.propagate = _LOGGER.propagate, False
+    _LOGGER.addHandler(handler)
+    try:
+        yield collected
+    finally:
+        _LOGGER.removeHandler(handler)
+        _LOGGER.propagate = propagates
 
-    `vips_block_untrusted_set` is not enough: it leaves the matrix, raw and UltraHDR loaders. The operation
-    cache would keep originals in memory after they are rendered.
+
+class _Collector(logging.Handler):
+    def __init__(self, collected: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._collected = collected
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._collected.append(record.getMessage())
+
+
+def jpeg_warnings(collected: list[str]) -> int:
+    """Return the number of libjpeg's warnings, which libvips logs when a decoded JPEG is released."""
+    return sum(int(match[1]) for text in collected if (match := _JPEG_WARNINGS.search(text)))
+
+
+def first_message() -> str:
+    """Return and clear libvips' error buffer, which holds libjpeg's first warning."""
+    return " ".join(str(pyvips.Error("").detail).split())
+
+
+def block_untrusted_loaders() -> None:
+    """Block every loader outside the allow-list in this process.
+
+    `vips_block_untrusted_set` is not enough: it leaves the matrix, raw and UltraHDR loaders.
     """
-    pyvips.cache_set_max(0)
     pyvips.operation_block_set("VipsForeignLoad", True)
     for name in ALLOWED_CLASSES:
         pyvips.operation_block_set(f"VipsForeignLoad{name}", False)
