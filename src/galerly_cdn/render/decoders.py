@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import os
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -35,8 +34,6 @@ Error = pyvips.Error
 
 _LOGGER: Final = logging.getLogger("pyvips")
 _JPEG_WARNINGS: Final = re.compile(r"read gave (\d+) warnings")
-_EXACT_BYTES = 1024
-_PART_BYTES = 16
 _COLOR_TOLERANCE = 12
 """Largest difference of a decoded sample (0 to 255) from its colour: lossy formats change it."""
 
@@ -52,37 +49,8 @@ _LOADERS: Final[Mapping[OriginalFormat, Callable[..., Image]]] = {
 ALLOWED_CLASSES: Final = ("Jpeg", "Png", "Webp", "Nsgif", "Tiff", "Heif")
 
 
-class CountingSource:
-    """Reads data for a loader, and counts how many of its bytes the loader has taken.
-
-    The last bytes before `end` are given in small parts, so that `position` is exact to a few bytes there.
-    """
-
-    def __init__(self, data: bytes | bytearray, end: int) -> None:
-        self.position = 0
-        self._data = memoryview(data)
-        self._end = end
-        self.source = pyvips.SourceCustom()
-        self.source.on_read(self._read)
-        self.source.on_seek(self._seek)
-
-    def _read(self, length: int) -> bytes:
-        if self.position < self._end - _EXACT_BYTES:
-            length = min(length, self._end - _EXACT_BYTES - self.position)
-        elif self.position < self._end:
-            length = min(length, _PART_BYTES, self._end - self.position)
-        part = bytes(self._data[self.position : self.position + length])
-        self.position += len(part)
-        return part
-
-    def _seek(self, offset: int, whence: int) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: len(self._data)}[whence]
-        self.position = start + offset
-        return self.position
-
-
 def load(
-    original: bytes | bytearray | CountingSource,
+    original: bytes | bytearray,
     kind: OriginalFormat,
     fail_on: str = "warning",
     **options: float,
@@ -93,11 +61,7 @@ def load(
     Damage in the pixels raises `decoders.Error` when they are evaluated: with `fail_on="warning"` also what
     a decoder only warns of, unless it is found after the last strip of lines has been read.
     """
-    source = (
-        original.source
-        if isinstance(original, CountingSource)
-        else pyvips.Source.new_from_memory(original)  # a buffer would be copied each time it is opened
-    )
+    source = pyvips.Source.new_from_memory(original)  # a buffer would be copied each time it is opened
     try:
         image = _loader(kind)(source, access="sequential", fail_on=fail_on, **options)
     except pyvips.Error as error:

@@ -77,6 +77,16 @@ class JpegFrame(Value, frozen=True):
         """Number of minimum coded units in a row, and of their rows."""
         return -(-self.width_px // self.mcu_px[0]), -(-self.height_px // self.mcu_px[1])
 
+    def interpolates_lines(self, shrink: int) -> bool:
+        """Return whether libjpeg interpolates chroma between lines at this shrink-on-load.
+
+        It scales a component that is subsampled in both directions by a larger inverse DCT in place of that.
+        """
+        return any(
+            vertical < self._max_vertical and (shrink == 1 or horizontal == self._max_horizontal)
+            for horizontal, vertical in self.sampling
+        )
+
     @property
     def _max_horizontal(self) -> int:
         return max(horizontal for horizontal, _ in self.sampling)
@@ -108,6 +118,8 @@ class Extension(NamedTuple):
     """Height of the picture with the row."""
     warnings: int
     """Number of warnings that libjpeg gives in the row if the entropy-coded data of the file is complete."""
+    begins_with_restart: bool
+    """Whether a restart marker is due before the row; padding bits are skipped there."""
 
 
 class Segment(NamedTuple):
@@ -226,11 +238,6 @@ def without_zeros_before_markers(data: bytes | bytearray, layout: Layout) -> byt
     return filled
 
 
-def scan_end(data: bytes | bytearray, layout: Layout) -> int:
-    """Return the offset of the end-of-image marker after the first scan; negative if there is none."""
-    return data.find(_END_OF_IMAGE, layout.scan_at)
-
-
 def extension(layout: Layout) -> Extension | None:
     """Return the row to announce with `with_height`; None if libjpeg reads the whole file, or cannot.
 
@@ -239,19 +246,25 @@ def extension(layout: Layout) -> Extension | None:
     frame = layout.frame
     columns, rows = frame.mcus
     end_px = (rows + 1) * frame.mcu_px[1]
-    intervals = 0
-    if layout.restart_interval:
-        first, last = columns * rows, columns * (rows + 1) - 1
-        intervals = last // layout.restart_interval - (first - 1) // layout.restart_interval
-    if frame.is_buffered or end_px > _MAX_HEIGHT_PX or intervals >= _MAX_EXPECTED_WARNINGS:
+    first, interval = columns * rows, layout.restart_interval
+    restarts = (first + columns - 1) // interval - (first - 1) // interval if interval else 0
+    if frame.is_buffered or end_px > _MAX_HEIGHT_PX or restarts >= _MAX_EXPECTED_WARNINGS:
         return None
-    return Extension(frame.mcu_px, end_px, warnings=1 + intervals)
+    return Extension(
+        frame.mcu_px,
+        end_px,
+        warnings=1 + restarts,
+        begins_with_restart=bool(interval) and first % interval == 0,
+    )
 
 
-def with_height(data: bytes | bytearray, layout: Layout, height_px: int) -> bytearray:
-    """Return the JPEG with another height in its frame header; a `bytearray` is changed in place."""
+def with_height(data: bytes | bytearray, layout: Layout, height_px: int) -> bytes | bytearray:
+    """Return the JPEG with this height in its frame header; a `bytearray` is changed in place."""
+    place, height = slice(layout.frame_at + 5, layout.frame_at + 7), height_px.to_bytes(2, "big")
+    if data[place] == height:
+        return data
     changed = data if isinstance(data, bytearray) else bytearray(data)
-    changed[layout.frame_at + 5 : layout.frame_at + 7] = height_px.to_bytes(2, "big")
+    changed[place] = height
     return changed
 
 
