@@ -25,12 +25,13 @@ def difference(one: Image.Image, other: Image.Image) -> tuple[float, float]:
 
     The maximum is not used, because single pixels beside hard edges are not significant.
     """
-    assert one.size == other.size
-    lab_one, lab_other = (_lab(np.asarray(picture.convert("RGB"))) for picture in (one, other))
-    steps = np.ndarray(
-        buffer=lab_one.dE00(lab_other).cast("float").write_to_memory(), dtype=np.float32, shape=one.size[::-1]
-    )
+    steps = _steps(one, other)
     return float(steps.mean()), float(np.percentile(steps, 99.9))
+
+
+def share_above(one: Image.Image, other: Image.Image, limit: float) -> float:
+    """Return the share of the pixels (0 to 1) whose difference is above `limit`."""
+    return float((_steps(one, other) > limit).mean())
 
 
 def assert_alike(one: Image.Image, other: Image.Image, *, mean: float, worst: float) -> None:
@@ -38,6 +39,15 @@ def assert_alike(one: Image.Image, other: Image.Image, *, mean: float, worst: fl
     measured_mean, measured_worst = difference(one, other)
     assert measured_mean <= mean, measured_mean
     assert measured_worst <= worst, measured_worst
+
+
+def _steps(one: Image.Image, other: Image.Image) -> NDArray[np.float32]:
+    """Return height × width differences of two pictures of equal sides."""
+    assert one.size == other.size
+    lab_one, lab_other = (_lab(np.asarray(picture.convert("RGB"))) for picture in (one, other))
+    return np.ndarray(
+        buffer=lab_one.dE00(lab_other).cast("float").write_to_memory(), dtype=np.float32, shape=one.size[::-1]
+    )
 
 
 def _lab(pixels: NDArray[np.uint8]) -> pyvips.Image:
