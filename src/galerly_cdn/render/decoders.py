@@ -63,7 +63,7 @@ def _load_tiff(original: bytes) -> Image:
     image = _opened(
         tiff.readable(original, page),
         OriginalFormat.TIFF,
-        fail_on="warning" if page.describes_extras else "error",  # libtiff warns of undescribed samples
+        fail_on="error" if tiff.is_warned_of(original, page) else "warning",
         page=directory.number,
         subifd=directory.child,
     )

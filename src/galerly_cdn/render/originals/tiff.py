@@ -56,8 +56,8 @@ _DEPTHS: Final = {
     FLOAT: {WHITE_IS_ZERO: {16, 32}, BLACK_IS_ZERO: {16, 32}, RGB: {16, 32}, CIELAB: {32}},
 }
 """Sample format → photometric interpretation → the bits of a sample that are shown right."""
-_UNCOMPRESSED, _JPEG = 1, 7
-_DECODED: Final = frozenset({_UNCOMPRESSED, 2, 3, 4, 5, _JPEG, 8, 32773, 32946, 50001})
+_UNCOMPRESSED, _LZW, _JPEG = 1, 5, 7
+_DECODED: Final = frozenset({_UNCOMPRESSED, 2, 3, 4, _LZW, _JPEG, 8, 32773, 32946, 50001})
 """What libvips decodes: none, CCITT, LZW, JPEG, deflate, PackBits and WebP, with libtiff as in its wheel."""
 _LOG_COMPRESSIONS: Final = frozenset({34676, 34677})
 _COMPRESSION_NAMES: Final = {
@@ -96,6 +96,7 @@ _RAW_MAGIC: Final = (
     (((0, b"FUJIFILMCCD-RAW"),), "Fujifilm RAF"),
     (((0, b"FOVb"),), "Sigma X3F"),
     (((0, b"\0MRM"),), "Minolta MRW"),
+    (((25, b"ARECOYK"),), "Contax raw"),
     (((4, b"ftypcrx "),), "Canon CR3"),
     (((6, b"HEAPCCDR"),), "Canon CRW"),
     (((4, b"\x10\0\0\0CR\2\0"),), "Canon CR2"),
@@ -214,11 +215,6 @@ class Page(NamedTuple):
         return named if len(named) == count else (_UNASSOCIATED,) * (count == 1) or (0,) * count
 
     @property
-    def describes_extras(self) -> bool:
-        """Whether the file describes its extra samples; libtiff warns if it does not."""
-        return len(self.directory.values.get(tags.EXTRA_SAMPLES, ())) >= self.samples - self.colors
-
-    @property
     def alpha(self) -> int | None:
         """The number of alpha among the extra samples; None if there is no alpha."""
         return next((at for at, kind in enumerate(self.extras) if kind in {_ASSOCIATED, _UNASSOCIATED}), None)
@@ -277,6 +273,19 @@ def readable(original: bytes, page: Page) -> bytes:
         position, code = page.directory.places[tag]
         struct.pack_into(code, patched, position + index * struct.calcsize(code), value)
     return bytes(patched)
+
+
+def is_warned_of(original: bytes, page: Page) -> bool:
+    """Return whether libtiff warns of something that it reads right.
+
+    These are extra samples that the file does not describe, and LZW of before 1990, whose codes have their
+    lowest bit first: its first code, 256, starts with these bits (libtiff, `LZWPreDecode`).
+    """
+    described = len(page.directory.values.get(tags.EXTRA_SAMPLES, ()))
+    start = page.directory.first(tags.STRIP_OFFSETS, page.directory.first(tags.TILE_OFFSETS, 0))
+    codes = original[start : start + 2]
+    is_old_lzw = page.compression == _LZW and len(codes) == 2 and codes[0] == 0 and bool(codes[1] & 1)
+    return is_old_lzw or described < page.samples - page.colors
 
 
 def raw_kind(original: bytes) -> str | None:
@@ -353,6 +362,8 @@ def _layout_problems(page: Page, color: str) -> Iterator[str]:
         yield f"plane-separate {page.bits}-bit {color}"  # libvips takes lines from wrong positions
     if page.photometric == SEPARATED and page.directory.first(tags.INK_SET, 1) != 1:
         yield "separated inks other than CMYK in a"
+    if page.compression == _JPEG and page.bits != 8:
+        yield f"{page.bits}-bit JPEG-compressed"
     if page.compression == _JPEG and (page.is_lab_code or (is_tiled and page.samples != page.colors)):
         yield f"JPEG-compressed {color} with {page.samples} samples in a"
     if page.is_subsampled and (

@@ -93,7 +93,6 @@ def _limited(image: pyvips.Image, page: Page) -> pyvips.Image:
 
     Grey is inverted here if 0 is white, and its alpha is scaled to 255, because libvips does neither.
     """
-    space = image.interpretation
     image = (image > 0).ifthenelse(image, 0)  # also what is no number
     image = (image < 1).ifthenelse(image, 1)
     if page.is_grey:
@@ -102,7 +101,7 @@ def _limited(image: pyvips.Image, page: Page) -> pyvips.Image:
         if page.alpha is not None:
             scales, offsets = [*scales, 255.0], [*offsets, 0.0]
         image = image.linear(scales, offsets)
-    return image.cast("float").copy(interpretation=space)
+    return image.cast("float").copy(interpretation="b-w" if page.is_grey else "scrgb")
 
 
 def _divided_by_alpha(image: pyvips.Image) -> pyvips.Image:

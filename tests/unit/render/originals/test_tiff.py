@@ -110,7 +110,7 @@ def test_child_is_turned_by_its_own_orientation_or_its_parents(orientation: int,
     assert np.array_equal(np.asarray(opened(body)), FULL)
 
 
-def raw(maker: bytes, *, compression: int = 1, photometric: int = CFA, **more: Any) -> bytes:  # noqa: ANN401
+def raw(maker: bytes, *, compression: int = 1, photometric: int = CFA, **more: Any) -> bytes:  # noqa: ANN401 - the fields of a page
     """Return a raw file as most cameras write it: a thumbnail, and the sensor's values in a child."""
     sensor = Page(FULL[..., :1].astype(np.uint16), photometric, tags={tiffs.COMPRESSION: compression})
     return tiff(thumbnail(tags=IS_REDUCED | {tiffs.MAKE: maker}, children=(sensor,)), **more)

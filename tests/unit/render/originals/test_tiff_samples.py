@@ -106,6 +106,7 @@ COLOR_KINDS: dict[str, tuple[NDArray[Any], int, dict[int, Any], float]] = {
     "16-bit grey": (GREY.astype(np.uint16) * 257, tiffs.BLACK_IS_ZERO, {}, 0),
     "32-bit integer grey": (GREY.astype(np.uint32) * 0x1010101, tiffs.BLACK_IS_ZERO, {}, 0),
     "float grey": (linear(GREY), tiffs.BLACK_IS_ZERO, {}, 0.6),
+    "half float grey": (linear(GREY).astype(np.float16), tiffs.BLACK_IS_ZERO, {}, 0.6),
     "8-bit inverted grey": (255 - GREY, tiffs.WHITE_IS_ZERO, {}, 0),
     "16-bit inverted grey": ((255 - GREY).astype(np.uint16) * 257, tiffs.WHITE_IS_ZERO, {}, 0),
     "32-bit inverted grey": ((255 - GREY).astype(np.uint32) * 0x1010101, tiffs.WHITE_IS_ZERO, {}, 0),
@@ -147,16 +148,13 @@ def with_alpha(samples: NDArray[Any], alpha: NDArray[np.uint8]) -> NDArray[Any]:
     return np.dstack([samples, (alpha * (maximum / 255)).astype(samples.dtype)])
 
 
-ALPHA_KINDS = [kind for kind in COLOR_KINDS if not kind.startswith("half")]
-
-
 @pytest.mark.parametrize(
     ("kind", "layout"),
     [
         (kind, layout)
-        for kind in ALPHA_KINDS
+        for kind in COLOR_KINDS
         for layout in ("II", "MM", "planes", "tiles")
-        if not ("grey" in kind and layout == "planes")
+        if layout != "planes" or not ("grey" in kind or "half" in kind)
     ],
 )
 def test_unassociated_alpha_of_each_kind_is_kept(kind: str, layout: str) -> None:
@@ -169,7 +167,7 @@ def test_unassociated_alpha_of_each_kind_is_kept(kind: str, layout: str) -> None
     assert off(picture, GREY if samples.shape[2] == 1 else PIXELS) <= tolerance
 
 
-@pytest.mark.parametrize("kind", ALPHA_KINDS)
+@pytest.mark.parametrize("kind", COLOR_KINDS)
 def test_extra_samples_that_are_not_alpha_are_not_shown(kind: str) -> None:
     samples, photometric, more, tolerance = COLOR_KINDS[kind]
     extra = with_alpha(with_alpha(samples, ALPHA), 255 - ALPHA)
@@ -188,7 +186,7 @@ def test_alpha_after_another_extra_sample_is_found(kind: str) -> None:
 
 
 PREMULTIPLIED = [
-    kind for kind in ALPHA_KINDS if "ICCLab" not in kind and "inverted" not in kind and "YCbCr" not in kind
+    kind for kind in COLOR_KINDS if "ICCLab" not in kind and "inverted" not in kind and "YCbCr" not in kind
 ]
 
 
@@ -399,6 +397,7 @@ def test_kind_that_is_not_converted_is_refused_by_its_name(
         ),
         pytest.param(Page(PIXELS, tiffs.YCBCR, tile_px=32), id="tiled, uncompressed, subsampled YCbCr"),
         pytest.param(Page(CIELAB_8, tiffs.CIELAB, 7), id="JPEG-compressed CIELab"),
+        pytest.param(Page(GREY.astype(np.uint16), 1, 7), id="16-bit JPEG-compressed"),
         pytest.param(Page(PIXELS, compression=50000), id="ZSTD-compressed"),
         pytest.param(Page(PIXELS, compression=34925), id="LZMA-compressed"),
         pytest.param(Page(PIXELS, compression=34887), id="LERC-compressed"),
@@ -444,6 +443,16 @@ def test_file_of_pillow_in_each_compression_is_as_pillow_shows_it(
 ) -> None:
     original = pictures.saved(Image.fromarray(PIXELS).convert(mode), "TIFF", compression=compression)
     assert off(shown(original), np.asarray(opened(original).convert("RGB"))) <= tolerance
+
+
+def test_old_lzw_of_the_lowest_bit_first_is_shown() -> None:
+    """The codes are those of libtiff's `LZWDecodeCompat`: 9 bits, with a clear code before they get longer."""
+    codes = [code for at in range(0, GREY.size, 250) for code in (256, *GREY.tobytes()[at : at + 250])]
+    bits = sum(code << (9 * at) for at, code in enumerate([*codes, 257]))
+    block = bits.to_bytes((len(codes) + 1) * 9 // 8 + 1, "little")
+    original = tiff(Page(GREY, tiffs.BLACK_IS_ZERO, tiffs.LZW, blocks=(block,)))
+    assert off(shown(original), np.asarray(opened(original).convert("RGB"))) == 0
+    assert off(shown(original), GREY) == 0
 
 
 def test_webp_in_a_tiff_is_shown() -> None:
