@@ -116,7 +116,8 @@ class _Writer:
     """Writes one file; positions are those in `out`."""
 
     def __init__(self, order: Order, *, big: bool) -> None:
-        self.order, self.big = order, big
+        self.order: Order = order
+        self.big = big
         self.word, self.count = ("Q", "Q") if big else ("I", "H")
         magic = self.packed("HHHQ", 43, 8, 0, 0) if big else self.packed("HI", 42, 0)
         self.out = bytearray({"<": b"II", ">": b"MM"}[order] + magic)

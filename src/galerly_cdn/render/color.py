@@ -59,36 +59,44 @@ def to_srgb(image: Image) -> Image:
     if image.interpretation == "lab":
         return image.icc_export(output_profile="srgb", intent="relative", depth=8)
     profile = profile_of(image)
-    verdict = profile_verdict(profile, image.bands - image.hasalpha()) if profile else _NO_EFFECT
     if image.format == "float" and image.interpretation in _FLOAT_SPACES:
-        return _float_to_srgb(image, verdict)
-    if verdict.converts:
+        return _float_to_srgb(image, profile)
+    if profile and profile_verdict(profile, image.bands - image.hasalpha()).converts:
         return image.icc_transform("srgb", embedded=True, intent="relative", depth=8)
     return image.colourspace("b-w" if image.interpretation in _GREY_SPACES else "srgb")
 
 
-def _float_to_srgb(image: Image, verdict: ProfileVerdict) -> Image:
-    """Convert float RGB or grey of 0 to 1 through its profile; without a profile it is linear light.
+def _float_to_srgb(image: Image, profile: bytes | None) -> Image:
+    """Convert float RGB or grey of 0 to 1, and its alpha. Grey may have a profile of grey or of RGB."""
+    is_grey = image.interpretation in _GREY_SPACES
+    colors = image.extract_band(0, n=1 if is_grey else 3)
+    verdict = profile_verdict(profile, colors.bands) if profile else _NO_EFFECT
+    if is_grey and not verdict.is_usable:
+        colors = colors.bandjoin(colors).bandjoin(colors)
+        verdict = profile_verdict(profile, 3) if profile else _NO_EFFECT
+        converted = _float_colors_to_srgb(colors, verdict).extract_band(1)
+    else:
+        converted = _float_colors_to_srgb(colors, verdict)
+    if image.hasalpha():
+        alpha = image.extract_band(image.bands - 1)
+        converted = converted.bandjoin((alpha if is_grey else alpha * 255).rint().cast("uchar"))
+    return converted.copy(interpretation="b-w" if converted.bands < 3 else "srgb")
+
+
+def _float_colors_to_srgb(colors: Image, verdict: ProfileVerdict) -> Image:
+    """Convert through the profile if it is usable; otherwise the samples are linear light.
 
     libvips casts float samples to 8 bits before it applies a profile (its pull request 5123), so that 0 to 1
     would be black. They are scaled to 16 bits, and pass through XYZ, which is more exact than one step.
     """
-    is_grey = image.interpretation in _GREY_SPACES
-    alpha = image.extract_band(image.bands - 1) if image.hasalpha() else None
-    colors = image.extract_band(0, n=1 if is_grey else 3)
     if not verdict.is_usable:
-        light = colors.bandjoin(colors).bandjoin(colors) if is_grey else colors
-        converted = light.copy(interpretation="scrgb").colourspace("srgb")
-        converted = converted.extract_band(0) if is_grey else converted
-    elif verdict.converts:
-        deep = (colors * 65535).rint().cast("ushort").copy(interpretation="grey16" if is_grey else "rgb16")
-        light = deep.icc_import(embedded=True, intent="relative", pcs="xyz")
-        converted = light.icc_export(output_profile="srgb", intent="relative", depth=8)
-    else:
-        converted = (colors * 255).rint().cast("uchar")
-    if alpha is not None:
-        converted = converted.bandjoin((alpha if is_grey else alpha * 255).rint().cast("uchar"))
-    return converted.copy(interpretation="b-w" if converted.bands < 3 else "srgb")
+        return colors.copy(interpretation="scrgb").colourspace("srgb")
+    if not verdict.converts:
+        return (colors * 255).rint().cast("uchar")
+    space = "grey16" if colors.bands == 1 else "rgb16"
+    deep = (colors * 65535).rint().cast("ushort").copy(interpretation=space)
+    light = deep.icc_import(embedded=True, intent="relative", pcs="xyz")
+    return light.icc_export(output_profile="srgb", intent="relative", depth=8)
 
 
 def profile_verdict(profile: bytes, bands: int) -> ProfileVerdict:

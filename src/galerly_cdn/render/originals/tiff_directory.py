@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MAGIC: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """The first bytes of a TIFF and of a BigTIFF, in both byte orders."""
 MAX_DIRECTORIES = 256
-_MAX_ENTRIES = 1024
+_MAX_ENTRIES = 256
 _MAX_VALUES = 64
 
 SUBFILE, OLD_SUBFILE, WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262

@@ -107,6 +107,8 @@ COLOR_KINDS: dict[str, tuple[NDArray[Any], int, dict[int, Any], float]] = {
     "32-bit integer grey": (GREY.astype(np.uint32) * 0x1010101, tiffs.BLACK_IS_ZERO, {}, 0),
     "float grey": (linear(GREY), tiffs.BLACK_IS_ZERO, {}, 0.6),
     "half float grey": (linear(GREY).astype(np.float16), tiffs.BLACK_IS_ZERO, {}, 0.6),
+    "float grey, sRGB profile": (scaled(GREY), tiffs.BLACK_IS_ZERO, SRGB, 0),
+    "float grey, damaged profile": (linear(GREY), tiffs.BLACK_IS_ZERO, {tiffs.ICC: b"damaged"}, 0.6),
     "8-bit inverted grey": (255 - GREY, tiffs.WHITE_IS_ZERO, {}, 0),
     "16-bit inverted grey": ((255 - GREY).astype(np.uint16) * 257, tiffs.WHITE_IS_ZERO, {}, 0),
     "32-bit inverted grey": ((255 - GREY).astype(np.uint32) * 0x1010101, tiffs.WHITE_IS_ZERO, {}, 0),
@@ -314,6 +316,21 @@ def test_float_grey_is_converted_through_its_profile_as_16_bits_are() -> None:
     assert off(picture, GREY) > 3, "the profile must change the colours"
 
 
+@pytest.mark.parametrize("kind", ["YCbCr", "32-bit integer RGB", "half float RGB, sRGB profile"])
+def test_profile_of_each_kind_is_applied_as_to_8_bits(kind: str) -> None:
+    samples, photometric, more, _ = COLOR_KINDS[kind]
+    profile = {tiffs.ICC: icc.profile_bytes(icc.ADOBE_RGB)}
+    expected = shown(tiff(Page(PIXELS, tags=profile)))
+    assert off(shown(tiff(Page(samples, photometric, tags={**more, **profile}))), np.asarray(expected)) <= 0.8
+
+
+@pytest.mark.parametrize("kind", ["8-bit CIELab", "16-bit ICCLab"])
+def test_profile_of_rgb_in_a_lab_original_is_ignored(kind: str) -> None:
+    samples, photometric, _, _ = COLOR_KINDS[kind]
+    profile = {tiffs.ICC: icc.profile_bytes(icc.ADOBE_RGB)}
+    assert off(shown(tiff(Page(samples, photometric, tags=profile))), PIXELS) <= 1.5
+
+
 def test_float_samples_outside_the_range_and_without_a_number_do_not_spread() -> None:
     samples = linear(PIXELS)
     samples[20, 20:23] = [np.nan, np.inf, -np.inf]
@@ -446,7 +463,7 @@ def test_file_of_pillow_in_each_compression_is_as_pillow_shows_it(
 
 
 def test_old_lzw_of_the_lowest_bit_first_is_shown() -> None:
-    """The codes are those of libtiff's `LZWDecodeCompat`: 9 bits, with a clear code before they get longer."""
+    """The codes are those of libtiff's `LZWDecodeCompat`: 9 bits, and a clear code before more are needed."""
     codes = [code for at in range(0, GREY.size, 250) for code in (256, *GREY.tobytes()[at : at + 250])]
     bits = sum(code << (9 * at) for at, code in enumerate([*codes, 257]))
     block = bits.to_bytes((len(codes) + 1) * 9 // 8 + 1, "little")
