@@ -7,6 +7,7 @@ is a thumbnail; `raw_kind` recognises them.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -15,7 +16,7 @@ from galerly_cdn.render.originals import tiff_directory as tags
 from galerly_cdn.render.originals.tiff_directory import Directory, directory_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
 _MASK, _CFA, _LOG_LUV, _LINEAR_RAW = 4, 32803, 32845, 34892
@@ -122,6 +123,9 @@ _RAW_MAKERS: Final = {
     "PHASE ONE": "Phase One IIQ",
 }
 """The start of the maker's name, in upper case, and the kind of its raw files."""
+
+
+_PYRAMID_LEVELS = 3
 
 
 class Page(NamedTuple):
@@ -235,18 +239,19 @@ class Page(NamedTuple):
 
 
 def shown_page(original: bytes) -> Page:
-    """Return the first full-size page, or the largest if all are reduced copies.
+    """Return the first full-size page, or the largest if all are reduced copies or levels of a pyramid.
 
     Where a directory has children, the largest of them and itself is the page (a preview may come first).
     Raises `UnsupportedFormat` with the name of a kind that would be shown wrongly, and `Undecodable`.
     """
     groups = directory_groups(original)
     full = [_largest(pictures) for group in groups if (pictures := [one for one in group if _is_full(one)])]
-    every = [one for group in groups for one in group]
-    directory = full[0] if full else _largest(every)
+    if not full or _is_pyramid(full):
+        full = [_largest(full or [one for group in groups for one in group])]
+    directory = full[0]
     parent = groups[directory.number][0]
     orientation = directory.first(tags.ORIENTATION, parent.first(tags.ORIENTATION, 1))
-    page = Page(directory, max(len(full), 1), orientation)
+    page = Page(directory, len(full), orientation)
     if problem := next(_problems(page), None):
         raise UnsupportedFormat(f"{problem} TIFF")
     return page
@@ -325,6 +330,21 @@ def _raw_name(maker: str) -> str:
 def _is_full(directory: Directory) -> bool:
     is_mask = directory.first(tags.PHOTOMETRIC, -1) == _MASK
     return directory.is_picture and not directory.is_reduced and not is_mask
+
+
+def _is_pyramid(directories: Sequence[Directory]) -> bool:
+    """Return whether three pages or more are each half as wide and high as the next, or as the one before.
+
+    Such levels are not always marked as reduced copies.
+    """
+    sides = sorted((one.sides_px for one in directories), reverse=True)
+    in_order = [one.sides_px for one in directories] in (sides, sides[::-1])
+    halves = all(
+        abs(large - 2 * small) <= 1
+        for larger, smaller in itertools.pairwise(sides)
+        for large, small in zip(larger, smaller, strict=True)
+    )
+    return len(sides) >= _PYRAMID_LEVELS and in_order and halves
 
 
 def _largest(directories: Iterable[Directory]) -> Directory:

@@ -66,6 +66,18 @@ PAGES: dict[str, tuple[tuple[Page, ...], NDArray[np.uint8], bool]] = {
         FULL,
         False,
     ),
+    "an unmarked pyramid, the smallest level first": (
+        (Page(FULL[:15, :24]), Page(FULL[:30, :48]), Page(FULL)),
+        FULL,
+        False,
+    ),
+    "an unmarked pyramid, the largest level first": (
+        (Page(FULL), Page(FULL[:31, :49]), Page(FULL[:16, :25])),
+        FULL,
+        False,
+    ),
+    "two pages of which one is twice as large": ((Page(FULL[:30, :48]), Page(FULL)), FULL[:30, :48], True),
+    "pages of three sizes": ((Page(OTHER), Page(FULL), Page(FULL[:30, :48])), OTHER, True),
     "only reduced copies": ((thumbnail(), Page(FULL, tags=IS_REDUCED)), FULL, False),
 }
 
