@@ -12,7 +12,7 @@ from galerly_cdn.errors import TooManyFrames, TooManyPixels, TooMuchMemory, Unde
 from galerly_cdn.model import Facts, Format, Limits
 from galerly_cdn.render import color, decoders, icc, losses, markers
 from galerly_cdn.render.formats import OriginalFormat, detect_format
-from galerly_cdn.render.originals import jpeg
+from galerly_cdn.render.originals import jpeg, tiff
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ class Header(Value, frozen=True):
 
 def read(original: bytes) -> Header:
     """Read the header. Raises `UnsupportedFormat` or `Undecodable`."""
+    if raw := tiff.raw_kind(original):
+        raise UnsupportedFormat(f"{raw}: a camera raw file")
     kind = detect_format(original)
     if kind not in decoders.decodable_formats():
         raise UnsupportedFormat(f"libvips {decoders.version()} cannot decode {kind}")
