@@ -6,19 +6,16 @@
 from __future__ import annotations
 
 import functools
-import multiprocessing
-import os
 import sys
 import tempfile
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from checks import damage_tables, lenient
+from checks.damage_workers import run_all
 from checks.mutations import mutations, sampled
-from galerly_cdn.errors import GalerlyError, UnsupportedFormat
+from galerly_cdn.errors import GalerlyError, UnsupportedFormat, WorkerDied
 from galerly_cdn.fill import job_of
 from galerly_cdn.model import Target
 from galerly_cdn.render.formats import OriginalFormat, detect_format
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
 SERVED = "served"
 UPLOAD = "upload"
 _KINDS = {OriginalFormat(name) for name in ("jpeg", "png", "gif", "tiff", "avif", "webp")}
-_NICE = 10
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ def run(folder: Path, *, sample: int | None, jobs: int, with_variants: bool, onl
             photographs += list(_variants(photographs, Path(scratch)))
         tasks = list(_tasks(photographs, sample))
         print(f"{len(photographs)} photographs, {len(tasks)} files to render", file=sys.stderr)
-        outcomes = _examined(tasks, jobs)
+        outcomes = run_all(examine, tasks, jobs, lost)
     return damage_tables.report(outcomes)
 
 
@@ -109,34 +105,6 @@ def _tasks(photographs: Sequence[Path], sample: int | None) -> Iterator[tuple[Pa
             yield path, mutation
 
 
-def _examined(tasks: Sequence[tuple[Path, Mutation | None]], jobs: int) -> list[Outcome]:
-    """The outcomes, in the order of the tasks; prints the progress."""
-    started_s = time.monotonic()
-    context = multiprocessing.get_context("spawn")
-    outcomes: dict[int, Outcome] = {}
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
-        running = {pool.submit(examine, *task): number for number, task in enumerate(tasks)}
-        for future in as_completed(running):
-            outcomes[running[future]] = future.result()
-            _show_progress(len(outcomes), len(tasks), time.monotonic() - started_s)
-    return [outcomes[number] for number in sorted(outcomes)]
-
-
-def _show_progress(done: int, total: int, passed_s: float) -> None:
-    """Rewrite one line of a terminal; in a log, write a line at every tenth."""
-    text = f"{done} of {total} files, {passed_s / done * (total - done):.0f} s left"
-    if sys.stderr.isatty():
-        print(f"\r{text}   ", end="\n" if done == total else "", file=sys.stderr, flush=True)
-    elif done * 10 // total > (done - 1) * 10 // total:
-        print(text, file=sys.stderr, flush=True)
-
-
-def _start_worker() -> None:
-    os.nice(_NICE)
-    os.environ["VIPS_CONCURRENCY"] = "1"
-    _renderer()
-
-
 @functools.cache
 def _renderer() -> worker.Renderer:
     renderer = worker.libvips()
@@ -164,6 +132,13 @@ def examine(path: Path, mutation: Mutation | None) -> Outcome:
         lenient.different_share(undamaged.picture, damaged.picture),
         verdicts(content),
     )
+
+
+def lost(path: Path, mutation: Mutation | None, reason: str) -> Outcome:
+    """The outcome of a file with which a worker process died or did not end."""
+    kind = _kind(path, None)
+    assert kind
+    return Outcome(path.name, kind, mutation, True, 1.0, {reason: WorkerDied.code})
 
 
 def verdicts(content: bytes) -> dict[str, str]:

@@ -29,6 +29,8 @@ VISIBLE_STEPS = 5.0
 VISIBLE_SHARE = 0.005
 """The share of different pixels above which a picture is visibly damaged."""
 _DJPEG_S = 60
+_MAX_PIXELS = 200_000_000
+"""A damaged header may announce more pixels than memory holds."""
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError)
 """What Pillow raises for damaged files."""
 
@@ -105,6 +107,9 @@ def _by_pillow(content: bytes, kind: OriginalFormat) -> Shown:
 
 
 def _picture(content: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(content)) as header:
+        if header.width * header.height > _MAX_PIXELS:
+            raise ValueError(header.size)
     return oracle.on_white(oracle.fitted(oracle.upright(io.BytesIO(content)), *BOX_PX))
 
 
