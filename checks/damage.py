@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from checks.mutations import Mutation
+    from galerly_cdn.model import Format, SizeRule
 
 SERVED = "served"
 UPLOAD = "upload"
@@ -63,7 +64,9 @@ class Outcome:
         return len(self.served) in {0, len(self.verdicts)}
 
 
-def run(folder: Path, *, sample: int | None, jobs: int, with_variants: bool, only: str | None) -> int:
+def run(
+    folder: Path, *, sample: int | None, jobs: int, with_variants: bool, only: str | None, quick: bool
+) -> int:
     """Print the tables; returns 1 if a figure is not as required, 2 if a tool is missing."""
     if missing := lenient.missing_tools(with_variants=with_variants):
         print(*missing, sep="\n", file=sys.stderr)
@@ -72,7 +75,7 @@ def run(folder: Path, *, sample: int | None, jobs: int, with_variants: bool, onl
         photographs = sorted(path for path in folder.rglob("*") if path.is_file() and _kind(path, only))
         if with_variants:
             photographs += list(_variants(photographs, Path(scratch)))
-        tasks = list(_tasks(photographs, sample))
+        tasks = [(*task, quick) for task in _tasks(photographs, sample)]
         print(f"{len(photographs)} photographs, {len(tasks)} files to render", file=sys.stderr)
         outcomes = run_all(examine, tasks, jobs, lost)
     return damage_tables.report(outcomes)
@@ -119,7 +122,7 @@ def _undamaged(path: Path) -> tuple[bytes, OriginalFormat, lenient.Shown]:
     return content, kind, lenient.shown(content, kind)
 
 
-def examine(path: Path, mutation: Mutation | None) -> Outcome:
+def examine(path: Path, mutation: Mutation | None, quick: bool) -> Outcome:  # noqa: FBT001 - a task's value
     """Damage one file, decode it with the oracle, and render it at every size and format."""
     original, kind, undamaged = _undamaged(path)
     content = mutation.apply(original) if mutation else original
@@ -130,33 +133,39 @@ def examine(path: Path, mutation: Mutation | None) -> Outcome:
         mutation,
         damaged.complains,
         lenient.different_share(undamaged.picture, damaged.picture),
-        verdicts(content),
+        verdicts(content, quick=quick),
     )
 
 
-def lost(path: Path, mutation: Mutation | None, reason: str) -> Outcome:
+def lost(path: Path, mutation: Mutation | None, _quick: bool, reason: str) -> Outcome:  # noqa: FBT001
     """The outcome of a file with which a worker process died or did not end."""
     kind = _kind(path, None)
     assert kind
     return Outcome(path.name, kind, mutation, True, 1.0, {reason: WorkerDied.code})
 
 
-def verdicts(content: bytes) -> dict[str, str]:
+def verdicts(content: bytes, *, quick: bool = False) -> dict[str, str]:
     """The verdict at every size of the allow-list as JPEG, WebP and AVIF, and at the upload.
 
-    PNG is left out: it is decoded as the others are, and encoding it takes the longest.
-    An upload inspects the file and renders it at the smallest size (`library.StoreLibrary`).
+    PNG is left out: it is decoded as the others are, and encoding it takes the longest. An upload inspects
+    the file and renders it at the smallest size (`library.StoreLibrary`). `quick`: each size in one format.
     """
     settings = Settings()
-    found = {
-        str(target): _rendered(content, target, settings)
-        for rule in settings.size_rules
-        for target in (Target(rule.size, form) for form in rule.qualities if form.has_quality)
-    }
+    targets = [
+        Target(rule.size, form)
+        for number, rule in enumerate(settings.size_rules)
+        for form in _formats(rule, number if quick else None)
+    ]
+    found = {str(target): _rendered(content, target, settings) for target in targets}
     smallest = min(settings.size_rules, key=lambda rule: rule.size).size
     inspected = _verdict(lambda: _renderer().inspect(content))
     found[UPLOAD] = inspected if inspected != SERVED else _rendered(content, Target(smallest), settings)
     return found
+
+
+def _formats(rule: SizeRule, number: int | None) -> list[Format]:
+    lossy = [form for form in rule.qualities if form.has_quality]
+    return lossy if number is None else [lossy[number % len(lossy)]]
 
 
 def _rendered(content: bytes, target: Target, settings: Settings) -> str:
