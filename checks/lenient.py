@@ -31,7 +31,7 @@ VISIBLE_SHARE = 0.005
 _DJPEG_S = 60
 _MAX_PIXELS = 200_000_000
 """A damaged header may announce more pixels than memory holds."""
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError)
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, MemoryError, RuntimeError)
 """What Pillow raises for damaged files."""
 
 
