@@ -2,6 +2,7 @@
 
     python -m checks corpus CORPUS     a server: good photographs are rendered right, bad ones refused
     python -m checks damage FOLDER     the renderer: damaged photographs are refused, undamaged ones served
+    python -m checks reports FOLDER    the renderer: the pictures of reported mistakes are right
 
 Prints each deviation and a summary; exits with 1 after a deviation. `COMMAND --help` says more.
 """
@@ -33,6 +34,12 @@ Required, else the exit status is 1: at least 98 % of the files that are visibly
 oracle complains are refused everywhere; each file is refused everywhere or nowhere; no undamaged file is
 refused. Needs djpeg (Debian: libjpeg-turbo-progs) and Pillow. The mutations are the same in each run.
 """
+_REPORTS = """
+FOLDER contains pictures and a README.tsv whose column `file` names them. Each is rendered as PNG at the
+largest size. checks/reports.toml says, by the names of the files, what must be true: the status, the sides,
+the mean colour, or that it looks as Pillow or Chromium show it. A file without an entry is rendered and
+described beside Pillow's picture. Needs Pillow; without Chromium, its comparisons are left out.
+"""
 
 
 def main() -> int:
@@ -59,6 +66,10 @@ def main() -> int:
     damage.add_argument("--quick", action="store_true", help="each size in one format: a third of the time")
     damage.add_argument("--only", metavar="FORMAT", help="photographs of this format: jpeg, png, gif, …")
     damage.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
+    reports = commands.add_parser(
+        "reports", help="check the pictures of reports", description=_REPORTS, formatter_class=_Help
+    )
+    reports.add_argument("folder", type=Path, help="folder with pictures and a README.tsv")
     return _run(parser.parse_args())
 
 
@@ -68,10 +79,12 @@ def _run(arguments: argparse.Namespace) -> int:
             from checks import server
 
             return server.run(arguments.corpus, arguments.only)
-        from checks import damage
+        from checks import damage, reports
     except ModuleNotFoundError as error:
         print(f"{error.name} is not installed: script/setup installs it", file=sys.stderr)
         return 2
+    if arguments.command == "reports":
+        return reports.run(arguments.folder)
     return damage.run(
         arguments.folder,
         sample=arguments.sample,
