@@ -12,6 +12,7 @@ from galerly_cdn.errors import TooManyFrames, TooManyPixels, TooMuchMemory, Unde
 from galerly_cdn.model import Facts, Format, Limits
 from galerly_cdn.render import color, decoders, icc, losses, markers
 from galerly_cdn.render.formats import OriginalFormat, detect_format
+from galerly_cdn.render.originals import completeness
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def read(original: bytes) -> Header:
     kind = detect_format(original)
     if kind not in decoders.decodable_formats():
         raise UnsupportedFormat(f"libvips {decoders.version()} cannot decode {kind}")
+    completeness.check(original, kind)
     image = decoders.load(original, kind)
     frame = _frame(original, image) if kind is OriginalFormat.JPEG else None
     chunks = markers.png_chunks(original) if kind is OriginalFormat.PNG else {}
