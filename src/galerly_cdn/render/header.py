@@ -12,7 +12,7 @@ from galerly_cdn.errors import TooManyFrames, TooManyPixels, TooMuchMemory, Unde
 from galerly_cdn.model import Facts, Format, Limits
 from galerly_cdn.render import color, decoders, icc, losses, markers
 from galerly_cdn.render.formats import OriginalFormat, detect_format
-from galerly_cdn.render.originals import jpeg, tiff
+from galerly_cdn.render.originals import completeness, jpeg, tiff
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def read(original: bytes) -> Header:
     kind = detect_format(original)
     if kind not in decoders.decodable_formats():
         raise UnsupportedFormat(f"libvips {decoders.version()} cannot decode {kind}")
+    completeness.check(original, kind)
     image = decoders.load(original, kind)
     layout = _layout(original, image) if kind is OriginalFormat.JPEG else None
     frame = layout.frame if layout else None

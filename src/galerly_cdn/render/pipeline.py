@@ -38,6 +38,7 @@ from galerly_cdn.render import (
 )
 from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.render.header import Header
+from galerly_cdn.render.originals import completeness
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def pictures(
     `TooManyPixels`, `TooManyFrames` or `TooMuchMemory`; pictures yielded before an error are valid.
     """
     plans = plan_pictures(known_header or header.read(original), job)
+    completeness.check_by_decoding(original, plans[0].header.kind)
     bases: list[Base] = []
     for plan in plans:
         try:
