@@ -148,8 +148,8 @@ def format_stored(target: Target, key: str) -> str:
 def parse_key(encoded: bytes) -> str:
     """A percent-encoded key, decoded once and checked. Raises `MalformedKey`.
 
-    A key has one or more segments and at most 900 bytes of UTF-8. It has no empty and no hidden segment (which
-    begins with a dot), no control character, no backslash, no encoded slash, and no byte that RFC 3986 §3.3
+    A key has one or more segments and at most 900 bytes of UTF-8. It has no empty and no hidden segment (with
+    a leading dot), no control character, no backslash, no encoded slash, and no byte that RFC 3986 §3.3
     requires to be encoded.
     """
     if len(encoded) > 3 * MAX_KEY_BYTES or not _ENCODED_KEY.fullmatch(encoded):

@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import datetime as dt
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import (
@@ -35,6 +37,8 @@ from galerly_cdn.errors import (
     Unsettled,
 )
 from galerly_cdn.http.urls import cache_tag
+from galerly_cdn.model import Listed
+from galerly_cdn.store.remote import raw_listing
 from galerly_cdn.store.remote.resilience import TRIES, CircuitBreaker, RetryBudget
 
 if TYPE_CHECKING:
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
     from galerly_cdn.settings.table import Settings
 
 CHUNK_BYTES = 1024 * 1024
+_SIGNED = dt.timedelta(minutes=5)
 _CONNECT_S = 2
 _READ_TIMEOUT_S = 3
 """How long a store may send nothing in response to a request before it is retried on another connection."""
@@ -76,6 +81,8 @@ class Bucket:
     ) -> None:
         """Connects to nothing yet. Raises `SettingsError` for an invalid address."""
         self._address = address
+        self._settings = settings
+        self._lists_raw = False
         self._deadline_s = settings.store_deadline_s
         self._breaker = CircuitBreaker(clock)
         self._retries = RetryBudget()
@@ -87,6 +94,7 @@ class Bucket:
             "connect_timeout": _timedelta(_CONNECT_S),
             "timeout": _timedelta(max_transfer_s),
         }
+        self._client = client
         with_read_timeout: ClientConfig = {**client, "read_timeout": _timedelta(_READ_TIMEOUT_S)}
         self._store = _connect(address, settings, with_read_timeout)
         self._downloads = _connect(address, settings, with_read_timeout, retries=TRIES - 1)
@@ -127,7 +135,15 @@ class Bucket:
 
         S3 only: CloudFront reads tags from S3, and Azure does not allow the hyphen in the name.
         """
-        return {"cache-tag": cache_tag(original_key)} if self._address.startswith("s3://") else {}
+        return {"cache-tag": cache_tag(original_key)} if self._is_s3 else {}
+
+    def count(self, event: str) -> None:
+        """Count an event of this store."""
+        self._count(event)
+
+    @property
+    def _is_s3(self) -> bool:
+        return self._address.startswith("s3://")
 
     async def head(self, key: str, *, is_optional: bool = False) -> ObjectMeta:
         """An object's length, ETag and time. Raises `NoSuchOriginal`.
@@ -216,8 +232,27 @@ class Bucket:
         async with self._request():
             await self._retries.run(request)
 
-    async def list(self, folder: str, after: str) -> AsyncIterator[ObjectMeta]:
-        """The objects under a folder that sort after a key, in the store's order."""
+    async def list(self, folder: str, after: str) -> AsyncIterator[Listed]:
+        """The objects under a folder that sort after a key, in the store's order.
+
+        In S3 also those whose keys are none of ours. Other stores raise `StoreRefused` for a key that obstore
+        cannot represent.
+        """
+        while not self._lists_raw:
+            try:
+                async for meta in self._list_paths(folder, after):
+                    after = meta["path"]
+                    yield Listed(after, meta["size"], meta["last_modified"].timestamp())
+            except StoreRefused as error:
+                if not (isinstance(error.__cause__, InvalidPathError) and self._is_s3):
+                    raise
+                self._lists_raw = True  # from here on: the next listing would meet the same key
+            else:
+                return
+        async for listed in self._list_raw(folder, after):
+            yield listed
+
+    async def _list_paths(self, folder: str, after: str) -> AsyncIterator[ObjectMeta]:
         pages = obstore.list(self._downloads, prefix=folder, offset=after or None)
         while True:
             async with self._request():
@@ -226,6 +261,28 @@ class Bucket:
                 return
             for meta in page:
                 yield meta
+
+    async def _list_raw(self, folder: str, after: str) -> AsyncIterator[Listed]:
+        root = f"{urlsplit(self._address).path[1:]}/".lstrip("/")
+        prefix = f"{root}{folder}/" if folder else root
+        query: str | None = raw_listing.query(prefix, root + after if after else "")
+        while query:
+            async with self._request():
+                page = raw_listing.parse_page(await self._retries.run(partial(self._fetch_raw, query)))
+            for one in page.objects:
+                yield Listed(one.key.removeprefix(root), one.length_bytes, one.modified_s)
+            query = raw_listing.query(prefix, token=page.next_token) if page.next_token else None
+
+    async def _fetch_raw(self, query: str) -> bytes:
+        """A page of the bucket's listing. obstore signs every query that the endpoint's address contains."""
+        bucket = f"s3://{urlsplit(self._address).netloc}"
+        with _store_errors():
+            plain = cast("SignCapableStore", _connect(bucket, self._settings, self._client))
+            address = (await obstore.sign_async(plain, "GET", "x", _SIGNED)).partition("?")[0]
+            endpoint = f"{address.removesuffix('/x')}?{query}"
+            queried = _connect(bucket, self._settings, self._client, endpoint=endpoint)
+            url = await obstore.sign_async(cast("SignCapableStore", queried), "GET", "x", _SIGNED)
+        return await asyncio.to_thread(raw_listing.fetch, url, _READ_TIMEOUT_S)
 
     @contextlib.asynccontextmanager
     async def _request(self, *, is_optional: bool = False) -> AsyncGenerator[asyncio.Timeout]:
@@ -250,7 +307,10 @@ class Bucket:
         self._breaker.record_success()
 
 
-def _connect(address: str, settings: Settings, client: ClientConfig, *, retries: int = 0) -> ObjectStore:
+def _connect(
+    address: str, settings: Settings, client: ClientConfig, *, retries: int = 0, endpoint: str = ""
+) -> ObjectStore:
+    """A store. `endpoint` is an address of the bucket itself, in place of the settings' endpoint."""
     retry: RetryConfig = {
         "max_retries": retries,
         "retry_timeout": _timedelta(settings.store_deadline_s),
@@ -261,6 +321,8 @@ def _connect(address: str, settings: Settings, client: ClientConfig, *, retries:
         options["disable_bulk_delete"] = True  # every server knows a plain DELETE, and it is retried
         if settings.store_endpoint:
             options["endpoint"] = settings.store_endpoint
+        if endpoint:
+            options |= {"endpoint": endpoint, "virtual_hosted_style_request": True}
     try:
         return from_url(address, client_options=client, retry_config=retry, **options)
     except (BaseError, ValueError) as error:
