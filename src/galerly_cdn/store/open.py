@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from galerly_cdn.errors import ReadOnlyStore, StoreUnreachable
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.settings import locations
+from galerly_cdn.settings.load import prepare_cloud_variables
 from galerly_cdn.store.folder.originals import FolderOriginals
 from galerly_cdn.store.folder.renditions import FolderRenditions
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
@@ -106,6 +107,7 @@ async def _open_bucket(root: str, settings: Settings, telemetry: Telemetry, cloc
     """A remote root. One that is unreachable is logged and used all the same. Raises `SettingsError`."""
     from galerly_cdn.store.remote.bucket import Bucket  # noqa: PLC0415 - loading obstore takes time
 
+    prepare_cloud_variables(root)
     bucket = Bucket(root, settings, clock.monotonic, telemetry.counters.count)
     try:
         await bucket.check()

@@ -64,6 +64,14 @@ _REFUSED = re.compile(r"status code: (?!408|429)[34]\d\d|redirect|BadScheme")
 _NO_BUCKET = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound)</Code>")
 _NO_CREDENTIALS = re.compile(r"/latest/api/token|/computeMetadata/|/metadata/identity/")
 """Paths of the clouds' metadata services, which are the last place where obstore looks for credentials."""
+_VARIABLES = {
+    "Account must be specified": "AZURE_STORAGE_ACCOUNT_NAME",
+    "Invalid Access Key": "AZURE_STORAGE_ACCOUNT_KEY",
+    "service account file from": "GOOGLE_SERVICE_ACCOUNT",
+    "decode service account file": "GOOGLE_SERVICE_ACCOUNT_KEY",
+    "Failed to read token file": "AWS_WEB_IDENTITY_TOKEN_FILE",
+}
+"""The variable that an error of obstore is about."""
 _NO_HTTP = re.compile("BadScheme")
 # `ObjectParentIsFile` and `ExistingObjectIsDirectory`: servers that store objects as files, such as versitygw
 _NOT_HELD = re.compile(r"<Code>(KeyTooLong\w*|ObjectParentIsFile|ExistingObjectIsDirectory)</Code>")
@@ -123,6 +131,8 @@ class Bucket:
                 raise SettingsError(
                     ["store_endpoint: the store uses http; begin the address with http:// to allow that"]
                 ) from error
+            if variable := _variable(cause):
+                raise SettingsError([f"{variable}: {error.detail}"]) from error
             if isinstance(error, StoreRefused):
                 raise SettingsError(
                     [f"{self._address}: the store refuses the test request: {error.detail}"]
@@ -326,7 +336,13 @@ def _connect(
     try:
         return from_url(address, client_options=client, retry_config=retry, **options)
     except (BaseError, ValueError) as error:
-        raise SettingsError([f"{address}: {_error_text(error)}"]) from error
+        text = _error_text(error)
+        raise SettingsError([f"{_variable(text) or address}: {text}"]) from error
+
+
+def _variable(error: str) -> str:
+    """The variable of the environment that an error is about; empty for another one."""
+    return next((name for text, name in _VARIABLES.items() if text in error), "")
 
 
 @contextlib.contextmanager
@@ -345,6 +361,10 @@ def _store_errors() -> Iterator[None]:
     except (BaseError, OSError) as error:
         kind = StoreRefused if _REFUSED.search(str(error)) else StoreUnreachable
         raise kind(_error_text(error)) from error
+    except Exception as error:
+        if type(error).__name__ != "RustPanic":  # obstore exports no name for it
+            raise
+        raise StoreRefused("a setting of the store has a value that obstore cannot use") from error
 
 
 def _extend_deadline(deadline: asyncio.Timeout, length_bytes: int) -> None:
