@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.clock import Clock
     from galerly_cdn.library import StoreLibrary
+    from galerly_cdn.prefix_check import PrefixCheck
     from galerly_cdn.render.pool.pool import WorkerPool
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import DirectUploads, Originals
@@ -37,9 +38,10 @@ class AdminSide:
         direct_uploads: DirectUploads | None,
         workers: WorkerPool,
         libvips: str,
+        prefixes: PrefixCheck,
         memory_cache_bytes: Callable[[], int],
     ) -> None:
-        self._health = Health(workers, originals, settings.limits, clock.monotonic)
+        self._health = Health(workers, originals, settings.limits, clock.monotonic, prefixes)
         self._warming = Warmer(library, workers.capacity, telemetry.counters.count)
         gauges = {
             "workers": ("Render processes that are ready or at work.", lambda: float(workers.size)),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from galerly_cdn.fill import Renderer
     from galerly_cdn.http.responses import Response
     from galerly_cdn.model import Limits
+    from galerly_cdn.prefix_check import PrefixCheck
     from galerly_cdn.store.interfaces import Originals
 
 _RESULT_LIFETIME_S = 5.0
@@ -44,7 +45,7 @@ class Live(Value, frozen=True):
     live: bool
 
 
-class Readiness(Value, frozen=True):
+class Readiness(Value, frozen=True, omit_defaults=True):
     """Whether the process can serve viewers. Each part is `ok`, an error's code, or `late` (timed out)."""
 
     ready: bool
@@ -52,14 +53,22 @@ class Readiness(Value, frozen=True):
     store: str
     listener: str
     """`draining` once the process is stopping."""
+    warnings: tuple[str, ...] = ()
+    """What is probably a mistake in the settings, although the process can serve."""
 
 
 class Health:
     """Handles `/livez` and `/readyz`. `clock` is monotonic, in seconds."""
 
     def __init__(
-        self, renderer: Renderer, originals: Originals, limits: Limits, clock: Callable[[], float]
+        self,
+        renderer: Renderer,
+        originals: Originals,
+        limits: Limits,
+        clock: Callable[[], float],
+        prefixes: PrefixCheck,
     ) -> None:
+        self._prefixes = prefixes
         self._renderer = renderer
         self._originals = originals
         self._job = Job((_PICTURE,), limits)
@@ -86,9 +95,8 @@ class Health:
         render, store = self._result or (LATE, LATE)
         listener = DRAINING if self._is_draining else OK
         is_ready = render == store == listener == OK
-        return json_response(
-            Readiness(ready=is_ready, render=render, store=store, listener=listener), 200 if is_ready else 503
-        )
+        readiness = Readiness(is_ready, render, store, listener, self._prefixes.warnings)
+        return json_response(readiness, 200 if is_ready else 503)
 
     async def _check(self) -> tuple[str, str]:
         self._result = await _state(self._check_render()), await _state(self._check_store())
@@ -110,7 +118,7 @@ class Health:
         try:
             await self._originals.head(_ABSENT_KEY, remembered=False)
         except NoSuchOriginal:
-            return
+            await self._prefixes.refresh()
 
 
 async def _state(check: Awaitable[None]) -> str:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from galerly_cdn.app.renderer import open_renderer
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
-from galerly_cdn.errors import GalerlyError
+from galerly_cdn.errors import GalerlyError, StoreRefused, StoreUnreachable
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList, is_loopback
 from galerly_cdn.library import no_invalidation, read_contents
 from galerly_cdn.links import Links
+from galerly_cdn.prefix_check import PrefixCheck
 from galerly_cdn.rate_limit import MissLimiter
 from galerly_cdn.serialization import to_json
 from galerly_cdn.server import serve as http_server
@@ -66,6 +67,7 @@ class Cdn:
             self.telemetry,
             clock=stores.clock,
         )
+        self.prefixes = PrefixCheck(stores.originals, settings.private_prefixes)
         self.admin: AdminSide | None = None
 
     def _browse_page(self) -> Handler | None:
@@ -104,12 +106,23 @@ async def compose(
     try:
         async with open_renderer(settings, locations, telemetry) as rendering:
             cdn = Cdn(rendering, invalidate)
+            await _check_prefixes(cdn.prefixes)
             cdn.admin = await _open_admin(cdn, settings, locations)
             yield cdn
             if cdn.admin is not None:
                 await cdn.admin.close()
     finally:
         telemetry.close()
+
+
+async def _check_prefixes(prefixes: PrefixCheck) -> None:
+    """Raises `SettingsError` for a private prefix that is nearly a folder's name."""
+    try:
+        await prefixes.check()
+    except (StoreRefused, StoreUnreachable) as error:
+        _log.warning("private_prefixes were not compared with the store: %s", error.detail)
+    for warning in prefixes.warnings:
+        _log.warning(warning)
 
 
 def _open_telemetry(settings: Settings) -> Telemetry:
@@ -143,6 +156,7 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
         ),
         workers=cdn.rendering.workers,
         libvips=cdn.rendering.libvips,
+        prefixes=cdn.prefixes,
         memory_cache_bytes=lambda: cdn.edge.memory_bytes,
     )
 

@@ -65,6 +65,7 @@ class ReadOnlyOriginals:
         self.open = originals.open
         self.read = originals.read
         self.list = originals.list
+        self.folders = originals.folders
 
     def upload_file(self) -> UploadFile:
         raise ReadOnlyStore

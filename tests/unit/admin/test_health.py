@@ -91,3 +91,17 @@ async def test_readyz_uses_a_new_token_for_each_check(admin: InMemoryAdmin) -> N
         admin.now_s = at_s
         await admin.request("GET", "/readyz")
     assert len(set(admin.renderer.tokens)) == 3
+
+
+async def test_readyz_warns_of_private_prefixes_without_a_folder_until_there_is_one() -> None:
+    admin = InMemoryAdmin(Settings(private_prefixes=("clients", "other")))
+    admin.cdn.originals.put("other/smith/1.jpg")
+    await admin.prefixes.check()
+    response = await admin.request("GET", "/readyz")
+    assert response.status == 200
+    assert response.json["warnings"] == [
+        "private_prefixes: there is no folder 'clients' yet; check its spelling"
+    ]
+    admin.cdn.originals.put("clients/smith/1.jpg")
+    admin.now_s = 5.0
+    assert "warnings" not in (await admin.request("GET", "/readyz")).json

@@ -17,6 +17,7 @@ from galerly_cdn import cli
 from galerly_cdn.telemetry import AccessRecord, readable_line
 from tests.support import pictures
 from tests.support.cdn_process import PROGRAM, environment
+from tests.support.scenario_player import signing_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,6 +84,23 @@ def test_serve_with_a_file_suggests_its_folder(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.main, ["serve", str(tmp_path / "a.jpg")])
     assert result.exit_code == 2
     assert f"a.jpg is a file. Serve its folder: galerly-cdn serve {tmp_path}" in result.output
+
+
+def test_serve_with_a_private_prefix_that_is_nearly_a_folder_exits_with_2(tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    (folder / "Clients" / "smith").mkdir(parents=True)
+    settings = {"private_prefixes": "clients", "workers": "1", "port": "0", **signing_settings(tmp_path)}
+    variables = {f"GALERLY_{name.upper()}": str(value) for name, value in settings.items()}
+    ended = subprocess.run(
+        [*PROGRAM, "serve", folder, "--renditions", tmp_path / "r"],
+        env=environment(**variables),
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    (line,) = ended.stderr.decode().splitlines()
+    assert line.startswith("galerly-cdn: private_prefixes: 'clients' is not the folder 'Clients'")
 
 
 def test_unknown_log_level_exits_with_2() -> None:

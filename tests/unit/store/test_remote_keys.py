@@ -170,6 +170,12 @@ async def test_listing_skips_and_counts_names_that_are_no_keys(
     assert warnings == ["the store has objects whose keys cannot be served, such as '/lead'"]
 
 
+async def test_folders_beside_odd_names_are_found(odd_bucket: Objects) -> None:
+    store = odd_bucket.originals()
+    assert {"g", "h"} <= await store.folders("")
+    assert await store.folders("h") == frozenset()
+
+
 async def test_listing_of_odd_names_has_the_sizes_and_times_of_the_store(odd_bucket: Objects) -> None:
     (listed,) = [one async for one in odd_bucket.originals().list("h/")]
     found = odd_bucket.server.client.head_object(Bucket=odd_bucket.name, Key="originals/h/a")

@@ -96,6 +96,21 @@ def _names(root: str, levels: list[FolderCursor], request: ListRequest) -> Itera
                 yield name
 
 
+def folder_names(root: str, folder: str) -> frozenset[str]:
+    """The names of the folders in a folder; hidden ones are left out.
+
+    Raises `StoreRefused`, `StoreUnreachable`.
+    """
+    try:
+        with find_path(root, folder, _is_not_reserved) as found:
+            if not stat.S_ISDIR(found.status.st_mode):
+                return frozenset()
+            names = list(_entry_names(root, f"{folder}/" if folder else "", found.folder_fd))
+    except NoSuchOriginal:
+        return frozenset()
+    return frozenset(name[:-1] for name in names if name.endswith("/"))
+
+
 def _is_not_reserved(_folder_fd: int, name: str) -> bool:
     return name != RESERVED  # a symlink's target may contain it
 

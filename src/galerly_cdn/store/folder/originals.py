@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.errors import NoSuchOriginal, SettingsError, Unsettled
 from galerly_cdn.model import Head
-from galerly_cdn.store.folder.listing import FolderCursor, ListRequest, read_batch
+from galerly_cdn.store.folder.listing import FolderCursor, ListRequest, folder_names, read_batch
 from galerly_cdn.store.folder.paths import DirectoryEntries, find_path, original_errors
 from galerly_cdn.store.interfaces import Original
 
@@ -122,6 +122,10 @@ class FolderOriginals:
                 levels.pop()
             else:
                 await asyncio.to_thread(read_batch, self._root, levels, request)
+
+    async def folders(self, folder: str) -> frozenset[str]:
+        """The names of the folders in a folder. Raises as the interface says."""
+        return await asyncio.to_thread(folder_names, self._root, folder)
 
     def _cache(self, key: str, found: FoundPath, head: Head) -> None:
         if len(self._heads) >= _MAX_CACHED_HEADS:

@@ -254,9 +254,7 @@ class Bucket:
                     after = meta["path"]
                     yield Listed(after, meta["size"], meta["last_modified"].timestamp())
             except StoreRefused as error:
-                if not (isinstance(error.__cause__, InvalidPathError) and self._is_s3):
-                    raise
-                self._lists_raw = True  # from here on: the next listing would meet the same key
+                self._list_raw_from_now_on(error)
             else:
                 return
         async for listed in self._list_raw(folder, after):
@@ -272,16 +270,47 @@ class Bucket:
             for meta in page:
                 yield meta
 
+    async def folders(self, folder: str) -> frozenset[str]:
+        """The names of the folders directly in a folder."""
+        if not self._lists_raw:
+            try:
+                async with self._request():
+                    found = await obstore.list_with_delimiter_async(self._downloads, folder or None)
+                return frozenset(one.rpartition("/")[2] for one in found["common_prefixes"])
+            except StoreRefused as error:
+                self._list_raw_from_now_on(error)
+        pages = self._raw_pages(folder, "", delimiter="/")
+        return frozenset([one.split("/")[-2] async for page in pages for one in page.folders])
+
+    def _list_raw_from_now_on(self, error: StoreRefused) -> None:
+        """Raises the error unless a raw listing avoids it: the next listing would meet the same key."""
+        if not (isinstance(error.__cause__, InvalidPathError) and self._is_s3):
+            raise error
+        self._lists_raw = True
+
     async def _list_raw(self, folder: str, after: str) -> AsyncIterator[Listed]:
-        root = f"{urlsplit(self._address).path[1:]}/".lstrip("/")
-        prefix = f"{root}{folder}/" if folder else root
-        query: str | None = raw_listing.query(prefix, root + after if after else "")
-        while query:
+        async for page in self._raw_pages(folder, after):
+            for one in page.objects:
+                yield Listed(one.key.removeprefix(self._root), one.length_bytes, one.modified_s)
+
+    async def _raw_pages(
+        self, folder: str, after: str, delimiter: str = ""
+    ) -> AsyncIterator[raw_listing.RawPage]:
+        prefix = f"{self._root}{folder}/" if folder else self._root
+        start, token = self._root + after if after else "", ""
+        while True:
+            query = raw_listing.query(prefix, start, token, delimiter=delimiter)
             async with self._request():
                 page = raw_listing.parse_page(await self._retries.run(partial(self._fetch_raw, query)))
-            for one in page.objects:
-                yield Listed(one.key.removeprefix(root), one.length_bytes, one.modified_s)
-            query = raw_listing.query(prefix, token=page.next_token) if page.next_token else None
+            yield page
+            token = page.next_token
+            if not token:
+                return
+
+    @property
+    def _root(self) -> str:
+        """What the bucket's keys begin with: `originals/`."""
+        return f"{urlsplit(self._address).path[1:]}/".lstrip("/")
 
     async def _fetch_raw(self, query: str) -> bytes:
         """A page of the bucket's listing. obstore signs every query that the endpoint's address contains."""

@@ -132,6 +132,10 @@ class RemoteOriginals:
             elif listed.length_bytes and self._is_key(listed.key):
                 yield listed
 
+    async def folders(self, folder: str) -> frozenset[str]:
+        """The names of the folders in a folder of keys. Raises as the interface says."""
+        return await self._bucket.folders(folder)
+
     def _is_key(self, key: str) -> bool:
         try:
             checked_key(key)

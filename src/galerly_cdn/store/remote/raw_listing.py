@@ -28,17 +28,23 @@ class RawPage(NamedTuple):
     """A page of a listing, by whole keys in the order of their UTF-8 bytes."""
 
     objects: list[Listed]
+    folders: list[str]
+    """The common prefixes of a listing with a delimiter, each with its final slash."""
     next_token: str
     """Continues the listing; empty on the last page."""
 
 
-def query(prefix: str, after: str = "", token: str = "") -> str:
+def query(prefix: str, after: str = "", token: str = "", *, delimiter: str = "") -> str:
     """The query of ListObjectsV2 for the keys with a prefix that sort after a key, or for a token's page.
+
+    With a delimiter the keys that have it after the prefix are listed as common prefixes.
 
     It ends with a parameter that S3 ignores (the AWS SDKs send it to name the operation): obstore appends a
     path to it.
     """
     parameters = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
+    if delimiter:
+        parameters["delimiter"] = delimiter
     if token:
         parameters["continuation-token"] = token
     elif after:
@@ -71,7 +77,9 @@ def parse_page(content: bytes) -> RawPage:
         name = "{*}"
         is_encoded = root.findtext(f"{name}EncodingType") == "url"
         objects = [_object(one, is_encoded=is_encoded) for one in root.findall(f"{name}Contents")]
-        return RawPage(objects, root.findtext(f"{name}NextContinuationToken") or "")
+        prefixes = [one.findtext(f"{name}Prefix") or "" for one in root.findall(f"{name}CommonPrefixes")]
+        folders = [unquote_plus(one) if is_encoded else one for one in prefixes]
+        return RawPage(objects, folders, root.findtext(f"{name}NextContinuationToken") or "")
     except (ET.ParseError, KeyError, TypeError, ValueError) as error:
         raise StoreUnreachable(f"the listing cannot be read: {error}") from error
 
