@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from galerly_cdn.access.authorizer import private_folders
 from galerly_cdn.errors import ReadOnlyStore, StoreUnreachable
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.settings import locations
@@ -50,11 +51,12 @@ async def open_originals(
 
 
 def _open_folder(root: Path, settings: Settings, clock: Clock, *, is_writable: bool) -> WritableOriginals:
+    private = private_folders(settings.private_prefixes)
     if not is_writable:
-        return ReadOnlyOriginals(FolderOriginals(root, checked_key, now=clock.wall))
+        return ReadOnlyOriginals(FolderOriginals(root, checked_key, now=clock.wall, private_folders=private))
     if settings.store:
         root.mkdir(parents=True, exist_ok=True)
-    return WritableFolderOriginals(root, checked_key, now=clock.wall)
+    return WritableFolderOriginals(root, checked_key, now=clock.wall, private_folders=private)
 
 
 class ReadOnlyOriginals:
