@@ -11,6 +11,7 @@ import urllib.request
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import pytest
 from click.testing import CliRunner
 
 from galerly_cdn import cli
@@ -101,6 +102,52 @@ def test_serve_with_a_private_prefix_that_is_nearly_a_folder_exits_with_2(tmp_pa
     assert (ended.returncode, ended.stdout) == (2, b"")
     (line,) = ended.stderr.decode().splitlines()
     assert line.startswith("galerly-cdn: private_prefixes: 'clients' is not the folder 'Clients'")
+
+
+@contextmanager
+def serving(root: Path, *before: str) -> Iterator[tuple[subprocess.Popen[str], str, Callable[[], str]]]:
+    """`serve` over a folder with one photograph; `before` is a command that runs it.
+
+    Yields the process, its address, and a function that stops it and returns its stderr.
+    """
+    (root / "photographs").mkdir()
+    (root / "photographs" / "a.jpg").write_bytes(pictures.jpeg(60, 40))
+    process = subprocess.Popen(
+        [*before, *PROGRAM, "serve", root / "photographs", "--port", "0", "--renditions", root / "r"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(GALERLY_WORKERS="1"),
+        text=True,
+    )
+    assert process.stdout
+
+    def stop() -> str:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 0
+        return errors
+
+    try:
+        yield process, process.stdout.readline().split()[-1], stop
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_sighup_is_logged_and_ignored(tmp_path: Path) -> None:
+    with serving(tmp_path) as (process, address, stop):
+        for _ in range(2):
+            process.send_signal(signal.SIGHUP)
+            with urllib.request.urlopen(f"{address}resize/tiny/a.jpg") as response:
+                assert response.status == 200
+        assert stop().count("SIGHUP is ignored") == 2
+
+
+@pytest.mark.parametrize(("files", "lines"), [(64, 1), (10_000, 0)])
+def test_low_limit_of_open_files_is_a_line_at_the_start(tmp_path: Path, files: int, lines: int) -> None:
+    with serving(tmp_path, "sh", "-c", f'ulimit -n {files} && exec "$@"', "sh") as (_, _, stop):
+        errors = stop()
+    assert errors.count(f"the limit of open files is {files}, and max_connections = ") == lines
 
 
 def test_unknown_log_level_exits_with_2() -> None:
