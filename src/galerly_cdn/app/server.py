@@ -16,6 +16,7 @@ from galerly_cdn.app.renderer import open_renderer
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import GalerlyError, StoreRefused, StoreUnreachable
+from galerly_cdn.http.cross_origin import LoopbackApplication, public_hosts
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList, is_loopback
 from galerly_cdn.library import no_invalidation, read_contents
@@ -61,11 +62,11 @@ class Cdn:
         )
         self.library = rendering.library(invalidate, self.edge.forget)
         self._page = self._browse_page()
-        self.application = Application(
-            self._handler,
-            settings,
-            self.telemetry,
-            clock=stores.clock,
+        application = Application(self._handler, settings, self.telemetry, clock=stores.clock)
+        self.application = (
+            LoopbackApplication(application, settings.public_urls)
+            if is_loopback(settings.host)
+            else application
         )
         self.prefixes = PrefixCheck(stores.originals, settings.private_prefixes)
         self.admin: AdminSide | None = None
@@ -84,6 +85,7 @@ class Cdn:
             self.library.facts,
             Links(sizes=settings.sizes),
             is_public=settings.browse,
+            public_hosts=public_hosts(settings.public_urls),
         ).answer
 
     def _handler(self, raw_path: bytes) -> Handler:

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 PREFIXES = ("AWS_", "AZURE_", "GOOGLE_")
 _KEY_ID, _SECRET = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
 _REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
-_CREDENTIALS = (_KEY_ID, _SECRET, "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_KEY")
+_CREDENTIALS = (_KEY_ID, "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_KEY")
 _REGION = re.compile(r"[A-Za-z0-9-]+")
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _WORD = re.compile(r"[!-~]+")
+_PASSWORD = re.compile(r"[!-~]([ -~]*[!-~])?")
+"""A secret of a compatible server may contain spaces; at an end they come from a copied line."""
 _PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 _PROXY = re.compile(r"([a-z0-9+.-]+://)?([!-~]+@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?")
 
@@ -38,6 +40,8 @@ def problems(address: str, variables: Mapping[str, str]) -> list[str]:
         for name in _CREDENTIALS
         if name in given and not _WORD.fullmatch(given[name])
     ]
+    if _SECRET in given and not _PASSWORD.fullmatch(given[_SECRET]):
+        found.append(f"{_SECRET}: it begins or ends with a space or a line break, or is not ASCII")
     if address.startswith("s3://"):
         found += _aws_problems(given)
     account = given.get("AZURE_STORAGE_ACCOUNT_NAME", "")
