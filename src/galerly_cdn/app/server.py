@@ -12,6 +12,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
+from galerly_cdn.admin.health import Health
 from galerly_cdn.app.renderer import open_renderer
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
@@ -62,6 +63,7 @@ class Cdn:
         )
         self.library = rendering.library(invalidate, self.edge.forget)
         self._page = self._browse_page()
+        self._health_path = settings.health_path
         application = Application(self._handler, settings, self.telemetry, clock=stores.clock)
         self.application = (
             LoopbackApplication(application, settings.public_urls)
@@ -69,6 +71,9 @@ class Cdn:
             else application
         )
         self.prefixes = PrefixCheck(stores.originals, settings.private_prefixes)
+        self.health = Health(
+            rendering.workers, stores.originals, settings.limits, stores.clock.monotonic, self.prefixes
+        )
         self.admin: AdminSide | None = None
 
     def _browse_page(self) -> Handler | None:
@@ -89,6 +94,9 @@ class Cdn:
         ).answer
 
     def _handler(self, raw_path: bytes) -> Handler:
+        check = self.health.public_handler(self._health_path, raw_path)
+        if check is not None:
+            return check
         if self._page is not None and (raw_path == b"/" or raw_path.startswith(b"/-/")):
             return self._page
         return self.edge.answer
@@ -152,13 +160,12 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
         telemetry=cdn.telemetry,
         clock=cdn.rendering.stores.clock,
         library=cdn.library,
-        originals=cdn.rendering.stores.originals,
         direct_uploads=await store_open.open_direct_uploads(
             settings, locations, cdn.telemetry, cdn.rendering.stores.clock
         ),
         workers=cdn.rendering.workers,
         libvips=cdn.rendering.libvips,
-        prefixes=cdn.prefixes,
+        health=cdn.health,
         memory_cache_bytes=lambda: cdn.edge.memory_bytes,
     )
 
@@ -206,7 +213,7 @@ async def _listen(
         on_ready=on_ready,
     )
     if cdn.admin is None:
-        return await http_server.serve(listener, settings=settings)
+        return await http_server.serve(listener, settings=settings, on_drain=cdn.health.drain)
     admin_listener = http_server.Listener(
         application=cdn.admin.application,
         host=settings.admin_host,
