@@ -196,6 +196,14 @@ class KeyNotHeld(GalerlyError):
     public = "The store cannot hold a photograph with exactly this name."
 
 
+class LooksPrivate(GalerlyError):
+    """The key's folder equals a private one but for case or normalisation: the upload would be public."""
+
+    status = 409
+    code = "looks-private"
+    public = "A private folder has nearly this name; write its name exactly."
+
+
 class NoDirectUploads(GalerlyError):
     """A folder has no presigned URLs."""
 

@@ -122,6 +122,11 @@ class MemoryOriginals:
             if key.startswith(prefix) and key > after:
                 yield Listed(key, self._heads[key].length_bytes, 0.0)
 
+    async def folders(self, folder: str) -> frozenset[str]:
+        prefix = f"{folder}/" if folder else ""
+        rest = [key.removeprefix(prefix) for key in self._heads if key.startswith(prefix)]
+        return frozenset(one.partition("/")[0] for one in rest if "/" in one)
+
     def _current(self, key: str) -> Head:
         if self.error is not None:
             raise self.error

@@ -241,6 +241,14 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         ),
     ] = ""
     tls_key: Annotated[str, Meta(description="File of the certificate's key, in PEM, unencrypted.")] = ""
+    health_path: Annotated[
+        str,
+        Meta(
+            pattern=r"^((?!/(?:-|resize|original)(?:/|\Z))(/[A-Za-z0-9_-]+)+)?\Z",
+            description="Path on the public port below which `livez` and `readyz` are, for load balancers: "
+            "`/health` gives `/health/readyz`. Empty: only the admin API has them.",
+        ),
+    ] = ""
     admin_port: Annotated[
         int,
         Meta(
