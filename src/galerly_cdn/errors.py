@@ -264,7 +264,7 @@ class Unrenderable(GalerlyError):
     status = 415
     code = "unrenderable"
     public = "The photograph cannot be shown."
-    max_age_s = 300
+    max_age_s: ClassVar[int | None] = 300
 
 
 class UnsupportedFormat(Unrenderable):
@@ -298,10 +298,14 @@ class TooMuchMemory(Unrenderable):
 
 
 class Quarantined(Unrenderable):
-    """Rendering it crashed two workers; it is not rendered again for `quarantine_s`."""
+    """Rendering it crashed two workers; it is not rendered again for `quarantine_s`.
+
+    Not cached: a crash may have another cause than the photograph.
+    """
 
     code = "quarantined"
     public = "The photograph could not be decoded safely."
+    max_age_s = None
 
 
 class StoreRefused(GalerlyError):

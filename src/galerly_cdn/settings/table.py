@@ -157,9 +157,10 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     quarantine_s: Annotated[
         Seconds,
         Meta(
-            description="How long an original that ended two workers is answered 415 without another render."
+            description="How long an original that crashed two workers, or used `render_deadline_s` of CPU "
+            "time twice, is answered 415 without another render."
         ),
-    ] = 600.0
+    ] = 60.0
     header_deadline_s: Annotated[
         Seconds,
         Meta(description="Time limit for a request's headers to arrive; protects against slowloris attacks."),

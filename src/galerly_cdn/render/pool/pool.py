@@ -30,7 +30,7 @@ from galerly_cdn.render.pool import process, protocol
 from galerly_cdn.render.pool.assignment import Assignment
 from galerly_cdn.render.pool.scheduling import MemoryBudget, Quarantine, WorkQueue
 from galerly_cdn.render.pool.supervisor import Supervisor, Worker
-from galerly_cdn.render.pool.worker_state import Event, Phase
+from galerly_cdn.render.pool.worker_state import Event, Phase, is_crash, is_too_slow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -203,16 +203,21 @@ class WorkerPool:
 
     async def _run(self, call: Assignment, step: Coroutine[Any, Any, Result]) -> Result:
         """Await one step; then the worker is free, offered to viewers between two pictures, or killed."""
-        worker = call.worker
+        worker, deadline_s = call.worker, self._settings.render_deadline_s
+        began_cpu_s = worker.cpu_s()
         try:
             return await step
         except TimeoutError:
+            spent_cpu_s = worker.cpu_s() - began_cpu_s
             worker.kill(Event.TIMEOUT)
-            timeout = RenderTimeout(f"over {self._settings.render_deadline_s} s")
-            raise self._crash_error(call.token, timeout) from None
+            is_strike = is_too_slow(spent_cpu_s, deadline_s) or is_crash(await worker.exit_code())
+            timeout = RenderTimeout(f"over {deadline_s} s, of which {spent_cpu_s:.1f} s of CPU time")
+            raise self._end_error(call.token, timeout, is_strike=is_strike) from None
         except (EOFError, OSError, protocol.ProtocolError) as end:
             worker.kill(Event.CRASH)
-            raise self._crash_error(call.token, WorkerDied(f"{type(end).__name__}: {end}")) from end
+            is_strike = isinstance(end, protocol.ProtocolError) or is_crash(await worker.exit_code())
+            died = WorkerDied(f"{type(end).__name__}: {end}")
+            raise self._end_error(call.token, died, is_strike=is_strike) from end
         finally:
             if worker.state.phase is Phase.PAUSED:
                 self._supervisor.offer(worker, call)
@@ -224,11 +229,15 @@ class WorkerPool:
         if self._queue.reclaim(call.worker, call):
             self._supervisor.release(call.worker)
 
-    def _crash_error(self, token: str, error: RenderFailed) -> GalerlyError:
-        """Record the crash and return the error for the caller whose render ended its worker."""
+    def _end_error(self, token: str, error: RenderFailed, *, is_strike: bool) -> GalerlyError:
+        """The error for the caller whose worker has ended. A strike is recorded against the original.
+
+        A strike is a crash, or CPU time as long as the deadline. A time-out of a busy machine and a worker
+        that was killed from outside say nothing about the original.
+        """
         if self._is_closed:
             return Draining(error.detail)
-        if self._quarantine.record_crash(token):
+        if is_strike and self._quarantine.record_crash(token):
             self._count("quarantined")
             return Quarantined(f"{token}: {error.detail}")
         return error

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from galerly_cdn.render.pool import protocol
@@ -79,6 +80,20 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         return self._popen.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, negative for a signal; None before the process has been waited for."""
+        return self._popen.returncode
+
+    def cpu_s(self) -> float:
+        """The CPU time of the process so far; 0 where the platform does not report it, and after the exit."""
+        if sys.platform != "linux":
+            return 0.0
+        try:
+            return time.clock_gettime(~self._popen.pid << 3 | 2)  # clock_getcpuclockid(3), CPUCLOCK_SCHED
+        except OSError:
+            return 0.0
 
     def send(self, message: protocol.Message, fd: int | None = None) -> None:
         """Send a message and optionally a file descriptor.

@@ -7,6 +7,7 @@ worker's state goes through `worker_state.next_state`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, NoReturn
 
 from galerly_cdn.errors import QueueFull, SettingsError
@@ -31,6 +32,8 @@ Response = tuple[protocol.Message, bytes]
 _START_TIMEOUT_S = 10.0
 _RETRY_S = 0.25
 _MAX_RETRY_S = 5.0
+_EXIT_TIMEOUT_S = 1.0
+"""How long a killed process may take to end: one that reads from a hanging file system ends later."""
 
 
 class Worker:
@@ -45,6 +48,7 @@ class Worker:
         """Start the process. Raises `OSError` when the machine refuses another process."""
         self._process = process.WorkerProcess(command, limits, environment)
         self._response: asyncio.Future[Response] | None = None
+        self._exited = asyncio.Event()
         self.state = WorkerState()
         self.responses = 0
         self.resident_bytes = 0
@@ -52,6 +56,17 @@ class Worker:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def cpu_s(self) -> float:
+        """The CPU time of the process so far."""
+        return self._process.cpu_s()
+
+    async def exit_code(self) -> int | None:
+        """Wait for the exit of a process that has been killed or has ended; None if it takes too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_EXIT_TIMEOUT_S):
+                await self._exited.wait()
+        return self._process.exit_code
 
     def apply(self, event: Event) -> None:
         """Change the state. Raises `ImpossibleEventError`."""
@@ -113,6 +128,7 @@ class Worker:
     async def wait_closed(self, end: EOFError | OSError | protocol.ProtocolError) -> str:
         """Wait for the exit and return the reason; a response that is still expected fails with it."""
         exit_text = await self._process.wait_closed(has_grace=self.state.phase is Phase.STOPPING)
+        self._exited.set()
         reason = f"{end} {exit_text}".strip()
         if self._response and not self._response.done():
             self._response.set_exception(type(end)(reason))
