@@ -394,8 +394,41 @@ async def test_worker_that_is_not_ready_in_time_reports_a_timeout(monkeypatch: p
     monkeypatch.setattr("galerly_cdn.render.pool.supervisor._START_TIMEOUT_S", 0.1)
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
     workers = WorkerPool(Settings(workers=1), print, command=command)
-    with pytest.raises(errors.SettingsError, match=r"cannot start: it was not ready within 0\.1 s"):
+    with pytest.raises(
+        errors.SettingsError,
+        match=r"cannot start: it was not ready within 0\.1 s; the machine is too busy or too slow$",
+    ):
         await workers.start()
+
+
+async def test_worker_that_is_killed_while_it_starts_reports_that() -> None:
+    command = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    workers = WorkerPool(Settings(workers=1), print, command=command)
+    with pytest.raises(errors.SettingsError, match="cannot start: exit -9: it was killed from outside"):
+        await workers.start()
+
+
+async def test_worker_that_starts_slowly_is_reported_and_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is ready 40 s after its start by the event loop's clock."""
+    loop = asyncio.get_running_loop()
+    real, ahead_s = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: real() + ahead_s)
+    async with Barrier() as barrier:
+        *interpreter, code = process.worker_command("tests.support.hooked_worker")
+        code = code.replace(
+            "main; main()", f"main, wait_at_barrier as wait; wait({barrier.path!r}, {{}}); main()"
+        )
+        workers = WorkerPool(Settings(workers=1), print, command=[*interpreter, code])
+        start = asyncio.create_task(workers.start())
+        await barrier.next_arrival()
+        ahead_s = 40.0
+        await ticks()
+        barrier.release()
+        assert (await start).libvips == "0.0.0"
+        await workers.close(1)
+    assert "a render worker is not ready after 10 s" in caplog.text
 
 
 async def test_replacement_that_cannot_start_is_retried() -> None:

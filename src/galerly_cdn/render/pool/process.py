@@ -138,7 +138,7 @@ class WorkerProcess:
             os.killpg(self._popen.pid, signal.SIGKILL)
 
     async def wait_closed(self, *, has_grace: bool) -> str:
-        """Wait for the process to exit, release its resources and return its exit code and stderr.
+        """Wait for the process to exit, release its resources and return the end of its stderr.
 
         The process is killed at once, or with `has_grace` after a second.
         """
@@ -149,8 +149,8 @@ class WorkerProcess:
             os.set_blocking(self._stderr, False)
             with contextlib.suppress(BlockingIOError):
                 stderr = os.read(self._stderr, 64 * 1024)[-_STDERR_BYTES:]
-                return f"exit {self._popen.returncode}: {stderr.decode('utf-8', 'backslashreplace').strip()}"
-            return f"exit {self._popen.returncode}"
+                return stderr.decode("utf-8", "backslashreplace").strip()
+            return ""
 
     def _wait(self) -> None:
         try:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import signal
 from typing import TYPE_CHECKING, NoReturn
 
 from galerly_cdn.errors import QueueFull, SettingsError
@@ -29,7 +31,11 @@ if TYPE_CHECKING:
 
 Response = tuple[protocol.Message, bytes]
 
-_START_TIMEOUT_S = 10.0
+_log = logging.getLogger(__name__)
+
+_START_TIMEOUT_S = 60.0
+"""A start takes 0.2 s of CPU; on a machine without a free core or with a slow disk, many times that."""
+_SLOW_START_S = 10.0
 _RETRY_S = 0.25
 _MAX_RETRY_S = 5.0
 _EXIT_TIMEOUT_S = 1.0
@@ -101,11 +107,18 @@ class Worker:
 
     async def receive_ready(self) -> protocol.Ready:
         """Wait for the Ready message. Raises `EOFError`, `OSError` or `protocol.ProtocolError`."""
+        warning = asyncio.get_running_loop().call_later(
+            _SLOW_START_S, _log.warning, "a render worker is not ready after %g s", _SLOW_START_S
+        )
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 message, _ = await self._process.receive()
         except TimeoutError:
-            raise TimeoutError(f"it was not ready within {_START_TIMEOUT_S:g} s") from None
+            raise TimeoutError(
+                f"it was not ready within {_START_TIMEOUT_S:g} s; the machine is too busy or too slow"
+            ) from None
+        finally:
+            warning.cancel()
         if isinstance(message, protocol.Failed):
             raise protocol.ProtocolError(message.detail)
         if not isinstance(message, protocol.Ready):
@@ -127,9 +140,9 @@ class Worker:
 
     async def wait_closed(self, end: EOFError | OSError | protocol.ProtocolError) -> str:
         """Wait for the exit and return the reason; a response that is still expected fails with it."""
-        exit_text = await self._process.wait_closed(has_grace=self.state.phase is Phase.STOPPING)
+        stderr = await self._process.wait_closed(has_grace=self.state.phase is Phase.STOPPING)
         self._exited.set()
-        reason = f"{end} {exit_text}".strip()
+        reason = _end_reason(end, self._process.exit_code, stderr)
         if self._response and not self._response.done():
             self._response.set_exception(type(end)(reason))
         return reason
@@ -153,6 +166,16 @@ class Worker:
     def _abandon_job(self) -> None:
         if self.state.phase is Phase.PAUSED:
             self._process.send(protocol.Abandon())
+
+
+def _end_reason(end: EOFError | OSError | protocol.ProtocolError, exit_code: int | None, stderr: str) -> str:
+    """Return why a worker ended: what the server saw, the exit code unless the server caused it, and stderr."""
+    parts = [str(end)]
+    if not isinstance(end, (TimeoutError, protocol.ProtocolError)):
+        parts.append(f"exit {exit_code}")
+        if exit_code == -signal.SIGKILL:
+            parts.append("it was killed from outside: by an operator, or because memory ran out")
+    return ": ".join(filter(None, [*parts, stderr]))
 
 
 class Supervisor:
