@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 
@@ -253,8 +254,9 @@ class RangeNotSatisfiable(GalerlyError):
 
 
 class Disconnected(GalerlyError):
-    """The client closed the connection: no more can be sent or received."""
+    """The client closed the connection: no more can be sent or received. 499 is nginx's, for the logs."""
 
+    status = 499
     code = "disconnected"
 
 
@@ -337,8 +339,17 @@ class Unavailable(GalerlyError):
 
 
 class QueueFull(Unavailable):
+    """`expected_s`: how long a render would wait now, for `Retry-After` (RFC 9110 §10.2.3)."""
+
     code = "queue-full"
     public = "Too many pictures are being rendered; try again in a moment."
+
+    def __init__(self, detail: str = "", expected_s: float = 0.0) -> None:
+        super().__init__(detail)
+        self.expected_s = expected_s
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"retry-after", b"%d" % max(1, math.ceil(self.expected_s)))]
 
 
 class Draining(Unavailable):

@@ -479,7 +479,7 @@ async def test_calls_left_after_the_drain_are_refused() -> None:
 
 async def test_call_whose_worker_is_killed_by_close_before_its_request_is_refused() -> None:
     async with hooked_pool(workers=1) as workers:
-        worker = await workers._queue.acquire(0)
+        worker = await workers._queue.acquire()
         waits = asyncio.create_task(workers.run_script("nothing"))
         await ticks()
         workers._queue.release(worker)

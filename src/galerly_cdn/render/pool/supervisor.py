@@ -169,7 +169,7 @@ class Worker:
 
 
 def _end_reason(end: EOFError | OSError | protocol.ProtocolError, exit_code: int | None, stderr: str) -> str:
-    """Return why a worker ended: what the server saw, the exit code unless the server caused it, and stderr."""
+    """Return why a worker ended: what the server saw, the exit code unless we caused it, and stderr."""
     parts = [str(end)]
     if not isinstance(end, (TimeoutError, protocol.ProtocolError)):
         parts.append(f"exit {exit_code}")
