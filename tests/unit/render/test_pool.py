@@ -565,6 +565,17 @@ async def test_worker_does_not_inherit_the_environment(monkeypatch: pytest.Monke
     assert set(environment) - added == set(process.ENVIRONMENT)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's scheduling policies")
+async def test_worker_has_a_lower_priority_than_its_server() -> None:
+    """In the server's session: the kernel would give another one an equal share (sched(7), autogroup)."""
+    async with hooked_pool(workers=1) as workers:
+        (pid,) = pids(workers)
+        niceness = os.getpriority(os.PRIO_PROCESS, pid) - os.getpriority(os.PRIO_PROCESS, 0)
+        assert (niceness, os.sched_getscheduler(pid)) == (10, os.SCHED_BATCH)
+        assert (os.getsid(pid), os.getpgid(pid)) == (os.getsid(0), pid)
+        assert "low-priority" in workers.ready.limits
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="tries Linux's limits")
 async def test_sandbox_enforces_the_limits_that_the_worker_reports() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:

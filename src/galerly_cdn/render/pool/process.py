@@ -70,7 +70,9 @@ class WorkerProcess:
                         pass_fds=[worker_end.fileno()],
                         env=dict(environment),
                         cwd="/",
-                        start_new_session=True,  # a terminal's Ctrl-C must reach the server alone
+                        # A terminal's Ctrl-C must reach the server alone. Not a session: the kernel gives
+                        # each session an equal share of the cores (autogroup), whatever its niceness.
+                        process_group=0,
                     )
                 finally:
                     os.close(stderr)
