@@ -18,6 +18,7 @@ from galerly_cdn.settings.load import prepare_cloud_variables
 from galerly_cdn.store.folder.originals import FolderOriginals
 from galerly_cdn.store.folder.renditions import FolderRenditions
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
+from galerly_cdn.store.temp_files import sweep_shared_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,6 +46,7 @@ async def open_originals(
         from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - loading obstore takes time
 
         bucket = await _open_bucket(places.originals, settings, telemetry, clock)
+        sweep_shared_folder(clock.wall())
         remote = RemoteOriginals(bucket, settings, clock.monotonic)
         return remote if places.is_writable else ReadOnlyOriginals(remote)
     return _open_folder(Path(places.originals), settings, clock, is_writable=places.is_writable)
