@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 # libjpeg's warnings, which libvips makes when a decoded JPEG is released.
 pyvips.cache_set_max(0)
 
+# One thread for each image: several could read a sequential image out of order where two parts of it are
+# evaluated together, and they add nothing to the throughput of one worker process for each core.
+pyvips.concurrency_set(1)
+
 Image = pyvips.Image
 Error = pyvips.Error
 

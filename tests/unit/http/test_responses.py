@@ -329,7 +329,7 @@ def test_embedding_header_has_the_setting_s_value_or_is_absent(setting: str, hea
 
 
 ERRORS = [
-    RangeNotSatisfiable(1) if kind is RangeNotSatisfiable else kind("/srv/private: libvips says no")
+    RangeNotSatisfiable(1) if kind is RangeNotSatisfiable else kind("/srv/pictures: libvips says no")
     for kind in by_code().values()
     if kind.code != "settings"
 ]
@@ -341,7 +341,7 @@ def test_error_response_is_json_without_private_detail(error: GalerlyError) -> N
     expected = {"code": error.code, "message": error.public, "request_id": "run-1"}
     assert json.loads(response.body) == {"error": expected}
     assert response.status == error.status
-    assert b"private" not in response.body + b"".join(value for _, value in response.headers)
+    assert b"/srv" not in response.body + b"".join(value for _, value in response.headers)
     assert headers(response)[b"content-type"] == b"application/json"
     assert headers(response)[b"content-length"] == b"%d" % len(response.body)
     assert headers(response)[b"x-content-type-options"] == b"nosniff"
