@@ -88,6 +88,12 @@ class SingleFlight(Generic[K, V]):
         if not task.cancelled():
             task.exception()  # marks the error as retrieved: asyncio logs it otherwise
 
+    async def wait(self, key: K) -> None:
+        """Wait for the task of this key, if one is running, whatever its result."""
+        task = self._tasks.get(key)
+        if task is not None:
+            await asyncio.wait([task])
+
     async def drain(self) -> None:
         """Wait until no task is running."""
         while self._tasks:

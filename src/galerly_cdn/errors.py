@@ -10,7 +10,8 @@ class GalerlyError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
-    public: ClassVar[str] = "An internal error occurred."
+    public: str = "An internal error occurred."
+    """The sentence for people. Each class has one; only `UnsupportedFormat` has others, of its instances."""
     max_age_s: ClassVar[int | None] = None
     """How long caches may keep the response; None is `no-store`."""
     retry_after_s: ClassVar[int | None] = None
@@ -33,6 +34,18 @@ def by_code() -> dict[str, type[GalerlyError]]:
         classes[kind.code] = kind
         pending.extend(kind.__subclasses__())
     return classes
+
+
+def refusal_of(code: str, detail: str = "", public: str = "") -> Unrenderable:
+    """The `Unrenderable` of this code, as a worker or a stored record names it.
+
+    `public` is its own sentence, if it has one. Another code is answered by `Unrenderable` itself, which is
+    not a verdict.
+    """
+    kind = by_code().get(code, Unrenderable)
+    if issubclass(kind, UnsupportedFormat):
+        return kind(detail, public)
+    return kind(detail) if issubclass(kind, Unrenderable) else Unrenderable(detail)
 
 
 class BadRequest(GalerlyError):
@@ -265,16 +278,26 @@ class Unrenderable(GalerlyError):
     code = "unrenderable"
     public = "The photograph cannot be shown."
     max_age_s = 300
+    is_verdict: ClassVar[bool] = False
+    """Whether the file alone is the reason: no setting, no other machine and no second attempt changes it."""
 
 
 class UnsupportedFormat(Unrenderable):
+    """`public` names the format, says why it is not shown and what to do, if the format is recognised."""
+
     code = "unsupported-format"
     public = "The photograph's format is not supported."
+    is_verdict = True
+
+    def __init__(self, detail: str = "", public: str = "") -> None:
+        super().__init__(detail)
+        self.public = public or type(self).public
 
 
 class Undecodable(Unrenderable):
     code = "undecodable"
     public = "The photograph is damaged or incomplete."
+    is_verdict = True
 
 
 class TooManyPixels(Unrenderable):

@@ -79,7 +79,8 @@ class Cdn:
         return BrowsePage(
             stores.originals,
             stores.renditions,
-            self.library.facts,
+            self.rendering.facts,
+            self.library.record,
             Links(sizes=settings.sizes),
             is_public=settings.browse,
         ).answer

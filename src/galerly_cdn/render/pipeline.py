@@ -23,9 +23,18 @@ import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from galerly_cdn.errors import Undecodable
 from galerly_cdn.model import Format, Job, Picture, Rendered
-from galerly_cdn.render import color, copyright_notice, decoders, encoders, header, icc, losses, recipe
+from galerly_cdn.render import (
+    color,
+    copyright_notice,
+    decoders,
+    encoders,
+    header,
+    icc,
+    limits,
+    losses,
+    recipe,
+)
 from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.render.header import Header
 from galerly_cdn.serialization import Value
@@ -48,6 +57,8 @@ class PicturePlan(Value, frozen=True):
     format: Format
     width_px: int
     height_px: int
+    is_known_good: bool = False
+    """Whether the original was decoded before and no damage was found: it need not be looked for again."""
 
     @property
     def sides_px(self) -> tuple[int, int]:
@@ -78,15 +89,16 @@ def render(original: bytes, job: Job, known_header: Header | None = None) -> tup
 
 
 def pictures(
-    original: bytes, job: Job, known_header: Header | None = None
+    original: bytes, job: Job, known_header: Header | None = None, *, is_known_good: bool = False
 ) -> Iterator[tuple[Rendered, bytes]]:
     """Yield the description and the bytes of each picture as it is made, the largest size first.
 
-    `known_header` is the original's header if the caller has read it. The first picture of a job has the
+    `known_header` is the original's header if the caller has read it. `is_known_good` is that of every plan,
+    and does not change a picture. The first picture of a job has the
     same bytes as a job for that picture alone. Raises `UnsupportedFormat`, `Undecodable`,
     `TooManyPixels`, `TooManyFrames` or `TooMuchMemory`; pictures yielded before an error are valid.
     """
-    plans = plan_pictures(known_header or header.read(original), job)
+    plans = plan_pictures(known_header or header.read(original), job, is_known_good=is_known_good)
     bases: list[Base] = []
     for plan in plans:
         try:
@@ -96,18 +108,18 @@ def pictures(
                 bases.append(Base(plan.sides_px, image.copy_memory() if len(plans) > 1 else image))
             body = encode(_run(PICTURE_STEPS, bases[-1].image, plan), plan)
         except decoders.Error as error:
-            raise Undecodable(decoders.error_text(error)) from error
+            raise decoders.refusal(error) from error
         yield _rendered(plan, body), body
 
 
-def plan_pictures(known_header: Header, job: Job) -> tuple[PicturePlan, ...]:
+def plan_pictures(known_header: Header, job: Job, *, is_known_good: bool = False) -> tuple[PicturePlan, ...]:
     """Plan every picture of a job before a pixel is decoded.
 
     The largest size comes first, and within one size the widest margin. Sides are computed from the
     original's, whichever base a picture is made from. Raises `TooManyPixels`, `TooManyFrames` or
     `TooMuchMemory`.
     """
-    header.check(known_header, job.limits)
+    limits.check(known_header, job.limits)
     plans = (
         PicturePlan(
             known_header,
@@ -115,6 +127,7 @@ def plan_pictures(known_header: Header, job: Job) -> tuple[PicturePlan, ...]:
             job.keep_copyright,
             picture.target.format or known_header.own_format,
             *picture.target.size.fit(*known_header.upright_px),
+            is_known_good=is_known_good,
         )
         for picture in job.pictures
     )

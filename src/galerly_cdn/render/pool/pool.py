@@ -37,13 +37,17 @@ if TYPE_CHECKING:
     from typing import Any
 
     from galerly_cdn.errors import GalerlyError, RenderFailed
-    from galerly_cdn.model import Facts, Job, Rendered
+    from galerly_cdn.model import FactRecord, Facts, Job, Rendered
     from galerly_cdn.settings.table import Settings
 
 Result = tuple[protocol.Done, bytes]
 
 _MAX_WARMING = 64
 """Warming calls that may wait; each holds a file descriptor."""
+
+
+def _ignore(_facts: Facts) -> None:
+    """The default of `learn`."""
 
 
 class WorkerPool:
@@ -113,12 +117,24 @@ class WorkerPool:
         self._queue.fail_waiting(Draining("the time to drain is over"))
         await self._supervisor.close()
 
-    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
+    async def render(  # noqa: PLR0913 - what is known of the original and what is wanted of it
+        self,
+        fd: int,
+        length_bytes: int,
+        job: Job,
+        token: str,
+        *,
+        known: FactRecord | None = None,
+        learn: Callable[[Facts], None] = _ignore,
+    ) -> tuple[Rendered, bytes]:
         """Render a job for one picture of the original that `fd` reads. The caller closes `fd`.
 
-        `token` names the original and its version. Raises `Unrenderable`, `Unavailable` or `RenderFailed`.
+        `token` names the original and its version, `known` is the record of that version. `learn` is called
+        with the facts before this returns or raises, if the worker has read the header and the original is
+        not known to be good. Raises `Unrenderable`, `Unavailable` or `RenderFailed`.
         """
-        done, body = await self._call(fd, protocol.Request(length_bytes, job), token)
+        request = protocol.Request(length_bytes, job, known is not None and known.is_good)
+        done, body = await self._call(fd, request, token, learn)
         return cast("Rendered", done.rendered), body
 
     async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
@@ -126,26 +142,36 @@ class WorkerPool:
         done, _ = await self._call(fd, protocol.Request(length_bytes, None), token)
         return cast("Facts", done.facts)
 
-    async def warm(
-        self, fd: int, length_bytes: int, job: Job, token: str
+    async def warm(  # noqa: PLR0913 - as `render`
+        self,
+        fd: int,
+        length_bytes: int,
+        job: Job,
+        token: str,
+        *,
+        known: FactRecord | None = None,
+        learn: Callable[[Facts], None] = _ignore,
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
         """Yield every picture of a job as it is made, after all waiting viewers.
 
         While the caller handles a picture, a viewer may take the worker; another worker then starts with
-        the pictures that are left. Raises as `render` does; pictures yielded before an error are valid.
+        the pictures that are left. `known` and `learn` are as for `render`. Raises as `render` does; pictures
+        yielded before an error are valid.
         """
+        is_known_good = known is not None and known.is_good
         while job.pictures:
-            async with contextlib.aclosing(self._warm_on_one_worker(fd, length_bytes, job, token)) as made:
+            request = protocol.Request(length_bytes, job, is_known_good)
+            async with contextlib.aclosing(self._warm_on_one_worker(fd, request, token, learn)) as made:
                 async for rendered, body in made:
+                    is_known_good = True
                     job = job.of(one for one in job.pictures if one.target != rendered.target)
                     yield rendered, body
 
     async def _warm_on_one_worker(
-        self, fd: int, length_bytes: int, job: Job, token: str
+        self, fd: int, request: protocol.Request, token: str, learn: Callable[[Facts], None]
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
         """Yield the pictures that one worker makes before a viewer takes it."""
-        request = protocol.Request(length_bytes, job)
-        call = await self._assign(fd, request, token, self._queue.acquire_for_warming)
+        call = await self._assign(fd, request, token, self._queue.acquire_for_warming, learn)
         task = self._start_task(call, call.first_result())
         try:
             while True:
@@ -163,12 +189,21 @@ class WorkerPool:
         finally:
             task.add_done_callback(lambda _: self._end_warming(call))
 
-    async def _call(self, fd: int, request: protocol.Request, token: str) -> Result:
-        call = await self._assign(fd, request, token, lambda: self._queue.acquire(request.length_bytes))
+    async def _call(
+        self, fd: int, request: protocol.Request, token: str, learn: Callable[[Facts], None] = _ignore
+    ) -> Result:
+        call = await self._assign(
+            fd, request, token, lambda: self._queue.acquire(request.length_bytes), learn
+        )
         return await asyncio.shield(self._start_task(call, call.first_result()))
 
     async def _assign(
-        self, fd: int, request: protocol.Request, token: str, acquire: Callable[[], Awaitable[Worker]]
+        self,
+        fd: int,
+        request: protocol.Request,
+        token: str,
+        acquire: Callable[[], Awaitable[Worker]],
+        learn: Callable[[Facts], None],
     ) -> Assignment:
         """Accept a call, wait for a worker and send it the request. `_start_task` must follow."""
         if self._is_closing:
@@ -184,7 +219,9 @@ class WorkerPool:
             while True:
                 worker = await acquire()
                 try:
-                    return Assignment(worker, fd, request, token, budget=self._budget, deadline_s=deadline_s)
+                    return Assignment(
+                        worker, fd, request, token, budget=self._budget, deadline_s=deadline_s, learn=learn
+                    )
                 except OSError:
                     worker.kill(Event.CRASH)  # it ended while it was free: try the next worker
                     if self._is_closed:  # there is no next worker
