@@ -39,6 +39,7 @@ class FakeRenderer(CountingRenderer):
     """Reads every original as a JPEG of 60 × 40; `inspect` raises `inspect_error` if it is set."""
 
     inspect_error: GalerlyError | None = None
+    header = FACTS
     inspected = b""
     """The bytes that the last inspection could read."""
     may_write = True
@@ -51,7 +52,7 @@ class FakeRenderer(CountingRenderer):
         self.tokens.append(token)
         if self.inspect_error is not None:
             raise self.inspect_error
-        return FACTS
+        return self.header
 
     async def render(
         self,

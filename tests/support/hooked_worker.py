@@ -156,6 +156,10 @@ def raise_code(script: Script) -> None:
     raise errors.by_code()[script["code"]]("the hook's detail")
 
 
+def raise_sentence(script: Script) -> None:
+    raise errors.UnsupportedFormat("the hook's detail", script["sentence"])
+
+
 def raise_unknown(_: Script) -> None:
     raise RuntimeError("a defect in the worker")
 
@@ -198,6 +202,7 @@ HOOKS: dict[str, Callable[[Script], bytes | None]] = {
     "huge header": send_huge_header,
     "respond twice": respond_twice,
     "raise": raise_code,
+    "raise sentence": raise_sentence,
     "raise unknown": raise_unknown,
     "try forbidden": try_forbidden,
 }

@@ -24,11 +24,19 @@ from galerly_cdn.browse.pagination import (
     page_numbers,
     title,
 )
-from galerly_cdn.errors import GalerlyError, MalformedKey, QueueFull, TooManyPixels, UnsupportedFormat
+from galerly_cdn.errors import (
+    GalerlyError,
+    MalformedKey,
+    QueueFull,
+    TooManyPixels,
+    Undecodable,
+    UnsupportedFormat,
+)
+from galerly_cdn.fill import RenditionKey
 from galerly_cdn.http import urls
 from galerly_cdn.inspector import Inspector
 from galerly_cdn.links import Links
-from galerly_cdn.model import Facts
+from galerly_cdn.model import Facts, Size, Target
 from galerly_cdn.render.formats import is_photograph_name
 from galerly_cdn.settings.table import Settings
 from tests.support.in_memory_cdn import (
@@ -458,6 +466,36 @@ async def test_unrenderable_original_is_cached_and_full_queue_is_not() -> None:
     await cdn.page()
     cdn.inspector.results.clear()
     assert (await cdn.page()).keys == ["busy.jpg"]
+
+
+async def test_photograph_that_a_render_found_damaged_is_a_tile_with_the_reason() -> None:
+    cdn = BrowsedCdn("a.jpg", "b.jpg", "huge.jpg")
+    cdn.inspector.results["huge.jpg"] = facts(100_000, 100_000)
+    assert (await cdn.page()).keys == ["a.jpg", "b.jpg"]
+    cdn.renderer.error = Undecodable("VipsJpeg: /home/ada")
+    filler = cdn.origin
+    with pytest.raises(Undecodable):
+        await filler.fill(RenditionKey("b.jpg", Target(Size(800, 600))), "v2")
+    document = await cdn.page()
+    assert document.keys == ["a.jpg"]
+    assert Undecodable.public in document.text
+    assert TooManyPixels.public in document.text
+    assert "VipsJpeg" not in document.text
+    assert len(cdn.inspector.keys) == 3
+
+
+async def test_page_of_another_process_uses_the_stored_records() -> None:
+    cdn = BrowsedCdn("a.jpg", "bad.jpg")
+    cdn.inspector.results["bad.jpg"] = UnsupportedFormat("x", "A HEIC file: install the extra.")
+    first = await cdn.page()
+    await cdn.origin.drain()
+    other = BrowsedCdn()
+    other.originals._heads.update(cdn.originals._heads)
+    other.renditions.records.update(cdn.renditions.records)
+    second = await other.page()
+    assert (second.keys, second.text) == (first.keys, first.text)
+    assert "A HEIC file: install the extra." in second.text
+    assert (other.inspector.keys, other.originals.opened) == ([], 0)
 
 
 async def test_at_most_eight_originals_are_inspected_at_once() -> None:
