@@ -94,7 +94,7 @@ class RemoteRenditions:
             _, content = await self._bucket.read(facts_key(key))
         except NoSuchOriginal:
             return None
-        except (StoreRefused, StoreUnreachable):
+        except (StoreRefused, StoreUnreachable, Unsettled):
             self._count("facts-unreadable")
             return None
         try:
