@@ -121,7 +121,7 @@ async def test_verdict_holds_for_its_version_only(facts: None) -> None:
 
 TRANSIENT = [
     kind
-    for code, kind in sorted(errors.by_code().items())
+    for _, kind in sorted(errors.by_code().items())
     if kind not in {Undecodable, UnsupportedFormat} and kind is not errors.RangeNotSatisfiable
 ]
 
