@@ -36,18 +36,6 @@ def by_code() -> dict[str, type[GalerlyError]]:
     return classes
 
 
-def refusal_of(code: str, detail: str = "", public: str = "") -> Unrenderable:
-    """The `Unrenderable` of this code, as a worker or a stored record names it.
-
-    `public` is its own sentence, if it has one. Another code is answered by `Unrenderable` itself, which is
-    not a verdict.
-    """
-    kind = by_code().get(code, Unrenderable)
-    if issubclass(kind, UnsupportedFormat):
-        return kind(detail, public)
-    return kind(detail) if issubclass(kind, Unrenderable) else Unrenderable(detail)
-
-
 class BadRequest(GalerlyError):
     status = 400
     code = "bad-request"
@@ -278,8 +266,6 @@ class Unrenderable(GalerlyError):
     code = "unrenderable"
     public = "The photograph cannot be shown."
     max_age_s = 300
-    is_verdict: ClassVar[bool] = False
-    """Whether the file alone is the reason: no setting, no other machine and no second attempt changes it."""
 
 
 class UnsupportedFormat(Unrenderable):
@@ -287,7 +273,6 @@ class UnsupportedFormat(Unrenderable):
 
     code = "unsupported-format"
     public = "The photograph's format is not supported."
-    is_verdict = True
 
     def __init__(self, detail: str = "", public: str = "") -> None:
         super().__init__(detail)
@@ -297,7 +282,6 @@ class UnsupportedFormat(Unrenderable):
 class Undecodable(Unrenderable):
     code = "undecodable"
     public = "The photograph is damaged or incomplete."
-    is_verdict = True
 
 
 class TooManyPixels(Unrenderable):

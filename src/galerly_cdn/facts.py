@@ -3,7 +3,7 @@
 A record is made by the worker that first reads an original, and is used until the original or the release
 changes. It is written in the background, so no viewer waits for it. A write that fails costs only that the
 record is made again. What does not depend on the file alone (a time-out, a crash, a quarantine, a lack of
-memory) never becomes a record; refusals by a limit are computed from the facts (`render.limits`).
+memory) never becomes a record; refusals by a limit are computed from the facts (`render.refusals`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from galerly_cdn.cache import MemoryCache, SingleFlight
-from galerly_cdn.errors import StoreRefused, StoreUnreachable, Unrenderable, refusal_of
+from galerly_cdn.errors import StoreRefused, StoreUnreachable, Unrenderable
 from galerly_cdn.model import FactRecord, Refusal
-from galerly_cdn.render import limits as render_limits
+from galerly_cdn.render import refusals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +62,7 @@ class OriginalFacts:
         stored, _ = await self._reads.run(key, lambda: self._store.facts(key))
         if stored is None or (stored.version, stored.revision) != (version, self._revision):
             return None
-        if stored.refusal is not None and not refusal_of(stored.refusal.code).is_verdict:
+        if stored.refusal is not None and not _is_verdict(stored.refusal):
             return None
         # What was learnt while the store was read is newer.
         known = self.remembered(key, version)
@@ -74,11 +74,11 @@ class OriginalFacts:
         """Why an original is not rendered: a limit as it is set now, or the verdict of the record."""
         if record.facts is not None:
             try:
-                render_limits.check(record.facts, self._limits)
+                refusals.check_limits(record.facts, self._limits)
             except Unrenderable as error:
                 return error
         refusal = record.refusal
-        return refusal_of(refusal.code, refusal.detail, refusal.public) if refusal else None
+        return refusals.of_code(refusal.code, refusal.detail, refusal.public) if refusal else None
 
     def check(self, record: FactRecord | None) -> None:
         """Raise the `refusal` of a record, if it is known and has one."""
@@ -99,7 +99,7 @@ class OriginalFacts:
     def learn_refusal(self, key: str, version: str, facts: Facts | None, error: Unrenderable) -> FactRecord:
         """Remember that a version cannot be rendered; `facts` is None if its header could not be read.
 
-        `error.is_verdict` has to be true. A refusal replaces an earlier record, also a good one.
+        It has to be a verdict (`refusals.is_verdict`). A refusal replaces an earlier record, also a good one.
         """
         refusal = Refusal(error.code, error.public, error.detail)
         return self._keep(FactRecord(key, version, self._revision, facts, refusal=refusal))
@@ -128,3 +128,7 @@ class OriginalFacts:
                 await self._store.put_facts(record)
             except (StoreRefused, StoreUnreachable):
                 self._count("facts-not-stored")
+
+
+def _is_verdict(refusal: Refusal) -> bool:
+    return refusals.is_verdict(refusals.of_code(refusal.code))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from galerly_cdn.cache import SingleFlight
 from galerly_cdn.errors import GalerlyError, StoreRefused, StoreUnreachable, Unrenderable, Unsettled
 from galerly_cdn.model import Facts, Job, Picture, Record, Rendition, Target
-from galerly_cdn.render import recipe
+from galerly_cdn.render import recipe, refusals
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -303,7 +303,7 @@ class Filler:
         self, key: str, version: str, learnt: Sequence[Facts], error: Unrenderable
     ) -> None:
         """Record a verdict, unless the original was replaced meanwhile; without a verdict the facts alone."""
-        if not error.is_verdict:
+        if not refusals.is_verdict(error):
             if learnt:
                 self._facts.learn(key, version, learnt[0])
             return

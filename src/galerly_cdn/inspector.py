@@ -9,21 +9,32 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from galerly_cdn.errors import RenderFailed, Unavailable, Unrenderable
-from galerly_cdn.fill import Renderer
+from galerly_cdn.render import refusals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from galerly_cdn.facts import OriginalFacts
+    from galerly_cdn.facts import Learn, OriginalFacts
     from galerly_cdn.fill import Recipe
-    from galerly_cdn.model import FactRecord, Facts, Head, Job, Target
+    from galerly_cdn.model import FactRecord, Facts, Head, Job, Rendered, Target
     from galerly_cdn.store.interfaces import Original, Originals
 
 
-class InspectingRenderer(Renderer, Protocol):
-    """Also reads headers of originals, which it gets as file descriptors."""
+class InspectingRenderer(Protocol):
+    """Reads headers of originals, which it gets as file descriptors; and renders as a `fill.Renderer`."""
 
     async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts: ...
+
+    async def render(  # noqa: PLR0913 - as a `fill.Renderer`
+        self,
+        fd: int,
+        length_bytes: int,
+        job: Job,
+        token: str,
+        *,
+        known: FactRecord | None = ...,
+        learn: Learn = ...,
+    ) -> tuple[Rendered, bytes]: ...
 
 
 class Inspector:
@@ -84,7 +95,7 @@ class Inspector:
         try:
             facts = await self._renderer.inspect(original.fd, head.length_bytes, head.token(key))
         except Unrenderable as error:
-            if not error.is_verdict:
+            if not refusals.is_verdict(error):
                 raise
             return self._facts.learn_refusal(key, head.version, None, error)
         return self._facts.learn(key, head.version, facts)
@@ -96,7 +107,7 @@ class Inspector:
         except (Unavailable, RenderFailed):
             return record
         except Unrenderable as error:
-            if not error.is_verdict:
+            if not refusals.is_verdict(error):
                 return record
             return self._facts.learn_refusal(key, head.version, record.facts, error)
         return self._facts.learn(key, head.version, facts, is_good=True)

@@ -35,7 +35,7 @@ from tests.support.in_memory_cdn import (
 )
 
 if TYPE_CHECKING:
-    from galerly_cdn.model import FactRecord
+    from galerly_cdn.model import FactRecord, Rendered
     from galerly_cdn.store.interfaces import Original
 
 KEY = "g/a.jpg"
@@ -342,7 +342,7 @@ class VersionedRenderer(CountingRenderer):
         self.damaged = damaged
         self.gates: dict[str, Gate] = {}
 
-    async def _render(self, fd: int, length_bytes: int, target: Target, token: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - as its base
+    async def _render(self, fd: int, length_bytes: int, target: Target, token: str) -> tuple[Rendered, bytes]:
         version = token.partition(" ")[0]
         if version in self.gates:
             await self.gates[version].passed()

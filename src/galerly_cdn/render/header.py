@@ -1,7 +1,7 @@
 """Reads an original's header, before any pixel is decoded.
 
 A valid header does not prove that the file is valid: it may announce more pixels than the file holds.
-Limits are therefore checked on what it announces (`limits`), and damage after it is found by decoding.
+Limits are therefore checked on what it announces (`refusals`), and damage after it is found by decoding.
 """
 
 from __future__ import annotations

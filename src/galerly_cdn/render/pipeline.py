@@ -31,9 +31,9 @@ from galerly_cdn.render import (
     encoders,
     header,
     icc,
-    limits,
     losses,
     recipe,
+    refusals,
     strict_jpeg,
 )
 from galerly_cdn.render.formats import OriginalFormat
@@ -122,7 +122,7 @@ def plan_pictures(known_header: Header, job: Job, *, is_known_good: bool = False
     original's, whichever base a picture is made from. Raises `TooManyPixels`, `TooManyFrames` or
     `TooMuchMemory`.
     """
-    limits.check(known_header, job.limits)
+    refusals.check_limits(known_header, job.limits)
     plans = (
         PicturePlan(
             known_header,

@@ -63,7 +63,9 @@ async def test_original_over_a_limit_reserves_no_memory() -> None:
             await workers.render(fd, len(content), JOB, "token")
 
 
-async def test_warm_tells_the_facts_once_and_the_next_worker_that_the_original_is_good() -> None:
+async def test_warm_tells_the_facts_once_and_the_next_worker_that_the_original_is_good(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     content = json.dumps({"do": "nothing", "frames": 7}).encode()
     job = job_for(*(target(f"{side}x1") for side in (1, 2, 3)))
     learnt: list[Facts] = []
@@ -76,7 +78,7 @@ async def test_warm_tells_the_facts_once_and_the_next_worker_that_the_original_i
             requests.append(request)
             return start_request(request, fd)
 
-        only.start_request = recorded  # type: ignore[method-assign] # ty: ignore
+        monkeypatch.setattr(only, "start_request", recorded)
         with file_with(content) as fd:
             warm = workers.warm(fd, len(content), job, "token", learn=learnt.append)
             async with contextlib.aclosing(warm) as pictures:

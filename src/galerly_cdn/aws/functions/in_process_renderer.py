@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import TooMuchMemory
-from galerly_cdn.render import decoders, header, limits, pipeline
+from galerly_cdn.render import decoders, header, pipeline, refusals
 from galerly_cdn.render.pool import worker
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class InProcessRenderer:
         image = header.read(original)
         if not is_known_good:
             learn(header.facts_of(image))
-        limits.check(image, job.limits)
+        refusals.check_limits(image, job.limits)
         if image.decode_bytes > self._max_decode_bytes:
             raise TooMuchMemory(f"decoding needs {image.decode_bytes} bytes of {self._max_decode_bytes}")
         try:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from galerly_cdn.errors import Unrenderable, Unsettled, by_code, refusal_of
+from galerly_cdn.errors import Unrenderable, Unsettled, by_code
+from galerly_cdn.render import refusals
 from galerly_cdn.render.pool import protocol
 from galerly_cdn.render.pool.worker_state import Event
 
@@ -93,7 +94,7 @@ class Assignment:
                 self._learn(message.facts)
             if message.code == Unsettled.code:
                 raise Unsettled(message.detail)
-            raise refusal_of(message.code, message.detail, message.public[:_MAX_PUBLIC_CHARACTERS])
+            raise refusals.of_code(message.code, message.detail, message.public[:_MAX_PUBLIC_CHARACTERS])
         if not self._fits_request(message, body):
             raise protocol.ProtocolError(f"the response does not fit the request: {message!r}")
         if message.facts is not None:

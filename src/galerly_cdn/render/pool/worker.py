@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.errors import GalerlyError, TooMuchMemory, Unsettled, UnsupportedFormat
-from galerly_cdn.render import limits
+from galerly_cdn.render import refusals
 from galerly_cdn.render.pool import protocol, sandbox
 from galerly_cdn.serialization import from_json
 
@@ -109,7 +109,7 @@ def _answer(  # noqa: PLR0913, PLR0917 - the parts of a worker
             protocol.send_message(server, protocol.Done(resident_bytes(), facts=renderer.inspect(original)))
             return
         facts, pictures = renderer.prepare(original, request.job, request.is_known_good)
-        limits.check(facts, request.job.limits)
+        refusals.check_limits(facts, request.job.limits)
         protocol.send_message(server, protocol.MemoryNeeded(facts.decode_bytes))
         news = None if request.is_known_good else facts
         for _ in request.job.pictures:
