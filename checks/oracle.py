@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Image.MAX_IMAGE_PIXELS = None
 
 
-def upright(path: Path) -> Image.Image:
+def upright(path: Path | io.BytesIO) -> Image.Image:
     """The original as RGB or RGBA in sRGB, 8 bits a sample. Raises what Pillow raises."""
     with Image.open(path) as original:
         original.load()

@@ -1,8 +1,9 @@
 """Fills a cache miss: renders the original, stores the rendition, and runs once per rendition key.
 
-Requests that miss the same rendition at the same time share one fill. A rendition is returned only if its
-original still has the same version after the rendition was stored; otherwise the fill starts again with
-the present original. `Filler.warm` does the same in advance, for many targets from one decode.
+Requests that miss the same rendition at the same time share one fill. The original is read when the renderer
+has admitted the fill; until then, a fill that nobody waits for any more is dropped. A rendition is returned
+only if its original still has the same version after the rendition was stored; otherwise the fill starts
+again with the present original. `Filler.warm` does the same in advance, for many targets from one decode.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from galerly_cdn.render import recipe, refusals
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from galerly_cdn.facts import Learn, OriginalFacts
     from galerly_cdn.model import FactRecord, Rendered, SizeRule
@@ -78,8 +80,8 @@ def job_of(rule: SizeRule, target: Target, settings: Settings) -> Job:
     return Job((Picture(target, rule.qualities),), settings.limits, settings.keep_copyright)
 
 
-class Renderer(Protocol):
-    """Renders originals, which it gets as file descriptors."""
+class AdmittedCall(Protocol):
+    """A render that may open its original."""
 
     async def render(  # noqa: PLR0913 - what is known of the original and what is wanted of it
         self,
@@ -96,6 +98,14 @@ class Renderer(Protocol):
         `learn` is called with the facts, if the header could be read and the original is not known to be
         good, before this returns or raises.
         """
+        ...
+
+
+class Renderer(AdmittedCall, Protocol):
+    """Renders originals, which it gets as file descriptors."""
+
+    def admit(self, length_bytes: int, job: Job, token: str) -> AbstractAsyncContextManager[AdmittedCall]:
+        """Wait until the original may be opened, or refuse the render before it is."""
         ...
 
     def warm(  # noqa: PLR0913 - as `render`
@@ -146,8 +156,7 @@ class Filler:
         rendering and heading the original raise; `Unsettled` when the original changed during every attempt.
         """
         for _ in range(_ATTEMPTS):
-            fill = functools.partial(self._fill, rendition_key, version)
-            filled, collapsed = await self._fills.run(rendition_key, fill)
+            filled, collapsed = await self._fills.run(rendition_key, lambda: self._fill(rendition_key))
             if filled.rendition.record.version == version:
                 return filled, collapsed
             version = await self._version(rendition_key.key)
@@ -222,18 +231,13 @@ class Filler:
         stored = await self._stored(rendition_key, rendition.record.version)
         if stored is not None:
             return Filled(stored, stored=True, stages_ms={})
-        return await self._fill(rendition_key, rendition.record.version, rendition)
+        return await self._fill(rendition_key, rendition)
 
-    async def _fill(
-        self, rendition_key: RenditionKey, version: str, rendition: Rendition | None = None
-    ) -> Filled:
-        """Render (unless given a rendition) and store; repeat until the original has stayed the same.
-
-        `version` is the original's, as far as is known.
-        """
+    async def _fill(self, rendition_key: RenditionKey, rendition: Rendition | None = None) -> Filled:
+        """Render (unless given a rendition) and store; repeat until the original has stayed the same."""
         for _ in range(_ATTEMPTS):
             stages = _Stages(self._clock)
-            rendition = rendition or await self._render(rendition_key, version, stages)
+            rendition = rendition or await self._render(rendition_key, stages)
             rendition, stored = await self._put(rendition)
             stages.ended("put")
             version = await self._version(rendition_key.key)
@@ -244,14 +248,21 @@ class Filler:
             rendition = None
         raise Unsettled
 
-    async def _render(self, rendition_key: RenditionKey, version: str, stages: _Stages) -> Rendition:
+    async def _render(self, rendition_key: RenditionKey, stages: _Stages) -> Rendition:
         key, job = rendition_key.key, self.recipes[rendition_key.target].job
-        original, known = await self._open(key, version)
-        with original:
+        head = await self._originals.head(key)
+        self._facts.check(self._facts.remembered(key, head.version))
+        async with contextlib.AsyncExitStack() as stack:
+            with self._fills.droppable(rendition_key), self._counted_drop():
+                admission = self._renderer.admit(head.length_bytes, job, head.token(key))
+                call = await stack.enter_async_context(admission)
+            stages.ended("queue")
+            original, known = await self._open(key, head.version)
+            stack.enter_context(original)
             stages.ended("open")
             head, learnt = original.head, list[Facts]()
             try:
-                rendered, body = await self._renderer.render(
+                rendered, body = await call.render(
                     original.fd, head.length_bytes, job, head.token(key), known=known, learn=learnt.append
                 )
             except Unrenderable as error:
@@ -260,6 +271,14 @@ class Filler:
             self._learn_good(key, head.version, learnt)
             stages.ended("render")
             return self._rendition(rendition_key, original, rendered, body)
+
+    @contextlib.contextmanager
+    def _counted_drop(self) -> Iterator[None]:
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._count("fill-dropped")
+            raise
 
     async def _warm(
         self, key: str, original: Original, known: FactRecord | None, job: Job

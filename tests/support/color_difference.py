@@ -20,17 +20,27 @@ def opened(data: bytes) -> Image.Image:
     return picture
 
 
+def steps(one: Image.Image, other: Image.Image) -> NDArray[np.float32]:
+    """Return the difference at every pixel of two pictures of equal sides: height × width."""
+    assert one.size == other.size
+    lab_one, lab_other = (_lab(np.asarray(picture.convert("RGB"))) for picture in (one, other))
+    return np.ndarray(
+        buffer=lab_one.dE00(lab_other).cast("float").write_to_memory(), dtype=np.float32, shape=one.size[::-1]
+    )
+
+
 def difference(one: Image.Image, other: Image.Image) -> tuple[float, float]:
     """Return the mean and the 99.9th percentile of the difference of two pictures of equal sides.
 
     The maximum is not used, because single pixels beside hard edges are not significant.
     """
-    assert one.size == other.size
-    lab_one, lab_other = (_lab(np.asarray(picture.convert("RGB"))) for picture in (one, other))
-    steps = np.ndarray(
-        buffer=lab_one.dE00(lab_other).cast("float").write_to_memory(), dtype=np.float32, shape=one.size[::-1]
-    )
-    return float(steps.mean()), float(np.percentile(steps, 99.9))
+    each = steps(one, other)
+    return float(each.mean()), float(np.percentile(each, 99.9))
+
+
+def share_above(one: Image.Image, other: Image.Image, limit: float) -> float:
+    """Return the share of the pixels (0 to 1) whose difference is above `limit`."""
+    return float((steps(one, other) > limit).mean())
 
 
 def assert_alike(one: Image.Image, other: Image.Image, *, mean: float, worst: float) -> None:

@@ -7,6 +7,7 @@ made from. A `Gate` holds calls until the test opens it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import json
@@ -126,6 +127,11 @@ class MemoryOriginals:
             if key.startswith(prefix) and key > after:
                 yield Listed(key, self._heads[key].length_bytes, 0.0)
 
+    async def folders(self, folder: str) -> frozenset[str]:
+        prefix = f"{folder}/" if folder else ""
+        rest = [key.removeprefix(prefix) for key in self._heads if key.startswith(prefix)]
+        return frozenset(one.partition("/")[0] for one in rest if "/" in one)
+
     def _current(self, key: str) -> Head:
         if self.error is not None:
             raise self.error
@@ -209,12 +215,15 @@ def ignore(_facts: Facts) -> None:
 
 
 class CountingRenderer:
-    """Counts renders. Each passes `gate`, then raises `error` if it is set, or returns token and target.
+    """Counts renders. Each passes `admissions`, then raises `refusal` if it is set.
 
-    Unless the original is known to be good, the facts are learnt before: `facts`, or none.
+    Then it passes `gate`, and raises `error` if it is set, or returns token and target. Unless the original
+    is known to be good, the facts are learnt before: `facts`, or none.
     """
 
     def __init__(self) -> None:
+        self.admissions = Gate()
+        self.refusal: Exception | None = None
         self.gate = Gate()
         self.error: Exception | None = None
         self.renders = 0
@@ -228,6 +237,16 @@ class CountingRenderer:
         self.facts: Facts | None = FACTS
         self.known: list[FactRecord | None] = []
         """What was known at each render."""
+
+    @contextlib.asynccontextmanager
+    async def admit(self, length_bytes: int, job: Job, token: str) -> AsyncIterator[CountingRenderer]:
+        assert length_bytes > 0
+        assert len(job.pictures) == 1
+        assert token
+        await self.admissions.passed()
+        if self.refusal is not None:
+            raise self.refusal
+        yield self
 
     async def render(
         self,
@@ -329,6 +348,9 @@ class InMemoryCdn:
     now_s: float = 1000.0
     """Of the miss limiter's clock."""
 
+    disconnected: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the clients have disconnected."""
+
     def __post_init__(self) -> None:
         self.records: list[AccessRecord] = []
         self.audits: list[AuditRecord] = []
@@ -409,7 +431,8 @@ class InMemoryCdn:
         sent: list[MutableMapping[str, Any]] = []
 
         async def receive() -> MutableMapping[str, Any]:
-            raise AssertionError("requests of viewers have no body")
+            await self.disconnected.wait()
+            return {"type": "http.disconnect"}
 
         async def send(message: MutableMapping[str, Any]) -> None:
             sent.append(message)

@@ -20,6 +20,7 @@ import pyvips
 
 from galerly_cdn.errors import TooMuchMemory, Undecodable
 from galerly_cdn.render.formats import OriginalFormat
+from galerly_cdn.render.originals import tiff, tiff_samples
 from galerly_cdn.render.sample_images import COLOR, SPECIMENS
 
 if TYPE_CHECKING:
@@ -66,9 +67,38 @@ def load(
     Damage in the pixels raises `decoders.Error` when they are evaluated: with `fail_on="warning"` also what
     a decoder only warns of, unless it is found after the last strip of lines has been read.
     """
+    if kind is OriginalFormat.TIFF:
+        return _load_tiff(bytes(original))
+    return _opened(original, kind, fail_on=fail_on, **options)
+
+
+def _load_tiff(original: bytes) -> Image:
+    """Open the full-size page of a TIFF, with its samples in a form of the pipeline.
+
+    `n-pages` of the image counts the pictures in the file without reduced copies of them. Raises
+    `UnsupportedFormat` for kinds that would be shown wrongly.
+    """
+    page = tiff.shown_page(original)
+    directory = page.directory
+    image = _opened(
+        tiff.readable(original, page),
+        OriginalFormat.TIFF,
+        fail_on="error" if tiff.is_warned_of(original, page) else "warning",
+        page=directory.number,
+        subifd=directory.child,
+    )
+    if (image.width, image.height) != directory.sides_px:
+        raise Undecodable("the TIFF directory cannot be read")
+    image = tiff_samples.normalised(image, page).copy()
+    image.set_type(pyvips.GValue.gint_type, "n-pages", page.pictures)
+    image.set_type(pyvips.GValue.gint_type, "orientation", page.orientation)
+    return image
+
+
+def _opened(original: bytes | bytearray, kind: OriginalFormat, **options: float | str) -> Image:
     source = pyvips.Source.new_from_memory(original)  # a buffer would be copied each time it is opened
     try:
-        image = _loader(kind)(source, access="sequential", fail_on=fail_on, **options)
+        image = _loader(kind)(source, access="sequential", **options)
     except pyvips.Error as error:
         raise refusal(error) from error
     image._references.append(source)  # noqa: SLF001 - pyvips keeps buffers alive with a lazy picture, not sources

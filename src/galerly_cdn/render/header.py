@@ -12,7 +12,7 @@ from galerly_cdn.errors import Undecodable, UnsupportedFormat
 from galerly_cdn.model import Facts, Format
 from galerly_cdn.render import color, decoders, icc, losses, markers
 from galerly_cdn.render.formats import OriginalFormat, detect_format
-from galerly_cdn.render.originals import jpeg
+from galerly_cdn.render.originals import completeness, jpeg, tiff
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -79,9 +79,12 @@ class Header(Value, frozen=True):
 
 def read(original: bytes) -> Header:
     """Read the header. Raises `UnsupportedFormat` or `Undecodable`."""
+    if raw := tiff.raw_kind(original):
+        raise UnsupportedFormat(f"{raw}: a camera raw file")
     kind = detect_format(original)
     if kind not in decoders.decodable_formats():
         raise UnsupportedFormat(f"libvips {decoders.version()} cannot decode {kind}")
+    completeness.check(original, kind)
     image = decoders.load(original, kind)
     layout = _layout(original, image) if kind is OriginalFormat.JPEG else None
     frame = layout.frame if layout else None

@@ -38,6 +38,7 @@ from galerly_cdn.render import (
 )
 from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.render.header import Header
+from galerly_cdn.render.originals import completeness
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def pictures(
     `TooManyPixels`, `TooManyFrames` or `TooMuchMemory`; pictures yielded before an error are valid.
     """
     plans = plan_pictures(known_header or header.read(original), job, is_known_good=is_known_good)
+    if not is_known_good:
+        completeness.check_by_decoding(original, plans[0].header.kind)
     bases: list[Base] = []
     for plan in plans:
         try:

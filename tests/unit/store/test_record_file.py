@@ -83,7 +83,7 @@ async def test_records_count_for_the_limit_and_the_least_recently_used_are_evict
         await store.put_facts(good("e"))
         await store.put_facts(good("f"))
         assert count.events == ["rendition-evicted"] * 2
-        assert [key for key in "bcdef" if await store.facts(key)] == ["b", "d", "e", "f"]
     async with open_folder(tmp_path, 4 * BLOCK_BYTES) as store:
         assert store._index.used_bytes == 4 * BLOCK_BYTES
         assert len(store._index) == 4
+        assert [key for key in "bcdef" if await store.facts(key)] == ["b", "d", "e", "f"]

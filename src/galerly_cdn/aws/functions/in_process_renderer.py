@@ -15,7 +15,7 @@ from galerly_cdn.render import decoders, header, pipeline, refusals
 from galerly_cdn.render.pool import worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     from galerly_cdn.facts import Learn
     from galerly_cdn.model import FactRecord, Facts, Job, Rendered
@@ -49,6 +49,11 @@ class InProcessRenderer:
     def formats(self) -> frozenset[str]:
         """The formats that libvips decodes."""
         return decoders.decodable_formats()
+
+    @contextlib.asynccontextmanager
+    async def admit(self, length_bytes: int, job: Job, token: str) -> AsyncIterator[InProcessRenderer]:  # noqa: ARG002 - Lambda itself bounds the requests
+        """Admit every render at once."""
+        yield self
 
     async def render(  # noqa: PLR0913 - as `WorkerPool.render`
         self,

@@ -209,7 +209,7 @@ def repaired(original: bytes | bytearray, layout: Layout) -> bytes | bytearray:
     """Return the JPEG without the irregularities that the module's description lists.
 
     A `bytearray` is changed in place, which saves a copy of the photograph. A missing end-of-image marker
-    is added only if the scans that are there contain every coefficient.
+    is added only if the scans that are there contain every coefficient; zero bytes before it are no data.
     """
     is_ended = original.rfind(_END_OF_IMAGE, layout.scan_at) >= 0
     adds_end = not is_ended and (not layout.frame.is_buffered or _is_complete(original, layout))
@@ -219,6 +219,7 @@ def repaired(original: bytes | bytearray, layout: Layout) -> bytes | bytearray:
     for at, content in layout.repairs:
         data[at : at + len(content)] = content
     if adds_end:
+        del data[len(data.rstrip(b"\0")) :]
         data += _END_OF_IMAGE
     return data
 
