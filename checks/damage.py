@@ -171,7 +171,7 @@ def _formats(rule: SizeRule, number: int | None) -> list[Format]:
 def _rendered(content: bytes, target: Target, settings: Settings) -> str:
     rule = next(rule for rule in settings.size_rules if rule.size == target.size)
     job = job_of(rule, target, settings)
-    return _verdict(lambda: next(_renderer().prepare(content, job)[1]))
+    return _verdict(lambda: next(_renderer().prepare(content, job, False)[1]))
 
 
 def _verdict(action: Callable[[], object]) -> str:

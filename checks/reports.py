@@ -102,7 +102,7 @@ def _rendered(renderer: worker.Renderer, path: Path, size: str) -> tuple[int, Im
     rule = next(rule for rule in settings.size_rules if str(rule.size) == size)
     job = job_of(rule, Target(rule.size, Format.PNG), settings)
     try:
-        _, body = next(renderer.prepare(path.read_bytes(), job)[1])
+        _, body = next(renderer.prepare(path.read_bytes(), job, False)[1])
     except GalerlyError as error:
         return error.status, f"{error.code} {error.detail}"
     picture = Image.open(io.BytesIO(body))

@@ -121,6 +121,12 @@ class SingleFlight(Generic[K, V]):
         if not task.cancelled():
             task.exception()  # marks the error as retrieved: asyncio logs it otherwise
 
+    async def wait(self, key: K) -> None:
+        """Wait for the task of this key, if one is running, whatever its result."""
+        flight = self._flights.get(key)
+        if flight is not None:
+            await asyncio.wait([flight.task])
+
     def _remove(self, key: K, task: asyncio.Task[V]) -> None:
         flight = self._flights.get(key)
         if flight is not None and flight.task is task:

@@ -11,19 +11,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 from typing import TYPE_CHECKING, Protocol
 
 from galerly_cdn.cache import SingleFlight
-from galerly_cdn.errors import StoreRefused, StoreUnreachable, Unsettled
-from galerly_cdn.model import Job, Picture, Record, Rendition, Target
-from galerly_cdn.render import recipe
+from galerly_cdn.errors import GalerlyError, StoreRefused, StoreUnreachable, Unrenderable, Unsettled
+from galerly_cdn.model import Facts, Job, Picture, Record, Rendition, Target
+from galerly_cdn.render import recipe, refusals
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from galerly_cdn.model import Rendered, SizeRule
+    from galerly_cdn.facts import Learn, OriginalFacts
+    from galerly_cdn.model import FactRecord, Rendered, SizeRule
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import Original, Originals, Renditions
 
@@ -81,8 +83,21 @@ def job_of(rule: SizeRule, target: Target, settings: Settings) -> Job:
 class AdmittedCall(Protocol):
     """A render that may open its original."""
 
-    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
-        """Render a job of one picture; `token` names the original and its version."""
+    async def render(  # noqa: PLR0913 - what is known of the original and what is wanted of it
+        self,
+        fd: int,
+        length_bytes: int,
+        job: Job,
+        token: str,
+        *,
+        known: FactRecord | None = ...,
+        learn: Learn = ...,
+    ) -> tuple[Rendered, bytes]:
+        """Render a job of one picture; `token` names the original and its version, `known` is its record.
+
+        `learn` is called with the facts, if the header could be read and the original is not known to be
+        good, before this returns or raises.
+        """
         ...
 
 
@@ -93,10 +108,20 @@ class Renderer(AdmittedCall, Protocol):
         """Wait until the original may be opened, or refuse the render before it is."""
         ...
 
-    def warm(
-        self, fd: int, length_bytes: int, job: Job, token: str
+    def warm(  # noqa: PLR0913 - as `render`
+        self,
+        fd: int,
+        length_bytes: int,
+        job: Job,
+        token: str,
+        *,
+        known: FactRecord | None = ...,
+        learn: Learn = ...,
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
-        """Render every picture of a job, each yielded as soon as it is made; viewers' renders go first."""
+        """Render every picture of a job, each yielded as soon as it is made; viewers' renders go first.
+
+        `learn` is called before the first picture is yielded.
+        """
         ...
 
 
@@ -109,6 +134,7 @@ class Filler:
         originals: Originals,
         renditions: Renditions,
         renderer: Renderer,
+        facts: OriginalFacts,
         recipes: Mapping[Target, Recipe],
         clock: Callable[[], float],
         count: Callable[[str], None],
@@ -118,6 +144,7 @@ class Filler:
         self._originals = originals
         self._renditions = renditions
         self._renderer = renderer
+        self._facts = facts
         self._clock = clock
         self._count = count
         self._fills: SingleFlight[RenditionKey, Filled] = SingleFlight()
@@ -154,7 +181,7 @@ class Filler:
                     missing.append(target)
                 else:
                     yield self._warmed(stored, started_s, was_there=True)
-            async with contextlib.aclosing(self._render_all(key, missing)) as rendered:
+            async with contextlib.aclosing(self._render_all(key, version, missing)) as rendered:
                 async for warmed, rendered_version in rendered:
                     yield warmed
                     if rendered_version != version:
@@ -172,11 +199,12 @@ class Filler:
         return rendition_key in self._fills
 
     async def drain(self) -> None:
-        """Wait for the fills in progress."""
+        """Wait for the fills in progress, and until the fact records are written."""
         await self._fills.drain()
+        await self._facts.drain()
 
     async def _render_all(
-        self, key: str, targets: Sequence[Target]
+        self, key: str, version: str, targets: Sequence[Target]
     ) -> AsyncGenerator[tuple[Warmed, str], None]:
         """Render and store each target, in the renderer's order; with the version that it was made from."""
         if not targets:
@@ -184,10 +212,9 @@ class Filler:
         first, *_ = jobs = [self.recipes[target].job for target in targets]
         job = first.of(picture for one in jobs for picture in one.pictures)
         started_s = self._clock()
-        with await self._originals.open(key) as original:
-            head = original.head
-            pictures = self._renderer.warm(original.fd, head.length_bytes, job, head.token(key))
-            async with contextlib.aclosing(pictures):
+        original, known = await self._open(key, version)
+        with original:
+            async with contextlib.aclosing(self._warm(key, original, known, job)) as pictures:
                 async for rendered, body in pictures:
                     rendition_key = RenditionKey(key, rendered.target)
                     rendition = self._rendition(rendition_key, original, rendered, body)
@@ -224,15 +251,24 @@ class Filler:
     async def _render(self, rendition_key: RenditionKey, stages: _Stages) -> Rendition:
         key, job = rendition_key.key, self.recipes[rendition_key.target].job
         head = await self._originals.head(key)
+        self._facts.check(self._facts.remembered(key, head.version))
         async with contextlib.AsyncExitStack() as stack:
             with self._fills.droppable(rendition_key), self._counted_drop():
                 admission = self._renderer.admit(head.length_bytes, job, head.token(key))
                 call = await stack.enter_async_context(admission)
             stages.ended("queue")
-            original = stack.enter_context(await self._originals.open(key))
+            original, known = await self._open(key, head.version)
+            stack.enter_context(original)
             stages.ended("open")
-            head = original.head
-            rendered, body = await call.render(original.fd, head.length_bytes, job, head.token(key))
+            head, learnt = original.head, list[Facts]()
+            try:
+                rendered, body = await call.render(
+                    original.fd, head.length_bytes, job, head.token(key), known=known, learn=learnt.append
+                )
+            except Unrenderable as error:
+                await self._learn_refusal(key, head.version, learnt, error)
+                raise
+            self._learn_good(key, head.version, learnt)
             stages.ended("render")
             return self._rendition(rendition_key, original, rendered, body)
 
@@ -243,6 +279,56 @@ class Filler:
         except asyncio.CancelledError:
             self._count("fill-dropped")
             raise
+
+    async def _warm(
+        self, key: str, original: Original, known: FactRecord | None, job: Job
+    ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
+        """Yield every picture of a job."""
+        head, learnt = original.head, list[Facts]()
+        pictures = self._renderer.warm(
+            original.fd, head.length_bytes, job, head.token(key), known=known, learn=learnt.append
+        )
+        async with contextlib.aclosing(pictures):
+            try:
+                async for rendered, body in pictures:
+                    self._learn_good(key, head.version, learnt)
+                    yield rendered, body
+            except Unrenderable as error:
+                await self._learn_refusal(key, head.version, learnt, error)
+                raise
+
+    async def _open(self, key: str, version: str) -> tuple[Original, FactRecord | None]:
+        """The original, and its record if it is known. Raises a known refusal; `version` is the expected one.
+
+        The record is read while the original is: that costs no time, and a refusal ends the download.
+        """
+        opening = asyncio.create_task(self._originals.open(key))
+        try:
+            record = await self._facts.find(key, version)
+            self._facts.check(record)
+            original = await opening
+        except BaseException:
+            opening.cancel()
+            opening.add_done_callback(_close)
+            raise
+        is_same = record is not None and record.version == original.head.version
+        return original, record if is_same else None
+
+    def _learn_good(self, key: str, version: str, learnt: Sequence[Facts]) -> None:
+        if learnt:
+            self._facts.learn(key, version, learnt[0], is_good=True)
+
+    async def _learn_refusal(
+        self, key: str, version: str, learnt: Sequence[Facts], error: Unrenderable
+    ) -> None:
+        """Record a verdict, unless the original was replaced meanwhile; without a verdict the facts alone."""
+        if not refusals.is_verdict(error):
+            if learnt:
+                self._facts.learn(key, version, learnt[0])
+            return
+        with contextlib.suppress(GalerlyError):
+            if await self._version(key) == version:
+                self._facts.learn_refusal(key, version, learnt[0] if learnt else None, error)
 
     def _rendition(
         self, rendition_key: RenditionKey, original: Original, rendered: Rendered, body: bytes
@@ -286,6 +372,12 @@ class Filler:
         except (StoreRefused, StoreUnreachable):
             self._count("rendition-not-stored")
             return rendition, False
+
+
+def _close(opening: asyncio.Task[Original]) -> None:
+    """Close an original that was opened in vain."""
+    if not opening.cancelled() and opening.exception() is None:
+        os.close(opening.result().fd)
 
 
 class _Stages:

@@ -18,12 +18,14 @@ from galerly_cdn.errors import (
     NoSuchOriginal,
     StoreRefused,
     StoreUnreachable,
+    Unrenderable,
     UploadTooLarge,
 )
 from galerly_cdn.http.urls import checked_key, gallery_name
-from galerly_cdn.model import Facts, Job, Listed, Target
+from galerly_cdn.inspector import Inspector
+from galerly_cdn.model import Facts, Listed, Target
 from galerly_cdn.render.formats import OriginalFormat, is_photograph_name
-from galerly_cdn.serialization import Value
+from galerly_cdn.serialization import Value, fields_of
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -37,8 +39,10 @@ if TYPE_CHECKING:
         Mapping,
     )
 
+    from galerly_cdn.facts import OriginalFacts
     from galerly_cdn.fill import Recipe, Warmed
-    from galerly_cdn.model import Head, Record, Rendered
+    from galerly_cdn.inspector import InspectingRenderer
+    from galerly_cdn.model import FactRecord, Record
     from galerly_cdn.store.interfaces import Originals, Renditions, WritableOriginals
     from galerly_cdn.store.temp_files import UploadFile
 
@@ -79,14 +83,39 @@ class Stored(Value, frozen=True):
     is_current: bool
 
 
+class Refused(Value, frozen=True):
+    """Why an original cannot be shown: a stable code, and a sentence for people."""
+
+    code: str
+    message: str
+
+
+Verdict = Literal["good", "refused", "unknown"]
+"""`unknown`: the pixels could not be decoded this time, for another reason than the file (a time-out)."""
+
+
+class FileInspection(Facts, frozen=True):
+    """The facts of a file's header, and whether it can be shown."""
+
+    verdict: Verdict = "unknown"
+    refused: Refused | None = None
+
+    @classmethod
+    def of(cls, facts: Facts, verdict: Verdict, refusal: Unrenderable | None = None) -> FileInspection:
+        """The inspection of a file with these facts."""
+        return cls(**fields_of(facts), verdict=verdict, refused=_refused(refusal))
+
+
 class Inspection(Value, frozen=True):
-    """An original, the facts of its header, and its stored renditions."""
+    """An original, the facts of its header, whether it can be shown, and its stored renditions."""
 
     key: str
     version: str
     length_bytes: int
     facts: Facts
     renditions: tuple[Stored, ...]
+    verdict: Verdict = "unknown"
+    refused: Refused | None = None
 
 
 class Page(Value, frozen=True):
@@ -178,14 +207,6 @@ class Library(Catalog, Protocol):
     def warm(self, key: str) -> AsyncIterator[Warmed]: ...
 
 
-class OriginalRenderer(Protocol):
-    """Inspects and renders originals, which it gets as file descriptors."""
-
-    async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts: ...
-
-    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]: ...
-
-
 async def no_invalidation(_key: str) -> None:
     """Invalidates nothing: there is no cache in front of this CDN."""
 
@@ -193,22 +214,25 @@ async def no_invalidation(_key: str) -> None:
 class StoreCatalog:
     """The catalogue of the stores.
 
-    `targets` are all of the allow-list. `forget` drops a rendition from the memory of a running CDN,
-    `invalidate` a key's pictures from the caches in front of it.
+    `targets` are all of the allow-list. `remove_facts` removes an original's record, by default from the
+    store alone. `forget` drops a rendition from the memory of a running CDN, `invalidate` a key's pictures
+    from the caches in front of it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         *,
         originals: WritableOriginals,
         renditions: Renditions,
         targets: Iterable[Target],
+        remove_facts: Callable[[str], Awaitable[None]] | None = None,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
         invalidate: Invalidate = no_invalidation,
     ) -> None:
         self._originals = originals
         self._renditions = renditions
         self._targets = sorted(targets, key=str)
+        self._remove_facts = remove_facts or renditions.delete_facts
         self._forget = forget
         self._invalidate = invalidate
 
@@ -227,11 +251,11 @@ class StoreCatalog:
             yield one.key
 
     async def purge(self, key: str) -> Purged:
-        """Remove every rendition of an original, also if the original is deleted.
+        """Remove every rendition of an original and its fact record, also if the original is deleted.
 
         Raises `StoreUnreachable`, `NotInvalidated`.
         """
-        checked_key(key)
+        await self._remove_facts(checked_key(key))
         removed = await self._for_each_target(lambda target: self._renditions.delete(key, target))
         for target in self._targets:
             self._forget(key, target)
@@ -265,7 +289,8 @@ class StoreLibrary(StoreCatalog):
         *,
         originals: WritableOriginals,
         renditions: Renditions,
-        renderer: OriginalRenderer,
+        renderer: InspectingRenderer,
+        facts: OriginalFacts,
         recipes: Mapping[Target, Recipe],
         max_bytes: int,
         warm: Callable[[str], AsyncGenerator[Warmed, None]],
@@ -274,9 +299,15 @@ class StoreLibrary(StoreCatalog):
         invalidate: Invalidate = no_invalidation,
     ) -> None:
         super().__init__(
-            originals=originals, renditions=renditions, targets=recipes, forget=forget, invalidate=invalidate
+            originals=originals,
+            renditions=renditions,
+            targets=recipes,
+            remove_facts=facts.remove,
+            forget=forget,
+            invalidate=invalidate,
         )
-        self._renderer = renderer
+        self._inspector = Inspector(originals, renderer, facts, recipes)
+        self._facts = facts
         self._recipes = recipes
         self._max_bytes = max_bytes
         self._warm = warm
@@ -300,7 +331,9 @@ class StoreLibrary(StoreCatalog):
         self._check(key)
         with self._originals.upload_file() as temp_file:
             md5 = await self._receive(temp_file, chunks, digests or {})
-            facts = await self._decode(temp_file, key)
+            with temp_file.reader() as fd:
+                token = f"upload {temp_file.path.name} {key}"
+                facts = await self._inspector.decode(fd, temp_file.length_bytes, token)
             is_there = replaces and await self._is_there(key)
             head, is_new = await self._originals.put(
                 key, temp_file, media_type=OriginalFormat(facts.format).media_type, md5=md5, replaces=replaces
@@ -309,30 +342,40 @@ class StoreLibrary(StoreCatalog):
             # The original is replaced by now. A rendition that stays is stale, and only takes space.
             with suppress(StoreRefused, StoreUnreachable):
                 await self.purge(key)
+        self._facts.learn(key, head.version, facts, is_good=True)
         outcome: Outcome = "replaced" if is_there else "created" if is_new else "unchanged"
         return Accepted(
             key, outcome, head.version, head.length_bytes, facts.format, facts.width_px, facts.height_px
         )
 
-    async def facts(self, key: str) -> Facts:
-        """The facts of an original's header. Raises as opening and inspecting it do."""
-        return (await self._read_header(key))[1]
+    async def record(self, key: str) -> FactRecord:
+        """What is known about an original. Raises as `Inspector.record` does."""
+        return await self._inspector.record(checked_key(key))
 
     async def inspect(self, key: str) -> Inspection:
-        """An original and its stored renditions, each with its version and recipe. Raises as `facts` does."""
-        head, facts = await self._read_header(key)
+        """An original and its stored renditions, each with its version and recipe.
+
+        An original that was never rendered is decoded for its verdict. Raises as opening it does, and the
+        refusal of an original whose header cannot be read.
+        """
+        head, record = await self._inspector.decided(checked_key(key))
+        refusal = self._facts.refusal(record)
+        if record.facts is None:
+            raise refusal or Unrenderable
         records = await self._for_each_target(lambda target: self._renditions.record(key, target))
-        renditions = tuple(self._stored(record, head.version) for record in records.values() if record)
-        return Inspection(key, head.version, head.length_bytes, facts, renditions)
+        return Inspection(
+            key=key,
+            version=head.version,
+            length_bytes=head.length_bytes,
+            facts=record.facts,
+            renditions=tuple(self._stored(stored, head.version) for stored in records.values() if stored),
+            verdict="refused" if refusal else "good" if record.is_good else "unknown",
+            refused=_refused(refusal),
+        )
 
     def warm(self, key: str) -> AsyncGenerator[Warmed, None]:
         """Render and store what pages request. Raises as `Filler.warm` does."""
         return self._warm(checked_key(key))
-
-    async def _read_header(self, key: str) -> tuple[Head, Facts]:
-        with await self._originals.open(checked_key(key)) as original:
-            head = original.head
-            return head, await self._renderer.inspect(original.fd, head.length_bytes, head.token(key))
 
     async def _receive(
         self, temp_file: UploadFile, chunks: AsyncIterable[bytes], digests: Mapping[str, bytes]
@@ -351,18 +394,6 @@ class StoreLibrary(StoreCatalog):
             if not hmac.compare_digest(hashes[name].digest(), expected):
                 raise ChecksumMismatch(f"{name} is {hashes[name].hexdigest()}")
         return hashes["md5"].hexdigest()
-
-    async def _decode(self, temp_file: UploadFile, key: str) -> Facts:
-        """Decode the upload wholly, because a valid header does not prove that the rest is.
-
-        The smallest rendition suffices: rendering it reads every byte of the original.
-        """
-        token = f"upload {temp_file.path.name} {key}"
-        smallest = min(self._recipes, key=lambda target: (target.size, str(target)))
-        with temp_file.reader() as fd:
-            facts = await self._renderer.inspect(fd, temp_file.length_bytes, token)
-            await self._renderer.render(fd, temp_file.length_bytes, self._recipes[smallest].job, token)
-        return facts
 
     async def _is_there(self, key: str) -> bool:
         try:
@@ -383,3 +414,7 @@ class StoreLibrary(StoreCatalog):
             lost=record.lost,
             is_current=record.is_current(version, self._recipes[record.target].digest),
         )
+
+
+def _refused(refusal: Unrenderable | None) -> Refused | None:
+    return Refused(refusal.code, refusal.public) if refusal else None

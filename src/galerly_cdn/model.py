@@ -217,3 +217,46 @@ class Facts(Value, frozen=True):
     """What every rendition of it loses, in the words of `Record.lost`."""
     decode_bytes: int
     """Estimated memory to decode it; the renderer's memory budget counts it."""
+    coefficient_bytes: int
+    """Of them, the memory of a progressive JPEG's coefficients, which has a limit of its own."""
+
+
+class Refusal(Value, frozen=True):
+    """Why an original cannot be rendered: the code of an `errors.Unrenderable`, its sentence and its detail.
+
+    `detail` is for the log alone.
+    """
+
+    code: str
+    public: str
+    detail: str
+
+
+class FactRecord(Value, frozen=True):
+    """What is known about one version of an original; stored beside its renditions.
+
+    `facts` is None if the header cannot be read. `is_good`: the pixels were decoded, and no damage was found.
+    With neither `is_good` nor a `refusal`, only the header has been read. `revision` identifies what made the
+    record (`render.recipe`). A record of another version or revision is made anew, and so is one that lacks
+    a field of the present release: a new field of `Facts` needs no default.
+    """
+
+    key: str
+    version: str
+    revision: str
+    facts: Facts | None
+    is_good: bool = False
+    refusal: Refusal | None = None
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the pixels have been decoded, or a refusal makes that needless."""
+        return self.is_good or self.refusal is not None
+
+
+def facts_key(key: str) -> str:
+    """The key of an original's record in the store of renditions: `facts/gallery/a.jpg`.
+
+    No URL leads to it: the first segment of every rendition's key is a size (decision 0020).
+    """
+    return f"facts/{key}"

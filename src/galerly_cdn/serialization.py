@@ -17,6 +17,7 @@ __all__ = [
     "Value",
     "convert",
     "describe_fields",
+    "fields_of",
     "from_json",
     "replaced",
     "schemas",
@@ -66,6 +67,11 @@ def schemas(kinds: Iterable[object], reference: str) -> tuple[list[dict[str, Any
 def replaced(value: V, **fields: object) -> V:
     """A copy of the value with other fields."""
     return msgspec.structs.replace(value, **fields)
+
+
+def fields_of(value: Value) -> dict[str, Any]:
+    """The fields of a value by name."""
+    return msgspec.structs.asdict(value)
 
 
 class FieldDescription(Value, frozen=True):

@@ -260,7 +260,15 @@ async def test_a_signed_request_gets_the_object(folder_bucket: tuple[FolderBucke
 
 @pytest.mark.parametrize(
     "key",
-    ["resized/150x150/g/a%20b.jpg", "resized/151x151/x", "originals/none", "incoming/x", "", "resized/"],
+    [
+        "resized/150x150/g/a%20b.jpg",
+        "resized/facts/g/a%20b.jpg",
+        "resized/151x151/x",
+        "originals/none",
+        "incoming/x",
+        "",
+        "resized/",
+    ],
 )
 async def test_a_missing_object_is_404(folder_bucket: tuple[FolderBucket, SigningOrigin], key: str) -> None:
     _, signed = folder_bucket

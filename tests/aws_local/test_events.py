@@ -67,9 +67,11 @@ async def test_a_replaced_original_is_served_after_the_janitors_delay(folder: Pa
         await stack.put(KEY, BLUE)
         await stack.advance(89)
         assert seen(await stack.request(PATH, **WEBP)) == (200, "Hit", "red")
+        (record,) = stack.records()
         await stack.advance(1)
-        assert stack.renditions() == set()
+        assert stack.renditions() == stack.records() == set()
         assert seen(await stack.request(PATH, **WEBP)) == (200, "Miss", "blue")
+        assert stack.records() == {record}
         assert seen(await stack.request(PATH, **WEBP)) == (200, "Hit", "blue")
         assert log_records(stack, "JanitorFunction") == [
             {"key": KEY, "deleted": 0, "invalidated": False},  # a first upload needs no invalidation
@@ -85,7 +87,7 @@ async def test_a_deleted_original_is_404_after_the_janitors_delay(folder: Path) 
         await stack.remove(KEY)
         assert seen(await stack.request(PATH, **WEBP)) == (200, "Hit", "red")
         await stack.advance(90)
-        assert stack.renditions() == set()
+        assert stack.renditions() == stack.records() == set()
         assert (await stack.request(PATH, **WEBP)).status == 404
 
 

@@ -232,6 +232,7 @@ def request(method: str, target: str, **headers: str) -> OriginRequest:
     return OriginRequest(method, "http", "127.0.0.1", path, query, named)
 
 
+RECORD = "/galerly-1/resized/facts/g/a.jpg"
 ORIGINAL, RENDITION, BUCKET = "/galerly-1/originals/a%20b.jpg", "/galerly-1/resized/150x150/a", "/galerly-1"
 
 
@@ -243,6 +244,9 @@ ORIGINAL, RENDITION, BUCKET = "/galerly-1/originals/a%20b.jpg", "/galerly-1/resi
         ("Resizer", "GET", RENDITION, 200),
         ("Resizer", "GET", f"{RENDITION}?x-id=GetObject", 200),
         ("Resizer", "PUT", RENDITION, 200),
+        ("Resizer", "GET", RECORD, 200),
+        ("Resizer", "PUT", RECORD, 200),
+        ("Resizer", "DELETE", RECORD, 403),
         ("Resizer", "PUT", ORIGINAL, 403),
         ("Resizer", "PUT", "/galerly-1/else", 403),
         ("Resizer", "DELETE", RENDITION, 403),
@@ -255,6 +259,8 @@ ORIGINAL, RENDITION, BUCKET = "/galerly-1/originals/a%20b.jpg", "/galerly-1/resi
         ("Resizer", "GET", f"{BUCKET}?versions", 403),
         ("JanitorFunction", "GET", f"{BUCKET}?versions&prefix=a", 200),
         ("JanitorFunction", "DELETE", RENDITION, 200),
+        ("JanitorFunction", "GET", RECORD, 200),
+        ("JanitorFunction", "DELETE", RECORD, 200),
         ("JanitorFunction", "DELETE", ORIGINAL, 403),
         ("JanitorFunction", "PUT", RENDITION, 403),
         ("PrewarmFunction", "PUT", RENDITION, 200),

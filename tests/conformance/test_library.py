@@ -22,6 +22,7 @@ from galerly_cdn.errors import (
     UnsupportedFormat,
     UploadTooLarge,
 )
+from galerly_cdn.library import Refused
 from galerly_cdn.model import Format
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
@@ -206,6 +207,26 @@ async def test_catalog_lists_purges_and_deletes(
     for method in (catalog.delete, catalog.purge):
         with pytest.raises(MalformedKey):
             await method("../a")
+
+
+async def test_inspection_says_the_verdict_and_the_reason(
+    library: Library, cdn: tuple[Path, str], gallery: str
+) -> None:
+    good, cut = f"{gallery}/a.jpg", f"{gallery}/cut.jpg"
+    await upload(library, good)
+    path = cdn[0] / "originals" / cut
+    path.write_bytes(pictures.truncated(PHOTOGRAPH))
+    inspection = await library.inspect(good)
+    assert (inspection.verdict, inspection.refused) == ("good", None)
+    for _ in range(2):
+        inspection = await library.inspect(cut)
+        assert (inspection.verdict, inspection.facts.width_px) == ("refused", 300)
+        assert inspection.refused == Refused(Undecodable.code, Undecodable.public)
+    with pytest.raises(Undecodable):
+        _ = [one async for one in library.warm(cut)]
+    path.write_bytes(PHOTOGRAPH)
+    inspection = await library.inspect(cut)
+    assert (inspection.verdict, inspection.refused) == ("good", None)
 
 
 async def test_missing_original_raises_or_is_reported(library: Library, gallery: str) -> None:

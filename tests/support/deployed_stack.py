@@ -11,6 +11,7 @@ from galerly_cdn.aws_local import stack
 from galerly_cdn.aws_local.http import api_server
 from galerly_cdn.aws_local.http.viewer_exchange import ViewerRequest
 from galerly_cdn.aws_local.s3.notifications import Notifications
+from galerly_cdn.model import facts_key
 from tests.support import local_cloudfront, s3_servers
 from tests.support.lambda_functions import SOURCES
 
@@ -63,7 +64,11 @@ class DeployedStack:
 
     def renditions(self) -> set[str]:
         """The keys of all stored renditions."""
-        return {name for name in self.bucket.names() if name.startswith("resized/")}
+        return {one for one in self.bucket.names() if one.startswith("resized/") and not is_record(one)}
+
+    def records(self) -> set[str]:
+        """The keys of all stored fact records."""
+        return set(filter(is_record, self.bucket.names()))
 
     def queue_length(self, name: str) -> int:
         """The number of messages in a queue, visible or not."""
@@ -81,6 +86,11 @@ class DeployedStack:
 
         self.running.role_checks[function].after = record
         return requests
+
+
+def is_record(name: str) -> bool:
+    """Whether an object is a fact record."""
+    return name.startswith(f"resized/{facts_key('')}")
 
 
 @asynccontextmanager

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from galerly_cdn.fill import recipes
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.library import StoreLibrary
-from galerly_cdn.model import Facts, Format, Record, Rendition
+from galerly_cdn.model import Format, Record, Rendition
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
-from tests.support.in_memory_cdn import Answer, CountingRenderer
+from tests.support.in_memory_cdn import FACTS, Answer, CountingRenderer, ignore, original_facts
 from tests.support.rendition_folders import open_folder
 
 if TYPE_CHECKING:
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
     from galerly_cdn.app.server import Cdn
     from galerly_cdn.errors import GalerlyError
+    from galerly_cdn.facts import Learn
     from galerly_cdn.fill import Warmed
     from galerly_cdn.library import Accepted
+    from galerly_cdn.model import FactRecord, Facts, Job, Rendered
     from galerly_cdn.store.interfaces import Renditions
 
 MAX_BYTES = 1000
@@ -38,6 +40,7 @@ class FakeRenderer(CountingRenderer):
     """Reads every original as a JPEG of 60 × 40; `inspect` raises `inspect_error` if it is set."""
 
     inspect_error: GalerlyError | None = None
+    header = FACTS
     inspected = b""
     """The bytes that the last inspection could read."""
     may_write = True
@@ -50,7 +53,20 @@ class FakeRenderer(CountingRenderer):
         self.tokens.append(token)
         if self.inspect_error is not None:
             raise self.inspect_error
-        return Facts("jpeg", 60, 40, 1, 1, 8, 3, False, False, None, (), (), 9600)
+        return self.header
+
+    async def render(
+        self,
+        fd: int,
+        length_bytes: int,
+        job: Job,
+        token: str,
+        *,
+        known: FactRecord | None = None,
+        learn: Learn = ignore,
+    ) -> tuple[Rendered, bytes]:
+        await self.inspect(fd, length_bytes, token)
+        return await super().render(fd, length_bytes, job, token, known=known, learn=learn)
 
 
 @dataclass
@@ -70,10 +86,12 @@ class FolderLibrary:
         """Every invalidated key, with the renditions that were still stored then."""
         self.invalidation_error: GalerlyError | None = None
         self.recipes = recipes(self.settings, "8.18")
+        self.facts = original_facts(self.renditions, settings=self.settings)
         self.store_library = StoreLibrary(
             originals=self.originals,
             renditions=self.renditions,
             renderer=self.renderer,
+            facts=self.facts,
             recipes=self.recipes,
             max_bytes=MAX_BYTES,
             warm=self._warm,

@@ -44,13 +44,36 @@ def check() -> tuple[str, tuple[str, ...]]:
     return "0.0.0", ("script",)
 
 
-def prepare(original: bytes, job: Job) -> tuple[int, Iterator[tuple[Rendered, bytes]]]:
-    """`prepare_barrier` waits at a barrier; `memory_bytes` is the memory that is asked for."""
+def prepare(
+    original: bytes,
+    job: Job,
+    is_known_good: bool,  # noqa: FBT001 - as the worker calls it
+) -> tuple[Facts, Iterator[tuple[Rendered, bytes]]]:
+    """`prepare_barrier` waits at a barrier; `memory_bytes` is the memory that is asked for.
+
+    `frames` is that number in the header. The orientation is 3 if the original is known to be good.
+    """
     assert job.limits.max_pixels > 0
     script = json.loads(original)
     if "prepare_barrier" in script:
         wait_at_barrier(script["prepare_barrier"], script)
-    return int(script.get("memory_bytes", 0)), pictures(script, job)
+    facts = Facts(
+        format="script",
+        width_px=1,
+        height_px=1,
+        orientation=3 if is_known_good else 1,
+        frames=int(script.get("frames", 1)),
+        bits=8,
+        bands=3,
+        has_alpha=False,
+        is_progressive=False,
+        profile=None,
+        metadata=(),
+        loses=(),
+        decode_bytes=int(script.get("memory_bytes", 0)),
+        coefficient_bytes=0,
+    )
+    return facts, pictures(script, job)
 
 
 def pictures(script: Script, job: Job) -> Iterator[tuple[Rendered, bytes]]:
@@ -71,7 +94,7 @@ def pictures(script: Script, job: Job) -> Iterator[tuple[Rendered, bytes]]:
 def inspect(original: bytes) -> Facts:
     script = json.loads(original)
     HOOKS[script["do"]](script)
-    return Facts("script", 1, 1, 1, 1, 8, 3, False, False, None, (), (), 0)
+    return Facts("script", 1, 1, 1, 1, 8, 3, False, False, None, (), (), 0, 0)
 
 
 def wait_at_barrier(path: str, script: Script) -> None:
@@ -133,6 +156,10 @@ def raise_code(script: Script) -> None:
     raise errors.by_code()[script["code"]]("the hook's detail")
 
 
+def raise_sentence(script: Script) -> None:
+    raise errors.UnsupportedFormat("the hook's detail", script["sentence"])
+
+
 def raise_unknown(_: Script) -> None:
     raise RuntimeError("a defect in the worker")
 
@@ -176,6 +203,7 @@ HOOKS: dict[str, Callable[[Script], bytes | None]] = {
     "huge header": send_huge_header,
     "respond twice": respond_twice,
     "raise": raise_code,
+    "raise sentence": raise_sentence,
     "raise unknown": raise_unknown,
     "try forbidden": try_forbidden,
 }

@@ -20,17 +20,17 @@ from galerly_cdn.admin.warming import Warmer
 from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, UnsupportedFormat
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.library import StoreLibrary
-from galerly_cdn.model import Facts
 from galerly_cdn.prefix_check import PrefixCheck
 from galerly_cdn.store.interfaces import PresignedUpload
 from galerly_cdn.store.temp_files import UploadFile
-from tests.support.in_memory_cdn import CountingRenderer, InMemoryCdn, MemoryOriginals
+from tests.support.in_memory_cdn import FACTS, CountingRenderer, InMemoryCdn, MemoryOriginals, ignore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
     from typing import Any
 
-    from galerly_cdn.model import Head
+    from galerly_cdn.facts import Learn
+    from galerly_cdn.model import FactRecord, Facts, Head, Job, Rendered
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import DirectUploads
 
@@ -90,7 +90,20 @@ class FakeRenderer(CountingRenderer):
         if start and start != b"photograph":  # an original of `MemoryOriginals` is opened as an empty file
             raise UnsupportedFormat(repr(start))
         assert length_bytes
-        return Facts("jpeg", 60, 40, 1, 1, 8, 3, False, False, None, (), (), 9600)
+        return FACTS
+
+    async def render(
+        self,
+        fd: int,
+        length_bytes: int,
+        job: Job,
+        token: str,
+        *,
+        known: FactRecord | None = None,
+        learn: Learn = ignore,
+    ) -> tuple[Rendered, bytes]:
+        await self.inspect(fd, length_bytes, token)
+        return await super().render(fd, length_bytes, job, token, known=known, learn=learn)
 
 
 class InMemoryDirectUploads:
@@ -155,6 +168,7 @@ class InMemoryAdmin:
             originals=self.originals,
             renditions=self.cdn.renditions,
             renderer=self.renderer,
+            facts=self.cdn.facts,
             recipes=self.cdn.origin.recipes,
             max_bytes=self.settings.max_original_bytes,
             warm=functools.partial(self.cdn.origin.warm, targets=self.settings.page_targets),

@@ -20,10 +20,11 @@ from galerly_cdn.clock import Clock
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import NoSuchOriginal, Unsettled
+from galerly_cdn.facts import OriginalFacts
 from galerly_cdn.fill import Filler, Recipe
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList
-from galerly_cdn.model import Format, Head, Job, Listed, Picture, Record, Rendered, Rendition, Target
+from galerly_cdn.model import Facts, Format, Head, Job, Listed, Picture, Record, Rendered, Rendition, Target
 from galerly_cdn.rate_limit import MissLimiter
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
 
     from galerly_cdn.access.signing import Verifier
     from galerly_cdn.errors import GalerlyError
+    from galerly_cdn.facts import Learn
     from galerly_cdn.http.exchange import Handler
+    from galerly_cdn.model import FactRecord
+    from galerly_cdn.store.interfaces import FactRecords
     from galerly_cdn.telemetry import AccessLog, AccessRecord, AuditRecord
 
 
@@ -137,10 +141,17 @@ class MemoryOriginals:
 
 
 class MemoryRenditions:
-    """Renditions by their key in the store. Puts pass the gate `puts`, then raise `error` if it is set."""
+    """Renditions by their key in the store, and fact records by their original's.
+
+    Puts pass the gate `puts` or `fact_puts`, then raise `error` if it is set.
+    """
 
     def __init__(self) -> None:
         self.kept: dict[str, Rendition] = {}
+        self.records: dict[str, FactRecord] = {}
+        self.fact_puts = Gate()
+        self.facts_read = 0
+        self.facts_written: list[FactRecord] = []
         self.error: GalerlyError | None = None
         self.puts = Gate()
         self.gets = 0
@@ -167,11 +178,47 @@ class MemoryRenditions:
     async def delete(self, key: str, target: Target) -> bool:
         return self.kept.pop(target.rendition_key(key), None) is not None
 
+    async def facts(self, key: str) -> FactRecord | None:
+        self.facts_read += 1
+        return self.records.get(key)
+
+    async def put_facts(self, record: FactRecord) -> None:
+        await self.fact_puts.passed()
+        if self.error is not None:
+            raise self.error
+        self.records[record.key] = record
+        self.facts_written.append(record)
+
+    async def delete_facts(self, key: str) -> None:
+        self.records.pop(key, None)
+
+
+FACTS = Facts("jpeg", 60, 40, 1, 1, 8, 3, False, False, None, (), (), 9600, 0)
+"""What fake renderers read in every header."""
+REVISION = "revision-1"
+
+
+def original_facts(
+    store: FactRecords,
+    *,
+    settings: Settings | None = None,
+    revision: str = REVISION,
+    count: Callable[[str], None] = lambda _event: None,
+) -> OriginalFacts:
+    """The records of a store."""
+    limits = (settings or Settings()).limits
+    return OriginalFacts(store, revision=revision, limits=limits, count=count)
+
+
+def ignore(_facts: Facts) -> None:
+    """Learns nothing."""
+
 
 class CountingRenderer:
     """Counts renders. Each passes `admissions`, then raises `refusal` if it is set.
 
-    Then it passes `gate`, and raises `error` if it is set, or returns token and target.
+    Then it passes `gate`, and raises `error` if it is set, or returns token and target. Unless the original
+    is known to be good, the facts are learnt before: `facts`, or none.
     """
 
     def __init__(self) -> None:
@@ -187,6 +234,9 @@ class CountingRenderer:
         self.length_bytes = 0
         """The minimum length of a body."""
         self.lost: tuple[str, ...] = ()
+        self.facts: Facts | None = FACTS
+        self.known: list[FactRecord | None] = []
+        """What was known at each render."""
 
     @contextlib.asynccontextmanager
     async def admit(self, length_bytes: int, job: Job, token: str) -> AsyncIterator[CountingRenderer]:
@@ -198,20 +248,43 @@ class CountingRenderer:
             raise self.refusal
         yield self
 
-    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
+    async def render(
+        self,
+        fd: int,
+        length_bytes: int,
+        job: Job,
+        token: str,
+        *,
+        known: FactRecord | None = None,
+        learn: Learn = ignore,
+    ) -> tuple[Rendered, bytes]:
         (picture,) = job.pictures
+        self._learn(known, learn)
         return await self._render(fd, length_bytes, picture.target, token)
 
     async def warm(
-        self, fd: int, length_bytes: int, job: Job, token: str
+        self,
+        fd: int,
+        length_bytes: int,
+        job: Job,
+        token: str,
+        *,
+        known: FactRecord | None = None,
+        learn: Learn = ignore,
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
         """Render in reverse order: the order is the renderer's choice."""
         self.jobs.append(job)
+        self._learn(known, learn)
         try:
             for picture in reversed(job.pictures):
                 yield await self._render(fd, length_bytes, picture.target, token)
         finally:
             self.warms_ended += 1
+
+    def _learn(self, known: FactRecord | None, learn: Learn) -> None:
+        self.known.append(known)
+        if self.facts is not None and not (known and known.is_good):
+            learn(self.facts)
 
     async def _render(self, fd: int, length_bytes: int, target: Target, token: str) -> tuple[Rendered, bytes]:
         os.fstat(fd)  # still open
@@ -291,10 +364,12 @@ class InMemoryCdn:
         self.clock = Clock(wall=lambda: 1_700_000_000.0, monotonic=lambda: float(next(ticks)))
         self.telemetry.records = self.records
         self.telemetry.audits = self.audits
+        self.facts = original_facts(self.renditions, settings=self.settings, count=self.counters.count)
         self.origin = Filler(
             originals=self.originals,
             renditions=self.renditions,
             renderer=self.renderer,
+            facts=self.facts,
             recipes=self._recipes(),
             clock=self.clock.monotonic,
             count=self.counters.count,

@@ -18,7 +18,7 @@ from galerly_cdn.clock import Clock
 from galerly_cdn.fill import Filler, recipes
 from galerly_cdn.render.pool import process
 from tests.support import s3_servers
-from tests.support.in_memory_cdn import Answer, CountingRenderer
+from tests.support.in_memory_cdn import Answer, CountingRenderer, original_facts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -108,6 +108,7 @@ class Functions:
             originals=self.stores.originals,
             renditions=self.stores.renditions,
             renderer=self.renderer,
+            facts=original_facts(self.stores.renditions),
             recipes=recipes(self.settings, "8.18"),
             clock=time.monotonic,
             count=lambda _: None,

@@ -38,7 +38,7 @@ def make_rendition(
 
 
 def file_of(root: Path, key: str, target: Target = TARGET) -> Path:
-    return file_path(root, file_name(key, target))
+    return file_path(root, file_name(target.rendition_key(key)))
 
 
 def rendition_files(root: Path) -> list[Path]:

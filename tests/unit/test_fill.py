@@ -11,7 +11,7 @@ from galerly_cdn.errors import (
     QueueFull,
     StoreRefused,
     StoreUnreachable,
-    Undecodable,
+    TooMuchMemory,
     Unsettled,
 )
 from galerly_cdn.fill import Filled, RenditionKey
@@ -72,7 +72,7 @@ async def test_concurrent_requests_for_fifty_renditions_are_fifty_renders() -> N
 
 
 @pytest.mark.parametrize(
-    "error", [Undecodable(), QueueFull(), OSError("disk")], ids=lambda one: type(one).__name__
+    "error", [TooMuchMemory(), QueueFull(), OSError("disk")], ids=lambda one: type(one).__name__
 )
 async def test_failed_render_is_shared_stores_nothing_and_is_not_cached(error: Exception) -> None:
     cdn = InMemoryCdn()
@@ -196,7 +196,8 @@ async def test_rendition_is_answered_if_the_store_fails_to_put_it() -> None:
     cdn.renditions.error = StoreUnreachable("disk full")
     filled, _ = await cdn.origin.fill(RENDITION_KEY, version)
     assert (filled.rendition.body, filled.stored) == (body(version), False)
-    assert cdn.counters.snapshot() == {"render": 1, "rendition-not-stored": 1}
+    await cdn.origin.drain()
+    assert cdn.counters.snapshot() == {"render": 1, "rendition-not-stored": 1, "facts-not-stored": 1}
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,11 @@ import pytest
 
 from galerly_cdn import errors
 from galerly_cdn.http.checksums import LENGTHS_BYTES
-from galerly_cdn.library import Accepted, Deleted, Purged
+from galerly_cdn.library import Accepted, Deleted, Purged, Refused, StoreCatalog
+from galerly_cdn.serialization import replaced
+from galerly_cdn.store.folder.originals import head_of
 from tests.support.folder_library import MAX_BYTES, PHOTOGRAPH, FolderLibrary, open_folder_library, stream
+from tests.support.in_memory_cdn import FACTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -379,6 +382,116 @@ async def test_inspection_marks_stale_renditions(library: FolderLibrary) -> None
 async def test_inspection_of_missing_original_raises(library: FolderLibrary) -> None:
     with pytest.raises(errors.NoSuchOriginal):
         await library.store_library.inspect(KEY)
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict", "refused"),
+    [
+        (None, "good", None),
+        (
+            errors.Undecodable("VipsJpeg: premature end"),
+            "refused",
+            Refused("undecodable", errors.Undecodable.public),
+        ),
+        (errors.RenderTimeout(), "unknown", None),
+        (errors.WorkerDied(), "unknown", None),
+        (errors.QueueFull(), "unknown", None),
+        (errors.Quarantined(), "unknown", None),
+        (errors.TooMuchMemory(), "unknown", None),
+    ],
+    ids=lambda one: getattr(one, "code", None) or str(one),
+)
+async def test_inspection_decodes_the_pixels_and_says_the_verdict(
+    library: FolderLibrary, error: errors.GalerlyError | None, verdict: str, refused: Refused | None
+) -> None:
+    put_original(library)
+    library.renderer.error = error
+    for _ in range(2):
+        inspection = await library.store_library.inspect(KEY)
+        assert (inspection.verdict, inspection.refused) == (verdict, refused)
+        assert inspection.facts == FACTS
+    await library.facts.drain()
+    assert library.renderer.renders == (2 if verdict == "unknown" else 1)
+    record = await library.renditions.facts(KEY)
+    assert record is not None
+    assert record.is_decided is (verdict != "unknown")
+    library.renderer.error = None
+    assert (await library.store_library.inspect(KEY)).verdict == ("good" if verdict == "unknown" else verdict)
+
+
+async def test_inspection_of_an_original_over_a_limit_is_refused_without_decoding(
+    library: FolderLibrary,
+) -> None:
+    put_original(library)
+    library.renderer.header = replaced(FACTS, width_px=100_000, height_px=100_000)
+    inspection = await library.store_library.inspect(KEY)
+    assert inspection.verdict == "refused"
+    assert inspection.refused == Refused("too-many-pixels", errors.TooManyPixels.public)
+    assert library.renderer.renders == 0
+
+
+@pytest.mark.parametrize("error", [errors.UnsupportedFormat("svg"), errors.Undecodable("cut")])
+async def test_inspection_of_an_unreadable_header_raises_its_reason_and_reads_it_once(
+    library: FolderLibrary, error: errors.Unrenderable
+) -> None:
+    put_original(library)
+    library.renderer.inspect_error = error
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            await library.store_library.inspect(KEY)
+    assert len(library.renderer.tokens) == 1
+
+
+async def test_page_reads_a_header_once_and_learns_of_damage_from_a_later_render(
+    library: FolderLibrary,
+) -> None:
+    version = put_original(library)
+    for _ in range(2):
+        record = await library.store_library.record(KEY)
+        assert (record.facts, record.is_decided, record.version) == (FACTS, False, version)
+    assert len(library.renderer.tokens) == 1
+    library.renderer.error = errors.Undecodable()
+    await library.store_library.inspect(KEY)
+    record = await library.store_library.record(KEY)
+    assert record.refusal is not None
+
+
+async def test_upload_stores_the_record_of_its_version(library: FolderLibrary) -> None:
+    for content, replaces in ((PHOTOGRAPH, False), (b"another", True)):
+        accepted = await library.upload(KEY, content, replaces=replaces)
+        await library.facts.drain()
+        record = await library.renditions.facts(KEY)
+        assert record is not None
+        assert (record.version, record.is_good, record.facts) == (accepted.version, True, FACTS)
+    renders = library.renderer.renders
+    assert (await library.store_library.inspect(KEY)).verdict == "good"
+    assert library.renderer.renders == renders
+
+
+@pytest.mark.parametrize("operation", ["delete", "purge"])
+async def test_record_is_removed_with_the_renditions(library: FolderLibrary, operation: str) -> None:
+    for key in (KEY, "g/b.jpg"):
+        await library.upload(key)
+    await library.facts.drain()
+    await getattr(library.store_library, operation)(KEY)
+    assert await library.renditions.facts(KEY) is None
+    assert await library.renditions.facts("g/b.jpg") is not None
+    version = (await library.originals.head("g/b.jpg")).version
+    assert library.facts.remembered("g/b.jpg", version) is not None
+    await library.store_renditions("g/b.jpg", "150x150")
+    catalog = StoreCatalog(
+        originals=library.originals, renditions=library.renditions, targets=library.recipes
+    )
+    assert (await catalog.purge("g/b.jpg")).removed == ("150x150",)
+    assert await library.renditions.facts("g/b.jpg") is None
+
+
+def put_original(library: FolderLibrary) -> str:
+    """Put an original without an upload, and return its version."""
+    path = library.root / KEY
+    path.parent.mkdir()
+    path.write_bytes(PHOTOGRAPH)
+    return head_of(path.stat()).version
 
 
 # invalidation of caches in front of the CDN

@@ -45,12 +45,13 @@ from galerly_cdn.errors import (
     WorkerDied,
 )
 from galerly_cdn.http.urls import checked_key
-from galerly_cdn.model import Facts, Format, Job, Rendered, Target
+from galerly_cdn.model import Format, Job, Rendered, Target
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from galerly_cdn.telemetry import Counters, Telemetry
 from tests.support import exhaustive
 from tests.support.folder_library import ask, stream
+from tests.support.in_memory_cdn import FACTS, ignore
 from tests.support.rendition_folders import open_folder
 from tests.support.s3_servers import SERVERS
 
@@ -58,7 +59,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
+    from galerly_cdn.facts import Learn
     from galerly_cdn.library import StoreLibrary
+    from galerly_cdn.model import FactRecord, Facts
     from galerly_cdn.render.pool.pool import WorkerPool
     from galerly_cdn.store.interfaces import Renditions, WritableOriginals
     from tests.support.in_memory_cdn import Answer
@@ -196,24 +199,42 @@ class Renderer:
     async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
         del token
         self._read(fd, length_bytes)
-        return Facts("jpeg", 60, 40, 1, 1, 8, 3, False, False, None, (), (), 9600)
+        return FACTS
 
     @asynccontextmanager
     async def admit(self, length_bytes: int, job: Job, token: str) -> AsyncIterator[Renderer]:
         del length_bytes, job, token
         yield self
 
-    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
-        del token
+    async def render(
+        self,
+        fd: int,
+        length_bytes: int,
+        job: Job,
+        token: str,
+        *,
+        known: FactRecord | None = None,
+        learn: Learn = ignore,
+    ) -> tuple[Rendered, bytes]:
+        del token, known
         content = self._read(fd, length_bytes)
+        learn(FACTS)
         self._maybe_die()
         return rendered(content, job.pictures[0].target)
 
     async def warm(
-        self, fd: int, length_bytes: int, job: Job, token: str
+        self,
+        fd: int,
+        length_bytes: int,
+        job: Job,
+        token: str,
+        *,
+        known: FactRecord | None = None,
+        learn: Learn = ignore,
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
-        del token
+        del token, known
         content = self._read(fd, length_bytes)
+        learn(FACTS)
         for one in job.pictures:
             self._maybe_die()
             yield rendered(content, one.target)
@@ -286,7 +307,7 @@ class Photographs(RuleBasedStateMachine):
             originals=self.originals,
             renditions=self.renditions,
         )
-        self.cdn = Cdn(RenderingStores(stores, cast("WorkerPool", self.renderer), libvips="8.18"))
+        self.cdn = Cdn(RenderingStores(stores, cast("WorkerPool", self.renderer), libvips="8.18", formats=()))
 
     @property
     def targets(self) -> dict[str, Target]:

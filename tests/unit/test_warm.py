@@ -17,7 +17,7 @@ from galerly_cdn.errors import (
     QueueFull,
     StoreRefused,
     StoreUnreachable,
-    Undecodable,
+    TooMuchMemory,
     Unsettled,
 )
 from galerly_cdn.fill import RenditionKey, Warmed
@@ -182,7 +182,7 @@ async def test_warm_cancelled_during_put_leaves_the_picture_stored() -> None:
     assert list(kept(cdn)) == [TARGETS[-1]]
 
 
-@pytest.mark.parametrize("error", [Undecodable(), QueueFull()], ids=lambda one: one.code)
+@pytest.mark.parametrize("error", [TooMuchMemory(), QueueFull()], ids=lambda one: one.code)
 async def test_failed_picture_ends_the_warm_and_keeps_the_earlier_ones(error: GalerlyError) -> None:
     cdn = InMemoryCdn()
     cdn.originals.put(KEY)

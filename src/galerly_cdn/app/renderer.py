@@ -15,20 +15,23 @@ from typing import TYPE_CHECKING
 from galerly_cdn import fill
 from galerly_cdn.access.authorizer import Authorizer
 from galerly_cdn.app.stores import command_telemetry, open_stores
+from galerly_cdn.errors import RenderFailed, Unrenderable
+from galerly_cdn.facts import OriginalFacts
 from galerly_cdn.fill import Filler
 from galerly_cdn.http.urls import AllowList, checked_key
-from galerly_cdn.library import StoreLibrary, no_invalidation
-from galerly_cdn.render import libvips_version
+from galerly_cdn.inspector import smallest_job
+from galerly_cdn.library import FileInspection, StoreLibrary, no_invalidation
+from galerly_cdn.render import libvips_version, recipe
 from galerly_cdn.render.pool.pool import WorkerPool
 from galerly_cdn.settings.locations import resolve_locations
 from galerly_cdn.telemetry import Counters
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from galerly_cdn.app.stores import Stores
     from galerly_cdn.library import Invalidate
-    from galerly_cdn.model import Facts, Rendered, Target
+    from galerly_cdn.model import Rendered, Target
     from galerly_cdn.render.pool.protocol import Ready
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
@@ -41,17 +44,27 @@ class RenderingStores:
     Raises `SettingsError` for public keys that cannot be used.
     """
 
-    def __init__(self, stores: Stores, workers: WorkerPool, libvips: str) -> None:
-        """`libvips` is the version that the workers use: it is part of every recipe."""
+    def __init__(self, stores: Stores, workers: WorkerPool, libvips: str, formats: Iterable[str]) -> None:
+        """`libvips` is the version that the workers use, `formats` are those that it decodes.
+
+        Recipes and fact records depend on them.
+        """
         settings, telemetry = stores.settings, stores.telemetry
         self.stores = stores
         self.workers = workers
         self.libvips = libvips
         self.authorizer = _authorizer(settings, stores.clock.wall)
+        self.facts = OriginalFacts(
+            stores.renditions,
+            revision=recipe.facts_revision(libvips, formats),
+            limits=settings.limits,
+            count=telemetry.counters.count,
+        )
         self.filler = Filler(
             originals=stores.originals,
             renditions=stores.renditions,
             renderer=workers,
+            facts=self.facts,
             recipes=fill.recipes(settings, libvips),
             clock=stores.clock.monotonic,
             count=telemetry.counters.count,
@@ -72,6 +85,7 @@ class RenderingStores:
             originals=self.stores.originals,
             renditions=self.stores.renditions,
             renderer=self.workers,
+            facts=self.facts,
             recipes=self.filler.recipes,
             max_bytes=settings.max_original_bytes,
             warm=functools.partial(self.filler.warm, targets=settings.page_targets),
@@ -93,7 +107,7 @@ async def open_renderer(
         open_stores(settings, locations, telemetry) as stores,
         _start_workers(settings, telemetry.counters) as (workers, ready),
     ):
-        rendering = RenderingStores(stores, workers, ready.libvips)
+        rendering = RenderingStores(stores, workers, ready.libvips, ready.formats)
         yield rendering
         await rendering.filler.drain()
 
@@ -125,14 +139,22 @@ def render_file(
     return asyncio.run(render())
 
 
-def inspect_file(settings: Settings, file: Path) -> Facts:
-    """Read one file's header. Raises the errors that answer a request for a rendition of it."""
+def inspect_file(settings: Settings, file: Path) -> FileInspection:
+    """Read one file's header, and decode its pixels. Raises the refusal of a header that cannot be read."""
 
-    async def inspect() -> Facts:
-        async with _start_workers(settings, Counters()) as (workers, _):
+    async def inspect() -> FileInspection:
+        async with _start_workers(settings, Counters()) as (workers, ready):
             with file.open("rb") as original:
-                length_bytes = os.fstat(original.fileno()).st_size
-                return await workers.inspect(original.fileno(), length_bytes, str(file))
+                fd, length_bytes = original.fileno(), os.fstat(original.fileno()).st_size
+                facts = await workers.inspect(fd, length_bytes, str(file))
+                job = smallest_job(fill.recipes(settings, ready.libvips))
+                try:
+                    await workers.render(fd, length_bytes, job, str(file))
+                except Unrenderable as error:
+                    return FileInspection.of(facts, "refused", error)
+                except RenderFailed:
+                    return FileInspection.of(facts, "unknown")
+                return FileInspection.of(facts, "good")
 
     return asyncio.run(inspect())
 

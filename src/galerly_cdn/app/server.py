@@ -87,7 +87,8 @@ class Cdn:
         return BrowsePage(
             stores.originals,
             stores.renditions,
-            self.library.facts,
+            self.rendering.facts,
+            self.library.record,
             Links(sizes=settings.sizes),
             is_public=settings.browse,
             public_hosts=public_hosts(settings.public_urls),

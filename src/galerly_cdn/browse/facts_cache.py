@@ -1,7 +1,7 @@
-"""Caches the listing of originals and the facts of each one for the gallery page.
+"""Caches the listing of originals for the gallery page, and looks up the fact record of each one.
 
 A listing is cached for one second, or for 20 times as long as it took: listing a large remote store is slow
-and billed. Facts are cached for as long as the original has the same version.
+and billed. Records are remembered and stored by `facts`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from galerly_cdn.browse.pagination import GalleryListing, group_by_gallery
-from galerly_cdn.cache import MemoryCache, SingleFlight
+from galerly_cdn.cache import SingleFlight
 from galerly_cdn.errors import GalerlyError, Unrenderable
 from galerly_cdn.model import Facts
 from galerly_cdn.serialization import Value
@@ -20,14 +20,15 @@ from galerly_cdn.serialization import Value
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from galerly_cdn.facts import OriginalFacts
+    from galerly_cdn.model import FactRecord
     from galerly_cdn.store.interfaces import Originals
 
-    Inspect = Callable[[str], Awaitable[Facts]]
+    Inspect = Callable[[str], Awaitable[FactRecord]]
 
 _MIN_LISTING_LIFETIME_S = 1.0
 _LISTING_LIFETIME_FACTOR = 20
 """The lifetime of a listing, as a multiple of the time it took."""
-_MAX_CACHED_FACTS = 20_000
 _MAX_CONCURRENT_INSPECTIONS = 8
 """Far below the limit of the render queue, so that the page does not displace the pictures' renders."""
 
@@ -41,18 +42,22 @@ class CachedFacts(Value, frozen=True):
 
 
 class FactsCache:
-    """Lists and inspects originals. `inspect` reads an original's header in a worker process."""
+    """Lists originals and looks up their facts. `inspect` makes a record that `facts` does not remember."""
 
     def __init__(
-        self, originals: Originals, inspect: Inspect, clock: Callable[[], float] = time.monotonic
+        self,
+        originals: Originals,
+        facts: OriginalFacts,
+        inspect: Inspect,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._originals = originals
+        self._records = facts
         self._inspect = inspect
         self._clock = clock
         self._listing = GalleryListing((), ())
         self._listing_expires_s = -math.inf
         self._listings: SingleFlight[str, GalleryListing] = SingleFlight()
-        self._facts: MemoryCache[tuple[str, str], CachedFacts] = MemoryCache(_MAX_CACHED_FACTS, lambda _: 1)
         self._inspections = asyncio.Semaphore(_MAX_CONCURRENT_INSPECTIONS)
 
     async def listing(self) -> GalleryListing:
@@ -76,18 +81,13 @@ class FactsCache:
     async def _facts_of(self, key: str) -> CachedFacts:
         try:
             head = await self._originals.head(key)
-            cached = self._facts.get((key, head.version))
-            if cached is None:
-                cached = await self._inspected(key, head.length_bytes)
-                self._facts.put((key, head.version), cached)
+            record = self._records.remembered(key, head.version)
+            if record is None:
+                async with self._inspections:
+                    record = await self._inspect(key)
         except GalerlyError as error:
-            return CachedFacts(problem=error.public)  # not the original's fault: not cached
-        return cached
-
-    async def _inspected(self, key: str, length_bytes: int) -> CachedFacts:
-        """The entry of one original. `Unrenderable` becomes a cached problem; other errors are raised."""
-        async with self._inspections:
-            try:
-                return CachedFacts(await self._inspect(key), length_bytes)
-            except Unrenderable as error:
-                return CachedFacts(length_bytes=length_bytes, problem=error.public)
+            return CachedFacts(problem=error.public)
+        refusal = self._records.refusal(record)
+        if refusal is not None or record.facts is None:
+            return CachedFacts(length_bytes=head.length_bytes, problem=(refusal or Unrenderable).public)
+        return CachedFacts(record.facts, head.length_bytes)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.browse.facts_cache import CachedFacts, Inspect
     from galerly_cdn.browse.pagination import GalleryListing, GallerySection
+    from galerly_cdn.facts import OriginalFacts
     from galerly_cdn.http.exchange import Exchange
     from galerly_cdn.http.responses import Headers
     from galerly_cdn.links import Links
@@ -86,6 +87,7 @@ class BrowsePage:
         self,
         originals: Originals,
         renditions: Renditions,
+        facts: OriginalFacts,
         inspect: Inspect,
         links: Links,
         *,
@@ -99,7 +101,7 @@ class BrowsePage:
         self._originals = originals
         self._renditions = renditions
         self._links = links
-        self._facts_cache = FactsCache(originals, inspect)
+        self._facts_cache = FactsCache(originals, facts, inspect)
         sizes = sorted(rule.size for rule in links.allowed.rules)
         self._large_size = str(sizes[-1])
         self._grid_size = str(sizes[-2:][0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from galerly_cdn.cli.library_options import LibraryOptions, library_options
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from galerly_cdn.library import Inspection, Stored
+    from galerly_cdn.library import Inspection, Refused, Stored, Verdict
     from galerly_cdn.model import Facts, Rendered
 
 
@@ -53,21 +54,26 @@ def render(  # noqa: PLR0913 - its options
 @library_options
 @terminal.JSON
 def inspect(photograph: str, *, where: LibraryOptions, as_json: bool) -> None:
-    """Show the facts of PHOTOGRAPH, and what its renditions lose.
+    """Show the facts of PHOTOGRAPH, what its renditions lose, and whether it can be shown.
 
     PHOTOGRAPH is a file. With --store or --admin it is a key, and its stored renditions are shown too. If
     only a setting names the store or the CDN, PHOTOGRAPH is a key unless there is a file of that name.
+
+    A photograph that cannot be shown is a failure: the reason is a line on stderr.
     """
     if not where.is_given and (Path(photograph).exists() or not where.is_configured()):
         from galerly_cdn.app import renderer
 
         file = click.Path(exists=True, dir_okay=False, path_type=Path).convert(photograph, None, None)
         facts = renderer.inspect_file(terminal.load_settings(where.file, workers=1).settings, file)
-        terminal.print_value(facts, _facts_lines(facts), as_json=as_json)
+        lines = "\n".join([_facts_lines(facts), _verdict_line(facts.verdict)])
+        terminal.print_value(facts, lines, as_json=as_json)
+        _exit_if_refused(facts.refused)
         return
 
     inspection = where.run_rendering(lambda library: library.inspect(photograph), workers=1)
     terminal.print_value(inspection, _inspection_lines(inspection), as_json=as_json)
+    _exit_if_refused(inspection.refused)
 
 
 def _rendered_line(output: Path, rendered: Rendered) -> str:
@@ -84,7 +90,19 @@ def _inspection_lines(inspection: Inspection) -> str:
         "length": terminal.format_bytes(inspection.length_bytes),
         "stored": f"{len(renditions)} renditions" if renditions else "no rendition",
     }
-    return "\n".join([_facts_lines(inspection.facts), _table(rows), *map(_stored_line, renditions)])
+    lines = [_facts_lines(inspection.facts), _verdict_line(inspection.verdict), _table(rows)]
+    return "\n".join([*lines, *map(_stored_line, renditions)])
+
+
+def _verdict_line(verdict: Verdict) -> str:
+    return _table({"verdict": verdict})
+
+
+def _exit_if_refused(refused: Refused | None) -> None:
+    """Say why the photograph cannot be shown, and exit with 1."""
+    if refused is not None:
+        terminal.print_error(refused.message)
+        sys.exit(1)
 
 
 def _stored_line(stored: Stored) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyvips
 
-from galerly_cdn.errors import Undecodable
+from galerly_cdn.errors import TooMuchMemory, Undecodable
 from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.render.originals import tiff, tiff_samples
 from galerly_cdn.render.sample_images import COLOR, SPECIMENS
@@ -41,6 +41,11 @@ _LOGGER: Final = logging.getLogger("pyvips")
 _JPEG_WARNINGS: Final = re.compile(r"read gave (\d+) warnings")
 _COLOR_TOLERANCE = 12
 """Largest difference of a decoded sample (0 to 255) from its colour: lossy formats change it."""
+
+_NO_MEMORY: Final = re.compile(
+    r"out of memory|insufficient memory|memory allocation|cannot allocate", re.IGNORECASE
+)
+"""What libvips, libjpeg, libpng, libheif and the C library say when memory cannot be allocated."""
 
 _LOADERS: Final[Mapping[OriginalFormat, Callable[..., Image]]] = {
     OriginalFormat.JPEG: pyvips.Image.jpegload_source,
@@ -99,7 +104,7 @@ def _opened(original: bytes | bytearray, kind: OriginalFormat, **options: float 
     try:
         image = _loader(kind)(source, access="sequential", **options)
     except pyvips.Error as error:
-        raise Undecodable(error_text(error)) from error
+        raise refusal(error) from error
     image._references.append(source)  # noqa: SLF001 - pyvips keeps buffers alive with a lazy picture, not sources
     return image
 
@@ -107,6 +112,15 @@ def _opened(original: bytes | bytearray, kind: OriginalFormat, **options: float 
 def _loader(kind: OriginalFormat) -> Callable[..., Image]:
     """Return the loader; pyright would check the options against every loader's own parameters."""
     return _LOADERS[kind]
+
+
+def refusal(error: pyvips.Error) -> Undecodable | TooMuchMemory:
+    """Return the error for an original that libvips did not decode.
+
+    A lack of memory says nothing about the file, and must not become its stored verdict.
+    """
+    text = error_text(error)
+    return TooMuchMemory(text) if _NO_MEMORY.search(text) else Undecodable(text)
 
 
 def error_text(error: pyvips.Error) -> str:
@@ -172,6 +186,6 @@ def _decodes(kind: OriginalFormat) -> bool:
     try:
         image = load(SPECIMENS[kind], kind)
         pixel = image.colourspace("srgb").getpoint(8, 8)
-    except (Undecodable, pyvips.Error):
+    except (Undecodable, TooMuchMemory, pyvips.Error):
         return False
     return all(abs(a - b) <= _COLOR_TOLERANCE for a, b in zip(pixel, COLOR, strict=False))

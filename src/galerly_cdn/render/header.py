@@ -1,15 +1,15 @@
-"""Reads an original's header and checks it against the limits, before any pixel is decoded.
+"""Reads an original's header, before any pixel is decoded.
 
 A valid header does not prove that the file is valid: it may announce more pixels than the file holds.
-Limits are therefore checked on what it announces, and damage after it is found by decoding.
+Limits are therefore checked on what it announces (`refusals`), and damage after it is found by decoding.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from galerly_cdn.errors import TooManyFrames, TooManyPixels, TooMuchMemory, Undecodable, UnsupportedFormat
-from galerly_cdn.model import Facts, Format, Limits
+from galerly_cdn.errors import Undecodable, UnsupportedFormat
+from galerly_cdn.model import Facts, Format
 from galerly_cdn.render import color, decoders, icc, losses, markers
 from galerly_cdn.render.formats import OriginalFormat, detect_format
 from galerly_cdn.render.originals import completeness, jpeg, tiff
@@ -115,23 +115,13 @@ def read(original: bytes) -> Header:
     )
 
 
-def check(header: Header, limits: Limits) -> None:
-    """Raise `TooManyPixels`, `TooManyFrames` or `TooMuchMemory` if the header is over a limit."""
-    if header.width_px * header.height_px * header.frames > limits.max_pixels:
-        raise TooManyPixels(
-            f"{header.width_px} × {header.height_px} px × {header.frames} frames over {limits.max_pixels} px"
-        )
-    if header.frames > limits.max_frames:
-        raise TooManyFrames(f"{header.frames} frames over {limits.max_frames}")
-    if header.coefficient_bytes > limits.max_coefficient_bytes:
-        raise TooMuchMemory(
-            f"{header.coefficient_bytes} bytes of coefficients over {limits.max_coefficient_bytes}"
-        )
-
-
 def inspect(original: bytes) -> Facts:
-    """Return the facts in the header for API users. Raises as `read` does."""
-    header = read(original)
+    """Return the facts in the header. Raises as `read` does."""
+    return facts_of(read(original))
+
+
+def facts_of(header: Header) -> Facts:
+    """Return what the server and API users learn of a header."""
     width_px, height_px = header.upright_px
     return Facts(
         format=header.kind.value,
@@ -147,6 +137,7 @@ def inspect(original: bytes) -> Facts:
         metadata=header.metadata,
         loses=header.loses,
         decode_bytes=header.decode_bytes,
+        coefficient_bytes=header.coefficient_bytes,
     )
 
 

@@ -23,7 +23,6 @@ import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from galerly_cdn.errors import Undecodable
 from galerly_cdn.model import Format, Job, Picture, Rendered
 from galerly_cdn.render import (
     color,
@@ -34,6 +33,7 @@ from galerly_cdn.render import (
     icc,
     losses,
     recipe,
+    refusals,
     strict_jpeg,
 )
 from galerly_cdn.render.formats import OriginalFormat
@@ -61,6 +61,8 @@ class PicturePlan(Value, frozen=True):
     format: Format
     width_px: int
     height_px: int
+    is_known_good: bool = False
+    """Whether the original was decoded before and no damage was found: it need not be looked for again."""
 
     @property
     def sides_px(self) -> tuple[int, int]:
@@ -91,16 +93,18 @@ def render(original: bytes, job: Job, known_header: Header | None = None) -> tup
 
 
 def pictures(
-    original: bytes, job: Job, known_header: Header | None = None
+    original: bytes, job: Job, known_header: Header | None = None, *, is_known_good: bool = False
 ) -> Iterator[tuple[Rendered, bytes]]:
     """Yield the description and the bytes of each picture as it is made, the largest size first.
 
-    `known_header` is the original's header if the caller has read it. The first picture of a job has the
+    `known_header` is the original's header if the caller has read it. `is_known_good` is that of every plan,
+    and does not change a picture. The first picture of a job has the
     same bytes as a job for that picture alone. Raises `UnsupportedFormat`, `Undecodable`,
     `TooManyPixels`, `TooManyFrames` or `TooMuchMemory`; pictures yielded before an error are valid.
     """
-    plans = plan_pictures(known_header or header.read(original), job)
-    completeness.check_by_decoding(original, plans[0].header.kind)
+    plans = plan_pictures(known_header or header.read(original), job, is_known_good=is_known_good)
+    if not is_known_good:
+        completeness.check_by_decoding(original, plans[0].header.kind)
     bases: list[Base] = []
     for plan in plans:
         try:
@@ -110,18 +114,18 @@ def pictures(
                 bases.append(Base(plan.sides_px, image.copy_memory() if len(plans) > 1 else image))
             body = encode(_run(PICTURE_STEPS, bases[-1].image, plan), plan)
         except decoders.Error as error:
-            raise Undecodable(decoders.error_text(error)) from error
+            raise decoders.refusal(error) from error
         yield _rendered(plan, body), body
 
 
-def plan_pictures(known_header: Header, job: Job) -> tuple[PicturePlan, ...]:
+def plan_pictures(known_header: Header, job: Job, *, is_known_good: bool = False) -> tuple[PicturePlan, ...]:
     """Plan every picture of a job before a pixel is decoded.
 
     The largest size comes first, and within one size the widest margin. Sides are computed from the
     original's, whichever base a picture is made from. Raises `TooManyPixels`, `TooManyFrames` or
     `TooMuchMemory`.
     """
-    header.check(known_header, job.limits)
+    refusals.check_limits(known_header, job.limits)
     plans = (
         PicturePlan(
             known_header,
@@ -129,6 +133,7 @@ def plan_pictures(known_header: Header, job: Job) -> tuple[PicturePlan, ...]:
             job.keep_copyright,
             picture.target.format or known_header.own_format,
             *picture.target.size.fit(*known_header.upright_px),
+            is_known_good=is_known_good,
         )
         for picture in job.pictures
     )
@@ -140,7 +145,7 @@ def make_base(original: bytes, plan: PicturePlan, bases: Sequence[Base]) -> Imag
     for larger in reversed(bases):
         if is_large_enough(larger.sides_px, plan):
             return scale_base(larger.image, plan)
-    return _run(ORIGINAL_STEPS, decode(original, plan, is_undamaged=bool(bases)), plan)
+    return _run(ORIGINAL_STEPS, decode(original, plan, is_undamaged=bool(bases) or plan.is_known_good), plan)
 
 
 def is_large_enough(larger_px: tuple[int, int], plan: PicturePlan) -> bool:

@@ -1,7 +1,8 @@
 """Computes the recipe: a digest of everything that determines a rendition's bytes except its original.
 
 A change of the pipeline that changes the bytes of a rendition must raise `RENDERER`: the recipe changes,
-and every stored rendition is made again. The server computes recipes, so this module does not load libvips.
+and every stored rendition is made again. A change of facts or verdicts must raise `FACTS`. The server
+computes recipes, so this module does not load libvips.
 """
 
 from __future__ import annotations
@@ -13,9 +14,14 @@ from galerly_cdn.model import Format
 from galerly_cdn.serialization import to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from galerly_cdn.model import Job, Size
 
 RENDERER: Final = 1
+
+FACTS: Final = 1
+"""The revision of the fact records. To be raised when the same file gets other facts, or another verdict."""
 
 MARGINS: Final = ((400, 2.0), (800, 1.4), (1 << 30, 1.2))
 """(Longest side in px of the size's box up to which the factor applies, factor); decision 0004."""
@@ -44,4 +50,13 @@ def digest(job: Job, libvips: str) -> str:
         "margin": margin(target.size),
         "keep_copyright": job.keep_copyright,
     }
+    return hashlib.sha256(to_json(decisions)).hexdigest()[:16]
+
+
+def facts_revision(libvips: str, formats: Iterable[str]) -> str:
+    """Return the revision (16 hexadecimal digits) of fact records made by a libvips that decodes `formats`.
+
+    The limits are not part of it: their refusals are computed from the facts and never stored.
+    """
+    decisions = {"facts": FACTS, "libvips": libvips, "formats": sorted(formats)}
     return hashlib.sha256(to_json(decisions)).hexdigest()[:16]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from types import TracebackType
 
-    from galerly_cdn.model import Head, Listed, Record, Rendition, Target
+    from galerly_cdn.model import FactRecord, Head, Listed, Record, Rendition, Target
     from galerly_cdn.store.temp_files import UploadFile
 
 
@@ -134,8 +134,28 @@ class StoredObject(Value, frozen=True):
     modified_s: float
 
 
-class Renditions(Protocol):
-    """A store of renditions."""
+class FactRecords(Protocol):
+    """A store of fact records: at most one for each original, whatever its version."""
+
+    async def facts(self, key: str) -> FactRecord | None:
+        """The stored record, verified, of whatever version and revision.
+
+        None if there is none, if its bytes are not those that were put or of another release's form, or if
+        the store fails.
+        """
+        ...
+
+    async def put_facts(self, record: FactRecord) -> None:
+        """Store a record atomically, over an earlier one. Raises `StoreRefused`, `StoreUnreachable`."""
+        ...
+
+    async def delete_facts(self, key: str) -> None:
+        """Remove a record, if there is one. Raises `StoreRefused`, `StoreUnreachable`."""
+        ...
+
+
+class Renditions(FactRecords, Protocol):
+    """A store of renditions, and of their originals' fact records."""
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         """The stored rendition, verified; None if there is none or its bytes are not those that were put."""

@@ -16,7 +16,7 @@ from galerly_cdn.aws.functions.janitor import Janitor
 from galerly_cdn.aws_local.functions.runtime import TimedOut
 from galerly_cdn.errors import StoreUnreachable
 from galerly_cdn.http.urls import format_stored
-from galerly_cdn.model import Format
+from galerly_cdn.model import Format, facts_key
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
@@ -60,15 +60,16 @@ class JanitorRun:
         await self.janitor.handle(change(f"originals/{key}", what=what, received=received))
 
 
-def stored_renditions(bucket: Objects) -> set[str]:
+def stored_names(bucket: Objects) -> set[str]:
+    """The names of stored renditions and fact records."""
     return {name for name in bucket.names() if name.startswith("resized/")}
 
 
-def rendition_names(key: str) -> set[str]:
-    return {f"resized/{one.rendition_key(key)}" for one in PICTURES}
+def names_of(key: str) -> set[str]:
+    return {f"resized/{facts_key(key)}", *(f"resized/{one.rendition_key(key)}" for one in PICTURES)}
 
 
-async def test_janitor_after_replace_deletes_only_stale_renditions(bucket: Objects) -> None:
+async def test_janitor_after_replace_deletes_only_what_is_stale(bucket: Objects) -> None:
     run = JanitorRun(Functions(bucket.settings()))
     for key in (KEY, OTHER):
         bucket.put(f"originals/{key}", b"an original")
@@ -78,19 +79,19 @@ async def test_janitor_after_replace_deletes_only_stale_renditions(bucket: Objec
     run.functions.lines.clear()
     await run.handle(KEY)
     kept = f"resized/{PICTURES[0].rendition_key(KEY)}"
-    assert stored_renditions(bucket) == rendition_names(OTHER) | {kept}
+    assert stored_names(bucket) == names_of(OTHER) | {kept, f"resized/{facts_key(KEY)}"}
     assert bucket.get(kept) == current
     assert run.invalidated == [KEY]
     assert run.functions.lines == [{"key": KEY, "deleted": 2, "invalidated": True}]
 
 
-async def test_janitor_after_delete_deletes_renditions_and_invalidates(bucket: Objects) -> None:
+async def test_janitor_after_delete_deletes_renditions_and_record_and_invalidates(bucket: Objects) -> None:
     run = JanitorRun(Functions(bucket.settings()))
     bucket.put(f"originals/{KEY}", b"an original")
     await run.fill(KEY)
     bucket.remove(f"originals/{KEY}")
     await run.handle(KEY, what="Object Deleted")
-    assert stored_renditions(bucket) == set()
+    assert stored_names(bucket) == set()
     assert run.invalidated == [KEY]
 
 
@@ -99,7 +100,7 @@ async def test_janitor_foreign_object_is_deleted(bucket: Objects) -> None:
     bucket.put(f"originals/{KEY}", b"an original")
     bucket.put(f"resized/{PICTURES[0].rendition_key(KEY)}", b"a foreign object")
     await run.handle(KEY)
-    assert stored_renditions(bucket) == set()
+    assert stored_names(bucket) == set()
     assert run.invalidated == [KEY]
 
 
@@ -131,7 +132,7 @@ async def test_janitor_invalidates_only_if_caches_may_be_stale(
             await run.fill(KEY)
         await run.handle(KEY, what=what, received=received)
         assert run.invalidated == [KEY] * is_invalidated
-        assert len([name for name in fake.objects if "/resized/" in name]) == len(PICTURES) * is_there
+        assert len([name for name in fake.objects if "/resized/" in name]) == len(names_of(KEY)) * is_there
 
 
 async def test_janitor_failed_delete_raises_and_does_not_invalidate() -> None:

@@ -16,6 +16,7 @@ from galerly_cdn.errors import (
     TooManyPixels,
     Undecodable,
 )
+from galerly_cdn.model import facts_key
 from tests.support.fake_s3 import FakeS3, Fault, fake_s3
 from tests.support.lambda_functions import Functions, change
 
@@ -44,12 +45,15 @@ async def test_prewarm_upload_stores_every_page_target_from_one_decode(bucket: O
     await prewarm(functions).handle(change(f"originals/{KEY}"), "prewarm")
     targets = functions.settings.page_targets
     stored = [name for name in bucket.names() if name.startswith("resized/")]
-    assert sorted(stored) == sorted(f"resized/{one.rendition_key(KEY)}" for one in targets)
+    names = [facts_key(KEY), *(one.rendition_key(KEY) for one in targets)]
+    assert sorted(stored) == sorted(f"resized/{name}" for name in names)
     (job,) = functions.renderer.jobs
     assert len(job.pictures) == len(targets)
     line, metrics = functions.lines
     assert line == {"key": KEY, "made": len(targets), "was_there": 0}
-    assert metrics["RenditionBytes"] == sum(len(bucket.get(name)) for name in stored)
+    assert metrics["RenditionBytes"] == sum(
+        len(bucket.get(f"resized/{one.rendition_key(KEY)}")) for one in targets
+    )
     assert metrics["FunctionName"] == "prewarm"
 
 

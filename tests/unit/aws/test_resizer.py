@@ -151,6 +151,7 @@ async def test_original_replaced_during_the_render_is_rendered_again(
 REFUSED = [
     ("GET", "/resized/801x600/g/a.jpg", 403, "size-not-allowed", "no-store", None),
     ("GET", "/resized/thumbnail/g/a.jpg", 403, "size-not-allowed", "no-store", None),
+    ("GET", "/resized/facts/g/a.jpg", 403, "size-not-allowed", "no-store", None),
     ("GET", "/resized/800x600.gif/g/a.jpg", 403, "format-not-allowed", "no-store", None),
     ("GET", "/resized/800x600/a//b", 400, "malformed-key", "no-store", None),
     ("GET", "/resized/800x600/a%2Fb", 400, "malformed-key", "no-store", None),

@@ -24,18 +24,35 @@ from galerly_cdn.browse.pagination import (
     page_numbers,
     title,
 )
-from galerly_cdn.errors import GalerlyError, MalformedKey, QueueFull, TooManyPixels, UnsupportedFormat
+from galerly_cdn.errors import (
+    GalerlyError,
+    MalformedKey,
+    QueueFull,
+    TooManyPixels,
+    Undecodable,
+    UnsupportedFormat,
+)
+from galerly_cdn.fill import RenditionKey
 from galerly_cdn.http import urls
+from galerly_cdn.inspector import Inspector
 from galerly_cdn.links import Links
-from galerly_cdn.model import Facts
+from galerly_cdn.model import Facts, Size, Target
 from galerly_cdn.render.formats import is_photograph_name
 from galerly_cdn.settings.table import Settings
-from tests.support.in_memory_cdn import Gate, InMemoryCdn, MemoryOriginals, rendition
+from tests.support.in_memory_cdn import (
+    CountingRenderer,
+    Gate,
+    InMemoryCdn,
+    MemoryOriginals,
+    MemoryRenditions,
+    original_facts,
+    rendition,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from galerly_cdn.model import Listed
+    from galerly_cdn.model import FactRecord, Listed
     from tests.support.in_memory_cdn import Answer
 
 ALLOWED = urls.AllowList(Settings().size_rules)
@@ -56,19 +73,23 @@ def facts(width_px: int = 6000, height_px: int = 4000) -> Facts:
         metadata=(),
         loses=(),
         decode_bytes=1,
+        coefficient_bytes=0,
     )
 
 
-class FakeInspector:
-    """Answers or raises `results` by key, else landscape facts. Each call waits for `gate`."""
+class FakeInspector(CountingRenderer):
+    """Answers or raises `results` by key, else landscape facts. Each inspection waits for `gate`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.results: dict[str, Facts | GalerlyError] = {}
         self.gate = Gate()
         self.keys: list[str] = []
         self.running = self.max_running = 0
 
-    async def inspect(self, key: str) -> Facts:
+    async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
+        del fd, length_bytes
+        key = token.partition(" ")[2]
         self.keys.append(key)
         self.running += 1
         self.max_running = max(self.max_running, self.running)
@@ -80,6 +101,10 @@ class FakeInspector:
         return result
 
 
+async def no_record(key: str) -> FactRecord:
+    raise AssertionError(f"{key} must not be inspected")
+
+
 class BrowsedCdn(InMemoryCdn):
     """The browsing page over the in-memory stores, with an original for each of `keys`."""
 
@@ -88,8 +113,9 @@ class BrowsedCdn(InMemoryCdn):
         self.inspector = FakeInspector()
         for key in keys:
             self.originals.put(key)
+        inspector = Inspector(self.originals, self.inspector, self.facts, self.origin.recipes)
         browse = BrowsePage(
-            self.originals, self.renditions, self.inspector.inspect, Links(), is_public=is_public
+            self.originals, self.renditions, self.facts, inspector.record, Links(), is_public=is_public
         )
         self.application = self.application_of(lambda _path: browse.answer)
 
@@ -441,6 +467,36 @@ async def test_unrenderable_original_is_cached_and_full_queue_is_not() -> None:
     assert (await cdn.page()).keys == ["busy.jpg"]
 
 
+async def test_photograph_that_a_render_found_damaged_is_a_tile_with_the_reason() -> None:
+    cdn = BrowsedCdn("a.jpg", "b.jpg", "huge.jpg")
+    cdn.inspector.results["huge.jpg"] = facts(100_000, 100_000)
+    assert (await cdn.page()).keys == ["a.jpg", "b.jpg"]
+    cdn.renderer.error = Undecodable("VipsJpeg: /home/ada")
+    filler = cdn.origin
+    with pytest.raises(Undecodable):
+        await filler.fill(RenditionKey("b.jpg", Target(Size(800, 600))), "v2")
+    document = await cdn.page()
+    assert document.keys == ["a.jpg"]
+    assert Undecodable.public in document.text
+    assert TooManyPixels.public in document.text
+    assert "VipsJpeg" not in document.text
+    assert len(cdn.inspector.keys) == 3
+
+
+async def test_page_of_another_process_uses_the_stored_records() -> None:
+    cdn = BrowsedCdn("a.jpg", "bad.jpg")
+    cdn.inspector.results["bad.jpg"] = UnsupportedFormat("x", "A HEIC file: install the extra.")
+    first = await cdn.page()
+    await cdn.origin.drain()
+    other = BrowsedCdn()
+    other.originals._heads.update(cdn.originals._heads)
+    other.renditions.records.update(cdn.renditions.records)
+    second = await other.page()
+    assert (second.keys, second.text) == (first.keys, first.text)
+    assert "A HEIC file: install the extra." in second.text
+    assert (other.inspector.keys, other.originals.opened) == ([], 0)
+
+
 async def test_at_most_eight_originals_are_inspected_at_once() -> None:
     cdn = BrowsedCdn(*(f"{number}.jpg" for number in range(PAGE_PHOTOGRAPHS)))
     cdn.inspector.gate.close()
@@ -454,7 +510,7 @@ async def test_at_most_eight_originals_are_inspected_at_once() -> None:
 
 async def test_listing_is_cached_for_one_second() -> None:
     originals, now_s = MemoryOriginals(), 100.0
-    cache = FactsCache(originals, FakeInspector().inspect, clock=lambda: now_s)
+    cache = FactsCache(originals, original_facts(MemoryRenditions()), no_record, clock=lambda: now_s)
     originals.put("a.jpg")
     assert (await cache.listing()).keys == ("a.jpg",)
     originals.put("b.jpg")
@@ -476,7 +532,7 @@ async def test_slow_listing_is_cached_for_twenty_times_its_duration() -> None:
                 yield one
 
     originals = SlowOriginals()
-    cache = FactsCache(originals, FakeInspector().inspect, clock=lambda: now_s)
+    cache = FactsCache(originals, original_facts(MemoryRenditions()), no_record, clock=lambda: now_s)
     assert (await cache.listing()).keys == ()
     originals.put("a.jpg")
     now_s = 139.9

@@ -19,7 +19,7 @@ from galerly_cdn import __version__, cli
 from galerly_cdn.app import renderer, server
 from galerly_cdn.aws.deploy import lambda_packages
 from galerly_cdn.cli import about
-from galerly_cdn.errors import BuildFailed, SettingsError, UnsupportedFormat
+from galerly_cdn.errors import BuildFailed, SettingsError, TooManyPixels, Undecodable, UnsupportedFormat
 from galerly_cdn.model import Format, Rendered, Size, Target
 from galerly_cdn.settings.table import DESCRIBED, Settings
 from tests.support import pictures
@@ -300,6 +300,27 @@ def test_inspect_of_other_file_fails(tmp_path: Path) -> None:
     result = run("inspect", file)
     assert result.exit_code == 1
     assert result.stderr.startswith(f"galerly-cdn: {UnsupportedFormat.public}")
+
+
+def test_inspect_of_a_damaged_photograph_prints_facts_and_reason_and_exits_with_1(tmp_path: Path) -> None:
+    file = tmp_path / "cut.jpg"
+    file.write_bytes(pictures.truncated(pictures.jpeg(3000, 2000)))
+    result = run("inspect", file, "--json")
+    value = json.loads(result.stdout)
+    assert (result.exit_code, value["verdict"], value["width_px"]) == (1, "refused", 3000)
+    assert value["refused"] == {"code": "undecodable", "message": Undecodable.public}
+    assert result.stderr == f"galerly-cdn: {Undecodable.public}\n"
+    lines = run("inspect", file).stdout.splitlines()
+    assert [line.split() for line in lines if "verdict" in line] == [["verdict", "refused"]]
+
+
+def test_inspect_of_a_photograph_over_a_limit_exits_with_1(photograph: Path) -> None:
+    huge = photograph.with_name("huge.png")
+    huge.write_bytes(pictures.huge_header_png())
+    result = run("inspect", huge)
+    assert (result.exit_code, result.stderr) == (1, f"galerly-cdn: {TooManyPixels.public}\n")
+    assert "verdict  refused" in result.stdout
+    assert "verdict  good" in run("inspect", photograph).stdout
 
 
 def test_version_prints_the_versions_and_formats() -> None:

@@ -31,7 +31,8 @@ from galerly_cdn.http.urls import (
     parse,
     parse_key,
 )
-from galerly_cdn.model import Format, Size, Target
+from galerly_cdn.model import Format, Size, Target, facts_key
+from galerly_cdn.settings.sizes import parse_sizes
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
@@ -264,6 +265,33 @@ def test_stored_path_is_the_rendition_key_encoded_as_s3_signs_it(target: Target,
 def test_other_stored_path_is_refused_with_its_own_error(path: bytes, error: type[GalerlyError]) -> None:
     with pytest.raises(error):
         urls.parse_stored(path, ALLOWED)
+
+
+FACTS_AS_A_SIZE = AllowList(parse_sizes(("facts 700x700 jpeg=80",)))
+
+
+@pytest.mark.parametrize("allowed", [ALLOWED, FACTS_AS_A_SIZE], ids=["default", "a size named facts"])
+@pytest.mark.parametrize("key", ["g/a.jpg", "a", "700x700/a", "facts/a"])
+def test_no_path_leads_to_a_fact_record(allowed: AllowList, key: str) -> None:
+    """Its object is `resized/facts/{key}`: that of no target, also where a size has this name."""
+    stored = f"/resized/{facts_key(key)}".encode()
+    with pytest.raises(SizeNotAllowed):
+        urls.parse_stored(stored, allowed)
+    for path in (stored, stored[len("/resized") :], b"//" + stored[1:]):
+        with pytest.raises(UnknownPath):
+            parse(path, allowed)
+    try:
+        request = parse(f"/resize/{facts_key(key)}".encode(), allowed)
+    except SizeNotAllowed:
+        assert allowed is ALLOWED
+    else:
+        assert isinstance(request, PictureRequest)
+        assert request.target.rendition_key(request.key) == f"700x700/{key}"
+
+
+@given(targets, keys, keys)
+def test_rendition_and_fact_record_never_have_one_key(target: Target, key: str, other: str) -> None:
+    assert target.rendition_key(key) != facts_key(other)
 
 
 def test_stored_path_of_an_original_has_no_target() -> None:

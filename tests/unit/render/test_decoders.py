@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pyvips
 
-from galerly_cdn.errors import SettingsError
+from galerly_cdn.errors import SettingsError, TooMuchMemory, Undecodable
 from galerly_cdn.render import decoders, libvips_version
 from galerly_cdn.render.formats import OriginalFormat, detect_format
 from galerly_cdn.render.sample_images import SPECIMENS
@@ -95,3 +95,18 @@ def test_other_libvips_is_refused_with_the_remedy() -> None:
     (problem,) = refused.value.problems
     assert "8.14.1" in problem
     assert "PKG_CONFIG_LIBDIR=/nonexistent pip install" in problem
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "vips_malloc: out of memory -- size == 48MB",  # libvips/iofuncs/memory.c
+        "VipsJpeg: Insufficient memory (case 4)",  # libjpeg, JERR_OUT_OF_MEMORY
+        "gifload: Out of memory",  # libnsgif
+        "heif: Memory allocation error (6.0)",  # libheif
+        "unable to create thread: Cannot allocate memory",  # ENOMEM
+    ],
+)
+def test_lack_of_memory_is_no_verdict_on_the_file(message: str) -> None:
+    assert isinstance(decoders.refusal(pyvips.Error(message)), TooMuchMemory)
+    assert isinstance(decoders.refusal(pyvips.Error("VipsJpeg: premature end of JPEG image")), Undecodable)

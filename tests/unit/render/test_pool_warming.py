@@ -20,6 +20,7 @@ from galerly_cdn.settings.table import Settings
 from tests.support import pictures
 from tests.support.color_difference import opened as opened_picture
 from tests.support.descriptors import open_descriptors
+from tests.support.in_memory_cdn import FACTS
 from tests.support.render_jobs import job_for, target
 from tests.support.worker_pool import JOB, Barrier, HookedPool, file_with, hooked_pool, ticks
 
@@ -262,7 +263,9 @@ def test_cpu_limit_applies_to_each_picture(monkeypatch: pytest.MonkeyPatch) -> N
     limits_s: list[float] = []
     monkeypatch.setattr(sandbox, "extend_cpu_limit", limits_s.append)
     made = iter([(Rendered(target(f"{side}x1"), Format.JPEG, side, 1, 1, ""), b".") for side in (1, 2)])
-    renderer = worker.Renderer(lambda: ("", ()), lambda *_: (1, made), lambda _: pytest.fail("no inspection"))
+    renderer = worker.Renderer(
+        lambda: ("", ()), lambda *_: (FACTS, made), lambda _: pytest.fail("no inspection")
+    )
 
     def serve(server: socket.socket) -> None:
         with pytest.raises(EOFError):

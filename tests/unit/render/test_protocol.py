@@ -11,17 +11,22 @@ from hypothesis import strategies as st
 
 from galerly_cdn.model import Format, Rendered, Size, Target
 from galerly_cdn.render.pool import protocol
+from tests.support.fact_records import FACTS
 from tests.support.worker_pool import JOB
 
 MESSAGES: list[protocol.Message] = [
     protocol.Request(5, JOB),
     protocol.Request(5, None),
+    protocol.Request(5, JOB, is_known_good=True),
     protocol.Continue(),
     protocol.Abandon(),
     protocol.Ready("8.18.7", ("jpeg",), ("memory",)),
     protocol.MemoryNeeded(7),
     protocol.Done(1, Rendered(Target(Size(4, 4)), Format.AVIF, 1, 2, 3, "md5", ("gps",))),
+    protocol.Done(1, Rendered(Target(Size(4, 4)), Format.AVIF, 1, 2, 3, "md5"), FACTS),
+    protocol.Done(1, facts=FACTS),
     protocol.Failed(1, "undecodable", "Ünïcödé\n\x00"),
+    protocol.Failed(1, "unsupported-format", "detail", "A sentence for people.", FACTS),
 ]
 
 

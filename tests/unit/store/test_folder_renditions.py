@@ -588,7 +588,7 @@ async def test_put_answers_before_anything_is_evicted(
     monkeypatch.setattr(renditions_module, "scan_folder", lambda *_: RenditionsIndex())
     store = FolderRenditions(tmp_path, 80 * KIB, Counted(), lambda: 0)
     for number in range(200):
-        store._index.use(file_name(f"{number}", TARGET), 4 * KIB)
+        store._index.use(file_name(TARGET.rendition_key(f"{number}")), 4 * KIB)
     monkeypatch.setattr(Path, "unlink", wait_and_unlink)
     await asyncio.wait_for(store.put(make_rendition("new")), 10)
     assert len(rendition_files(tmp_path)) == 201

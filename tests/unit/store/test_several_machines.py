@@ -11,14 +11,15 @@ import pytest
 
 from galerly_cdn.errors import StoreUnreachable
 from galerly_cdn.settings.table import Settings
-from tests.support.in_memory_cdn import CountingRenderer, Gate, InMemoryCdn
+from tests.support.in_memory_cdn import CountingRenderer, Gate, InMemoryCdn, ignore
 from tests.support.s3_servers import VERSITYGW
 from tests.support.worker_pool import ticks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from galerly_cdn.model import Job, Rendered
+    from galerly_cdn.facts import Learn
+    from galerly_cdn.model import FactRecord, Job, Rendered
     from tests.support.s3_servers import Objects
 
 
@@ -29,8 +30,18 @@ class SigningRenderer(CountingRenderer):
         super().__init__()
         self.name = name
 
-    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
-        return await super().render(fd, length_bytes, job, f"{self.name}: {token}")
+    async def render(
+        self,
+        fd: int,
+        length_bytes: int,
+        job: Job,
+        token: str,
+        *,
+        known: FactRecord | None = None,
+        learn: Learn = ignore,
+    ) -> tuple[Rendered, bytes]:
+        signed = f"{self.name}: {token}"
+        return await super().render(fd, length_bytes, job, signed, known=known, learn=learn)
 
 
 def node(
@@ -75,7 +86,7 @@ async def test_two_nodes_render_each_picture_once_and_answer_the_same_bytes(buck
     first, second, third = await asyncio.gather(get_all(nodes[0]), get_all(nodes[1]), get_all(nodes[0]))
     assert first == second == third
     assert {status for status, _ in first.values()} == {200}
-    assert len([name for name in bucket.names() if name.startswith("resized/")]) == 200
+    assert len([name for name in bucket.names() if name.startswith("resized/150x150/")]) == 200
     for key in keys:
         assert bucket.get(f"resized/150x150/{key}") == first[key][1]
 

@@ -185,7 +185,11 @@ def color_of(body: bytes) -> str:
 
 
 def renditions(store: Path) -> list[Path]:
-    return list((store / "resized").glob("??/*"))
+    return [
+        path
+        for path in (store / "resized").glob("??/*")
+        if path.read_bytes().startswith(b"galerly-rendition")
+    ]
 
 
 # writable and read-only folders

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.access.authorizer import private_folders
+from galerly_cdn.facts import OriginalFacts
 from galerly_cdn.fill import Filler, recipes
 from galerly_cdn.http import urls
+from galerly_cdn.render import recipe
 from galerly_cdn.settings import load, locations
 from galerly_cdn.store.remote.bucket import Bucket
 from galerly_cdn.store.remote.originals import RemoteOriginals
@@ -81,10 +83,17 @@ def build_filler(stores: Stores) -> Filler:
     from galerly_cdn.aws.functions.in_process_renderer import InProcessRenderer  # noqa: PLC0415 - the janitor loads no libvips
 
     renderer = InProcessRenderer(load.function_memory_bytes())
+    facts = OriginalFacts(
+        stores.renditions,
+        revision=recipe.facts_revision(renderer.libvips, renderer.formats),
+        limits=stores.settings.limits,
+        count=_ignore_count,
+    )
     return Filler(
         originals=stores.originals,
         renditions=stores.renditions,
         renderer=renderer,
+        facts=facts,
         recipes=recipes(stores.settings, renderer.libvips),
         clock=time.monotonic,
         count=_ignore_count,

@@ -11,17 +11,22 @@ import logging
 from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import TooMuchMemory
-from galerly_cdn.render import decoders, header, pipeline
+from galerly_cdn.render import decoders, header, pipeline, refusals
 from galerly_cdn.render.pool import worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
-    from galerly_cdn.model import Job, Rendered
+    from galerly_cdn.facts import Learn
+    from galerly_cdn.model import FactRecord, Facts, Job, Rendered
 
 
 _RESERVED_BYTES = 300 * 1024 * 1024
 """Not for decoding: interpreter and libraries take 90 MB, the original 64 MiB, encoding 50 MB."""
+
+
+def _ignore(_facts: Facts) -> None:
+    """The default of `learn`."""
 
 
 class InProcessRenderer:
@@ -40,33 +45,59 @@ class InProcessRenderer:
         """The version of libvips."""
         return decoders.version()
 
+    @property
+    def formats(self) -> frozenset[str]:
+        """The formats that libvips decodes."""
+        return decoders.decodable_formats()
+
     @contextlib.asynccontextmanager
     async def admit(self, length_bytes: int, job: Job, token: str) -> AsyncIterator[InProcessRenderer]:  # noqa: ARG002 - Lambda itself bounds the requests
         """Admit every render at once."""
         yield self
 
-    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
+    async def render(  # noqa: PLR0913 - as `WorkerPool.render`
+        self,
+        fd: int,
+        length_bytes: int,
+        job: Job,
+        token: str,
+        *,
+        known: FactRecord | None = None,
+        learn: Learn = _ignore,
+    ) -> tuple[Rendered, bytes]:
         """Render a job of one picture. Raises `Unrenderable`, `Unsettled`."""
-        async with contextlib.aclosing(self.warm(fd, length_bytes, job, token)) as pictures:
+        made = self.warm(fd, length_bytes, job, token, known=known, learn=learn)
+        async with contextlib.aclosing(made) as pictures:
             return await anext(pictures)
 
-    async def warm(
+    async def warm(  # noqa: PLR0913 - as `WorkerPool.warm`
         self,
         fd: int,
         length_bytes: int,
         job: Job,
         token: str,  # noqa: ARG002 - no crashes of earlier renders are recorded here
+        *,
+        known: FactRecord | None = None,
+        learn: Learn = _ignore,
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
-        """Yield every picture of a job as it is made. Raises as `render`; yielded pictures stay valid."""
-        for picture in self._pictures(worker.read_original(fd, length_bytes), job):
+        """Yield every picture of a job as it is made. Raises as `render`; yielded pictures stay valid.
+
+        `learn` is called as by `WorkerPool.render`.
+        """
+        original = worker.read_original(fd, length_bytes)
+        for picture in self._pictures(original, job, learn, is_known_good=bool(known and known.is_good)):
             yield picture
 
-    def _pictures(self, original: bytes, job: Job) -> Iterator[tuple[Rendered, bytes]]:
+    def _pictures(
+        self, original: bytes, job: Job, learn: Learn, *, is_known_good: bool
+    ) -> Iterator[tuple[Rendered, bytes]]:
         image = header.read(original)
-        header.check(image, job.limits)
+        if not is_known_good:
+            learn(header.facts_of(image))
+        refusals.check_limits(image, job.limits)
         if image.decode_bytes > self._max_decode_bytes:
             raise TooMuchMemory(f"decoding needs {image.decode_bytes} bytes of {self._max_decode_bytes}")
         try:
-            yield from pipeline.pictures(original, job, image)
+            yield from pipeline.pictures(original, job, image, is_known_good=is_known_good)
         except MemoryError:
             raise TooMuchMemory("the function's memory is used up") from None

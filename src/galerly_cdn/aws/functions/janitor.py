@@ -1,4 +1,4 @@
-"""Deletes renditions of originals that were replaced or deleted, and invalidates them at CloudFront.
+"""Deletes renditions and fact records of originals that were replaced or deleted; invalidates the renditions.
 
 S3 hands a stored rendition to CloudFront without comparing it with its original. A replace through
 galerly-cdn purges the renditions itself; the janitor handles uploads by other programs, and renditions of
@@ -71,6 +71,9 @@ class Janitor:
             stored = await self._renditions.head(change.key, target)
             if stored is not None and stored.version != version:
                 deleted += await self._renditions.delete(change.key, target)
+        record = await self._renditions.facts(change.key)
+        if record is not None and record.version != version:
+            await self._renditions.delete_facts(change.key)
         must_invalidate = (
             deleted > 0
             or version is None

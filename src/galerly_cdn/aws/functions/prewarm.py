@@ -45,9 +45,12 @@ class Prewarm:
 
         Raises every error that a retry may solve; the queue delivers the message again.
         """
-        for change in s3_events.object_changes(event, self._folder):
-            if change.is_put:
-                await self._warm(change.key, function)
+        try:
+            for change in s3_events.object_changes(event, self._folder):
+                if change.is_put:
+                    await self._warm(change.key, function)
+        finally:
+            await self._filler.drain()  # the fact records are written before Lambda stops the process
 
     async def _warm(self, key: str, function: str) -> None:
         made_bytes = made = was_there = 0

@@ -93,6 +93,9 @@ class Resizer:
         """The result for one event; raises nothing. Logs the request, and its metrics for CloudWatch."""
         exchange = ResizerExchange(request_id, function)
         response = await self._runner.run(exchange, functools.partial(self._answer, event))
+        await (
+            self._filler.drain()
+        )  # Lambda stops the process after the answer: the fact record is written first
         return function_url.to_result(response, exchange.method)
 
     async def _answer(self, event: Mapping[str, Any], exchange: ResizerExchange) -> Response:

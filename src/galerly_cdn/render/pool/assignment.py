@@ -10,16 +10,21 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import Unrenderable, Unsettled, by_code
+from galerly_cdn.render import refusals
 from galerly_cdn.render.pool import protocol
 from galerly_cdn.render.pool.worker_state import Event
 
 if TYPE_CHECKING:
-    from galerly_cdn.model import Target
+    from collections.abc import Callable
+
+    from galerly_cdn.model import Facts, Target
     from galerly_cdn.render.pool.scheduling import MemoryBudget
     from galerly_cdn.render.pool.supervisor import Worker
 
-_ERRORS = {code: kind for code, kind in by_code().items() if issubclass(kind, (Unrenderable, Unsettled))}
+_CODES = frozenset(code for code, kind in by_code().items() if issubclass(kind, (Unrenderable, Unsettled)))
 """The errors that a worker may report. It is not trusted: any other code is a protocol error."""
+_MAX_PUBLIC_CHARACTERS = 300
+"""The longest sentence of a worker that is sent to viewers."""
 
 
 class Assignment:
@@ -34,13 +39,18 @@ class Assignment:
         *,
         budget: MemoryBudget,
         deadline_s: float,
+        learn: Callable[[Facts], None],
     ) -> None:
-        """Send the request. Raises `OSError` when the worker has ended."""
+        """Send the request. Raises `OSError` when the worker has ended.
+
+        `learn` is called with the original's facts when they arrive, also with an error.
+        """
         self.worker = worker
         self.token = token
         self._request = request
         self._budget = budget
         self._deadline_s = deadline_s
+        self._learn = learn
         self._memory_bytes = 0
         self._remaining: set[Target] = {one.target for one in request.job.pictures} if request.job else set()
         self._response = worker.start_request(request, fd)
@@ -78,11 +88,17 @@ class Assignment:
         self.worker.responses += 1
         self.worker.resident_bytes = message.resident_bytes
         if isinstance(message, protocol.Failed):
-            if message.code not in _ERRORS:
+            if message.code not in _CODES:
                 raise protocol.ProtocolError(f"{message.code}: {message.detail}")
-            raise _ERRORS[message.code](message.detail)
+            if message.facts is not None:
+                self._learn(message.facts)
+            if message.code == Unsettled.code:
+                raise Unsettled(message.detail)
+            raise refusals.of_code(message.code, message.detail, message.public[:_MAX_PUBLIC_CHARACTERS])
         if not self._fits_request(message, body):
             raise protocol.ProtocolError(f"the response does not fit the request: {message!r}")
+        if message.facts is not None:
+            self._learn(message.facts)
         if self._remaining:
             self.worker.apply(Event.PAUSE)
         return message, body

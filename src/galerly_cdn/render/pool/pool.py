@@ -38,13 +38,17 @@ if TYPE_CHECKING:
     from typing import Any
 
     from galerly_cdn.errors import GalerlyError, RenderFailed
-    from galerly_cdn.model import Facts, Job, Rendered
+    from galerly_cdn.model import FactRecord, Facts, Job, Rendered
     from galerly_cdn.settings.table import Settings
 
 Result = tuple[protocol.Done, bytes]
 
 _MAX_WARMING = 64
 """Warming calls that may wait; each holds a file descriptor."""
+
+
+def _ignore(_facts: Facts) -> None:
+    """The default of `learn`."""
 
 
 class AdmittedCall:
@@ -55,14 +59,26 @@ class AdmittedCall:
         self._place = place
         self.task: asyncio.Task[Result] | None = None
 
-    async def run(self, fd: int, request: protocol.Request, token: str) -> Result:
+    async def run(
+        self, fd: int, request: protocol.Request, token: str, learn: Callable[[Facts], None] = _ignore
+    ) -> Result:
         """Run the request, which is completed even if this is cancelled. Raises as `WorkerPool.render`."""
-        self.task = await self._run(fd, request, token, self._place)
+        self.task = await self._run(fd, request, token, self._place, learn)
         return await asyncio.shield(self.task)
 
-    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
+    async def render(  # noqa: PLR0913 - what is known of the original and what is wanted of it
+        self,
+        fd: int,
+        length_bytes: int,
+        job: Job,
+        token: str,
+        *,
+        known: FactRecord | None = None,
+        learn: Callable[[Facts], None] = _ignore,
+    ) -> tuple[Rendered, bytes]:
         """Render as `WorkerPool.render` does."""
-        done, body = await self.run(fd, protocol.Request(length_bytes, job), token)
+        request = protocol.Request(length_bytes, job, known is not None and known.is_good)
+        done, body = await self.run(fd, request, token, learn)
         return cast("Rendered", done.rendered), body
 
 
@@ -162,13 +178,24 @@ class WorkerPool:
         finally:
             self._finish_call()
 
-    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
+    async def render(  # noqa: PLR0913 - as `AdmittedCall.render`
+        self,
+        fd: int,
+        length_bytes: int,
+        job: Job,
+        token: str,
+        *,
+        known: FactRecord | None = None,
+        learn: Callable[[Facts], None] = _ignore,
+    ) -> tuple[Rendered, bytes]:
         """Render a job for one picture of the original that `fd` reads. The caller closes `fd`.
 
-        Raises `Unrenderable`, `Unavailable` or `RenderFailed`.
+        `token` names the original and its version, `known` is the record of that version. `learn` is called
+        with the facts before this returns or raises, if the worker has read the header and the original is
+        not known to be good. Raises `Unrenderable`, `Unavailable` or `RenderFailed`.
         """
         async with self.admit(length_bytes, job, token) as call:
-            return await call.render(fd, length_bytes, job, token)
+            return await call.render(fd, length_bytes, job, token, known=known, learn=learn)
 
     async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
         """Return the facts in the original's header. Raises as `render` does."""
@@ -176,28 +203,38 @@ class WorkerPool:
             done, _ = await call.run(fd, protocol.Request(length_bytes, None), token)
         return cast("Facts", done.facts)
 
-    async def warm(
-        self, fd: int, length_bytes: int, job: Job, token: str
+    async def warm(  # noqa: PLR0913 - as `render`
+        self,
+        fd: int,
+        length_bytes: int,
+        job: Job,
+        token: str,
+        *,
+        known: FactRecord | None = None,
+        learn: Callable[[Facts], None] = _ignore,
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
         """Yield every picture of a job as it is made, after all waiting viewers.
 
         While the caller handles a picture, a viewer may take the worker; another worker then starts with
-        the pictures that are left. Raises as `render` does; pictures yielded before an error are valid.
+        the pictures that are left. `known` and `learn` are as for `render`. Raises as `render` does; pictures
+        yielded before an error are valid.
         """
+        is_known_good = known is not None and known.is_good
         while job.pictures:
-            async with contextlib.aclosing(self._warm_on_one_worker(fd, length_bytes, job, token)) as made:
+            request = protocol.Request(length_bytes, job, is_known_good)
+            async with contextlib.aclosing(self._warm_on_one_worker(fd, request, token, learn)) as made:
                 async for rendered, body in made:
+                    is_known_good = True
                     job = job.of(one for one in job.pictures if one.target != rendered.target)
                     yield rendered, body
 
     async def _warm_on_one_worker(
-        self, fd: int, length_bytes: int, job: Job, token: str
+        self, fd: int, request: protocol.Request, token: str, learn: Callable[[Facts], None]
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
         """Yield the pictures that one worker makes before a viewer takes it."""
-        request = protocol.Request(length_bytes, job)
-        self._check_admissible(length_bytes, token)
+        self._check_admissible(request.length_bytes, token)
         try:
-            call = await self._assign(fd, request, token, self._queue.acquire_for_warming)
+            call = await self._assign(fd, request, token, self._queue.acquire_for_warming, learn)
         except QueueFull:
             self._count("queue-full")
             raise
@@ -218,11 +255,16 @@ class WorkerPool:
             task.add_done_callback(lambda _: self._end_warming(call))
 
     async def _run_request(
-        self, fd: int, request: protocol.Request, token: str, place: Place
+        self,
+        fd: int,
+        request: protocol.Request,
+        token: str,
+        place: Place,
+        learn: Callable[[Facts], None],
     ) -> asyncio.Task[Result]:
         """Wait for a worker for an admitted call and return the task that runs it."""
         self._check_original(request.length_bytes, token)
-        call = await self._assign(fd, request, token, self._queue.acquire)
+        call = await self._assign(fd, request, token, self._queue.acquire, learn)
         self._admission.start(place)
         return self._start_task(call, call.first_result())
 
@@ -239,7 +281,12 @@ class WorkerPool:
             raise Quarantined(token)
 
     async def _assign(
-        self, fd: int, request: protocol.Request, token: str, acquire: Callable[[], Awaitable[Worker]]
+        self,
+        fd: int,
+        request: protocol.Request,
+        token: str,
+        acquire: Callable[[], Awaitable[Worker]],
+        learn: Callable[[Facts], None],
     ) -> Assignment:
         """Wait for a worker and send it the request. `_start_task` must follow."""
         deadline_s = self._settings.render_deadline_s
@@ -248,7 +295,9 @@ class WorkerPool:
             while not self._is_closed:
                 worker = await acquire()
                 try:
-                    return Assignment(worker, fd, request, token, budget=self._budget, deadline_s=deadline_s)
+                    return Assignment(
+                        worker, fd, request, token, budget=self._budget, deadline_s=deadline_s, learn=learn
+                    )
                 except OSError:
                     worker.kill(Event.CRASH)  # it ended while it was free: try the next worker
             raise Draining("the time to drain is over")

@@ -40,10 +40,14 @@ class WorkerLimits(Value, frozen=True):
 
 
 class Request(Value, frozen=True):
-    """A job, or without a job an inspection, of an original that has exactly `length_bytes`."""
+    """A job, or without a job an inspection, of an original that has exactly `length_bytes`.
+
+    `is_known_good`: the original was decoded before, and no damage was found.
+    """
 
     length_bytes: int
     job: Job | None
+    is_known_good: bool = False
 
 
 class Continue(Value, frozen=True):
@@ -69,7 +73,10 @@ class MemoryNeeded(Value, frozen=True):
 
 
 class Done(Value, frozen=True):
-    """A result: facts, or the description of a rendition whose bytes are the body."""
+    """A result: the facts, or the description of a rendition whose bytes are the body.
+
+    The first picture of a job has the facts too, unless the original is known to be good.
+    """
 
     resident_bytes: int
     rendered: Rendered | None = None
@@ -77,11 +84,16 @@ class Done(Value, frozen=True):
 
 
 class Failed(Value, frozen=True):
-    """An error of `galerly_cdn.errors`, by its code."""
+    """An error of `galerly_cdn.errors`, by its code; `public` only if the error has its own sentence.
+
+    With the facts if the header could be read.
+    """
 
     resident_bytes: int
     code: str
     detail: str
+    public: str = ""
+    facts: Facts | None = None
 
 
 Message = Request | Continue | Abandon | Ready | MemoryNeeded | Done | Failed

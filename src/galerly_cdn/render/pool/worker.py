@@ -12,7 +12,8 @@ import socket
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from galerly_cdn.errors import GalerlyError, TooMuchMemory, Unsettled
+from galerly_cdn.errors import GalerlyError, TooMuchMemory, Unsettled, UnsupportedFormat
+from galerly_cdn.render import refusals
 from galerly_cdn.render.pool import protocol, sandbox
 from galerly_cdn.serialization import from_json
 
@@ -27,8 +28,11 @@ class Renderer(NamedTuple):
 
     check: Callable[[], tuple[str, tuple[str, ...]]]
     """Returns the version of libvips and the formats that it decodes."""
-    prepare: Callable[[bytes, Job], tuple[int, Iterator[tuple[Rendered, bytes]]]]
-    """Returns the bytes of memory that decoding takes, by the header, and a lazy iterator of the pictures."""
+    prepare: Callable[[bytes, Job, bool], tuple[Facts, Iterator[tuple[Rendered, bytes]]]]
+    """Returns the facts in the header, and a lazy iterator of the pictures.
+
+    Its last argument is whether the original is known to be good.
+    """
     inspect: Callable[[bytes], Facts]
 
 
@@ -40,10 +44,14 @@ def libvips() -> Renderer:
         decoders.block_untrusted_loaders()
         return decoders.version(), tuple(sorted(decoders.decodable_formats()))
 
-    def prepare(original: bytes, job: Job) -> tuple[int, Iterator[tuple[Rendered, bytes]]]:
+    def prepare(
+        original: bytes,
+        job: Job,
+        is_known_good: bool,  # noqa: FBT001 - a positional argument of the table's function
+    ) -> tuple[Facts, Iterator[tuple[Rendered, bytes]]]:
         known_header = header.read(original)
-        header.check(known_header, job.limits)
-        return known_header.decode_bytes, pipeline.pictures(original, job, known_header)
+        pictures = pipeline.pictures(original, job, known_header, is_known_good=is_known_good)
+        return header.facts_of(known_header), pictures
 
     return Renderer(check, prepare, header.inspect)
 
@@ -79,36 +87,49 @@ def serve(server: socket.socket, renderer: Renderer, cpu_s: float, resident_byte
         if not isinstance(request, protocol.Request) or fd is None:
             raise protocol.ProtocolError(f"expected Request with a file descriptor, received {request!r}")
         sandbox.extend_cpu_limit(cpu_s)
-        try:
-            for rendered, facts, body in _results(server, renderer, request, fd, cpu_s):
-                protocol.send_message(server, protocol.Done(resident_bytes(), rendered, facts), body)
-        except GalerlyError as error:
-            protocol.send_message(server, protocol.Failed(resident_bytes(), error.code, error.detail))
-        except MemoryError:
-            detail = "the worker has reached its memory limit"
-            protocol.send_message(server, protocol.Failed(resident_bytes(), TooMuchMemory.code, detail))
+        _answer(server, renderer, request, fd, cpu_s, resident_bytes)
 
 
-def _results(
-    server: socket.socket, renderer: Renderer, request: protocol.Request, fd: int, cpu_s: float
-) -> Iterator[tuple[Rendered | None, Facts | None, bytes]]:
-    """Yield the facts, or a picture for every `Continue`; the CPU limit applies to each picture."""
+def _answer(  # noqa: PLR0913, PLR0917 - the parts of a worker
+    server: socket.socket,
+    renderer: Renderer,
+    request: protocol.Request,
+    fd: int,
+    cpu_s: float,
+    resident_bytes: Callable[[], int],
+) -> None:
+    """Answer one request, and close `fd`. The CPU limit applies to each picture."""
+    facts = None
     try:
-        original = read_original(fd, request.length_bytes)
-    finally:
-        os.close(fd)
-    if request.job is None:
-        yield None, renderer.inspect(original), b""
-        return
-    memory_bytes, pictures = renderer.prepare(original, request.job)
-    protocol.send_message(server, protocol.MemoryNeeded(memory_bytes))
-    for _ in request.job.pictures:
-        message, _ = protocol.receive_message(server)
-        if not isinstance(message, protocol.Continue):
+        try:
+            original = read_original(fd, request.length_bytes)
+        finally:
+            os.close(fd)
+        if request.job is None:
+            protocol.send_message(server, protocol.Done(resident_bytes(), facts=renderer.inspect(original)))
             return
-        sandbox.extend_cpu_limit(cpu_s)
-        rendered, body = next(pictures)
-        yield rendered, None, body
+        facts, pictures = renderer.prepare(original, request.job, request.is_known_good)
+        refusals.check_limits(facts, request.job.limits)
+        protocol.send_message(server, protocol.MemoryNeeded(facts.decode_bytes))
+        news = None if request.is_known_good else facts
+        for _ in request.job.pictures:
+            message, _ = protocol.receive_message(server)
+            if not isinstance(message, protocol.Continue):
+                return
+            sandbox.extend_cpu_limit(cpu_s)
+            rendered, body = next(pictures)
+            protocol.send_message(server, protocol.Done(resident_bytes(), rendered, news), body)
+            news = None
+    except GalerlyError as error:
+        public = error.public if isinstance(error, UnsupportedFormat) else ""
+        protocol.send_message(
+            server, protocol.Failed(resident_bytes(), error.code, error.detail, public, facts)
+        )
+    except MemoryError:
+        detail = "the worker has reached its memory limit"
+        protocol.send_message(
+            server, protocol.Failed(resident_bytes(), TooMuchMemory.code, detail, facts=facts)
+        )
 
 
 def read_original(fd: int, length_bytes: int) -> bytes:

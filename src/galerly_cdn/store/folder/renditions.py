@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from galerly_cdn.errors import SettingsError, StoreUnreachable
+from galerly_cdn.model import facts_key
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
 from galerly_cdn.store.folder.renditions_index import (
     TEMP_PREFIX,
@@ -35,12 +36,13 @@ from galerly_cdn.store.folder.renditions_index import (
     scan_folder,
 )
 from galerly_cdn.store.interfaces import StoredObject
+from galerly_cdn.store.record_file import DamagedRecord, decode_record, encode_record
 from galerly_cdn.store.temp_files import HOUR_S, lock_temp_file, store_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from galerly_cdn.model import Record, Rendition, Target
+    from galerly_cdn.model import FactRecord, Record, Rendition, Target
 
 T = TypeVar("T")
 
@@ -55,8 +57,9 @@ _CACHEDIR_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
 class FolderRenditions:
     """At most `limit_bytes` of renditions under `root`; the least recently used are deleted first.
 
-    `count` receives the events `rendition-corrupt`, `rendition-unreadable` and `rendition-evicted`. `now` is
-    the wall clock in seconds. Raises `SettingsError` if `root` cannot be written to.
+    Fact records are files beside the renditions, and count as they do. `count` receives the events
+    `rendition-corrupt`, `rendition-unreadable`, `rendition-evicted`, `facts-corrupt` and `facts-unreadable`.
+    `now` is the wall clock in seconds. Raises `SettingsError` if `root` cannot be written to.
     """
 
     def __init__(
@@ -95,28 +98,35 @@ class FolderRenditions:
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         """The stored rendition, verified. A damaged file is deleted, and None returned."""
-        name = file_name(key, target)
-        try:
-            content, status = self._read(name)
+
+        def decode(content: bytes) -> Rendition:
             rendition = decode_rendition(content)
-            if (rendition.record.key, rendition.record.target) == (key, target):
-                self._index.use(name, disk_bytes(status.st_size))
-                self._touch(name, status)
-                return rendition
-            self._discard(name)
-        except FileNotFoundError:
-            self._index.forget(name)
-        except OSError:
-            self._count("rendition-unreadable")
-        except DamagedFile:
-            self._discard(name)
-        return None
+            if (rendition.record.key, rendition.record.target) != (key, target):
+                raise DamagedFile("another rendition")
+            return rendition
+
+        return self._find(file_name(target.rendition_key(key)), decode, "rendition")
+
+    async def facts(self, key: str) -> FactRecord | None:
+        """The stored record, verified. A damaged file is deleted, and None returned."""
+        return self._find(file_name(facts_key(key)), lambda content: decode_record(content, key), "facts")
+
+    async def put_facts(self, record: FactRecord) -> None:
+        """Store a record, over an earlier one, within the limit of all renditions. Raises `StoreUnreachable`.
+
+        It is not fsynced: after a power failure it may be damaged, which is detected, and made again.
+        """
+        await self._put(file_name(facts_key(record.key)), encode_record(record), is_durable=False)
+
+    async def delete_facts(self, key: str) -> None:
+        """Remove a record, if there is one. Raises `StoreUnreachable`."""
+        await self._remove(file_name(facts_key(key)))
 
     async def head(self, key: str, target: Target) -> StoredObject | None:
         """Version and time of the stored file. Not a use: it does not delay its eviction."""
         with store_errors():
             try:
-                content, status = self._read(file_name(key, target))
+                content, status = self._read(file_name(target.rendition_key(key)))
             except FileNotFoundError:
                 return None
         version = ""
@@ -136,24 +146,45 @@ class FolderRenditions:
 
         The write is finished even if the caller is cancelled.
         """
-        name = file_name(rendition.record.key, rendition.record.target)
-        content = encode_rendition(rendition)
+        name = file_name(rendition.record.target.rendition_key(rendition.record.key))
+        await self._put(name, encode_rendition(rendition), is_durable=True)
+        return rendition
+
+    async def delete(self, key: str, target: Target) -> bool:
+        """Remove a rendition; whether there was one. Raises `StoreUnreachable`."""
+        return await self._remove(file_name(target.rendition_key(key)))
+
+    def _find(self, name: bytes, decode: Callable[[bytes], T], what: str) -> T | None:
+        """A file's decoded content; `what` begins the name of the event that is counted if it is unusable."""
+        try:
+            content, status = self._read(name)
+            found = decode(content)
+        except FileNotFoundError:
+            self._index.forget(name)
+        except OSError:
+            self._count(f"{what}-unreadable")
+        except (DamagedFile, DamagedRecord):
+            self._discard(name, what)
+        else:
+            self._index.use(name, disk_bytes(status.st_size))
+            self._touch(name, status)
+            return found
+        return None
+
+    async def _put(self, name: bytes, content: bytes, *, is_durable: bool) -> None:
         if disk_bytes(len(content)) > self._limit_bytes:
             raise StoreUnreachable(
                 "the rendition is larger than renditions_bytes, the limit of all renditions"
             )
         self._index.use(name, disk_bytes(len(content)))
-        written = self._write(name, partial(self._store, name, content))
+        written = self._write(name, partial(self._store, name, content, is_durable=is_durable))
         self._evict(self._limit_bytes)
         try:
             await asyncio.shield(written)
         except OSError as error:
             raise StoreUnreachable(str(error)) from error
-        return rendition
 
-    async def delete(self, key: str, target: Target) -> bool:
-        """Remove a rendition; whether there was one. Raises `StoreUnreachable`."""
-        name = file_name(key, target)
+    async def _remove(self, name: bytes) -> bool:
         try:
             return await asyncio.shield(self._write(name, partial(self._delete, name)))
         except OSError as error:
@@ -178,8 +209,8 @@ class FolderRenditions:
             with suppress(OSError):
                 os.utime(file_path(self._root, name), (now_s, now_s), follow_symlinks=False)
 
-    def _discard(self, name: bytes) -> None:
-        self._count("rendition-corrupt")
+    def _discard(self, name: bytes, what: str) -> None:
+        self._count(f"{what}-corrupt")
         with suppress(OSError):
             file_path(self._root, name).unlink()
         self._index.forget(name)
@@ -240,7 +271,7 @@ class FolderRenditions:
             self._delete(name)
             del self._unremoved[name]
 
-    def _store(self, name: bytes, content: bytes) -> int:
+    def _store(self, name: bytes, content: bytes, *, is_durable: bool) -> int:
         self._unremoved.pop(name, None)
         self._remove_all()  # without room, the folder would grow with each write
         path = file_path(self._root, name)
@@ -251,12 +282,14 @@ class FolderRenditions:
                 lock_temp_file(fd)
                 file.write(content)
                 file.flush()
-                os.fsync(fd)
+                if is_durable:
+                    os.fsync(fd)
                 Path(temp_path).rename(path)
         except BaseException:
             Path(temp_path).unlink(missing_ok=True)
             raise
-        _fsync_folder(path.parent)
+        if is_durable:
+            _fsync_folder(path.parent)
         return len(content)
 
     def _create_folders(self, folder: Path) -> None:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from galerly_cdn.model import Target
-
 
 BLOCK_BYTES = 4096
 
@@ -68,9 +66,9 @@ TEMP_PREFIX = ".put-"
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
-def file_name(key: str, target: Target) -> bytes:
-    """The name of a rendition's file, in binary: the SHA-256 of its key in the store."""
-    return hashlib.sha256(target.rendition_key(key).encode()).digest()
+def file_name(stored_key: str) -> bytes:
+    """The name of a file, in binary: the SHA-256 of the key of its rendition or record in the store."""
+    return hashlib.sha256(stored_key.encode()).digest()
 
 
 def file_path(root: Path, name: bytes) -> Path:

@@ -1,6 +1,7 @@
 """Stores renditions as objects `800x600.webp/{key}` of a remote store, with their record as metadata.
 
-S3 sends such an object to CloudFront unchanged, so its headers are the same as those of the edge.
+S3 sends such an object to CloudFront unchanged, so its headers are the same as those of the edge. The fact
+record of an original is an object `facts/{key}` beside them, which no URL leads to.
 """
 
 from __future__ import annotations
@@ -18,19 +19,25 @@ from galerly_cdn.errors import (
     Unsettled,
 )
 from galerly_cdn.http import content_disposition
-from galerly_cdn.model import IMMUTABLE, Format, Record, Rendition
+from galerly_cdn.model import IMMUTABLE, Format, Record, Rendition, facts_key
 from galerly_cdn.store.interfaces import StoredObject
+from galerly_cdn.store.record_file import DamagedRecord, decode_record, encode_record
 from galerly_cdn.store.remote import MD5
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from galerly_cdn.model import Target
+    from galerly_cdn.model import FactRecord, Target
     from galerly_cdn.store.remote.bucket import Bucket
+
+_FACTS_ATTRIBUTES = {"Content-Type": "application/octet-stream", "Cache-Control": "private, no-store"}
 
 
 class RemoteRenditions:
-    """Renditions in a remote store. `count` receives `rendition-corrupt` and `rendition-unreadable`."""
+    """Renditions and fact records in a remote store.
+
+    `count` receives `rendition-corrupt`, `rendition-unreadable`, `facts-corrupt` and `facts-unreadable`.
+    """
 
     def __init__(self, bucket: Bucket, count: Callable[[str], None]) -> None:
         self._bucket = bucket
@@ -80,6 +87,33 @@ class RemoteRenditions:
         except NoSuchOriginal:
             return False
         return True
+
+    async def facts(self, key: str) -> FactRecord | None:
+        """The stored record, verified; None if there is none, if it is damaged, or if the store fails."""
+        try:
+            _, content = await self._bucket.read(facts_key(key))
+        except NoSuchOriginal:
+            return None
+        except (StoreRefused, StoreUnreachable, Unsettled):
+            self._count("facts-unreadable")
+            return None
+        try:
+            return decode_record(content, key)
+        except DamagedRecord:
+            self._count("facts-corrupt")
+            return None
+
+    async def put_facts(self, record: FactRecord) -> None:
+        """Store a record, over an earlier one. Raises as the interface says."""
+        try:
+            content = encode_record(record)
+            await self._bucket.put(facts_key(record.key), content, _FACTS_ATTRIBUTES, creates=False)
+        except (KeyNotHeld, Unsettled) as error:
+            raise StoreRefused(error.detail) from error
+
+    async def delete_facts(self, key: str) -> None:
+        """Remove a record, if there is one. Raises as the interface says."""
+        await self._bucket.delete(facts_key(key))
 
     async def _read(self, key: str, target: Target) -> Rendition | None:
         found = await self._request(key, target, head=False)
