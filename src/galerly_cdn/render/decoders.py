@@ -32,7 +32,7 @@ pyvips.cache_set_max(0)
 
 # One thread for each image: several could read a sequential image out of order where two parts of it are
 # evaluated together, and they add nothing to the throughput of one worker process for each core.
-pyvips.concurrency_set(1)
+pyvips.concurrency_set(1)  # type: ignore[attr-defined]  # missing in its type hints
 
 Image = pyvips.Image
 Error = pyvips.Error
