@@ -12,6 +12,7 @@ from galerly_cdn.errors import TooManyFrames, TooManyPixels, TooMuchMemory, Unde
 from galerly_cdn.model import Facts, Format, Limits
 from galerly_cdn.render import color, decoders, icc, losses, markers
 from galerly_cdn.render.formats import OriginalFormat, detect_format
+from galerly_cdn.render.originals import png
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def read(original: bytes) -> Header:
         raise UnsupportedFormat(f"libvips {decoders.version()} cannot decode {kind}")
     image = decoders.load(original, kind)
     frame = _frame(original, image) if kind is OriginalFormat.JPEG else None
-    chunks = markers.png_chunks(original) if kind is OriginalFormat.PNG else {}
+    chunks = png.chunks_before_pixels(original) if kind is OriginalFormat.PNG else {}
     is_progressive = frame.is_progressive if frame else bool(image.get_typeof("interlaced"))
     coefficient_bytes = frame.coefficient_bytes if frame else 0
     profile = color.profile_of(image)

@@ -14,10 +14,11 @@ import math
 import struct
 from typing import TYPE_CHECKING, Final
 
+from galerly_cdn.render.originals import heif
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 _BT709, _BT2020, _P3, _ADOBE = 1, 9, 12, -1
 _SRGB, _LINEAR, _PQ, _HLG, _GAMMA_563_256 = 13, 8, 16, 18, -1
@@ -72,9 +73,9 @@ def heif_colors(original: bytes) -> NamedColors | None:
     """Return the colours of the first `nclx` colour box (ISO/IEC 14496-12 §12.1.5) of the item properties."""
     body = original
     for kind, skip in ((b"meta", 4), (b"iprp", 0), (b"ipco", 0)):
-        box = next((content for name, content in _boxes(body) if name == kind), b"")
+        box = next((content for name, content in heif.boxes(body) if name == kind), b"")
         body = box[skip:]
-    for name, content in _boxes(body):
+    for name, content in heif.boxes(body):
         if name == b"colr" and content[:4] == b"nclx" and len(content) >= 8:
             return named_colors(*struct.unpack(">HH", content[4:8]))
     return None
@@ -121,20 +122,6 @@ def profile_bytes(colors: NamedColors) -> bytes:
     )
     header += b"acsp" + bytes(28) + d50
     return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + data
-
-
-def _boxes(body: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the type and content of each box in a sequence of boxes (ISO/IEC 14496-12 §4.2)."""
-    position = 0
-    while position + 8 <= len(body):
-        length, header = int.from_bytes(body[position : position + 4], "big"), 8
-        if length == 1:
-            length, header = int.from_bytes(body[position + 8 : position + 16], "big"), 16
-        end = position + length if length else len(body)
-        if end < position + header:
-            return
-        yield body[position + 4 : position + 8], body[position + header : end]
-        position = end
 
 
 def _fixed(value: float) -> bytes:

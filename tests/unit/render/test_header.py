@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from galerly_cdn.render import header, icc, losses, markers
+from galerly_cdn.render.originals import png
 from galerly_cdn.render.sample_images import SPECIMENS
 from tests.support import pictures
 
@@ -151,8 +152,8 @@ def test_truncated_boxes_name_no_colours(body: bytes) -> None:
 
 
 def test_png_chunks_are_read_up_to_the_pixels_and_to_a_maximum_number() -> None:
-    chunks = markers.png_chunks(pictures.png(8, 8))
+    chunks = png.chunks_before_pixels(pictures.png(8, 8))
     assert next(iter(chunks)) == b"IHDR"
     assert b"IDAT" not in chunks
     many = pictures.png(8, 8)[:8] + b"".join(pictures.chunk(b"aa%02x" % n, b"") for n in range(255)) * 9
-    assert len(markers.png_chunks(many)) == 255
+    assert len(png.chunks_before_pixels(many)) == 255

@@ -1,0 +1,1 @@
+"""Reads what libvips does not report from each kind of original."""
