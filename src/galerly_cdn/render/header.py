@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from galerly_cdn.errors import TooManyFrames, TooManyPixels, TooMuchMemory, Undecodable, UnsupportedFormat
 from galerly_cdn.model import Facts, Format, Limits
-from galerly_cdn.render import color, decoders, icc, losses, markers
+from galerly_cdn.render import color, decoders, icc, losses, markers, structure
 from galerly_cdn.render.formats import OriginalFormat, detect_format
-from galerly_cdn.render.originals import png
+from galerly_cdn.render.structure import Structure
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _GPS_FIELDS: Final = (
     "ProcessingMethod",
     "AreaInformation",
 )
-_METADATA: Final = {"exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data", "icc": color.PROFILE}
+_METADATA: Final = {"exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data"}
 
 
 class Header(Value, frozen=True):
@@ -55,7 +55,8 @@ class Header(Value, frozen=True):
     decode_bytes: int
     profile: str | None
     colors: icc.NamedColors | None
-    """The colours that the header names without a profile; None if they are sRGB or not named."""
+    """The colours that the header names and that take the place of a profile; None if there are none."""
+    structure: Structure
     metadata: tuple[str, ...]
     loses: tuple[str, ...]
 
@@ -80,15 +81,21 @@ def read(original: bytes) -> Header:
     kind = detect_format(original)
     if kind not in decoders.decodable_formats():
         raise UnsupportedFormat(f"libvips {decoders.version()} cannot decode {kind}")
+    structure.refuse_unsupported(original, kind)
     image = decoders.load(original, kind)
+    facts = structure.read(original, kind, color.profile_of(image))
     frame = _frame(original, image) if kind is OriginalFormat.JPEG else None
-    chunks = png.chunks_before_pixels(original) if kind is OriginalFormat.PNG else {}
     is_progressive = frame.is_progressive if frame else bool(image.get_typeof("interlaced"))
     coefficient_bytes = frame.coefficient_bytes if frame else 0
-    profile = color.profile_of(image)
-    colors = None if profile else _named_colors(image, kind, original, chunks)
-    metadata = _metadata(image)
-    lost = {*metadata, *_lost_colors(image, profile, colors), *_lost_pictures(image, kind, original, chunks)}
+    profile = color.profile_of(image) or facts.unreported_profile
+    colors = facts.colors or (None if profile else _camera_colors(image))
+    has_alpha = bool(image.hasalpha()) or facts.frame_on(image.width, image.height) is not None
+    color_bands = 1 if facts.is_grey else image.bands - image.hasalpha()
+    metadata = _metadata(image, profile)
+    effective_profile = icc.profile_bytes(colors) if colors else profile
+    lost = {*metadata, *_lost_colors(image, colors), *_lost_pictures(image, kind, facts)}
+    if effective_profile and color.profile_verdict(effective_profile, color_bands).is_wide:
+        lost.add("wide-gamut")
     return Header(
         kind=kind,
         width_px=image.width,
@@ -96,13 +103,14 @@ def read(original: bytes) -> Header:
         orientation=_orientation(image),
         frames=_frames(image, kind),
         bits=_bits(image),
-        bands=image.bands,
-        has_alpha=bool(image.hasalpha()),
+        bands=color_bands + has_alpha,
+        has_alpha=has_alpha,
         is_progressive=is_progressive,
         coefficient_bytes=coefficient_bytes,
         decode_bytes=coefficient_bytes + _decode_bytes(image, kind, is_interlaced=is_progressive),
-        profile=icc.description(profile) if profile else str(colors) if colors else None,
+        profile=str(colors) if colors else icc.description(profile) if profile else None,
         colors=colors,
+        structure=facts,
         metadata=metadata,
         loses=losses.in_order(lost),
     )
@@ -193,14 +201,8 @@ def _decode_bytes(image: Image, kind: OriginalFormat, *, is_interlaced: bool) ->
             return 2 * row_bytes * image.height
 
 
-def _named_colors(
-    image: Image, kind: OriginalFormat, original: bytes, chunks: dict[bytes, bytes]
-) -> icc.NamedColors | None:
-    """Return the colours named without a profile: cICP, nclx, or a camera's Adobe RGB (EXIF 2.32 §4.6.5)."""
-    if kind is OriginalFormat.PNG:
-        return icc.png_colors(chunks)
-    if kind in {OriginalFormat.AVIF, OriginalFormat.HEIC}:
-        return icc.heif_colors(original)
+def _camera_colors(image: Image) -> icc.NamedColors | None:
+    """Return a camera's Adobe RGB (EXIF 2.32 §4.6.5)."""
     space = _text(image, "exif-ifd2-ColorSpace")
     interoperability = _text(image, "exif-ifd4-InteroperabilityIndex")
     if interoperability.startswith(_UNCALIBRATED_INTEROPERABILITY) or space.startswith(
@@ -214,18 +216,20 @@ def _text(image: Image, field: str) -> str:
     return str(image.get(field)) if image.get_typeof(field) else ""
 
 
-def _metadata(image: Image) -> tuple[str, ...]:
+def _metadata(image: Image, profile: bytes | None) -> tuple[str, ...]:
     """Return the kinds of metadata in the original.
 
     Fields are looked up by name: listing them fails on a PNG comment whose keyword is not UTF-8.
     """
     kinds = {kind for kind, field in _METADATA.items() if image.get_typeof(field)}
+    if profile:
+        kinds.add("icc")
     if any(image.get_typeof(f"exif-ifd3-GPS{field}") for field in _GPS_FIELDS):
         kinds.add("gps")
     return tuple(sorted(kinds))
 
 
-def _lost_colors(image: Image, profile: bytes | None, colors: icc.NamedColors | None) -> set[str]:
+def _lost_colors(image: Image, colors: icc.NamedColors | None) -> set[str]:
     lost = set()
     if _bits(image) > 8:
         lost.add("bit-depth")
@@ -233,20 +237,15 @@ def _lost_colors(image: Image, profile: bytes | None, colors: icc.NamedColors | 
         lost.add("cmyk")
     if colors and colors.transfer in icc.HDR_TRANSFERS:
         lost.add("hdr-transfer")
-    effective = profile or (icc.profile_bytes(colors) if colors else None)
-    if effective and color.profile_verdict(effective, image.bands - image.hasalpha()).is_wide:
-        lost.add("wide-gamut")
     return lost
 
 
-def _lost_pictures(
-    image: Image, kind: OriginalFormat, original: bytes, chunks: dict[bytes, bytes]
-) -> set[str]:
+def _lost_pictures(image: Image, kind: OriginalFormat, facts: Structure) -> set[str]:
     lost = set()
-    if _frames(image, kind) > 1 or b"acTL" in chunks or original[4:12] == b"ftypavis":
+    if _frames(image, kind) > 1 or facts.is_animated:
         lost.add("animation")
     elif _number(image, "n-pages", 1) > 1:
         lost.add("pages")
-    if kind is OriginalFormat.JPEG and markers.has_gain_map(original):
+    if facts.has_gain_map:
         lost.add("hdr-gain-map")
     return lost

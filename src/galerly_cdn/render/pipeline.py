@@ -9,7 +9,7 @@ base of a smaller size is `scale_base` of a larger base. Only bases are chained,
 picture step (a watermark of 40 px) has the same effect in a job as in a render of one size. The
 original is decoded again only for a size that is nearly as large as the base before it.
 
-`scale` is the first original step although it depends on the size: every later step then works on
+`scale` comes before most original steps although it depends on the size: every later step then works on
 the pixels of the largest size in place of all pixels of the original (2.6 times the CPU at 2000 px).
 
 The module is pure: bytes in, bytes out; no file, clock, network or environment. libvips is lazy: the
@@ -28,6 +28,7 @@ from galerly_cdn.model import Format, Job, Picture, Rendered
 from galerly_cdn.render import color, copyright_notice, decoders, encoders, header, icc, losses, recipe
 from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.render.header import Header
+from galerly_cdn.render.originals import png
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -139,6 +140,9 @@ def is_large_enough(larger_px: tuple[int, int], plan: PicturePlan) -> bool:
 
 def decode(original: bytes, plan: PicturePlan) -> Image:
     """Open the original with shrink-on-load: sequential, in its stored orientation and its own colours."""
+    facts = plan.header.structure
+    if facts.is_frame_separate and facts.frame:
+        original = png.as_still(original, facts.frame)
     return decoders.load(original, plan.header.kind, **shrink_on_load(plan))
 
 
@@ -156,6 +160,33 @@ def shrink_on_load(plan: PicturePlan) -> dict[str, float]:
     return {}
 
 
+def expand_range(image: Image, plan: PicturePlan) -> Image:
+    """Make one band of a grey AVIF, and expand samples of limited range to 0…255 (H.273 §8.3)."""
+    facts = plan.header.structure
+    if not (facts.is_grey or facts.has_limited_alpha):
+        return image
+    colors = color.as_grey(image) if facts.is_grey else image.extract_band(0, n=3)
+    if facts.has_limited_range:
+        colors = color.with_full_range(colors)
+    if not image.hasalpha():
+        return colors
+    return colors.bandjoin(color.with_full_range(image[3]) if facts.has_limited_alpha else image[3])
+
+
+def place_frame(image: Image, plan: PicturePlan) -> Image:
+    """Put the first frame on its canvas, transparent around it. libvips decodes a GIF's on a black canvas."""
+    canvas_px = plan.header.width_px, plan.header.height_px
+    frame = plan.header.structure.frame_on(*canvas_px)
+    if frame is None:
+        return image
+    if (image.width, image.height) == canvas_px:
+        if image.hasalpha():
+            return image
+        image = image.crop(frame.left_px, frame.top_px, frame.width_px, frame.height_px)
+    opaque = image if image.hasalpha() else image.addalpha()
+    return opaque.embed(frame.left_px, frame.top_px, *canvas_px)
+
+
 def scale(image: Image, plan: PicturePlan) -> Image:
     """Scale with Lanczos3 to exactly the rendition's sides, in the stored orientation."""
     if (image.width, image.height) == plan.stored_px:
@@ -171,10 +202,10 @@ def orient(image: Image, plan: PicturePlan) -> Image:
 
 
 def assign_profile(image: Image, plan: PicturePlan) -> Image:
-    """Attach an ICC profile made from the colour names in the header, if the original embeds none."""
-    if plan.header.colors is None:
-        return image
-    return color.with_profile(image, icc.profile_bytes(plan.header.colors))
+    """Attach the ICC profile of the colours that the header names, or one that libvips does not report."""
+    named = plan.header.colors
+    profile = icc.profile_bytes(named) if named else plan.header.structure.unreported_profile
+    return color.with_profile(image, profile) if profile else image
 
 
 def convert_colors(image: Image, plan: PicturePlan) -> Image:  # noqa: ARG001 - every step has the same shape
@@ -200,7 +231,14 @@ def flatten(image: Image, plan: PicturePlan) -> Image:
 Step = Callable[["Image", PicturePlan], "Image"]
 """A step returns the image unchanged if it has nothing to do."""
 
-ORIGINAL_STEPS: Final[tuple[Step, ...]] = (scale, orient, assign_profile, convert_colors)
+ORIGINAL_STEPS: Final[tuple[Step, ...]] = (
+    expand_range,
+    place_frame,
+    scale,
+    orient,
+    assign_profile,
+    convert_colors,
+)
 """First phase, after `decode`: once for each decode. The plan is that of the largest picture."""
 
 PICTURE_STEPS: Final[tuple[Step, ...]] = (flatten,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from galerly_cdn.render import header, icc, losses, markers
-from galerly_cdn.render.originals import png
+from galerly_cdn.render.originals import heif, png
 from galerly_cdn.render.sample_images import SPECIMENS
 from tests.support import pictures
 
@@ -147,8 +147,8 @@ def test_code_points_have_display_names(primaries: int, transfer: int, name: str
 
 
 @pytest.mark.parametrize("body", [b"", b"\0" * 40, SPECIMENS["avif"][:60], b"\0\0\0\x01meta" + b"\0" * 8])
-def test_truncated_boxes_name_no_colours(body: bytes) -> None:
-    assert icc.heif_colors(body) is None
+def test_truncated_boxes_hold_no_items(body: bytes) -> None:
+    assert heif.meta_of(body) is None
 
 
 def test_png_chunks_are_read_up_to_the_pixels_and_to_a_maximum_number() -> None:
