@@ -1,4 +1,4 @@
-"""Reads from Chromium the colours that the tests of renditions expect."""
+"""Reads from Chromium the colours and first frames that the tests of renditions expect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from galerly_cdn.render.formats import detect_format
-from tests.support import color_cases
+from tests.support import color_cases, frame_cases
 from tests.support.shown_colors import SHOWN
 
 if TYPE_CHECKING:
@@ -42,5 +42,15 @@ def test_chromium_shows_the_colours_that_renditions_are_compared_with(browser: B
         name: (read, SHOWN[name])
         for name, original in color_cases.ORIGINALS.items()
         if (read := color_cases.colors_of(shown(browser, original))) != SHOWN[name]
+    }
+    assert differences == {}
+
+
+def test_chromium_shows_the_first_frames_that_renditions_are_compared_with(browser: Browser) -> None:
+    browser.open("about:blank")
+    differences = {
+        name: seen
+        for name, case in frame_cases.CASES.items()
+        if (seen := frame_cases.seen(shown(browser, case.original))) != frame_cases.expected(case)
     }
     assert differences == {}
