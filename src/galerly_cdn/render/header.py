@@ -77,12 +77,16 @@ class Header(Value, frozen=True):
 
 
 def read(original: bytes) -> Header:
-    """Read the header. Raises `UnsupportedFormat` or `Undecodable`."""
+    """Read the header.
+
+    Raises `UnsupportedFormat`, `Undecodable`, or `TooManyPixels` for a side over 65,535 pixels.
+    """
     kind = detect_format(original)
     if kind not in decoders.decodable_formats():
         raise UnsupportedFormat(f"libvips {decoders.version()} cannot decode {kind}")
     structure.refuse_unsupported(original, kind)
     image = decoders.load(original, kind)
+    structure.check_sides(image.width, image.height)
     facts = structure.read(original, kind, color.profile_of(image))
     frame = _frame(original, image) if kind is OriginalFormat.JPEG else None
     is_progressive = frame.is_progressive if frame else bool(image.get_typeof("interlaced"))

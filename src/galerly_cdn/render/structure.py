@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from galerly_cdn.errors import UnsupportedFormat
+from typing import Final
+
+from galerly_cdn.errors import TooManyPixels, UnsupportedFormat
 from galerly_cdn.render import icc, markers
 from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.render.originals import gif, heif, png
 from galerly_cdn.render.originals.frame import Frame
 from galerly_cdn.serialization import Value
+
+MAX_SIDE_PX: Final = 65_535
+_EXTENDED_WEBP: Final = b"VP8X\x0a\0\0\0"
+"""The header of a WebP's chunk with the sides of its canvas (RFC 9649 §2.7)."""
 
 
 class Structure(Value, frozen=True):
@@ -39,9 +45,29 @@ class Structure(Value, frozen=True):
 
 
 def refuse_unsupported(original: bytes, kind: OriginalFormat) -> None:
-    """Raise `UnsupportedFormat` for kinds of a supported format that libvips does not decode."""
+    """Raise `UnsupportedFormat` for kinds of a supported format that libvips does not decode.
+
+    Raises `TooManyPixels` for sides that libvips refuses as damage.
+    """
     if kind is OriginalFormat.AVIF and heif.is_only_a_sequence(original):
-        raise UnsupportedFormat("an AVIF image sequence without a still image")
+        raise UnsupportedFormat("AVIF image sequence without a still image")
+    process = markers.unsupported_process(original) if kind is OriginalFormat.JPEG else None
+    if process:
+        raise UnsupportedFormat(process)
+    sides_px = png.sides(original) if kind is OriginalFormat.PNG else None
+    if kind is OriginalFormat.WEBP and original[12:20] == _EXTENDED_WEBP:
+        sides_px = (
+            1 + int.from_bytes(original[24:27], "little"),
+            1 + int.from_bytes(original[27:30], "little"),
+        )
+    if sides_px:
+        check_sides(*sides_px)
+
+
+def check_sides(width_px: int, height_px: int) -> None:
+    """Raise `TooManyPixels` for a side over that of a JPEG (T.81 B.2.2): each row takes a decoder long."""
+    if max(width_px, height_px) > MAX_SIDE_PX:
+        raise TooManyPixels(f"{width_px} × {height_px} px: a side is over {MAX_SIDE_PX} px")
 
 
 def read(original: bytes, kind: OriginalFormat, profile: bytes | None) -> Structure:

@@ -37,6 +37,16 @@ XMP = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
 ULTRA_HDR = b"http://ns.adobe.com/xap/1.0/\0<x xmlns:hdrgm='http://ns.adobe.com/hdr-gain-map/1.0/'/>"
 
 
+def gain_map_avif(kind: bytes) -> bytes:
+    """Return an AVIF whose alpha plane is declared a gain map: by auxiliary type, or as a `tmap` item."""
+    plain = pictures.avif(60, 40, alpha=True)
+    if kind == b"tmap":
+        second = plain.index(b"av01", plain.index(b"av01", plain.index(b"infe")) + 4)
+        return plain[:second] + kind + plain[second + 4 :]
+    alpha = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"
+    return plain.replace(alpha, kind.ljust(len(alpha), b"\0"))
+
+
 @pytest.mark.parametrize(
     ("original", "lost"),
     [
@@ -64,6 +74,16 @@ ULTRA_HDR = b"http://ns.adobe.com/xap/1.0/\0<x xmlns:hdrgm='http://ns.adobe.com/
             {"hdr-gain-map"},
             id="Apple's gain map",
         ),
+        pytest.param(gain_map_avif(b"tmap"), {"hdr-gain-map"}, id="tone-mapped item of an AVIF"),
+        pytest.param(
+            gain_map_avif(b"urn:com:apple:photo:2020:aux:hdrgainmap"),
+            {"hdr-gain-map"},
+            id="Apple's in an AVIF",
+        ),
+        pytest.param(
+            gain_map_avif(b"urn:iso:std:iso:ts:21496:-1"), {"hdr-gain-map"}, id="ISO 21496-1's in an AVIF"
+        ),
+        pytest.param(pictures.avif(60, 40, alpha=True), set(), id="alpha is no gain map"),
         pytest.param(pictures.jpeg(60, 40, profile=icc.profile_bytes(P3)), {"icc", "wide-gamut"}, id="P3"),
         pytest.param(pictures.jpeg(60, 40, profile=pictures.srgb_profile()), {"icc"}, id="sRGB profile"),
     ],

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _SIGNATURE_BYTES: Final = 8
 _MAX_CHUNKS: Final = 256
 _MAX_CHUNKS_OF_ANIMATION: Final = 1 << 20
+_HEADER_BYTES: Final = 13
 _CONTROL_BYTES: Final = 26
 _SEQUENCE_BYTES: Final = 4
 _MAX_PROFILE_BYTES: Final = 4 << 20
@@ -33,6 +34,15 @@ def chunks_before_pixels(original: bytes) -> dict[bytes, bytes]:
         chunks.setdefault(name, original[position + 8 : position + 8 + length])
         position += length + 12
     return chunks
+
+
+def sides(original: bytes) -> tuple[int, int] | None:
+    """Return width and height; None if the first chunk is no whole `IHDR` (PNG 3rd edition §11.2.1)."""
+    name, data, checksum = next(_chunks(original, _SIGNATURE_BYTES), (b"", b"", 0))
+    if name != b"IHDR" or len(data) != _HEADER_BYTES or zlib.crc32(name + data) != checksum:
+        return None
+    width, height = struct.unpack(">II", data[:8])
+    return width, height
 
 
 def embedded_profile(chunks: dict[bytes, bytes]) -> bytes | None:
@@ -64,7 +74,7 @@ def separate_frame(original: bytes, chunks: dict[bytes, bytes]) -> Frame | None:
     if len(control) != _CONTROL_BYTES:
         raise Undecodable("the animation has no first frame")
     width, height, left, top = struct.unpack(">4I", control[4:20])
-    canvas_width, canvas_height = struct.unpack(">II", chunks[b"IHDR"][:8])
+    canvas_width, canvas_height = sides(original) or (0, 0)
     if not (0 < width <= canvas_width - left and 0 < height <= canvas_height - top):
         raise Undecodable("the first frame lies outside the canvas")
     return Frame(left, top, width, height)
