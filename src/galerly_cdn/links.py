@@ -190,13 +190,11 @@ class Links:
         `<img>` is for other browsers: they get the original's own format. `sizes` is the layout width (in
         CSS), by default the result of the method `sizes`. Raises as `src` does.
         """
+        widest_px = self._widest_px(width_px, height_px, None)
         sources = tuple(
-            Source(
-                image_format.media_type,
-                self.srcset(key, width_px, height_px, image_format, expires_s, version=version),
-            )
-            for image_format in PREFERENCE
-            if self._widest_px(width_px, height_px, image_format) == self._widest_px(width_px, height_px)
+            Source(one.media_type, self.srcset(key, width_px, height_px, one, expires_s, version=version))
+            for one in PREFERENCE
+            if self._widest_px(width_px, height_px, one) == widest_px
         )
         width, height = self.dimensions(width_px, height_px, size)
         return Picture(
@@ -211,7 +209,7 @@ class Links:
             decoding=decoding,
         )
 
-    def _widest_px(self, width_px: int, height_px: int, image_format: Format | None = None) -> int:
+    def _widest_px(self, width_px: int, height_px: int, image_format: Format | None) -> int:
         """Return the width of the widest rendition of an original; 0 if no size offers the format."""
         rules = (rule for rule in self.allowed.rules if image_format in {None, *rule.qualities})
         return max((rule.size.fit(width_px, height_px)[0] for rule in rules), default=0)

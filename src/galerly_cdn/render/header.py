@@ -77,10 +77,7 @@ class Header(Value, frozen=True):
 
 
 def read(original: bytes) -> Header:
-    """Read the header.
-
-    Raises `UnsupportedFormat`, `Undecodable`, or `TooManyPixels` for a side over 65,535 pixels.
-    """
+    """Read the header. Raises `UnsupportedFormat`, `Undecodable`, or `TooManyPixels` for a long side."""
     kind = detect_format(original)
     if kind not in decoders.decodable_formats():
         raise UnsupportedFormat(f"libvips {decoders.version()} cannot decode {kind}")
@@ -96,10 +93,9 @@ def read(original: bytes) -> Header:
     has_alpha = bool(image.hasalpha()) or facts.frame_on(image.width, image.height) is not None
     color_bands = 1 if facts.is_grey else image.bands - image.hasalpha()
     metadata = _metadata(image, profile)
-    effective_profile = icc.profile_bytes(colors) if colors else profile
-    lost = {*metadata, *_lost_colors(image, colors), *_lost_pictures(image, kind, facts)}
-    if effective_profile and color.profile_verdict(effective_profile, color_bands).is_wide:
-        lost.add("wide-gamut")
+    effective = icc.profile_bytes(colors) if colors else profile
+    is_wide = effective is not None and color.profile_verdict(effective, color_bands).is_wide
+    lost = {*metadata, *_lost_colors(image, colors, is_wide=is_wide), *_lost_pictures(image, kind, facts)}
     return Header(
         kind=kind,
         width_px=image.width,
@@ -233,8 +229,8 @@ def _metadata(image: Image, profile: bytes | None) -> tuple[str, ...]:
     return tuple(sorted(kinds))
 
 
-def _lost_colors(image: Image, colors: icc.NamedColors | None) -> set[str]:
-    lost = set()
+def _lost_colors(image: Image, colors: icc.NamedColors | None, *, is_wide: bool) -> set[str]:
+    lost = {"wide-gamut"} if is_wide else set()
     if _bits(image) > 8:
         lost.add("bit-depth")
     if image.interpretation == "cmyk":
