@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Properties = tuple[tuple[bytes, bytes], ...]
 
 _MAX_ITEMS: Final = 65_536
+_MAX_BOXES: Final = 65_536
 _STREAM_BYTES: Final = 256
 """Enough for the open bitstream units up to the sequence header."""
 _ALPHA: Final = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
@@ -60,7 +61,9 @@ def boxes(body: bytes) -> Iterator[tuple[bytes, bytes]]:
 def _box_places(body: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield the type of each box, and where its content starts and ends."""
     position = 0
-    while position + 8 <= len(body):
+    for _ in range(_MAX_BOXES):
+        if position + 8 > len(body):
+            return
         length, header = int.from_bytes(body[position : position + 4], "big"), 8
         if length == 1:
             length, header = int.from_bytes(body[position + 8 : position + 16], "big"), 16
@@ -158,11 +161,14 @@ def _extents(fields: _Fields) -> Iterator[tuple[int, Extent]]:
             method = fields.number(2) & 15 if fields.version else 0
             fields.number(2)
             base = fields.number(base_bytes)
-            for index in range(fields.number(2)):
-                fields.number(index_bytes)
-                start, length = base + fields.number(offset_bytes), fields.number(length_bytes)
-                if index == 0 and method <= 1:
-                    yield item, Extent(start, length, is_in_meta=method == 1)
+            count = fields.number(2)
+            if not count:
+                continue
+            fields.number(index_bytes)
+            start, length = base + fields.number(offset_bytes), fields.number(length_bytes)
+            fields.number((count - 1) * (index_bytes + offset_bytes + length_bytes))
+            if method <= 1:
+                yield item, Extent(start, length, is_in_meta=method == 1)
     except EOFError:
         return
 
@@ -218,7 +224,7 @@ def is_monochrome(meta: Meta) -> bool:
 def sequence_header(original: bytes, meta: Meta, item: int) -> av1.SequenceHeader | None:
     """Return the sequence header of an AV1 item, from its configuration or its data."""
     coded = coded_item(meta, item)
-    configured = av1.sequence_header(property_of(meta, coded, b"av1C")[4:])
+    configured = av1.sequence_header(property_of(meta, coded, b"av1C")[4:_STREAM_BYTES])
     extent = meta.extents.get(coded)
     if configured or extent is None:
         return configured
