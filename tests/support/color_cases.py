@@ -66,6 +66,20 @@ def _png(
     return b"\x89PNG\r\n\x1a\n" + b"".join(pictures.chunk(name, data) for name, data in body)
 
 
+def palette_png(chunk: tuple[bytes, bytes]) -> bytes:
+    """Return the probe as a palette PNG with a chunk after its palette."""
+    plain = pictures.saved(Image.fromarray(probe()).quantize(8), "PNG")
+    at = plain.index(b"IDAT") - 4
+    return plain[:at] + pictures.chunk(*chunk) + plain[at:]
+
+
+def with_wrong_checksum(original: bytes, name: bytes) -> bytes:
+    """Return the PNG with the checksum of a chunk changed."""
+    at = original.index(name)
+    checksum = at + 4 + int.from_bytes(original[at - 4 : at], "big")
+    return original[:checksum] + bytes([original[checksum] ^ 1]) + original[checksum + 1 :]
+
+
 def grey_jpeg(profile: bytes) -> bytes:
     """Return the greys as a JPEG with one band and a profile."""
     return pictures.saved(Image.fromarray(probe(GREYS)[..., 0]), "JPEG", quality=100, icc_profile=profile)
@@ -174,6 +188,12 @@ PNGS = {
     "unknown cICP and gAMA": png(cicp(2, 2), LINEAR),
     "cICP of narrow range and iCCP": png(cicp(1, 13, 0, 0), iccp(P3_PROFILE)),
     "short cICP": png((b"cICP", bytes([12, 13, 0]))),
+    "cICP after the palette": palette_png(cicp(12, 13)),
+    "gAMA after the palette": palette_png(gama(100_000)),
+    "iCCP after the palette": palette_png(iccp(P3_PROFILE)),
+    "cICP with a wrong checksum": with_wrong_checksum(png(cicp(12, 13)), b"cICP"),
+    "gAMA with a wrong checksum": with_wrong_checksum(png(LINEAR), b"gAMA"),
+    "gAMA after 300 comments": png(*[(b"tEXt", b"a\0b")] * 300, LINEAR),
     "iCCP before sRGB": png(SRGB_CHUNK, iccp(P3_PROFILE)),
     "iCCP before gAMA": png(LINEAR, iccp(pictures.srgb_profile())),
     "damaged iCCP and gAMA": png((b"iCCP", b"x\0\0garbage"), LINEAR),

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SIGNATURE_BYTES: Final = 8
-_MAX_CHUNKS: Final = 256
-_MAX_CHUNKS_OF_ANIMATION: Final = 1 << 18
+_MAX_CHUNKS: Final = 1 << 18
 _HEADER_BYTES: Final = 13
 _CONTROL_BYTES: Final = 26
 _SEQUENCE_BYTES: Final = 4
@@ -23,16 +22,18 @@ _MIN_PROFILE_BYTES: Final = 128
 
 
 def chunks_before_pixels(original: bytes) -> dict[bytes, bytes]:
-    """Return the data of the first chunk of each type before the first IDAT; checksums are not verified."""
+    """Return the data of the first chunk of each type before the first IDAT.
+
+    As in Chromium, a chunk with a wrong checksum counts as absent, and so does `cICP` after `PLTE` (PNG 3rd
+    edition §5.6).
+    """
     chunks: dict[bytes, bytes] = {}
-    position = _SIGNATURE_BYTES
-    for _ in range(_MAX_CHUNKS):
-        length = int.from_bytes(original[position : position + 4], "big")
-        name = original[position + 4 : position + 8]
-        if len(name) < 4 or name == b"IDAT":
+    for name, data, checksum in _chunks(original, _SIGNATURE_BYTES):
+        if name == b"IDAT":
             break
-        chunks.setdefault(name, original[position + 8 : position + 8 + length])
-        position += length + 12
+        is_late = name == b"cICP" and b"PLTE" in chunks
+        if not is_late and name not in chunks and zlib.crc32(name + data) == checksum:
+            chunks[name] = data
     return chunks
 
 
@@ -117,7 +118,7 @@ def _after_pixels(original: bytes) -> Iterator[tuple[bytes, bytes, int]]:
 
 def _chunks(original: bytes, position: int) -> Iterator[tuple[bytes, bytes, int]]:
     """Yield type, data and checksum of each chunk that is not cut off."""
-    for _ in range(_MAX_CHUNKS_OF_ANIMATION):
+    for _ in range(_MAX_CHUNKS):
         length = int.from_bytes(original[position : position + 4], "big")
         end = position + 8 + length
         if end + 4 > len(original):
