@@ -183,19 +183,19 @@ class Links:
         expires_s: int | None = None,
         version: str = "",
     ) -> Picture:
-        """A `<picture>` shown at `size`, with a `<source>` for AVIF and WebP if offered.
+        """A `<picture>` shown at `size`, with a `<source>` for AVIF and WebP if the widest size offers it.
 
+        A browser uses the first `<source>` that it supports, even if another one has wider pictures: HTML,
+        "update the source set". A format that only smaller sizes offer would be enlarged.
         The sources' addresses contain the format, so a CDN that ignores `Vary` serves them correctly too. The
         `<img>` is for other browsers: they get the original's own format. `sizes` is the layout width (in
         CSS), by default the result of the method `sizes`. Raises as `src` does.
         """
+        widest_px = self._widest_px(width_px, height_px, None)
         sources = tuple(
-            Source(
-                image_format.media_type,
-                self.srcset(key, width_px, height_px, image_format, expires_s, version=version),
-            )
-            for image_format in PREFERENCE  # a browser uses the first `<source>` that it supports
-            if any(image_format in rule.qualities for rule in self.allowed.rules)
+            Source(one.media_type, self.srcset(key, width_px, height_px, one, expires_s, version=version))
+            for one in PREFERENCE
+            if self._widest_px(width_px, height_px, one) == widest_px
         )
         width, height = self.dimensions(width_px, height_px, size)
         return Picture(
@@ -209,6 +209,11 @@ class Links:
             loading=loading,
             decoding=decoding,
         )
+
+    def _widest_px(self, width_px: int, height_px: int, image_format: Format | None) -> int:
+        """Return the width of the widest rendition of an original; 0 if no size offers the format."""
+        rules = (rule for rule in self.allowed.rules if image_format in {None, *rule.qualities})
+        return max((rule.size.fit(width_px, height_px)[0] for rule in rules), default=0)
 
     def _address(self, path: str, expires_s: int | None, version: str) -> str:
         query = f"?v={quote(version, safe='')}" if version else ""

@@ -247,6 +247,25 @@ def srgb_profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
+def grey_profile(gamma: float = 1.8) -> bytes:
+    """Return a profile for grey (ICC.1:2022 §8.3.3) whose curve is a power."""
+    white = b"".join(struct.pack(">i", round(value * 65536)) for value in (0.9642, 1, 0.82491))
+    tags = {
+        b"desc": b"mluc"
+        + struct.pack(">4xII4sII", 1, 12, b"enUS", 2, 28)
+        + "g".encode("utf-16-be")
+        + b"\0\0",
+        b"wtpt": b"XYZ \0\0\0\0" + white,
+        b"kTRC": b"curv" + struct.pack(">4xIH", 1, round(gamma * 256)) + b"\0\0",
+    }
+    table, data = struct.pack(">I", len(tags)), b""
+    for name, content in tags.items():
+        table += struct.pack(">4sII", name, 132 + 12 * len(tags) + len(data), len(content))
+        data += content
+    header = struct.pack(">I4xI", 128 + len(table) + len(data), 0x04300000) + b"mntrGRAYXYZ " + bytes(12)
+    return (header + b"acsp" + bytes(28) + white).ljust(128, b"\0") + table + data
+
+
 def chunk(kind: bytes, data: bytes) -> bytes:
     """Return a PNG chunk with its checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -234,6 +234,33 @@ def test_picture_has_sources_for_offered_formats_only() -> None:
     assert [tag for tag, _ in Elements(plain).tags] == ["picture", "img"]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "original_px", "types"),
+    [
+        pytest.param(["400x400 webp=86 avif=74", "1600x900 webp=84"], (6000, 4000), ["webp"], id="less wide"),
+        pytest.param(["400x400 webp=86 avif=74", "1600x900"], (6000, 4000), [], id="none is as wide"),
+        pytest.param(["400x400", "1600x900 avif=70"], (6000, 4000), ["avif"], id="only the widest"),
+        pytest.param(
+            ["400x400 avif=74", "800x800 webp=8", "1600x900 avif=70 webp=84"],
+            (6000, 4000),
+            ["avif", "webp"],
+            id="the middle lacks it",
+        ),
+        pytest.param(["400x400 avif=74", "1600x900"], (300, 200), ["avif"], id="original is small"),
+        pytest.param(["400x400 avif=74", "1600x400"], (300, 600), ["avif"], id="equally wide"),
+        pytest.param(["400x400 avif=74", "1600x400"], (1600, 400), [], id="as a panorama less wide"),
+    ],
+)
+def test_picture_leaves_out_sources_that_are_less_wide_than_the_image(
+    sizes: list[str], original_px: tuple[int, int], types: list[str]
+) -> None:
+    """Chromium takes the first `<source>` of a type that it supports, and enlarges what it finds there."""
+    picture = Links(sizes=sizes).picture("k", *original_px, sizes[0].partition(" ")[0], alt="")
+    assert [one.type for one in picture.sources] == [f"image/{name}" for name in types]
+    widest = {one.rpartition(" ")[2] for one in (picture.srcset, *(each.srcset for each in picture.sources))}
+    assert len(widest) == 1
+
+
 @given(st.text(), keys, st.text(st.characters(codec="utf-8")))
 def test_picture_escapes_alt_key_and_version(alt: str, key: str, version: str) -> None:
     picture = LINKS.picture(key, 100, 50, "tiny", alt=alt, version=version)

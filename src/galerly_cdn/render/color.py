@@ -24,8 +24,12 @@ _SAME_TOLERANCE = 2
 _GAMUT_TOLERANCE = 0.02
 """Linear light outside 0 to 1 by which a colour is outside sRGB."""
 _MAX_VERDICTS = 64
+_NEUTRAL_TOLERANCE = 1
+"""Largest difference (0 to 255) between red, green and blue of a grey that a profile leaves grey."""
+_LIMITED_BLACK, _LIMITED_STEPS = 16, 219
 _GREY_SPACES = frozenset({"b-w", "grey16"})
 _FLOAT_SPACES = frozenset({"b-w", "scrgb"})
+_RGB_PROFILE = b"RGB "
 
 
 class ProfileVerdict(Value, frozen=True):
@@ -37,6 +41,8 @@ class ProfileVerdict(Value, frozen=True):
     """Whether the profile is usable and is not sRGB."""
     is_wide: bool
     """Whether the profile has colours outside the sRGB gamut."""
+    is_neutral: bool = False
+    """Whether the profile is for RGB, the image is grey, and it stays grey."""
 
 
 _NO_EFFECT = ProfileVerdict(is_usable=False, converts=False, is_wide=False)
@@ -61,8 +67,12 @@ def to_srgb(image: Image) -> Image:
     profile = profile_of(image)
     if image.format == "float" and image.interpretation in _FLOAT_SPACES:
         return _float_to_srgb(image, profile)
-    if profile and profile_verdict(profile, image.bands - image.hasalpha()).converts:
-        return image.icc_transform("srgb", embedded=True, intent="relative", depth=8)
+    verdict = profile_verdict(profile, image.bands - image.hasalpha()) if profile else _NO_EFFECT
+    if profile and verdict.converts:
+        converted = _transformed(_as_rgb(image) if _is_rgb_of_grey(image, profile) else image)
+        if not verdict.is_neutral:
+            return converted
+        return as_grey(converted).bandjoin(converted[3]) if converted.hasalpha() else as_grey(converted)
     return image.colourspace("b-w" if image.interpretation in _GREY_SPACES else "srgb")
 
 
@@ -71,7 +81,7 @@ def _float_to_srgb(image: Image, profile: bytes | None) -> Image:
     is_grey = image.interpretation in _GREY_SPACES
     colors = image.extract_band(0, n=1 if is_grey else 3)
     verdict = profile_verdict(profile, colors.bands) if profile else _NO_EFFECT
-    if is_grey and not verdict.is_usable:
+    if is_grey and profile and _is_rgb_of_grey(colors, profile):
         colors = colors.bandjoin(colors).bandjoin(colors)
         verdict = profile_verdict(profile, 3) if profile else _NO_EFFECT
         converted = _float_colors_to_srgb(colors, verdict).extract_band(1)
@@ -112,17 +122,50 @@ def profile_verdict(profile: bytes, bands: int) -> ProfileVerdict:
 _verdicts: collections.OrderedDict[tuple[bytes, int], ProfileVerdict] = collections.OrderedDict()
 
 
+def _transformed(image: Image) -> Image:
+    return image.icc_transform("srgb", embedded=True, intent="relative", depth=8)
+
+
+def _is_rgb_of_grey(image: Image, profile: bytes) -> bool:
+    """Whether the image is grey and the profile, by its data colour space (ICC.1:2022 §7.2.6), for RGB."""
+    return image.bands - image.hasalpha() == 1 and profile[16:20] == _RGB_PROFILE
+
+
+def _as_rgb(grey: Image) -> Image:
+    """Return a grey image as RGB of three equal bands; an alpha band is kept."""
+    space = "rgb16" if grey.format == "ushort" else "srgb"
+    rgb = grey[0].bandjoin(grey[0]).bandjoin(grey[0])
+    return (rgb.bandjoin(grey[1]) if grey.hasalpha() else rgb).copy(interpretation=space)
+
+
+def as_grey(neutral: Image) -> Image:
+    """Return the colours of an image with three equal bands as one band, without alpha."""
+    space = "grey16" if neutral.format == "ushort" else "b-w"
+    return neutral[1].copy(interpretation=space)
+
+
+def with_full_range(band: Image) -> Image:
+    """Expand samples of limited range, 16 to 235 at 8 bits, to the whole range (H.273 §8.3)."""
+    unit, largest = (256, 65535) if band.format == "ushort" else (1, 255)
+    factor = largest / (_LIMITED_STEPS * unit)
+    return (band * factor - _LIMITED_BLACK * unit * factor).rint().cast(band.format)
+
+
 def _examine(profile: bytes, bands: int) -> ProfileVerdict:
     """Convert the cube. A profile that is damaged, or for another number of bands, has no effect.
 
-    libvips replaces such a profile by its own, and attaches that to what it imports.
+    libvips replaces such a profile by its own, and attaches that to what it imports. In a grey image, a
+    profile for RGB converts greys, as in Chromium.
     """
     cube = _cube(bands)
     if cube is None:
         return _NO_EFFECT
+    is_rgb_of_grey = _is_rgb_of_grey(cube, profile)
+    if is_rgb_of_grey:
+        cube = _as_rgb(cube)
     probe = with_profile(cube, profile)
     try:
-        converted = probe.icc_transform("srgb", embedded=True, intent="relative", depth=8).copy_memory()
+        converted = _transformed(probe).copy_memory()
         imported = probe.icc_import(embedded=True, intent="relative", pcs="xyz")
         is_usable = profile_of(imported) == profile
         if bands == 4:
@@ -131,9 +174,21 @@ def _examine(profile: bytes, bands: int) -> ProfileVerdict:
         light = imported.colourspace("scrgb")
         differs = steps.max() > _SAME_TOLERANCE  # type: ignore[operator]  # a number, because no position is requested
         is_beyond = light.min() < -_GAMUT_TOLERANCE or light.max() > 1 + _GAMUT_TOLERANCE  # type: ignore[operator]  # likewise
+        is_neutral = is_rgb_of_grey and _spread(converted) <= _NEUTRAL_TOLERANCE
     except pyvips.Error:
         return _NO_EFFECT
-    return ProfileVerdict(is_usable=is_usable, converts=differs, is_wide=differs and bands == 3 and is_beyond)
+    return ProfileVerdict(
+        is_usable=is_usable,
+        converts=differs,
+        is_wide=differs and bands == 3 and is_beyond,
+        is_neutral=is_neutral,
+    )
+
+
+def _spread(image: Image) -> float:
+    """Return the largest difference between the bands of a pixel."""
+    shorts = image.cast("short")
+    return (shorts - shorts.bandmean()).abs().max()  # type: ignore[return-value]  # a number, because no position is requested
 
 
 @functools.cache

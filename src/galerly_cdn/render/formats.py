@@ -18,6 +18,69 @@ MEDIA_TYPES_BY_EXTENSION: Final = {
 _SYNOLOGY_THUMBNAILS = "@eaDir"
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"})
+_OTHER_KINDS: Final = (
+    (0, b"BM", "BMP"),
+    (0, b"8BPS\0\1", "Photoshop PSD"),
+    (0, b"8BPS\0\2", "Photoshop PSB"),
+    (0, b"%PDF-", "PDF"),
+    (0, b"%!PS", "PostScript"),
+    (0, b"\xc5\xd0\xd3\xc6", "EPS"),
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (0, b"II\xbc", "JPEG XR"),
+    (0, b"\0\0\1\0", "ICO"),
+    (0, b"\0\0\2\0", "CUR"),
+    (0, b"v/1\1", "OpenEXR"),
+    (0, b"#?RADIANCE", "Radiance HDR"),
+    (0, b"#?RGBE", "Radiance HDR"),
+    (0, b"SIMPLE  =", "FITS"),
+    (0, b"DDS ", "DDS"),
+    (0, b"qoif", "QOI"),
+    (0, b"BPG\xfb", "BPG"),
+    (0, b"FLIF", "FLIF"),
+    (0, b"gimp xcf", "GIMP XCF"),
+    (0, b"FORM", "IFF"),
+    (0, b"P7\n", "PAM"),
+    (0, b"P3\n", "PPM"),
+    (0, b"P5\n", "PGM"),
+    (0, b"P6\n", "PPM"),
+    (0, b"\x8aMNG\r\n\x1a\n", "MNG"),
+    (0, b"\x8bJNG\r\n\x1a\n", "JNG"),
+    (0, b"FUJIFILMCCD-RAW", "Fujifilm RAF raw"),
+    (0, b"IIU\0", "Panasonic RW2 raw"),
+    (0, b"IIRO", "Olympus ORF raw"),
+    (0, b"IIRS", "Olympus ORF raw"),
+    (0, b"MMOR", "Olympus ORF raw"),
+    (0, b"FOVb", "Sigma X3F raw"),
+    (0, b"\0MRM", "Minolta MRW raw"),
+    (6, b"HEAPCCDR", "Canon CRW raw"),
+    (8, b"AVI ", "AVI video"),
+    (0, b"\x1aE\xdf\xa3", "Matroska or WebM video"),
+    (0, b"\x1f\x8b", "gzip"),
+    (0, b"PK\3\4", "ZIP"),
+)
+"""(Offset, bytes, name) of kinds that are refused by their names."""
+_OTHER_BRANDS: Final = {
+    b"crx ": "Canon CR3 raw",
+    b"qt  ": "QuickTime video",
+    b"isom": "MP4 video",
+    b"iso2": "MP4 video",
+    b"mp41": "MP4 video",
+    b"mp42": "MP4 video",
+    b"M4V ": "MP4 video",
+    b"3gp4": "3GPP video",
+    b"3gp5": "3GPP video",
+    b"jxl ": "JPEG XL",
+    b"vvic": "HEIF with VVC",
+    b"jpeg": "HEIF with JPEG",
+    b"j2ki": "HEIF with JPEG 2000",
+    b"miaf": "HEIF",
+    b"mif1": "HEIF",
+}
+"""File type brand → name, the more specific first."""
+_MARKUP: Final = ((b"<svg", "SVG"), (b"<html", "HTML"), (b"<!doctype html", "HTML"), (b"<?xml", "XML"))
 
 
 class OriginalFormat(enum.StrEnum):
@@ -50,7 +113,16 @@ def detect_format(original: bytes) -> OriginalFormat:
         return OriginalFormat.TIFF
     if original[4:8] == b"ftyp":
         return _detect_heif(original)
-    raise UnsupportedFormat(f"magic bytes {original[:12].hex(' ')}")
+    raise UnsupportedFormat(_name_of(original) or f"magic bytes {original[:12].hex(' ')}")
+
+
+def _name_of(original: bytes) -> str | None:
+    """Return the name of a kind that is not supported; None if it is not known."""
+    for offset, magic, name in _OTHER_KINDS:
+        if original[offset : offset + len(magic)] == magic:
+            return name
+    start = original[:MAGIC_BYTES].lower()
+    return next((name for tag, name in _MARKUP if tag in start), None)
 
 
 def _detect_heif(original: bytes) -> OriginalFormat:
@@ -61,7 +133,10 @@ def _detect_heif(original: bytes) -> OriginalFormat:
         return OriginalFormat.AVIF
     if brands & _HEIC_BRANDS:
         return OriginalFormat.HEIC
-    raise UnsupportedFormat(f"file type brands {sorted(brands)}")
+    name = next((name for brand, name in _OTHER_BRANDS.items() if brand in brands), "unknown kind")
+    raise UnsupportedFormat(
+        f"{name}: file type brands {b' '.join(sorted(brands)).decode('ascii', 'replace')}"
+    )
 
 
 def is_photograph_name(key: str) -> bool:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from galerly_cdn.errors import Undecodable, UnsupportedFormat
 from galerly_cdn.model import Facts, Format
-from galerly_cdn.render import color, decoders, icc, losses, markers
+from galerly_cdn.render import color, decoders, icc, losses, structure
 from galerly_cdn.render.formats import OriginalFormat, detect_format
 from galerly_cdn.render.originals import completeness, jpeg, tiff
+from galerly_cdn.render.structure import Structure
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _GPS_FIELDS: Final = (
     "ProcessingMethod",
     "AreaInformation",
 )
-_METADATA: Final = {"exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data", "icc": color.PROFILE}
+_METADATA: Final = {"exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data"}
 
 
 class Header(Value, frozen=True):
@@ -55,7 +56,8 @@ class Header(Value, frozen=True):
     decode_bytes: int
     profile: str | None
     colors: icc.NamedColors | None
-    """The colours that the header names without a profile; None if they are sRGB or not named."""
+    """The colours that the header names and that take the place of a profile; None if there are none."""
+    structure: Structure
     metadata: tuple[str, ...]
     loses: tuple[str, ...]
     layout: jpeg.Layout | None = None
@@ -78,23 +80,29 @@ class Header(Value, frozen=True):
 
 
 def read(original: bytes) -> Header:
-    """Read the header. Raises `UnsupportedFormat` or `Undecodable`."""
+    """Read the header. Raises `UnsupportedFormat`, `Undecodable`, or `TooManyPixels` for a long side."""
     if raw := tiff.raw_kind(original):
         raise UnsupportedFormat(f"{raw}: a camera raw file")
     kind = detect_format(original)
     if kind not in decoders.decodable_formats():
         raise UnsupportedFormat(f"libvips {decoders.version()} cannot decode {kind}")
+    structure.refuse_unsupported(original, kind)
     completeness.check(original, kind)
     image = decoders.load(original, kind)
+    structure.check_sides(image.width, image.height)
+    facts = structure.read(original, kind, color.profile_of(image))
     layout = _layout(original, image) if kind is OriginalFormat.JPEG else None
     frame = layout.frame if layout else None
-    chunks = markers.png_chunks(original) if kind is OriginalFormat.PNG else {}
     is_progressive = frame.is_progressive if frame else bool(image.get_typeof("interlaced"))
     coefficient_bytes = frame.coefficient_bytes if frame else 0
-    profile = color.profile_of(image)
-    colors = None if profile else _named_colors(image, kind, original, chunks)
-    metadata = _metadata(image)
-    lost = {*metadata, *_lost_colors(image, profile, colors), *_lost_pictures(image, kind, original, chunks)}
+    profile = color.profile_of(image) or facts.unreported_profile
+    colors = facts.colors or (None if profile else _camera_colors(image))
+    has_alpha = bool(image.hasalpha()) or facts.frame_on(image.width, image.height) is not None
+    color_bands = 1 if facts.is_grey else image.bands - image.hasalpha()
+    metadata = _metadata(image, profile)
+    effective = icc.profile_bytes(colors) if colors else profile
+    is_wide = effective is not None and color.profile_verdict(effective, color_bands).is_wide
+    lost = {*metadata, *_lost_colors(image, colors, is_wide=is_wide), *_lost_pictures(image, kind, facts)}
     return Header(
         kind=kind,
         width_px=image.width,
@@ -102,13 +110,14 @@ def read(original: bytes) -> Header:
         orientation=_orientation(image),
         frames=_frames(image, kind),
         bits=_bits(image),
-        bands=image.bands,
-        has_alpha=bool(image.hasalpha()),
+        bands=color_bands + has_alpha,
+        has_alpha=has_alpha,
         is_progressive=is_progressive,
         coefficient_bytes=coefficient_bytes,
         decode_bytes=coefficient_bytes + _decode_bytes(image, kind, is_interlaced=is_progressive),
-        profile=icc.description(profile) if profile else str(colors) if colors else None,
+        profile=str(colors) if colors else icc.description(profile) if profile else None,
         colors=colors,
+        structure=facts,
         metadata=metadata,
         loses=losses.in_order(lost),
         layout=layout,
@@ -191,14 +200,8 @@ def _decode_bytes(image: Image, kind: OriginalFormat, *, is_interlaced: bool) ->
             return 2 * row_bytes * image.height
 
 
-def _named_colors(
-    image: Image, kind: OriginalFormat, original: bytes, chunks: dict[bytes, bytes]
-) -> icc.NamedColors | None:
-    """Return the colours named without a profile: cICP, nclx, or a camera's Adobe RGB (EXIF 2.32 §4.6.5)."""
-    if kind is OriginalFormat.PNG:
-        return icc.png_colors(chunks)
-    if kind in {OriginalFormat.AVIF, OriginalFormat.HEIC}:
-        return icc.heif_colors(original)
+def _camera_colors(image: Image) -> icc.NamedColors | None:
+    """Return a camera's Adobe RGB (EXIF 2.32 §4.6.5)."""
     space = _text(image, "exif-ifd2-ColorSpace")
     interoperability = _text(image, "exif-ifd4-InteroperabilityIndex")
     if interoperability.startswith(_UNCALIBRATED_INTEROPERABILITY) or space.startswith(
@@ -212,39 +215,36 @@ def _text(image: Image, field: str) -> str:
     return str(image.get(field)) if image.get_typeof(field) else ""
 
 
-def _metadata(image: Image) -> tuple[str, ...]:
+def _metadata(image: Image, profile: bytes | None) -> tuple[str, ...]:
     """Return the kinds of metadata in the original.
 
     Fields are looked up by name: listing them fails on a PNG comment whose keyword is not UTF-8.
     """
     kinds = {kind for kind, field in _METADATA.items() if image.get_typeof(field)}
+    if profile:
+        kinds.add("icc")
     if any(image.get_typeof(f"exif-ifd3-GPS{field}") for field in _GPS_FIELDS):
         kinds.add("gps")
     return tuple(sorted(kinds))
 
 
-def _lost_colors(image: Image, profile: bytes | None, colors: icc.NamedColors | None) -> set[str]:
-    lost = set()
+def _lost_colors(image: Image, colors: icc.NamedColors | None, *, is_wide: bool) -> set[str]:
+    lost = {"wide-gamut"} if is_wide else set()
     if _bits(image) > 8:
         lost.add("bit-depth")
     if image.interpretation == "cmyk":
         lost.add("cmyk")
     if colors and colors.transfer in icc.HDR_TRANSFERS:
         lost.add("hdr-transfer")
-    effective = profile or (icc.profile_bytes(colors) if colors else None)
-    if effective and color.profile_verdict(effective, image.bands - image.hasalpha()).is_wide:
-        lost.add("wide-gamut")
     return lost
 
 
-def _lost_pictures(
-    image: Image, kind: OriginalFormat, original: bytes, chunks: dict[bytes, bytes]
-) -> set[str]:
+def _lost_pictures(image: Image, kind: OriginalFormat, facts: Structure) -> set[str]:
     lost = set()
-    if _frames(image, kind) > 1 or b"acTL" in chunks or original[4:12] == b"ftypavis":
+    if _frames(image, kind) > 1 or facts.is_animated:
         lost.add("animation")
     elif _number(image, "n-pages", 1) > 1:
         lost.add("pages")
-    if kind is OriginalFormat.JPEG and jpeg.has_gain_map(original):
+    if facts.has_gain_map:
         lost.add("hdr-gain-map")
     return lost

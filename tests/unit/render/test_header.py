@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from galerly_cdn.render import header, icc, losses, markers
-from galerly_cdn.render.originals import jpeg
+from galerly_cdn.render import header, icc, losses
+from galerly_cdn.render.originals import heif, jpeg, png
 from galerly_cdn.render.sample_images import SPECIMENS
 from tests.support import pictures
 
@@ -37,6 +37,16 @@ XMP = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
 ULTRA_HDR = b"http://ns.adobe.com/xap/1.0/\0<x xmlns:hdrgm='http://ns.adobe.com/hdr-gain-map/1.0/'/>"
 
 
+def gain_map_avif(kind: bytes) -> bytes:
+    """Return an AVIF whose alpha plane is declared a gain map: by auxiliary type, or as a `tmap` item."""
+    plain = pictures.avif(60, 40, alpha=True)
+    if kind == b"tmap":
+        second = plain.index(b"av01", plain.index(b"av01", plain.index(b"infe")) + 4)
+        return plain[:second] + kind + plain[second + 4 :]
+    alpha = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha"
+    return plain.replace(alpha, kind.ljust(len(alpha), b"\0"))
+
+
 @pytest.mark.parametrize(
     ("original", "lost"),
     [
@@ -64,6 +74,16 @@ ULTRA_HDR = b"http://ns.adobe.com/xap/1.0/\0<x xmlns:hdrgm='http://ns.adobe.com/
             {"hdr-gain-map"},
             id="Apple's gain map",
         ),
+        pytest.param(gain_map_avif(b"tmap"), {"hdr-gain-map"}, id="tone-mapped item of an AVIF"),
+        pytest.param(
+            gain_map_avif(b"urn:com:apple:photo:2020:aux:hdrgainmap"),
+            {"hdr-gain-map"},
+            id="Apple's in an AVIF",
+        ),
+        pytest.param(
+            gain_map_avif(b"urn:iso:std:iso:ts:21496:-1"), {"hdr-gain-map"}, id="ISO 21496-1's in an AVIF"
+        ),
+        pytest.param(pictures.avif(60, 40, alpha=True), set(), id="alpha is no gain map"),
         pytest.param(pictures.jpeg(60, 40, profile=icc.profile_bytes(P3)), {"icc", "wide-gamut"}, id="P3"),
         pytest.param(pictures.jpeg(60, 40, profile=pictures.srgb_profile()), {"icc"}, id="sRGB profile"),
     ],
@@ -147,13 +167,11 @@ def test_code_points_have_display_names(primaries: int, transfer: int, name: str
 
 
 @pytest.mark.parametrize("body", [b"", b"\0" * 40, SPECIMENS["avif"][:60], b"\0\0\0\x01meta" + b"\0" * 8])
-def test_truncated_boxes_name_no_colours(body: bytes) -> None:
-    assert icc.heif_colors(body) is None
+def test_truncated_boxes_hold_no_items(body: bytes) -> None:
+    assert heif.meta_of(body) is None
 
 
-def test_png_chunks_are_read_up_to_the_pixels_and_to_a_maximum_number() -> None:
-    chunks = markers.png_chunks(pictures.png(8, 8))
+def test_png_chunks_are_read_up_to_the_pixels() -> None:
+    chunks = png.chunks_before_pixels(pictures.png(8, 8))
     assert next(iter(chunks)) == b"IHDR"
     assert b"IDAT" not in chunks
-    many = pictures.png(8, 8)[:8] + b"".join(pictures.chunk(b"aa%02x" % n, b"") for n in range(255)) * 9
-    assert len(markers.png_chunks(many)) == 255

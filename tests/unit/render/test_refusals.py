@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
+from PIL import Image
 
 from galerly_cdn.errors import (
     GalerlyError,
@@ -160,6 +161,44 @@ def test_limits_are_checked_against_the_header(
     else:
         with pytest.raises(error):
             pipeline.render(original, job(limits=allowed))
+
+
+def with_sides(original: bytes, place: int, sides: bytes) -> bytes:
+    return original[:place] + sides + original[place + len(sides) :]
+
+
+GIF = pictures.gif(40, 30)
+AVIF = pictures.avif(64, 48)
+WEBP = pictures.animated_webp()
+
+
+@pytest.mark.parametrize(
+    "original",
+    [
+        pytest.param(pictures.huge_header_png(1, 100_000_000), id="tall png"),
+        pytest.param(pictures.huge_header_png(65_536, 1), id="png one pixel too wide"),
+        pytest.param(pictures.adam7_png(1, 100_000_000), id="interlaced png"),
+        pytest.param(pictures.huge_header_png(2**31 - 1, 2**31 - 1), id="widest and tallest png"),
+        pytest.param(
+            with_sides(GIF, GIF.index(b"\x2c\0\0\0\0") + 1, struct.pack("<H", 65_535)), id="gif frame"
+        ),
+        pytest.param(with_sides(AVIF, AVIF.index(b"ispe") + 8, struct.pack(">II", 100_000, 10)), id="avif"),
+        pytest.param(with_sides(WEBP, 24, (99_999).to_bytes(3, "little")), id="webp canvas"),
+        pytest.param(pictures.saved(Image.new("L", (1, 65_536)), "TIFF"), id="tiff"),
+    ],
+)
+def test_side_over_65535_px_is_refused_by_the_header(
+    monkeypatch: pytest.MonkeyPatch, original: bytes
+) -> None:
+    monkeypatch.setattr(pipeline, "decode", pytest.fail)
+    for read in (header.inspect, lambda body: pipeline.render(body, job(limits=limits(max_pixels=1 << 62)))):
+        with pytest.raises(TooManyPixels):
+            read(original)
+
+
+def test_side_of_65535_px_is_rendered() -> None:
+    original = pictures.saved(Image.new("L", (65_535, 1), 90), "PNG")
+    assert pipeline.render(original, job())[0].width_px == 150
 
 
 def test_limits_are_checked_before_a_pixel_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

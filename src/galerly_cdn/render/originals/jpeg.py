@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE_MARKERS = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_LOSSLESS_MARKERS = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
+_HIERARCHICAL_MARKERS = frozenset({0xC5, 0xC6, 0xCD, 0xCE, 0xDE})
+_JPEG_LS_MARKER = 0xF7
+_SAMPLE_BITS = 8
 _SCAN_MARKER = 0xDA
 _RESTART_INTERVAL_MARKER = 0xDD
 _APP0_MARKER, _APP2_MARKER, _APP14_MARKER = 0xE0, 0xE2, 0xEE
@@ -267,6 +271,21 @@ def with_height(data: bytes | bytearray, layout: Layout, height_px: int) -> byte
     changed = data if isinstance(data, bytearray) else bytearray(data)
     changed[place] = height
     return changed
+
+
+def unsupported_process(original: bytes | bytearray) -> str | None:
+    """Return the name of a coding process that libjpeg does not decode (T.81 table B.1), such as 12 bits."""
+    for marker, _, payload, _ in segments(original):
+        if marker == _JPEG_LS_MARKER:
+            return "JPEG-LS"
+        if marker in _LOSSLESS_MARKERS:
+            return "lossless JPEG"
+        if marker in _HIERARCHICAL_MARKERS:
+            return "hierarchical JPEG"
+        if marker in _FRAME_MARKERS:
+            is_deep = payload[:1] not in {b"", bytes([_SAMPLE_BITS])}
+            return f"{payload[0]}-bit JPEG" if is_deep else None
+    return None
 
 
 def has_gain_map(original: bytes | bytearray) -> bool:
