@@ -10,7 +10,7 @@ from typing import Final
 
 from galerly_cdn.errors import Undecodable
 from galerly_cdn.render.formats import OriginalFormat
-from galerly_cdn.render.originals import avif_grid, gif_frame, webp
+from galerly_cdn.render.originals import avif_grid, gif_frame, tiff_deflate, webp
 
 _PNG_SIGNATURE_BYTES: Final = 8
 _PNG_MAX_CHUNKS: Final = 200_000
@@ -41,6 +41,8 @@ def check_by_decoding(original: bytes, kind: OriginalFormat) -> None:
             webp.check(original)
         case OriginalFormat.AVIF:
             avif_grid.check(original)
+        case OriginalFormat.TIFF:
+            tiff_deflate.check(original)
         case _:
             pass
 
