@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import click
 
 from galerly_cdn import cli
-from galerly_cdn.errors import CommandError, Disconnected, NoSuchOriginal, by_code
+from galerly_cdn.errors import CommandError, Disconnected, NoSuchOriginal, QueueFull, by_code
 from galerly_cdn.http import responses
 from galerly_cdn.render.losses import LOSSES
 from galerly_cdn.settings.table import DESCRIBED, Settings
@@ -141,7 +141,8 @@ def errors() -> str:
 
 def _error(kind: type[GalerlyError]) -> str:
     cached = "no" if kind.max_age_s is None else f"{kind.max_age_s} s"
-    retry = f"; `Retry-After: {kind.retry_after_s}`" if kind.retry_after_s is not None else ""
+    seconds = "expected wait" if issubclass(kind, QueueFull) else kind.retry_after_s
+    retry = f"; `Retry-After: {seconds}`" if seconds is not None else ""
     return f"| {kind.status} | `{kind.code}` | {kind.public} | {cached}{retry} |\n"
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import cachetools
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Hashable
+    from collections.abc import Callable, Coroutine, Hashable, Iterator
     from typing import Any
 
 K = TypeVar("K", bound="Hashable")
@@ -49,46 +50,83 @@ class MemoryCache(Generic[K, V]):
         return int(self._values.currsize)
 
 
+class _Flight(Generic[V]):
+    """A running task, and how many callers wait for it."""
+
+    def __init__(self, task: asyncio.Task[V]) -> None:
+        self.task = task
+        self.callers = 0
+        self.is_droppable = False
+
+    def drop_if_unwanted(self) -> bool:
+        """Cancel the task if it is droppable and nobody waits for it; whether it was."""
+        return self.is_droppable and not self.callers and self.task.cancel()
+
+
 class SingleFlight(Generic[K, V]):
     """Runs one coroutine for all concurrent callers of its key.
 
-    The coroutine runs in a task of its own: it continues if the caller that started it is cancelled. All
-    waiting callers get its error; the next call starts again.
+    The coroutine runs in a task of its own: it continues if the caller that started it is cancelled, and,
+    except within `droppable`, if all callers are. All waiting callers get its error; the next call starts
+    again.
     """
 
     def __init__(self) -> None:
-        self._tasks: dict[K, asyncio.Task[V]] = {}
+        self._flights: dict[K, _Flight[V]] = {}
 
     def __contains__(self, key: K) -> bool:
         """Whether a task for this key is running."""
-        task = self._tasks.get(key)
-        return task is not None and not task.done()
+        flight = self._flights.get(key)
+        return flight is not None and not flight.task.done()
 
     async def run(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> tuple[V, bool]:
         """The result, and whether another caller had started the task (RFC 9211 `collapsed`)."""
         task, collapsed = self.begin(key, work)
-        return await asyncio.shield(task), collapsed
+        flight = self._flights[key]
+        flight.callers += 1
+        try:
+            return await asyncio.shield(task), collapsed
+        finally:
+            flight.callers -= 1
+            if flight.drop_if_unwanted():
+                self._remove(key, task)  # the next call starts again
 
     def begin(self, key: K, work: Callable[[], Coroutine[Any, Any, V]]) -> tuple[asyncio.Task[V], bool]:
         """The running task, started if there is none, and whether there was one.
 
         An error that nobody awaits is not logged.
         """
-        task = self._tasks.get(key)
+        flight = self._flights.get(key)
         collapsed = key in self
-        if task is None or task.done():
-            task = asyncio.create_task(work())
-            self._tasks[key] = task
-            task.add_done_callback(lambda done: self._remove(key, done))
-        return task, collapsed
+        if flight is None or flight.task.done():
+            flight = _Flight(asyncio.create_task(work()))
+            self._flights[key] = flight
+            flight.task.add_done_callback(lambda done: self._end(key, done))
+        return flight.task, collapsed
 
-    def _remove(self, key: K, task: asyncio.Task[V]) -> None:
-        if self._tasks.get(key) is task:
-            del self._tasks[key]
+    @contextlib.contextmanager
+    def droppable(self, key: K) -> Iterator[None]:
+        """Let the key's task, which calls this, be cancelled during the context when nobody waits for it."""
+        flight = self._flights[key]
+        flight.is_droppable = True
+        if flight.drop_if_unwanted():
+            self._remove(key, flight.task)
+        try:
+            yield
+        finally:
+            flight.is_droppable = False
+
+    def _end(self, key: K, task: asyncio.Task[V]) -> None:
+        self._remove(key, task)
         if not task.cancelled():
             task.exception()  # marks the error as retrieved: asyncio logs it otherwise
 
+    def _remove(self, key: K, task: asyncio.Task[V]) -> None:
+        flight = self._flights.get(key)
+        if flight is not None and flight.task is task:
+            del self._flights[key]
+
     async def drain(self) -> None:
         """Wait until no task is running."""
-        while self._tasks:
-            await asyncio.wait(list(self._tasks.values()))
+        while self._flights:
+            await asyncio.wait([flight.task for flight in self._flights.values()])

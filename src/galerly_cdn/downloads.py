@@ -77,7 +77,9 @@ class Downloads:
                 beginning += chunk
         try:
             media_type = detect_format(beginning).media_type
-        except UnsupportedFormat:
+        except (
+            UnsupportedFormat
+        ):  # no accepted kind of picture: the place to refuse an unsigned download of it
             media_type = _UNKNOWN
         self._media_types.put((key, head.version), media_type)
         return media_type

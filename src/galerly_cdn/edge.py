@@ -88,7 +88,8 @@ class Edge:
                 head = await self._miss_limiter.head(
                     request.key, exchange.client, is_hot=False, remembered=False
                 )
-            filled, collapsed = await self._fill(rendition_key, head.version, exchange.client)
+            fill = self._fill(rendition_key, head.version, exchange.client)
+            filled, collapsed = await exchange.while_connected(fill)
             exchange.cache_status = replaced(status, stored=filled.stored, collapsed=collapsed)
             if not collapsed:
                 exchange.stages_ms = filled.stages_ms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 
@@ -196,6 +197,14 @@ class KeyNotHeld(GalerlyError):
     public = "The store cannot hold a photograph with exactly this name."
 
 
+class LooksPrivate(GalerlyError):
+    """The key's folder equals a private one but for case or normalisation: the upload would be public."""
+
+    status = 409
+    code = "looks-private"
+    public = "A private folder has nearly this name; write its name exactly."
+
+
 class NoDirectUploads(GalerlyError):
     """A folder has no presigned URLs."""
 
@@ -253,8 +262,9 @@ class RangeNotSatisfiable(GalerlyError):
 
 
 class Disconnected(GalerlyError):
-    """The client closed the connection: no more can be sent or received."""
+    """The client closed the connection: no more can be sent or received. 499 is nginx's, for the logs."""
 
+    status = 499
     code = "disconnected"
 
 
@@ -264,7 +274,7 @@ class Unrenderable(GalerlyError):
     status = 415
     code = "unrenderable"
     public = "The photograph cannot be shown."
-    max_age_s = 300
+    max_age_s: ClassVar[int | None] = 300
 
 
 class UnsupportedFormat(Unrenderable):
@@ -298,10 +308,14 @@ class TooMuchMemory(Unrenderable):
 
 
 class Quarantined(Unrenderable):
-    """Rendering it crashed two workers; it is not rendered again for `quarantine_s`."""
+    """Rendering it crashed two workers; it is not rendered again for `quarantine_s`.
+
+    Not cached: a crash may have another cause than the photograph.
+    """
 
     code = "quarantined"
     public = "The photograph could not be decoded safely."
+    max_age_s = None
 
 
 class StoreRefused(GalerlyError):
@@ -333,8 +347,17 @@ class Unavailable(GalerlyError):
 
 
 class QueueFull(Unavailable):
+    """`expected_s`: how long a render would wait now, for `Retry-After` (RFC 9110 §10.2.3)."""
+
     code = "queue-full"
     public = "Too many pictures are being rendered; try again in a moment."
+
+    def __init__(self, detail: str = "", expected_s: float = 0.0) -> None:
+        super().__init__(detail)
+        self.expected_s = expected_s
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"retry-after", b"%d" % max(1, math.ceil(self.expected_s)))]
 
 
 class Draining(Unavailable):

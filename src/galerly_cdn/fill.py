@@ -1,12 +1,14 @@
 """Fills a cache miss: renders the original, stores the rendition, and runs once per rendition key.
 
-Requests that miss the same rendition at the same time share one fill. A rendition is returned only if its
-original still has the same version after the rendition was stored; otherwise the fill starts again with
-the present original. `Filler.warm` does the same in advance, for many targets from one decode.
+Requests that miss the same rendition at the same time share one fill. The original is read when the renderer
+has admitted the fill; until then, a fill that nobody waits for any more is dropped. A rendition is returned
+only if its original still has the same version after the rendition was stored; otherwise the fill starts
+again with the present original. `Filler.warm` does the same in advance, for many targets from one decode.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 from typing import TYPE_CHECKING, Protocol
@@ -18,7 +20,8 @@ from galerly_cdn.render import recipe
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from galerly_cdn.model import Rendered, SizeRule
     from galerly_cdn.settings.table import Settings
@@ -75,11 +78,19 @@ def job_of(rule: SizeRule, target: Target, settings: Settings) -> Job:
     return Job((Picture(target, rule.qualities),), settings.limits, settings.keep_copyright)
 
 
-class Renderer(Protocol):
-    """Renders originals, which it gets as file descriptors."""
+class AdmittedCall(Protocol):
+    """A render that may open its original."""
 
     async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
         """Render a job of one picture; `token` names the original and its version."""
+        ...
+
+
+class Renderer(AdmittedCall, Protocol):
+    """Renders originals, which it gets as file descriptors."""
+
+    def admit(self, length_bytes: int, job: Job, token: str) -> AbstractAsyncContextManager[AdmittedCall]:
+        """Wait until the original may be opened, or refuse the render before it is."""
         ...
 
     def warm(
@@ -211,13 +222,27 @@ class Filler:
         raise Unsettled
 
     async def _render(self, rendition_key: RenditionKey, stages: _Stages) -> Rendition:
-        with await self._originals.open(rendition_key.key) as original:
+        key, job = rendition_key.key, self.recipes[rendition_key.target].job
+        head = await self._originals.head(key)
+        async with contextlib.AsyncExitStack() as stack:
+            with self._fills.droppable(rendition_key), self._counted_drop():
+                admission = self._renderer.admit(head.length_bytes, job, head.token(key))
+                call = await stack.enter_async_context(admission)
+            stages.ended("queue")
+            original = stack.enter_context(await self._originals.open(key))
             stages.ended("open")
-            head, job = original.head, self.recipes[rendition_key.target].job
-            token = head.token(rendition_key.key)
-            rendered, body = await self._renderer.render(original.fd, head.length_bytes, job, token)
+            head = original.head
+            rendered, body = await call.render(original.fd, head.length_bytes, job, head.token(key))
             stages.ended("render")
             return self._rendition(rendition_key, original, rendered, body)
+
+    @contextlib.contextmanager
+    def _counted_drop(self) -> Iterator[None]:
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._count("fill-dropped")
+            raise
 
     def _rendition(
         self, rendition_key: RenditionKey, original: Original, rendered: Rendered, body: bytes

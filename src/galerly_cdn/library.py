@@ -137,12 +137,26 @@ async def read_contents(originals: Originals) -> Contents:
     return Contents(photographs, len(galleries), other_files, first_photograph)
 
 
-class Catalog(Protocol):
+async def read_page(originals: Originals, prefix: str, after: str, limit: int) -> Page:
+    """At most `limit` originals under a prefix, in the order of their keys' bytes."""
+    found: list[Listed] = []
+    async for one in originals.list(prefix, after):
+        if len(found) == limit:
+            return Page(tuple(found), found[-1].key)
+        found.append(one)
+    return Page(tuple(found), "")
+
+
+class Listing(Protocol):
+    """Lists. Raises what listing a store raises, and what reaching it raises."""
+
+    async def list(self, prefix: str = "", after: str = "", limit: int = 1000) -> Page: ...
+
+
+class Catalog(Listing, Protocol):
     """Lists, deletes and purges. Raises what `StoreCatalog` raises, and what reaching it raises."""
 
     async def delete(self, key: str) -> Deleted: ...
-
-    async def list(self, prefix: str = "", after: str = "", limit: int = 1000) -> Page: ...
 
     async def purge(self, key: str) -> Purged: ...
 
@@ -205,12 +219,7 @@ class StoreCatalog:
 
     async def list(self, prefix: str = "", after: str = "", limit: int = 1000) -> Page:
         """At most `limit` originals under a prefix, in the order of their keys' bytes."""
-        found: list[Listed] = []
-        async for one in self._originals.list(prefix, after):
-            if len(found) == limit:
-                return Page(tuple(found), found[-1].key)
-            found.append(one)
-        return Page(tuple(found), "")
+        return await read_page(self._originals, prefix, after, limit)
 
     async def keys(self, gallery: str, after: str = "") -> AsyncIterator[str]:
         """The keys of a gallery after `after`, in the order of their bytes."""

@@ -88,7 +88,8 @@ class Links:
 
     `sizes` are lines of the allow-list, as in the settings; by default the default allow-list. With a
     `signer` and `expires_s` (seconds of the epoch), an address is signed with CloudFront's canned policy,
-    which includes the query `?v=`. Raises `ValueError` for a signer without a base URL.
+    which includes the query `?v=`. Raises `ValueError` for a signer without a base URL, and each method for a
+    signer without an expiry: the address would be refused.
     """
 
     def __init__(
@@ -213,6 +214,10 @@ class Links:
         query = f"?v={quote(version, safe='')}" if version else ""
         address = self._base_url + path + query
         if expires_s is None:
+            if self._signer is not None:
+                raise ValueError(
+                    "a signed address needs its expiry: pass expires_s, or use Links without signer"
+                )
             return address
         if self._signer is None:
             raise ValueError("expires_s needs a signer: pass signer to Links")

@@ -235,3 +235,23 @@ async def test_closed_read_leaves_no_file_open(tested: StoreUnderTest) -> None:
         await chunks.aclose()
         await tested.store.read("a/x", head.version, 0, head.length_bytes).aclose()
     assert _open_files() == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "expected"),
+    [
+        ("", {"a", "Ünïcode folder", "日本", "cafe\u0301"}),
+        ("a", {"z"}),
+        ("a/z", set()),
+        ("b", set()),
+        ("none", set()),
+        ("cafe\u0301", {"x"}),
+        ("caf\u00e9", set()),
+    ],
+)
+async def test_folders_are_those_directly_in_a_folder(
+    tested: StoreUnderTest, folder: str, expected: set[str]
+) -> None:
+    for key in (*KEYS, "cafe\u0301/x/1"):
+        tested.write(key, b"photograph")
+    assert await tested.store.folders(folder) == expected

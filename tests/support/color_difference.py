@@ -38,6 +38,11 @@ def difference(one: Image.Image, other: Image.Image) -> tuple[float, float]:
     return float(each.mean()), float(np.percentile(each, 99.9))
 
 
+def share_above(one: Image.Image, other: Image.Image, limit: float) -> float:
+    """Return the share of the pixels (0 to 1) whose difference is above `limit`."""
+    return float((steps(one, other) > limit).mean())
+
+
 def assert_alike(one: Image.Image, other: Image.Image, *, mean: float, worst: float) -> None:
     """Assert limits for both: a colour cast exceeds `mean`, a wrong corner exceeds `worst`."""
     measured_mean, measured_worst = difference(one, other)

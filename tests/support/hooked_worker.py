@@ -166,6 +166,7 @@ HOOKS: dict[str, Callable[[Script], bytes | None]] = {
     "loop": loop_forever,
     "abort": lambda _: os.abort(),
     "segv": lambda _: os.kill(os.getpid(), signal.SIGSEGV),
+    "exceed the CPU limit": lambda _: os.kill(os.getpid(), signal.SIGXCPU),
     "exit": lambda _: os._exit(0),
     "fork": fork,
     "allocate": allocate_8_gib,

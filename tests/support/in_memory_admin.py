@@ -21,6 +21,7 @@ from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, Uns
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.library import StoreLibrary
 from galerly_cdn.model import Facts
+from galerly_cdn.prefix_check import PrefixCheck
 from galerly_cdn.store.interfaces import PresignedUpload
 from galerly_cdn.store.temp_files import UploadFile
 from tests.support.in_memory_cdn import CountingRenderer, InMemoryCdn, MemoryOriginals
@@ -50,6 +51,7 @@ class InMemoryWritableOriginals:
         self.open = originals.open
         self.read = originals.read
         self.list = originals.list
+        self.folders = originals.folders
 
     def upload_file(self) -> UploadFile:
         return UploadFile(None)
@@ -156,12 +158,15 @@ class InMemoryAdmin:
             recipes=self.cdn.origin.recipes,
             max_bytes=self.settings.max_original_bytes,
             warm=functools.partial(self.cdn.origin.warm, targets=self.settings.page_targets),
-            check=lambda key: authorizer.checked(checked_key(key)),
+            check=lambda key: authorizer.checked_upload(checked_key(key)),
             forget=self.cdn.edge.forget,
         )
         self.now_s = 0.0
         self.warmer = Warmer(self.library, self.concurrency, self.cdn.counters.count)
-        self.health = Health(self.renderer, self.originals, self.settings.limits, lambda: self.now_s)
+        self.prefixes = PrefixCheck(self.originals, self.settings.private_prefixes)
+        self.health = Health(
+            self.renderer, self.originals, self.settings.limits, lambda: self.now_s, self.prefixes
+        )
         handlers = Handlers(
             self.library,
             self.warmer,

@@ -7,6 +7,7 @@ made from. A `Gate` holds calls until the test opens it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import json
@@ -122,6 +123,11 @@ class MemoryOriginals:
             if key.startswith(prefix) and key > after:
                 yield Listed(key, self._heads[key].length_bytes, 0.0)
 
+    async def folders(self, folder: str) -> frozenset[str]:
+        prefix = f"{folder}/" if folder else ""
+        rest = [key.removeprefix(prefix) for key in self._heads if key.startswith(prefix)]
+        return frozenset(one.partition("/")[0] for one in rest if "/" in one)
+
     def _current(self, key: str) -> Head:
         if self.error is not None:
             raise self.error
@@ -163,9 +169,14 @@ class MemoryRenditions:
 
 
 class CountingRenderer:
-    """Counts renders. Each passes `gate`, then raises `error` if it is set, or returns token and target."""
+    """Counts renders. Each passes `admissions`, then raises `refusal` if it is set.
+
+    Then it passes `gate`, and raises `error` if it is set, or returns token and target.
+    """
 
     def __init__(self) -> None:
+        self.admissions = Gate()
+        self.refusal: Exception | None = None
         self.gate = Gate()
         self.error: Exception | None = None
         self.renders = 0
@@ -176,6 +187,16 @@ class CountingRenderer:
         self.length_bytes = 0
         """The minimum length of a body."""
         self.lost: tuple[str, ...] = ()
+
+    @contextlib.asynccontextmanager
+    async def admit(self, length_bytes: int, job: Job, token: str) -> AsyncIterator[CountingRenderer]:
+        assert length_bytes > 0
+        assert len(job.pictures) == 1
+        assert token
+        await self.admissions.passed()
+        if self.refusal is not None:
+            raise self.refusal
+        yield self
 
     async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
         (picture,) = job.pictures
@@ -253,6 +274,9 @@ class InMemoryCdn:
     digest: str = "recipe-1"
     now_s: float = 1000.0
     """Of the miss limiter's clock."""
+
+    disconnected: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the clients have disconnected."""
 
     def __post_init__(self) -> None:
         self.records: list[AccessRecord] = []
@@ -332,7 +356,8 @@ class InMemoryCdn:
         sent: list[MutableMapping[str, Any]] = []
 
         async def receive() -> MutableMapping[str, Any]:
-            raise AssertionError("requests of viewers have no body")
+            await self.disconnected.wait()
+            return {"type": "http.disconnect"}
 
         async def send(message: MutableMapping[str, Any]) -> None:
             sent.append(message)

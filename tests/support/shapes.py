@@ -161,7 +161,8 @@ class ServeProcess:
         return [json.loads(line) for line in output.splitlines()]
 
     def request(self, method: str, path: str, headers: dict[str, str]) -> Answer:
-        return send_request(self.port, method, path, headers)
+        """The Host header is that of the tests' public URL, as a proxy passes it."""
+        return send_request(self.port, method, path, {"Host": "cdn.test", **headers})
 
     def administer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         return send_request(

@@ -203,6 +203,52 @@ async def test_drain_waits_for_running_tasks_and_those_they_start() -> None:
     assert await waiter == ("k1", False)
 
 
+async def test_task_in_a_droppable_part_is_cancelled_when_its_last_caller_leaves() -> None:
+    shared: SingleFlight[str, str] = SingleFlight()
+    release, started = asyncio.Event(), Counter[str]()
+
+    async def queued() -> str:
+        started["queued"] += 1
+        with shared.droppable("k"):
+            await release.wait()
+        return "done"
+
+    callers = [asyncio.create_task(shared.run("k", queued)) for _ in range(3)]
+    await _run_tasks()
+    for caller in callers[:2]:
+        caller.cancel()
+    await _run_tasks()
+    assert "k" in shared
+    callers[2].cancel()
+    next_call = asyncio.create_task(shared.run("k", queued))
+    await _run_tasks()
+    release.set()
+    assert await next_call == ("done", False), "it does not join the task that is being cancelled"
+    assert started["queued"] == 2
+    await shared.drain()
+
+
+async def test_task_whose_callers_left_before_its_droppable_part_is_cancelled_there() -> None:
+    shared: SingleFlight[str, str] = SingleFlight()
+    release, passed = asyncio.Event(), Counter[str]()
+
+    async def work() -> str:
+        await release.wait()
+        with shared.droppable("k"):
+            passed["entered"] += 1
+            await asyncio.Event().wait()
+        return ""
+
+    caller = asyncio.create_task(shared.run("k", work))
+    await _run_tasks()
+    caller.cancel()
+    await _run_tasks()
+    release.set()
+    await shared.drain()
+    await _run_tasks()
+    assert (passed["entered"], "k" in shared) == (1, False)
+
+
 class Schedule:
     """Runs calls on a `SingleFlight`, and knows the result that each caller must get."""
 

@@ -11,6 +11,7 @@ from galerly_cdn.errors import (
     MethodNotAllowed,
     NoSuchOriginal,
     NotFound,
+    Quarantined,
     QueueFull,
     RangeNotSatisfiable,
     ReadOnlyStore,
@@ -56,10 +57,10 @@ def test_only_errors_of_the_address_or_the_original_are_cached(kind: type[Galerl
 
 @pytest.mark.parametrize(
     ("kind", "status", "max_age_s"),
-    [(UnknownPath, 404, 60), (NoSuchOriginal, 404, 5), (Unrenderable, 415, 300)],
+    [(UnknownPath, 404, 60), (NoSuchOriginal, 404, 5), (Unrenderable, 415, 300), (Quarantined, 415, None)],
 )
 def test_lifetimes_are_those_of_the_url_contract(
-    kind: type[GalerlyError], status: int, max_age_s: int
+    kind: type[GalerlyError], status: int, max_age_s: int | None
 ) -> None:
     assert (kind.status, kind.max_age_s) == (status, max_age_s)
 

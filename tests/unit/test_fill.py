@@ -39,7 +39,7 @@ async def test_fill_renders_and_stores_with_key_version_and_recipe() -> None:
         cdn.digest,
     )
     assert cdn.renditions.kept == {"800x600.webp/g/a.jpg": filled.rendition}
-    assert filled.stages_ms == dict.fromkeys(["open", "render", "put", "head"], 1000.0)
+    assert filled.stages_ms == dict.fromkeys(["queue", "open", "render", "put", "head"], 1000.0)
     assert cdn.counters.snapshot() == {"render": 1}
 
 
@@ -132,13 +132,13 @@ async def test_request_after_a_replacement_never_gets_the_old_rendition() -> Non
 
 
 class ReplacedAfterHead(MemoryOriginals):
-    """Originals that are replaced right after a `head`, `times` times."""
+    """Originals that are replaced right after a `head` of the store itself, `times` times."""
 
     times = 0
 
     async def head(self, key: str, *, remembered: bool = True) -> Head:
         head = await super().head(key, remembered=remembered)
-        if self.times:
+        if self.times and not remembered:
             self.times -= 1
             self.put(key)
         return head
@@ -210,6 +210,41 @@ async def test_original_that_cannot_be_opened_is_not_rendered(
     with pytest.raises(type(error)):
         await cdn.origin.fill(RENDITION_KEY, "v1")
     assert cdn.renderer.renders == 0
+
+
+async def test_refused_render_does_not_open_its_original() -> None:
+    cdn = InMemoryCdn()
+    version = cdn.originals.put(KEY)
+    cdn.renderer.refusal = QueueFull()
+    with pytest.raises(QueueFull):
+        await cdn.origin.fill(RENDITION_KEY, version)
+    assert (cdn.originals.opened, cdn.renderer.renders) == (0, 0)
+
+
+async def test_fill_that_nobody_waits_for_is_dropped_until_it_is_admitted() -> None:
+    cdn = InMemoryCdn()
+    version = cdn.originals.put(KEY)
+    cdn.renderer.admissions.close()
+    fills = [asyncio.create_task(cdn.origin.fill(RENDITION_KEY, version)) for _ in range(3)]
+    await cdn.renderer.admissions.arrival()
+    for fill in fills[:2]:
+        fill.cancel()
+    await asyncio.wait(fills[:2])
+    assert cdn.origin.is_filling(RENDITION_KEY), "one viewer still waits"
+    fills[2].cancel()
+    await asyncio.wait(fills)
+    assert not cdn.origin.is_filling(RENDITION_KEY)
+    await cdn.origin.drain()
+    assert (cdn.originals.opened, cdn.counters.snapshot()) == (0, {"fill-dropped": 1})
+    cdn.renderer.admissions.open()
+    cdn.renderer.gate.close()
+    last = asyncio.create_task(cdn.origin.fill(RENDITION_KEY, version))
+    await cdn.renderer.gate.arrival()
+    last.cancel()
+    await asyncio.wait([last])
+    cdn.renderer.gate.open()
+    await cdn.origin.drain()
+    assert cdn.renditions.kept["800x600.webp/g/a.jpg"].body == body(version), "it had begun"
 
 
 async def test_drain_waits_for_the_fills_in_progress() -> None:

@@ -252,7 +252,7 @@ async def test_malformed_key_is_refused_before_the_body_is_read(library: FolderL
     await assert_nothing_stored(library)
 
 
-@pytest.mark.parametrize("key", [".hidden/a.jpg", ".galerly/a.jpg", "g/" + "x" * 256])
+@pytest.mark.parametrize("key", ["g/" + "x" * 256, "x" * 256 + "/a.jpg"])
 async def test_key_that_the_store_cannot_hold_is_refused(library: FolderLibrary, key: str) -> None:
     with pytest.raises(errors.KeyNotHeld):
         await library.upload(key)

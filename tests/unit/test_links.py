@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from galerly_cdn.access.signing import Signer, new_pair
 from galerly_cdn.errors import FormatNotAllowed, MalformedKey, SizeNotAllowed
 from galerly_cdn.http.urls import AllowList, PictureRequest, parse
 from galerly_cdn.links import Links
@@ -276,3 +277,18 @@ def test_links_module_imports_no_part_of_the_server() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=unmeasured
     )
     assert done.stdout.strip() == ""
+
+
+def test_signer_without_expiry_is_an_error() -> None:
+    """The unsigned address would be refused, by a server that the page's author does not see."""
+    _, private_pem = new_pair(ecdsa=True)
+    signed = Links("https://cdn.test", signer=Signer("K1", private_pem))
+    for make in (
+        lambda: signed.src("clients/smith/1.jpg", "small"),
+        lambda: signed.original("clients/smith/1.jpg"),
+        lambda: signed.srcset("clients/smith/1.jpg", 300, 200),
+        lambda: signed.picture("clients/smith/1.jpg", 300, 200, "small", alt=""),
+    ):
+        with pytest.raises(ValueError, match="expires_s"):
+            make()
+    assert "Signature=" in signed.src("clients/smith/1.jpg", "small", expires_s=1_800_000_000)

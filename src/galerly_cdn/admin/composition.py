@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from galerly_cdn.admin.app import AdminApplication
 from galerly_cdn.admin.auth import authenticator
 from galerly_cdn.admin.handlers import Handlers
-from galerly_cdn.admin.health import Health
 from galerly_cdn.admin.metrics import Metrics
 from galerly_cdn.admin.routes import all_routes
 from galerly_cdn.admin.warming import Warmer
@@ -15,11 +14,12 @@ from galerly_cdn.admin.warming import Warmer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from galerly_cdn.admin.health import Health
     from galerly_cdn.clock import Clock
     from galerly_cdn.library import StoreLibrary
     from galerly_cdn.render.pool.pool import WorkerPool
     from galerly_cdn.settings.table import Settings
-    from galerly_cdn.store.interfaces import DirectUploads, Originals
+    from galerly_cdn.store.interfaces import DirectUploads
     from galerly_cdn.telemetry import Telemetry
 
 
@@ -33,13 +33,13 @@ class AdminSide:
         telemetry: Telemetry,
         clock: Clock,
         library: StoreLibrary,
-        originals: Originals,
         direct_uploads: DirectUploads | None,
         workers: WorkerPool,
         libvips: str,
+        health: Health,
         memory_cache_bytes: Callable[[], int],
     ) -> None:
-        self._health = Health(workers, originals, settings.limits, clock.monotonic)
+        self._health = health
         self._warming = Warmer(library, workers.capacity, telemetry.counters.count)
         gauges = {
             "workers": ("Render processes that are ready or at work.", lambda: float(workers.size)),

@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 _NO_CONTROL = r"\x00-\x1f\x7f-\x9f"
 _INNER = rf"[^/\\{_NO_CONTROL}]"
 _FIRST = rf"[^./\\{_NO_CONTROL}]"
-SEGMENT_PATTERN = rf"({_FIRST}{_INNER}*|\.{_FIRST}{_INNER}*|\.\.{_INNER}+)"
+SEGMENT_PATTERN = rf"{_FIRST}{_INNER}*"
 KEY_PATTERN = rf"^{SEGMENT_PATTERN}(/{SEGMENT_PATTERN})*$"
 """The grammar of `urls.checked_key`, without its limit in bytes, for JSON Schema; a test compares the two."""
-PREFIX_PATTERN = rf"^({SEGMENT_PATTERN}/)*{_INNER}*$"
+PREFIX_PATTERN = rf"^({SEGMENT_PATTERN}/)*({SEGMENT_PATTERN})?$"
 UPLOAD_ID_PATTERN = "[0-9a-f]{32}"
 _MAX_PAGE_KEYS = 1000
 

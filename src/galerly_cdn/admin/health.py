@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.admin.responses import json_response
 from galerly_cdn.cache import SingleFlight
-from galerly_cdn.errors import GalerlyError, NoSuchOriginal, QueueFull
+from galerly_cdn.errors import GalerlyError, MethodNotAllowed, NoSuchOriginal, QueueFull
 from galerly_cdn.model import Format, Job, Picture, Size, Target
 from galerly_cdn.render.sample_images import SPECIMENS
 from galerly_cdn.serialization import Value
@@ -22,10 +22,11 @@ from galerly_cdn.serialization import Value
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from galerly_cdn.admin.request import AdminRequest
     from galerly_cdn.fill import Renderer
+    from galerly_cdn.http.exchange import Exchange
     from galerly_cdn.http.responses import Response
     from galerly_cdn.model import Limits
+    from galerly_cdn.prefix_check import PrefixCheck
     from galerly_cdn.store.interfaces import Originals
 
 _RESULT_LIFETIME_S = 5.0
@@ -44,7 +45,7 @@ class Live(Value, frozen=True):
     live: bool
 
 
-class Readiness(Value, frozen=True):
+class Readiness(Value, frozen=True, omit_defaults=True):
     """Whether the process can serve viewers. Each part is `ok`, an error's code, or `late` (timed out)."""
 
     ready: bool
@@ -52,14 +53,22 @@ class Readiness(Value, frozen=True):
     store: str
     listener: str
     """`draining` once the process is stopping."""
+    warnings: tuple[str, ...] = ()
+    """What is probably a mistake in the settings, although the process can serve."""
 
 
 class Health:
     """Handles `/livez` and `/readyz`. `clock` is monotonic, in seconds."""
 
     def __init__(
-        self, renderer: Renderer, originals: Originals, limits: Limits, clock: Callable[[], float]
+        self,
+        renderer: Renderer,
+        originals: Originals,
+        limits: Limits,
+        clock: Callable[[], float],
+        prefixes: PrefixCheck,
     ) -> None:
+        self._prefixes = prefixes
         self._renderer = renderer
         self._originals = originals
         self._job = Job((_PICTURE,), limits)
@@ -75,20 +84,42 @@ class Health:
         """Report that the process is stopping: from now on it is not ready."""
         self._is_draining = True
 
-    async def live(self, _request: AdminRequest) -> Response:
+    async def live(self, _request: object) -> Response:
         """Answer 200."""
         return json_response(Live(live=True))
 
-    async def ready(self, _request: AdminRequest) -> Response:
-        """Answer 200, or 503 with the state of each part."""
+    async def ready(self, _request: object) -> Response:
+        """Answer 200, or 503 with the state of each part, and warnings for the operator."""
+        return await self._readiness(self._prefixes)
+
+    def public_handler(
+        self, health_path: str, raw_path: bytes
+    ) -> Callable[[Exchange], Awaitable[Response]] | None:
+        """The handler of a check on the public port; None for another path. Viewers get no warnings."""
+        check = raw_path.decode("latin-1").removeprefix(f"{health_path}/")
+        if (
+            not health_path
+            or not raw_path.startswith(health_path.encode())
+            or check not in {"livez", "readyz"}
+        ):
+            return None
+
+        async def answer(exchange: Exchange) -> Response:
+            if exchange.method not in {"GET", "HEAD"}:
+                raise MethodNotAllowed
+            return await (self.live(exchange) if check == "livez" else self._readiness(None))
+
+        return answer
+
+    async def _readiness(self, prefixes: PrefixCheck | None) -> Response:
         if self._result is None or self._clock() - self._checked_s >= _RESULT_LIFETIME_S:
             await self._checks.run(None, self._check)
         render, store = self._result or (LATE, LATE)
         listener = DRAINING if self._is_draining else OK
         is_ready = render == store == listener == OK
-        return json_response(
-            Readiness(ready=is_ready, render=render, store=store, listener=listener), 200 if is_ready else 503
-        )
+        warnings = prefixes.warnings if prefixes else ()
+        readiness = Readiness(is_ready, render, store, listener, warnings)
+        return json_response(readiness, 200 if is_ready else 503)
 
     async def _check(self) -> tuple[str, str]:
         self._result = await _state(self._check_render()), await _state(self._check_store())
@@ -110,7 +141,7 @@ class Health:
         try:
             await self._originals.head(_ABSENT_KEY, remembered=False)
         except NoSuchOriginal:
-            return
+            await self._prefixes.refresh()
 
 
 async def _state(check: Awaitable[None]) -> str:

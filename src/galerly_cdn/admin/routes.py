@@ -19,6 +19,7 @@ from galerly_cdn.errors import (
     EmptyUpload,
     GalerlyError,
     KeyNotHeld,
+    LooksPrivate,
     MalformedBody,
     MalformedChecksum,
     MalformedKey,
@@ -59,6 +60,7 @@ _UPLOAD = (
     EmptyUpload,
     ReadOnlyStore,
     KeyNotHeld,
+    LooksPrivate,
     OriginalExists,
     UploadTooLarge,
     *_RENDER,
@@ -83,6 +85,9 @@ class Route(NamedTuple):
     media_type: str = JSON
     is_open: bool = False
     """Whether it needs no token on a loopback listener."""
+    is_probe: bool = False
+    """Whether everyone may request it: probes of Kubernetes and of load balancers have no token, and name the
+    server by its IP address."""
 
     @property
     def is_change(self) -> bool:
@@ -245,14 +250,14 @@ def _direct_uploads(handlers: Handlers) -> tuple[Route, ...]:
 
 def _monitoring(health: Health, metrics: Metrics) -> tuple[Route, ...]:
     return (
-        Route("GET", "/livez", health.live, "Check that the process is alive", {200: Live}, is_open=True),
+        Route("GET", "/livez", health.live, "Check that the process is alive", {200: Live}, is_probe=True),
         Route(
             "GET",
             "/readyz",
             health.ready,
             "Check that the process can serve viewers: it renders a picture and reaches the store",
             {200: Readiness, 503: Readiness},
-            is_open=True,
+            is_probe=True,
         ),
         Route(
             "GET",

@@ -75,7 +75,7 @@ class RenderingStores:
             recipes=self.filler.recipes,
             max_bytes=settings.max_original_bytes,
             warm=functools.partial(self.filler.warm, targets=settings.page_targets),
-            check=lambda key: self.authorizer.checked(checked_key(key)),
+            check=lambda key: self.authorizer.checked_upload(checked_key(key)),
             forget=forget,
             invalidate=invalidate,
         )

@@ -12,14 +12,17 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
+from galerly_cdn.admin.health import Health
 from galerly_cdn.app.renderer import open_renderer
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
-from galerly_cdn.errors import GalerlyError
+from galerly_cdn.errors import GalerlyError, StoreRefused, StoreUnreachable
+from galerly_cdn.http.cross_origin import LoopbackApplication, public_hosts
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList, is_loopback
 from galerly_cdn.library import no_invalidation, read_contents
 from galerly_cdn.links import Links
+from galerly_cdn.prefix_check import PrefixCheck
 from galerly_cdn.rate_limit import MissLimiter
 from galerly_cdn.serialization import to_json
 from galerly_cdn.server import serve as http_server
@@ -60,11 +63,16 @@ class Cdn:
         )
         self.library = rendering.library(invalidate, self.edge.forget)
         self._page = self._browse_page()
-        self.application = Application(
-            self._handler,
-            settings,
-            self.telemetry,
-            clock=stores.clock,
+        self._health_path = settings.health_path
+        application = Application(self._handler, settings, self.telemetry, clock=stores.clock)
+        self.application = (
+            LoopbackApplication(application, settings.public_urls)
+            if is_loopback(settings.host)
+            else application
+        )
+        self.prefixes = PrefixCheck(stores.originals, settings.private_prefixes)
+        self.health = Health(
+            rendering.workers, stores.originals, settings.limits, stores.clock.monotonic, self.prefixes
         )
         self.admin: AdminSide | None = None
 
@@ -82,9 +90,13 @@ class Cdn:
             self.library.facts,
             Links(sizes=settings.sizes),
             is_public=settings.browse,
+            public_hosts=public_hosts(settings.public_urls),
         ).answer
 
     def _handler(self, raw_path: bytes) -> Handler:
+        check = self.health.public_handler(self._health_path, raw_path)
+        if check is not None:
+            return check
         if self._page is not None and (raw_path == b"/" or raw_path.startswith(b"/-/")):
             return self._page
         return self.edge.answer
@@ -104,12 +116,23 @@ async def compose(
     try:
         async with open_renderer(settings, locations, telemetry) as rendering:
             cdn = Cdn(rendering, invalidate)
+            await _check_prefixes(cdn.prefixes)
             cdn.admin = await _open_admin(cdn, settings, locations)
             yield cdn
             if cdn.admin is not None:
                 await cdn.admin.close()
     finally:
         telemetry.close()
+
+
+async def _check_prefixes(prefixes: PrefixCheck) -> None:
+    """Raises `SettingsError` for a private prefix that is nearly a folder's name."""
+    try:
+        await prefixes.check()
+    except (StoreRefused, StoreUnreachable) as error:
+        _log.warning("private_prefixes were not compared with the store: %s", error.detail)
+    for warning in prefixes.warnings:
+        _log.warning(warning)
 
 
 def _open_telemetry(settings: Settings) -> Telemetry:
@@ -137,12 +160,12 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
         telemetry=cdn.telemetry,
         clock=cdn.rendering.stores.clock,
         library=cdn.library,
-        originals=cdn.rendering.stores.originals,
         direct_uploads=await store_open.open_direct_uploads(
             settings, locations, cdn.telemetry, cdn.rendering.stores.clock
         ),
         workers=cdn.rendering.workers,
         libvips=cdn.rendering.libvips,
+        health=cdn.health,
         memory_cache_bytes=lambda: cdn.edge.memory_bytes,
     )
 
@@ -190,7 +213,7 @@ async def _listen(
         on_ready=on_ready,
     )
     if cdn.admin is None:
-        return await http_server.serve(listener, settings=settings)
+        return await http_server.serve(listener, settings=settings, on_drain=cdn.health.drain)
     admin_listener = http_server.Listener(
         application=cdn.admin.application,
         host=settings.admin_host,

@@ -7,11 +7,14 @@ worker processes) and `server` (adds HTTP). A command pays only for the grade th
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn.clock import SYSTEM_CLOCK
-from galerly_cdn.library import StoreCatalog, no_invalidation
-from galerly_cdn.settings.locations import resolve_locations
+from galerly_cdn.errors import SettingsError
+from galerly_cdn.library import StoreCatalog, no_invalidation, read_page
+from galerly_cdn.serialization import replaced
+from galerly_cdn.settings.locations import is_remote, resolve_locations
 from galerly_cdn.store import open as store_open
 from galerly_cdn.telemetry import Counters, Telemetry
 
@@ -19,10 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from galerly_cdn.clock import Clock
-    from galerly_cdn.library import Invalidate
+    from galerly_cdn.library import Invalidate, Page
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
-    from galerly_cdn.store.interfaces import Renditions, WritableOriginals
+    from galerly_cdn.store.interfaces import Originals, Renditions, WritableOriginals
 
 
 class Stores:
@@ -72,6 +75,34 @@ async def open_catalog(
     """The catalogue of the settings' store. Raises `SettingsError`."""
     async with open_stores(settings, resolve_locations(settings, None), command_telemetry()) as stores:
         yield stores.catalog(invalidate)
+
+
+class StoreListing:
+    """Lists the originals of a store."""
+
+    def __init__(self, originals: Originals) -> None:
+        self._originals = originals
+
+    async def list(self, prefix: str = "", after: str = "", limit: int = 1000) -> Page:
+        """As `StoreCatalog.list`."""
+        return await read_page(self._originals, prefix, after, limit)
+
+
+@contextlib.asynccontextmanager
+async def open_listing(settings: Settings, _: Invalidate = no_invalidation) -> AsyncIterator[StoreListing]:
+    """The originals of the settings' store, opened without creating anything. Raises `SettingsError`."""
+    places = replaced(resolve_locations(settings, None), is_writable=False)
+    yield StoreListing(await store_open.open_originals(settings, places, command_telemetry(), SYSTEM_CLOCK))
+
+
+def check_store_exists(settings: Settings) -> None:
+    """Raises `SettingsError` if the settings' store is a folder without originals.
+
+    Only an upload creates a store: elsewhere its name is mistyped.
+    """
+    originals = resolve_locations(settings, None).originals
+    if not is_remote(originals) and not Path(originals).is_dir():
+        raise SettingsError([f"store: {settings.store} has no folder originals; the first upload creates it"])
 
 
 def command_telemetry() -> Telemetry:

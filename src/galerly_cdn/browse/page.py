@@ -18,8 +18,9 @@ from urllib.parse import parse_qs
 from galerly_cdn.browse.facts_cache import FactsCache
 from galerly_cdn.browse.pagination import page_numbers, title
 from galerly_cdn.errors import MethodNotAllowed, NotFound, UnknownPath
+from galerly_cdn.http.cross_origin import is_own_host
 from galerly_cdn.http.responses import IMMUTABLE, Response
-from galerly_cdn.http.urls import is_loopback, parse_key
+from galerly_cdn.http.urls import parse_key
 from galerly_cdn.model import PREFERENCE
 from galerly_cdn.render.losses import LOSSES
 from galerly_cdn.serialization import to_json
@@ -76,12 +77,12 @@ class ShownPicture(NamedTuple):
 
 
 class BrowsePage:
-    """Answers `/` and `/-/…`. Unless `is_public`, the Host header must name a loopback address.
+    """Answers `/` and `/-/…`. Unless `is_public`, the Host header must be loopback or in `public_hosts`.
 
     Otherwise a website could list the folder with a domain that resolves to 127.0.0.1 (DNS rebinding).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         originals: Originals,
         renditions: Renditions,
@@ -89,10 +90,12 @@ class BrowsePage:
         links: Links,
         *,
         is_public: bool = False,
+        public_hosts: frozenset[str] = frozenset(),
     ) -> None:
         from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - takes 30 ms to import
 
         self._is_public = is_public
+        self._public_hosts = public_hosts
         self._originals = originals
         self._renditions = renditions
         self._links = links
@@ -110,7 +113,8 @@ class BrowsePage:
 
     async def answer(self, exchange: Exchange) -> Response:
         """The response to one request. Raises `GalerlyError` for an error response."""
-        if not (self._is_public or is_loopback(exchange.headers.get(b"host", b"").decode("latin-1"))):
+        host = exchange.headers.get(b"host", b"").decode("latin-1")
+        if not (self._is_public or is_own_host(host, self._public_hosts)):
             raise UnknownPath
         if exchange.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed

@@ -74,6 +74,8 @@ def new(out: Path, *, ecdsa: bool, as_json: bool) -> None:
 @click.option("--ip", help="Network that viewers must be in (CIDR).")
 @click.option("--gallery", help="Sign for every picture of a gallery, at every size: clients/smith.")
 @click.option("--cookies", is_flag=True, help="Print Set-Cookie values instead of a URL.")
+@click.option("--domain", help="Domain of the cookies, for several hosts of it. [the URL's host only]")
+@click.option("--path", help="Path of the cookies; a browser keeps one set for each domain and path. [/]")
 @terminal.JSON
 def sign(  # noqa: PLR0913, PLR0917 - its options
     url: str,
@@ -84,9 +86,15 @@ def sign(  # noqa: PLR0913, PLR0917 - its options
     gallery: str | None,
     *,
     cookies: bool,
+    domain: str | None,
+    path: str | None,
     as_json: bool,
 ) -> None:
-    """Sign URL with CloudFront's scheme. `*` and `?` in its path are wildcards."""
+    """Sign URL with CloudFront's scheme. `*` and `?` in its path are wildcards.
+
+    A second set of cookies for the same domain and path replaces the first one: a browser has one set for
+    each gallery only if their paths differ, else sign the galleries together (`--gallery clients`).
+    """
     from galerly_cdn.access import keys as keyring
     from galerly_cdn.access.policy import Policy, gallery_resource
 
@@ -102,15 +110,31 @@ def sign(  # noqa: PLR0913, PLR0917 - its options
     )
     if not cookies and not policy.matches(url) and not policy.is_canned:
         raise click.UsageError(f"URL {url} is not in the gallery {gallery}.")
+    attributes = _cookie_attributes(url, domain, path, cookies=cookies)
     signer = keyring.load_signer(file)
     if not cookies:
         signed = signer.url(url, policy)
         click.echo(json.dumps({"url": signed}) if as_json else signed)
         return
     values = signer.cookies(policy)
-    flags = "Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if url.startswith("https:") else "")
-    lines = "\n".join(f"{name}={value}; {flags}" for name, value in values.items())
+    lines = "\n".join(f"{name}={value}; {attributes}" for name, value in values.items())
     click.echo(json.dumps(values) if as_json else lines)
+
+
+def _cookie_attributes(url: str, domain: str | None, path: str | None, *, cookies: bool) -> str:
+    """The attributes of Set-Cookie (RFC 6265 §4.1). Raises `UsageError`."""
+    from urllib.parse import urlsplit
+
+    if not cookies and (domain or path):
+        raise click.UsageError("--domain and --path are for --cookies.")
+    host = urlsplit(url).hostname or ""
+    if domain is not None and f".{host}" != f".{domain}" and not host.endswith(f".{domain}"):
+        raise click.UsageError(f"--domain: a browser takes no cookie for {domain} from {host}.")
+    if path is not None and not re.fullmatch(r"/[!-:<-~]*", path):
+        raise click.UsageError(f"--path: {path!r} is no path: use / or /resize/800x600/clients/smith.")
+    of_domain = f"; Domain={domain}" if domain else ""
+    secure = "; Secure" if url.startswith("https:") else ""
+    return f"Path={path or '/'}{of_domain}; HttpOnly; SameSite=Lax{secure}"
 
 
 def _parse_time(text: str, now_s: int) -> int:

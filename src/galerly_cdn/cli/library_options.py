@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from galerly_cdn.client import Client
-    from galerly_cdn.library import Catalog, Library
+    from galerly_cdn.library import Catalog, Library, Listing
     from galerly_cdn.settings.table import Settings
 
 T = TypeVar("T")
@@ -54,6 +54,12 @@ class LibraryOptions(NamedTuple):
         loaded = terminal.load_settings(self.file, store=self.store, admin=self.admin, workers=workers)
         return loaded.settings
 
+    def run_listing(self, act: Callable[[Listing], Coroutine[Any, Any, T]]) -> T:
+        """As `run`, for an `act` that only lists: nothing is created."""
+        from galerly_cdn.app import stores
+
+        return self._run(act, _existing(stores.open_listing), self.settings(), as_json=False)
+
     def run(self, act: Callable[[Catalog], Coroutine[Any, Any, T]], *, as_json: bool = False) -> T:
         """The result of `act`, which lists, deletes or purges: no worker is started.
 
@@ -62,7 +68,7 @@ class LibraryOptions(NamedTuple):
         """
         from galerly_cdn.app import stores
 
-        return self._run(act, stores.open_catalog, self.settings(), as_json=as_json)
+        return self._run(act, _existing(stores.open_catalog), self.settings(), as_json=as_json)
 
     def run_rendering(
         self,
@@ -70,11 +76,16 @@ class LibraryOptions(NamedTuple):
         *,
         as_json: bool = False,
         workers: int | None = None,
+        creates: bool = False,
     ) -> T:
-        """As `run`, for an `act` that uploads, inspects or warms: `workers` (of the settings) are started."""
+        """As `run`, for an `act` that uploads, inspects or warms: `workers` (of the settings) are started.
+
+        With `creates`, a store that does not exist is created.
+        """
         from galerly_cdn.app import renderer
 
-        return self._run(act, renderer.open_library, self.settings(workers), as_json=as_json)
+        open_store = renderer.open_library if creates else _existing(renderer.open_library)
+        return self._run(act, open_store, self.settings(workers), as_json=as_json)
 
     def _run(
         self,
@@ -101,6 +112,19 @@ class LibraryOptions(NamedTuple):
             return asyncio.run(main())
         finally:
             purged.invalidate(settings, as_json=as_json)
+
+
+def _existing(
+    open_store: Callable[..., AbstractAsyncContextManager[object]],
+) -> Callable[..., AbstractAsyncContextManager[object]]:
+    """`open_store` for a store that exists; else it raises `SettingsError`."""
+    from galerly_cdn.app import stores
+
+    def opened(settings: Settings, *arguments: object) -> AbstractAsyncContextManager[object]:
+        stores.check_store_exists(settings)
+        return open_store(settings, *arguments)
+
+    return opened
 
 
 @contextlib.asynccontextmanager

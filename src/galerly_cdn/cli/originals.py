@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from galerly_cdn.fill import Warmed
-    from galerly_cdn.library import Catalog, Library
+    from galerly_cdn.library import Catalog, Library, Listing
     from galerly_cdn.model import Listed
 
 C = TypeVar("C", bound="Catalog")
@@ -34,11 +34,11 @@ _GALLERY = click.option(
 def ls(prefix: str, *, where: LibraryOptions, as_json: bool) -> None:
     """List the originals whose keys begin with PREFIX: length in bytes, time (UTC), key."""
 
-    async def show(catalog: Catalog) -> None:
+    async def show(catalog: Listing) -> None:
         async for listed in _list_all(catalog, prefix):
             terminal.print_value(listed, _listed_line(listed), as_json=as_json)
 
-    where.run(show, as_json=as_json)
+    where.run_listing(show)
 
 
 @click.command(epilog="Example: galerly-cdn purge --gallery wedding --admin http://127.0.0.1:8001")
@@ -48,9 +48,12 @@ def ls(prefix: str, *, where: LibraryOptions, as_json: bool) -> None:
 @terminal.JSON
 def purge(keys: tuple[str, ...], gallery: str | None, *, where: LibraryOptions, as_json: bool) -> None:
     """Delete the renditions of the photographs KEYS. They are rendered again on request."""
+    from galerly_cdn.errors import NoSuchOriginal
 
     async def process(catalog: Catalog, key: str) -> Result:
         purged = await catalog.purge(key)
+        if not purged.removed and not await _exists(catalog, key):
+            raise NoSuchOriginal
         return Result([purged], f"purged  {key}  {_count_renditions(len(purged.removed))}")
 
     _process_keys(keys, gallery, where.run, process, as_json=as_json)
@@ -82,12 +85,16 @@ def warm(keys: tuple[str, ...], gallery: str | None, *, where: LibraryOptions, a
 @terminal.JSON
 def rm(keys: tuple[str, ...], *, yes: bool, where: LibraryOptions, as_json: bool) -> None:
     """Delete the photographs KEYS and their renditions. On a terminal, it asks for confirmation."""
+    from galerly_cdn.errors import NoSuchOriginal
+
     if not yes and _is_terminal():
         what = keys[0] if len(keys) == 1 else f"{len(keys)} photographs"
         click.confirm(f"Delete {what}, original and renditions?", abort=True, err=True)
 
     async def process(catalog: Catalog, key: str) -> Result:
         deleted = await catalog.delete(key)
+        if not deleted.existed and not deleted.removed:
+            raise NoSuchOriginal
         outcome = "deleted" if deleted.existed else "absent "
         text = f"{outcome}  {key}  {_count_renditions(len(deleted.removed))}"
         return Result([deleted], text)
@@ -131,7 +138,12 @@ async def _gallery_keys(catalog: Catalog, gallery: str) -> list[str]:
     return keys
 
 
-async def _list_all(catalog: Catalog, prefix: str) -> AsyncIterator[Listed]:
+async def _exists(catalog: Listing, key: str) -> bool:
+    """Whether there is an original. Its key is the first of those that begin with it."""
+    return any(one.key == key for one in (await catalog.list(key, limit=1)).originals)
+
+
+async def _list_all(catalog: Listing, prefix: str) -> AsyncIterator[Listed]:
     """The originals with a prefix, from every page of the listing."""
     page = await catalog.list(prefix)
     while True:

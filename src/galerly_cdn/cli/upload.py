@@ -57,7 +57,7 @@ def upload(
 
         await progress.run(items, process)
 
-    where.run_rendering(upload_all, as_json=as_json)
+    where.run_rendering(upload_all, as_json=as_json, creates=True)
     sys.exit(1 if progress.failures else 0)
 
 

@@ -6,17 +6,19 @@ An error response holds the error's code and public sentence; details go to the 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from galerly_cdn.errors import GalerlyError
+from galerly_cdn.errors import Disconnected, GalerlyError
 from galerly_cdn.http import responses
 from galerly_cdn.http.request import Request, empty_scope
 from galerly_cdn.http.responses import Conditions, Response
 from galerly_cdn.telemetry import AccessRecord, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
+    from typing import Any
 
     from galerly_cdn.clock import Clock
     from galerly_cdn.http.body_stream import Stream
@@ -59,6 +61,7 @@ class Exchange(Request):
 
 
 E = TypeVar("E", bound=Exchange)
+T = TypeVar("T")
 
 
 class ExchangeRunner(Generic[E]):
@@ -159,6 +162,12 @@ async def _send_stream(send: Send, exchange: Exchange, start: Message, stream: S
         await stream.close()
 
 
+async def _disconnection(receive: Receive) -> None:
+    """Return when the client has disconnected."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 class ViewerExchange(Exchange):
     """An exchange with a viewer, and what its handler learned for the headers and the access log.
 
@@ -166,7 +175,7 @@ class ViewerExchange(Exchange):
     it becomes known: an error response and its record need what was known before the error.
     """
 
-    __slots__ = ("cache_status", "key", "negotiated", "stages_ms", "target")
+    __slots__ = ("cache_status", "key", "negotiated", "receive", "stages_ms", "target")
 
     def __init__(self, scope: Scope, request_id: str, trusted: tuple[Network, ...] = ()) -> None:
         super().__init__(scope, request_id, trusted)
@@ -177,6 +186,32 @@ class ViewerExchange(Exchange):
         self.cache_status: CacheStatus | None = None
         self.stages_ms: dict[str, float] = {}
         """Durations of the stages of a fill."""
+        self.receive: Receive | None = None
+        """ASGI's `receive`; None where a client's disconnecting is not reported."""
+
+    async def while_connected(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`. When the client disconnects, cancels it and raises `Disconnected`."""
+        task = asyncio.current_task()
+        if self.receive is None or task is None:
+            return await work
+        has_left = is_over = False
+
+        def cancel_work(ended: asyncio.Task[None]) -> None:
+            nonlocal has_left
+            if not (is_over or ended.cancelled() or ended.exception()):
+                has_left = task.cancel()
+
+        disconnection = asyncio.create_task(_disconnection(self.receive))
+        disconnection.add_done_callback(cancel_work)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if has_left and not task.uncancel():
+                raise Disconnected from None
+            raise
+        finally:
+            is_over = True
+            disconnection.cancel()
 
     @property
     def conditions(self) -> Conditions:
@@ -242,9 +277,10 @@ class Application:
         self._trusted_proxies = settings.trusted_networks
         self._runner = ExchangeRunner[ViewerExchange](settings, clock.monotonic, self._record)
 
-    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one exchange."""
         exchange = ViewerExchange(scope, self._telemetry.next_request_id(), self._trusted_proxies)
+        exchange.receive = receive
         await self._runner.run(exchange, self._route(exchange.raw_path), send)
 
     def refuse(self, error: GalerlyError, client: str) -> Response:

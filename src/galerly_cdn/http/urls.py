@@ -148,8 +148,9 @@ def format_stored(target: Target, key: str) -> str:
 def parse_key(encoded: bytes) -> str:
     """A percent-encoded key, decoded once and checked. Raises `MalformedKey`.
 
-    A key has one or more segments and at most 900 bytes of UTF-8. It has no empty, `.` or `..` segment, no
-    control character, no backslash, no encoded slash, and no byte that RFC 3986 §3.3 requires to be encoded.
+    A key has one or more segments and at most 900 bytes of UTF-8. It has no empty and no hidden segment (with
+    a leading dot), no control character, no backslash, no encoded slash, and no byte that RFC 3986 §3.3
+    requires to be encoded.
     """
     if len(encoded) > 3 * MAX_KEY_BYTES or not _ENCODED_KEY.fullmatch(encoded):
         raise MalformedKey
@@ -169,7 +170,7 @@ def checked_key(key: str) -> str:
         is_text = len(key) <= MAX_KEY_BYTES and key.isprintable()
     else:
         is_text = _is_short_text(key)
-    if not is_text or "\\" in key or any(segment in {"", ".", ".."} for segment in key.split("/")):
+    if not is_text or "\\" in key or any(segment[:1] in {"", "."} for segment in key.split("/")):
         raise MalformedKey
     return key
 

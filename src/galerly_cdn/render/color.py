@@ -25,18 +25,21 @@ _GAMUT_TOLERANCE = 0.02
 """Linear light outside 0 to 1 by which a colour is outside sRGB."""
 _MAX_VERDICTS = 64
 _GREY_SPACES = frozenset({"b-w", "grey16"})
+_FLOAT_SPACES = frozenset({"b-w", "scrgb"})
 
 
 class ProfileVerdict(Value, frozen=True):
     """The effect of a profile on images with a given number of bands."""
 
+    is_usable: bool
+    """Whether it is a profile for images with this number of bands."""
     converts: bool
     """Whether the profile is usable and is not sRGB."""
     is_wide: bool
     """Whether the profile has colours outside the sRGB gamut."""
 
 
-_NO_EFFECT = ProfileVerdict(converts=False, is_wide=False)
+_NO_EFFECT = ProfileVerdict(is_usable=False, converts=False, is_wide=False)
 
 
 def profile_of(image: Image) -> bytes | None:
@@ -53,10 +56,47 @@ def with_profile(image: Image, profile: bytes) -> Image:
 
 def to_srgb(image: Image) -> Image:
     """Convert an image to 8-bit sRGB (3 bands) or grey (1 band); an alpha band is kept."""
+    if image.interpretation == "lab":
+        return image.icc_export(output_profile="srgb", intent="relative", depth=8)
     profile = profile_of(image)
+    if image.format == "float" and image.interpretation in _FLOAT_SPACES:
+        return _float_to_srgb(image, profile)
     if profile and profile_verdict(profile, image.bands - image.hasalpha()).converts:
         return image.icc_transform("srgb", embedded=True, intent="relative", depth=8)
     return image.colourspace("b-w" if image.interpretation in _GREY_SPACES else "srgb")
+
+
+def _float_to_srgb(image: Image, profile: bytes | None) -> Image:
+    """Convert float RGB or grey of 0 to 1, and its alpha. Grey may have a profile of grey or of RGB."""
+    is_grey = image.interpretation in _GREY_SPACES
+    colors = image.extract_band(0, n=1 if is_grey else 3)
+    verdict = profile_verdict(profile, colors.bands) if profile else _NO_EFFECT
+    if is_grey and not verdict.is_usable:
+        colors = colors.bandjoin(colors).bandjoin(colors)
+        verdict = profile_verdict(profile, 3) if profile else _NO_EFFECT
+        converted = _float_colors_to_srgb(colors, verdict).extract_band(1)
+    else:
+        converted = _float_colors_to_srgb(colors, verdict)
+    if image.hasalpha():
+        alpha = image.extract_band(image.bands - 1)
+        converted = converted.bandjoin((alpha if is_grey else alpha * 255).rint().cast("uchar"))
+    return converted.copy(interpretation="b-w" if converted.bands < 3 else "srgb")
+
+
+def _float_colors_to_srgb(colors: Image, verdict: ProfileVerdict) -> Image:
+    """Convert through the profile if it is usable; otherwise the samples are linear light.
+
+    libvips casts float samples to 8 bits before it applies a profile (its pull request 5123), so that 0 to 1
+    would be black. They are scaled to 16 bits, and pass through XYZ, which is more exact than one step.
+    """
+    if not verdict.is_usable:
+        return colors.copy(interpretation="scrgb").colourspace("srgb")
+    if not verdict.converts:
+        return (colors * 255).rint().cast("uchar")
+    space = "grey16" if colors.bands == 1 else "rgb16"
+    deep = (colors * 65535).rint().cast("ushort").copy(interpretation=space)
+    light = deep.icc_import(embedded=True, intent="relative", pcs="xyz")
+    return light.icc_export(output_profile="srgb", intent="relative", depth=8)
 
 
 def profile_verdict(profile: bytes, bands: int) -> ProfileVerdict:
@@ -73,22 +113,27 @@ _verdicts: collections.OrderedDict[tuple[bytes, int], ProfileVerdict] = collecti
 
 
 def _examine(profile: bytes, bands: int) -> ProfileVerdict:
-    """Convert the cube. A profile that is damaged, or for another number of bands, has no effect."""
+    """Convert the cube. A profile that is damaged, or for another number of bands, has no effect.
+
+    libvips replaces such a profile by its own, and attaches that to what it imports.
+    """
     cube = _cube(bands)
     if cube is None:
         return _NO_EFFECT
     probe = with_profile(cube, profile)
     try:
         converted = probe.icc_transform("srgb", embedded=True, intent="relative", depth=8).copy_memory()
+        imported = probe.icc_import(embedded=True, intent="relative", pcs="xyz")
+        is_usable = profile_of(imported) == profile
         if bands == 4:
-            return ProfileVerdict(converts=True, is_wide=False)
+            return ProfileVerdict(is_usable=is_usable, converts=True, is_wide=False)
         steps = (converted.cast("short") - cube.cast("short")).abs()
-        light = probe.icc_import(embedded=True, intent="relative", pcs="xyz").colourspace("scrgb")
+        light = imported.colourspace("scrgb")
         differs = steps.max() > _SAME_TOLERANCE  # type: ignore[operator]  # a number, because no position is requested
         is_beyond = light.min() < -_GAMUT_TOLERANCE or light.max() > 1 + _GAMUT_TOLERANCE  # type: ignore[operator]  # likewise
     except pyvips.Error:
         return _NO_EFFECT
-    return ProfileVerdict(converts=differs, is_wide=differs and bands == 3 and is_beyond)
+    return ProfileVerdict(is_usable=is_usable, converts=differs, is_wide=differs and bands == 3 and is_beyond)
 
 
 @functools.cache

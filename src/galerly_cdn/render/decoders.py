@@ -10,21 +10,31 @@ determined by decoding, because its HEIF loader opens headers of pictures whose 
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
+import re
 from typing import TYPE_CHECKING, Final
 
 import pyvips
 
 from galerly_cdn.errors import Undecodable
 from galerly_cdn.render.formats import OriginalFormat
+from galerly_cdn.render.originals import tiff, tiff_samples
 from galerly_cdn.render.sample_images import COLOR, SPECIMENS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+# The operation cache would keep originals in memory after they are rendered, and delay the report of
+# libjpeg's warnings, which libvips makes when a decoded JPEG is released.
+pyvips.cache_set_max(0)
 
 Image = pyvips.Image
 Error = pyvips.Error
 
+_LOGGER: Final = logging.getLogger("pyvips")
+_JPEG_WARNINGS: Final = re.compile(r"read gave (\d+) warnings")
 _COLOR_TOLERANCE = 12
 """Largest difference of a decoded sample (0 to 255) from its colour: lossy formats change it."""
 
@@ -40,15 +50,50 @@ _LOADERS: Final[Mapping[OriginalFormat, Callable[..., Image]]] = {
 ALLOWED_CLASSES: Final = ("Jpeg", "Png", "Webp", "Nsgif", "Tiff", "Heif")
 
 
-def load(original: bytes, kind: OriginalFormat, **options: float) -> Image:
+def load(
+    original: bytes | bytearray,
+    kind: OriginalFormat,
+    fail_on: str = "warning",
+    **options: float,
+) -> Image:
     """Open the first frame of an original and read its header; return a lazy, sequential image.
 
     `options` are those of the loader (`shrink`, `scale`). Raises `Undecodable` if the header is damaged.
-    Damage in the pixels, warnings included, raises `decoders.Error` when they are evaluated.
+    Damage in the pixels raises `decoders.Error` when they are evaluated: with `fail_on="warning"` also what
+    a decoder only warns of, unless it is found after the last strip of lines has been read.
     """
+    if kind is OriginalFormat.TIFF:
+        return _load_tiff(bytes(original))
+    return _opened(original, kind, fail_on=fail_on, **options)
+
+
+def _load_tiff(original: bytes) -> Image:
+    """Open the full-size page of a TIFF, with its samples in a form of the pipeline.
+
+    `n-pages` of the image counts the pictures in the file without reduced copies of them. Raises
+    `UnsupportedFormat` for kinds that would be shown wrongly.
+    """
+    page = tiff.shown_page(original)
+    directory = page.directory
+    image = _opened(
+        tiff.readable(original, page),
+        OriginalFormat.TIFF,
+        fail_on="error" if tiff.is_warned_of(original, page) else "warning",
+        page=directory.number,
+        subifd=directory.child,
+    )
+    if (image.width, image.height) != directory.sides_px:
+        raise Undecodable("the TIFF directory cannot be read")
+    image = tiff_samples.normalised(image, page).copy()
+    image.set_type(pyvips.GValue.gint_type, "n-pages", page.pictures)
+    image.set_type(pyvips.GValue.gint_type, "orientation", page.orientation)
+    return image
+
+
+def _opened(original: bytes | bytearray, kind: OriginalFormat, **options: float | str) -> Image:
     source = pyvips.Source.new_from_memory(original)  # a buffer would be copied each time it is opened
     try:
-        image = _loader(kind)(source, access="sequential", fail_on="warning", **options)
+        image = _loader(kind)(source, access="sequential", **options)
     except pyvips.Error as error:
         raise Undecodable(error_text(error)) from error
     image._references.append(source)  # noqa: SLF001 - pyvips keeps buffers alive with a lazy picture, not sources
@@ -65,13 +110,44 @@ def error_text(error: pyvips.Error) -> str:
     return " ".join(f"{error.message} {error.detail}".split())
 
 
-def block_untrusted_loaders() -> None:
-    """Block every loader outside the allow-list in this process, and disable libvips' operation cache.
+@contextlib.contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Collect what libvips logs in this process meanwhile, in place of writing it to the log."""
+    collected: list[str] = []
+    handler = _Collector(collected)
+    propagates, _LOGGER.propagate = _LOGGER.propagate, False
+    _LOGGER.addHandler(handler)
+    try:
+        yield collected
+    finally:
+        _LOGGER.removeHandler(handler)
+        _LOGGER.propagate = propagates
 
-    `vips_block_untrusted_set` is not enough: it leaves the matrix, raw and UltraHDR loaders. The operation
-    cache would keep originals in memory after they are rendered.
+
+class _Collector(logging.Handler):
+    def __init__(self, collected: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._collected = collected
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._collected.append(record.getMessage())
+
+
+def jpeg_warnings(collected: list[str]) -> int:
+    """Return the number of libjpeg's warnings, which libvips logs when a decoded JPEG is released."""
+    return sum(int(match[1]) for text in collected if (match := _JPEG_WARNINGS.search(text)))
+
+
+def first_message() -> str:
+    """Return and clear libvips' error buffer, which holds libjpeg's first warning."""
+    return " ".join(str(pyvips.Error("").detail).split())
+
+
+def block_untrusted_loaders() -> None:
+    """Block every loader outside the allow-list in this process.
+
+    `vips_block_untrusted_set` is not enough: it leaves the matrix, raw and UltraHDR loaders.
     """
-    pyvips.cache_set_max(0)
     pyvips.operation_block_set("VipsForeignLoad", True)
     for name in ALLOWED_CLASSES:
         pyvips.operation_block_set(f"VipsForeignLoad{name}", False)

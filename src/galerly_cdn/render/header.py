@@ -12,7 +12,7 @@ from galerly_cdn.errors import TooManyFrames, TooManyPixels, TooMuchMemory, Unde
 from galerly_cdn.model import Facts, Format, Limits
 from galerly_cdn.render import color, decoders, icc, losses, markers
 from galerly_cdn.render.formats import OriginalFormat, detect_format
-from galerly_cdn.render.originals import completeness
+from galerly_cdn.render.originals import completeness, jpeg, tiff
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Header(Value, frozen=True):
     """The colours that the header names without a profile; None if they are sRGB or not named."""
     metadata: tuple[str, ...]
     loses: tuple[str, ...]
+    layout: jpeg.Layout | None = None
+    """Of a JPEG."""
 
     @property
     def upright_px(self) -> tuple[int, int]:
@@ -77,12 +79,15 @@ class Header(Value, frozen=True):
 
 def read(original: bytes) -> Header:
     """Read the header. Raises `UnsupportedFormat` or `Undecodable`."""
+    if raw := tiff.raw_kind(original):
+        raise UnsupportedFormat(f"{raw}: a camera raw file")
     kind = detect_format(original)
     if kind not in decoders.decodable_formats():
         raise UnsupportedFormat(f"libvips {decoders.version()} cannot decode {kind}")
     completeness.check(original, kind)
     image = decoders.load(original, kind)
-    frame = _frame(original, image) if kind is OriginalFormat.JPEG else None
+    layout = _layout(original, image) if kind is OriginalFormat.JPEG else None
+    frame = layout.frame if layout else None
     chunks = markers.png_chunks(original) if kind is OriginalFormat.PNG else {}
     is_progressive = frame.is_progressive if frame else bool(image.get_typeof("interlaced"))
     coefficient_bytes = frame.coefficient_bytes if frame else 0
@@ -106,6 +111,7 @@ def read(original: bytes) -> Header:
         colors=colors,
         metadata=metadata,
         loses=losses.in_order(lost),
+        layout=layout,
     )
 
 
@@ -144,12 +150,12 @@ def inspect(original: bytes) -> Facts:
     )
 
 
-def _frame(original: bytes, image: Image) -> markers.JpegFrame:
-    """Return the frame header; raise `Undecodable` if this parser and libvips disagree about it."""
-    frame = markers.jpeg_frame(original)
-    if frame is None or (frame.width_px, frame.height_px) != (image.width, image.height):
+def _layout(original: bytes, image: Image) -> jpeg.Layout:
+    """Return the layout; raise `Undecodable` if this parser and libvips disagree about the frame header."""
+    layout = jpeg.read_layout(original)
+    if layout is None or (layout.frame.width_px, layout.frame.height_px) != (image.width, image.height):
         raise Undecodable("the JPEG frame header cannot be read")
-    return frame
+    return layout
 
 
 def _number(image: Image, field: str, default: int) -> int:
@@ -248,6 +254,6 @@ def _lost_pictures(
         lost.add("animation")
     elif _number(image, "n-pages", 1) > 1:
         lost.add("pages")
-    if kind is OriginalFormat.JPEG and markers.has_gain_map(original):
+    if kind is OriginalFormat.JPEG and jpeg.has_gain_map(original):
         lost.add("hdr-gain-map")
     return lost

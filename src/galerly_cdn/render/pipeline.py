@@ -9,8 +9,8 @@ base of a smaller size is `scale_base` of a larger base. Only bases are chained,
 picture step (a watermark of 40 px) has the same effect in a job as in a render of one size. The
 original is decoded again only for a size that is nearly as large as the base before it.
 
-`scale` is the first original step although it depends on the size: every later step then works on
-the pixels of the largest size in place of all pixels of the original (2.6 times the CPU at 2000 px).
+`decode` scales although that depends on the size: every later step then works on the pixels of the
+largest size in place of all pixels of the original (2.6 times the CPU at 2000 px).
 
 The module is pure: bytes in, bytes out; no file, clock, network or environment. libvips is lazy: the
 steps build a graph, and one pass over the rows, from top to bottom, evaluates all of them. Damage deep
@@ -25,7 +25,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from galerly_cdn.errors import Undecodable
 from galerly_cdn.model import Format, Job, Picture, Rendered
-from galerly_cdn.render import color, copyright_notice, decoders, encoders, header, icc, losses, recipe
+from galerly_cdn.render import (
+    color,
+    copyright_notice,
+    decoders,
+    encoders,
+    header,
+    icc,
+    losses,
+    recipe,
+    strict_jpeg,
+)
 from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.render.header import Header
 from galerly_cdn.render.originals import completeness
@@ -38,6 +48,8 @@ if TYPE_CHECKING:
 
 _WHITE = 255.0
 _JPEG_SHRINKS = (8, 4, 2)
+_MAX_LOST_SHARE = 1 / 500
+"""Share of a side that shrink-on-load may drop: it moves the mean of a gradient by half a step."""
 
 
 class PicturePlan(Value, frozen=True):
@@ -128,7 +140,7 @@ def make_base(original: bytes, plan: PicturePlan, bases: Sequence[Base]) -> Imag
     for larger in reversed(bases):
         if is_large_enough(larger.sides_px, plan):
             return scale_base(larger.image, plan)
-    return _run(ORIGINAL_STEPS, decode(original, plan), plan)
+    return _run(ORIGINAL_STEPS, decode(original, plan, is_undamaged=bool(bases)), plan)
 
 
 def is_large_enough(larger_px: tuple[int, int], plan: PicturePlan) -> bool:
@@ -139,9 +151,18 @@ def is_large_enough(larger_px: tuple[int, int], plan: PicturePlan) -> bool:
     return larger_px == plan.header.upright_px or max(larger_px) >= plan.margin * max(plan.sides_px)
 
 
-def decode(original: bytes, plan: PicturePlan) -> Image:
-    """Open the original with shrink-on-load: sequential, in its stored orientation and its own colours."""
-    return decoders.load(original, plan.header.kind, **shrink_on_load(plan))
+def decode(original: bytes | bytearray, plan: PicturePlan, *, is_undamaged: bool) -> Image:
+    """Decode the original and scale it to the rendition's sides, in its stored orientation and own colours.
+
+    A JPEG is checked for damage by this decode, unless it is known to be undamaged.
+    """
+    options = shrink_on_load(plan)
+    if plan.header.layout is None:
+        return scale(decoders.load(original, plan.header.kind, "warning", **options), plan)
+    shrink = int(options["shrink"])
+    if is_undamaged:
+        return scale(strict_jpeg.load(original, plan.header.layout, shrink), plan)
+    return strict_jpeg.decode(original, plan.header.layout, shrink, lambda image: scale(image, plan))
 
 
 def shrink_on_load(plan: PicturePlan) -> dict[str, float]:
@@ -152,10 +173,16 @@ def shrink_on_load(plan: PicturePlan) -> dict[str, float]:
     factor = max(plan.header.upright_px) / max(plan.sides_px)
     largest = min(factor / plan.margin, *plan.header.upright_px)
     if plan.header.kind is OriginalFormat.JPEG:
-        return {"shrink": next((shrink for shrink in _JPEG_SHRINKS if shrink <= largest), 1)}
+        sides_px = plan.header.upright_px
+        return {"shrink": next((k for k in _JPEG_SHRINKS if k <= largest and _keeps_lines(sides_px, k)), 1)}
     if plan.header.kind is OriginalFormat.WEBP and not plan.header.has_alpha and largest > 1:
         return {"scale": 1 / largest}
     return {}
+
+
+def _keeps_lines(sides_px: tuple[int, int], shrink: int) -> bool:
+    """Return whether shrink-on-load keeps all lines; libvips drops those that do not fill a last one."""
+    return all(side_px % shrink <= side_px * _MAX_LOST_SHARE for side_px in sides_px)
 
 
 def scale(image: Image, plan: PicturePlan) -> Image:
@@ -202,7 +229,7 @@ def flatten(image: Image, plan: PicturePlan) -> Image:
 Step = Callable[["Image", PicturePlan], "Image"]
 """A step returns the image unchanged if it has nothing to do."""
 
-ORIGINAL_STEPS: Final[tuple[Step, ...]] = (scale, orient, assign_profile, convert_colors)
+ORIGINAL_STEPS: Final[tuple[Step, ...]] = (orient, assign_profile, convert_colors)
 """First phase, after `decode`: once for each decode. The plan is that of the largest picture."""
 
 PICTURE_STEPS: Final[tuple[Step, ...]] = (flatten,)

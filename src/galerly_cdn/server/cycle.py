@@ -162,7 +162,9 @@ class RequestCycle(RequestResponseCycle):
 
         Raises `BadRequest` for a body with ambiguous framing, `BodyTooSlow` for one that makes no progress.
         """
-        if self._body_timeout is None or not self.more_body or self._error is not None:
+        if self._body_timeout is None:
+            message = await self._receive_without_body()
+        elif not self.more_body or self._error is not None:
             message = await super().receive()
         else:
             self._body_timeout.start()
@@ -173,6 +175,18 @@ class RequestCycle(RequestResponseCycle):
         if self._error is not None:
             raise self._error
         return message
+
+    async def _receive_without_body(self) -> ASGIReceiveEvent:
+        """An empty body, then the disconnection. uvicorn's `receive` would also resume reading.
+
+        Reading is paused while the connection has another request, or a body that is dropped.
+        """
+        if not (self.disconnected or self.response_complete):
+            await self.message_event.wait()
+            self.message_event.clear()
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": b"", "more_body": False}
 
     def body_received(self, length_bytes: int) -> None:
         """Note that a part of the body has arrived."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import logging
 import os
 import resource
 import secrets
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 FILES_PER_CONNECTION = 2
 """The socket, and the original that is being downloaded."""
@@ -75,13 +78,14 @@ async def serve(
 
     Once all listeners listen, their `on_ready` is called in order. A signal calls `on_drain`; new requests
     are served until it returns. Then the server accepts no connections, closes idle ones and finishes
-    responses in progress within `drain_s`. A second signal ends it at once. The connection limits of the
-    settings hold for each listener by itself; all listeners use the certificate, if the settings name one.
+    responses in progress within `drain_s`. A second signal ends it at once. SIGHUP is logged and ignored. The
+    connection limits of the settings hold for each listener by itself; all listeners use the certificate, if
+    the settings name one.
 
     Raises `SettingsError` if an address cannot be listened on, or if the certificate is unfit.
     """
     certificate = _load_certificate(settings)
-    raise_file_limit(len(listeners) * settings.max_connections * FILES_PER_CONNECTION + SPARE_FILES)
+    _check_file_limit(len(listeners), settings.max_connections)
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(_bind(listener.host, listener.port)) for listener in listeners]
         servers = [
@@ -113,12 +117,36 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-def raise_file_limit(wanted: int) -> None:
-    """Raise the soft limit of open files to `wanted`, or to the hard limit if that is lower."""
+def _check_file_limit(listeners: int, max_connections: int) -> None:
+    """Raise the limit of open files as far as `max_connections` needs; log a line if it stays lower."""
+    wanted = listeners * max_connections * FILES_PER_CONNECTION + SPARE_FILES
+    limit = raise_file_limit(wanted)
+    if limit < wanted:
+        room = max(0, limit - SPARE_FILES) // (listeners * FILES_PER_CONNECTION)
+        _log.warning(
+            "the limit of open files is %d, and max_connections = %d needs %d: from about %d connections on, "
+            "new ones are reset. Raise the hard limit (`ulimit -Hn %d`, or systemd's LimitNOFILE=), or lower "
+            "max_connections",
+            limit,
+            max_connections,
+            wanted,
+            room,
+            wanted,
+        )
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Raise the soft limit of open files to `wanted`, or to the hard limit if that is lower.
+
+    Returns the limit that holds then; `wanted` if there is none.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < limit:
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    if soft < limit:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return max(soft, limit)
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -157,10 +185,14 @@ def _stop_on_signals(servers: list[_Server]) -> Generator[asyncio.Event, None, N
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    # Its default is to end the process at once, when a terminal closes or an init script says "reload"
+    loop.add_signal_handler(
+        signal.SIGHUP, _log.warning, "SIGHUP is ignored: restart to read the settings again"
+    )
     try:
         yield stopping
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.serialization import ValidationError, Value, convert
+from galerly_cdn.settings import cloud_variables
 from galerly_cdn.settings.sizes import parse_sizes
 from galerly_cdn.settings.table import DESCRIBED, PREFIX, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
 
 class LoadedSettings(Value, frozen=True):
@@ -89,12 +90,30 @@ def _check_public_urls(public_urls: tuple[str, ...]) -> None:
             raise ValueError(f"{one!r} is no scheme and host in lower case: write `https://cdn.example.com`")
 
 
+def _check_endpoint(endpoint: str) -> None:
+    if endpoint and not _ENDPOINT.fullmatch(endpoint):
+        raise ValueError(
+            f"{_without_password(endpoint)!r} is no address of a server: write `https://s3.example.com`, or "
+            "`http://…` for a server without TLS"
+        )
+
+
+def _without_password(address: str) -> str:
+    """An address without a user's name and password: an error must not show them."""
+    return re.sub(r"(://)[^/]*@", r"\1…@", address)
+
+
 def _check_networks(networks: tuple[str, ...]) -> None:
     for one in networks:
         ipaddress.ip_network(one)
 
 
 _PUBLIC_URL = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
+_ENDPOINT = re.compile(
+    r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
+    r"(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+    r"(/[A-Za-z0-9._~-]+)*/?"
+)
 _LISTS: dict[str, Callable[[tuple[str, ...]], object]] = {
     "sizes": parse_sizes,
     "private_prefixes": _check_prefixes,
@@ -113,7 +132,10 @@ def _checked(name: str, raw: object) -> object:
         items: tuple[str, ...] = convert(tuple[str, ...], lines)
         check(items)
         return items
-    return convert(setting_type, raw)
+    value = convert(setting_type, raw)
+    if name == "store_endpoint":
+        _check_endpoint(value)
+    return value
 
 
 def _contradictions(values: Mapping[str, Any]) -> list[str]:
@@ -201,6 +223,21 @@ def _tokens(source: str, text: str) -> tuple[str, ...]:
     if not all(re.fullmatch("[!-~]+", one) for one in tokens):
         raise SettingsError([f"{source}: a token is one word of ASCII"])
     return tokens
+
+
+def prepare_cloud_variables(address: str, environment: MutableMapping[str, str] | None = None) -> None:
+    """Remove empty variables of the clouds' tools, as those tools do, and check the others.
+
+    The library of remote stores reads them itself, and takes an empty credential for one. Raises
+    `SettingsError`.
+    """
+    variables = os.environ if environment is None else environment
+    for name in [name for name, value in variables.items() if not value]:
+        if name.startswith(cloud_variables.PREFIXES):
+            del variables[name]
+    problems = cloud_variables.problems(address, variables)
+    if problems:
+        raise SettingsError(problems)
 
 
 def function_memory_bytes(environment: Mapping[str, str] | None = None) -> int:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from galerly_cdn.settings.table import Settings
 
 _REMOTE = re.compile(r"(s3|gs|az)://[^/?#]+(/[^?#]*)?")
+_BUCKET = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+"""Bucket and container names of every cloud consist of these characters."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -47,13 +49,13 @@ def resolve_locations(settings: Settings, photographs: str | None) -> Locations:
             ["name either a folder of photographs or a store (--store) to serve, and not both"]
         )
     if settings.store:
-        store = _address(settings.store)
+        store = _address("store", settings.store)
         originals, default_renditions = f"{store}/originals", f"{store}/resized"
         incoming = f"{store}/incoming" if is_remote(store) else ""
     else:
-        originals = _address(photographs or "")
+        originals = _address("PHOTOGRAPHS", photographs or "")
         default_renditions, incoming = _cache_folder(originals), ""
-    renditions = _address(settings.renditions) if settings.renditions else default_renditions
+    renditions = _address("renditions", settings.renditions) if settings.renditions else default_renditions
     if _holds(originals, renditions) or _holds(renditions, originals):
         raise SettingsError(
             [f"renditions: {renditions} and the originals in {originals} must not be inside each other"]
@@ -66,15 +68,28 @@ def is_remote(root: str) -> bool:
     return _REMOTE.fullmatch(root) is not None
 
 
-def _address(root: str) -> str:
-    """The normalised spelling of a root. Raises `SettingsError`."""
+def _address(name: str, root: str) -> str:
+    """The normalised spelling of the root in a setting. Raises `SettingsError`."""
     if is_remote(root):
+        _check_remote(name, root.rstrip("/"))
         return root.rstrip("/")
     if _SCHEME.match(root):
         raise SettingsError(
-            [f"{root}: no store is known by this address; write s3://, gs://, az:// or a folder"]
+            [f"{name}: {root}: no store is known by this address; write s3://, gs://, az:// or a folder"]
         )
+    if "\0" in root:
+        raise SettingsError([f"{name}: {root!r} is no path"])
     return str(Path(root).resolve())
+
+
+def _check_remote(name: str, root: str) -> None:
+    """Raises `SettingsError` for a bucket or a folder in it that no store can have."""
+    bucket, *folders = root.partition("://")[2].split("/")
+    if not _BUCKET.fullmatch(bucket):
+        shown = bucket.rpartition("@")[2]  # what stands before it may be a password
+        raise SettingsError([f"{name}: {shown!r} is no bucket's name: write s3://photographs"])
+    if any(one in {"", ".", ".."} or not one.isprintable() for one in folders):
+        raise SettingsError([f"{name}: {root!r} has an empty, `.` or `..` folder, or a control character"])
 
 
 def _cache_folder(originals: str) -> str:

@@ -147,9 +147,20 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         Positive,
         Meta(description="Decoding memory of all renders together; heavy originals wait for each other."),
     ] = 768 * _MIB
+    queue_wait_s: Annotated[
+        Seconds,
+        Meta(
+            description="How long a render may wait for a worker: one that would wait longer, by the recent "
+            "render times, gets 503 at once, with the expected wait as `Retry-After`."
+        ),
+    ] = 5.0
     queue_renders: Annotated[
-        Natural, Meta(description="Renders that may wait for a worker; further ones get 503 at once.")
-    ] = 256
+        Natural,
+        Meta(
+            description="Renders that may wait for a worker, however short they are; further ones get 503 at "
+            "once."
+        ),
+    ] = 1024
     queue_bytes: Annotated[
         Positive,
         Meta(description="Bytes of the originals whose renders may wait; above it, renders get 503 at once."),
@@ -157,9 +168,10 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     quarantine_s: Annotated[
         Seconds,
         Meta(
-            description="How long an original that ended two workers is answered 415 without another render."
+            description="How long an original that crashed two workers, or used `render_deadline_s` of CPU "
+            "time twice, is answered 415 without another render."
         ),
-    ] = 600.0
+    ] = 60.0
     header_deadline_s: Annotated[
         Seconds,
         Meta(description="Time limit for a request's headers to arrive; protects against slowloris attacks."),
@@ -241,6 +253,14 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         ),
     ] = ""
     tls_key: Annotated[str, Meta(description="File of the certificate's key, in PEM, unencrypted.")] = ""
+    health_path: Annotated[
+        str,
+        Meta(
+            pattern=r"^((?!/(?:-|resize|original)(?:/|\Z))(/[A-Za-z0-9_-]+)+)?\Z",
+            description="Path on the public port below which `livez` and `readyz` are, for load balancers: "
+            "`/health` gives `/health/readyz`. Empty: only the admin API has them.",
+        ),
+    ] = ""
     admin_port: Annotated[
         int,
         Meta(

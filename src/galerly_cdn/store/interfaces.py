@@ -66,6 +66,13 @@ class Originals(Protocol):
         """The originals whose keys begin with `prefix` and sort after `after`, in order of UTF-8 bytes."""
         ...
 
+    async def folders(self, folder: str) -> frozenset[str]:
+        """The names of the folders directly in a folder of keys; the empty string is the root.
+
+        Raises `StoreRefused`, `StoreUnreachable`.
+        """
+        ...
+
 
 class WritableOriginals(Originals, Protocol):
     """A store of originals that takes uploads, replacements and deletions."""

@@ -10,12 +10,15 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from galerly_cdn.access.authorizer import private_folders
 from galerly_cdn.errors import ReadOnlyStore, StoreUnreachable
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.settings import locations
+from galerly_cdn.settings.load import prepare_cloud_variables
 from galerly_cdn.store.folder.originals import FolderOriginals
 from galerly_cdn.store.folder.renditions import FolderRenditions
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
+from galerly_cdn.store.temp_files import sweep_shared_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,17 +46,19 @@ async def open_originals(
         from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - loading obstore takes time
 
         bucket = await _open_bucket(places.originals, settings, telemetry, clock)
+        sweep_shared_folder(clock.wall())
         remote = RemoteOriginals(bucket, settings, clock.monotonic)
         return remote if places.is_writable else ReadOnlyOriginals(remote)
     return _open_folder(Path(places.originals), settings, clock, is_writable=places.is_writable)
 
 
 def _open_folder(root: Path, settings: Settings, clock: Clock, *, is_writable: bool) -> WritableOriginals:
+    private = private_folders(settings.private_prefixes)
     if not is_writable:
-        return ReadOnlyOriginals(FolderOriginals(root, checked_key, now=clock.wall))
+        return ReadOnlyOriginals(FolderOriginals(root, checked_key, now=clock.wall, private_folders=private))
     if settings.store:
         root.mkdir(parents=True, exist_ok=True)
-    return WritableFolderOriginals(root, checked_key, now=clock.wall)
+    return WritableFolderOriginals(root, checked_key, now=clock.wall, private_folders=private)
 
 
 class ReadOnlyOriginals:
@@ -64,6 +69,7 @@ class ReadOnlyOriginals:
         self.open = originals.open
         self.read = originals.read
         self.list = originals.list
+        self.folders = originals.folders
 
     def upload_file(self) -> UploadFile:
         raise ReadOnlyStore
@@ -106,6 +112,7 @@ async def _open_bucket(root: str, settings: Settings, telemetry: Telemetry, cloc
     """A remote root. One that is unreachable is logged and used all the same. Raises `SettingsError`."""
     from galerly_cdn.store.remote.bucket import Bucket  # noqa: PLC0415 - loading obstore takes time
 
+    prepare_cloud_variables(root)
     bucket = Bucket(root, settings, clock.monotonic, telemetry.counters.count)
     try:
         await bucket.check()

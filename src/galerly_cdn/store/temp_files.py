@@ -44,7 +44,20 @@ def remove_if_abandoned(entry: os.DirEntry[str], now_s: float) -> None:
 
 
 UPLOAD_PREFIX = "incoming-"
+_SHARED_PREFIX = f"galerly-cdn-{UPLOAD_PREFIX}"
+"""In the machine's folder for temporary files, which other programs use too."""
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def sweep_shared_folder(now_s: float) -> None:
+    """Remove the uploads that crashed servers left in this machine's folder for temporary files.
+
+    Those of other users cannot be removed. Downloads leave none: their files have no names.
+    """
+    with suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
+        for entry in entries:
+            if entry.name.startswith(_SHARED_PREFIX):
+                remove_if_abandoned(entry, now_s)
 
 
 @contextlib.contextmanager
@@ -66,7 +79,8 @@ class UploadFile:
 
     def __init__(self, folder: Path | None) -> None:
         with store_errors():
-            self.fd, path = tempfile.mkstemp(prefix=UPLOAD_PREFIX, dir=folder)
+            prefix = _SHARED_PREFIX if folder is None else UPLOAD_PREFIX
+            self.fd, path = tempfile.mkstemp(prefix=prefix, dir=folder)
         lock_temp_file(self.fd)
         self.path = Path(path)
         self.length_bytes = 0

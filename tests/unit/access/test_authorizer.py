@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from galerly_cdn.access.authorizer import AccessDecision, Authorizer
-from galerly_cdn.errors import GalerlyError, MalformedKey, SignatureExpired, SignatureRequired
+from galerly_cdn.errors import GalerlyError, LooksPrivate, MalformedKey, SignatureExpired, SignatureRequired
 from galerly_cdn.http.request import Request, empty_scope
 
 if TYPE_CHECKING:
@@ -67,3 +67,28 @@ def test_signed_originals_are_private_under_every_key() -> None:
     assert signing.decide("public/1.jpg", REQUEST) == AccessDecision(is_private=False)
     public = authorizer(SignatureExpired())
     assert public.decide("public/1.jpg", REQUEST, is_original=True) == AccessDecision(is_private=False)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "key"),
+    [
+        ("clients", "Clients/smith/1.jpg"),
+        ("clients", "CLIENTS/1.jpg"),
+        ("clients/2026", "Clients/2026/smith/1.jpg"),
+        ("caf\u00e9", "cafe\u0301/smith/1.jpg"),
+        ("cafe\u0301", "caf\u00e9/smith/1.jpg"),
+        ("stra\u00dfe", "STRASSE/smith/1.jpg"),
+        ("\u212bngstr\u00f6m", "\u00e5ngstr\u00f6m/smith/1.jpg"),  # the Angstrom sign, and a letter
+    ],
+)
+def test_upload_to_a_folder_that_is_nearly_private_is_refused(prefix: str, key: str) -> None:
+    tested = Authorizer((prefix,), None, lambda: 0.0, signs_originals=False)
+    with pytest.raises(LooksPrivate):
+        tested.checked_upload(key)
+
+
+@pytest.mark.parametrize(
+    "key", ["client/1.jpg", "clients2/1.jpg", "a/Clients/1.jpg", "clients/smith/1.jpg", "a.jpg"]
+)
+def test_upload_to_another_folder_or_the_private_one_is_accepted(key: str) -> None:
+    assert Authorizer(("clients",), None, lambda: 0.0, signs_originals=False).checked_upload(key) == key

@@ -242,6 +242,11 @@ def test_new_key_signs_for_its_public_key(tmp_path: Path, kind: tuple[str, ...])
         verifier.verify(PATH.encode(), signed_query, b"", client="192.0.2.1", now_s=NOW_S)
         lines = run(*sign, *options, "--cookies").splitlines()
         assert all(line.endswith("; Path=/; HttpOnly; SameSite=Lax; Secure") for line in lines)
+        options_of_cookies = ("--domain", "cdn.test", "--path", "/resize/small/clients/smith")
+        for line in run(*sign, *options, "--cookies", *options_of_cookies).splitlines():
+            assert line.partition("; ")[2] == (
+                "Path=/resize/small/clients/smith; Domain=cdn.test; HttpOnly; SameSite=Lax; Secure"
+            )
         cookie = "; ".join(line.partition(";")[0] for line in lines)
         verifier.verify(PATH.encode(), b"", cookie.encode(), client="192.0.2.1", now_s=NOW_S)
         assert json.loads(run(*sign, *options, "--json"))["url"].startswith(HOST + PATH)

@@ -286,10 +286,40 @@ def test_signature_in_the_query_takes_precedence_over_cookies() -> None:
     verify(CANNED, cookie=good.replace("Signature=", "Signature=A"))
 
 
-def test_repeated_cookie_is_refused() -> None:
-    good = cookies(SIGNERS["rsa"].cookies(POLICIES["custom"]))
+OTHER_GALLERY = Policy(resource=f"{HOST}/resize/*/other/*", expires_s=END_S)
+EXPIRED = Policy(resource=f"{HOST}/resize/*", expires_s=1)
+
+
+@pytest.mark.parametrize("first", SIGNERS)
+@pytest.mark.parametrize("second", SIGNERS)
+@pytest.mark.parametrize("good", POLICIES)
+@pytest.mark.parametrize("other", [OTHER_GALLERY, EXPIRED, *POLICIES.values()])
+def test_of_two_sets_of_cookies_the_valid_one_counts(
+    first: str, second: str, good: str, other: Policy
+) -> None:
+    """A browser sends the sets of two paths, the one with the longer path first (RFC 6265 §5.4)."""
+    valid = cookies(SIGNERS[first].cookies(POLICIES[good]))
+    invalid = cookies(SIGNERS[second].cookies(other))
+    verify(ADDRESS, cookie=f"{valid}; {invalid}")
+    verify(ADDRESS, cookie=f"{invalid}; {valid}")
+    verify(ADDRESS, cookie=f"CloudFront-Signature=A; {valid}; CloudFront-Policy=B")
+
+
+@pytest.mark.parametrize("signer", SIGNERS.values())
+def test_of_two_invalid_sets_of_cookies_the_reason_is_the_one_that_explains(signer: Signer) -> None:
+    expired, other = cookies(signer.cookies(EXPIRED)), cookies(signer.cookies(OTHER_GALLERY))
+    for cookie in (f"{expired}; {other}", f"{other}; {expired}"):
+        with pytest.raises(SignatureExpired):
+            verify(ADDRESS, cookie=cookie)
     with pytest.raises(SignatureInvalid):
-        verify(ADDRESS, cookie=f"{good}; CloudFront-Signature=A")
+        verify(ADDRESS, cookie=f"{other}; CloudFront-Signature=A")
+
+
+def test_cookies_of_many_sets_are_refused_before_they_are_verified() -> None:
+    good = cookies(SIGNERS["rsa"].cookies(POLICIES["custom"]))
+    many = "; ".join(f"CloudFront-Signature={number}; CloudFront-Policy={number}" for number in range(9))
+    with pytest.raises(SignatureInvalid):
+        verify(ADDRESS, cookie=f"{many}; {good}")
 
 
 def test_signature_of_a_removed_key_is_refused() -> None:

@@ -131,8 +131,19 @@ async def test_every_request_without_the_token_is_401(method: str, path: str) ->
     assert all(TOKEN not in str(one) for one in admin.audits)
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
-async def test_monitoring_needs_the_token_on_a_public_address(path: str) -> None:
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+@pytest.mark.parametrize("headers", [{}, {"Host": "10.0.0.7:8001"}, {"Authorization": "Bearer wrong"}])
+@pytest.mark.parametrize("is_local", [True, False])
+async def test_probe_needs_no_token_on_any_address(
+    path: str, headers: dict[str, str], *, is_local: bool
+) -> None:
+    admin = InMemoryAdmin(Settings(), tokens=(TOKEN,), is_local=is_local)
+    assert (await admin.request("GET", path, headers=headers)).status == 200
+    assert (await admin.request("POST", path, headers=headers)).status in {401, 405, 421}
+
+
+async def test_metrics_need_the_token_on_a_public_address() -> None:
+    path = "/metrics"
     admin = InMemoryAdmin(Settings(), tokens=(TOKEN,), is_local=False)
     assert (await admin.request("GET", path)).status == 401
     assert (await admin.request("GET", path, headers={"Authorization": f"Bearer {TOKEN}"})).status == 200

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
 from galerly_cdn.admin import health
-from galerly_cdn.errors import GalerlyError, QueueFull, RenderTimeout, StoreRefused, StoreUnreachable
+from galerly_cdn.errors import (
+    GalerlyError,
+    MethodNotAllowed,
+    QueueFull,
+    RenderTimeout,
+    StoreRefused,
+    StoreUnreachable,
+)
+from galerly_cdn.http.exchange import Exchange
+from galerly_cdn.http.request import empty_scope
 from galerly_cdn.settings.table import Settings
 from tests.support.in_memory_admin import InMemoryAdmin
 
@@ -91,3 +101,43 @@ async def test_readyz_uses_a_new_token_for_each_check(admin: InMemoryAdmin) -> N
         admin.now_s = at_s
         await admin.request("GET", "/readyz")
     assert len(set(admin.renderer.tokens)) == 3
+
+
+async def test_readyz_warns_of_private_prefixes_without_a_folder_until_there_is_one() -> None:
+    admin = InMemoryAdmin(Settings(private_prefixes=("clients", "other")))
+    admin.cdn.originals.put("other/smith/1.jpg")
+    await admin.prefixes.check()
+    response = await admin.request("GET", "/readyz")
+    assert response.status == 200
+    assert response.json["warnings"] == [
+        "private_prefixes: there is no folder 'clients' yet; check its spelling"
+    ]
+    admin.cdn.originals.put("clients/smith/1.jpg")
+    admin.now_s = 5.0
+    assert "warnings" not in (await admin.request("GET", "/readyz")).json
+
+
+async def exchanged(admin: InMemoryAdmin, method: str, health_path: str, path: str) -> tuple[int, object]:
+    """Status and value of a check on the public port; 0 if the path is not one."""
+    handler = admin.health.public_handler(health_path, path.encode())
+    if handler is None:
+        return 0, None
+    response = await handler(Exchange({**empty_scope(), "method": method}, "1"))
+    return response.status, json.loads(response.body)
+
+
+async def test_health_path_puts_the_checks_on_the_public_port_without_warnings() -> None:
+    admin = InMemoryAdmin(Settings(private_prefixes=("secret-folder",)))
+    await admin.prefixes.check()
+    assert await exchanged(admin, "GET", "/health", "/health/livez") == (200, {"live": True})
+    ready = {"ready": True, "render": "ok", "store": "ok", "listener": "ok"}
+    assert await exchanged(admin, "HEAD", "/health", "/health/readyz") == (200, ready)
+    admin.health.drain()
+    assert (await exchanged(admin, "GET", "/a/b", "/a/b/readyz"))[0] == 503
+    with pytest.raises(MethodNotAllowed):
+        await exchanged(admin, "POST", "/health", "/health/livez")
+    for health_path, path in [
+        ("", "/livez"), ("", "livez"), ("/health", "/livez"), ("/health", "/health"), ("/health", "/health/"),
+        ("/health", "/health/metrics"), ("/health", "/healthlivez"), ("/health", "/health/livez/"),
+    ]:  # fmt: skip
+        assert await exchanged(admin, "GET", health_path, path) == (0, None), path

@@ -94,6 +94,7 @@ async def test_duration_metrics_are_in_seconds(admin: InMemoryAdmin) -> None:
     assert values(durations, "result", suffix="_count") == {("miss",): 1, ("hit",): 1}
     assert values(durations, "result", suffix="_sum")[("hit",)] == 1
     assert values(metrics["galerly_fill_duration_seconds"], "stage", suffix="_sum") == {
+        ("queue",): 1,
         ("open",): 1,
         ("render",): 1,
         ("put",): 1,

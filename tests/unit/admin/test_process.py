@@ -127,8 +127,9 @@ def test_admin_token_is_not_logged(tmp_path: Path) -> None:
     file.write_text(TOKEN)
     admin = AdminServer.with_store(tmp_path / "store", admin_token_file=file, admin_host="0.0.0.0")
     bearer = {"Authorization": f"Bearer {TOKEN}"}
-    assert admin.request_admin("GET", "/livez").status == 401
-    assert admin.request_admin("GET", "/livez", headers=bearer).status == 200
+    assert admin.request_admin("GET", "/livez").status == 200
+    assert admin.request_admin("GET", "/metrics").status == 401
+    assert admin.request_admin("GET", "/metrics", headers=bearer).status == 200
     assert admin.request_admin("PUT", f"/originals/g/a.jpg?token={TOKEN}", b"").status == 401
     assert (
         admin.request_admin("PUT", f"/originals/g/a.jpg?token={TOKEN}", b"", bearer).code == "malformed-query"

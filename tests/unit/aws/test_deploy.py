@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import zipfile
 from typing import TYPE_CHECKING, Any
 
@@ -165,6 +166,15 @@ def test_deploy_dry_run_without_credentials_succeeds(aws: FakeAws) -> None:
             "Nothing was uploaded, created or changed.",
         ],
     )
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--yes"])
+def test_deploy_without_boto3_fails(code: str, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert code
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    done = run("deploy", "--stack", "photos", option)
+    assert done.exit_code == 1
+    assert "pip install 'galerly-cdn[aws]'" in done.stderr
 
 
 def test_deploy_without_credentials_fails(aws: FakeAws) -> None:

@@ -68,7 +68,7 @@ async def test_log_has_the_access_record_and_the_metrics(functions: Functions) -
     assert (access["status"], access["bytes"], access["key"]) == (200, len(response.body), KEY)
     assert (access["size"], access["format"], access["request_id"]) == ("800x600", "webp", "request-1")
     assert access["cache"] == "fwd=uri-miss; stored"
-    assert set(access["stages_ms"]) == {"open", "render", "put", "head"}
+    assert set(access["stages_ms"]) == {"queue", "open", "render", "put", "head"}
     assert metrics["RenditionBytes"] == len(response.body)
     assert metrics["RenderTime"] == access["stages_ms"]["render"]
     assert metrics["FunctionName"] == "resizer"

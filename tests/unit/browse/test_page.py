@@ -256,7 +256,6 @@ HOSTILE = [
     ",, comma, first 2w.jpg",
     "100% sure?#a&b=c;d.jpg",
     "--.jpg",
-    ".jpg",
     "e\u0301te\u0301.jpg",
     "?page=2",
 ]

@@ -150,13 +150,14 @@ LIFE_CYCLE = [
     ("rm {g}/a.jpg", 0, ["deleted  {g}/a.jpg  0 renditions"], []),
     (
         "rm {g}/a.jpg {g}/b.png",
-        0,
-        ["absent   {g}/a.jpg  0 renditions", "deleted  {g}/b.png  0 renditions"],
-        [],
+        1,
+        ["deleted  {g}/b.png  0 renditions"],
+        [f"galerly-cdn: {{g}}/a.jpg: {NoSuchOriginal.public}", "1 of 2 done."],
     ),
     ("ls {g}/", 0, [], []),
     ("warm {g}/a.jpg", 1, [], [f"galerly-cdn: {{g}}/a.jpg: {NoSuchOriginal.public}"]),
-    ("purge {g}/a.jpg", 0, ["purged  {g}/a.jpg  0 renditions"], []),
+    ("purge {g}/a.jpg", 1, [], [f"galerly-cdn: {{g}}/a.jpg: {NoSuchOriginal.public}"]),
+    ("rm {g}/a.jpg", 1, [], [f"galerly-cdn: {{g}}/a.jpg: {NoSuchOriginal.public}"]),
     ("inspect {g}/a.jpg", 1, [], [f"galerly-cdn: {NoSuchOriginal.public}"]),
     ("purge --gallery {g}", 1, [], [f"galerly-cdn: {NoSuchOriginal.public}"]),
 ]
@@ -195,6 +196,32 @@ def normalised(output: str) -> list[str]:
     return sorted(
         re.sub(r"stored, [0-9.]+ \w+$", f"stored, {LENGTH}", timeless, flags=re.MULTILINE).splitlines()
     )
+
+
+@pytest.mark.parametrize("existing", ["", "store", "store/other"])
+@pytest.mark.parametrize(
+    "line",
+    ["ls", "inspect a.jpg", "link a.jpg", "warm a.jpg", "purge a.jpg", "rm a.jpg", "purge --gallery g"],
+)
+def test_command_on_a_mistyped_store_creates_nothing(tmp_path: Path, line: str, existing: str) -> None:
+    (tmp_path / existing).mkdir(parents=True, exist_ok=True)
+    before = sorted(tmp_path.rglob("*"))
+    store = str(tmp_path / "store")
+    result = CliRunner().invoke(cli.main, [*line.split(), "--store", store])
+    assert result.exit_code == 2
+    assert (
+        result.stderr == f"galerly-cdn: store: {store} has no folder originals; the first upload creates it\n"
+    )
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_ls_creates_nothing_in_a_store(tmp_path: Path) -> None:
+    (tmp_path / "originals" / "g").mkdir(parents=True)
+    (tmp_path / "originals" / "g" / "a.jpg").write_bytes(b"photograph")
+    before = sorted(tmp_path.rglob("*"))
+    result = CliRunner().invoke(cli.main, ["ls", "--store", str(tmp_path)])
+    assert (result.exit_code, result.stdout.split()[-1]) == (0, "g/a.jpg")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 # JSON

@@ -11,12 +11,14 @@ import urllib.request
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import pytest
 from click.testing import CliRunner
 
 from galerly_cdn import cli
 from galerly_cdn.telemetry import AccessRecord, readable_line
 from tests.support import pictures
 from tests.support.cdn_process import PROGRAM, environment
+from tests.support.scenario_player import signing_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,6 +85,69 @@ def test_serve_with_a_file_suggests_its_folder(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli.main, ["serve", str(tmp_path / "a.jpg")])
     assert result.exit_code == 2
     assert f"a.jpg is a file. Serve its folder: galerly-cdn serve {tmp_path}" in result.output
+
+
+def test_serve_with_a_private_prefix_that_is_nearly_a_folder_exits_with_2(tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    (folder / "Clients" / "smith").mkdir(parents=True)
+    settings = {"private_prefixes": "clients", "workers": "1", "port": "0", **signing_settings(tmp_path)}
+    variables = {f"GALERLY_{name.upper()}": str(value) for name, value in settings.items()}
+    ended = subprocess.run(
+        [*PROGRAM, "serve", folder, "--renditions", tmp_path / "r"],
+        env=environment(**variables),
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout) == (2, b"")
+    (line,) = ended.stderr.decode().splitlines()
+    assert line.startswith("galerly-cdn: private_prefixes: 'clients' is not the folder 'Clients'")
+
+
+@contextmanager
+def serving(root: Path, *before: str) -> Iterator[tuple[subprocess.Popen[str], str, Callable[[], str]]]:
+    """`serve` over a folder with one photograph; `before` is a command that runs it.
+
+    Yields the process, its address, and a function that stops it and returns its stderr.
+    """
+    (root / "photographs").mkdir()
+    (root / "photographs" / "a.jpg").write_bytes(pictures.jpeg(60, 40))
+    process = subprocess.Popen(
+        [*before, *PROGRAM, "serve", root / "photographs", "--port", "0", "--renditions", root / "r"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(GALERLY_WORKERS="1"),
+        text=True,
+    )
+    assert process.stdout
+
+    def stop() -> str:
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 0
+        return errors
+
+    try:
+        yield process, process.stdout.readline().split()[-1], stop
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_sighup_is_logged_and_ignored(tmp_path: Path) -> None:
+    with serving(tmp_path) as (process, address, stop):
+        for _ in range(2):
+            process.send_signal(signal.SIGHUP)
+            with urllib.request.urlopen(f"{address}resize/tiny/a.jpg") as response:
+                assert response.status == 200
+        assert stop().count("SIGHUP is ignored") == 2
+
+
+@pytest.mark.parametrize(("files", "lines"), [(64, 1), (10_000, 0)])
+def test_low_limit_of_open_files_is_a_line_at_the_start(tmp_path: Path, files: int, lines: int) -> None:
+    with serving(tmp_path, "sh", "-c", f'ulimit -n {files} && exec "$@"', "sh") as (_, _, stop):
+        errors = stop()
+    assert errors.count(f"the limit of open files is {files}, and max_connections = ") == lines
 
 
 def test_unknown_log_level_exits_with_2() -> None:

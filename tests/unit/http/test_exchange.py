@@ -42,10 +42,11 @@ async def test_access_record_of_a_miss_has_key_target_cache_status_and_stages(cd
     assert (record.key, record.size, record.format) == (KEY, "800x600", "webp")
     assert (record.cache, record.bytes) == ("fwd=uri-miss; stored", len(answer.body))
     assert record.stages_ms is not None
-    assert record.stages_ms.keys() == {"open", "render", "put", "head"}
+    assert record.stages_ms.keys() == {"queue", "open", "render", "put", "head"}
     assert record.client == "192.0.2.1"
     assert answer.headers["server-timing"].startswith(
-        "open;dur=1000.000, render;dur=1000.000, put;dur=1000.000, head;dur=1000.000, total;dur="
+        "queue;dur=1000.000, open;dur=1000.000, render;dur=1000.000, "
+        "put;dur=1000.000, head;dur=1000.000, total;dur="
     )
 
 
@@ -69,6 +70,26 @@ async def test_access_record_of_a_failed_fill_has_the_miss_that_led_to_it(cdn: I
     assert answer.headers["cache-status"] == "galerly-cdn; fwd=uri-miss"
     (record,) = cdn.records
     assert (record.cache, record.reason, record.key) == ("fwd=uri-miss", "queue-full", KEY)
+
+
+async def test_client_that_disconnects_during_a_fill_is_recorded_as_499(cdn: InMemoryCdn) -> None:
+    cdn.renderer.gate.close()
+    request = asyncio.create_task(cdn.ask(PATH))
+    await cdn.renderer.gate.arrival()
+    cdn.disconnected.set()
+    assert (await request).status == 499
+    assert (cdn.records[0].status, cdn.records[0].reason) == (499, "disconnected")
+    cdn.renderer.gate.open()
+    await cdn.origin.drain()
+    cdn.disconnected.clear()
+    assert (await cdn.ask(PATH)).headers["cache-status"] == "galerly-cdn; hit; detail=store"
+    assert not asyncio.current_task().cancelling()  # type: ignore[union-attr]
+
+
+async def test_error_of_a_fill_reaches_a_client_that_stays(cdn: InMemoryCdn) -> None:
+    cdn.renderer.refusal = QueueFull("full", 7.2)
+    answer = await cdn.ask(PATH)
+    assert (answer.status, answer.headers["retry-after"]) == (503, "8")
 
 
 async def test_refused_connection_is_answered_and_recorded(cdn: InMemoryCdn) -> None:

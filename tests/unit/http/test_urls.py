@@ -44,7 +44,7 @@ PCHAR = UNRESERVED + b"!$&'()*+,;=:@"  # RFC 3986 §3.3
 
 segments = st.text(
     st.characters(exclude_categories=("Cc", "Cs"), exclude_characters="/\\"), min_size=1, max_size=40
-).filter(lambda segment: segment not in {".", ".."})
+).filter(lambda segment: segment[0] != ".")
 keys = st.lists(segments, min_size=1, max_size=4).map("/".join).filter(lambda key: len(key.encode()) <= 900)
 targets = st.sampled_from(
     [Target(rule.size, form) for rule in ALLOWED.rules for form in (None, *rule.qualities)]
@@ -86,7 +86,9 @@ def oracle(encoded: bytes) -> str | None:
         len(decoded) <= 900
         and "\\" not in key
         and not any(unicodedata.category(one) == "Cc" for one in key)
-        and all(segment not in {"", ".", ".."} for segment in key.split("/"))
+        and "" not in key.split("/")
+        and not key.startswith(".")
+        and "/." not in key
     )
     return key if is_key else None
 
@@ -113,8 +115,6 @@ def parsed(encoded: bytes) -> str | None:
         (b"/resize/small/100%25.jpg", Target(Size(400, 400)), "100%.jpg"),
         (b"/resize/small/what%3F.jpg", Target(Size(400, 400)), "what?.jpg"),
         (b"/resize/small/%23a.jpg", Target(Size(400, 400)), "#a.jpg"),
-        (b"/resize/small/...", Target(Size(400, 400)), "..."),
-        (b"/resize/small/.hidden", Target(Size(400, 400)), ".hidden"),
         (b"/resize/small/a..b", Target(Size(400, 400)), "a..b"),
     ],
 )
@@ -188,6 +188,8 @@ TRAVERSALS = [
     b"a%c2%85",
     b"%", b"%2", b"a%zz", b"a%2", b"%u002e", b"a b", b'a"b', b"a<b", b"a>b", b"a[b", b"a]b", b"a^b", b"a`b",
     b"a{b", b"a|b", b"a}b", b"a#b", b"a?b", b"caf\xc3\xa9", b"%ff", b"%c3", b"%ed%a0%80", b"%f4%90%80%80",
+    b".hidden", b"...", b"..;/b", b"a/..;/b", b".git/config", b"g/.env", b"g/%2eenv", b"%2E%2E%2E/a",
+    b"g/.a/b", b".a/.b",
     b"", b"a" * 901, b"%61" * 901, b"a" * 10_000, b"%c3%a9" * 451, b"%c3%a9" + b"a" * 899,
 ]  # fmt: skip
 
@@ -202,9 +204,9 @@ def test_path_traversal_is_refused(encoded: bytes) -> None:
     ("encoded", "key"),
     [
         (b"%252e%252e", "%2e%2e"),  # decoded once, never twice
+        (b"%252egit/config", "%2egit/config"),
         (b"a%252fb", "a%2fb"),
-        (b"..;/b", "..;/b"),
-        (b"a/..;/b", "a/..;/b"),
+        (b"a../b..", "a../b.."),
         (b"C:", "C:"),
         (b"a.", "a."),
         (b"a%20", "a "),

@@ -108,9 +108,9 @@ def test_job_decodes_its_original_once(
     loads: list[OriginalFormat] = []
     read, load = header.read(ORIGINALS[name]), decoders.load
 
-    def count(original: bytes, kind: OriginalFormat, **options: float) -> decoders.Image:
+    def count(original: bytes, kind: OriginalFormat, fail_on: str, **options: float) -> decoders.Image:
         loads.append(kind)
-        return load(original, kind, **options)
+        return load(original, kind, fail_on, **options)
 
     monkeypatch.setattr(decoders, "load", count)
     targets = [target(box, form) for box in boxes for form in FORMATS]

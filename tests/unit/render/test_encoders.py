@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn.model import Format, Job, Limits, Picture, Size, Target
-from galerly_cdn.render import header, markers, pipeline, recipe
+from galerly_cdn.render import header, pipeline, recipe
+from galerly_cdn.render.originals import jpeg
 from tests.support import pictures
 from tests.support.color_difference import opened
 from tests.support.render_jobs import ALL_FORMATS, LIMITS, job
@@ -80,7 +81,7 @@ def test_limits_do_not_change_the_recipe() -> None:
 
 
 def test_jpeg_renditions_are_progressive_with_420_subsampling() -> None:
-    frame = markers.jpeg_frame(pipeline.render(pictures.jpeg(), job("300x300", Format.JPEG))[1])
+    frame = jpeg.jpeg_frame(pipeline.render(pictures.jpeg(), job("300x300", Format.JPEG))[1])
     assert frame
     assert frame.is_progressive
     assert frame.bits == 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from galerly_cdn.render import header, icc, losses, markers
+from galerly_cdn.render.originals import jpeg
 from galerly_cdn.render.sample_images import SPECIMENS
 from tests.support import pictures
 
@@ -73,8 +74,8 @@ def test_header_lists_every_loss(original: bytes, lost: set[str]) -> None:
 
 
 def test_header_without_a_gain_map_marker_lists_no_gain_map() -> None:
-    assert not markers.has_gain_map(with_segment(PLAIN, 0xE2, b"MPF\0" + bytes(20)))
-    assert not markers.has_gain_map(PLAIN + b"urn:com:apple:photo:2020:aux:hdrgainmap")
+    assert not jpeg.has_gain_map(with_segment(PLAIN, 0xE2, b"MPF\0" + bytes(20)))
+    assert not jpeg.has_gain_map(PLAIN + b"urn:com:apple:photo:2020:aux:hdrgainmap")
 
 
 def test_losses_are_sorted_have_a_sentence_each_and_refuse_other_words() -> None:
@@ -112,7 +113,7 @@ def test_sequential_jpeg_with_several_scans_needs_as_much_memory_as_a_progressiv
     original = bytearray(pictures.jpeg(64, 64))
     scan = original.index(b"\xff\xda")
     original[scan + 4] = 1
-    frame = markers.jpeg_frame(bytes(original))
+    frame = jpeg.jpeg_frame(bytes(original))
     assert frame
     assert not frame.is_progressive
     assert frame.coefficient_bytes == 3 * 64 * 64

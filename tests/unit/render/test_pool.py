@@ -394,8 +394,41 @@ async def test_worker_that_is_not_ready_in_time_reports_a_timeout(monkeypatch: p
     monkeypatch.setattr("galerly_cdn.render.pool.supervisor._START_TIMEOUT_S", 0.1)
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
     workers = WorkerPool(Settings(workers=1), print, command=command)
-    with pytest.raises(errors.SettingsError, match=r"cannot start: it was not ready within 0\.1 s"):
+    with pytest.raises(
+        errors.SettingsError,
+        match=r"cannot start: it was not ready within 0\.1 s; the machine is too busy or too slow$",
+    ):
         await workers.start()
+
+
+async def test_worker_that_is_killed_while_it_starts_reports_that() -> None:
+    command = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    workers = WorkerPool(Settings(workers=1), print, command=command)
+    with pytest.raises(errors.SettingsError, match="cannot start: exit -9: it was killed from outside"):
+        await workers.start()
+
+
+async def test_worker_that_starts_slowly_is_reported_and_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is ready 40 s after its start by the event loop's clock."""
+    loop = asyncio.get_running_loop()
+    real, ahead_s = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: real() + ahead_s)
+    async with Barrier() as barrier:
+        *interpreter, code = process.worker_command("tests.support.hooked_worker")
+        code = code.replace(
+            "main; main()", f"main, wait_at_barrier as wait; wait({barrier.path!r}, {{}}); main()"
+        )
+        workers = WorkerPool(Settings(workers=1), print, command=[*interpreter, code])
+        start = asyncio.create_task(workers.start())
+        await barrier.next_arrival()
+        ahead_s = 40.0
+        await ticks()
+        barrier.release()
+        assert (await start).libvips == "0.0.0"
+        await workers.close(1)
+    assert "a render worker is not ready after 10 s" in caplog.text
 
 
 async def test_replacement_that_cannot_start_is_retried() -> None:
@@ -446,7 +479,7 @@ async def test_calls_left_after_the_drain_are_refused() -> None:
 
 async def test_call_whose_worker_is_killed_by_close_before_its_request_is_refused() -> None:
     async with hooked_pool(workers=1) as workers:
-        worker = await workers._queue.acquire(0)
+        worker = await workers._queue.acquire()
         waits = asyncio.create_task(workers.run_script("nothing"))
         await ticks()
         workers._queue.release(worker)
@@ -530,6 +563,17 @@ async def test_worker_does_not_inherit_the_environment(monkeypatch: pytest.Monke
         environment = json.loads(await workers.run_script("environment"))
     added = {"LC_CTYPE", "COVERAGE_PROCESS_CONFIG"}  # by Python itself, and by a run that measures coverage
     assert set(environment) - added == set(process.ENVIRONMENT)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's scheduling policies")
+async def test_worker_has_a_lower_priority_than_its_server() -> None:
+    """In the server's session: the kernel would give another one an equal share (sched(7), autogroup)."""
+    async with hooked_pool(workers=1) as workers:
+        (pid,) = pids(workers)
+        niceness = os.getpriority(os.PRIO_PROCESS, pid) - os.getpriority(os.PRIO_PROCESS, 0)
+        assert (niceness, os.sched_getscheduler(pid)) == (10, os.SCHED_BATCH)
+        assert (os.getsid(pid), os.getpgid(pid)) == (os.getsid(0), pid)
+        assert "low-priority" in workers.ready.limits
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="tries Linux's limits")

@@ -74,8 +74,8 @@ async def test_budget_call_cancelled_at_the_front_lets_a_smaller_one_pass() -> N
 
 
 async def test_queue_that_fails_its_waiting_calls_serves_later_ones() -> None:
-    queue: WorkQueue[str] = WorkQueue(1, 10, 1, reserved=0)
-    waits = asyncio.create_task(queue.acquire(10))
+    queue: WorkQueue[str] = WorkQueue(1, reserved=0)
+    waits = asyncio.create_task(queue.acquire())
     await ticks()
     assert queue.waiting == 1
     queue.fail_waiting(QueueFull("no worker starts"))
@@ -83,12 +83,12 @@ async def test_queue_that_fails_its_waiting_calls_serves_later_ones() -> None:
         await waits
     assert queue.waiting == 0
     queue.release("worker")
-    assert await queue.acquire(10) == "worker"
+    assert await queue.acquire() == "worker"
 
 
 async def test_queue_call_cancelled_while_it_is_served_passes_the_worker_on() -> None:
-    queue: WorkQueue[str] = WorkQueue(2, 10, 1, reserved=0)
-    cancelled_call, next_one = (asyncio.create_task(queue.acquire(1)) for _ in range(2))
+    queue: WorkQueue[str] = WorkQueue(1, reserved=0)
+    cancelled_call, next_one = (asyncio.create_task(queue.acquire()) for _ in range(2))
     await ticks()
     queue.release("worker")
     cancelled_call.cancel()
@@ -98,19 +98,19 @@ async def test_queue_call_cancelled_while_it_is_served_passes_the_worker_on() ->
 
 
 async def test_queue_gives_the_worker_used_last_first() -> None:
-    queue: WorkQueue[str] = WorkQueue(1, 10, 1, reserved=0)
+    queue: WorkQueue[str] = WorkQueue(1, reserved=0)
     queue.release("cold")
     queue.release("warm")
-    assert await queue.acquire(0) == "warm"
+    assert await queue.acquire() == "warm"
     assert queue.remove("cold")
     assert not queue.remove("cold")
 
 
 async def test_queue_serves_viewers_before_warming() -> None:
-    queue: WorkQueue[str] = WorkQueue(9, 9, 9, reserved=0)
+    queue: WorkQueue[str] = WorkQueue(9, reserved=0)
     calls = {"warm": asyncio.create_task(queue.acquire_for_warming())}
     await ticks()
-    calls |= {name: asyncio.create_task(queue.acquire(1)) for name in ("first", "second")}
+    calls |= {name: asyncio.create_task(queue.acquire()) for name in ("first", "second")}
     await ticks()
     assert (queue.waiting, queue.warming) == (2, 1)
     for name in ("first", "second", "warm"):
@@ -121,23 +121,23 @@ async def test_queue_serves_viewers_before_warming() -> None:
 
 
 async def test_warming_gets_a_worker_only_while_the_reserved_ones_are_free() -> None:
-    queue: WorkQueue[str] = WorkQueue(9, 9, 9, reserved=1)
+    queue: WorkQueue[str] = WorkQueue(9, reserved=1)
     queue.release("a")
     warm = asyncio.create_task(queue.acquire_for_warming())
     await ticks()
     assert not warm.done()
-    assert await queue.acquire(1) == "a"
+    assert await queue.acquire() == "a"
     queue.release("b")
     await ticks()
     assert not warm.done()
     queue.release("a")
     assert await warm == "a"
-    assert await queue.acquire(1) == "b"
+    assert await queue.acquire() == "b"
 
 
 async def test_warming_calls_are_served_in_order() -> None:
     """A call does not overtake one that has been given a worker and has not run yet."""
-    queue: WorkQueue[str] = WorkQueue(9, 9, 9, reserved=1)
+    queue: WorkQueue[str] = WorkQueue(9, reserved=1)
     queue.release("a")
     first = asyncio.create_task(queue.acquire_for_warming())
     await ticks()
@@ -148,7 +148,7 @@ async def test_warming_calls_are_served_in_order() -> None:
 
 
 async def test_offered_worker_can_be_reclaimed_until_a_viewer_takes_it() -> None:
-    queue: WorkQueue[str] = WorkQueue(9, 9, 9, reserved=0)
+    queue: WorkQueue[str] = WorkQueue(9, reserved=0)
     owner, other = object(), object()
     queue.offer("worker", owner)
     assert not queue.reclaim("worker", other)
@@ -156,14 +156,14 @@ async def test_offered_worker_can_be_reclaimed_until_a_viewer_takes_it() -> None
     assert not queue.reclaim("worker", owner)
     queue.offer("worker", owner)
     queue.release("free")
-    assert await queue.acquire(1) == "free"
-    assert await queue.acquire(1) == "worker"
+    assert await queue.acquire() == "free"
+    assert await queue.acquire() == "worker"
     assert not queue.reclaim("worker", owner)
 
 
 async def test_offered_worker_goes_to_a_waiting_viewer_and_never_to_warming() -> None:
-    queue: WorkQueue[str] = WorkQueue(9, 9, 9, reserved=0)
-    warm, viewer = asyncio.create_task(queue.acquire_for_warming()), asyncio.create_task(queue.acquire(1))
+    queue: WorkQueue[str] = WorkQueue(9, reserved=0)
+    warm, viewer = asyncio.create_task(queue.acquire_for_warming()), asyncio.create_task(queue.acquire())
     await ticks()
     queue.offer("worker", "owner")
     assert await viewer == "worker"
@@ -177,7 +177,7 @@ async def test_offered_worker_goes_to_a_waiting_viewer_and_never_to_warming() ->
 
 
 async def test_waiting_warming_calls_are_bounded_and_can_be_failed() -> None:
-    queue: WorkQueue[str] = WorkQueue(0, 0, 1, reserved=0)
+    queue: WorkQueue[str] = WorkQueue(1, reserved=0)
     waits = asyncio.create_task(queue.acquire_for_warming())
     await ticks()
     with pytest.raises(QueueFull):

@@ -78,7 +78,7 @@ async def test_concurrent_misses_of_one_rendition_render_once(tmp_path: Path) ->
 
 
 async def test_concurrent_misses_of_many_renditions_render_each_once(tmp_path: Path) -> None:
-    with running(tmp_path) as shape:
+    with running(tmp_path, queue_wait_s=600) as shape:
         original = pictures.jpeg(900, 600)
         for number in range(50):
             shape.put(f"g/{number}.jpg", original)
@@ -103,7 +103,31 @@ async def test_render_survives_disconnect_of_first_viewer(tmp_path: Path) -> Non
         answers = await asyncio.gather(*others)
         records = shape.stop()
     assert all(answer and is_whole(answer) for answer in answers)
-    assert sum("stored" in str(r["cache"]) and "collapsed" not in str(r["cache"]) for r in records) == 1
+    alone = [record for record in records if "collapsed" not in str(record["cache"])]
+    assert [(record["status"], record["reason"]) for record in alone] == [(499, "disconnected")]
+    assert sum("stored" in str(record["cache"]) for record in records) == 19
+
+
+async def test_renders_that_nobody_waits_for_are_dropped(tmp_path: Path) -> None:
+    with running(tmp_path, workers=1, queue_wait_s=600) as shape:
+        for number in range(30):
+            shape.put(f"g/{number}.jpg", pictures.jpeg(1600, 1200))
+        writers = []
+        for number in range(30):
+            _, writer = await asyncio.open_connection("127.0.0.1", shape.port)
+            writer.write(f"GET /resize/medium.avif/g/{number}.jpg HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            writers.append(writer)
+        for writer in writers:
+            await writer.drain()
+            writer.close()
+        answer = await fetch(shape.port, "/resize/small/g/0.jpg")
+        records = shape.stop()
+    assert answer
+    assert is_whole(answer)
+    assert [record["status"] for record in records] == [499] * 30 + [200]
+    assert len(list((tmp_path / "renditions").rglob("*/" + "?" * 64))) < 12, (
+        "those that had begun, and the last"
+    )
 
 
 async def test_killed_server_leaves_correct_renditions(tmp_path: Path) -> None:

@@ -590,3 +590,77 @@ async def test_open_of_an_original_that_changes_all_the_time_is_unsettled(root: 
     store = FolderOriginals(root, checked_key, now=lambda: file.stat().st_ctime + 0.001, wait=wait)
     with pytest.raises(Unsettled):
         await store.open("g/a.jpg")
+
+
+# private folders
+
+
+@pytest.fixture
+def private_store(root: Path) -> FolderOriginals:
+    """`clients/` is private; the symlinks in `g/` lead into it."""
+    (root / "clients" / "smith").mkdir(parents=True)
+    (root / "clients" / "smith" / "1.jpg").write_bytes(b"private")
+    (root / "clients2").mkdir()
+    (root / "clients2" / "a.jpg").write_bytes(b"public")
+    for name, target in {
+        "photo.jpg": "../clients/smith/1.jpg",
+        "gallery": "../clients/smith",
+        "absolute": str(root / "clients" / "smith"),
+        "root": "..",
+        "twice": "gallery",
+        "other": "../clients2",
+    }.items():
+        (root / "g" / name).symlink_to(target)
+    (root / "clients" / "shown.jpg").symlink_to("../g/a.jpg")
+    (root / "clients" / "again").symlink_to("smith")
+    return FolderOriginals(root, checked_key, now=lambda: 0.0, private_folders=("clients/",))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "g/photo.jpg", "g/gallery/1.jpg", "g/absolute/1.jpg", "g/root/clients/smith/1.jpg", "g/twice/1.jpg",
+        "g/root/g/photo.jpg", "clients2/../g/photo.jpg",
+    ],
+)  # fmt: skip
+async def test_symlink_from_a_public_folder_into_a_private_one_is_not_an_original(
+    private_store: FolderOriginals, key: str
+) -> None:
+    for _ in range(2):
+        with pytest.raises(NoSuchOriginal):
+            await private_store.head(key)
+    with pytest.raises(NoSuchOriginal):
+        await content_of(private_store, key)
+
+
+@pytest.mark.parametrize(
+    ("key", "content"),
+    [
+        ("clients/smith/1.jpg", b"private"), ("clients/again/1.jpg", b"private"), ("clients/shown.jpg", b"a"),
+        ("g/other/a.jpg", b"public"), ("g/root/g/a.jpg", b"a"),
+    ],
+)  # fmt: skip
+async def test_symlink_that_stays_public_or_leaves_a_private_folder_is_served(
+    private_store: FolderOriginals, key: str, content: bytes
+) -> None:
+    assert await content_of(private_store, key) == content
+
+
+async def test_file_moved_into_a_private_folder_is_not_served_from_the_cached_head(
+    root: Path, private_store: FolderOriginals
+) -> None:
+    (root / "l.jpg").symlink_to("g/a.jpg")
+    assert (await private_store.head("l.jpg")).length_bytes == 1
+    (root / "new").symlink_to("clients/smith/1.jpg")
+    (root / "new").replace(root / "l.jpg")
+    with pytest.raises(NoSuchOriginal):
+        await private_store.head("l.jpg")
+
+
+async def test_listing_has_no_public_key_of_a_private_file(private_store: FolderOriginals) -> None:
+    keys = [one.key async for one in private_store.list()]
+    assert "clients/smith/1.jpg" in keys
+    assert "g/other/a.jpg" in keys
+    for key in keys:
+        await private_store.head(key)
+    assert await private_store.folders("g") == {"sub", "root", "other"}

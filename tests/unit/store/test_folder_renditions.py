@@ -30,8 +30,8 @@ from galerly_cdn.serialization import to_json
 from galerly_cdn.store.folder import rendition_file
 from galerly_cdn.store.folder import renditions as renditions_module
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
-from galerly_cdn.store.folder.renditions import FolderRenditions
-from galerly_cdn.store.folder.renditions_index import RenditionsIndex, disk_bytes, scan_folder
+from galerly_cdn.store.folder.renditions import _SLICE, FolderRenditions
+from galerly_cdn.store.folder.renditions_index import RenditionsIndex, disk_bytes, file_name, scan_folder
 from galerly_cdn.store.interfaces import StoredObject
 from tests.support.descriptors import open_descriptors
 from tests.support.rendition_folders import (
@@ -304,7 +304,9 @@ async def test_failed_put_leaves_no_file_and_keeps_the_old_one(
             await store.put(make_rendition(key, b"before"))
         with monkeypatch.context() as patched:
             patched.setattr(target, call, fail)
-            if call != "unlink":  # unlink is only called for the rendition that a new key evicts
+            if call == "unlink":  # only called for the rendition that a new key evicts, after its write
+                await store.put(make_rendition("l", b"before"))
+            else:
                 with pytest.raises(StoreUnreachable):
                     await store.put(make_rendition("j", b"after"))
             with pytest.raises(StoreUnreachable):
@@ -439,7 +441,7 @@ async def test_empty_files_count_as_one_block(tmp_path: Path) -> None:
     async with open_folder(tmp_path, 40 * KIB) as store:
         for number in range(30):
             await store.put(make_rendition(f"{number}", b""))
-        assert len(rendition_files(tmp_path)) == 10
+    assert len(rendition_files(tmp_path)) == 10
 
 
 async def test_rendition_above_the_limit_evicts_nothing(tmp_path: Path) -> None:
@@ -481,7 +483,7 @@ def test_index_adds_up(steps: list[tuple[str, int]], limit: int) -> None:
             index.use(name, size_bytes)
             expected[name] = size_bytes
         assert (index.used_bytes, len(index)) == (sum(expected.values()), len(expected))
-    evicted = index.evict(limit)
+    evicted = index.evict(limit, len(index))
     assert evicted == list(expected)[: len(evicted)]
     assert index.used_bytes == sum(expected[name] for name in list(expected)[len(evicted) :])
     assert index.used_bytes <= limit
@@ -536,6 +538,7 @@ async def test_head_does_not_delay_the_eviction(tmp_path: Path) -> None:
         for _ in range(2):
             assert await store.head("a", TARGET) == StoredObject("v1", 5.0)
         await store.put(make_rendition("c"))
+    async with open_folder(tmp_path, 2 * KIB * 4, now_s=1e12) as store:
         assert await store.head("a", TARGET) is None
         assert await store.head("b", TARGET) is not None
 
@@ -565,6 +568,52 @@ async def test_lower_limit_is_applied_after_a_restart(tmp_path: Path) -> None:
             await store.put(make_rendition(f"{number}"))
     async with open_folder(tmp_path, 40 * KIB):
         pass
+    assert on_disk(tmp_path) == 40 * KIB
+
+
+async def test_put_answers_before_anything_is_evicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten times the limit is in the folder. The writing thread waits before it removes the first file."""
+    async with open_folder(tmp_path) as store:
+        for number in range(200):
+            await store.put(make_rendition(f"{number}"))
+    removals, real_unlink = threading.Semaphore(0), Path.unlink
+
+    def wait_and_unlink(path: Path, *, missing_ok: bool = False) -> None:
+        if not path.name.startswith(".put-"):
+            assert removals.acquire(timeout=30)
+        real_unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(renditions_module, "scan_folder", lambda *_: RenditionsIndex())
+    store = FolderRenditions(tmp_path, 80 * KIB, Counted(), lambda: 0)
+    for number in range(200):
+        store._index.use(file_name(f"{number}", TARGET), 4 * KIB)
+    monkeypatch.setattr(Path, "unlink", wait_and_unlink)
+    await asyncio.wait_for(store.put(make_rendition("new")), 10)
+    assert len(rendition_files(tmp_path)) == 201
+    assert await store.get("new", TARGET) == make_rendition("new")
+    second = asyncio.create_task(store.put(make_rendition("newer")))
+    removals.release(_SLICE)
+    await asyncio.wait_for(second, 10)
+    assert len(rendition_files(tmp_path)) == 202 - _SLICE, "a put waits for no more than a slice"
+    removals.release(1000)
+    assert store._eviction_task
+    await store._eviction_task
+    await store.close()
+    assert on_disk(tmp_path) <= 80 * KIB
+
+
+async def test_close_ends_the_eviction_after_its_slice(tmp_path: Path) -> None:
+    async with open_folder(tmp_path) as store:
+        for number in range(200):
+            await store.put(make_rendition(f"{number}"))
+    async with open_folder(tmp_path, 40 * KIB):
+        pass
+    assert len(rendition_files(tmp_path)) == 200 - _SLICE
+    async with open_folder(tmp_path, 40 * KIB) as store:
+        assert store._eviction_task
+        await store._eviction_task
     assert on_disk(tmp_path) == 40 * KIB
 
 

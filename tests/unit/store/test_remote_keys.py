@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from galerly_cdn.model import Format, Record, Rendition, Size, Target
+from galerly_cdn.errors import StoreRefused, StoreUnreachable
+from galerly_cdn.model import Format, Listed, Record, Rendition, Size, Target
+from galerly_cdn.store.remote import raw_listing
 from tests.support.fake_s3 import fake_s3
 
 if TYPE_CHECKING:
-    from tests.support.s3_servers import Objects
+    from galerly_cdn.errors import GalerlyError
+    from tests.support.s3_servers import Objects, S3Server
 
 # XML 1.0 has no U+FFFE and U+FFFF (§2.2): no listing of a server can contain them
 _CHARACTERS = st.characters(
     codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="/\\\ufffe\uffff"
 ) | st.sampled_from(" #?%+&=;:@,$!'()*~|\"<>{}[]^`._-é\u0301")
-_SEGMENTS = st.text(_CHARACTERS, min_size=1, max_size=60).filter(lambda one: one not in {".", ".."})
+_SEGMENTS = st.text(_CHARACTERS, min_size=1, max_size=60).filter(lambda one: one[0] != ".")
 KEYS = st.lists(_SEGMENTS, min_size=1, max_size=4).map("/".join).filter(lambda key: len(key.encode()) <= 900)
 WORDS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters=","), min_size=1)
 """The names of losses are printable ASCII without a comma."""
@@ -129,6 +135,90 @@ async def test_folder_marker_is_not_an_original(bucket: Objects) -> None:
         bucket.put(marker, b"")
     bucket.put("originals/gallery/a", b"photograph")
     assert [one.key async for one in store.list()] == ["gallery/a"]
+
+
+ODD_NAMES = ["g//a", "/lead", "g/../up", "g/./dot", "g/tab\t", "g/back\\slash", "g/\x1b[2J"]
+GOOD_KEYS = [*(f"g/{number}" for number in range(5)), "g/z é+%41&<", "h/a"]
+
+
+@pytest.fixture
+def odd_bucket(moto: S3Server) -> Objects:
+    """A bucket with keys that are none of ours between those that are; versitygw cannot hold them."""
+    bucket = moto.bucket()
+    for name in (*ODD_NAMES, *GOOD_KEYS, "g/.hidden"):
+        bucket.put(f"originals/{name}", b"photograph")
+    assert len(bucket.names()) == len(ODD_NAMES) + len(GOOD_KEYS) + 1  # botocore's listing has them all
+    return bucket
+
+
+@pytest.mark.parametrize("max_keys", [1, 3, 1000])
+async def test_listing_skips_and_counts_names_that_are_no_keys(
+    odd_bucket: Objects, max_keys: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    query = raw_listing.query
+    monkeypatch.setattr(
+        raw_listing, "query", lambda *args, **more: f"max-keys={max_keys}&{query(*args, **more)}"
+    )
+    store = odd_bucket.originals()
+    caplog.clear()
+    assert [one.key async for one in store.list()] == GOOD_KEYS
+    assert odd_bucket.count.events.count("store-key-skipped") == len(ODD_NAMES)
+    assert [one.key async for one in store.list("g/", after="g/3")] == ["g/4", "g/z é+%41&<"]
+    assert [one.key async for one in store.list("g/z")] == ["g/z é+%41&<"]
+    assert [one.key async for one in store.list("none/")] == []
+    warnings = [one.getMessage() for one in caplog.records if one.name.startswith("galerly_cdn")]
+    assert warnings == ["the store has objects whose keys cannot be served, such as '/lead'"]
+
+
+async def test_folders_beside_odd_names_are_found(odd_bucket: Objects) -> None:
+    store = odd_bucket.originals()
+    assert {"g", "h"} <= await store.folders("")
+    assert await store.folders("h") == frozenset()
+
+
+async def test_listing_of_odd_names_has_the_sizes_and_times_of_the_store(odd_bucket: Objects) -> None:
+    (listed,) = [one async for one in odd_bucket.originals().list("h/")]
+    found = odd_bucket.server.client.head_object(Bucket=odd_bucket.name, Key="originals/h/a")
+    assert listed == Listed("h/a", 10, found["LastModified"].timestamp())
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "error"),
+    [
+        (403, b"<Error><Code>AccessDenied</Code></Error>", StoreRefused),
+        (307, b"", StoreRefused),
+        (503, b"", StoreUnreachable),
+        (429, b"", StoreUnreachable),
+        (200, b"<html>", StoreUnreachable),
+        (200, b"<a><Contents><Key>a</Key></Contents></a>", StoreUnreachable),
+        (200, b"<a><Contents><Key>a</Key><Size>x</Size></Contents></a>", StoreUnreachable),
+    ],
+)
+def test_failed_raw_listing_raises_the_error_of_the_store(
+    status: int, content: bytes, error: type[GalerlyError]
+) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Location", "http://127.0.0.1:1/")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(error):
+                raw_listing.parse_page(raw_listing.fetch(f"http://127.0.0.1:{server.server_port}/x", 5))
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_raw_listing_of_an_unreachable_store_is_an_error() -> None:
+    with pytest.raises(StoreUnreachable):
+        raw_listing.fetch("http://127.0.0.1:1/", 5)
 
 
 async def test_delete_is_a_plain_delete_request() -> None:

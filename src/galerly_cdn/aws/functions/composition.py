@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from galerly_cdn.access.authorizer import private_folders
 from galerly_cdn.fill import Filler, recipes
 from galerly_cdn.http import urls
 from galerly_cdn.settings import load, locations
@@ -63,7 +64,12 @@ def _open_folders(settings: Settings, places: Locations) -> Stores:
     now = time.time  # noqa: TID251 - the composition chooses the clock
     return Stores(
         settings=settings,
-        originals=FolderOriginals(Path(places.originals), urls.checked_key, now=now),
+        originals=FolderOriginals(
+            Path(places.originals),
+            urls.checked_key,
+            now=now,
+            private_folders=private_folders(settings.private_prefixes),
+        ),
         renditions=FolderRenditions(Path(places.renditions), settings.renditions_bytes, _ignore_count, now),
         bucket="",
         folder="",

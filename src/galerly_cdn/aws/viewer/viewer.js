@@ -110,14 +110,9 @@ function readKey(encoded) {
     } catch (error) {
         return null;
     }
-    if (bytes > TABLES.maxKeyBytes || /[\x00-\x1f\x7f-\x9f\\]/.test(key)) {
+    // No segment is empty or begins with a dot.
+    if (bytes > TABLES.maxKeyBytes || /[\x00-\x1f\x7f-\x9f\\]|(^|\/)(\.|\/|$)/.test(key)) {
         return null;
-    }
-    var segments = key.split('/');
-    for (var i = 0; i < segments.length; i++) {
-        if (segments[i] === '' || segments[i] === '.' || segments[i] === '..') {
-            return null;
-        }
     }
     return key;
 }

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from galerly_cdn.access.authorizer import private_folders
 from galerly_cdn.aws_local.cloudformation.stack import REGION
 from galerly_cdn.aws_local.http import sigv4
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
@@ -41,7 +42,12 @@ class FolderBucket:
     def __init__(self, root: Path, settings: Settings, credentials: Credentials) -> None:
         now = time.time  # noqa: TID251 - files have the machine's time, whatever CloudFront's clock says
         self._allowed = AllowList(settings.size_rules)
-        self._originals = FolderOriginals(root / "originals", checked_key, now=now)
+        self._originals = FolderOriginals(
+            root / "originals",
+            checked_key,
+            now=now,
+            private_folders=private_folders(settings.private_prefixes),
+        )
         self._renditions = FolderRenditions(root / "resized", settings.renditions_bytes, lambda _: None, now)
         self._credentials = credentials
 

@@ -152,12 +152,12 @@ def _deployment(
 ) -> Deployment | None:
     """The deployment; None for a dry run whose credentials cannot read the account."""
     from galerly_cdn.aws.deploy.deployment import Deployment
-    from galerly_cdn.errors import AwsMissing, AwsRefused
+    from galerly_cdn.errors import AwsRefused
 
     try:
         deployment = Deployment(request, package, deployed.open_stack(request.stack, echo))
         echo("\n".join(_deployment_lines(deployment)))
-    except (AwsMissing, AwsRefused) as error:
+    except AwsRefused as error:
         if not is_dry:
             raise
         echo(f"The state of the account cannot be read: {error.detail or error.public}")

@@ -1,7 +1,7 @@
 """Renders originals in a pool of worker processes, each with one call at a time.
 
 - A process that crashes, hangs or breaks the protocol costs only the call that it has.
-- Waiting is bounded: the queue by count and bytes, a picture by its deadline.
+- Waiting is bounded: for a worker by the expected time, count and bytes, for a picture by its deadline.
 - A call whose caller has gone is completed, and its worker is freed then.
 - A viewer waits for warming only until the picture being made is done.
 
@@ -27,10 +27,11 @@ from galerly_cdn.errors import (
     WorkerDied,
 )
 from galerly_cdn.render.pool import process, protocol
+from galerly_cdn.render.pool.admission import Admission, Bounds, Place, Work
 from galerly_cdn.render.pool.assignment import Assignment
 from galerly_cdn.render.pool.scheduling import MemoryBudget, Quarantine, WorkQueue
 from galerly_cdn.render.pool.supervisor import Supervisor, Worker
-from galerly_cdn.render.pool.worker_state import Event, Phase
+from galerly_cdn.render.pool.worker_state import Event, Phase, is_crash, is_too_slow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -44,6 +45,25 @@ Result = tuple[protocol.Done, bytes]
 
 _MAX_WARMING = 64
 """Warming calls that may wait; each holds a file descriptor."""
+
+
+class AdmittedCall:
+    """A call that may open its original now, and then run one request on it."""
+
+    def __init__(self, run: Callable[..., Awaitable[asyncio.Task[Result]]], place: Place) -> None:
+        self._run = run
+        self._place = place
+        self.task: asyncio.Task[Result] | None = None
+
+    async def run(self, fd: int, request: protocol.Request, token: str) -> Result:
+        """Run the request, which is completed even if this is cancelled. Raises as `WorkerPool.render`."""
+        self.task = await self._run(fd, request, token, self._place)
+        return await asyncio.shield(self.task)
+
+    async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
+        """Render as `WorkerPool.render` does."""
+        done, body = await self.run(fd, protocol.Request(length_bytes, job), token)
+        return cast("Rendered", done.rendered), body
 
 
 class WorkerPool:
@@ -61,15 +81,15 @@ class WorkerPool:
         self._settings = settings
         self._count = count
         self._capacity = capacity = settings.workers or _available_cores()
-        self._queue: WorkQueue[Worker] = WorkQueue(
-            settings.queue_renders, settings.queue_bytes, _MAX_WARMING, reserved=min(1, capacity - 1)
-        )
+        bounds = Bounds(settings.queue_renders, settings.queue_bytes, settings.queue_wait_s)
+        self._admission = Admission(capacity, bounds, clock)
+        self._queue: WorkQueue[Worker] = WorkQueue(_MAX_WARMING, reserved=min(1, capacity - 1))
         self._budget = MemoryBudget(settings.render_memory_bytes)
         self._quarantine = Quarantine(settings.quarantine_s, clock)
         limits = protocol.WorkerLimits(settings.worker_memory_bytes, settings.render_deadline_s)
         start_worker = functools.partial(Worker, command or process.worker_command(), limits, environment)
         self._supervisor = Supervisor(settings, capacity, self._queue, count, start_worker)
-        self._accepted = 0
+        self._accepted = self._running = 0
         self._drained = asyncio.Event()
         self._is_closing = self._is_closed = False
 
@@ -91,12 +111,12 @@ class WorkerPool:
     @property
     def in_flight(self) -> int:
         """The number of calls that have a worker."""
-        return self._accepted - self._queue.waiting - self._queue.warming
+        return self._running
 
     @property
     def queued(self) -> int:
         """The number of viewers' calls that wait for a worker."""
-        return self._queue.waiting
+        return self._admission.waiting + self._queue.waiting
 
     async def start(self) -> protocol.Ready:
         """Start every worker; return when the first is ready. Raises `SettingsError` if it cannot start."""
@@ -105,25 +125,55 @@ class WorkerPool:
     async def close(self, drain_s: float) -> None:
         """Refuse new calls, let the accepted ones end within `drain_s`, then end every worker."""
         self._is_closing = True
-        if self._accepted:
-            self._drained.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._drained.wait(), drain_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_s):
+                while self._accepted:
+                    self._drained.clear()
+                    await self._drained.wait()
         self._is_closed = True
-        self._queue.fail_waiting(Draining("the time to drain is over"))
+        error = Draining("the time to drain is over")
+        self._admission.fail_waiting(error)
+        self._queue.fail_waiting(error)
         await self._supervisor.close()
+
+    @contextlib.asynccontextmanager
+    async def admit(
+        self, length_bytes: int, job: Job | None, token: str
+    ) -> AsyncGenerator[AdmittedCall, None]:
+        """Wait until the call may open its original, and keep its place until its render is over.
+
+        `token` names the original and its version. Raises `Unrenderable` or `Unavailable`.
+        """
+        self._check_admissible(length_bytes, token)
+        self._accepted += 1
+        try:
+            place = await self._admission.enter(Work(job and job.pictures[0].target, length_bytes))
+            call = AdmittedCall(self._run_request, place)
+            try:
+                yield call
+            finally:
+                if call.task is None:
+                    self._admission.leave(place)
+                else:
+                    call.task.add_done_callback(lambda _: self._admission.leave(place))
+        except QueueFull:
+            self._count("queue-full")
+            raise
+        finally:
+            self._finish_call()
 
     async def render(self, fd: int, length_bytes: int, job: Job, token: str) -> tuple[Rendered, bytes]:
         """Render a job for one picture of the original that `fd` reads. The caller closes `fd`.
 
-        `token` names the original and its version. Raises `Unrenderable`, `Unavailable` or `RenderFailed`.
+        Raises `Unrenderable`, `Unavailable` or `RenderFailed`.
         """
-        done, body = await self._call(fd, protocol.Request(length_bytes, job), token)
-        return cast("Rendered", done.rendered), body
+        async with self.admit(length_bytes, job, token) as call:
+            return await call.render(fd, length_bytes, job, token)
 
     async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
         """Return the facts in the original's header. Raises as `render` does."""
-        done, _ = await self._call(fd, protocol.Request(length_bytes, None), token)
+        async with self.admit(length_bytes, None, token) as call:
+            done, _ = await call.run(fd, protocol.Request(length_bytes, None), token)
         return cast("Facts", done.facts)
 
     async def warm(
@@ -145,7 +195,12 @@ class WorkerPool:
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
         """Yield the pictures that one worker makes before a viewer takes it."""
         request = protocol.Request(length_bytes, job)
-        call = await self._assign(fd, request, token, self._queue.acquire_for_warming)
+        self._check_admissible(length_bytes, token)
+        try:
+            call = await self._assign(fd, request, token, self._queue.acquire_for_warming)
+        except QueueFull:
+            self._count("queue-full")
+            raise
         task = self._start_task(call, call.first_result())
         try:
             while True:
@@ -158,61 +213,77 @@ class WorkerPool:
                 if not self._queue.reclaim(call.worker, call):
                     self._count("warm-interrupted")
                     return
-                self._accepted += 1
                 task = self._start_task(call, call.next_picture())
         finally:
             task.add_done_callback(lambda _: self._end_warming(call))
 
-    async def _call(self, fd: int, request: protocol.Request, token: str) -> Result:
-        call = await self._assign(fd, request, token, lambda: self._queue.acquire(request.length_bytes))
-        return await asyncio.shield(self._start_task(call, call.first_result()))
+    async def _run_request(
+        self, fd: int, request: protocol.Request, token: str, place: Place
+    ) -> asyncio.Task[Result]:
+        """Wait for a worker for an admitted call and return the task that runs it."""
+        self._check_original(request.length_bytes, token)
+        call = await self._assign(fd, request, token, self._queue.acquire)
+        self._admission.start(place)
+        return self._start_task(call, call.first_result())
+
+    def _check_admissible(self, length_bytes: int, token: str) -> None:
+        if self._is_closing:
+            raise Draining
+        self._check_original(length_bytes, token)
+
+    def _check_original(self, length_bytes: int, token: str) -> None:
+        if length_bytes > self._settings.max_original_bytes:
+            raise TooManyBytes(f"{length_bytes} bytes over {self._settings.max_original_bytes}")
+        if self._quarantine.contains(token):
+            self._count("quarantined")
+            raise Quarantined(token)
 
     async def _assign(
         self, fd: int, request: protocol.Request, token: str, acquire: Callable[[], Awaitable[Worker]]
     ) -> Assignment:
-        """Accept a call, wait for a worker and send it the request. `_start_task` must follow."""
-        if self._is_closing:
-            raise Draining
-        if request.length_bytes > self._settings.max_original_bytes:
-            raise TooManyBytes(f"{request.length_bytes} bytes over {self._settings.max_original_bytes}")
-        if self._quarantine.contains(token):
-            self._count("quarantined")
-            raise Quarantined(token)
-        self._accepted += 1
+        """Wait for a worker and send it the request. `_start_task` must follow."""
         deadline_s = self._settings.render_deadline_s
+        self._accepted += 1
         try:
-            while True:
+            while not self._is_closed:
                 worker = await acquire()
                 try:
                     return Assignment(worker, fd, request, token, budget=self._budget, deadline_s=deadline_s)
                 except OSError:
                     worker.kill(Event.CRASH)  # it ended while it was free: try the next worker
-                    if self._is_closed:  # there is no next worker
-                        raise Draining("the time to drain is over") from None
-        except BaseException as error:
-            if isinstance(error, QueueFull):
-                self._count("queue-full")
+            raise Draining("the time to drain is over")
+        finally:
             self._finish_call()
-            raise
 
     def _start_task(self, call: Assignment, step: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         """Run one step of an accepted call in a task, which continues when the caller has gone."""
+        self._accepted += 1
+        self._running += 1
         task = asyncio.create_task(self._run(call, step))
-        task.add_done_callback(lambda _: self._finish_call())
+        task.add_done_callback(self._finish_task)
         return task
+
+    def _finish_task(self, _task: asyncio.Task[Result]) -> None:
+        self._running -= 1
+        self._finish_call()
 
     async def _run(self, call: Assignment, step: Coroutine[Any, Any, Result]) -> Result:
         """Await one step; then the worker is free, offered to viewers between two pictures, or killed."""
-        worker = call.worker
+        worker, deadline_s = call.worker, self._settings.render_deadline_s
+        began_cpu_s = worker.cpu_s()
         try:
             return await step
         except TimeoutError:
+            spent_cpu_s = worker.cpu_s() - began_cpu_s
             worker.kill(Event.TIMEOUT)
-            timeout = RenderTimeout(f"over {self._settings.render_deadline_s} s")
-            raise self._crash_error(call.token, timeout) from None
+            is_strike = is_too_slow(spent_cpu_s, deadline_s) or is_crash(await worker.exit_code())
+            timeout = RenderTimeout(f"over {deadline_s} s, of which {spent_cpu_s:.1f} s of CPU time")
+            raise self._end_error(call.token, timeout, is_strike=is_strike) from None
         except (EOFError, OSError, protocol.ProtocolError) as end:
             worker.kill(Event.CRASH)
-            raise self._crash_error(call.token, WorkerDied(f"{type(end).__name__}: {end}")) from end
+            is_strike = isinstance(end, protocol.ProtocolError) or is_crash(await worker.exit_code())
+            died = WorkerDied(f"{type(end).__name__}: {end}")
+            raise self._end_error(call.token, died, is_strike=is_strike) from end
         finally:
             if worker.state.phase is Phase.PAUSED:
                 self._supervisor.offer(worker, call)
@@ -224,11 +295,15 @@ class WorkerPool:
         if self._queue.reclaim(call.worker, call):
             self._supervisor.release(call.worker)
 
-    def _crash_error(self, token: str, error: RenderFailed) -> GalerlyError:
-        """Record the crash and return the error for the caller whose render ended its worker."""
+    def _end_error(self, token: str, error: RenderFailed, *, is_strike: bool) -> GalerlyError:
+        """The error for the caller whose worker has ended. A strike is recorded against the original.
+
+        A strike is a crash, or CPU time as long as the deadline. A time-out of a busy machine and a worker
+        that was killed from outside say nothing about the original.
+        """
         if self._is_closed:
             return Draining(error.detail)
-        if self._quarantine.record_crash(token):
+        if is_strike and self._quarantine.record_crash(token):
             self._count("quarantined")
             return Quarantined(f"{token}: {error.detail}")
         return error

@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from galerly_cdn.render.pool import protocol
@@ -69,7 +70,9 @@ class WorkerProcess:
                         pass_fds=[worker_end.fileno()],
                         env=dict(environment),
                         cwd="/",
-                        start_new_session=True,  # a terminal's Ctrl-C must reach the server alone
+                        # A terminal's Ctrl-C must reach the server alone. Not a session: the kernel gives
+                        # each session an equal share of the cores (autogroup), whatever its niceness.
+                        process_group=0,
                     )
                 finally:
                     os.close(stderr)
@@ -79,6 +82,20 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         return self._popen.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, negative for a signal; None before the process has been waited for."""
+        return self._popen.returncode
+
+    def cpu_s(self) -> float:
+        """The CPU time of the process so far; 0 where the platform does not report it, and after the exit."""
+        if sys.platform != "linux":
+            return 0.0
+        try:
+            return time.clock_gettime(~self._popen.pid << 3 | 2)  # clock_getcpuclockid(3), CPUCLOCK_SCHED
+        except OSError:
+            return 0.0
 
     def send(self, message: protocol.Message, fd: int | None = None) -> None:
         """Send a message and optionally a file descriptor.
@@ -123,7 +140,7 @@ class WorkerProcess:
             os.killpg(self._popen.pid, signal.SIGKILL)
 
     async def wait_closed(self, *, has_grace: bool) -> str:
-        """Wait for the process to exit, release its resources and return its exit code and stderr.
+        """Wait for the process to exit, release its resources and return the end of its stderr.
 
         The process is killed at once, or with `has_grace` after a second.
         """
@@ -134,8 +151,8 @@ class WorkerProcess:
             os.set_blocking(self._stderr, False)
             with contextlib.suppress(BlockingIOError):
                 stderr = os.read(self._stderr, 64 * 1024)[-_STDERR_BYTES:]
-                return f"exit {self._popen.returncode}: {stderr.decode('utf-8', 'backslashreplace').strip()}"
-            return f"exit {self._popen.returncode}"
+                return stderr.decode("utf-8", "backslashreplace").strip()
+            return ""
 
     def _wait(self) -> None:
         try:

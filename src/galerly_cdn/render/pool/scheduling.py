@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 W = TypeVar("W")
-T = TypeVar("T")
 
 _MAX_CRASH_RECORDS = 1024
 """Originals in the quarantine's records. An attacker with more of them gets the oldest tried again."""
@@ -26,19 +25,17 @@ _MAX_CRASH_RECORDS = 1024
 class WorkQueue(Generic[W]):
     """The free workers, and the calls that wait for one: no viewer waits while a worker is free.
 
-    The viewers' queue is bounded by count and by bytes. Warming has a queue of its own, behind all
-    viewers: it gets a worker while no viewer waits and `reserved` other workers are free. Between two
-    pictures it *offers* its worker: a viewer takes it at once, otherwise warming reclaims it.
+    `admission` bounds the viewers' calls. Warming has a queue of its own, behind all viewers: it gets a
+    worker while no viewer waits and `reserved` other workers are free. Between two pictures it *offers* its
+    worker: a viewer takes it at once, otherwise warming reclaims it.
     """
 
-    def __init__(self, max_waiting: int, max_waiting_bytes: int, max_warming: int, reserved: int) -> None:
-        self._max_waiting = max_waiting
-        self._max_waiting_bytes = max_waiting_bytes
+    def __init__(self, max_warming: int, reserved: int) -> None:
         self._max_warming = max_warming
         self._reserved = reserved
         self._free: list[W] = []
         self._offered: dict[W, object] = {}
-        self._waiting: dict[asyncio.Future[W], int] = {}
+        self._waiting: dict[asyncio.Future[W], None] = {}
         self._warming: dict[asyncio.Future[W], None] = {}
 
     @property
@@ -51,19 +48,13 @@ class WorkQueue(Generic[W]):
         """The number of warming calls that wait."""
         return len(self._warming)
 
-    async def acquire(self, length_bytes: int) -> W:
-        """Acquire a worker for a viewer: the one used last, whose memory is warm, or the next to be free.
-
-        `length_bytes` is the original's length. Raises `QueueFull` at once.
-        """
+    async def acquire(self) -> W:
+        """Acquire a worker for a viewer: the one used last, whose memory is warm, or the next to be free."""
         if self._free:
             return self._free.pop()
         if self._offered:
             return self._offered.popitem()[0]
-        waiting_bytes = sum(self._waiting.values()) + length_bytes
-        if len(self._waiting) >= self._max_waiting or waiting_bytes > self._max_waiting_bytes:
-            raise QueueFull(f"{len(self._waiting)} calls wait, {waiting_bytes} bytes with this one")
-        return await self._wait(self._waiting, length_bytes)
+        return await self._wait(self._waiting)
 
     async def acquire_for_warming(self) -> W:
         """Acquire a worker that viewers leave idle. Raises `QueueFull` at once."""
@@ -71,7 +62,7 @@ class WorkQueue(Generic[W]):
             return self._free.pop()
         if len(self._warming) >= self._max_warming:
             raise QueueFull(f"{len(self._warming)} warming calls wait")
-        return await self._wait(self._warming, None)
+        return await self._wait(self._warming)
 
     def release(self, worker: W) -> None:
         """Pass the worker to the viewer who has waited longest, else to warming, else keep it free."""
@@ -107,9 +98,9 @@ class WorkQueue(Generic[W]):
         self._waiting.clear()
         self._warming.clear()
 
-    async def _wait(self, queue: dict[asyncio.Future[W], T], length_bytes: T) -> W:
+    async def _wait(self, queue: dict[asyncio.Future[W], None]) -> W:
         future: asyncio.Future[W] = asyncio.get_running_loop().create_future()
-        queue[future] = length_bytes
+        queue[future] = None
         try:
             return await future
         except asyncio.CancelledError:
@@ -119,7 +110,7 @@ class WorkQueue(Generic[W]):
             raise
 
 
-def _pass_on(worker: W, queue: dict[asyncio.Future[W], T]) -> bool:
+def _pass_on(worker: W, queue: dict[asyncio.Future[W], None]) -> bool:
     """Give the worker to the call that has waited longest; False if none waits."""
     while queue:
         future = next(iter(queue))

@@ -7,6 +7,9 @@ worker's state goes through `worker_state.next_state`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import signal
 from typing import TYPE_CHECKING, NoReturn
 
 from galerly_cdn.errors import QueueFull, SettingsError
@@ -28,9 +31,15 @@ if TYPE_CHECKING:
 
 Response = tuple[protocol.Message, bytes]
 
-_START_TIMEOUT_S = 10.0
+_log = logging.getLogger(__name__)
+
+_START_TIMEOUT_S = 60.0
+"""A start takes 0.2 s of CPU; on a machine without a free core or with a slow disk, many times that."""
+_SLOW_START_S = 10.0
 _RETRY_S = 0.25
 _MAX_RETRY_S = 5.0
+_EXIT_TIMEOUT_S = 1.0
+"""How long a killed process may take to end: one that reads from a hanging file system ends later."""
 
 
 class Worker:
@@ -45,6 +54,7 @@ class Worker:
         """Start the process. Raises `OSError` when the machine refuses another process."""
         self._process = process.WorkerProcess(command, limits, environment)
         self._response: asyncio.Future[Response] | None = None
+        self._exited = asyncio.Event()
         self.state = WorkerState()
         self.responses = 0
         self.resident_bytes = 0
@@ -52,6 +62,17 @@ class Worker:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def cpu_s(self) -> float:
+        """The CPU time of the process so far."""
+        return self._process.cpu_s()
+
+    async def exit_code(self) -> int | None:
+        """Wait for the exit of a process that has been killed or has ended; None if it takes too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_EXIT_TIMEOUT_S):
+                await self._exited.wait()
+        return self._process.exit_code
 
     def apply(self, event: Event) -> None:
         """Change the state. Raises `ImpossibleEventError`."""
@@ -86,11 +107,18 @@ class Worker:
 
     async def receive_ready(self) -> protocol.Ready:
         """Wait for the Ready message. Raises `EOFError`, `OSError` or `protocol.ProtocolError`."""
+        warning = asyncio.get_running_loop().call_later(
+            _SLOW_START_S, _log.warning, "a render worker is not ready after %g s", _SLOW_START_S
+        )
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
                 message, _ = await self._process.receive()
         except TimeoutError:
-            raise TimeoutError(f"it was not ready within {_START_TIMEOUT_S:g} s") from None
+            raise TimeoutError(
+                f"it was not ready within {_START_TIMEOUT_S:g} s; the machine is too busy or too slow"
+            ) from None
+        finally:
+            warning.cancel()
         if isinstance(message, protocol.Failed):
             raise protocol.ProtocolError(message.detail)
         if not isinstance(message, protocol.Ready):
@@ -112,8 +140,9 @@ class Worker:
 
     async def wait_closed(self, end: EOFError | OSError | protocol.ProtocolError) -> str:
         """Wait for the exit and return the reason; a response that is still expected fails with it."""
-        exit_text = await self._process.wait_closed(has_grace=self.state.phase is Phase.STOPPING)
-        reason = f"{end} {exit_text}".strip()
+        stderr = await self._process.wait_closed(has_grace=self.state.phase is Phase.STOPPING)
+        self._exited.set()
+        reason = _end_reason(end, self._process.exit_code, stderr)
         if self._response and not self._response.done():
             self._response.set_exception(type(end)(reason))
         return reason
@@ -137,6 +166,16 @@ class Worker:
     def _abandon_job(self) -> None:
         if self.state.phase is Phase.PAUSED:
             self._process.send(protocol.Abandon())
+
+
+def _end_reason(end: EOFError | OSError | protocol.ProtocolError, exit_code: int | None, stderr: str) -> str:
+    """Return why a worker ended: what the server saw, the exit code unless we caused it, and stderr."""
+    parts = [str(end)]
+    if not isinstance(end, (TimeoutError, protocol.ProtocolError)):
+        parts.append(f"exit {exit_code}")
+        if exit_code == -signal.SIGKILL:
+            parts.append("it was killed from outside: by an operator, or because memory ran out")
+    return ": ".join(filter(None, [*parts, stderr]))
 
 
 class Supervisor:

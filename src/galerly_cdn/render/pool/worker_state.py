@@ -14,6 +14,7 @@ current state. The module is pure: `supervisor.Worker` performs the effects.
 from __future__ import annotations
 
 import enum
+import signal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -67,6 +68,36 @@ KILLED: Final = frozenset({Phase.START_FAILED, Phase.CRASHED, Phase.TIMED_OUT, P
 """The phases of a process that has ended or been killed. Events of the call it had may follow."""
 
 _COUNTERS: Final = {Phase.CRASHED: "worker-died", Phase.TIMED_OUT: "worker-killed"}
+
+
+_CRASH_SIGNALS: Final = frozenset(
+    {
+        signal.SIGABRT,
+        signal.SIGBUS,
+        signal.SIGFPE,
+        signal.SIGILL,
+        signal.SIGSEGV,
+        signal.SIGSYS,
+        signal.SIGTRAP,
+        signal.SIGXCPU,
+    }
+)
+"""The signals that a process causes itself: faults, `abort`, and the limit of its CPU time."""
+_CPU_SHARE: Final = 0.9
+"""The share of the deadline that a render has to spend as CPU time to be too slow on any machine."""
+
+
+def is_crash(exit_code: int | None) -> bool:
+    """Return whether a process ended by its own fault; `exit_code` is as in `subprocess`, None if unknown.
+
+    SIGKILL and SIGTERM come from outside: an operator, the kernel when memory runs out, or this server.
+    """
+    return exit_code is not None and (exit_code >= 0 or -exit_code in _CRASH_SIGNALS)
+
+
+def is_too_slow(cpu_s: float, deadline_s: float) -> bool:
+    """Return whether a late render was late on its own account: its CPU time is as long as the deadline."""
+    return cpu_s >= _CPU_SHARE * deadline_s
 
 
 class WorkerState(NamedTuple):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.errors import MalformedKey, NoSuchOriginal, StoreRefused
 from galerly_cdn.model import Listed
-from galerly_cdn.store.folder.paths import RESERVED, find_path
+from galerly_cdn.store.folder.paths import RESERVED, find_path, leads_into
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +27,8 @@ class ListRequest(NamedTuple):
     prefix: str
     after: str
     checked_key: Callable[[str], str]
+    private_folders: tuple[str, ...]
+    """Into which no symlink leads from a public folder."""
 
     def includes(self, key: str) -> bool:
         """Whether to list a key; for a folder (a key and a slash), whether it may contain such keys."""
@@ -91,33 +93,53 @@ def _names(root: str, levels: list[FolderCursor], request: ListRequest) -> Itera
         level.identity = (found.status.st_dev, found.status.st_ino)
         if any(level.identity == parent.identity for parent in levels[:-1]):
             return  # a symlink to one of its own parent folders
-        for name in _entry_names(root, level.folder, found.folder_fd):
+        if leads_into(request.private_folders, root, level.folder, found.path):
+            return
+        for name in _entry_names(root, level.folder, found.folder_fd, request.private_folders):
             if name > level.last and request.includes(level.folder + name):
                 yield name
+
+
+def folder_names(root: str, folder: str, private_folders: tuple[str, ...]) -> frozenset[str]:
+    """The names of the folders in a folder; hidden ones are left out.
+
+    Raises `StoreRefused`, `StoreUnreachable`.
+    """
+    try:
+        with find_path(root, folder, _is_not_reserved) as found:
+            if not stat.S_ISDIR(found.status.st_mode):
+                return frozenset()
+            key = f"{folder}/" if folder else ""
+            names = list(_entry_names(root, key, found.folder_fd, private_folders))
+    except NoSuchOriginal:
+        return frozenset()
+    return frozenset(name[:-1] for name in names if name.endswith("/"))
 
 
 def _is_not_reserved(_folder_fd: int, name: str) -> bool:
     return name != RESERVED  # a symlink's target may contain it
 
 
-def _entry_names(root: str, folder: str, folder_fd: int) -> Iterator[str]:
+def _entry_names(root: str, folder: str, folder_fd: int, private_folders: tuple[str, ...]) -> Iterator[str]:
     """The names of regular files, and those of folders with a slash; symlinks as what they lead to."""
     with os.scandir(folder_fd) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_symlink():
-                yield from _symlink_name(root, folder + entry.name, entry.name)
+                yield from _symlink_name(root, folder + entry.name, entry.name, private_folders)
             elif entry.is_dir(follow_symlinks=False):
                 yield entry.name + "/"
             elif entry.is_file(follow_symlinks=False):
                 yield entry.name
 
 
-def _symlink_name(root: str, key: str, name: str) -> Iterator[str]:
+def _symlink_name(root: str, key: str, name: str, private_folders: tuple[str, ...]) -> Iterator[str]:
     """The name of a symlink, with a slash if it leads to a folder; nothing if it leads nowhere."""
     try:
         with find_path(root, key, _is_not_reserved) as found:
+            if leads_into(private_folders, root, key, found.path):
+                return
             yield name + "/" if stat.S_ISDIR(found.status.st_mode) else name
     except (NoSuchOriginal, StoreRefused):
         return

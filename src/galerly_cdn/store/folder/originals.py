@@ -12,16 +12,17 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.errors import NoSuchOriginal, SettingsError, Unsettled
 from galerly_cdn.model import Head
-from galerly_cdn.store.folder.listing import FolderCursor, ListRequest, read_batch
-from galerly_cdn.store.folder.paths import DirectoryEntries, find_path, original_errors
+from galerly_cdn.store.folder.listing import FolderCursor, ListRequest, folder_names, read_batch
+from galerly_cdn.store.folder.paths import DirectoryEntries, find_path, leads_into, original_errors
 from galerly_cdn.store.interfaces import Original
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from galerly_cdn.model import Listed
@@ -41,7 +42,8 @@ class FolderOriginals:
     """Originals as plain files whose name is the key.
 
     `checked_key` checks the grammar of keys (`http.urls.checked_key`): files whose paths it refuses are not
-    listed. `now` is the wall clock in seconds, `wait` sleeps. Raises `SettingsError` if `root` is not a
+    listed. `now` is the wall clock in seconds, `wait` sleeps. No symlink leads from a public folder into one
+    of `private_folders` (`paths.leads_into`). Raises `SettingsError` if `root` is not a
     readable folder.
     """
 
@@ -52,8 +54,10 @@ class FolderOriginals:
         *,
         now: Callable[[], float],
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,  # noqa: TID251 - it waits for the clock to tick
+        private_folders: tuple[str, ...] = (),
     ) -> None:
         self._now = now
+        self._private_folders = private_folders
         self._wait = wait
         self._root = os.path.realpath(root)
         self._checked_key = checked_key
@@ -71,7 +75,7 @@ class FolderOriginals:
             if cached.is_unchanged():
                 return cached.head
             del self._heads[key]
-        with find_path(self._root, key, self._entries.contains) as found:
+        with self._find(key) as found:
             head = head_of(found.status)
         self._cache(key, found, head)
         return head
@@ -82,7 +86,7 @@ class FolderOriginals:
         Raises as `head` does, and `Unsettled` for a file that changes all the time.
         """
         for _ in range(_MAX_TICKS):
-            with find_path(self._root, key, self._entries.contains) as found:
+            with self._find(key) as found:
                 head_of(found.status)  # refuses a device before it is opened: opening may have effects
                 if not 0 <= self._now() - found.status.st_ctime < _TICK_S:
                     return _open(found)
@@ -108,7 +112,7 @@ class FolderOriginals:
 
         Leaves out hidden files and folders, names that are not keys, and folders that cannot be read.
         """
-        request = ListRequest(prefix, after, self._checked_key)
+        request = ListRequest(prefix, after, self._checked_key, self._private_folders)
         levels = [FolderCursor("")]
         while levels:
             level = levels[-1]
@@ -122,6 +126,18 @@ class FolderOriginals:
                 levels.pop()
             else:
                 await asyncio.to_thread(read_batch, self._root, levels, request)
+
+    async def folders(self, folder: str) -> frozenset[str]:
+        """The names of the folders in a folder. Raises as the interface says."""
+        return await asyncio.to_thread(folder_names, self._root, folder, self._private_folders)
+
+    @contextmanager
+    def _find(self, key: str) -> Iterator[FoundPath]:
+        """The file of a key. Raises as `find_path`."""
+        with find_path(self._root, key, self._entries.contains) as found:
+            if leads_into(self._private_folders, self._root, key, found.path):
+                raise NoSuchOriginal("a symlink leads into a private folder")
+            yield found
 
     def _cache(self, key: str, found: FoundPath, head: Head) -> None:
         if len(self._heads) >= _MAX_CACHED_HEADS:

@@ -57,6 +57,15 @@ class FoundPath(NamedTuple):
     checks: tuple[PathCheck, ...]
 
 
+def leads_into(folders: tuple[str, ...], root: str, key: str, path: str) -> bool:
+    """Whether a key outside `folders` was resolved, by symlinks, to a path in one of them.
+
+    The folders are relative to the root, each with its final slash (`access.authorizer.private_folders`).
+    """
+    resolved = path[len(root.rstrip("/")) + 1 :].removesuffix(".")
+    return any(f"{resolved}/".startswith(one) and not f"{key}/".startswith(one) for one in folders)
+
+
 class DirectoryEntries:
     """Caches the names of folders' entries, byte for byte.
 

@@ -2,8 +2,10 @@
 
 - A file is complete or absent: it is written to a temporary file, fsynced and renamed.
 - Each read verifies the file (`rendition_file`). A damaged file is a miss; it is deleted and counted.
-- One thread writes, in the order in which the index reserved the space, and removes evicted files first: the
-  folder never exceeds the limit by more than one rendition. A read in progress keeps the file it opened.
+- One thread writes, in the order in which the index reserved the space, and removes the evicted files after
+  each write: the folder exceeds the limit by no more than one rendition. A read in progress keeps the file it
+  opened.
+- Where far more is to be evicted, after a lower limit or a restart, it is done in slices beside the writes.
 - Several servers may share the folder. Each bounds the files that it found at its start, put or read. An
   answer is never wrong, because each file contains its own record and checksums.
 """
@@ -20,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from galerly_cdn.errors import SettingsError, StoreUnreachable
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
@@ -40,6 +42,10 @@ if TYPE_CHECKING:
 
     from galerly_cdn.model import Record, Rendition, Target
 
+T = TypeVar("T")
+
+_SLICE = 32
+"""Files that are removed at a time; a write may wait for as many, which takes some milliseconds."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _CACHEDIR_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
 # The renditions of galerly-cdn: every one can be made again. See https://bford.info/cachedir/
@@ -64,6 +70,10 @@ class FolderRenditions:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="renditions")
         self._closing = threading.Event()
         self._index_task: asyncio.Task[None] | None = None
+        self._eviction_task: asyncio.Task[None] | None = None
+        self._stops_evicting = asyncio.Event()
+        self._unremoved: dict[bytes, None] = {}
+        """Evicted files that are still there. Only the writing thread uses it."""
         try:
             _prepare(root)
         except OSError as error:
@@ -74,10 +84,13 @@ class FolderRenditions:
         self._index_task = asyncio.create_task(self._load_index())
 
     async def close(self) -> None:
-        """Stop indexing and finish the writes in progress."""
+        """Stop indexing and evicting, and finish the writes in progress."""
         self._closing.set()
         if self._index_task is not None:
             await self._index_task
+        self._stops_evicting.set()
+        if self._eviction_task is not None:
+            await self._eviction_task
         await asyncio.to_thread(self._writer.shutdown)
 
     async def get(self, key: str, target: Target) -> Rendition | None:
@@ -130,9 +143,10 @@ class FolderRenditions:
                 "the rendition is larger than renditions_bytes, the limit of all renditions"
             )
         self._index.use(name, disk_bytes(len(content)))
-        evicted = self._evict(self._limit_bytes)
+        written = self._write(name, partial(self._store, name, content))
+        self._evict(self._limit_bytes)
         try:
-            await self._write(name, partial(self._store, name, content, evicted))
+            await asyncio.shield(written)
         except OSError as error:
             raise StoreUnreachable(str(error)) from error
         return rendition
@@ -141,7 +155,7 @@ class FolderRenditions:
         """Remove a rendition; whether there was one. Raises `StoreUnreachable`."""
         name = file_name(key, target)
         try:
-            return await self._write(name, partial(self._remove, [name])) == 1
+            return await asyncio.shield(self._write(name, partial(self._delete, name)))
         except OSError as error:
             raise StoreUnreachable(str(error)) from error
 
@@ -170,13 +184,13 @@ class FolderRenditions:
             file_path(self._root, name).unlink()
         self._index.forget(name)
 
-    async def _write(self, name: bytes, work: Callable[[], int]) -> int:
+    def _write(self, name: bytes, work: Callable[[], T]) -> asyncio.Future[T]:
         """Run `work` in the writing thread, then update the index with its result."""
         done = asyncio.get_running_loop().run_in_executor(self._writer, work)
         done.add_done_callback(partial(self._update_index, name))
-        return await asyncio.shield(done)
+        return done
 
-    def _update_index(self, name: bytes, done: asyncio.Future[int]) -> None:
+    def _update_index(self, name: bytes, done: asyncio.Future[T]) -> None:
         try:
             length_bytes = file_path(self._root, name).lstat().st_size
         except OSError:
@@ -186,17 +200,49 @@ class FolderRenditions:
         error = done.exception()
         if isinstance(error, OSError) and error.errno in _NO_SPACE:
             # The disk is smaller than the limit: without room, new renditions could never replace old ones.
-            evicted = self._evict(self._index.used_bytes * 31 // 32)
-            self._writer.submit(self._remove, evicted)
+            self._evict(self._index.used_bytes * 31 // 32)
 
-    def _evict(self, limit_bytes: int) -> list[bytes]:
-        evicted = self._index.evict(limit_bytes)
+    def _evict(self, limit_bytes: int) -> None:
+        """Evict the first slice after the writes so far, and start a task for the rest, if there is one."""
+        first = self._evict_slice(limit_bytes)
+        if self._index.used_bytes > limit_bytes and (
+            self._eviction_task is None or self._eviction_task.done()
+        ):
+            self._eviction_task = asyncio.create_task(self._evict_rest(first, limit_bytes))
+
+    async def _evict_rest(self, evicted: asyncio.Future[bool], limit_bytes: int) -> None:
+        """Evict slice by slice, half of the time: the disk serves the requests meanwhile."""
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
+        while await evicted and self._index.used_bytes > limit_bytes:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(loop.time() - started_s):
+                    await self._stops_evicting.wait()
+                    return
+            started_s = loop.time()
+            evicted = self._evict_slice(limit_bytes)
+
+    def _evict_slice(self, limit_bytes: int) -> asyncio.Future[bool]:
+        evicted = self._index.evict(limit_bytes, _SLICE)
         for _ in evicted:
             self._count("rendition-evicted")
-        return evicted
+        return asyncio.get_running_loop().run_in_executor(self._writer, self._remove_evicted, evicted)
 
-    def _store(self, name: bytes, content: bytes, evicted: Iterable[bytes]) -> int:
-        self._remove(evicted)
+    def _remove_evicted(self, names: Iterable[bytes]) -> bool:
+        """Remove files; whether it was possible. Those that are left are removed before the next write."""
+        self._unremoved.update(dict.fromkeys(names))
+        with suppress(OSError):
+            self._remove_all()
+        return not self._unremoved
+
+    def _remove_all(self) -> None:
+        for name in list(self._unremoved):
+            self._delete(name)
+            del self._unremoved[name]
+
+    def _store(self, name: bytes, content: bytes) -> int:
+        self._unremoved.pop(name, None)
+        self._remove_all()  # without room, the folder would grow with each write
         path = file_path(self._root, name)
         self._create_folders(path.parent)
         fd, temp_path = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
@@ -219,18 +265,18 @@ class FolderRenditions:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
                 _fsync_folder(path.parent)
 
-    def _remove(self, names: Iterable[bytes]) -> int:
-        removed = 0
-        for name in names:
-            with suppress(FileNotFoundError):
-                file_path(self._root, name).unlink()
-                removed += 1
-        return removed
+    def _delete(self, name: bytes) -> bool:
+        """Remove a file; whether there was one. Raises `OSError`."""
+        try:
+            file_path(self._root, name).unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     async def _load_index(self) -> None:
         found = await asyncio.to_thread(scan_folder, self._root, self._now(), self._closing.is_set)
         self._index = self._index.merged_into(found)
-        self._writer.submit(self._remove, self._evict(self._limit_bytes))
+        self._evict(self._limit_bytes)
 
 
 def _prepare(root: Path) -> None:

@@ -45,10 +45,13 @@ class RenditionsIndex:
         """Remove a file from the index, if it is there."""
         self.used_bytes -= self._sizes.pop(name, 0)
 
-    def evict(self, limit_bytes: int) -> list[bytes]:
-        """Remove files from the index, least recently used first, until the rest fits; return their names."""
+    def evict(self, limit_bytes: int, at_most: int) -> list[bytes]:
+        """Remove files from the index, least recently used first, until the rest fits; return their names.
+
+        `at_most` so many files are removed.
+        """
         evicted: list[bytes] = []
-        while self.used_bytes > limit_bytes and self._sizes:
+        while self.used_bytes > limit_bytes and self._sizes and len(evicted) < at_most:
             name, size_bytes = self._sizes.popitem(last=False)
             self.used_bytes -= size_bytes
             evicted.append(name)

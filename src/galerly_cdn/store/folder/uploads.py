@@ -61,8 +61,9 @@ class WritableFolderOriginals(FolderOriginals):
         *,
         now: Callable[[], float],
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,  # noqa: TID251 - it waits for the clock to tick
+        private_folders: tuple[str, ...] = (),
     ) -> None:
-        super().__init__(root, checked_key, now=now, wait=wait)
+        super().__init__(root, checked_key, now=now, wait=wait, private_folders=private_folders)
         self._upload_folder = Path(self._root, RESERVED)
         self._publish_lock = threading.Lock()
         try:

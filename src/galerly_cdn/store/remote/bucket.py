@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import datetime as dt
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import (
@@ -35,6 +37,8 @@ from galerly_cdn.errors import (
     Unsettled,
 )
 from galerly_cdn.http.urls import cache_tag
+from galerly_cdn.model import Listed
+from galerly_cdn.store.remote import raw_listing
 from galerly_cdn.store.remote.resilience import TRIES, CircuitBreaker, RetryBudget
 
 if TYPE_CHECKING:
@@ -47,6 +51,7 @@ if TYPE_CHECKING:
     from galerly_cdn.settings.table import Settings
 
 CHUNK_BYTES = 1024 * 1024
+_SIGNED = dt.timedelta(minutes=5)
 _CONNECT_S = 2
 _READ_TIMEOUT_S = 3
 """How long a store may send nothing in response to a request before it is retried on another connection."""
@@ -59,6 +64,14 @@ _REFUSED = re.compile(r"status code: (?!408|429)[34]\d\d|redirect|BadScheme")
 _NO_BUCKET = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound)</Code>")
 _NO_CREDENTIALS = re.compile(r"/latest/api/token|/computeMetadata/|/metadata/identity/")
 """Paths of the clouds' metadata services, which are the last place where obstore looks for credentials."""
+_VARIABLES = {
+    "Account must be specified": "AZURE_STORAGE_ACCOUNT_NAME",
+    "Invalid Access Key": "AZURE_STORAGE_ACCOUNT_KEY",
+    "service account file from": "GOOGLE_SERVICE_ACCOUNT",
+    "decode service account file": "GOOGLE_SERVICE_ACCOUNT_KEY",
+    "Failed to read token file": "AWS_WEB_IDENTITY_TOKEN_FILE",
+}
+"""The variable that an error of obstore is about."""
 _NO_HTTP = re.compile("BadScheme")
 # `ObjectParentIsFile` and `ExistingObjectIsDirectory`: servers that store objects as files, such as versitygw
 _NOT_HELD = re.compile(r"<Code>(KeyTooLong\w*|ObjectParentIsFile|ExistingObjectIsDirectory)</Code>")
@@ -76,6 +89,8 @@ class Bucket:
     ) -> None:
         """Connects to nothing yet. Raises `SettingsError` for an invalid address."""
         self._address = address
+        self._settings = settings
+        self._lists_raw = False
         self._deadline_s = settings.store_deadline_s
         self._breaker = CircuitBreaker(clock)
         self._retries = RetryBudget()
@@ -87,6 +102,7 @@ class Bucket:
             "connect_timeout": _timedelta(_CONNECT_S),
             "timeout": _timedelta(max_transfer_s),
         }
+        self._client = client
         with_read_timeout: ClientConfig = {**client, "read_timeout": _timedelta(_READ_TIMEOUT_S)}
         self._store = _connect(address, settings, with_read_timeout)
         self._downloads = _connect(address, settings, with_read_timeout, retries=TRIES - 1)
@@ -115,6 +131,8 @@ class Bucket:
                 raise SettingsError(
                     ["store_endpoint: the store uses http; begin the address with http:// to allow that"]
                 ) from error
+            if variable := _variable(cause):
+                raise SettingsError([f"{variable}: {error.detail}"]) from error
             if isinstance(error, StoreRefused):
                 raise SettingsError(
                     [f"{self._address}: the store refuses the test request: {error.detail}"]
@@ -127,7 +145,15 @@ class Bucket:
 
         S3 only: CloudFront reads tags from S3, and Azure does not allow the hyphen in the name.
         """
-        return {"cache-tag": cache_tag(original_key)} if self._address.startswith("s3://") else {}
+        return {"cache-tag": cache_tag(original_key)} if self._is_s3 else {}
+
+    def count(self, event: str) -> None:
+        """Count an event of this store."""
+        self._count(event)
+
+    @property
+    def _is_s3(self) -> bool:
+        return self._address.startswith("s3://")
 
     async def head(self, key: str, *, is_optional: bool = False) -> ObjectMeta:
         """An object's length, ETag and time. Raises `NoSuchOriginal`.
@@ -216,8 +242,25 @@ class Bucket:
         async with self._request():
             await self._retries.run(request)
 
-    async def list(self, folder: str, after: str) -> AsyncIterator[ObjectMeta]:
-        """The objects under a folder that sort after a key, in the store's order."""
+    async def list(self, folder: str, after: str) -> AsyncIterator[Listed]:
+        """The objects under a folder that sort after a key, in the store's order.
+
+        In S3 also those whose keys are none of ours. Other stores raise `StoreRefused` for a key that obstore
+        cannot represent.
+        """
+        while not self._lists_raw:
+            try:
+                async for meta in self._list_paths(folder, after):
+                    after = meta["path"]
+                    yield Listed(after, meta["size"], meta["last_modified"].timestamp())
+            except StoreRefused as error:
+                self._list_raw_from_now_on(error)
+            else:
+                return
+        async for listed in self._list_raw(folder, after):
+            yield listed
+
+    async def _list_paths(self, folder: str, after: str) -> AsyncIterator[ObjectMeta]:
         pages = obstore.list(self._downloads, prefix=folder, offset=after or None)
         while True:
             async with self._request():
@@ -226,6 +269,59 @@ class Bucket:
                 return
             for meta in page:
                 yield meta
+
+    async def folders(self, folder: str) -> frozenset[str]:
+        """The names of the folders directly in a folder."""
+        if not self._lists_raw:
+            try:
+                async with self._request():
+                    found = await obstore.list_with_delimiter_async(self._downloads, folder or None)
+                return frozenset(one.rpartition("/")[2] for one in found["common_prefixes"])
+            except StoreRefused as error:
+                self._list_raw_from_now_on(error)
+        pages = self._raw_pages(folder, "", delimiter="/")
+        return frozenset([one.split("/")[-2] async for page in pages for one in page.folders])
+
+    def _list_raw_from_now_on(self, error: StoreRefused) -> None:
+        """Raises the error unless a raw listing avoids it: the next listing would meet the same key."""
+        if not (isinstance(error.__cause__, InvalidPathError) and self._is_s3):
+            raise error
+        self._lists_raw = True
+
+    async def _list_raw(self, folder: str, after: str) -> AsyncIterator[Listed]:
+        async for page in self._raw_pages(folder, after):
+            for one in page.objects:
+                yield Listed(one.key.removeprefix(self._root), one.length_bytes, one.modified_s)
+
+    async def _raw_pages(
+        self, folder: str, after: str, delimiter: str = ""
+    ) -> AsyncIterator[raw_listing.RawPage]:
+        prefix = f"{self._root}{folder}/" if folder else self._root
+        start, token = self._root + after if after else "", ""
+        while True:
+            query = raw_listing.query(prefix, start, token, delimiter=delimiter)
+            async with self._request():
+                page = raw_listing.parse_page(await self._retries.run(partial(self._fetch_raw, query)))
+            yield page
+            token = page.next_token
+            if not token:
+                return
+
+    @property
+    def _root(self) -> str:
+        """What the bucket's keys begin with: `originals/`."""
+        return f"{urlsplit(self._address).path[1:]}/".lstrip("/")
+
+    async def _fetch_raw(self, query: str) -> bytes:
+        """A page of the bucket's listing. obstore signs every query that the endpoint's address contains."""
+        bucket = f"s3://{urlsplit(self._address).netloc}"
+        with _store_errors():
+            plain = cast("SignCapableStore", _connect(bucket, self._settings, self._client))
+            address = (await obstore.sign_async(plain, "GET", "x", _SIGNED)).partition("?")[0]
+            endpoint = f"{address.removesuffix('/x')}?{query}"
+            queried = _connect(bucket, self._settings, self._client, endpoint=endpoint)
+            url = await obstore.sign_async(cast("SignCapableStore", queried), "GET", "x", _SIGNED)
+        return await asyncio.to_thread(raw_listing.fetch, url, _READ_TIMEOUT_S)
 
     @contextlib.asynccontextmanager
     async def _request(self, *, is_optional: bool = False) -> AsyncGenerator[asyncio.Timeout]:
@@ -250,7 +346,10 @@ class Bucket:
         self._breaker.record_success()
 
 
-def _connect(address: str, settings: Settings, client: ClientConfig, *, retries: int = 0) -> ObjectStore:
+def _connect(
+    address: str, settings: Settings, client: ClientConfig, *, retries: int = 0, endpoint: str = ""
+) -> ObjectStore:
+    """A store. `endpoint` is an address of the bucket itself, in place of the settings' endpoint."""
     retry: RetryConfig = {
         "max_retries": retries,
         "retry_timeout": _timedelta(settings.store_deadline_s),
@@ -261,10 +360,18 @@ def _connect(address: str, settings: Settings, client: ClientConfig, *, retries:
         options["disable_bulk_delete"] = True  # every server knows a plain DELETE, and it is retried
         if settings.store_endpoint:
             options["endpoint"] = settings.store_endpoint
+        if endpoint:
+            options |= {"endpoint": endpoint, "virtual_hosted_style_request": True}
     try:
         return from_url(address, client_options=client, retry_config=retry, **options)
     except (BaseError, ValueError) as error:
-        raise SettingsError([f"{address}: {_error_text(error)}"]) from error
+        text = _error_text(error)
+        raise SettingsError([f"{_variable(text) or address}: {text}"]) from error
+
+
+def _variable(error: str) -> str:
+    """The variable of the environment that an error is about; empty for another one."""
+    return next((name for text, name in _VARIABLES.items() if text in error), "")
 
 
 @contextlib.contextmanager
@@ -283,6 +390,10 @@ def _store_errors() -> Iterator[None]:
     except (BaseError, OSError) as error:
         kind = StoreRefused if _REFUSED.search(str(error)) else StoreUnreachable
         raise kind(_error_text(error)) from error
+    except Exception as error:
+        if type(error).__name__ != "RustPanic":  # obstore exports no name for it
+            raise
+        raise StoreRefused("a setting of the store has a value that obstore cannot use") from error
 
 
 def _extend_deadline(deadline: asyncio.Timeout, length_bytes: int) -> None:

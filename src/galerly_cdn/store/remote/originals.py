@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import mmap
 import os
 import re
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from galerly_cdn.errors import (
     GalerlyError,
     KeyNotHeld,
+    MalformedKey,
     NoSuchOriginal,
     OriginalExists,
     StoreCorrupt,
@@ -21,7 +23,8 @@ from galerly_cdn.errors import (
     Unavailable,
     Unsettled,
 )
-from galerly_cdn.model import Head, Listed
+from galerly_cdn.http.urls import checked_key
+from galerly_cdn.model import Head
 from galerly_cdn.store.interfaces import Original
 from galerly_cdn.store.remote import MD5
 from galerly_cdn.store.remote.head_cache import HeadCache
@@ -32,8 +35,11 @@ if TYPE_CHECKING:
 
     from obstore import GetResult, ObjectMeta
 
+    from galerly_cdn.model import Listed
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.remote.bucket import Bucket
+
+_log = logging.getLogger(__name__)
 
 _MAX_DOWNLOADS = 16
 """Concurrent downloads of originals. Further ones wait; requests for stored renditions do not."""
@@ -71,6 +77,7 @@ class RemoteOriginals:
     def __init__(self, bucket: Bucket, settings: Settings, clock: Callable[[], float]) -> None:
         self._bucket = bucket
         self._max_bytes = settings.max_original_bytes
+        self._has_warned = False
         self._downloads = asyncio.Semaphore(_MAX_DOWNLOADS)
         self._heads = HeadCache(
             self._request_head, clock, fresh_s=settings.store_fresh_s, stale_s=settings.stale_if_error_s
@@ -114,16 +121,32 @@ class RemoteOriginals:
     async def list(self, prefix: str = "", after: str = "") -> AsyncIterator[Listed]:
         """The originals under `prefix` after `after`. Raises as the interface says.
 
-        Objects of zero bytes are left out: the clouds' consoles create one for each folder.
+        Objects of zero bytes are left out: the clouds' consoles create one for each folder. So are those
+        whose keys are none of ours. They are counted, and the first one is logged, unless they are hidden.
         """
         folder = prefix.rpartition("/")[0]  # obstore matches prefixes by whole segments
-        async for meta in self._bucket.list(folder, after):
-            key = meta["path"]
-            if key.startswith(prefix):
-                if meta["size"]:
-                    yield Listed(key, meta["size"], meta["last_modified"].timestamp())
-            elif key > prefix:
-                return  # UTF-8 bytes sort as code points do
+        async for listed in self._bucket.list(folder, after):
+            if not listed.key.startswith(prefix):
+                if listed.key > prefix:
+                    return  # UTF-8 bytes sort as code points do
+            elif listed.length_bytes and self._is_key(listed.key):
+                yield listed
+
+    async def folders(self, folder: str) -> frozenset[str]:
+        """The names of the folders in a folder of keys. Raises as the interface says."""
+        return await self._bucket.folders(folder)
+
+    def _is_key(self, key: str) -> bool:
+        try:
+            checked_key(key)
+        except MalformedKey:
+            if "/." not in f"/{key}" or not {"", ".", ".."}.isdisjoint(key.split("/")):
+                self._bucket.count("store-key-skipped")
+                if not self._has_warned:
+                    self._has_warned = True
+                    _log.warning("the store has objects whose keys cannot be served, such as %s", ascii(key))
+            return False
+        return True
 
     def upload_file(self) -> UploadFile:
         """A temporary file on this machine."""

@@ -1,0 +1,86 @@
+"""Keeps other websites from reading what a server on loopback answers.
+
+A page of any website can send requests to 127.0.0.1 from the browser of a user of this machine, and could
+read the responses whose CORS headers allow it. On a loopback address these headers are for requests whose
+Host header is one of the public URLs, as a proxy passes it, and for pages of this machine or of a public URL.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from galerly_cdn.http.urls import is_loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from galerly_cdn.errors import GalerlyError
+    from galerly_cdn.http.exchange import Application
+    from galerly_cdn.http.request import Message, Receive, Scope, Send
+    from galerly_cdn.http.responses import Response
+
+_SHARING_HEADERS = frozenset({b"access-control-allow-origin", b"timing-allow-origin"})
+_VARY = (b"vary", b"Origin")
+
+
+def public_hosts(public_urls: Iterable[str]) -> frozenset[str]:
+    """The host names of the public URLs, in lower case and without ports."""
+    return frozenset(host_name(one.partition("://")[2]) for one in public_urls)
+
+
+def host_name(host: str) -> str:
+    """The name of a Host header or of an authority, in lower case and without port; empty if malformed."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def is_own_host(host: str, public: frozenset[str]) -> bool:
+    """Whether a Host header names this machine or a public URL."""
+    return is_loopback(host) or host_name(host) in public
+
+
+@functools.lru_cache(maxsize=256)
+def is_shared(host: str, origin: str | None, public: frozenset[str]) -> bool:
+    """Whether the page at `origin` may read a response to a request for `host`; without Origin, any may.
+
+    A response to a request without Origin is not read by a page, unless a cache reuses it: see `Vary`.
+    """
+    if host_name(host) in public:
+        return True
+    page = "" if origin is None else origin.partition("://")[2]
+    return is_loopback(host) and (origin is None or is_own_host(page, public))
+
+
+class LoopbackApplication:
+    """The public application, for a loopback address."""
+
+    def __init__(self, application: Application, public_urls: Iterable[str]) -> None:
+        self._application = application
+        self._public = public_hosts(public_urls)
+        self.refuse: Callable[[GalerlyError, str], Response] = application.refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run one exchange."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1")
+        origin = headers.get(b"origin")
+        text = None if origin is None else origin.decode("latin-1")
+        if host_name(host) not in self._public:
+            send = _restricted(send, is_shared=is_shared(host, text, self._public))
+        await self._application(scope, receive, send)
+
+
+def _restricted(send: Send, *, is_shared: bool) -> Send:
+    """`send` for a response that depends on Origin, without the headers that share it if it is not shared."""
+
+    async def restricted(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [one for one in message["headers"] if is_shared or one[0] not in _SHARING_HEADERS]
+            message = {**message, "headers": [*headers, _VARY]}
+        await send(message)
+
+    return restricted

@@ -1,0 +1,176 @@
+"""Faults that say nothing about an original: stalled workers, and workers that are killed from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from galerly_cdn import errors
+from galerly_cdn.render.pool import process
+from tests.support import exhaustive
+from tests.support.worker_pool import Barrier, HookedPool, hooked_pool
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+DEADLINE_S = 0.5
+"""Of a stalled worker; a healthy render takes milliseconds, and may take several times as long."""
+HEALTHY = st.sampled_from(["a@1", "b@1"])
+FROM_OUTSIDE = [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
+CRASHES = ["abort", "segv", "exit", "garbage", "raise unknown", "exceed the CPU limit"]
+
+
+async def end_worker_of(workers: HookedPool, token: str, number: int) -> bytes:
+    """Render an original, and send a signal to its worker while it renders."""
+    async with Barrier() as barrier:
+        call = asyncio.create_task(workers.run_script("wait", token, barrier=barrier.path))
+        arrival = await barrier.next_arrival()
+        os.kill(arrival["pid"], number)
+        return await call
+
+
+@pytest.mark.parametrize("number", FROM_OUTSIDE, ids=lambda number: number.name)
+async def test_original_whose_workers_are_killed_from_outside_is_rendered_later(number: int) -> None:
+    async with hooked_pool() as workers:
+        for _ in range(3):
+            with pytest.raises(errors.WorkerDied, match=f"exit -{number}"):
+                await end_worker_of(workers, "a@1", number)
+        assert await workers.run_script("echo", "a@1", text="whole") == b"whole"
+        assert workers.counted == {"worker-died": 3}
+
+
+async def test_original_whose_workers_are_stopped_is_rendered_later() -> None:
+    async with hooked_pool(render_deadline_s=DEADLINE_S) as workers:
+        for _ in range(3):
+            with pytest.raises(errors.RenderTimeout):
+                await end_worker_of(workers, "a@1", signal.SIGSTOP)
+        assert await workers.run_script("echo", "a@1", text="whole") == b"whole"
+        assert workers.counted["quarantined"] == 0
+
+
+@pytest.mark.parametrize("do", CRASHES)
+async def test_original_that_crashes_two_workers_is_refused(do: str) -> None:
+    async with hooked_pool() as workers:
+        for error in (errors.WorkerDied, errors.Quarantined):
+            with pytest.raises(error):
+                await workers.run_script(do, "bad@1")
+
+
+async def test_process_that_exits_while_its_child_holds_the_connection_is_a_crash() -> None:
+    async with Barrier() as barrier, hooked_pool(render_deadline_s=DEADLINE_S) as workers:
+        for error in (errors.RenderTimeout, errors.Quarantined):
+            with pytest.raises(error):
+                await workers.run_script("fork", "bad@1", barrier=barrier.path)
+
+
+@pytest.mark.parametrize(
+    ("share", "last_error"),
+    [(0.0, errors.RenderTimeout), (0.8, errors.RenderTimeout), (1, errors.Quarantined)],
+)
+async def test_late_render_counts_against_its_original_by_its_cpu_time(
+    monkeypatch: pytest.MonkeyPatch, share: float, last_error: type[Exception]
+) -> None:
+    """The clock of the process is faked: how much of a core a render gets depends on the machine."""
+    readings = iter([5.0, 5.0 + share * DEADLINE_S] * 3)
+    async with Barrier() as barrier, hooked_pool(render_deadline_s=DEADLINE_S) as workers:
+        monkeypatch.setattr(process.WorkerProcess, "cpu_s", lambda _: next(readings))
+        for error in (errors.RenderTimeout, last_error):
+            with pytest.raises(error):
+                await workers.run_script("wait", "a@1", barrier=barrier.path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the clock of another process")
+async def test_cpu_time_of_a_worker_grows_while_it_works_and_not_while_it_waits() -> None:
+    async with hooked_pool(workers=1) as workers:
+        (worker,) = workers._supervisor.serving
+        await workers.run_script("nothing")
+        idle_s = worker.cpu_s()
+        assert idle_s > 0
+        assert worker.cpu_s() == idle_s
+        await workers.run_script("big", length_bytes=20_000_000)
+        assert worker.cpu_s() > idle_s
+
+
+class Faults(RuleBasedStateMachine):
+    """Renders healthy originals among faults. `strikes` counts the crashes of the one that is not healthy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.parts = AsyncExitStack()
+        self.strikes = 0
+        self.now_s = 0.0
+
+    @initialize(size=st.integers(1, 3))
+    def start(self, size: int) -> None:
+        pool = hooked_pool(
+            clock=lambda: self.now_s,
+            workers=size,
+            render_deadline_s=DEADLINE_S,
+            quarantine_s=60,
+            worker_renders=5,
+        )
+        self.workers = self.run(self.parts.enter_async_context(pool))
+
+    workers: HookedPool
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - any result
+        return self.runner.run(work)
+
+    def teardown(self) -> None:
+        self.run(self.parts.aclose())
+        self.runner.close()
+
+    @rule(token=HEALTHY)
+    def render(self, token: str) -> None:
+        assert self.run(self.workers.run_script("echo", token, text=token)) == token.encode()
+
+    @rule(token=HEALTHY, number=st.sampled_from([*FROM_OUTSIDE, signal.SIGSTOP]))
+    def signal_the_worker_during_a_render(self, token: str, number: int) -> None:
+        error = errors.RenderTimeout if number == signal.SIGSTOP else errors.WorkerDied
+        with pytest.raises(error):
+            self.run(end_worker_of(self.workers, token, number))
+        self.render(token)
+
+    @rule(token=HEALTHY, number=st.sampled_from([signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP]))
+    def signal_every_worker_before_a_render(self, token: str, number: int) -> None:
+        for worker in self.workers._supervisor.serving:
+            os.kill(worker.pid, number)
+
+        async def render_until_served() -> bytes:
+            while True:
+                try:
+                    return await self.workers.run_script("echo", token, text=token)
+                except errors.RenderFailed:
+                    continue
+
+        assert self.run(render_until_served()) == token.encode()
+
+    @rule(do=st.sampled_from(["abort", "segv", "exit"]))
+    def crash(self, do: str) -> None:
+        with pytest.raises(errors.WorkerDied if self.strikes == 0 else errors.Quarantined):
+            self.run(self.workers.run_script(do, "bad@1"))
+        self.strikes += 1
+
+    @rule()
+    def let_the_quarantine_end(self) -> None:
+        self.now_s += 60
+        self.strikes = 0
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(300)  # Hypothesis shortens a failing sequence before it reports it
+def test_any_sequence_of_faults_refuses_no_healthy_original() -> None:
+    run_state_machine_as_test(
+        Faults,
+        settings=settings(max_examples=exhaustive.count(20, sample=4), stateful_step_count=12, deadline=None),
+    )
