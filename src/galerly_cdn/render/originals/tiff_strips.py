@@ -1,4 +1,4 @@
-"""Inflates the strips or tiles of a TIFF with deflate compression, to compare their checksums.
+"""Finds a TIFF page whose structure lies outside the file, or whose deflated strips fail their checksum.
 
 libtiff stops at the last byte that it needs and does not compare the checksum (RFC 1950 §2.2), so a zeroed
 part of a strip is shown.
@@ -18,6 +18,11 @@ _DEFLATE: Final = frozenset({8, 32946})
 _SUBFILE_TYPE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION = 254, 256, 257, 258, 259
 _FILL_ORDER, _STRIP_OFFSETS, _SAMPLES, _STRIP_BYTES = 266, 273, 277, 279
 _TILE_OFFSETS, _TILE_BYTES = 324, 325
+_COLOR_MAP, _SAMPLE_FORMAT = 320, 339
+_STRUCTURE: Final = (
+    *(_BITS, _STRIP_OFFSETS, _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES),
+    *(_COLOR_MAP, _SAMPLE_FORMAT),
+)
 _SIZES: Final = {3: 2, 4: 4, 16: 8}
 """The bytes of a value by its type: SHORT, LONG, LONG8."""
 _MAX_DIRECTORIES: Final = 64
@@ -50,6 +55,15 @@ class Directory(NamedTuple):
             return ()
         return tuple(self._number(place, size) for place in range(start, end, size))
 
+    def is_inside(self, tag: int) -> bool:
+        """Whether every value of a tag is inside the file; a missing tag is."""
+        at = self.entries.get(tag)
+        if at is None:
+            return True
+        length = _SIZES.get(self._number(at + 2, 2), 0) * self._number(at + 4, self.offset_bytes)
+        start = self._number(at + 4 + self.offset_bytes, self.offset_bytes)
+        return length <= self.offset_bytes or start + length <= len(self.original)
+
     def value(self, tag: int, default: int) -> int:
         """Return the first value of a tag."""
         return next(iter(self.values(tag)), default)
@@ -58,12 +72,23 @@ class Directory(NamedTuple):
         return int.from_bytes(self.original[start : start + size], self.order)
 
 
+def check_structure(original: bytes) -> None:
+    """Raise `Undecodable` if the values that describe the first full-size page are not all in the file.
+
+    Metadata outside the file is no damage to the picture.
+    """
+    page = _page(original)
+    missing = [tag for tag in _STRUCTURE if page and not page.is_inside(tag)]
+    if missing:
+        raise Undecodable(f"the TIFF ends before the values of its tags {missing}")
+
+
 def check(original: bytes) -> None:
     """Raise `Undecodable` if a strip or tile of the first full-size page cannot be inflated.
 
     Costs as much as inflating the page; pages with another compression cost nothing.
     """
-    page = next((one for one in directories(original) if not one.value(_SUBFILE_TYPE, 0) & 1), None)
+    page = _page(original)
     if page is None or page.value(_COMPRESSION, 1) not in _DEFLATE or page.value(_FILL_ORDER, 1) == 2:
         return
     tags = (_TILE_OFFSETS, _TILE_BYTES) if _TILE_OFFSETS in page.entries else (_STRIP_OFFSETS, _STRIP_BYTES)
@@ -96,6 +121,10 @@ def directories(original: bytes) -> Iterator[Directory]:
         places = range(first, position, entry_bytes)
         entries = {int.from_bytes(original[at : at + 2], order): at for at in places}
         yield Directory(original, order, offset_bytes, entries)
+
+
+def _page(original: bytes) -> Directory | None:
+    return next((one for one in directories(original) if not one.value(_SUBFILE_TYPE, 0) & 1), None)
 
 
 def _page_bytes(page: Directory) -> int:
