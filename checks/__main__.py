@@ -32,7 +32,9 @@ if more than 0.5 % of the pixels are different.
 
 Required, else the exit status is 1: at least 98 % of the files that are visibly damaged and about which the
 oracle complains are refused everywhere; each file is refused everywhere or nowhere; no undamaged file is
-refused. Needs djpeg (Debian: libjpeg-turbo-progs) and Pillow. The mutations are the same in each run.
+refused. Harmless irregularities, such as a missing EOI marker, must be served with the same pixels if the
+oracle shows the same picture. Needs djpeg (Debian: libjpeg-turbo-progs) and Pillow. The mutations are the
+same in each run.
 """
 _REPORTS = """
 FOLDER contains pictures and a README.tsv whose column `file` names them. Each is rendered as PNG at the

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from checks import damage_tables, lenient
+from checks import damage_tables, harmless, lenient
 from checks.damage_workers import run_all
 from checks.mutations import mutations, sampled
 from galerly_cdn.errors import GalerlyError, UnsupportedFormat, WorkerDied
 from galerly_cdn.fill import job_of
-from galerly_cdn.model import Target
+from galerly_cdn.model import Format, Size, Target
 from galerly_cdn.render.formats import OriginalFormat, detect_format
 from galerly_cdn.render.pool import worker
 from galerly_cdn.settings.table import Settings
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from checks.mutations import Mutation
-    from galerly_cdn.model import Format, SizeRule
+    from galerly_cdn.model import SizeRule
 
 SERVED = "served"
 UPLOAD = "upload"
@@ -78,7 +78,13 @@ def run(
         tasks = [(*task, quick) for task in _tasks(photographs, sample)]
         print(f"{len(photographs)} photographs, {len(tasks)} files to render", file=sys.stderr)
         outcomes = run_all(examine, tasks, jobs, lost)
-    return damage_tables.report(outcomes)
+        print("harmless irregularities", file=sys.stderr)
+        irregular = run_all(examine_harmless, [(path,) for path in photographs], jobs, lost_harmless)
+    failures = damage_tables.report(outcomes) + damage_tables.report_harmless(
+        [one for results in irregular for one in results]
+    )
+    print(f"{failures} failures")
+    return bool(failures)
 
 
 def _variants(photographs: Sequence[Path], scratch: Path) -> Iterator[Path]:
@@ -137,7 +143,50 @@ def examine(path: Path, mutation: Mutation | None, quick: bool) -> Outcome:  # n
     )
 
 
-def lost(path: Path, mutation: Mutation | None, _quick: bool, reason: str) -> Outcome:  # noqa: FBT001
+@dataclass(frozen=True)
+class Irregular:
+    """What became of a harmless irregularity: `problem` is empty if it is served with the same pixels."""
+
+    file: str
+    kind: OriginalFormat
+    name: str
+    problem: str
+
+
+def examine_harmless(path: Path) -> list[Irregular]:
+    """Render a photograph with each irregularity that leaves the oracle's picture as it is."""
+    original, kind, undamaged = _undamaged(path)
+    found = []
+    regular = None if undamaged.complains else _picture(original)
+    for name in harmless.kinds(kind) if regular else ():
+        content = harmless.apply(original, name, kind)
+        if content is None:
+            continue
+        if lenient.different_share(undamaged.picture, lenient.shown(content, kind).picture) > 0:
+            continue
+        try:
+            problem = "" if _picture(content) == regular else "other pixels"
+        except GalerlyError as error:
+            problem = f"{error.code}: {error.detail}"
+        found.append(Irregular(path.name, kind, name, problem))
+    return found
+
+
+def lost_harmless(path: Path, reason: str) -> list[Irregular]:
+    """The result for a file with which a worker process died or did not end."""
+    kind = _kind(path, None)
+    assert kind
+    return [Irregular(path.name, kind, "any", reason)]
+
+
+def _picture(content: bytes) -> bytes:
+    """The encoded rendition at 800x600, which is the same for the same pixels."""
+    settings = Settings()
+    rule = next(rule for rule in settings.size_rules if rule.size == Size(*lenient.BOX_PX))
+    return next(_renderer().prepare(content, job_of(rule, Target(rule.size, Format.JPEG), settings))[1])[1]
+
+
+def lost(path: Path, mutation: Mutation | None, _quick: bool, reason: str) -> Outcome:  # noqa: FBT001 - a task's value
     """The outcome of a file with which a worker process died or did not end."""
     kind = _kind(path, None)
     assert kind

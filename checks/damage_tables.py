@@ -10,7 +10,7 @@ from checks.mutations import KINDS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from checks.damage import Outcome
+    from checks.damage import Irregular, Outcome
 
 REQUIRED_SHARE = 0.98
 """The share of the visibly damaged files, about which the oracle complains, to be refused everywhere."""
@@ -19,7 +19,7 @@ _ORACLES = {"jpeg": "djpeg (libjpeg-turbo)", "png": "Pillow: load and verify"}
 
 
 def report(outcomes: Sequence[Outcome]) -> int:
-    """Print everything; returns 1 if a figure is not as required."""
+    """Print everything; returns the number of figures that are not as required."""
     undamaged = [one for one in outcomes if one.mutation is None]
     usable = {(one.file, one.kind) for one in undamaged if not one.oracle_complains}
     damaged = [one for one in outcomes if one.mutation and (one.file, one.kind) in usable]
@@ -44,8 +44,22 @@ def report(outcomes: Sequence[Outcome]) -> int:
     inconsistent = [one for one in outcomes if not one.is_consistent]
     failures += [f"inconsistent: {_line(one)}" for one in inconsistent]
     print(*failures, sep="\n")
-    print(f"{len(failures)} failures")
-    return bool(failures)
+    return len(failures)
+
+
+def report_harmless(irregular: Sequence[Irregular]) -> int:
+    """Print a row for each irregularity; returns the number of those refused or shown with other pixels."""
+    rows = Counter((one.kind, one.name) for one in irregular)
+    failed = Counter((one.kind, one.name) for one in irregular if one.problem)
+    print(
+        "\nharmless irregularities: the oracle shows the same picture; it must be served with the same pixels"
+    )
+    for row, count in sorted(rows.items()):
+        print(f"{row[0]:6} {row[1]:18} {count:>5} tried {failed[row]:>5} refused or with other pixels")
+    problems = [one for one in irregular if one.problem]
+    for one in problems:
+        print(f"{one.file}, {one.name}: {one.problem}")
+    return len(problems)
 
 
 def _headline(kind: str, own: Sequence[Outcome]) -> Iterator[str]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _TABLE = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))["file"]
-_EXTENSIONS = frozenset(MEDIA_TYPES_BY_EXTENSION) | {"dng", "nef", "arw", "pef", "cr2", "nef_like"}
+_EXTENSIONS = frozenset(MEDIA_TYPES_BY_EXTENSION) | {"dng", "nef", "arw", "pef", "cr2"}
 _MEAN_TOLERANCE = 4
 _MAX_DIFFERENCE = 2.0
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -47,6 +47,8 @@ def check(original: bytes) -> None:
     tiles = tile_items(primary.item, list(references(original, *boxes[b"iref"])))
     if len(tiles) > _MAX_TILES:
         raise Undecodable(f"the AVIF has {len(tiles)} tiles, more than {_MAX_TILES}")
+    if tiles and tiles[-1] >= 1 << 8 * primary.length:
+        raise Undecodable(f"the AVIF's tile, item {tiles[-1]}, cannot be the primary item")
     for tile in tiles:
         end = primary.position + primary.length
         number = tile.to_bytes(primary.length, "big")
@@ -62,14 +64,14 @@ def tile_items(primary: int, found: list[Reference]) -> list[int]:
 
 def primary_item(original: bytes, start: int, end: int) -> Primary:
     """Read the `pitm` box (ISO/IEC 14496-12 §8.11.4); its item's number has 2 or 4 bytes."""
-    length = 4 if original[start] else 2
+    length = 4 if original[start : start + 1] > b"\0" else 2
     position = start + _FULL_BOX_BYTES
     return Primary(int.from_bytes(original[position : min(position + length, end)], "big"), position, length)
 
 
 def references(original: bytes, start: int, end: int) -> Iterator[Reference]:
     """Yield the entries of the `iref` box (ISO/IEC 14496-12 §8.11.12)."""
-    length = 4 if original[start] else 2
+    length = 4 if original[start : start + 1] > b"\0" else 2
     for kind, first, last in _boxes(original, start + _FULL_BOX_BYTES, end):
         numbers = [
             int.from_bytes(original[at : at + length], "big")

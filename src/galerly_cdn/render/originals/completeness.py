@@ -10,7 +10,7 @@ from typing import Final
 
 from galerly_cdn.errors import Undecodable
 from galerly_cdn.render.formats import OriginalFormat
-from galerly_cdn.render.originals import avif_grid, gif_frame, webp
+from galerly_cdn.render.originals import avif_grid, gif_frame, tiff_strips, webp
 
 _PNG_SIGNATURE_BYTES: Final = 8
 _PNG_MAX_CHUNKS: Final = 200_000
@@ -30,6 +30,8 @@ def check(original: bytes, kind: OriginalFormat) -> None:
             check_png(original)
         case OriginalFormat.GIF:
             gif_frame.check(original)
+        case OriginalFormat.TIFF:
+            tiff_strips.check_structure(original)
         case _:
             pass
 
@@ -41,6 +43,8 @@ def check_by_decoding(original: bytes, kind: OriginalFormat) -> None:
             webp.check(original)
         case OriginalFormat.AVIF:
             avif_grid.check(original)
+        case OriginalFormat.TIFF:
+            tiff_strips.check(original)
         case _:
             pass
 

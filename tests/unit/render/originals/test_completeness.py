@@ -6,11 +6,13 @@ unchanged.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import zlib
 
 import pytest
+import pyvips
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
@@ -18,7 +20,8 @@ from PIL import Image, ImageFile
 from galerly_cdn.errors import Undecodable
 from galerly_cdn.model import Format
 from galerly_cdn.render import pipeline
-from galerly_cdn.render.originals import gif_frame
+from galerly_cdn.render.formats import detect_format
+from galerly_cdn.render.originals import completeness, gif_frame
 from tests.support import avif_tiles, pictures
 from tests.support.color_difference import difference
 from tests.support.render_jobs import job
@@ -39,6 +42,19 @@ def saved(form: str, **options: object) -> bytes:
     return pictures.saved(pictures.scene(*SIDES), form, **options)
 
 
+def pyvips_picture() -> pyvips.Image:
+    return pyvips.Image.new_from_buffer(saved("PNG"), "")
+
+
+def bigtiff() -> bytes:
+    """Return a BigTIFF with deflate compression."""
+    return pyvips_picture().tiffsave_buffer(compression="deflate", bigtiff=True)
+
+
+def tiled_tiff() -> bytes:
+    return pyvips_picture().tiffsave_buffer(compression="deflate", tile=True)
+
+
 GOOD = {
     "png": pictures.png(*SIDES),
     "apng": pictures.animated_png(*SIDES),
@@ -54,6 +70,9 @@ GOOD = {
     "flat-lossless-webp": flat_below(lossless=True, quality=0, method=0),
     "1-px-webp": pictures.saved(pictures.scene(1, 1), "WEBP"),
     "tiff": pictures.tiff(*SIDES),
+    "deflate-tiff": pictures.tiff(*SIDES, compression="tiff_adobe_deflate"),
+    "big-deflate-tiff": bigtiff(),
+    "tiled-deflate-tiff": tiled_tiff(),
     "avif": pictures.avif(*SIDES),
     "alpha-avif": pictures.avif(*SIDES, alpha=True),
     "grid-avif": avif_tiles.grid(*SIDES),
@@ -113,6 +132,10 @@ DAMAGED = {
     "lossless-webp-with-a-zeroed-page": zeroed(GOOD["lossless-webp"], 0.5, 4096),
     "grid-avif-with-a-damaged-tile": zeroed(GOOD["grid-avif"], 0.6, 200),
     "grid-avif-without-its-last-tile": pictures.truncated(GOOD["grid-avif"], 0.9),
+    "deflate-tiff-with-a-zeroed-part": zeroed(GOOD["deflate-tiff"], 0.4, 1500),
+    "deflate-tiff-without-its-last-values": GOOD["deflate-tiff"][:-34],
+    "big-deflate-tiff-with-a-zeroed-part": zeroed(GOOD["big-deflate-tiff"], 0.4, 1500),
+    "tiled-deflate-tiff-with-a-zeroed-part": zeroed(GOOD["tiled-deflate-tiff"], 0.4, 1500),
     "tiff-with-a-zeroed-page": zeroed(GOOD["tiff"], 0.5, 4096),
     "avif-with-a-zeroed-page": zeroed(GOOD["avif"], 0.5, 1024),
 }
@@ -141,6 +164,7 @@ def test_damaged_photograph_is_refused_at_every_size(name: str, box: str) -> Non
         pipeline.render(DAMAGED[name], job(box))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns and raises
 @pytest.mark.parametrize("name", [name for name in DAMAGED if "png" not in name])
 def test_damaged_photograph_is_refused_or_shown_wrong_by_pillow(name: str) -> None:
     undamaged = next(good for good in sorted(GOOD, key=len, reverse=True) if name.startswith(good))
@@ -161,6 +185,25 @@ def test_damaged_png_fails_pillows_verification(name: str) -> None:
 @settings(max_examples=60, deadline=None)
 def test_photograph_with_bytes_appended_stays_accepted(name: str, tail: bytes) -> None:
     assert rendered(GOOD[name] + tail) == rendered(GOOD[name])
+
+
+@given(
+    st.sampled_from(sorted(GOOD)),
+    st.integers(0),
+    st.binary(min_size=1, max_size=9),
+    st.sampled_from((0, 1, 9)),
+)
+@settings(max_examples=150, deadline=None)
+def test_damage_of_any_kind_raises_no_other_error(
+    name: str, place: int, inserted: bytes, removed: int
+) -> None:
+    original = GOOD[name]
+    start = place % min(len(original), 700)  # most of a file's structure
+    damaged = original[:start] + inserted + original[start + removed :]
+    with contextlib.suppress(Undecodable):
+        completeness.check(damaged, detect_format(original))
+    with contextlib.suppress(Undecodable):
+        completeness.check_by_decoding(damaged, detect_format(original))
 
 
 @given(st.sampled_from(STILL), st.data())
