@@ -10,7 +10,8 @@ class GalerlyError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
-    public: ClassVar[str] = "An internal error occurred."
+    public: str = "An internal error occurred."
+    """The sentence for people. Each class has one; only `UnsupportedFormat` has others, of its instances."""
     max_age_s: ClassVar[int | None] = None
     """How long caches may keep the response; None is `no-store`."""
     retry_after_s: ClassVar[int | None] = None
@@ -268,8 +269,14 @@ class Unrenderable(GalerlyError):
 
 
 class UnsupportedFormat(Unrenderable):
+    """`public` names the format, says why it is not shown and what to do, if the format is recognised."""
+
     code = "unsupported-format"
     public = "The photograph's format is not supported."
+
+    def __init__(self, detail: str = "", public: str = "") -> None:
+        super().__init__(detail)
+        self.public = public or type(self).public
 
 
 class Undecodable(Unrenderable):

@@ -22,6 +22,7 @@ MESSAGES: list[protocol.Message] = [
     protocol.MemoryNeeded(7),
     protocol.Done(1, Rendered(Target(Size(4, 4)), Format.AVIF, 1, 2, 3, "md5", ("gps",))),
     protocol.Failed(1, "undecodable", "Ünïcödé\n\x00"),
+    protocol.Failed(1, "unsupported-format", "", "A sentence."),
 ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from galerly_cdn.errors import Unrenderable, Unsettled, by_code
+from galerly_cdn.errors import Unrenderable, Unsettled, UnsupportedFormat, by_code
 from galerly_cdn.render.pool import protocol
 from galerly_cdn.render.pool.worker_state import Event
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _ERRORS = {code: kind for code, kind in by_code().items() if issubclass(kind, (Unrenderable, Unsettled))}
 """The errors that a worker may report. It is not trusted: any other code is a protocol error."""
+_MAX_PUBLIC_CHARACTERS = 300
+"""The longest sentence of a worker that is sent to viewers."""
 
 
 class Assignment:
@@ -80,7 +82,10 @@ class Assignment:
         if isinstance(message, protocol.Failed):
             if message.code not in _ERRORS:
                 raise protocol.ProtocolError(f"{message.code}: {message.detail}")
-            raise _ERRORS[message.code](message.detail)
+            kind = _ERRORS[message.code]
+            if kind is UnsupportedFormat:
+                raise UnsupportedFormat(message.detail, message.public[:_MAX_PUBLIC_CHARACTERS])
+            raise kind(message.detail)
         if not self._fits_request(message, body):
             raise protocol.ProtocolError(f"the response does not fit the request: {message!r}")
         if self._remaining:

@@ -77,11 +77,12 @@ class Done(Value, frozen=True):
 
 
 class Failed(Value, frozen=True):
-    """An error of `galerly_cdn.errors`, by its code."""
+    """An error of `galerly_cdn.errors`, by its code; `public` only if the error has its own sentence."""
 
     resident_bytes: int
     code: str
     detail: str
+    public: str = ""
 
 
 Message = Request | Continue | Abandon | Ready | MemoryNeeded | Done | Failed

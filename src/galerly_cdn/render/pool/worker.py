@@ -12,7 +12,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from galerly_cdn.errors import GalerlyError, TooMuchMemory, Unsettled
+from galerly_cdn.errors import GalerlyError, TooMuchMemory, Unsettled, UnsupportedFormat
 from galerly_cdn.render.pool import protocol, sandbox
 from galerly_cdn.serialization import from_json
 
@@ -83,7 +83,8 @@ def serve(server: socket.socket, renderer: Renderer, cpu_s: float, resident_byte
             for rendered, facts, body in _results(server, renderer, request, fd, cpu_s):
                 protocol.send_message(server, protocol.Done(resident_bytes(), rendered, facts), body)
         except GalerlyError as error:
-            protocol.send_message(server, protocol.Failed(resident_bytes(), error.code, error.detail))
+            public = error.public if isinstance(error, UnsupportedFormat) else ""
+            protocol.send_message(server, protocol.Failed(resident_bytes(), error.code, error.detail, public))
         except MemoryError:
             detail = "the worker has reached its memory limit"
             protocol.send_message(server, protocol.Failed(resident_bytes(), TooMuchMemory.code, detail))
