@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 import pyvips
 
-from galerly_cdn.errors import Undecodable
+from galerly_cdn.errors import Undecodable, UnsupportedFormat
 from galerly_cdn.render.formats import OriginalFormat
+from galerly_cdn.render.originals import heic, raw
 from galerly_cdn.render.sample_images import COLOR, SPECIMENS
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ _LOADERS: Final[Mapping[OriginalFormat, Callable[..., Image]]] = {
     OriginalFormat.GIF: pyvips.Image.gifload_source,
     OriginalFormat.TIFF: pyvips.Image.tiffload_source,
     OriginalFormat.AVIF: pyvips.Image.heifload_source,
-    OriginalFormat.HEIC: pyvips.Image.heifload_source,
 }
 ALLOWED_CLASSES: Final = ("Jpeg", "Png", "Webp", "Nsgif", "Tiff", "Heif")
 
@@ -44,8 +44,11 @@ def load(original: bytes, kind: OriginalFormat, **options: float) -> Image:
     """Open the first frame of an original and read its header; return a lazy, sequential image.
 
     `options` are those of the loader (`shrink`, `scale`). Raises `Undecodable` if the header is damaged.
-    Damage in the pixels, warnings included, raises `decoders.Error` when they are evaluated.
+    Damage in the pixels, warnings included, raises `decoders.Error` when they are evaluated. HEIC is decoded
+    here as a whole, and damage in it raises `Undecodable`.
     """
+    if kind is OriginalFormat.HEIC:
+        return heic.load(original)
     source = pyvips.Source.new_from_memory(original)  # a buffer would be copied each time it is opened
     try:
         image = _loader(kind)(source, access="sequential", fail_on="warning", **options)
@@ -53,6 +56,11 @@ def load(original: bytes, kind: OriginalFormat, **options: float) -> Image:
         raise Undecodable(error_text(error)) from error
     image._references.append(source)  # noqa: SLF001 - pyvips keeps buffers alive with a lazy picture, not sources
     return image
+
+
+def load_header(original: bytes, kind: OriginalFormat) -> Image:
+    """Open an original as `load` does, for its header alone: no pixel is decoded."""
+    return heic.read_header(original) if kind is OriginalFormat.HEIC else load(original, kind)
 
 
 def _loader(kind: OriginalFormat) -> Callable[..., Image]:
@@ -89,9 +97,12 @@ def decodable_formats() -> frozenset[OriginalFormat]:
 
 
 def _decodes(kind: OriginalFormat) -> bool:
+    """Decode the sample of a format; that loads its library, which cannot be loaded inside the sandbox."""
+    if kind is OriginalFormat.RAW:
+        return raw.is_installed()
     try:
         image = load(SPECIMENS[kind], kind)
         pixel = image.colourspace("srgb").getpoint(8, 8)
-    except (Undecodable, pyvips.Error):
+    except (Undecodable, UnsupportedFormat, pyvips.Error):
         return False
     return all(abs(a - b) <= _COLOR_TOLERANCE for a, b in zip(pixel, COLOR, strict=False))

@@ -86,7 +86,9 @@ def pictures(
     same bytes as a job for that picture alone. Raises `UnsupportedFormat`, `Undecodable`,
     `TooManyPixels`, `TooManyFrames` or `TooMuchMemory`; pictures yielded before an error are valid.
     """
-    plans = plan_pictures(known_header or header.read(original), job)
+    known_header = known_header or header.read(original)
+    plans = plan_pictures(known_header, job)
+    original = header.picture_of(original, known_header)
     bases: list[Base] = []
     for plan in plans:
         try:
