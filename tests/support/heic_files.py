@@ -66,6 +66,7 @@ class Item(NamedTuple):
     properties: tuple[Property, ...] = ()
     references: tuple[tuple[bytes, tuple[int, ...]], ...] = ()
     is_hidden: bool = False
+    media_type: bytes = b""
 
 
 def coded(
@@ -98,6 +99,11 @@ def auxiliary(kind: bytes, *, of: int = 1, name: str = "grey") -> Item:
 def exif(block: bytes, *, of: int = 1) -> Item:
     """Return an EXIF item from a block with its identifier (§A.2.1)."""
     return Item(b"Exif", struct.pack(">I", 6) + block, (), ((b"cdsc", (of,)),))
+
+
+def xmp(packet: bytes, *, of: int = 1) -> Item:
+    """Return an XMP item (§A.3)."""
+    return Item(b"mime", packet, (), ((b"cdsc", (of,)),), media_type=b"application/rdf+xml\0")
 
 
 def size(width_px: int, height_px: int) -> Property:
@@ -141,7 +147,10 @@ def heic(*items: Item, brand: bytes = b"heic") -> bytes:
 
 def _meta(items: tuple[Item, ...], properties: list[Property], start: int) -> bytes:
     entries = b"".join(
-        _box(b"infe", struct.pack(">BxxBHH", 2, item.is_hidden, number, 0) + item.kind + b"\0")
+        _box(
+            b"infe",
+            struct.pack(">BxxBHH", 2, item.is_hidden, number, 0) + item.kind + b"\0" + item.media_type,
+        )
         for number, item in enumerate(items, 1)
     )
     references = b"".join(

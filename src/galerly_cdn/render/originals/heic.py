@@ -13,8 +13,10 @@ The pixels are decoded as a whole and passed to libvips without a copy.
 
 from __future__ import annotations
 
+import collections
 import ctypes
 import functools
+import hashlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyvips
@@ -36,6 +38,7 @@ PRIMARIES, TRANSFER = "heic-primaries", "heic-transfer"
 """The image's fields with the code points of its `nclx` colour box (ITU-T H.273)."""
 PAGES, GAIN_MAP = "n-pages", "heic-gain-map"
 _ORIENTATION = "orientation"
+_MAX_KNOWN = 256
 _DERIVED = frozenset({b"grid", b"iden", b"iovl"})
 _HEVC = b"hvc1"
 _NCLX_BYTES = 11
@@ -86,7 +89,7 @@ def load(original: bytes) -> Image:
     picture, items = _open(original)
     library = _library()
     assert library  # noqa: S101 - `_open` has checked it
-    is_full_range = library.checker.check(items)
+    is_full_range = _checked(library.checker, items)
     try:
         pixels = picture.data
     except (ArithmeticError, MemoryError, OSError, RuntimeError, SyntaxError, ValueError) as error:
@@ -105,6 +108,19 @@ def load(original: bytes) -> Image:
     return image
 
 
+def _checked(checker: Checker, items: Items) -> bool:
+    """Check the coded data, once for each original; return whether its luma has the full range."""
+    digest = hashlib.sha256(items.original).digest()
+    if digest not in _known:
+        _known[digest] = checker.check(items)
+        if len(_known) > _MAX_KNOWN:
+            _known.popitem(last=False)
+    return _known[digest]
+
+
+_known: collections.OrderedDict[bytes, bool] = collections.OrderedDict()
+
+
 def _open(original: bytes) -> tuple[Any, Items]:
     """Return libheif's handle of the primary picture, and the items of the file."""
     library = _library()
@@ -119,7 +135,7 @@ def _open(original: bytes) -> tuple[Any, Items]:
     except (ArithmeticError, MemoryError, OSError, RuntimeError, ValueError, EOFError) as error:
         raise Undecodable(f"libheif: {error}") from error
     primary = next((one for one in pictures if one is not None and one.primary), None)
-    if primary is None:
+    if primary is None or min(primary.size_mode[0]) <= 0:
         raise Undecodable("libheif cannot read the primary picture")
     return primary, items
 
@@ -139,17 +155,14 @@ def _described(image: Image, picture: Any, items: Items) -> Image:  # noqa: ANN4
     bits = picture.bit_depth
     spaces = ("grey16", "b-w") if image.bands == 1 else ("rgb16", "srgb")
     image = image.copy(interpretation=spaces[0] if bits > 8 else spaces[1])
-    for block in picture.metadata:
-        if block is None:
-            continue
-        if block["type"] == "Exif":
-            exif = _exif(block["data"])
-            image.set_type(pyvips.GValue.blob_type, "exif-data", exif)  # type: ignore[arg-type]  # a blob is bytes
-            has_orientation = any(items.property_of(items.primary, kind) for kind in (b"irot", b"imir"))
-            if has_orientation and image.get_typeof(_ORIENTATION):
-                image.set_type(pyvips.GValue.gint_type, _ORIENTATION, 1)
-        elif block["content_type"] == "application/rdf+xml":
-            image.set_type(pyvips.GValue.blob_type, "xmp-data", block["data"])
+    # Not by pi-heif's `metadata`: it ends the process at an item whose type is not UTF-8 (1.4).
+    if exif := items.metadata(b"Exif"):
+        image.set_type(pyvips.GValue.blob_type, "exif-data", _exif(exif))  # type: ignore[arg-type]  # a blob is bytes
+        has_orientation = any(items.property_of(items.primary, kind) for kind in (b"irot", b"imir"))
+        if has_orientation and image.get_typeof(_ORIENTATION):
+            image.set_type(pyvips.GValue.gint_type, _ORIENTATION, 1)
+    if xmp := items.metadata(b"application/rdf+xml"):
+        image.set_type(pyvips.GValue.blob_type, "xmp-data", xmp)  # type: ignore[arg-type]  # likewise
     profile = picture.color_profile
     if profile.get("type") in {"prof", "rICC"} and profile["data"]:
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile["data"])

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 ALPHA_TYPES = frozenset({b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1"})
 GAIN_MAP_TYPES = frozenset({b"urn:com:apple:photo:2020:aux:hdrgainmap"})
 _MAX_ITEMS = 4096
-_MAX_DEPTH = 4
-"""Derived pictures of derived pictures: a grid of tiles has a depth of 1."""
+_MAX_EXTENTS = 1 << 16
+"""Extents without a size take no bytes in the file, so their number must be limited."""
 
 
 class Extent(NamedTuple):
@@ -28,12 +28,20 @@ class Extent(NamedTuple):
     length: int
 
 
+class _Entry(NamedTuple):
+    item: int
+    kind: bytes
+    media_type: bytes
+    is_hidden: bool
+
+
 class Items(NamedTuple):
     """The items of a file by their ID; `references` are (type, from, to) in the order of the file."""
 
     original: bytes
     primary: int
     types: dict[int, bytes]
+    media_types: dict[int, bytes]
     hidden: frozenset[int]
     references: list[tuple[bytes, int, tuple[int, ...]]]
     extents: dict[int, list[Extent]]
@@ -58,10 +66,21 @@ class Items(NamedTuple):
         Raises `Undecodable` if an item is referenced that the file does not hold.
         """
         alphas = [item for item in self._auxiliaries() if self._auxiliary_type(item) in ALPHA_TYPES]
+        derived = {one: to for kind, one, to in reversed(self.references) if kind == b"dimg"}
         found: dict[int, None] = {}
-        for item in (self.primary, *alphas):
-            found |= dict.fromkeys(self._parts(item, 0))
-        return list(found)
+        pending = [*reversed(alphas), self.primary]
+        while pending:
+            item = pending.pop()
+            if item in found:
+                continue
+            if item not in self.types:
+                raise Undecodable(f"item {item} is missing")
+            found[item] = None
+            pending += reversed(derived.get(item, ()))
+        coded = [item for item in found if item not in derived]
+        if not coded:
+            raise Undecodable("the primary picture has no coded data")
+        return coded
 
     def data_of(self, item: int) -> bytes:
         """The coded data of an item. Raises `Undecodable` if the file ends before it."""
@@ -71,24 +90,30 @@ class Items(NamedTuple):
             if offset + length > len(source):
                 raise Undecodable(f"item {item} ends at {offset + length}, the file has {len(source)} bytes")
             parts.append(source[offset : offset + length if length else None])
+            if sum(map(len, parts)) > len(self.original) + len(self.inside):
+                raise Undecodable(f"the parts of item {item} overlap")
         if not any(parts):
             raise Undecodable(f"item {item} has no data")
         return b"".join(parts)
+
+    def metadata(self, kind: bytes) -> bytes:
+        """The metadata of the primary picture, by `Exif` or a media type. Empty if it is missing or damaged."""
+        for reference, item, to in self.references:
+            if reference == b"cdsc" and self.primary in to and self._kind_of(item) == kind:
+                try:
+                    return self.data_of(item)
+                except Undecodable:
+                    return b""
+        return b""
+
+    def _kind_of(self, item: int) -> bytes:
+        return self.media_types.get(item) or self.types.get(item, b"")
 
     def _auxiliaries(self) -> list[int]:
         return [one for kind, one, to in self.references if kind == b"auxl" and self.primary in to]
 
     def _auxiliary_type(self, item: int) -> bytes:
         return (self.property_of(item, b"auxC") or b"")[4:].partition(b"\0")[0]
-
-    def _parts(self, item: int, depth: int) -> Iterator[int]:
-        if item not in self.types or depth > _MAX_DEPTH:
-            raise Undecodable(f"item {item} is missing")
-        parts = [to for kind, one, to in self.references if kind == b"dimg" and one == item]
-        if not parts:
-            yield item
-        for part in parts[0] if parts else ():
-            yield from self._parts(part, depth + 1)
 
 
 def read(original: bytes) -> Items:
@@ -112,8 +137,9 @@ def _read(original: bytes) -> Items:
     return Items(
         original=original,
         primary=primary.number(2 if version == 0 else 4),
-        types={item: kind for item, kind, _ in entries},
-        hidden=frozenset(item for item, _, is_hidden in entries if is_hidden),
+        types={entry.item: entry.kind for entry in entries},
+        media_types={entry.item: entry.media_type for entry in entries if entry.media_type},
+        hidden=frozenset(entry.item for entry in entries if entry.is_hidden),
         references=list(_references(inner.get(b"iref", b""))),
         extents=dict(_extents(inner.get(b"iloc", b""))),
         properties=_properties(inner.get(b"iprp", b"")),
@@ -157,8 +183,8 @@ class _Reader:
         return version
 
 
-def _entries(body: bytes) -> Iterator[tuple[int, bytes, bool]]:
-    """Yield the ID and the type of each item, and whether it is hidden (`iinf`, §8.11.6)."""
+def _entries(body: bytes) -> Iterator[_Entry]:
+    """Yield the entry of each item (`iinf` and `infe`, §8.11.6)."""
     if not body:
         return
     reader = _Reader(body)
@@ -168,7 +194,10 @@ def _entries(body: bytes) -> Iterator[tuple[int, bytes, bool]]:
             entry = _Reader(content)
             item = entry.number(4 if entry.version() >= 3 else 2)
             entry.number(2)
-            yield item, content[entry.position : entry.position + 4], bool(content[3] & 1)
+            item_kind = content[entry.position : entry.position + 4]
+            texts = content[entry.position + 4 :].split(b"\0", 2)
+            media_type = texts[1] if item_kind == b"mime" and len(texts) > 1 else b""
+            yield _Entry(item, item_kind, media_type, bool(content[3] & 1))
 
 
 def _references(body: bytes) -> Iterator[tuple[bytes, int, tuple[int, ...]]]:
@@ -192,13 +221,18 @@ def _extents(body: bytes) -> Iterator[tuple[int, list[Extent]]]:
     offset_size, length_size = sizes >> 4, sizes & 15
     base_size, index_size = more_sizes >> 4, more_sizes & 15 if version else 0
     width = 4 if version >= 2 else 2
+    total = 0
     for _ in range(min(reader.number(width), _MAX_ITEMS)):
         item = reader.number(width)
         method = reader.number(2) & 15 if version else 0
         reader.number(2)
         base = reader.number(base_size)
         extents = []
-        for _ in range(reader.number(2)):
+        count = reader.number(2)
+        total += count
+        if total > _MAX_EXTENTS:
+            raise ValueError
+        for _ in range(count):
             reader.number(index_size)
             extents.append(Extent(method == 1, base + reader.number(offset_size), reader.number(length_size)))
         yield item, extents

@@ -160,6 +160,12 @@ def test_heic_of_tiles_is_joined_and_cropped() -> None:
         ),
         pytest.param([files.coded("color", files.named(9, 16))], ("hdr-transfer", "wide-gamut"), id="PQ"),
         pytest.param([files.coded(), files.exif(pictures.exif(gps=True))], ("exif", "gps"), id="EXIF"),
+        pytest.param([files.coded(), files.xmp(b"<x:xmpmeta/>")], ("xmp",), id="XMP"),
+        pytest.param(
+            [files.coded(), files.Item(b"\xff\xfe\xfd\xfc", b"?", (), ((b"cdsc", (1,)),))],
+            (),
+            id="metadata of a type that is not UTF-8",
+        ),
     ],
 )
 def test_heic_header_lists_every_loss(items: list[files.Item], lost: tuple[str, ...]) -> None:
@@ -180,6 +186,13 @@ def test_heic_header_decodes_no_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heic_damage.Checker, "check", pytest.fail)
     known_header = header.read(files.heic(*files.grid(20, 20, 1280, 1280)))
     assert 1280 * 1280 * 6 <= known_header.decode_bytes <= 1280 * 1280 * 16
+
+
+def test_heic_is_checked_once_for_each_original(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = files.heic(*files.grid(2, 1, 120, 60))
+    first = decoders.load(original, OriginalFormat.HEIC)
+    monkeypatch.setattr(heic_damage.Checker, "check", pytest.fail)
+    assert (decoders.load(original, OriginalFormat.HEIC) - first).abs().max() == 0
 
 
 GRID = files.heic(*files.grid(3, 2, 150, 100))
@@ -213,6 +226,10 @@ def cut_slice(data: bytes, kept_bytes: int) -> bytes:
         pytest.param(files.heic(*files.grid(2, 2, 300, 300)), id="tiles do not cover the picture"),
         pytest.param(
             files.heic(*files.grid(2, 1, 128, 64)[:2], files.coded("grey")), id="a tile without colours"
+        ),
+        pytest.param(
+            files.heic(files.Item(b"grid", bytes(8), (files.size(64, 64),), ((b"dimg", (1,)),))),
+            id="a grid of itself",
         ),
         pytest.param(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(range(256)) * 8, id="noise"),
     ],
