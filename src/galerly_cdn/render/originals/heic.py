@@ -17,11 +17,12 @@ import collections
 import ctypes
 import functools
 import hashlib
+import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pyvips
 
-from galerly_cdn.errors import Undecodable, UnsupportedFormat
+from galerly_cdn.errors import TooManyPixels, Undecodable, UnsupportedFormat
 from galerly_cdn.render.originals import heic_items
 from galerly_cdn.render.originals.heic_damage import Checker
 
@@ -45,6 +46,14 @@ _NCLX_BYTES = 11
 """An `nclx` colour box: three code points, and the range in the highest bit of its last byte."""
 _BLACK, _WHITE = 16 / 255, 235 / 255
 """The limited range of luma (ITU-T H.273 §8.3), as a share of all steps."""
+
+
+class _Nclx(NamedTuple):
+    """The code points and the range of an `nclx` colour box."""
+
+    primaries: int
+    transfer: int
+    is_full_range: bool
 
 
 class _Library(NamedTuple):
@@ -73,11 +82,15 @@ def is_installed() -> bool:
 def read_header(original: bytes) -> Image:
     """Return an image with the sides and the metadata of the picture, and black pixels.
 
-    Raises `Undecodable`, or `UnsupportedFormat` if pi-heif is not installed or the picture is not HEVC.
+    Raises `Undecodable`, `TooManyPixels`, or `UnsupportedFormat` if pi-heif is not installed or the picture is
+    not HEVC.
     """
     picture, items = _open(original)
     (width, height), mode = picture.size_mode
-    black = Image.black(width, height, bands=_bands(mode)).cast(_sample_format(mode))
+    try:
+        black = Image.black(width, height, bands=_bands(mode)).cast(_sample_format(mode))
+    except pyvips.Error as error:  # over libvips' largest side
+        raise TooManyPixels(f"{width} × {height} px") from error
     return _described(black, picture, items)
 
 
@@ -89,7 +102,8 @@ def load(original: bytes) -> Image:
     picture, items = _open(original)
     library = _library()
     assert library  # noqa: S101 - `_open` has checked it
-    is_full_range = _checked(library.checker, items)
+    nclx, in_stream = _nclx(_color_boxes(items)), _checked(library.checker, items)
+    is_full_range = nclx.is_full_range if nclx else in_stream  # ITU-T H.265 §E.3.1
     try:
         pixels = picture.data
     except (ArithmeticError, MemoryError, OSError, RuntimeError, SyntaxError, ValueError) as error:
@@ -101,7 +115,7 @@ def load(original: bytes) -> Image:
     # The view does not keep the picture alive, whose memory it shows (pi-heif 1.4).
     image._references.append(picture)  # noqa: SLF001 - pyvips passes references on to pictures made from this one
     image = _described(image, picture, items)
-    if _bands(mode) == 1 and not _is_full_range(items, is_full_range):
+    if _bands(mode) == 1 and not is_full_range:
         image = _stretched(image)
     if mode.startswith("RGBa"):
         image = image.unpremultiply(max_alpha=65535 if ";16" in mode else 255).cast(_sample_format(mode))
@@ -163,13 +177,12 @@ def _described(image: Image, picture: Any, items: Items) -> Image:  # noqa: ANN4
             image.set_type(pyvips.GValue.gint_type, _ORIENTATION, 1)
     if xmp := items.metadata(b"application/rdf+xml"):
         image.set_type(pyvips.GValue.blob_type, "xmp-data", xmp)  # type: ignore[arg-type]  # likewise
-    profile = picture.color_profile
-    if profile.get("type") in {"prof", "rICC"} and profile["data"]:
-        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile["data"])
+    colors = _color_boxes(items)
+    if profile := next((one[4:] for one in colors if one[:4] in {b"prof", b"rICC"}), b""):
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)  # type: ignore[arg-type]  # likewise
     numbers = {"bits-per-sample": bits, PAGES: _pages(items), GAIN_MAP: int(items.has_gain_map())}
-    if profile.get("type") == "nclx":
-        numbers[PRIMARIES] = profile["data"]["color_primaries"]
-        numbers[TRANSFER] = profile["data"]["transfer_characteristics"]
+    if nclx := _nclx(colors):
+        numbers |= {PRIMARIES: nclx.primaries, TRANSFER: nclx.transfer}
     for name, number in numbers.items():
         image.set_type(pyvips.GValue.gint_type, name, number)
     return image
@@ -189,13 +202,19 @@ def _exif(data: bytes) -> bytes:
     return b"Exif\0\0" + data[start:]
 
 
-def _is_full_range(items: Items, in_stream: bool) -> bool:  # noqa: FBT001 - one question, two sources
-    """Whether black is 0: by the picture's `nclx` box, else by its bit stream (ITU-T H.265 §E.3.1)."""
-    for item in (items.primary, *items.coded_items()[:1]):
-        for kind, content in items.properties.get(item, ()):
-            if kind == b"colr" and content[:4] == b"nclx" and len(content) >= _NCLX_BYTES:
-                return bool(content[_NCLX_BYTES - 1] & 0x80)
-    return in_stream
+def _color_boxes(items: Items) -> list[bytes]:
+    """The colour boxes of the picture, then those of its first tile: a grid may have none of its own."""
+    owners = (items.primary, *items.coded_items()[:1])
+    return [content for item in owners for kind, content in items.properties.get(item, ()) if kind == b"colr"]
+
+
+def _nclx(colors: list[bytes]) -> _Nclx | None:
+    """The first colour box with code points (ISO/IEC 14496-12 §12.1.5); None if there is none."""
+    for content in colors:
+        if content[:4] == b"nclx" and len(content) >= _NCLX_BYTES:
+            primaries, transfer, _, flags = struct.unpack(">HHHB", content[4:_NCLX_BYTES])
+            return _Nclx(primaries, transfer, bool(flags & 0x80))
+    return None
 
 
 def _stretched(image: Image) -> Image:

@@ -97,7 +97,7 @@ class Items(NamedTuple):
         return b"".join(parts)
 
     def metadata(self, kind: bytes) -> bytes:
-        """The metadata of the primary picture, by `Exif` or a media type. Empty if it is missing or damaged."""
+        """The metadata of the primary picture, by `Exif` or a media type; empty if missing or damaged."""
         for reference, item, to in self.references:
             if reference == b"cdsc" and self.primary in to and self._kind_of(item) == kind:
                 try:

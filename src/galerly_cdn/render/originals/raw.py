@@ -119,7 +119,10 @@ def too_small(kind: str, width_px: int, height_px: int) -> UnsupportedFormat:
 @functools.cache
 def _library() -> ctypes.CDLL | None:
     """Load LibRaw; None if rawpy is not installed. Call it before files are forbidden."""
-    spec = importlib.util.find_spec("rawpy")
+    try:
+        spec = importlib.util.find_spec("rawpy")
+    except ImportError:
+        return None
     folders = spec.submodule_search_locations if spec else None
     for folder in folders or ():
         for file in sorted(Path(folder).glob("_rawpy*.so")):

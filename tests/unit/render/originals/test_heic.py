@@ -239,6 +239,10 @@ def test_damaged_heic_is_refused(damaged: bytes) -> None:
         pipeline.render(damaged, job("64x64"))
 
 
+def test_unknown_code_points_are_treated_as_srgb() -> None:
+    assert_close(rendered(files.heic(files.coded("color", files.named(222, 111, 6)))), painted())
+
+
 @pytest.mark.parametrize("codec", [b"unci", b"jpeg", b"vvc1"])
 def test_heif_with_another_codec_is_unsupported(codec: bytes) -> None:
     original = files.heic(files.coded()._replace(kind=codec))
