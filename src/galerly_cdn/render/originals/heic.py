@@ -82,8 +82,8 @@ def is_installed() -> bool:
 def read_header(original: bytes) -> Image:
     """Return an image with the sides and the metadata of the picture, and black pixels.
 
-    Raises `Undecodable`, `TooManyPixels`, or `UnsupportedFormat` if pi-heif is not installed or the picture is
-    not HEVC.
+    Raises `Undecodable`, `TooManyPixels`, or `UnsupportedFormat` if pi-heif is not installed or the picture
+    is not HEVC.
     """
     picture, items = _open(original)
     (width, height), mode = picture.size_mode

@@ -45,6 +45,6 @@ def _tags(original: bytes, order: str, start: int) -> dict[int, tuple[int, ...]]
             where = struct.unpack(f"{order}I", original[entry + 8 : entry + 12])[0]
         number = min(length, 16) if is_number else 1
         content = original[where : where + size * number]
-        if len(content) == size * number:
+        if number and len(content) == size * number:
             tags[tag] = struct.unpack(f"{order}{number}{code}", content)
     return tags
