@@ -1,4 +1,8 @@
-"""Renders reference pictures with Pillow and LittleCMS: full decode, upright, sRGB, on white."""
+"""Renders reference pictures with Pillow and LittleCMS: full decode, upright, sRGB, on white.
+
+HEIC is opened with pi-heif's plugin for Pillow. It turns a picture as `irot` and `imir` say, and then sets
+the orientation in EXIF to 1; a picture without these boxes is turned here.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,16 @@ import io
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+import pi_heif
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 Image.MAX_IMAGE_PIXELS = None
+pi_heif.register_heif_opener()
+_BOXES_BYTES = 64 * 1024
+"""The boxes of a HEIC file are at its beginning."""
 
 
 def upright(path: Path | io.BytesIO) -> Image.Image:
@@ -19,6 +27,9 @@ def upright(path: Path | io.BytesIO) -> Image.Image:
     with Image.open(path) as original:
         original.load()
         profile = original.info.get("icc_profile")
+        boxes = path.open("rb").read(_BOXES_BYTES) if original.format == "HEIF" else b"irot"
+        if b"irot" not in boxes and b"imir" not in boxes:
+            original.getexif()[ExifTags.Base.Orientation] = original.info["original_orientation"] or 1
         picture = ImageOps.exif_transpose(original)
     return _srgb(_eight_bits(picture), profile)
 

@@ -18,6 +18,7 @@ from galerly_cdn.errors import (
     CommandError,
     GalerlyError,
     UnexpectedAnswer,
+    UnsupportedFormat,
     by_code,
 )
 from galerly_cdn.fill import Warmed
@@ -171,7 +172,8 @@ def _parse_error(content: bytes) -> GalerlyError:
     kind = by_code().get(problem.code, CommandError)
     if issubclass(kind, CommandError):
         return UnexpectedAnswer(f"{problem.code}: {problem.message}")
-    return kind(f"request {problem.request_id}")
+    detail = f"request {problem.request_id}"
+    return UnsupportedFormat(detail, problem.message) if kind is UnsupportedFormat else kind(detail)
 
 
 def _parse(kind: type[V], content: bytes) -> V:

@@ -19,6 +19,7 @@ from galerly_cdn.errors import (
     RangeNotSatisfiable,
     UnexpectedAnswer,
     Unsettled,
+    UnsupportedFormat,
     by_code,
 )
 from galerly_cdn.http.checksums import read_checksums
@@ -58,6 +59,14 @@ async def test_error_response_raises_the_error_with_its_code(kind: type[GalerlyE
     assert type(caught.value) is kind
     if kind is not RangeNotSatisfiable:
         assert caught.value.detail == "request 7f-1"
+
+
+async def test_refused_format_keeps_its_own_sentence() -> None:
+    body = {"error": {"code": "unsupported-format", "message": "This is HEIC.", "request_id": "7f-1"}}
+    with pytest.raises(UnsupportedFormat) as caught:
+        async with client(lambda _: httpx.Response(415, json=body)) as cdn:
+            await cdn.inspect("g/a.heic")
+    assert caught.value.public == "This is HEIC."
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from galerly_cdn.library import Accepted, Library
 
 _CHUNK_BYTES = 256 * 1024
-_RAW_EXTENSIONS = ("dng", "cr2", "cr3", "nef", "arw", "raf", "orf", "rw2")
-"""Raw files of a folder are uploaded too, so that the user sees why they are refused."""
 
 
 @click.command(epilog="Example: galerly-cdn upload ~/Wedding --gallery wedding --store s3://photographs")
@@ -103,7 +101,7 @@ def _find_files(files: Iterable[Path]) -> Iterator[tuple[Path, str]]:
     """Every file, and the photographs in every folder; each with the end of its key."""
     from galerly_cdn.render.formats import MEDIA_TYPES_BY_EXTENSION
 
-    extensions = "|".join((*MEDIA_TYPES_BY_EXTENSION, *_RAW_EXTENSIONS))
+    extensions = "|".join(MEDIA_TYPES_BY_EXTENSION)
     photograph_suffix = re.compile(rf"\.({extensions})", re.IGNORECASE)
     for argument in files:
         if not argument.is_dir():

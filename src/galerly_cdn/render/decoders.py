@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Final
 
 import pyvips
 
-from galerly_cdn.errors import TooMuchMemory, Undecodable
+from galerly_cdn.errors import TooMuchMemory, Undecodable, UnsupportedFormat
 from galerly_cdn.render.formats import OriginalFormat
-from galerly_cdn.render.originals import tiff, tiff_samples
+from galerly_cdn.render.originals import heic, raw, tiff, tiff_samples
 from galerly_cdn.render.sample_images import COLOR, SPECIMENS
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ _LOADERS: Final[Mapping[OriginalFormat, Callable[..., Image]]] = {
     OriginalFormat.GIF: pyvips.Image.gifload_source,
     OriginalFormat.TIFF: pyvips.Image.tiffload_source,
     OriginalFormat.AVIF: pyvips.Image.heifload_source,
-    OriginalFormat.HEIC: pyvips.Image.heifload_source,
 }
 ALLOWED_CLASSES: Final = ("Jpeg", "Png", "Webp", "Nsgif", "Tiff", "Heif")
 
@@ -69,8 +68,11 @@ def load(
 
     `options` are those of the loader (`shrink`, `scale`). Raises `Undecodable` if the header is damaged.
     Damage in the pixels raises `decoders.Error` when they are evaluated: with `fail_on="warning"` also what
-    a decoder only warns of, unless it is found after the last strip of lines has been read.
+    a decoder only warns of, unless it is found after the last strip of lines has been read. HEIC is decoded
+    here as a whole, and damage in it raises `Undecodable`.
     """
+    if kind is OriginalFormat.HEIC:
+        return heic.load(bytes(original))
     if kind is OriginalFormat.TIFF:
         return _load_tiff(bytes(original))
     return _opened(original, kind, fail_on=fail_on, **options)
@@ -107,6 +109,11 @@ def _opened(original: bytes | bytearray, kind: OriginalFormat, **options: float 
         raise refusal(error) from error
     image._references.append(source)  # noqa: SLF001 - pyvips keeps buffers alive with a lazy picture, not sources
     return image
+
+
+def load_header(original: bytes, kind: OriginalFormat) -> Image:
+    """Open an original as `load` does, for its header alone: no pixel is decoded."""
+    return heic.read_header(original) if kind is OriginalFormat.HEIC else load(original, kind)
 
 
 def _loader(kind: OriginalFormat) -> Callable[..., Image]:
@@ -183,9 +190,12 @@ def decodable_formats() -> frozenset[OriginalFormat]:
 
 
 def _decodes(kind: OriginalFormat) -> bool:
+    """Decode the sample of a format; that loads its library, which cannot be loaded inside the sandbox."""
+    if kind is OriginalFormat.RAW:
+        return raw.is_installed()
     try:
         image = load(SPECIMENS[kind], kind)
         pixel = image.colourspace("srgb").getpoint(8, 8)
-    except (Undecodable, TooMuchMemory, pyvips.Error):
+    except (Undecodable, UnsupportedFormat, TooMuchMemory, pyvips.Error):
         return False
     return all(abs(a - b) <= _COLOR_TOLERANCE for a, b in zip(pixel, COLOR, strict=False))

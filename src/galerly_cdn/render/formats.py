@@ -9,10 +9,24 @@ from galerly_cdn.errors import UnsupportedFormat
 
 MAGIC_BYTES = 512
 """The number of bytes at the start of an original that `detect_format` reads at most."""
+_RAW = "image/x-dcraw"
 MEDIA_TYPES_BY_EXTENSION: Final = {
     **dict.fromkeys(("jpg", "jpeg", "jpe", "jfif"), "image/jpeg"),
     **dict.fromkeys(("tif", "tiff"), "image/tiff"),
     **{name: f"image/{name}" for name in ("png", "webp", "gif", "avif", "heic", "heif")},
+    "hif": "image/heif",
+    "dng": "image/x-adobe-dng",
+    **dict.fromkeys(("nef", "nrw"), "image/x-nikon-nef"),
+    **{name: f"image/x-canon-{name}" for name in ("crw", "cr2", "cr3")},
+    **{name: f"image/x-sony-{name}" for name in ("arw", "sr2", "srf")},
+    "raf": "image/x-fuji-raf",
+    "orf": "image/x-olympus-orf",
+    "rw2": "image/x-panasonic-rw2",
+    "pef": "image/x-pentax-pef",
+    "srw": "image/x-samsung-srw",
+    **dict.fromkeys(
+        ("3fr", "dcr", "erf", "fff", "gpr", "iiq", "kdc", "mef", "mos", "mrw", "rwl", "x3f"), _RAW
+    ),
 }
 """The file name extensions of photographs, in lower case and without the dot."""
 _SYNOLOGY_THUMBNAILS = "@eaDir"
@@ -81,6 +95,7 @@ _OTHER_BRANDS: Final = {
 }
 """File type brand → name, the more specific first."""
 _MARKUP: Final = ((b"<svg", "SVG"), (b"<html", "HTML"), (b"<!doctype html", "HTML"), (b"<?xml", "XML"))
+_ADVICE: Final = "save the photograph as JPEG, PNG, WebP, AVIF or TIFF."
 
 
 class OriginalFormat(enum.StrEnum):
@@ -93,6 +108,8 @@ class OriginalFormat(enum.StrEnum):
     TIFF = "tiff"
     AVIF = "avif"
     HEIC = "heic"
+    RAW = "raw"
+    """A camera's raw file; `detect_format` does not return it, because it reads only magic bytes."""
 
     @property
     def media_type(self) -> str:
@@ -113,7 +130,13 @@ def detect_format(original: bytes) -> OriginalFormat:
         return OriginalFormat.TIFF
     if original[4:8] == b"ftyp":
         return _detect_heif(original)
-    raise UnsupportedFormat(_name_of(original) or f"magic bytes {original[:12].hex(' ')}")
+    name = _name_of(original)
+    raise _unsupported(name, name or f"magic bytes {original[:12].hex(' ')}")
+
+
+def _unsupported(name: str | None, detail: str) -> UnsupportedFormat:
+    """Return the error, with the format's name in its sentence if the format is recognised."""
+    return UnsupportedFormat(detail, f"{name} files are not supported; {_ADVICE}" if name else "")
 
 
 def _name_of(original: bytes) -> str | None:
@@ -133,10 +156,9 @@ def _detect_heif(original: bytes) -> OriginalFormat:
         return OriginalFormat.AVIF
     if brands & _HEIC_BRANDS:
         return OriginalFormat.HEIC
-    name = next((name for brand, name in _OTHER_BRANDS.items() if brand in brands), "unknown kind")
-    raise UnsupportedFormat(
-        f"{name}: file type brands {b' '.join(sorted(brands)).decode('ascii', 'replace')}"
-    )
+    name = next((name for brand, name in _OTHER_BRANDS.items() if brand in brands), None)
+    described = f"file type brands {b' '.join(sorted(brands)).decode('ascii', 'replace')}"
+    raise _unsupported(name, f"{name or 'unknown kind'}: {described}")
 
 
 def is_photograph_name(key: str) -> bool:

@@ -16,6 +16,7 @@ LOSSES: Final = {
     "icc": "The embedded colour profile: converted to sRGB instead.",
     "iptc": "Caption and rights fields (IPTC).",
     "pages": "Further pages or pictures in the same file.",
+    "raw": "The sensor’s data: the rendition shows the JPEG that the camera embedded in its raw file.",
     "wide-gamut": "Colours outside sRGB.",
     "xmp": "Editing and rights data (XMP).",
 }

@@ -106,9 +106,11 @@ def pictures(
     same bytes as a job for that picture alone. Raises `UnsupportedFormat`, `Undecodable`,
     `TooManyPixels`, `TooManyFrames` or `TooMuchMemory`; pictures yielded before an error are valid.
     """
-    plans = plan_pictures(known_header or header.read(original), job, is_known_good=is_known_good)
+    known_header = known_header or header.read(original)
+    plans = plan_pictures(known_header, job, is_known_good=is_known_good)
+    original = header.picture_of(original, known_header)
     if not is_known_good:
-        completeness.check_by_decoding(original, plans[0].header.kind)
+        completeness.check_by_decoding(original, known_header.kind)
     bases: list[Base] = []
     for plan in plans:
         try:

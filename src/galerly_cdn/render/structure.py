@@ -81,7 +81,7 @@ def read(original: bytes, kind: OriginalFormat, profile: bytes | None) -> Struct
             return _png(original, profile)
         case OriginalFormat.GIF:
             return Structure(frame=gif.first_frame(original))
-        case OriginalFormat.AVIF | OriginalFormat.HEIC:
+        case OriginalFormat.AVIF:
             return _heif(original, profile)
         case OriginalFormat.JPEG:
             return Structure(has_gain_map=jpeg.has_gain_map(original))

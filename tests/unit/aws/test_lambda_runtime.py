@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 LOCKED = {
     "_cffi_backend",
+    "_pi_heif",
     "cachetools",
     "cffi",
     "msgspec",

@@ -18,6 +18,10 @@ from tests.support import pictures
         ("g/a b.tiff", True),
         ("g/photo", True),
         ("g/a.heic", True),
+        ("g/a.HIF", True),
+        ("g/DSC_0001.NEF", True),
+        ("g/a.dng", True),
+        ("g/a.cr3", True),
         ("g.d/photo", True),
         ("notes.txt", False),
         ("g/movie.mp4", False),
@@ -50,6 +54,7 @@ def test_photograph_name_follows_extension(key: str, *, is_photograph: bool) -> 
         (b"II\x1a\0\0\0HEAPCCDR", "Canon CRW raw"),
         (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "Canon CR3 raw"),
         (pictures.disguises()["mp4"], "MP4 video"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heif", "HEIF"),
         (b"\0\0\0\x14ftypqt  \0\0\2\0qt  ", "QuickTime video"),
     ],
 )
@@ -57,6 +62,14 @@ def test_other_kind_is_refused_by_its_name(start: bytes, name: str) -> None:
     with pytest.raises(UnsupportedFormat) as refused:
         detect_format(start)
     assert refused.value.detail.partition(":")[0] == name
+    advice = "are not supported; save the photograph as JPEG, PNG, WebP, AVIF or TIFF."
+    assert refused.value.public == f"{name} files {advice}"
+
+
+def test_unknown_format_is_refused_by_the_general_sentence() -> None:
+    with pytest.raises(UnsupportedFormat) as refused:
+        detect_format(b"a photograph, honestly")
+    assert refused.value.public == UnsupportedFormat.public
 
 
 def jpeg_with_frame(marker: int, bits: int = 8) -> bytes:

@@ -40,11 +40,12 @@ async def test_pool_inspects_and_renders_a_photograph() -> None:
         with file_with(original) as fd:
             facts = await workers.inspect(fd, len(original), "a")
             rendered, body = await workers.render(fd, len(original), JOB, "a")
-        with file_with(b"<svg/>") as fd, pytest.raises(errors.UnsupportedFormat):
+        with file_with(b"<svg/>") as fd, pytest.raises(errors.UnsupportedFormat, match="3c 73") as refused:
             await workers.render(fd, 6, JOB, "b")
     finally:
         await workers.close(1)
-    assert "jpeg" in ready.formats
+    assert refused.value.public.startswith("SVG files are not supported")
+    assert {"jpeg", "heic", "raw"} <= set(ready.formats)
     assert ready.libvips
     assert {"memory", "file-size", "open-files", "core"} <= set(ready.limits)
     assert (facts.width_px, facts.height_px) == (640, 480)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from galerly_cdn.aws.deploy.lambda_packages import Machine
     from galerly_cdn.settings.table import Settings
 
-MAX_ZIP_BYTES = 16_000_000
+MAX_ZIP_BYTES = 20_000_000
 """This project's limit, far below Lambda's 50 MB: a cold start fetches every byte."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip entry can have."""
