@@ -183,7 +183,9 @@ def _picture(content: bytes) -> bytes:
     """The encoded rendition at 800x600, which is the same for the same pixels."""
     settings = Settings()
     rule = next(rule for rule in settings.size_rules if rule.size == Size(*lenient.BOX_PX))
-    return next(_renderer().prepare(content, job_of(rule, Target(rule.size, Format.JPEG), settings))[1])[1]
+    return next(
+        _renderer().prepare(content, job_of(rule, Target(rule.size, Format.JPEG), settings), False)[1]
+    )[1]
 
 
 def lost(path: Path, mutation: Mutation | None, _quick: bool, reason: str) -> Outcome:  # noqa: FBT001 - a task's value

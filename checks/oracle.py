@@ -27,11 +27,18 @@ def upright(path: Path | io.BytesIO) -> Image.Image:
     with Image.open(path) as original:
         original.load()
         profile = original.info.get("icc_profile")
-        boxes = path.open("rb").read(_BOXES_BYTES) if original.format == "HEIF" else b"irot"
+        boxes = _start(path) if original.format == "HEIF" else b"irot"
         if b"irot" not in boxes and b"imir" not in boxes:
             original.getexif()[ExifTags.Base.Orientation] = original.info["original_orientation"] or 1
         picture = ImageOps.exif_transpose(original)
     return _srgb(_eight_bits(picture), profile)
+
+
+def _start(path: Path | io.BytesIO) -> bytes:
+    if isinstance(path, io.BytesIO):
+        return path.getvalue()[:_BOXES_BYTES]
+    with path.open("rb") as file:
+        return file.read(_BOXES_BYTES)
 
 
 def fitted(picture: Image.Image, width_px: int, height_px: int) -> Image.Image:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 from galerly_cdn.errors import Undecodable, UnsupportedFormat
 from galerly_cdn.model import Facts, Format
 from galerly_cdn.render import color, decoders, icc, losses, structure
+from galerly_cdn.render.damage import completeness
 from galerly_cdn.render.formats import OriginalFormat, detect_format
-from galerly_cdn.render.originals import completeness, heic, jpeg, raw
+from galerly_cdn.render.originals import heic, jpeg, raw
 from galerly_cdn.render.structure import Structure
 from galerly_cdn.serialization import Value, replaced
 

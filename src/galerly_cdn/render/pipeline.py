@@ -35,11 +35,11 @@ from galerly_cdn.render import (
     losses,
     recipe,
     refusals,
-    strict_jpeg,
 )
+from galerly_cdn.render.damage import completeness, strict_jpeg
 from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.render.header import Header
-from galerly_cdn.render.originals import completeness, png
+from galerly_cdn.render.originals import png
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from galerly_cdn.model import Format
-from galerly_cdn.render import pipeline, strict_jpeg
+from galerly_cdn.render import pipeline
+from galerly_cdn.render.damage import strict_jpeg
 from tests.support import pictures
 from tests.support.render_jobs import job, job_for, target
 

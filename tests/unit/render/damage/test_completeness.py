@@ -20,8 +20,8 @@ from PIL import Image, ImageFile
 from galerly_cdn.errors import Undecodable
 from galerly_cdn.model import Format
 from galerly_cdn.render import pipeline
+from galerly_cdn.render.damage import completeness, gif_frame
 from galerly_cdn.render.formats import detect_format
-from galerly_cdn.render.originals import completeness, gif_frame
 from tests.support import avif_tiles, pictures
 from tests.support.color_difference import difference
 from tests.support.render_jobs import job

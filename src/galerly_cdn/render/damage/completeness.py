@@ -9,8 +9,8 @@ import zlib
 from typing import Final
 
 from galerly_cdn.errors import Undecodable
+from galerly_cdn.render.damage import avif_grid, gif_frame, tiff_strips, webp
 from galerly_cdn.render.formats import OriginalFormat
-from galerly_cdn.render.originals import avif_grid, gif_frame, tiff_strips, webp
 
 _PNG_SIGNATURE_BYTES: Final = 8
 _PNG_MAX_CHUNKS: Final = 200_000

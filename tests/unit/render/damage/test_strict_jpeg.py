@@ -13,7 +13,8 @@ from PIL import Image, ImageFile
 
 from galerly_cdn.errors import Undecodable
 from galerly_cdn.model import Format
-from galerly_cdn.render import decoders, pipeline, strict_jpeg
+from galerly_cdn.render import decoders, pipeline
+from galerly_cdn.render.damage import strict_jpeg
 from galerly_cdn.render.originals import jpeg
 from tests.support import jpeg_damage, pictures
 from tests.support.color_difference import opened, share_above

@@ -1,0 +1,1 @@
+"""Finds damage that decoders pass over, for each kind of original."""
