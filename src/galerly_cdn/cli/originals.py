@@ -124,21 +124,24 @@ def _process_keys(
     progress = Progress(as_json=as_json)
 
     async def process_all(catalog: C) -> None:
-        selected = await _gallery_keys(catalog, gallery) if gallery else keys
-        await progress.run({key: key for key in selected}, lambda key: process(catalog, key))
+        items = _gallery_keys(catalog, gallery) if gallery else {key: key for key in keys}
+        await progress.run(items, lambda key: process(catalog, key))
 
     run(process_all, as_json=as_json)
     sys.exit(1 if progress.failures else 0)
 
 
-async def _gallery_keys(catalog: Catalog, gallery: str) -> list[str]:
-    """Every key of a gallery. Raises `NoSuchOriginal` for none, so that a mistyped name is an error."""
+async def _gallery_keys(catalog: Catalog, gallery: str) -> AsyncIterator[dict[str, str]]:
+    """Every key of a gallery, in parts, as its own name.
+
+    Raises `NoSuchOriginal` for none, so that a mistyped name is an error.
+    """
     from galerly_cdn.errors import NoSuchOriginal
 
-    keys = [listed.key async for page in _pages(catalog, f"{gallery}/") for listed in page.originals]
-    if not keys:
-        raise NoSuchOriginal(f"no key begins with {gallery}/")
-    return keys
+    async for page in _pages(catalog, f"{gallery}/"):
+        if not page.originals:
+            raise NoSuchOriginal(f"no key begins with {gallery}/")
+        yield {listed.key: listed.key for listed in page.originals}
 
 
 async def _exists(catalog: Listing, key: str) -> bool:
