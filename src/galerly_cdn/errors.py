@@ -316,6 +316,13 @@ class StoreRefused(GalerlyError):
     status = 502
     code = "store-refused"
     public = "The store refused access to the photograph."
+    retry_after_s = 10
+
+
+class ClockSkewed(StoreRefused):
+    """This machine's clock is so far off that the store refuses what it signs."""
+
+    code = "clock-skew"
 
 
 class StoreCorrupt(StoreRefused):
