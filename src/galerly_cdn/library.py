@@ -12,10 +12,12 @@ import hmac
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+from galerly_cdn.clock import SYSTEM_CLOCK
 from galerly_cdn.errors import (
     ChecksumMismatch,
     EmptyUpload,
     NoSuchOriginal,
+    QueueFull,
     StoreRefused,
     StoreUnreachable,
     UploadTooLarge,
@@ -23,6 +25,7 @@ from galerly_cdn.errors import (
 from galerly_cdn.http.urls import checked_key, gallery_name
 from galerly_cdn.model import Facts, Job, Listed, Target
 from galerly_cdn.render.formats import OriginalFormat, is_photograph_name
+from galerly_cdn.retries import Retries
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ T = TypeVar("T")
 
 Outcome = Literal["created", "replaced", "unchanged"]
 
+_MAX_TURN_S = 60.0
+"""How long an upload waits for a place in the render queue: its client waits for 120 s."""
 _MAX_REQUESTS = 16
 """Requests to the store in progress at once, for one purge or one inspection."""
 
@@ -257,7 +262,8 @@ class StoreCatalog:
 class StoreLibrary(StoreCatalog):
     """The library of the stores.
 
-    `warm` renders what pages request of a key; `check` raises for keys that no upload may have.
+    `warm` renders what pages request of a key; `check` raises for keys that no upload may have. An upload
+    waits for its `turns` while the render queue is full.
     """
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -270,6 +276,7 @@ class StoreLibrary(StoreCatalog):
         max_bytes: int,
         warm: Callable[[str], AsyncGenerator[Warmed, None]],
         check: Callable[[str], str] = checked_key,
+        turns: Retries | None = None,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
         invalidate: Invalidate = no_invalidation,
     ) -> None:
@@ -281,6 +288,7 @@ class StoreLibrary(StoreCatalog):
         self._max_bytes = max_bytes
         self._warm = warm
         self._check = check
+        self._turns = turns or Retries((QueueFull,), _MAX_TURN_S, SYSTEM_CLOCK.monotonic)
 
     async def upload(
         self,
@@ -359,9 +367,10 @@ class StoreLibrary(StoreCatalog):
         """
         token = f"upload {temp_file.path.name} {key}"
         smallest = min(self._recipes, key=lambda target: (target.size, str(target)))
+        length_bytes, job = temp_file.length_bytes, self._recipes[smallest].job
         with temp_file.reader() as fd:
-            facts = await self._renderer.inspect(fd, temp_file.length_bytes, token)
-            await self._renderer.render(fd, temp_file.length_bytes, self._recipes[smallest].job, token)
+            facts = await self._turns.run(lambda: self._renderer.inspect(fd, length_bytes, token))
+            await self._turns.run(lambda: self._renderer.render(fd, length_bytes, job, token))
         return facts
 
     async def _is_there(self, key: str) -> bool:
