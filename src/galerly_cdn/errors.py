@@ -197,11 +197,9 @@ class KeyNotHeld(GalerlyError):
 
 
 class LooksPrivate(GalerlyError):
-    """The key's folder equals a private one but for case or normalisation: the upload would be public."""
-
     status = 409
-    code = "looks-private"
-    public = "A private folder has nearly this name; write its name exactly."
+    code = "ambiguous-folder"
+    public = "Another folder has nearly this name; write its name exactly."
 
 
 class NoDirectUploads(GalerlyError):
@@ -254,10 +252,8 @@ class RangeNotSatisfiable(GalerlyError):
         self.length_bytes = length_bytes
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        return [
-            *super().headers(),
-            (b"content-range", b"bytes */%d" % self.length_bytes),
-        ]  # RFC 9110 §15.5.17
+        # RFC 9110 §15.5.17
+        return [*super().headers(), (b"content-range", b"bytes */%d" % self.length_bytes)]
 
 
 class Disconnected(GalerlyError):
@@ -320,9 +316,7 @@ class StoreRefused(GalerlyError):
 
 
 class ClockSkewed(StoreRefused):
-    """This machine's clock is so far off that the store refuses what it signs."""
-
-    code = "clock-skew"
+    code = "clock-skew"  # this machine's, so that the store refuses what it signs
 
 
 class StoreCorrupt(StoreRefused):

@@ -12,6 +12,7 @@ import click
 from galerly_cdn.cli import terminal
 
 if TYPE_CHECKING:
+    from asyncio import Queue
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 
     from galerly_cdn.serialization import Value
@@ -64,20 +65,8 @@ class Progress:
         from galerly_cdn.errors import GalerlyError
 
         self._is_total_known = isinstance(items, Mapping)
-        parts = _one_part(items) if isinstance(items, Mapping) else items
         remaining: asyncio.Queue[tuple[str, T] | None] = asyncio.Queue()
         error: Exception | None = None
-
-        async def add_items() -> None:
-            async for part in parts:
-                self._total += len(part)
-                self._shows_counter = self._total > 1 and sys.stderr.isatty()
-                for entry in part.items():
-                    remaining.put_nowait(entry)
-                self._print_counter()
-            self._is_total_known = True
-            for _ in range(_MAX_CONCURRENT_ITEMS):
-                remaining.put_nowait(None)
 
         async def process_remaining() -> None:
             while (entry := await remaining.get()) is not None:
@@ -86,7 +75,8 @@ class Progress:
 
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(add_items())
+                parts = _one_part(items) if isinstance(items, Mapping) else items
+                group.create_task(self._add_items(parts, remaining))
                 for _ in range(_MAX_CONCURRENT_ITEMS):
                     group.create_task(process_remaining())
         except* (GalerlyError, OSError) as errors:
@@ -95,6 +85,20 @@ class Progress:
             self._finish()
         if error is not None:  # raised in the `except*` block, Python 3.11.2 would wrap it in a group
             raise error from None
+
+    async def _add_items(
+        self, parts: AsyncIterable[Mapping[str, T]], remaining: Queue[tuple[str, T] | None]
+    ) -> None:
+        """Add the items as they are found, then a mark of the end for each task that processes them."""
+        async for part in parts:
+            self._total += len(part)
+            self._shows_counter = self._total > 1 and sys.stderr.isatty()
+            for entry in part.items():
+                remaining.put_nowait(entry)
+            self._print_counter()
+        self._is_total_known = True
+        for _ in range(_MAX_CONCURRENT_ITEMS):
+            remaining.put_nowait(None)
 
     def _print(self, result: Result) -> None:
         self._done += 1
