@@ -199,11 +199,9 @@ class KeyNotHeld(GalerlyError):
 
 
 class LooksPrivate(GalerlyError):
-    """The key's folder equals a private one but for case or normalisation: the upload would be public."""
-
     status = 409
-    code = "looks-private"
-    public = "A private folder has nearly this name; write its name exactly."
+    code = "ambiguous-folder"
+    public = "Another folder has nearly this name; write its name exactly."
 
 
 class NoDirectUploads(GalerlyError):
@@ -256,10 +254,8 @@ class RangeNotSatisfiable(GalerlyError):
         self.length_bytes = length_bytes
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        return [
-            *super().headers(),
-            (b"content-range", b"bytes */%d" % self.length_bytes),
-        ]  # RFC 9110 §15.5.17
+        # RFC 9110 §15.5.17
+        return [*super().headers(), (b"content-range", b"bytes */%d" % self.length_bytes)]
 
 
 class Disconnected(GalerlyError):
@@ -329,6 +325,11 @@ class StoreRefused(GalerlyError):
     status = 502
     code = "store-refused"
     public = "The store refused access to the photograph."
+    retry_after_s = 10
+
+
+class ClockSkewed(StoreRefused):
+    code = "clock-skew"  # this machine's, so that the store refuses what it signs
 
 
 class StoreCorrupt(StoreRefused):

@@ -12,10 +12,12 @@ import hmac
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+from galerly_cdn.clock import SYSTEM_CLOCK
 from galerly_cdn.errors import (
     ChecksumMismatch,
     EmptyUpload,
     NoSuchOriginal,
+    QueueFull,
     StoreRefused,
     StoreUnreachable,
     Unrenderable,
@@ -25,6 +27,7 @@ from galerly_cdn.http.urls import checked_key, gallery_name
 from galerly_cdn.inspector import Inspector
 from galerly_cdn.model import Facts, Listed, Target
 from galerly_cdn.render.formats import OriginalFormat, is_photograph_name
+from galerly_cdn.retries import Retries
 from galerly_cdn.serialization import Value, fields_of
 
 if TYPE_CHECKING:
@@ -53,6 +56,8 @@ T = TypeVar("T")
 
 Outcome = Literal["created", "replaced", "unchanged"]
 
+_MAX_TURN_S = 60.0
+"""How long an upload waits for a place in the render queue: its client waits for 120 s."""
 _MAX_REQUESTS = 16
 """Requests to the store in progress at once, for one purge or one inspection."""
 
@@ -281,7 +286,8 @@ class StoreCatalog:
 class StoreLibrary(StoreCatalog):
     """The library of the stores.
 
-    `warm` renders what pages request of a key; `check` raises for keys that no upload may have.
+    `warm` renders what pages request of a key; `check` raises for keys that no upload may have. An upload
+    waits for its `turns` while the render queue is full.
     """
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -295,6 +301,7 @@ class StoreLibrary(StoreCatalog):
         max_bytes: int,
         warm: Callable[[str], AsyncGenerator[Warmed, None]],
         check: Callable[[str], str] = checked_key,
+        turns: Retries | None = None,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
         invalidate: Invalidate = no_invalidation,
     ) -> None:
@@ -312,6 +319,7 @@ class StoreLibrary(StoreCatalog):
         self._max_bytes = max_bytes
         self._warm = warm
         self._check = check
+        self._turns = turns or Retries((QueueFull,), _MAX_TURN_S, SYSTEM_CLOCK.monotonic)
 
     async def upload(
         self,
@@ -333,7 +341,8 @@ class StoreLibrary(StoreCatalog):
             md5 = await self._receive(temp_file, chunks, digests or {})
             with temp_file.reader() as fd:
                 token = f"upload {temp_file.path.name} {key}"
-                facts = await self._inspector.decode(fd, temp_file.length_bytes, token)
+                length_bytes = temp_file.length_bytes
+                facts = await self._turns.run(lambda: self._inspector.decode(fd, length_bytes, token))
             is_there = replaces and await self._is_there(key)
             head, is_new = await self._originals.put(
                 key, temp_file, media_type=OriginalFormat(facts.format).media_type, md5=md5, replaces=replaces

@@ -44,6 +44,8 @@ class Fault:
     status: int = 0
     code: str = "InternalError"
     location: str = ""
+    date: str = ""
+    """The header Date of the response."""
     cut: float = 1.0
     """The share of the body after which the connection is closed."""
     altered: Callable[[bytes], bytes] = bytes
@@ -133,7 +135,8 @@ class FakeS3:
             return False
         if fault.status:
             body = b"<Error><Code>%b</Code></Error>" % fault.code.encode()
-            answer = Answer(fault.status, {"location": fault.location} if fault.location else {}, body)
+            headers = {"location": fault.location, "date": fault.date}
+            answer = Answer(fault.status, {name: value for name, value in headers.items() if value}, body)
         body = fault.altered(answer.body)
         headers = {"content-length": str(len(body)), **answer.headers}
         if request.method == "HEAD":

@@ -10,10 +10,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from galerly_cdn.errors import QueueFull
 from galerly_cdn.fill import recipes
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.library import StoreLibrary
 from galerly_cdn.model import Format, Record, Rendition
+from galerly_cdn.retries import Retries
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from tests.support.in_memory_cdn import FACTS, Answer, CountingRenderer, ignore, original_facts
@@ -90,6 +92,7 @@ class FolderLibrary:
         self.store_library = StoreLibrary(
             originals=self.originals,
             renditions=self.renditions,
+            turns=Retries((QueueFull,), 0, lambda: 0.0),
             renderer=self.renderer,
             facts=self.facts,
             recipes=self.recipes,

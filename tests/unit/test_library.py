@@ -11,6 +11,7 @@ import pytest
 from galerly_cdn import errors
 from galerly_cdn.http.checksums import LENGTHS_BYTES
 from galerly_cdn.library import Accepted, Deleted, Purged, Refused, StoreCatalog
+from galerly_cdn.retries import Retries
 from galerly_cdn.serialization import replaced
 from galerly_cdn.store.folder.originals import head_of
 from tests.support.folder_library import MAX_BYTES, PHOTOGRAPH, FolderLibrary, open_folder_library, stream
@@ -238,6 +239,20 @@ async def test_cancelled_upload_leaves_nothing(library: FolderLibrary, at: str) 
     with pytest.raises(asyncio.CancelledError):
         await uploading
     await assert_nothing_stored(library)
+
+
+async def test_upload_waits_its_turn_while_the_queue_is_full(library: FolderLibrary) -> None:
+    waits: list[float] = []
+
+    async def wait(wait_s: float) -> None:
+        waits.append(wait_s)
+        if len(waits) == 3:
+            library.renderer.error = None
+
+    library.store_library._turns = Retries((errors.QueueFull,), 60, lambda: 0.0, wait=wait)
+    library.renderer.error = errors.QueueFull()
+    assert (await library.upload(KEY)).outcome == "created"
+    assert waits == [1, 2, 4]
 
 
 @pytest.mark.parametrize("key", ["", "a//b", "../a", "a/", "a\\b", "a\x00", "x" * 901])

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs
 from galerly_cdn.browse.facts_cache import FactsCache
 from galerly_cdn.browse.pagination import page_numbers, title
 from galerly_cdn.errors import MethodNotAllowed, NotFound, UnknownPath
+from galerly_cdn.http.compression import compressed
 from galerly_cdn.http.cross_origin import is_own_host
 from galerly_cdn.http.responses import IMMUTABLE, Response
 from galerly_cdn.http.urls import parse_key
@@ -120,6 +121,9 @@ class BrowsePage:
             raise UnknownPath
         if exchange.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed
+        return compressed(await self._found(exchange), exchange.headers.get(b"accept-encoding", b""))
+
+    async def _found(self, exchange: Exchange) -> Response:
         if exchange.raw_path == b"/":
             return await self._page(exchange.query)
         if exchange.raw_path.startswith(_RECORD_PREFIX):

@@ -98,9 +98,7 @@ def sign(  # noqa: PLR0913, PLR0917 - its options
     from galerly_cdn.access import keys as keyring
     from galerly_cdn.access.policy import Policy, gallery_resource
 
-    resource = url
-    if gallery is not None:
-        resource = gallery_resource(url, gallery)
+    resource = url if gallery is None else gallery_resource(url, gallery)
     now_s = int(time.time())  # noqa: TID251 - a command reads the clock
     policy = Policy(
         resource=resource,
@@ -117,8 +115,8 @@ def sign(  # noqa: PLR0913, PLR0917 - its options
         click.echo(json.dumps({"url": signed}) if as_json else signed)
         return
     values = signer.cookies(policy)
-    lines = "\n".join(f"{name}={value}; {attributes}" for name, value in values.items())
-    click.echo(json.dumps(values) if as_json else lines)
+    lines = (f"{name}={value}; {attributes}" for name, value in values.items())
+    click.echo(json.dumps(values) if as_json else "\n".join(lines))
 
 
 def _cookie_attributes(url: str, domain: str | None, path: str | None, *, cookies: bool) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from galerly_cdn.fill import Warmed
-    from galerly_cdn.library import Catalog, Library, Listing
+    from galerly_cdn.library import Catalog, Library, Listing, Page
     from galerly_cdn.model import Listed
 
 C = TypeVar("C", bound="Catalog")
@@ -33,10 +33,13 @@ _GALLERY = click.option(
 @terminal.JSON
 def ls(prefix: str, *, where: LibraryOptions, as_json: bool) -> None:
     """List the originals whose keys begin with PREFIX: length in bytes, time (UTC), key."""
+    from galerly_cdn.serialization import to_json
 
     async def show(catalog: Listing) -> None:
-        async for listed in _list_all(catalog, prefix):
-            terminal.print_value(listed, _listed_line(listed), as_json=as_json)
+        async for page in _pages(catalog, prefix):
+            if page.originals:
+                lines = [to_json(one).decode() if as_json else _listed_line(one) for one in page.originals]
+                click.echo("\n".join(lines))
 
     where.run_listing(show)
 
@@ -121,21 +124,24 @@ def _process_keys(
     progress = Progress(as_json=as_json)
 
     async def process_all(catalog: C) -> None:
-        selected = await _gallery_keys(catalog, gallery) if gallery else keys
-        await progress.run({key: key for key in selected}, lambda key: process(catalog, key))
+        items = _gallery_keys(catalog, gallery) if gallery else {key: key for key in keys}
+        await progress.run(items, lambda key: process(catalog, key))
 
     run(process_all, as_json=as_json)
     sys.exit(1 if progress.failures else 0)
 
 
-async def _gallery_keys(catalog: Catalog, gallery: str) -> list[str]:
-    """Every key of a gallery. Raises `NoSuchOriginal` for none, so that a mistyped name is an error."""
+async def _gallery_keys(catalog: Catalog, gallery: str) -> AsyncIterator[dict[str, str]]:
+    """Every key of a gallery, in parts, as its own name.
+
+    Raises `NoSuchOriginal` for none, so that a mistyped name is an error.
+    """
     from galerly_cdn.errors import NoSuchOriginal
 
-    keys = [listed.key async for listed in _list_all(catalog, f"{gallery}/")]
-    if not keys:
-        raise NoSuchOriginal(f"no key begins with {gallery}/")
-    return keys
+    async for page in _pages(catalog, f"{gallery}/"):
+        if not page.originals:
+            raise NoSuchOriginal(f"no key begins with {gallery}/")
+        yield {listed.key: listed.key for listed in page.originals}
 
 
 async def _exists(catalog: Listing, key: str) -> bool:
@@ -143,20 +149,18 @@ async def _exists(catalog: Listing, key: str) -> bool:
     return any(one.key == key for one in (await catalog.list(key, limit=1)).originals)
 
 
-async def _list_all(catalog: Listing, prefix: str) -> AsyncIterator[Listed]:
-    """The originals with a prefix, from every page of the listing."""
+async def _pages(catalog: Listing, prefix: str) -> AsyncIterator[Page]:
+    """The pages of the listing of a prefix."""
     page = await catalog.list(prefix)
-    while True:
-        for listed in page.originals:
-            yield listed
-        if not page.next:
-            return
+    yield page
+    while page.next:
         page = await catalog.list(prefix, page.next)
+        yield page
 
 
 def _listed_line(listed: Listed) -> str:
-    time = datetime.fromtimestamp(listed.modified_s, UTC)
-    return f"{listed.length_bytes:>12}  {time:%Y-%m-%d %H:%M:%S}  {listed.key}"
+    time = datetime.fromtimestamp(listed.modified_s, UTC).isoformat(" ", "seconds")[:19]
+    return f"{listed.length_bytes:>12}  {time}  {listed.key}"
 
 
 def _warmed_line(key: str, warmed: Sequence[Warmed]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
@@ -11,7 +12,8 @@ import click
 from galerly_cdn.cli import terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from asyncio import Queue
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 
     from galerly_cdn.serialization import Value
 
@@ -42,33 +44,40 @@ class Progress:
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._total = self._done = 0
+        self._is_total_known = True
         self._shows_counter = False
         self.failures: list[Failure] = []
 
-    async def run(self, items: Mapping[str, T], process: Callable[[T], Awaitable[Result]]) -> None:
+    async def run(
+        self,
+        items: Mapping[str, T] | AsyncIterable[Mapping[str, T]],
+        process: Callable[[T], Awaitable[Result]],
+    ) -> None:
         """Process every item, several concurrently, and collect the failures by the items' names.
 
+        Items that come in parts are processed as they come, and count from then on.
+
         Errors that concern every item are raised at once: `CdnUnreachable`, `Unauthorized`, and `OSError`
-        from writing to stdout.
+        from writing to stdout; and those of finding the items.
         """
         import asyncio
 
         from galerly_cdn.errors import GalerlyError
 
-        self._total = len(items)
-        self._shows_counter = self._total > 1 and sys.stderr.isatty()
-        remaining = iter(items.items())
+        self._is_total_known = isinstance(items, Mapping)
+        remaining: asyncio.Queue[tuple[str, T] | None] = asyncio.Queue()
         error: Exception | None = None
 
         async def process_remaining() -> None:
-            for name, item in remaining:
-                result = await _process(name, process(item))
+            while (entry := await remaining.get()) is not None:
+                result = await _process(entry[0], process(entry[1]))
                 self._add_failure(result) if isinstance(result, Failure) else self._print(result)
 
-        self._print_counter()
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(_MAX_CONCURRENT_ITEMS, self._total)):
+                parts = _one_part(items) if isinstance(items, Mapping) else items
+                group.create_task(self._add_items(parts, remaining))
+                for _ in range(_MAX_CONCURRENT_ITEMS):
                     group.create_task(process_remaining())
         except* (GalerlyError, OSError) as errors:
             error = errors.exceptions[0]
@@ -76,6 +85,20 @@ class Progress:
             self._finish()
         if error is not None:  # raised in the `except*` block, Python 3.11.2 would wrap it in a group
             raise error from None
+
+    async def _add_items(
+        self, parts: AsyncIterable[Mapping[str, T]], remaining: Queue[tuple[str, T] | None]
+    ) -> None:
+        """Add the items as they are found, then a mark of the end for each task that processes them."""
+        async for part in parts:
+            self._total += len(part)
+            self._shows_counter = self._total > 1 and sys.stderr.isatty()
+            for entry in part.items():
+                remaining.put_nowait(entry)
+            self._print_counter()
+        self._is_total_known = True
+        for _ in range(_MAX_CONCURRENT_ITEMS):
+            remaining.put_nowait(None)
 
     def _print(self, result: Result) -> None:
         self._done += 1
@@ -98,16 +121,25 @@ class Progress:
             if self._as_json:
                 click.echo(json.dumps({"failed": failure._asdict()}, ensure_ascii=False))
             terminal.print_error(f"{failure.name}: {failure.message}")
-        if self._total > 1 and (self._shows_counter or self._done < self._total):
-            click.echo(f"{self._done} of {self._total} done.", err=True)
+        is_incomplete = self._done < self._total or not self._is_total_known
+        if self._total > 1 and (self._shows_counter or is_incomplete):
+            click.echo(f"{self._done} of {self._known_total} done.", err=True)
+
+    @property
+    def _known_total(self) -> str:
+        return f"{self._total}{'' if self._is_total_known else '+'}"
 
     def _print_counter(self) -> None:
         if self._shows_counter:
-            click.echo(f"\r{self._done + len(self.failures)} of {self._total} ", err=True, nl=False)
+            click.echo(f"\r{self._done + len(self.failures)} of {self._known_total} ", err=True, nl=False)
 
     def _clear_counter(self) -> None:
         if self._shows_counter:
             click.echo("\r\x1b[K", err=True, nl=False)
+
+
+async def _one_part(items: Mapping[str, T]) -> AsyncIterator[Mapping[str, T]]:
+    yield items
 
 
 async def _process(item_name: str, work: Awaitable[Result]) -> Result | Failure:

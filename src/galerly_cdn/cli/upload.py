@@ -17,9 +17,12 @@ from galerly_cdn.cli.progress import Progress, Result
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
 
+    from galerly_cdn.errors import GalerlyError
     from galerly_cdn.library import Accepted, Library
 
 _CHUNK_BYTES = 256 * 1024
+_DEADLINE_S = 120.0
+"""How long a command goes on although nothing could be uploaded."""
 
 
 @click.command(epilog="Example: galerly-cdn upload ~/Wedding --gallery wedding --store s3://photographs")
@@ -39,24 +42,36 @@ def upload(
     """Upload FILES to a gallery. A folder stands for the photographs in it and in its subfolders.
 
     Every photograph is decoded before it is accepted. A refused photograph does not stop the others; the
-    reasons are printed at the end. A repeated command continues an interrupted one: photographs that are
-    already stored are reported as unchanged.
+    reasons are printed at the end. A photograph for which the machine or the store is busy is sent again,
+    until nothing could be uploaded for two minutes. A repeated command continues an interrupted one:
+    photographs that are already stored are reported as unchanged.
 
     A key ends with the file's name, byte for byte, or its path in the folder. "é" as one character and as "e"
     with a combining accent (as macOS may store it) are different keys; links must use the same form.
     """
     items = _keys_by_file(files, gallery)
     progress = Progress(as_json=as_json)
+    from galerly_cdn.clock import SYSTEM_CLOCK
+    from galerly_cdn.retries import BUSY, Retries
+
+    retries = Retries(BUSY, _DEADLINE_S, SYSTEM_CLOCK.monotonic)
 
     async def upload_all(library: Library) -> None:
         async def process(item: tuple[Path, str]) -> Result:
-            accepted = await _upload(library, *item, replaces=replace)
+            accepted = await retries.run(
+                lambda: _upload(library, *item, replaces=replace),
+                lambda error, wait_s: _print_retry(item[0], error, wait_s),
+            )
             return Result([accepted], _accepted_line(accepted))
 
         await progress.run(items, process)
 
     where.run_rendering(upload_all, as_json=as_json, creates=True)
     sys.exit(1 if progress.failures else 0)
+
+
+def _print_retry(file: Path, error: GalerlyError, wait_s: float) -> None:
+    terminal.print_error(f"{click.format_filename(file)}: {error.public} It is sent again in {wait_s:.0f} s.")
 
 
 async def _upload(library: Library, file: Path, key: str, *, replaces: bool) -> Accepted:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from galerly_cdn.errors import Disconnected, GalerlyError
 from galerly_cdn.http import responses
+from galerly_cdn.http.negotiation import accepts_html
 from galerly_cdn.http.request import Request, empty_scope
 from galerly_cdn.http.responses import Conditions, Response
 from galerly_cdn.telemetry import AccessRecord, printable
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from galerly_cdn.telemetry import Telemetry
 
 _MAX_LOGGED_PATH = 1024
+_FILES = (b"/resize", b"/original")
 _log = logging.getLogger(__name__)
 
 
@@ -54,6 +56,11 @@ class Exchange(Request):
         """Until the response was sent."""
         self.sent_bytes = 0
         """Of the body."""
+
+    @property
+    def shows_html(self) -> bool:
+        """Whether an error response is a page for a browser's window."""
+        return False
 
     def response_headers(self) -> Headers:
         """The headers that this exchange adds to its response, an error response included."""
@@ -111,6 +118,8 @@ class ExchangeRunner(Generic[E]):
 
     def _failure(self, exchange: E, error: Exception) -> Response:
         exchange.error = _known(exchange, error)
+        if exchange.shows_html:
+            return responses.failure_page(exchange.error, exchange.request_id)
         return responses.failure(
             exchange.error, exchange.request_id, self._settings, is_private=exchange.is_private
         )
@@ -219,6 +228,11 @@ class ViewerExchange(Exchange):
         header = self.headers.get
         byte_range = header(b"range") if self.method == "GET" else None
         return Conditions(header(b"if-none-match"), byte_range, header(b"if-range"))
+
+    @property
+    def shows_html(self) -> bool:
+        """For a browser's window, except at addresses of pictures and originals: they are the same on AWS."""
+        return not self.raw_path.startswith(_FILES) and accepts_html(self.headers.get(b"accept", b""))
 
     def response_headers(self) -> Headers:
         """Vary, Cache-Status, and Server-Timing with the stages of a fill and the total (W3C)."""

@@ -23,6 +23,12 @@ _PARAMETER = re.compile(_TOKEN + rb"=" + _TOKEN)
 _WEIGHT = re.compile(rb"(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
+@functools.lru_cache(maxsize=256)
+def accepts_html(accept: bytes) -> bool:
+    """Whether `text/html` is named with q > 0, as browsers do for a window; not in a malformed header."""
+    return _weights(accept).get(b"text/html", False)
+
+
 @functools.lru_cache(maxsize=1024)
 def negotiate(accept: bytes, offered: tuple[Format, ...]) -> Format | None:
     """The format of the response; None is the original's *own* (PNG if it has alpha, else JPEG)."""
@@ -32,8 +38,14 @@ def negotiate(accept: bytes, offered: tuple[Format, ...]) -> Format | None:
 
 def _accepted(accept: bytes) -> frozenset[Format]:
     """The formats that are named with q > 0. A malformed header counts as `*/*`, which names none."""
+    accepted = _weights(accept)
+    return frozenset(one for one in PREFERENCE if accepted.get(one.media_type.encode()))
+
+
+def _weights(accept: bytes) -> dict[bytes, bool]:
+    """Whether each media range that is named has q > 0; empty for a malformed header."""
     if len(accept) > MAX_ACCEPT_BYTES:
-        return frozenset()
+        return {}
     accepted: dict[bytes, bool] = {}
     for element in accept.split(b","):
         if not element.strip(b" \t"):
@@ -46,7 +58,7 @@ def _accepted(accept: bytes) -> frozenset[Format]:
             and all(_WEIGHT.fullmatch(weight) for weight in weights)
         )
         if not is_well_formed:
-            return frozenset()
+            return {}
         is_accepted = all(float(weight) > 0 for weight in weights)
         accepted[media_range] = accepted.get(media_range, True) and is_accepted
-    return frozenset(one for one in PREFERENCE if accepted.get(one.media_type.encode()))
+    return accepted

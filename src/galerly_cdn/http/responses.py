@@ -6,6 +6,7 @@ The headers that differ from one request to the next are added in `exchange.py`.
 from __future__ import annotations
 
 import hashlib
+import html
 import re
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -186,6 +187,38 @@ def failure(
         *error.headers(),
     ]
     return Response(error.status, _private(headers, b"no-store") if is_private else headers, body)
+
+
+_ERROR_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{status} {code}</title></head>
+<body><h1>{message}</h1><p>{status} <code>{code}</code>, request <code>{request_id}</code></p></body>
+</html>
+"""
+
+
+def failure_page(error: GalerlyError, request_id: str) -> Response:
+    """An error as a page for a browser's window. It is not cached, because other clients get JSON."""
+    told = problem(error, request_id)
+    body = _ERROR_PAGE.format(
+        status=error.status,
+        code=html.escape(told.code),
+        message=html.escape(told.message),
+        request_id=html.escape(told.request_id),
+    ).encode()
+    headers: Headers = [
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; sandbox"),
+        (b"referrer-policy", b"no-referrer"),
+        NEGOTIATED,
+        *error.headers(),
+    ]
+    return Response(error.status, headers, body)
 
 
 def problem(error: GalerlyError, request_id: str) -> Problem:

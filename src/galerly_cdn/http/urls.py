@@ -170,7 +170,8 @@ def checked_key(key: str) -> str:
         is_text = len(key) <= MAX_KEY_BYTES and key.isprintable()
     else:
         is_text = _is_short_text(key)
-    if not is_text or "\\" in key or any(segment[:1] in {"", "."} for segment in key.split("/")):
+    enclosed = f"/{key}/"
+    if not is_text or "\\" in key or "//" in enclosed or "/." in enclosed:
         raise MalformedKey
     return key
 

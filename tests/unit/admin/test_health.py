@@ -9,6 +9,7 @@ import pytest
 
 from galerly_cdn.admin import health
 from galerly_cdn.errors import (
+    ClockSkewed,
     GalerlyError,
     MethodNotAllowed,
     QueueFull,
@@ -42,7 +43,7 @@ async def test_readyz_renders_a_picture_and_heads_the_store(admin: InMemoryAdmin
     assert (admin.cdn.originals.heads, admin.renderer.renders) == (1, 1)
 
 
-@pytest.mark.parametrize("error", [StoreUnreachable("secret"), StoreRefused("secret")])
+@pytest.mark.parametrize("error", [StoreUnreachable("secret"), StoreRefused("secret"), ClockSkewed("secret")])
 async def test_readyz_with_failing_store_answers_503_with_its_code(
     admin: InMemoryAdmin, error: GalerlyError
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
 import subprocess
@@ -30,6 +31,7 @@ from galerly_cdn.errors import (
     QueueFull,
     TooManyPixels,
     Undecodable,
+    UnknownPath,
     UnsupportedFormat,
 )
 from galerly_cdn.fill import RenditionKey
@@ -685,3 +687,62 @@ async def test_page_on_loopback_with_foreign_host_answers_404(path: str, host: s
     else:
         assert response.status == 404
         assert (b"unknown-path" in response.body) == (status == 404)
+
+
+# compression, and errors in a browser's window
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "is_compressed"),
+    [
+        ("gzip", True), ("gzip, deflate, br, zstd", True), ("br;q=1.0, gzip;q=0.8", True), ("x-gzip", True),
+        ("GZIP", True), ("gzip;q=1.000", True), ("", False), ("br", False), ("gzip;q=0", False), ("*", False),
+        ("gzip;q=0.000, br", False), ("gzip;q=2", False), ("gzipped", False), ("gzip" + "," * 2000, False),
+    ],
+)  # fmt: skip
+async def test_page_is_compressed_for_a_viewer_that_accepts_gzip(
+    accept_encoding: str, *, is_compressed: bool
+) -> None:
+    cdn = BrowsedCdn(*(f"g/{number}.jpg" for number in range(20)))
+    plain = await cdn.ask("/")
+    response = await cdn.ask("/", accept_encoding=accept_encoding)
+    assert response.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    assert ("content-encoding" in response.headers) == is_compressed
+    assert int(response.headers["content-length"]) == len(response.body)
+    body = gzip.decompress(response.body) if is_compressed else response.body
+    assert body == plain.body
+    if is_compressed:
+        assert len(response.body) < len(plain.body) / 4
+
+
+async def test_assets_are_compressed() -> None:
+    cdn = BrowsedCdn("g/a.jpg")
+    document = await cdn.page()
+    (style,) = document.all("link", rel="stylesheet")
+    response = await cdn.ask(style["href"], accept_encoding="gzip")
+    assert response.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(response.body) == (await cdn.ask(style["href"])).body
+
+
+@pytest.mark.parametrize(("path", "query"), [("/", "page=999"), ("/-/none.css", ""), ("/nowhere<b>", "")])
+async def test_error_in_a_browsers_window_is_a_page(path: str, query: str) -> None:
+    cdn = BrowsedCdn("g/a.jpg")
+    response = await cdn.ask(path, query=query.encode(), accept=BROWSER)
+    assert (response.status, response.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert (response.headers["cache-control"], response.headers["vary"]) == ("no-store", "Accept")
+    assert "script" not in response.headers["content-security-policy"]
+    document = parsed(response)
+    assert UnknownPath.public in document.text
+    assert "<b>" not in response.body.decode()
+    assert (await cdn.ask(path, query=query.encode())).headers["content-type"] == "application/json"
+    assert (await cdn.ask("/", method="POST", accept=BROWSER)).headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize(
+    "path", ["/resize/none/g/a.jpg", "/resize", "/resize/tiny/none.jpg", "/original/a.jpg"]
+)
+async def test_error_of_a_picture_or_an_original_is_never_a_page(path: str) -> None:
+    response = await InMemoryCdn().ask(path, accept=BROWSER)
+    assert response.headers["content-type"] == "application/json"

@@ -27,19 +27,24 @@ from galerly_cdn.errors import (
     MalformedKey,
     NoSuchOriginal,
     OriginalExists,
+    QueueFull,
+    RenderTimeout,
     Unauthorized,
     Undecodable,
     UnsupportedFormat,
     UploadTooLarge,
 )
+from galerly_cdn.library import StoreLibrary
 from galerly_cdn.links import Links
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
 from tests.support.cdn_process import PROGRAM, environment, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+
+    from galerly_cdn.library import Accepted
 
 
 class CommandTarget(NamedTuple):
@@ -476,6 +481,35 @@ def test_upload_memory_does_not_depend_on_the_length(
 
 
 # terminals and interruptions
+
+
+def test_upload_on_a_busy_machine_is_repeated_and_says_so(
+    tmp_path: Path, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = StoreLibrary.upload
+    busy = [RenderTimeout(), QueueFull()]
+
+    async def refuse_twice(
+        library: StoreLibrary,
+        key: str,
+        chunks: AsyncIterator[bytes],
+        *,
+        replaces: bool,
+        digests: dict[str, bytes],
+    ) -> Accepted:
+        if busy:
+            raise busy.pop()
+        return await upload(library, key, chunks, replaces=replaces, digests=digests)
+
+    monkeypatch.setattr(StoreLibrary, "upload", refuse_twice)
+    for error in (QueueFull, RenderTimeout):
+        monkeypatch.setattr(error, "retry_after_s", 0.001)
+    file = photographs / "a.jpg"
+    result = CliRunner().invoke(cli.main, ["upload", str(file), "--gallery", "g", "--store", str(tmp_path)])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("created")
+    lines = [f"{file}: {error.public} It is sent again in 0 s." for error in (QueueFull, RenderTimeout)]
+    assert result.stderr.splitlines() == [f"galerly-cdn: {line}" for line in lines]
 
 
 def test_upload_on_a_terminal_prints_a_counter(

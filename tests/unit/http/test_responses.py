@@ -16,6 +16,7 @@ from galerly_cdn.errors import (
     MethodNotAllowed,
     NoSuchOriginal,
     RangeNotSatisfiable,
+    StoreRefused,
     Unavailable,
     by_code,
 )
@@ -353,7 +354,7 @@ def test_error_response_has_the_lifetime_of_its_class(error: GalerlyError) -> No
     values = headers(responses.failure(error, "id", SETTINGS))
     cache_control = "no-store" if error.max_age_s is None else f"public, max-age={error.max_age_s}"
     assert values[b"cache-control"].decode() == cache_control
-    assert (b"retry-after" in values) is isinstance(error, Unavailable)
+    assert (b"retry-after" in values) is isinstance(error, Unavailable | StoreRefused)
 
 
 def test_refused_method_gives_the_allowed_methods() -> None:

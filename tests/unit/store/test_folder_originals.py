@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
+import time
 from contextlib import chdir
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal
 from unicodedata import normalize
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,6 +27,7 @@ from galerly_cdn.errors import (
     Unsettled,
 )
 from galerly_cdn.http.urls import checked_key
+from galerly_cdn.library import read_page
 from galerly_cdn.store.folder import listing, paths
 from galerly_cdn.store.folder.originals import FolderOriginals
 from tests.support.descriptors import open_descriptors
@@ -491,6 +495,71 @@ async def test_originals_write_nothing_into_the_folder(root: Path, store: Folder
 # ------------------------------------------------------------------------------------------ listing
 
 
+async def pages_of(
+    store: FolderOriginals, size: int, change: Callable[[int], None] = lambda _: None
+) -> list[str]:
+    """The keys of a listing in pages; `change` is called with the page's number after each."""
+    keys: list[str] = []
+    page = await read_page(store, "", "", size)
+    for number in itertools.count():
+        keys += [one.key for one in page.originals]
+        change(number)
+        if not page.next:
+            return keys
+        page = await read_page(store, "", page.next, size)
+    raise AssertionError
+
+
+async def test_pages_of_a_flat_folder_read_its_names_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page read every name, so that a whole listing took time by the square of their number."""
+    names = [f"{number:04}.jpg" for number in range(3000)]
+    for name in names:
+        (root / "g" / name).write_bytes(b"photograph")
+    read, status = Mock(wraps=os.listdir), Mock(wraps=os.stat)
+    monkeypatch.setattr(os, "listdir", read)
+    monkeypatch.setattr(os, "stat", status)
+    store = FolderOriginals(root, checked_key, now=lambda: time.time() + 10)
+    assert await pages_of(store, 1000) == sorted([*(f"g/{name}" for name in names), "g/a.jpg", "g/sub/b.jpg"])
+    assert read.call_count == 3  # the root, `g` and `g/sub`
+    assert status.call_count < 2 * len(names)
+
+
+async def test_folder_changed_while_it_is_listed_in_pages_loses_no_other_key(root: Path) -> None:
+    for number in range(60):
+        (root / "g" / f"{number:02}.jpg").write_bytes(b"photograph")
+    store = FolderOriginals(root, checked_key, now=time.time)
+
+    def change(number: int) -> None:
+        (root / "g" / f"{number * 10 + 5:02}.jpg").unlink(missing_ok=True)
+        (root / "g" / f"{number * 10 + 1:02}-new.jpg").write_bytes(b"photograph")
+
+    keys = await pages_of(store, 10, change)
+    assert keys == sorted(set(keys))
+    kept = [f"g/{number:02}.jpg" for number in range(60) if number % 10 != 5]
+    assert set(kept) <= set(keys)
+
+
+async def test_file_created_in_the_clock_tick_of_the_last_page_is_listed(root: Path) -> None:
+    store = FolderOriginals(root, checked_key, now=time.time)
+    for number in range(20):
+        (root / "g" / f"{number:02}.jpg").write_bytes(b"photograph")
+        assert f"g/{number:02}.jpg" in await keys_of(store)
+
+
+async def test_names_of_listed_folders_are_cached_up_to_a_limit(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_MAX_NAMES", 10)
+    for number in range(40):
+        (root / f"g{number}").mkdir()
+        (root / f"g{number}" / "a.jpg").write_bytes(b"photograph")
+    store = FolderOriginals(root, checked_key, now=lambda: time.time() + 10)
+    assert len(await keys_of(store)) == 42
+    assert sum(map(len, store._names._names.values())) <= 10
+
+
 async def test_list_omits_names_that_are_not_keys(root: Path, store: FolderOriginals) -> None:
     for name in (".hidden.jpg", "back\\slash.jpg", "new\nline.jpg", "\x7f.jpg", "not UTF-8: \udce9.jpg"):
         (root / name).write_bytes(b"photograph")
@@ -535,7 +604,7 @@ SEGMENT = st.text("ab-/.é\U0001f600\uffee", min_size=1, max_size=6)
 async def test_list_is_in_order_with_any_batch_size(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, keys: set[str], prefix: str
 ) -> None:
-    monkeypatch.setattr(listing, "_BATCH_NAMES", 2)
+    monkeypatch.setattr(listing, "_BATCH_ENTRIES", 2)
     root = tmp_path_factory.mktemp("photographs")
     written = set()
     for key in keys:

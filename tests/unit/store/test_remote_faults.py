@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from galerly_cdn.errors import (
+    ClockSkewed,
     GalerlyError,
     KeyNotHeld,
     NoSuchOriginal,
@@ -186,10 +187,15 @@ async def test_refusal_is_not_retried(fake: FakeS3, fault: Fault) -> None:
     fake.fault = lambda _request: fault
     store = originals(fake)
     for request in (store.head("a"), store.open("a"), upload(store, b"new")):
-        before = len(fake.requests)
+        before = _signed_requests(fake)
         with pytest.raises(StoreRefused):
             await request
-        assert len(fake.requests) == before + 1
+        assert _signed_requests(fake) == before + 1
+
+
+def _signed_requests(fake: FakeS3) -> int:
+    """The requests without the one, unsigned, for the store's time."""
+    return sum("authorization" in one.headers for one in fake.requests)
 
 
 # incomplete and altered objects
@@ -470,6 +476,41 @@ async def test_responses_404_and_403_do_not_open_the_breaker(fake: FakeS3) -> No
     for _ in range(20):
         with pytest.raises(StoreRefused):
             await store.head("a")
+
+
+# clocks
+
+DATE, DATE_S = "Tue, 01 Dec 2026 00:00:00 GMT", 1_796_083_200
+
+
+@pytest.mark.parametrize(
+    ("date", "ahead_s", "text"),
+    [
+        (DATE, 1200, "this machine's clock is 20 minutes ahead of the store's"),
+        (DATE, -1200, "this machine's clock is 20 minutes behind the store's"),
+        (DATE, 0, ""),
+        (DATE, 299, ""),
+        (DATE, -299, ""),
+        ("", 1200, ""),
+        ("yesterday", 1200, ""),
+    ],
+)
+async def test_refusal_names_the_clock_if_the_stores_date_shows_it(
+    fake: FakeS3, caplog: pytest.LogCaptureFixture, date: str, ahead_s: float, text: str
+) -> None:
+    fake.fault = lambda _request: Fault(status=403, code="AccessDenied", date=date)
+    bucket = Bucket(
+        "s3://bucket/originals", fake.settings(), lambda: 0.0, Counted(), lambda: DATE_S + ahead_s
+    )
+    for _ in range(3):
+        with pytest.raises(StoreRefused) as caught:
+            await bucket.head("a")
+        assert isinstance(caught.value, ClockSkewed) == bool(text)
+        assert text in caught.value.detail
+    warnings = [one.getMessage() for one in caplog.records if one.name.startswith("galerly_cdn")]
+    assert len(warnings) == bool(text)
+    assert all(text in one for one in warnings)
+    assert len(fake.requests) == 4  # the store is asked for its time once a minute
 
 
 # check at the start

@@ -153,10 +153,18 @@ async def test_unreachable_store_without_a_known_head_is_an_error(store: Store, 
             await heads.get(key)
 
 
-async def test_refusal_is_an_error_although_a_head_is_known(store: Store, heads: HeadCache) -> None:
-    await heads.get("a")
+async def test_refusing_store_gives_known_heads_as_stale_until_they_are_too_old(
+    store: Store, heads: HeadCache
+) -> None:
+    """Credentials that have expired, or a clock that is off, say nothing about the photograph."""
+    head = await heads.get("a")
     store.error = StoreRefused()
     store.now_s += FRESH_S
+    stale = await heads.get("a")
+    assert (stale.version, stale.stale_s) == (head.version, FRESH_S)
+    with pytest.raises(StoreRefused):
+        await heads.get("none")
+    store.now_s += STALE_S
     with pytest.raises(StoreRefused):
         await heads.get("a")
 

@@ -77,12 +77,12 @@ async def test_uncached_picture_gets_the_documented_error(
     answer = await served.get(UNCACHED.format(0))
     assert (answer.status, code in answer.body.decode()) == (status, True)
     assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers.get("retry-after") == ("1" if status == 503 else None)
+    assert answer.headers.get("retry-after") == ("1" if status == 503 else "10")
     fake.fault = lambda _request: None
     assert (await until(lambda: served.get(UNCACHED.format(0)))).status == 200
 
 
-@pytest.mark.parametrize("name", ["down", "internal error", "slow down", "silent"])
+@pytest.mark.parametrize("name", ["down", "internal error", "slow down", "silent", "refusing"])
 async def test_cached_picture_is_served_while_the_store_is_unreachable(
     fake: FakeS3, served: FakeStoreServer, name: str
 ) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.errors import NoSuchOriginal, SettingsError, Unsettled
 from galerly_cdn.model import Head
-from galerly_cdn.store.folder.listing import FolderCursor, ListRequest, folder_names, read_batch
+from galerly_cdn.store.folder.listing import FolderCursor, FolderNames, ListRequest, folder_names, read_batch
 from galerly_cdn.store.folder.paths import DirectoryEntries, find_path, leads_into, original_errors
 from galerly_cdn.store.interfaces import Original
 
@@ -62,6 +62,7 @@ class FolderOriginals:
         self._root = os.path.realpath(root)
         self._checked_key = checked_key
         self._entries = DirectoryEntries()
+        self._names = FolderNames(now)
         self._heads: dict[str, _CachedHead] = {}
         try:
             os.scandir(self._root).close()
@@ -125,7 +126,7 @@ class FolderOriginals:
             elif level.is_read:
                 levels.pop()
             else:
-                await asyncio.to_thread(read_batch, self._root, levels, request)
+                await asyncio.to_thread(read_batch, self._root, levels, request, self._names)
 
     async def folders(self, folder: str) -> frozenset[str]:
         """The names of the folders in a folder. Raises as the interface says."""

@@ -26,7 +26,9 @@ from obstore.exceptions import (
 )
 from obstore.store import AzureStore, from_url
 
+from galerly_cdn.clock import SYSTEM_CLOCK
 from galerly_cdn.errors import (
+    ClockSkewed,
     GalerlyError,
     KeyNotHeld,
     NoSuchOriginal,
@@ -39,6 +41,7 @@ from galerly_cdn.errors import (
 from galerly_cdn.http.urls import cache_tag
 from galerly_cdn.model import Listed
 from galerly_cdn.store.remote import raw_listing
+from galerly_cdn.store.remote.clock_skew import ClockSkew
 from galerly_cdn.store.remote.resilience import TRIES, CircuitBreaker, RetryBudget
 
 if TYPE_CHECKING:
@@ -85,7 +88,12 @@ class Bucket:
     """
 
     def __init__(
-        self, address: str, settings: Settings, clock: Callable[[], float], count: Callable[[str], None]
+        self,
+        address: str,
+        settings: Settings,
+        clock: Callable[[], float],
+        count: Callable[[str], None],
+        wall: Callable[[], float] = SYSTEM_CLOCK.wall,
     ) -> None:
         """Connects to nothing yet. Raises `SettingsError` for an invalid address."""
         self._address = address
@@ -93,6 +101,7 @@ class Bucket:
         self._lists_raw = False
         self._deadline_s = settings.store_deadline_s
         self._breaker = CircuitBreaker(clock)
+        self._skew = ClockSkew(self._fetch_date, clock, wall)
         self._retries = RetryBudget()
         self._count = count
         max_transfer_s = settings.store_deadline_s + settings.max_original_bytes / _MIN_BYTES_PER_S
@@ -316,12 +325,21 @@ class Bucket:
         """A page of the bucket's listing. obstore signs every query that the endpoint's address contains."""
         bucket = f"s3://{urlsplit(self._address).netloc}"
         with _store_errors():
-            plain = cast("SignCapableStore", _connect(bucket, self._settings, self._client))
-            address = (await obstore.sign_async(plain, "GET", "x", _SIGNED)).partition("?")[0]
-            endpoint = f"{address.removesuffix('/x')}?{query}"
+            endpoint = f"{await self._bucket_url()}?{query}"
             queried = _connect(bucket, self._settings, self._client, endpoint=endpoint)
             url = await obstore.sign_async(cast("SignCapableStore", queried), "GET", "x", _SIGNED)
         return await asyncio.to_thread(raw_listing.fetch, url, _READ_TIMEOUT_S)
+
+    async def _bucket_url(self) -> str:
+        """The URL of the bucket itself, in S3."""
+        bucket = f"s3://{urlsplit(self._address).netloc}"
+        store = cast("SignCapableStore", _connect(bucket, self._settings, self._client))
+        return (await obstore.sign_async(store, "GET", "x", _SIGNED)).partition("?")[0].removesuffix("/x")
+
+    async def _fetch_date(self) -> str:
+        with _store_errors():
+            url = await self._bucket_url()
+        return await asyncio.to_thread(raw_listing.fetch_date, url, _READ_TIMEOUT_S)
 
     @contextlib.asynccontextmanager
     async def _request(self, *, is_optional: bool = False) -> AsyncGenerator[asyncio.Timeout]:
@@ -340,8 +358,11 @@ class Bucket:
             if isinstance(error, TimeoutError):
                 raise StoreUnreachable("the store did not answer within the deadline") from error
             raise
-        except GalerlyError:
+        except GalerlyError as error:
             self._breaker.record_success()
+            is_refusal = isinstance(error.__cause__, PermissionDeniedError | UnauthenticatedError)
+            if is_refusal and self._is_s3 and (text := await self._skew.explanation()):
+                raise ClockSkewed(text) from error
             raise
         self._breaker.record_success()
 

@@ -3,8 +3,8 @@
 - A head is cached for `fresh_s`: a replacement by another writer may go unnoticed for that long.
 - A key that is requested all the time is refreshed in the background before that, so that no viewer waits.
 - Concurrent requests for one key are one request to the store.
-- While the store is unreachable or late, the last known head is returned with its age: a slow store does not
-  delay a picture that is cached.
+- While the store is unreachable or late, or refuses our credentials, the last known head is returned with its
+  age: a slow store does not delay a picture that is cached.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from galerly_cdn.cache import MemoryCache, SingleFlight
-from galerly_cdn.errors import NoSuchOriginal, StoreUnreachable
+from galerly_cdn.errors import NoSuchOriginal, StoreRefused, StoreUnreachable
 from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class HeadCache:
         try:
             async with asyncio.timeout(max_wait_s):
                 return await self._wait_for_head(key)
-        except (TimeoutError, StoreUnreachable):
+        except (TimeoutError, StoreRefused, StoreUnreachable):
             self._stop_waiting()
             return replaced(entry.head, stale_s=age_s)
 
@@ -130,7 +130,7 @@ class HeadCache:
             head = await self._request_head(key, is_optional=is_optional)
         except NoSuchOriginal:
             pass
-        except StoreUnreachable:
+        except (StoreRefused, StoreUnreachable):
             self._stop_waiting()
             if entry := self._entries.get(key):
                 self._entries.put(key, entry._replace(failed_s=self._clock()))

@@ -70,6 +70,19 @@ def fetch(url: str, timeout_s: float) -> bytes:
         raise StoreUnreachable(str(error)) from error
 
 
+def fetch_date(url: str, timeout_s: float) -> str:
+    """The header Date of any response; empty if there is none. Blocks."""
+    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the opener knows HTTP only
+    try:
+        with _opener().open(request, timeout=timeout_s) as response:
+            return str(response.headers.get("Date", ""))
+    except urllib.error.HTTPError as error:
+        with error:
+            return str(error.headers.get("Date", ""))
+    except (OSError, http.client.HTTPException):
+        return ""
+
+
 def parse_page(content: bytes) -> RawPage:
     """A page from the XML of ListObjectsV2 (S3 API Reference). Raises `StoreUnreachable` otherwise."""
     try:
