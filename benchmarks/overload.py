@@ -163,6 +163,7 @@ async def measure(
     others = sorted({one.status for one in [*answers, *load.hits]} - {200, 503})
     wait_s = max((one.duration_s for one in accepted), default=0.0)
     render_s = max(one.render_s for one in [*unloaded, *accepted])
+    longest_s = round(_WAIT_S + render_s, 1)
     growth = max(late) / max(samples[: len(late)])
     hit_p99_ms = percentile([one.duration_s * 1000 for one in load.hits], 0.99)
     refusal_p99_ms = percentile(refused_ms or [0.0], 0.99)
@@ -175,7 +176,7 @@ async def measure(
         f"{refusal_p99_ms:.1f} "
         + report.at_most(f"{name}: p99 of refusals, ms", refusal_p99_ms, REFUSAL_P99_MS, 1),
         f"{share:.2f} {report.at_least(f'{name}: share of the capacity', share, RENDERED_SHARE)}",
-        f"{wait_s:.1f} {report.at_most(f'{name}: longest accepted miss, s', wait_s, round(_WAIT_S + render_s, 1), 1)}",
+        f"{wait_s:.1f} {report.at_most(f'{name}: longest accepted miss, s', wait_s, longest_s, 1)}",
         f"{normal_s:.1f} {report.at_most(f'{name}: time to normal, s', normal_s, NORMAL_AFTER_S, 1)}",
         f"{before_bytes / 1e6:.0f}, {max(samples) / 1e6:.0f} "
         + report.at_most(f"{name}: growth of memory", growth, MEMORY_RATIO),
