@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 P99_RATIO = 1.2
 LOAD_RATIO = 1.1
 RECOVERY_S = 5.0
-STAGES = ("open", "render", "put", "head", "total")
+STAGES = ("queue", "open", "render", "put", "head", "total")
 _SEGMENT = "800x600.jpeg"
 _CLIENTS = 4
 _PAUSE_S = 0.002

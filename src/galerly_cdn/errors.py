@@ -15,7 +15,7 @@ class GalerlyError(Exception):
     """The sentence for people. Each class has one; only `UnsupportedFormat` has others, of its instances."""
     max_age_s: ClassVar[int | None] = None
     """How long caches may keep the response; None is `no-store`."""
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
     def __init__(self, detail: str = "") -> None:
         super().__init__(detail or self.public)
@@ -311,10 +311,7 @@ class TooMuchMemory(Unrenderable):
 
 
 class Quarantined(Unrenderable):
-    """Rendering it crashed two workers; it is not rendered again for `quarantine_s`.
-
-    Not cached: a crash may have another cause than the photograph.
-    """
+    """Rendering it crashed two workers; it is not rendered again for `quarantine_s`. Never cached."""
 
     code = "quarantined"
     public = "The photograph could not be decoded safely."
@@ -362,10 +359,7 @@ class QueueFull(Unavailable):
 
     def __init__(self, detail: str = "", expected_s: float = 0.0) -> None:
         super().__init__(detail)
-        self.expected_s = expected_s
-
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return [(b"retry-after", b"%d" % max(1, math.ceil(self.expected_s)))]
+        self.retry_after_s = max(1, math.ceil(expected_s))
 
 
 class Draining(Unavailable):

@@ -34,6 +34,7 @@ BURN = f"import time\nwhile time.process_time() < {BURN_S}: pass\n"
         "start",
         "upload",
         "remote",
+        "overload",
         "cold_start",
         "chain",
     ],

@@ -17,10 +17,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from galerly_cdn import errors
 from galerly_cdn.render.pool import process
 from tests.support import exhaustive
-from tests.support.worker_pool import Barrier, HookedPool, hooked_pool
+from tests.support.worker_pool import JOB, Barrier, HookedPool, hooked_pool
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from pathlib import Path
 
 DEADLINE_S = 0.5
 """Of a stalled worker; a healthy render takes milliseconds, and may take several times as long."""
@@ -55,6 +56,19 @@ async def test_original_whose_workers_are_stopped_is_rendered_later() -> None:
                 await end_worker_of(workers, "a@1", signal.SIGSTOP)
         assert await workers.run_script("echo", "a@1", text="whole") == b"whole"
         assert workers.counted["quarantined"] == 0
+
+
+async def test_original_that_the_disk_does_not_return_is_not_quarantined(tmp_path: Path) -> None:
+    """A descriptor that cannot be read raises an `OSError`, as a faulty disk does."""
+    async with hooked_pool() as workers:
+        fd = os.open(tmp_path / "original", os.O_WRONLY | os.O_CREAT)
+        try:
+            for _ in range(3):
+                with pytest.raises(errors.Unsettled, match="Bad file descriptor"):
+                    await workers.render(fd, 10, JOB, "a@1")
+        finally:
+            os.close(fd)
+        assert not workers.counted
 
 
 @pytest.mark.parametrize("do", CRASHES)

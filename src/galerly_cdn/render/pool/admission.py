@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 _DECAY = 0.95
 """The weight of an earlier render beside the next one: the last twenty count most."""
+_COST_DECAY = 0.99
+"""The same for the cost of a kind, which does not change: a new pace must not pass for a new cost."""
 _FIXED_BYTES = 2 * 1024 * 1024
 """What a render costs whatever its original, in bytes of an original: scaling and encoding."""
 _FIRST_RATE_S = 25e-9
 """The seconds for each byte before the first render: 24 megapixels (7 MB) take a quarter of a second."""
-_SHARE = 0.9
+_SHARE = 0.8
 """The share of the longest wait that may be planned: the expected times are means."""
+_DOUBT = 2.0
+"""The renders of a kind that count as much as the assumption that it costs as much as any other."""
 _MIN_LOOK_AHEAD = 4
 
 
@@ -48,26 +52,47 @@ class Bounds(NamedTuple):
     max_wait_s: float
 
 
+class _Ratio:
+    """The ratio of two sums in which earlier values count less than later ones."""
+
+    def __init__(self, ratio: float, weight: float, decay: float) -> None:
+        self._above, self._below = ratio * weight, weight
+        self._decay = decay
+
+    @property
+    def value(self) -> float:
+        return self._above / self._below
+
+    def add(self, above: float, below: float) -> None:
+        self._above = self._above * self._decay + above
+        self._below = self._below * self._decay + below
+
+
 class RenderTimes:
-    """The recent seconds for each byte of weight, by kind; those of all kinds for a kind that is new."""
+    """The expected time of a render: its weight, times the cost of its kind, times the machine's pace.
+
+    The pace is learned from all renders, so that a machine that becomes slower is known at once for every
+    kind; the cost of a kind from its own, in relation to the pace.
+    """
 
     def __init__(self) -> None:
-        self._sums: dict[Hashable, tuple[float, float]] = {}
-        self._all = (_FIRST_RATE_S, 1.0)
+        self._pace_s = _Ratio(_FIRST_RATE_S, 1.0, _DECAY)
+        self._costs: dict[Hashable, _Ratio] = {}
 
     def rate_s(self, kind: Hashable) -> float:
         """The expected seconds for each byte of weight."""
-        seconds, weight = self._sums.get(kind, self._all)
-        return seconds / weight
+        return self._pace_s.value * self._cost(kind)
 
     def record(self, work: Work, seconds: float) -> None:
         """Note how long a worker was occupied."""
-        for sums, is_all in ((self._sums.get(work.kind, (0.0, 0.0)), False), (self._all, True)):
-            added = sums[0] * _DECAY + seconds, sums[1] * _DECAY + work.weight_bytes
-            if is_all:
-                self._all = added
-            else:
-                self._sums[work.kind] = added
+        weight = work.weight_bytes
+        self._pace_s.add(seconds, weight * self._cost(work.kind))
+        if pace_s := self._pace_s.value:
+            cost = self._costs.setdefault(work.kind, _Ratio(1.0, _DOUBT * weight, _COST_DECAY))
+            cost.add(seconds / pace_s, weight)
+
+    def _cost(self, kind: Hashable) -> float:
+        return cost.value if (cost := self._costs.get(kind)) else 1.0
 
 
 class Place:

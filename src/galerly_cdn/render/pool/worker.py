@@ -133,15 +133,18 @@ def _answer(  # noqa: PLR0913, PLR0917 - the parts of a worker
 
 
 def read_original(fd: int, length_bytes: int) -> bytes:
-    """Read a whole file. Raises `Unsettled` if it has another length, because it is being written then.
+    """Read a whole file. Raises `Unsettled` if it cannot be read, or has another length: it is being written.
 
     The file is copied and not mapped: reading a map of a file that shrinks ends the process (SIGBUS).
     """
     chunks = []
     position = 0
-    while chunk := os.pread(fd, length_bytes + 1 - position, position):
-        chunks.append(chunk)
-        position += len(chunk)
+    try:
+        while chunk := os.pread(fd, length_bytes + 1 - position, position):
+            chunks.append(chunk)
+            position += len(chunk)
+    except OSError as error:  # a fault of the disk says nothing about the original
+        raise Unsettled(str(error)) from error
     if position != length_bytes:
         raise Unsettled(f"expected {length_bytes} bytes, read {position}")
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
