@@ -26,7 +26,7 @@ from galerly_cdn.errors import (
 from galerly_cdn.http.urls import checked_key, gallery_name
 from galerly_cdn.inspector import Inspector
 from galerly_cdn.model import Facts, Listed, Target
-from galerly_cdn.render.formats import OriginalFormat, is_photograph_name
+from galerly_cdn.render.formats import is_photograph_name, media_type_of
 from galerly_cdn.retries import Retries
 from galerly_cdn.serialization import Value, fields_of
 
@@ -345,7 +345,7 @@ class StoreLibrary(StoreCatalog):
                 facts = await self._turns.run(lambda: self._inspector.decode(fd, length_bytes, token))
             is_there = replaces and await self._is_there(key)
             head, is_new = await self._originals.put(
-                key, temp_file, media_type=OriginalFormat(facts.format).media_type, md5=md5, replaces=replaces
+                key, temp_file, media_type=media_type_of(facts.format, key), md5=md5, replaces=replaces
             )
         if is_there:
             # The original is replaced by now. A rendition that stays is stale, and only takes space.

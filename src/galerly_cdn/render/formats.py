@@ -30,6 +30,7 @@ MEDIA_TYPES_BY_EXTENSION: Final = {
 }
 """The file name extensions of photographs, in lower case and without the dot."""
 _SYNOLOGY_THUMBNAILS = "@eaDir"
+_OTHER_MEDIA_TYPE: Final = "application/octet-stream"
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"})
 _OTHER_KINDS: Final = (
@@ -177,3 +178,10 @@ def media_type_by_name(key: str) -> str | None:
     """A photograph's media type by its file name extension; None for other extensions."""
     stem, _, extension = key.rpartition("/")[2].rpartition(".")
     return MEDIA_TYPES_BY_EXTENSION.get(extension.lower()) if stem else None
+
+
+def media_type_of(format_name: str, key: str) -> str:
+    """The media type of an original whose facts name this format; that of its extension for a raw file."""
+    if format_name in set(OriginalFormat):
+        return OriginalFormat(format_name).media_type
+    return media_type_by_name(key) or _OTHER_MEDIA_TYPE

@@ -6,7 +6,7 @@ import pytest
 
 from galerly_cdn.errors import UnsupportedFormat
 from galerly_cdn.render import header
-from galerly_cdn.render.formats import detect_format, is_photograph_name
+from galerly_cdn.render.formats import detect_format, is_photograph_name, media_type_of
 from tests.support import pictures
 
 
@@ -99,3 +99,16 @@ def test_jpeg_of_a_process_without_a_decoder_is_refused_by_its_name(
     with pytest.raises(UnsupportedFormat) as refused:
         header.inspect(jpeg_with_frame(marker, bits))
     assert refused.value.detail == name
+
+
+@pytest.mark.parametrize(
+    ("format_name", "key", "media_type"),
+    [
+        ("jpeg", "g/a.nef", "image/jpeg"),
+        ("heic", "g/a.jpg", "image/heic"),
+        ("Nikon NEF", "g/a.NEF", "image/x-nikon-nef"),
+        ("Nikon NEF", "g/a", "application/octet-stream"),
+    ],
+)
+def test_media_type_of_an_upload_is_that_of_its_content(format_name: str, key: str, media_type: str) -> None:
+    assert media_type_of(format_name, key) == media_type
