@@ -103,13 +103,19 @@ def _read_raw(original: bytes, kind: str) -> Header:
     return replaced(header, raw_kind=kind, loses=losses.in_order({*header.loses, "raw"}))
 
 
-def _read(original: bytes) -> Header:
+def _accepted_kind(original: bytes) -> OriginalFormat:
+    """Return the format after all checks that open no decoder. Raises as `read` does."""
     kind = detect_format(original)
     if kind not in decoders.decodable_formats():
         public = heic.INSTALL if kind is OriginalFormat.HEIC else ""
         raise UnsupportedFormat(f"libvips {decoders.version()} cannot decode {kind}", public)
     structure.refuse_unsupported(original, kind)
     completeness.check(original, kind)
+    return kind
+
+
+def _read(original: bytes) -> Header:
+    kind = _accepted_kind(original)
     image = decoders.load_header(original, kind)
     structure.check_sides(image.width, image.height)
     facts = structure.read(original, kind, color.profile_of(image))

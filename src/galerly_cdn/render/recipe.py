@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.model import Job, Size
 
-RENDERER: Final = 1
+RENDERER: Final = 2
 
 FACTS: Final = 1
 """The revision of the fact records. To be raised when the same file gets other facts, or another verdict."""

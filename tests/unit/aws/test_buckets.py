@@ -10,7 +10,7 @@ import pytest
 from moto import mock_aws
 
 from galerly_cdn.aws.deploy import buckets
-from galerly_cdn.errors import AwsRefused
+from galerly_cdn.aws.errors import AwsRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,9 @@ from click.testing import CliRunner, Result
 from galerly_cdn import cli
 from galerly_cdn.access import keys
 from galerly_cdn.aws.deploy import build, change_set, deployment, lambda_packages, smoke_test, stack, template
+from galerly_cdn.aws.errors import DeploymentFailed
 from galerly_cdn.aws_local.cloudformation import yaml_template as cloudformation
-from galerly_cdn.errors import DeploymentFailed, SettingsError
+from galerly_cdn.errors import SettingsError
 from galerly_cdn.settings.table import Settings
 from tests.support.cloudformation_stubs import (
     ACCOUNT,

@@ -12,8 +12,9 @@ from click.testing import CliRunner, Result
 
 from galerly_cdn import cli
 from galerly_cdn.aws.deploy import http_viewer, invalidation
+from galerly_cdn.aws.errors import AwsMissing
 from galerly_cdn.cli import invalidation as cli_invalidation
-from galerly_cdn.errors import AwsMissing, NotInvalidated
+from galerly_cdn.errors import NotInvalidated
 from galerly_cdn.http.urls import cache_tag
 from galerly_cdn.library import no_invalidation
 from galerly_cdn.model import Size, Target

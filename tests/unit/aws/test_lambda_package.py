@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn.aws.deploy import build, lambda_packages
-from galerly_cdn.errors import BuildFailed
+from galerly_cdn.aws.errors import BuildFailed
 from galerly_cdn.serialization import to_json
 from galerly_cdn.settings.table import Settings
 

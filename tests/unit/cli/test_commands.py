@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from galerly_cdn import __version__, cli
 from galerly_cdn.app import renderer, server
 from galerly_cdn.aws.deploy import lambda_packages
+from galerly_cdn.aws.errors import BuildFailed
 from galerly_cdn.cli import about
-from galerly_cdn.errors import BuildFailed, SettingsError, TooManyPixels, Undecodable, UnsupportedFormat
+from galerly_cdn.errors import SettingsError, TooManyPixels, Undecodable, UnsupportedFormat
 from galerly_cdn.model import Format, Rendered, Size, Target
 from galerly_cdn.settings.table import DESCRIBED, Settings
 from tests.support import pictures

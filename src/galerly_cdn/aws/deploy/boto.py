@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn import __version__
-from galerly_cdn.errors import AwsMissing, AwsRefused
+from galerly_cdn.aws.errors import AwsMissing, AwsRefused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

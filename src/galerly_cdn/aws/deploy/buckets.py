@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.aws.deploy import boto
-from galerly_cdn.errors import AwsRefused
+from galerly_cdn.aws.errors import AwsRefused
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn.aws.deploy import lambda_packages, template
+from galerly_cdn.aws.errors import BuildFailed
 from galerly_cdn.aws.viewer import source as viewer
-from galerly_cdn.errors import BuildFailed
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.access.authorizer import private_folders
-from galerly_cdn.errors import DeploymentFailed
+from galerly_cdn.aws.errors import DeploymentFailed
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:

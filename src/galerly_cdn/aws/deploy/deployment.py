@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from galerly_cdn.aws.deploy import buckets, build, change_set, template
 from galerly_cdn.aws.deploy.buckets import CodeBucket
 from galerly_cdn.aws.deploy.stack import ChangeSetRequest, Stack
-from galerly_cdn.errors import DeploymentFailed, SettingsError
+from galerly_cdn.aws.errors import DeploymentFailed
+from galerly_cdn.errors import SettingsError
 from galerly_cdn.serialization import Value, replaced
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import sys
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from galerly_cdn.errors import BuildFailed
+from galerly_cdn.aws.errors import BuildFailed
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:

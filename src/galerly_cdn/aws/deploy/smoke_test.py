@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.access.authorizer import private_folders
 from galerly_cdn.aws.deploy import boto
-from galerly_cdn.errors import DeploymentFailed
+from galerly_cdn.aws.errors import DeploymentFailed
 from galerly_cdn.http.urls import cache_tag
 from galerly_cdn.links import Links
 from galerly_cdn.render.sample_images import SPECIMENS

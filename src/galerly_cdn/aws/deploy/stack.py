@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.aws.deploy import boto, change_set
-from galerly_cdn.errors import DeploymentFailed
+from galerly_cdn.aws.errors import DeploymentFailed
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:

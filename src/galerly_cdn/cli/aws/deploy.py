@@ -152,7 +152,7 @@ def _deployment(
 ) -> Deployment | None:
     """The deployment; None for a dry run whose credentials cannot read the account."""
     from galerly_cdn.aws.deploy.deployment import Deployment
-    from galerly_cdn.errors import AwsRefused
+    from galerly_cdn.aws.errors import AwsRefused
 
     try:
         deployment = Deployment(request, package, deployed.open_stack(request.stack, echo))

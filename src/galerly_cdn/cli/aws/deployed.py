@@ -34,7 +34,7 @@ YES = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def destroy(name: str, originals: str, *, yes: bool) -> None:
     """Delete the stack. The buckets with the originals stay; their monthly cost is printed."""
     from galerly_cdn.aws.deploy import buckets
-    from galerly_cdn.errors import DeploymentFailed
+    from galerly_cdn.aws.errors import DeploymentFailed
 
     stack = open_stack(name)
     state = stack.state()
@@ -69,7 +69,7 @@ def verify(name: str, file: Path | None, *, as_json: bool) -> None:
     from galerly_cdn.aws.deploy import http_viewer
     from galerly_cdn.aws.deploy.smoke_test import Deployed, SmokeViewer
     from galerly_cdn.aws.deploy.verify_account import run_checks
-    from galerly_cdn.errors import DeploymentFailed
+    from galerly_cdn.aws.errors import DeploymentFailed
 
     settings = terminal.load_settings(file).settings
     state = open_stack(name).state()

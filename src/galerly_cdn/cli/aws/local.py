@@ -40,7 +40,7 @@ def local(photographs: Path, port: int, prewarm: str, file: Path | None) -> None
     """
     import asyncio
 
-    from galerly_cdn.errors import AwsMissing
+    from galerly_cdn.aws.errors import AwsMissing
 
     try:
         from galerly_cdn.aws_local import photograph_folder
