@@ -21,6 +21,7 @@ from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, Que
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.library import StoreLibrary
 from galerly_cdn.prefix_check import PrefixCheck
+from galerly_cdn.render.sample_images import SPECIMENS
 from galerly_cdn.retries import Retries
 from galerly_cdn.store.interfaces import PresignedUpload
 from galerly_cdn.store.temp_files import UploadFile
@@ -81,15 +82,13 @@ class InMemoryWritableOriginals:
 
 
 class FakeRenderer(CountingRenderer):
-    """Accepts every file that begins with `photograph` as a JPEG of 60 × 40 px."""
+    """Accepts files that begin with `photograph`, and the sample of `readyz`, as JPEGs of 60 × 40 px."""
 
     async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
         self.tokens.append(token)
         if self.error is not None:
             raise self.error
-        start = os.pread(fd, 10, 0)
-        if start and start != b"photograph":  # an original of `MemoryOriginals` is opened as an empty file
-            raise UnsupportedFormat(repr(start))
+        _refuse_other_files(fd)
         assert length_bytes
         return FACTS
 
@@ -103,8 +102,18 @@ class FakeRenderer(CountingRenderer):
         known: FactRecord | None = None,
         learn: Learn = ignore,
     ) -> tuple[Rendered, bytes]:
-        await self.inspect(fd, length_bytes, token)
+        _refuse_other_files(fd)
         return await super().render(fd, length_bytes, job, token, known=known, learn=learn)
+
+
+def _refuse_other_files(fd: int) -> None:
+    """Raise `UnsupportedFormat` unless the file is a photograph, the sample of `readyz`, or empty.
+
+    An original of `MemoryOriginals` is opened as an empty file.
+    """
+    start = os.pread(fd, 10, 0)
+    if start != b"photograph" and not SPECIMENS["png"].startswith(start):
+        raise UnsupportedFormat(repr(start))
 
 
 class InMemoryDirectUploads:

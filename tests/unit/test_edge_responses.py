@@ -11,7 +11,7 @@ from galerly_cdn.errors import (
     RenderTimeout,
     StoreRefused,
     StoreUnreachable,
-    Undecodable,
+    TooMuchMemory,
 )
 from tests.support.in_memory_cdn import InMemoryCdn
 from tests.unit.http.test_urls import TRAVERSALS, named
@@ -153,7 +153,7 @@ async def test_error_has_the_status_and_lifetime_of_its_kind(
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (Undecodable("/srv/x"), 415),
+        (TooMuchMemory("/srv/x"), 415),
         (QueueFull("/srv/x"), 503),
         (RenderTimeout("/srv/x"), 504),
         (RuntimeError("/srv/x"), 500),

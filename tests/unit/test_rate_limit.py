@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galerly_cdn.errors import Undecodable
+from galerly_cdn.errors import TooMuchMemory
 from galerly_cdn.http.client_address import rate_limit_key
 from galerly_cdn.rate_limit import RateLimit
 from galerly_cdn.settings.table import Settings
@@ -172,7 +172,7 @@ async def test_client_over_its_look_up_limit_still_gets_cached_pictures() -> Non
 
 async def test_failed_fill_is_counted_each_time() -> None:
     cdn = cdn_of(1)
-    cdn.renderer.error = Undecodable()
+    cdn.renderer.error = TooMuchMemory()
     assert await statuses(cdn, *[path(0)] * 6) == [415] * 4 + [503] * 2
     assert cdn.renderer.renders == 4
 

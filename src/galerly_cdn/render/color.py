@@ -81,7 +81,8 @@ def _float_to_srgb(image: Image, profile: bytes | None) -> Image:
     is_grey = image.interpretation in _GREY_SPACES
     colors = image.extract_band(0, n=1 if is_grey else 3)
     verdict = profile_verdict(profile, colors.bands) if profile else _NO_EFFECT
-    if is_grey and profile and _is_rgb_of_grey(colors, profile):
+    is_rgb_of_grey = profile is not None and _is_rgb_of_grey(colors, profile)
+    if is_grey and (is_rgb_of_grey or not verdict.is_usable):
         colors = colors.bandjoin(colors).bandjoin(colors)
         verdict = profile_verdict(profile, 3) if profile else _NO_EFFECT
         converted = _float_colors_to_srgb(colors, verdict).extract_band(1)

@@ -101,10 +101,10 @@ def pictures(
 ) -> Iterator[tuple[Rendered, bytes]]:
     """Yield the description and the bytes of each picture as it is made, the largest size first.
 
-    `known_header` is the original's header if the caller has read it. `is_known_good` is that of every plan,
-    and does not change a picture. The first picture of a job has the
-    same bytes as a job for that picture alone. Raises `UnsupportedFormat`, `Undecodable`,
-    `TooManyPixels`, `TooManyFrames` or `TooMuchMemory`; pictures yielded before an error are valid.
+    `known_header` is the original's header if the caller has read it. `is_known_good` skips the check for
+    damage, and does not change a picture. The first picture of a job has the same bytes as a job for that
+    picture alone. Raises `UnsupportedFormat`, `Undecodable`, `TooManyPixels`, `TooManyFrames` or
+    `TooMuchMemory`; pictures yielded before an error are valid.
     """
     known_header = known_header or header.read(original)
     plans = plan_pictures(known_header, job, is_known_good=is_known_good)

@@ -153,6 +153,13 @@ def store(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def filled(store: Path) -> Path:
+    """The folder with a store that holds one photograph, and no rendition of it."""
+    assert run(store, "upload {folder}/a.jpg --gallery g").exit_code == 0
+    return store
+
+
 def run(store: Path, command: str, **settings: str) -> Result:
     arguments = command.format(folder=store).split()
     env = {"GALERLY_DISTRIBUTION": DISTRIBUTION, **settings}
@@ -185,23 +192,23 @@ def test_purge_gallery_sends_one_invalidation(aws: FakeAws, store: Path) -> None
 
 
 def test_purge_with_public_url_prints_next_response(
-    aws: FakeAws, store: Path, monkeypatch: pytest.MonkeyPatch
+    aws: FakeAws, filled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expect_completed(aws, ["g/a.jpg"])
     answer = http_viewer.ViewerResponse(200, {"x-cache": "Miss from cloudfront"})
     monkeypatch.setattr(http_viewer, "fetch", lambda _address: answer)
-    done = run(store, "purge g/a.jpg", GALERLY_PUBLIC_URLS="https://cdn.test")
+    done = run(filled, "purge g/a.jpg", GALERLY_PUBLIC_URLS="https://cdn.test")
     assert done.stdout.splitlines()[-1] == "asked again  https://cdn.test/resize/150x150/g/a.jpg: 200 Miss"
 
 
-def test_purge_refused_invalidation_prints_result_and_exits_with_1(aws: FakeAws, store: Path) -> None:
+def test_purge_refused_invalidation_prints_result_and_exits_with_1(aws: FakeAws, filled: Path) -> None:
     aws.expect_error("cloudfront", "create_invalidation", "AccessDenied", "not you")
-    done = run(store, "purge g/a.jpg")
+    done = run(filled, "purge g/a.jpg")
     assert (done.exit_code, done.stdout) == (1, "purged  g/a.jpg  0 renditions\n")
     error = f"galerly-cdn: {NotInvalidated.public} (CreateInvalidation: AccessDenied: not you)\n"
     assert done.stderr == error
 
 
-def test_purge_without_distribution_does_not_invalidate(aws: FakeAws, store: Path) -> None:
-    assert run(store, "purge g/a.jpg", GALERLY_DISTRIBUTION="").stdout == "purged  g/a.jpg  0 renditions\n"
+def test_purge_without_distribution_does_not_invalidate(aws: FakeAws, filled: Path) -> None:
+    assert run(filled, "purge g/a.jpg", GALERLY_DISTRIBUTION="").stdout == "purged  g/a.jpg  0 renditions\n"
     aws.assert_all_called()

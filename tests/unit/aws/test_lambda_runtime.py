@@ -115,7 +115,8 @@ async def test_resizer_hostile_original_gets_415(bucket: Objects) -> None:
         for key, (_, code) in hostile.items():
             found = answer(await runtime.invoke(request(f"/resized/150x150/{key}")))
             assert (found.status, found.code) == (415, code)
-    assert [name for name in bucket.names() if name.startswith("resized/")] == []
+    stored = {name for name in bucket.names() if name.startswith("resized/")}
+    assert stored == {f"resized/facts/{key}" for key in hostile}
 
 
 async def test_resizer_original_above_memory_gets_415(
@@ -147,7 +148,8 @@ async def test_prewarm_upload_stores_every_page_target(bucket: Objects) -> None:
         bucket.put("originals/bad.jpg", b"nothing")
         assert await runtime.invoke(change("originals/bad.jpg")) is None
     stored = {name for name in bucket.names() if name.startswith("resized/")}
-    assert stored == {f"resized/{one.rendition_key(KEY)}" for one in Settings().page_targets}
+    renditions = {f"resized/{one.rendition_key(KEY)}" for one in Settings().page_targets}
+    assert stored == renditions | {f"resized/facts/{KEY}", "resized/facts/bad.jpg"}
 
 
 @asynccontextmanager

@@ -502,7 +502,7 @@ def test_upload_on_a_busy_machine_is_repeated_and_says_so(
         return await upload(library, key, chunks, replaces=replaces, digests=digests)
 
     monkeypatch.setattr(StoreLibrary, "upload", refuse_twice)
-    for error in (QueueFull, RenderTimeout):
+    for error in busy:
         monkeypatch.setattr(error, "retry_after_s", 0.001)
     file = photographs / "a.jpg"
     result = CliRunner().invoke(cli.main, ["upload", str(file), "--gallery", "g", "--store", str(tmp_path)])

@@ -91,7 +91,7 @@ def preview(original: bytes, kind: str) -> bytes:
     library = _library()
     if library is None:
         raise UnsupportedFormat(
-            "rawpy is not installed",
+            f"{kind}: rawpy is not installed",
             f"{kind} raw files are not decoded here; install pip install 'galerly-cdn[raw]' (not on AWS), "
             "or save the photograph as JPEG.",
         )
@@ -110,7 +110,7 @@ def preview(original: bytes, kind: str) -> bytes:
 def too_small(kind: str, width_px: int, height_px: int) -> UnsupportedFormat:
     """Return the error for an embedded picture under `MIN_PREVIEW_PX`."""
     return UnsupportedFormat(
-        f"the preview has {width_px} × {height_px} px",
+        f"{kind}: the preview has {width_px} × {height_px} px",
         f"This {kind} raw file holds only a small preview of {width_px} × {height_px} px; "
         "save the photograph as JPEG.",
     )
@@ -160,12 +160,13 @@ def _check(library: ctypes.CDLL, code: int, kind: str) -> None:
     detail = f"LibRaw: {library.libraw_strerror(code).decode('ascii', 'replace')}"
     if code in {_NO_THUMBNAIL, _UNSUPPORTED_THUMBNAIL, _FILE_UNSUPPORTED, _NOT_IMPLEMENTED}:
         raise _no_jpeg(kind, detail)
-    raise Undecodable(detail)
+    raise Undecodable(f"{kind}: {detail}")
 
 
 def _no_jpeg(kind: str, detail: str) -> UnsupportedFormat:
     return UnsupportedFormat(
-        detail, f"This {kind} raw file holds no JPEG preview that can be shown; save the photograph as JPEG."
+        f"{kind}: {detail}",
+        f"This {kind} raw file holds no JPEG preview that can be shown; save the photograph as JPEG.",
     )
 
 

@@ -23,7 +23,7 @@ from tests.support.render_jobs import job
 
 LANDSCAPE = pictures.saved(pictures.scene(1200, 800), "JPEG", quality=90)
 """A preview as most cameras embed it: without EXIF, in the sensor's orientation."""
-MAKERS = {"nef": (raw_files.nef, "Nikon NEF"), "dng": (raw_files.dng, "Adobe DNG")}
+MAKERS = {"nef": (raw_files.nef, "Nikon NEF"), "dng": (raw_files.dng, "DNG")}
 
 
 def preview_of(orientation: int, **options: object) -> bytes:
@@ -133,7 +133,7 @@ def test_limits_apply_to_the_preview() -> None:
         (b"\0MRM", "Minolta MRW"),
         (b"FOVb", "Sigma X3F"),
         (raw_files.nef(b""), "Nikon NEF"),
-        (raw_files.dng(b""), "Adobe DNG"),
+        (raw_files.dng(b""), "DNG"),
         (pictures.tiff(60, 40), None),
         (pictures.jpeg(60, 40), None),
         (b"", None),
