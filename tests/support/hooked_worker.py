@@ -28,6 +28,8 @@ Script = dict[str, Any]
 
 
 def main() -> None:
+    # The measurement of coverage handles the signal by writing its data, which a worker may not.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     worker.main(lambda: worker.Renderer(check, prepare, inspect))
 
 
