@@ -37,7 +37,10 @@ def check(original: bytes, kind: OriginalFormat) -> None:
 
 
 def check_by_decoding(original: bytes, kind: OriginalFormat) -> None:
-    """Raise `Undecodable` for damage that only another decode shows; limits must have been checked before."""
+    """Raise `Undecodable` for damage that only another decode shows; limits must have been checked before.
+
+    Raises `TooMuchMemory` if a decoder needs more than it may have, as damaged sides can announce.
+    """
     match kind:
         case OriginalFormat.WEBP:
             webp.check(original)
