@@ -13,7 +13,7 @@ from galerly_cdn.model import Facts, Format
 from galerly_cdn.render import color, decoders, icc, losses, structure
 from galerly_cdn.render.damage import completeness
 from galerly_cdn.render.formats import OriginalFormat, detect_format
-from galerly_cdn.render.originals import heic, jpeg, raw
+from galerly_cdn.render.originals import heic, jpeg, raw, tiff
 from galerly_cdn.render.structure import Structure
 from galerly_cdn.serialization import Value, replaced
 
@@ -86,7 +86,7 @@ class Header(Value, frozen=True):
 
 def read(original: bytes) -> Header:
     """Read the header. Raises `UnsupportedFormat`, `Undecodable`, or `TooManyPixels` for a long side."""
-    raw_kind = raw.kind_of(original)
+    raw_kind = tiff.raw_kind(original)
     return _read_raw(original, raw_kind) if raw_kind else _read(original)
 
 

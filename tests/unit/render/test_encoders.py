@@ -81,8 +81,9 @@ def test_limits_do_not_change_the_recipe() -> None:
 
 
 def test_jpeg_renditions_are_progressive_with_420_subsampling() -> None:
-    frame = jpeg.jpeg_frame(pipeline.render(pictures.jpeg(), job("300x300", Format.JPEG))[1])
-    assert frame
+    layout = jpeg.read_layout(pipeline.render(pictures.jpeg(), job("300x300", Format.JPEG))[1])
+    assert layout
+    frame = layout.frame
     assert frame.is_progressive
     assert frame.bits == 8
     assert frame.sampling == ((2, 2), (1, 1), (1, 1))

@@ -133,8 +133,9 @@ def test_sequential_jpeg_with_several_scans_needs_as_much_memory_as_a_progressiv
     original = bytearray(pictures.jpeg(64, 64))
     scan = original.index(b"\xff\xda")
     original[scan + 4] = 1
-    frame = jpeg.jpeg_frame(bytes(original))
-    assert frame
+    layout = jpeg.read_layout(bytes(original))
+    assert layout
+    frame = layout.frame
     assert not frame.is_progressive
     assert frame.coefficient_bytes == 3 * 64 * 64
 

@@ -675,7 +675,7 @@ def private_store(root: Path) -> FolderOriginals:
         "photo.jpg": "../clients/smith/1.jpg",
         "gallery": "../clients/smith",
         "absolute": str(root / "clients" / "smith"),
-        "root": "..",
+        "whole": "..",
         "twice": "gallery",
         "other": "../clients2",
     }.items():
@@ -688,8 +688,8 @@ def private_store(root: Path) -> FolderOriginals:
 @pytest.mark.parametrize(
     "key",
     [
-        "g/photo.jpg", "g/gallery/1.jpg", "g/absolute/1.jpg", "g/root/clients/smith/1.jpg", "g/twice/1.jpg",
-        "g/root/g/photo.jpg", "clients2/../g/photo.jpg",
+        "g/photo.jpg", "g/gallery/1.jpg", "g/absolute/1.jpg", "g/whole/clients/smith/1.jpg", "g/twice/1.jpg",
+        "g/whole/g/photo.jpg", "clients2/../g/photo.jpg",
     ],
 )  # fmt: skip
 async def test_symlink_from_a_public_folder_into_a_private_one_is_not_an_original(
@@ -706,7 +706,7 @@ async def test_symlink_from_a_public_folder_into_a_private_one_is_not_an_origina
     ("key", "content"),
     [
         ("clients/smith/1.jpg", b"private"), ("clients/again/1.jpg", b"private"), ("clients/shown.jpg", b"a"),
-        ("g/other/a.jpg", b"public"), ("g/root/g/a.jpg", b"a"),
+        ("g/other/a.jpg", b"public"), ("g/whole/g/a.jpg", b"a"),
     ],
 )  # fmt: skip
 async def test_symlink_that_stays_public_or_leaves_a_private_folder_is_served(
@@ -732,4 +732,4 @@ async def test_listing_has_no_public_key_of_a_private_file(private_store: Folder
     assert "g/other/a.jpg" in keys
     for key in keys:
         await private_store.head(key)
-    assert await private_store.folders("g") == {"sub", "root", "other"}
+    assert await private_store.folders("g") == {"sub", "whole", "other"}

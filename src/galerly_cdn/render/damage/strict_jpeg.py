@@ -40,8 +40,6 @@ _MIN_ROW_PX = 64
 class _Decoded(NamedTuple):
     image: Image
     """Scaled, in memory."""
-    message: str
-    """libjpeg's first warning."""
     is_left_over: bool
     """Whether entropy-coded data follows the picture's."""
     is_clean: bool
@@ -93,9 +91,9 @@ def _decode(
         return _decode_with_row(jpeg.with_height(data, layout, row.end_px), layout, row, shrink, scale)
     with decoders.collected_warnings() as collected:
         image = scale(_open(data, shrink)).copy_memory()
-        message = decoders.first_message()
+        decoders.first_message()  # cleared for a decode that follows
     is_clean = decoders.jpeg_warnings(collected) == 0
-    return _Decoded(image, message, is_left_over=False, is_clean=is_clean)
+    return _Decoded(image, is_left_over=False, is_clean=is_clean)
 
 
 def _decode_with_row(
@@ -124,7 +122,7 @@ def _decode_with_row(
         is_expected = (
             row.warnings <= warnings <= most and _DATA_ENDED in message and not _MID_GREY.issuperset(first)
         )
-    return _Decoded(image, message, is_left_over, is_clean=is_expected and not is_left_over)
+    return _Decoded(image, is_left_over, is_clean=is_expected and not is_left_over)
 
 
 def _picture(loaded: Image, layout: jpeg.Layout, row: jpeg.Extension, shrink: int) -> Image:

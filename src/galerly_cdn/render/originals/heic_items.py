@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.errors import Undecodable
+from galerly_cdn.render.originals.heif import boxes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,20 +146,6 @@ def _read(original: bytes) -> Items:
         properties=_properties(inner.get(b"iprp", b"")),
         inside=inner.get(b"idat", b""),
     )
-
-
-def boxes(body: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the type and the content of each box in a sequence (ISO/IEC 14496-12 §4.2)."""
-    position = 0
-    while position + 8 <= len(body):
-        length, header = int.from_bytes(body[position : position + 4], "big"), 8
-        if length == 1:
-            length, header = int.from_bytes(body[position + 8 : position + 16], "big"), 16
-        end = position + length if length else len(body)
-        if end < position + header:
-            return
-        yield body[position + 4 : position + 8], body[position + header : end]
-        position = end
 
 
 class _Reader:

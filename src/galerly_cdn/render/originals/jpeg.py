@@ -150,12 +150,6 @@ def segments(original: bytes | bytearray) -> Iterator[Segment]:
         position = end
 
 
-def jpeg_frame(original: bytes | bytearray) -> JpegFrame | None:
-    """Return the first frame header, with whether its scans are buffered; None if it is missing or short."""
-    layout = read_layout(original)
-    return layout.frame if layout else None
-
-
 def read_layout(original: bytes | bytearray) -> Layout | None:
     """Return the layout; None if a frame header or scan header is missing or short."""
     found = list(segments(original))

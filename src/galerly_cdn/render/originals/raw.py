@@ -17,25 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from galerly_cdn.errors import Undecodable, UnsupportedFormat
-from galerly_cdn.render.originals import tiff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIN_PREVIEW_PX = 1000
 """The shortest long side of an embedded picture that is shown in place of the photograph."""
-_KINDS: Final = (
-    (4, b"ftypcrx ", "Canon CR3"),
-    (0, b"FUJIFILMCCD-RAW", "Fujifilm RAF"),
-    (0, b"II\x1a\0\0\0HEAPCCDR", "Canon CRW"),
-    (0, b"IIRO", "Olympus ORF"),
-    (0, b"IIRS", "Olympus ORF"),
-    (0, b"MMOR", "Olympus ORF"),
-    (0, b"IIU\0", "Panasonic RW2"),
-    (0, b"\0MRM", "Minolta MRW"),
-    (0, b"FOVb", "Sigma X3F"),
-)
-"""(Offset, magic bytes, kind) of raw files that are no TIFF."""
 _JPEG = 1
 """`LIBRAW_IMAGE_JPEG`; bitmaps, HEVC and JPEG XL have other numbers."""
 _NO_THUMBNAIL, _UNSUPPORTED_THUMBNAIL = -5, -6
@@ -67,14 +54,6 @@ class _Processed(ctypes.Structure):
         *((name, ctypes.c_ushort) for name in ("height", "width", "colors", "bits")),
         ("data_size", ctypes.c_uint),
     )
-
-
-def kind_of(original: bytes) -> str | None:
-    """Return the kind of a raw file, such as "Nikon NEF"; None for other files."""
-    for offset, magic, kind in _KINDS:
-        if original.startswith(magic, offset):
-            return kind
-    return tiff.raw_kind(original)
 
 
 def is_installed() -> bool:

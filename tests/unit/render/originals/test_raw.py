@@ -16,7 +16,7 @@ from galerly_cdn.errors import GalerlyError, TooManyPixels, Undecodable, Unsuppo
 from galerly_cdn.model import Format, Limits
 from galerly_cdn.render import decoders, header, pipeline
 from galerly_cdn.render.formats import OriginalFormat
-from galerly_cdn.render.originals import raw
+from galerly_cdn.render.originals import raw, tiff
 from tests.support import pictures, raw_files
 from tests.support.color_difference import difference
 from tests.support.render_jobs import job
@@ -140,7 +140,7 @@ def test_limits_apply_to_the_preview() -> None:
     ],
 )
 def test_raw_kind_is_recognised_by_content(start: bytes, kind: str | None) -> None:
-    assert raw.kind_of(start) == kind
+    assert tiff.raw_kind(start) == kind
 
 
 def test_raw_file_without_the_decoder_is_refused_with_its_kind_and_the_remedy(
