@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Facts, Limits
     from galerly_cdn.store.interfaces import FactRecords
 
-    Learn = Callable[[Facts], None]
-    """Receives the facts of an original when a renderer has read its header."""
-
 _MAX_REMEMBERED = 20_000
 """Records in memory, about 1 kB each."""
 

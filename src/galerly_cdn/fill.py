@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from galerly_cdn.facts import Learn, OriginalFacts
-    from galerly_cdn.model import FactRecord, Rendered, SizeRule
+    from galerly_cdn.facts import OriginalFacts
+    from galerly_cdn.model import FactRecord, Learn, Rendered, SizeRule
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import Original, Originals, Renditions
 

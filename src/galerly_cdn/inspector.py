@@ -14,9 +14,9 @@ from galerly_cdn.render import refusals
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from galerly_cdn.facts import Learn, OriginalFacts
+    from galerly_cdn.facts import OriginalFacts
     from galerly_cdn.fill import Recipe
-    from galerly_cdn.model import FactRecord, Facts, Head, Job, Rendered, Target
+    from galerly_cdn.model import FactRecord, Facts, Head, Job, Learn, Rendered, Target
     from galerly_cdn.store.interfaces import Original, Originals
 
 

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    Learn = Callable[["Facts"], None]
+    """Receives the facts of an original when a renderer has read its header."""
 
 
 class Format(enum.StrEnum):
@@ -230,6 +233,10 @@ class Refusal(Value, frozen=True):
     code: str
     public: str
     detail: str
+
+
+def ignore_facts(_facts: Facts) -> None:
+    """The `Learn` of a caller that needs no facts."""
 
 
 class FactRecord(Value, frozen=True):

@@ -14,11 +14,11 @@ from galerly_cdn.errors import QueueFull
 from galerly_cdn.fill import recipes
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.library import StoreLibrary
-from galerly_cdn.model import Format, Record, Rendition
+from galerly_cdn.model import Format, Record, Rendition, ignore_facts
 from galerly_cdn.retries import Retries
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
-from tests.support.in_memory_cdn import FACTS, Answer, CountingRenderer, ignore, original_facts
+from tests.support.in_memory_cdn import FACTS, Answer, CountingRenderer, original_facts
 from tests.support.rendition_folders import open_folder
 
 if TYPE_CHECKING:
@@ -28,10 +28,9 @@ if TYPE_CHECKING:
 
     from galerly_cdn.app.server import Cdn
     from galerly_cdn.errors import GalerlyError
-    from galerly_cdn.facts import Learn
     from galerly_cdn.fill import Warmed
     from galerly_cdn.library import Accepted
-    from galerly_cdn.model import FactRecord, Facts, Job, Rendered
+    from galerly_cdn.model import FactRecord, Facts, Job, Learn, Rendered
     from galerly_cdn.store.interfaces import Renditions
 
 MAX_BYTES = 1000
@@ -65,7 +64,7 @@ class FakeRenderer(CountingRenderer):
         token: str,
         *,
         known: FactRecord | None = None,
-        learn: Learn = ignore,
+        learn: Learn = ignore_facts,
     ) -> tuple[Rendered, bytes]:
         await self.inspect(fd, length_bytes, token)
         return await super().render(fd, length_bytes, job, token, known=known, learn=learn)

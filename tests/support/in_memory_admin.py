@@ -20,19 +20,19 @@ from galerly_cdn.admin.warming import Warmer
 from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, QueueFull, UnsupportedFormat
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.library import StoreLibrary
+from galerly_cdn.model import ignore_facts
 from galerly_cdn.prefix_check import PrefixCheck
 from galerly_cdn.render.sample_images import SPECIMENS
 from galerly_cdn.retries import Retries
 from galerly_cdn.store.interfaces import PresignedUpload
 from galerly_cdn.store.temp_files import UploadFile
-from tests.support.in_memory_cdn import FACTS, CountingRenderer, InMemoryCdn, MemoryOriginals, ignore
+from tests.support.in_memory_cdn import FACTS, CountingRenderer, InMemoryCdn, MemoryOriginals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
     from typing import Any
 
-    from galerly_cdn.facts import Learn
-    from galerly_cdn.model import FactRecord, Facts, Head, Job, Rendered
+    from galerly_cdn.model import FactRecord, Facts, Head, Job, Learn, Rendered
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import DirectUploads
 
@@ -100,7 +100,7 @@ class FakeRenderer(CountingRenderer):
         token: str,
         *,
         known: FactRecord | None = None,
-        learn: Learn = ignore,
+        learn: Learn = ignore_facts,
     ) -> tuple[Rendered, bytes]:
         _refuse_other_files(fd)
         return await super().render(fd, length_bytes, job, token, known=known, learn=learn)

@@ -24,7 +24,19 @@ from galerly_cdn.facts import OriginalFacts
 from galerly_cdn.fill import Filler, Recipe
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList
-from galerly_cdn.model import Facts, Format, Head, Job, Listed, Picture, Record, Rendered, Rendition, Target
+from galerly_cdn.model import (
+    Facts,
+    Format,
+    Head,
+    Job,
+    Listed,
+    Picture,
+    Record,
+    Rendered,
+    Rendition,
+    Target,
+    ignore_facts,
+)
 from galerly_cdn.rate_limit import MissLimiter
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
@@ -37,9 +49,8 @@ if TYPE_CHECKING:
 
     from galerly_cdn.access.signing import Verifier
     from galerly_cdn.errors import GalerlyError
-    from galerly_cdn.facts import Learn
     from galerly_cdn.http.exchange import Handler
-    from galerly_cdn.model import FactRecord
+    from galerly_cdn.model import FactRecord, Learn
     from galerly_cdn.store.interfaces import FactRecords
     from galerly_cdn.telemetry import AccessLog, AccessRecord, AuditRecord
 
@@ -210,10 +221,6 @@ def original_facts(
     return OriginalFacts(store, revision=revision, limits=limits, count=count)
 
 
-def ignore(_facts: Facts) -> None:
-    """Learns nothing."""
-
-
 class CountingRenderer:
     """Counts renders. Each passes `admissions`, then raises `refusal` if it is set.
 
@@ -256,7 +263,7 @@ class CountingRenderer:
         token: str,
         *,
         known: FactRecord | None = None,
-        learn: Learn = ignore,
+        learn: Learn = ignore_facts,
     ) -> tuple[Rendered, bytes]:
         (picture,) = job.pictures
         self._learn(known, learn)
@@ -270,7 +277,7 @@ class CountingRenderer:
         token: str,
         *,
         known: FactRecord | None = None,
-        learn: Learn = ignore,
+        learn: Learn = ignore_facts,
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
         """Render in reverse order: the order is the renderer's choice."""
         self.jobs.append(job)

@@ -45,13 +45,13 @@ from galerly_cdn.errors import (
     WorkerDied,
 )
 from galerly_cdn.http.urls import checked_key
-from galerly_cdn.model import Format, Job, Rendered, Target
+from galerly_cdn.model import Format, Job, Rendered, Target, ignore_facts
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from galerly_cdn.telemetry import Counters, Telemetry
 from tests.support import exhaustive
 from tests.support.folder_library import ask, stream
-from tests.support.in_memory_cdn import FACTS, ignore
+from tests.support.in_memory_cdn import FACTS
 from tests.support.rendition_folders import open_folder
 from tests.support.s3_servers import SERVERS
 
@@ -59,9 +59,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-    from galerly_cdn.facts import Learn
     from galerly_cdn.library import StoreLibrary
-    from galerly_cdn.model import FactRecord, Facts
+    from galerly_cdn.model import FactRecord, Facts, Learn
     from galerly_cdn.render.pool.pool import WorkerPool
     from galerly_cdn.store.interfaces import Renditions, WritableOriginals
     from tests.support.in_memory_cdn import Answer
@@ -214,7 +213,7 @@ class Renderer:
         token: str,
         *,
         known: FactRecord | None = None,
-        learn: Learn = ignore,
+        learn: Learn = ignore_facts,
     ) -> tuple[Rendered, bytes]:
         del token, known
         content = self._read(fd, length_bytes)
@@ -230,7 +229,7 @@ class Renderer:
         token: str,
         *,
         known: FactRecord | None = None,
-        learn: Learn = ignore,
+        learn: Learn = ignore_facts,
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
         del token, known
         content = self._read(fd, length_bytes)

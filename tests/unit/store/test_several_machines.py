@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from galerly_cdn.errors import StoreUnreachable
+from galerly_cdn.model import ignore_facts
 from galerly_cdn.settings.table import Settings
-from tests.support.in_memory_cdn import CountingRenderer, Gate, InMemoryCdn, ignore
+from tests.support.in_memory_cdn import CountingRenderer, Gate, InMemoryCdn
 from tests.support.s3_servers import VERSITYGW
 from tests.support.worker_pool import ticks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from galerly_cdn.facts import Learn
-    from galerly_cdn.model import FactRecord, Job, Rendered
+    from galerly_cdn.model import FactRecord, Job, Learn, Rendered
     from tests.support.s3_servers import Objects
 
 
@@ -38,7 +38,7 @@ class SigningRenderer(CountingRenderer):
         token: str,
         *,
         known: FactRecord | None = None,
-        learn: Learn = ignore,
+        learn: Learn = ignore_facts,
     ) -> tuple[Rendered, bytes]:
         signed = f"{self.name}: {token}"
         return await super().render(fd, length_bytes, job, signed, known=known, learn=learn)

@@ -11,22 +11,18 @@ import logging
 from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import TooMuchMemory
+from galerly_cdn.model import ignore_facts
 from galerly_cdn.render import decoders, header, pipeline, refusals
 from galerly_cdn.render.pool import worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
-    from galerly_cdn.facts import Learn
-    from galerly_cdn.model import FactRecord, Facts, Job, Rendered
+    from galerly_cdn.model import FactRecord, Job, Learn, Rendered
 
 
 _RESERVED_BYTES = 300 * 1024 * 1024
 """Not for decoding: interpreter and libraries take 90 MB, the original 64 MiB, encoding 50 MB."""
-
-
-def _ignore(_facts: Facts) -> None:
-    """The default of `learn`."""
 
 
 class InProcessRenderer:
@@ -63,7 +59,7 @@ class InProcessRenderer:
         token: str,
         *,
         known: FactRecord | None = None,
-        learn: Learn = _ignore,
+        learn: Learn = ignore_facts,
     ) -> tuple[Rendered, bytes]:
         """Render a job of one picture. Raises `Unrenderable`, `Unsettled`."""
         made = self.warm(fd, length_bytes, job, token, known=known, learn=learn)
@@ -78,7 +74,7 @@ class InProcessRenderer:
         token: str,  # noqa: ARG002 - no crashes of earlier renders are recorded here
         *,
         known: FactRecord | None = None,
-        learn: Learn = _ignore,
+        learn: Learn = ignore_facts,
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
         """Yield every picture of a job as it is made. Raises as `render`; yielded pictures stay valid.
 

@@ -15,9 +15,7 @@ from galerly_cdn.render.pool import protocol
 from galerly_cdn.render.pool.worker_state import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from galerly_cdn.model import Facts, Target
+    from galerly_cdn.model import Learn, Target
     from galerly_cdn.render.pool.scheduling import MemoryBudget
     from galerly_cdn.render.pool.supervisor import Worker
 
@@ -39,7 +37,7 @@ class Assignment:
         *,
         budget: MemoryBudget,
         deadline_s: float,
-        learn: Callable[[Facts], None],
+        learn: Learn,
     ) -> None:
         """Send the request. Raises `OSError` when the worker has ended.
 

@@ -26,6 +26,7 @@ from galerly_cdn.errors import (
     TooManyBytes,
     WorkerDied,
 )
+from galerly_cdn.model import ignore_facts
 from galerly_cdn.render.pool import process, protocol
 from galerly_cdn.render.pool.admission import Admission, Bounds, Place, Work
 from galerly_cdn.render.pool.assignment import Assignment
@@ -38,17 +39,13 @@ if TYPE_CHECKING:
     from typing import Any
 
     from galerly_cdn.errors import GalerlyError, RenderFailed
-    from galerly_cdn.model import FactRecord, Facts, Job, Rendered
+    from galerly_cdn.model import FactRecord, Facts, Job, Learn, Rendered
     from galerly_cdn.settings.table import Settings
 
 Result = tuple[protocol.Done, bytes]
 
 _MAX_WARMING = 64
 """Warming calls that may wait; each holds a file descriptor."""
-
-
-def _ignore(_facts: Facts) -> None:
-    """The default of `learn`."""
 
 
 class AdmittedCall:
@@ -60,7 +57,7 @@ class AdmittedCall:
         self.task: asyncio.Task[Result] | None = None
 
     async def run(
-        self, fd: int, request: protocol.Request, token: str, learn: Callable[[Facts], None] = _ignore
+        self, fd: int, request: protocol.Request, token: str, learn: Learn = ignore_facts
     ) -> Result:
         """Run the request, which is completed even if this is cancelled. Raises as `WorkerPool.render`."""
         self.task = await self._run(fd, request, token, self._place, learn)
@@ -74,7 +71,7 @@ class AdmittedCall:
         token: str,
         *,
         known: FactRecord | None = None,
-        learn: Callable[[Facts], None] = _ignore,
+        learn: Learn = ignore_facts,
     ) -> tuple[Rendered, bytes]:
         """Render as `WorkerPool.render` does."""
         request = protocol.Request(length_bytes, job, known is not None and known.is_good)
@@ -186,7 +183,7 @@ class WorkerPool:
         token: str,
         *,
         known: FactRecord | None = None,
-        learn: Callable[[Facts], None] = _ignore,
+        learn: Learn = ignore_facts,
     ) -> tuple[Rendered, bytes]:
         """Render a job for one picture of the original that `fd` reads. The caller closes `fd`.
 
@@ -211,7 +208,7 @@ class WorkerPool:
         token: str,
         *,
         known: FactRecord | None = None,
-        learn: Callable[[Facts], None] = _ignore,
+        learn: Learn = ignore_facts,
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
         """Yield every picture of a job as it is made, after all waiting viewers.
 
@@ -229,7 +226,7 @@ class WorkerPool:
                     yield rendered, body
 
     async def _warm_on_one_worker(
-        self, fd: int, request: protocol.Request, token: str, learn: Callable[[Facts], None]
+        self, fd: int, request: protocol.Request, token: str, learn: Learn
     ) -> AsyncGenerator[tuple[Rendered, bytes], None]:
         """Yield the pictures that one worker makes before a viewer takes it."""
         self._check_admissible(request.length_bytes, token)
@@ -260,7 +257,7 @@ class WorkerPool:
         request: protocol.Request,
         token: str,
         place: Place,
-        learn: Callable[[Facts], None],
+        learn: Learn,
     ) -> asyncio.Task[Result]:
         """Wait for a worker for an admitted call and return the task that runs it."""
         self._check_original(request.length_bytes, token)
@@ -286,7 +283,7 @@ class WorkerPool:
         request: protocol.Request,
         token: str,
         acquire: Callable[[], Awaitable[Worker]],
-        learn: Callable[[Facts], None],
+        learn: Learn,
     ) -> Assignment:
         """Wait for a worker and send it the request. `_start_task` must follow."""
         deadline_s = self._settings.render_deadline_s
