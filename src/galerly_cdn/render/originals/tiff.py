@@ -239,10 +239,18 @@ class Page(NamedTuple):
 
 
 def shown_page(original: bytes) -> Page:
+    """Return the page as `page_of` does. Raises `UnsupportedFormat` for kinds that would be shown wrongly."""
+    page = page_of(original)
+    if problem := next(_problems(page), None):
+        raise UnsupportedFormat(f"{problem} TIFF")
+    return page
+
+
+def page_of(original: bytes) -> Page:
     """Return the first full-size page, or the largest if all are reduced copies or levels of a pyramid.
 
     Where a directory has children, the largest of them and itself is the page (a preview may come first).
-    Raises `UnsupportedFormat` with the name of a kind that would be shown wrongly, and `Undecodable`.
+    Raises `Undecodable` if there is no directory.
     """
     groups = directory_groups(original)
     full = [_largest(pictures) for group in groups if (pictures := [one for one in group if _is_full(one)])]
@@ -251,10 +259,7 @@ def shown_page(original: bytes) -> Page:
     directory = full[0]
     parent = groups[directory.number][0]
     orientation = directory.first(tags.ORIENTATION, parent.first(tags.ORIENTATION, 1))
-    page = Page(directory, len(full), orientation)
-    if problem := next(_problems(page), None):
-        raise UnsupportedFormat(f"{problem} TIFF")
-    return page
+    return Page(directory, len(full), orientation)
 
 
 def readable(original: bytes, page: Page) -> bytes:

@@ -21,13 +21,14 @@ _MAX_ENTRIES = 256
 _MAX_VALUES = 64
 
 SUBFILE, OLD_SUBFILE, WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
-MAKE, STRIP_OFFSETS, ORIENTATION, SAMPLES, PLANAR = 271, 273, 274, 277, 284
-TILE_WIDTH, TILE_OFFSETS, SUB_IFDS = 322, 324, 330
+FILL_ORDER, MAKE, STRIP_OFFSETS, ORIENTATION, SAMPLES, STRIP_BYTES, PLANAR = 266, 271, 273, 274, 277, 279, 284
+COLOR_MAP, TILE_WIDTH, TILE_OFFSETS, TILE_BYTES, SUB_IFDS = 320, 322, 324, 325, 330
 INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT = 332, 338, 339
 COEFFICIENTS, SUBSAMPLING, REFERENCE, DNG_VERSION = 529, 530, 532, 50706
 _TAGS: Final = (
     {SUBFILE, OLD_SUBFILE, WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC}
-    | {MAKE, STRIP_OFFSETS, ORIENTATION, SAMPLES, PLANAR, TILE_WIDTH, TILE_OFFSETS, SUB_IFDS}
+    | {FILL_ORDER, MAKE, STRIP_OFFSETS, ORIENTATION, SAMPLES, STRIP_BYTES, PLANAR}
+    | {COLOR_MAP, TILE_WIDTH, TILE_OFFSETS, TILE_BYTES, SUB_IFDS}
     | {INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT}
     | {COEFFICIENTS, SUBSAMPLING, REFERENCE, DNG_VERSION}
 )
@@ -47,10 +48,25 @@ class Directory(NamedTuple):
     """Tag → its first numbers."""
     places: Mapping[int, tuple[int, str]]
     """Tag → the position in the file of its first number, and the code of its numbers in `struct`."""
+    counts: Mapping[int, int]
+    """Tag → how many numbers it has."""
 
     def first(self, tag: int, default: int) -> int:
         """Return the first number of a tag."""
         return int(self.values.get(tag, (default,))[0])
+
+    def numbers(self, original: bytes, tag: int, most: int) -> tuple[float, ...]:
+        """Return the first `most` numbers of a tag, of which `values` has only 64; none if one is missing."""
+        count = min(self.counts.get(tag, 0), most)
+        if not count or not self.is_inside(original, tag):
+            return ()
+        position, code = self.places[tag]
+        return struct.unpack_from(f"{code[0]}{count}{code[1]}", original, position)
+
+    def is_inside(self, original: bytes, tag: int) -> bool:
+        """Whether every number of a tag is inside the file; a missing tag is."""
+        position, code = self.places.get(tag, (0, "<B"))
+        return position + self.counts.get(tag, 0) * struct.calcsize(code) <= len(original)
 
     @property
     def sides_px(self) -> tuple[int, int]:
@@ -123,6 +139,7 @@ class _File:
             return None
         values: dict[int, tuple[float, ...]] = {}
         places: dict[int, tuple[int, str]] = {}
+        counts: dict[int, int] = {}
         for at in range(start, start + min(entries, _MAX_ENTRIES) * self._entry_bytes, self._entry_bytes):
             tag, kind = map(int, self._numbers("HH", at))
             if tag in _TAGS and tag not in values and (code := _CODES.get(kind)):
@@ -131,8 +148,9 @@ class _File:
                 numbers = self._numbers(f"{min(count, _MAX_VALUES)}{code}", place)
                 values[tag] = _ratios(numbers) if kind in _RATIONALS else numbers
                 places[tag] = (place, self._order + code)
+                counts[tag] = count
         filled = {tag: numbers for tag, numbers in values.items() if numbers}
-        return Directory(number, child, filled, places)
+        return Directory(number, child, filled, places, counts)
 
     def next_directory(self, position: int) -> int:
         """Return the position of the directory after the one at `position`; 0 after the last."""
