@@ -9,11 +9,8 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from galerly_cdn.errors import Undecodable
+from galerly_cdn.render.originals import gif
 
-_HEADER_BYTES: Final = 13
-_DESCRIPTOR_BYTES: Final = 9
-_EXTENSION: Final = 0x21
-_IMAGE: Final = 0x2C
 _MAX_CODE_BITS: Final = 12
 _TABLE_ENTRIES: Final = 1 << _MAX_CODE_BITS
 _MAX_DATA_BYTES: Final = 8 << 20
@@ -42,32 +39,18 @@ def check(original: bytes) -> None:
 
 def first_frame(original: bytes) -> Frame:
     """Return the first image block. Raises `Undecodable` if there is none, or if the file ends inside it."""
+    image = gif.first_image(original)
+    if image is None:
+        raise Undecodable("the GIF has no image block")
     try:
-        position = _HEADER_BYTES + _color_table_bytes(original[10])
-        while original[position] == _EXTENSION:
-            position = _sub_blocks_end(original, position + 2)
-        if original[position] != _IMAGE:
-            raise Undecodable("the GIF has no image block")
-        descriptor = original[position + 1 : position + 1 + _DESCRIPTOR_BYTES]
-        start = position + 1 + _DESCRIPTOR_BYTES + _color_table_bytes(descriptor[8])
         return Frame(
-            width_px=int.from_bytes(descriptor[4:6], "little"),
-            height_px=int.from_bytes(descriptor[6:8], "little"),
-            root_bits=original[start],
-            data=_sub_blocks(original, start + 1),
+            width_px=image.frame.width_px,
+            height_px=image.frame.height_px,
+            root_bits=original[image.data_start],
+            data=_sub_blocks(original, image.data_start + 1),
         )
     except IndexError as error:
         raise Undecodable("the GIF ends inside its first frame") from error
-
-
-def _color_table_bytes(flags: int) -> int:
-    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
-
-
-def _sub_blocks_end(original: bytes, position: int) -> int:
-    while length := original[position]:
-        position += length + 1
-    return position + 1
 
 
 def _sub_blocks(original: bytes, position: int) -> bytes:

@@ -18,6 +18,8 @@ Properties = tuple[tuple[bytes, bytes], ...]
 
 _MAX_ITEMS: Final = 65_536
 _MAX_BOXES: Final = 65_536
+_FULL_BOX_BYTES: Final = 4
+"""Version and flags at the start of a box's content (§4.2.2)."""
 _STREAM_BYTES: Final = 256
 """Enough for the open bitstream units up to the sequence header."""
 _ALPHA: Final = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
@@ -39,6 +41,13 @@ class Extent(Value, frozen=True):
     start: int
     length: int
     is_in_meta: bool
+
+
+class PrimaryPlace(Value, frozen=True):
+    """Where the number of the primary item is stored in the file: 2 or 4 bytes (`pitm`, §8.11.4)."""
+
+    start: int
+    length: int
 
 
 class Meta(Value, frozen=True):
@@ -80,13 +89,29 @@ def is_only_a_sequence(original: bytes) -> bool:
     return b"moov" in types and meta_of(original) is None
 
 
+def primary_place(original: bytes) -> PrimaryPlace | None:
+    """Return where the number of the primary item is stored; None if the file names none."""
+    start, end = _meta_place(original) or (0, 0)
+    for name, first, _ in _box_places(original[start:end]):
+        if name == b"pitm":
+            length = 4 if original[start + first : start + first + 1] > b"\0" else 2
+            return PrimaryPlace(start + first + _FULL_BOX_BYTES, length)
+    return None
+
+
+def _meta_place(original: bytes) -> tuple[int, int] | None:
+    """Return where the boxes in the `meta` box start and end (§8.11.1); None if there is none."""
+    places = (place for place in _box_places(original) if place[0] == b"meta")
+    return next(((start + _FULL_BOX_BYTES, end) for _, start, end in places), None)
+
+
 def meta_of(original: bytes) -> Meta | None:
     """Return the items; None if the file has none, or no primary one. Damaged entries are left out."""
-    place = next(((start, end) for name, start, end in _box_places(original) if name == b"meta"), None)
+    place = _meta_place(original)
     if place is None:
         return None
     found: dict[bytes, bytes] = {}
-    for name, content in boxes(original[place[0] + 4 : place[1]]):
+    for name, content in boxes(original[place[0] : place[1]]):
         found.setdefault(name, content)
     properties = found.get(b"iprp", b"")
     inner: dict[bytes, bytes] = {}
@@ -213,6 +238,14 @@ def coded_item(meta: Meta, item: int) -> int:
         if one.kind == b"dimg" and one.source == item and one.targets:
             return one.targets[0]
     return item
+
+
+def tiles_of(meta: Meta) -> list[int]:
+    """Return the items that the primary item and its auxiliary pictures are made of (§6.6.2.3), in order."""
+    sources = (one.source for one in meta.references if one.kind == b"auxl" and meta.primary in one.targets)
+    shown = {meta.primary, *sources}
+    grids = (one for one in meta.references if one.kind == b"dimg" and one.source in shown)
+    return sorted({tile for grid in grids for tile in grid.targets})
 
 
 def is_monochrome(meta: Meta) -> bool:
