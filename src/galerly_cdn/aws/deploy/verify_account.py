@@ -16,6 +16,7 @@ from urllib.parse import urljoin
 
 from galerly_cdn.aws.deploy import boto, invalidation, smoke_test
 from galerly_cdn.aws.deploy.smoke_test import Check
+from galerly_cdn.aws.deploy.stack import Stack
 from galerly_cdn.links import Links
 from galerly_cdn.model import Format
 from galerly_cdn.render.sample_images import SPECIMENS
@@ -42,6 +43,8 @@ def run_checks(viewer: SmokeViewer, stack: str, settings: Settings) -> Iterator[
     """
     yield from smoke_test.run(viewer, settings)
     yield _check_utilization(stack)
+    for bucket in ("Bucket", "AccessLogs"):
+        yield _check_settings(stack, bucket)
     yield _check_function_url(viewer)
     yield from _check_signature_first(viewer, settings)
     if "/" not in settings.private_prefixes:
@@ -81,6 +84,13 @@ def _check_utilization(stack: str) -> Check:
         problem or f"{used} %",
         is_met=not problem and int(used) < _MAX_UTILIZATION,
     )
+
+
+def _check_settings(stack: str, bucket: str) -> Check:
+    """CloudFormation's comparison of a bucket with the template; an import leaves settings as they were."""
+    differing = Stack(stack, lambda _: None).differences(bucket)
+    found = ", ".join(differing) or "no difference"
+    return Check(f"the settings of {bucket}", "no difference", found, is_met=not differing)
 
 
 def _check_function_url(viewer: SmokeViewer) -> Check:
