@@ -147,6 +147,24 @@ def expect_protection(aws: FakeAws, *, is_protected: bool) -> None:
     aws.expect("cloudformation", "update_termination_protection", request)
 
 
+def drift(bucket: str, drifted: str = "") -> dict[str, Any]:
+    """CloudFormation's comparison of a bucket that has no versioning, if it is `drifted`."""
+    property_difference = {
+        "PropertyPath": "/VersioningConfiguration",
+        "ExpectedValue": "Enabled",
+        "ActualValue": "null",
+        "DifferenceType": "REMOVE",
+    }
+    return {
+        "StackId": "1",
+        "LogicalResourceId": bucket,
+        "ResourceType": "AWS::S3::Bucket",
+        "StackResourceDriftStatus": "MODIFIED" if bucket == drifted else "IN_SYNC",
+        "Timestamp": 0,
+        "PropertyDifferences": [property_difference] if bucket == drifted else [],
+    }
+
+
 def event(number: int, resource: str, status: str, reason: str = "") -> dict[str, Any]:
     return {
         "StackId": ARN,

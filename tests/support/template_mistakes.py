@@ -92,6 +92,12 @@ _VARIABLES = "Resizer/Properties/Environment/Variables"
 _OTHER_DISTRIBUTION = "arn:aws:cloudfront::123456789012:distribution/EANOTHER"
 _IMMUTABLE = {"Header": "Cache-Control", "Value": local_cloudfront.IMMUTABLE, "Override": True}
 
+
+def no_failover(status: str) -> Change:
+    """Removes a status on which the origin group fails over."""
+    return combine(remove(FAILOVER, status), set_value(f"{_GROUP}/FailoverCriteria/StatusCodes/Quantity", 1))
+
+
 MISTAKES: dict[str, dict[tuple[int, str], Change]] = {
     "the first request renders, the second is a hit with the same strong ETag": {
         (1, "the permission lambda:InvokeFunctionUrl is missing"): set_value("AllowUrl", None),
@@ -106,7 +112,7 @@ MISTAKES: dict[str, dict[tuple[int, str], Change]] = {
         (1, "requests to the function are signed for S3"): set_value(
             f"{_RESIZER}/OriginAccessControlId", {"Fn::GetAtt": ["S3Access", "Id"]}
         ),
-        (1, "a 404 of S3 does not fail over to the function"): remove(FAILOVER, "404"),
+        (1, "a 404 of S3 does not fail over to the function"): no_failover("404"),
         (1, "renditions come from S3 only"): set_value(f"{BEHAVIORS}/0/TargetOriginId", "s3"),
         (1, "no viewer function maps the paths of renditions"): set_value(
             f"{BEHAVIORS}/0/FunctionAssociations", []

@@ -30,6 +30,7 @@ from tests.support.cloudformation_stubs import (
     OUTPUTS,
     OWNED,
     described_stack,
+    drift,
     event,
     expect_change_set,
     expect_code,
@@ -265,6 +266,35 @@ def test_deploy_failure_reports_first_failed_resource(aws: FakeAws, status: str,
     assert done.stderr.splitlines()[1:] == [f"galerly-cdn: The deployment failed. ({detail})"]
 
 
+COUNTED = "Validation failed with 1 error(s). Call DescribeEvents to retrieve the full list of issues."
+VALIDATION = {
+    "LogicalResourceId": "Bucket",
+    "ValidationStatusReason": "Resource of type 'AWS::S3::Bucket' with identifier 'b' already exists.",
+}
+
+
+def test_deploy_validation_errors_are_shown_in_place_of_their_number(aws: FakeAws) -> None:
+    """CloudFormation validates a change set and an operation, and its reason is only the number of errors."""
+    for is_executed in (False, True):
+        expect_stack(aws)
+        expect_code(aws)
+        expect_no_buckets(aws)
+        expect_change_set(aws, "CREATE", reason="" if is_executed else COUNTED)
+        if is_executed:
+            failed = [event(1, "photos", "CREATE_FAILED", COUNTED)]
+            steps = ("ROLLBACK_FAILED", failed)
+            expect_operation(aws, "execute_change_set", steps, before="REVIEW_IN_PROGRESS")
+        operation = {"StackName": ARN} if is_executed else {"ChangeSetName": CHANGE_SET}
+        aws.expect("cloudformation", "describe_events", operation, OperationEvents=[{}, VALIDATION])
+        if is_executed:
+            described = described_stack("ROLLBACK_FAILED")
+            aws.expect("cloudformation", "describe_stacks", {"StackName": ARN}, **described)
+        done = run("deploy", "--stack", "photos", "--yes")
+        assert "Bucket: Resource of type 'AWS::S3::Bucket' with identifier 'b' already exists." in done.stderr
+        assert "Call DescribeEvents" not in done.stderr
+        aws.assert_all_called()
+
+
 def test_deploy_deletes_rolled_back_stack_first(aws: FakeAws) -> None:
     expect_stack(aws, "ROLLBACK_COMPLETE", {"BucketName": "old"})
     expect_code(aws)
@@ -299,8 +329,9 @@ def test_deploy_existing_bucket_needs_take_over(aws: FakeAws) -> None:
     aws.assert_all_called()
 
 
+@pytest.mark.parametrize("drifted", ["", "AccessLogs"])
 def test_deploy_take_over_imports_by_literal_names_then_applies_settings(
-    aws: FakeAws, monkeypatch: pytest.MonkeyPatch
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch, drifted: str
 ) -> None:
     text = template.with_literal_names(template.render(Settings()), "mine")
     limits.check_import(cloudformation.read(text))
@@ -316,9 +347,14 @@ def test_deploy_take_over_imports_by_literal_names_then_applies_settings(
     expect_change_set(aws, "UPDATE", TemplateURL=url, DeploymentMode="REVERT_DRIFT")
     expect_operation(aws, "execute_change_set", ("UPDATE_COMPLETE", []), before="IMPORT_COMPLETE")
     expect_smoke_test(aws, monkeypatch)
+    for bucket in ("Bucket", "AccessLogs"):
+        found = drift(bucket, drifted)
+        aws.expect("cloudformation", "detect_stack_resource_drift", None, StackResourceDrift=found)
     done = run("deploy", "--stack", "photos", "--bucket", "mine", "--take-over", "--yes")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == bool(drifted), done.output
     assert "The imported buckets get the template's settings:" in done.stdout
+    problem = "FAILED  the settings of AccessLogs: /VersioningConfiguration (expected: no difference)"
+    assert (problem in done.stdout) == bool(drifted)
 
 
 def test_deploy_take_over_again_compares_with_actual_settings(aws: FakeAws) -> None:

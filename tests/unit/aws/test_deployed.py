@@ -20,6 +20,7 @@ from tests.support.cloudformation_stubs import (
     OUTPUTS,
     FakeCdn,
     described_stack,
+    drift,
     expect_operation,
     expect_protection,
 )
@@ -104,24 +105,6 @@ class ScriptedCdn(FakeCdn):
             if part in address:
                 return listed.pop(0) if len(listed) > 1 else listed[0]
         return super().__call__(address)
-
-
-def drift(bucket: str, drifted: str = "") -> dict[str, Any]:
-    """CloudFormation's comparison of a bucket that has no versioning, if it is `drifted`."""
-    property_difference = {
-        "PropertyPath": "/VersioningConfiguration",
-        "ExpectedValue": "Enabled",
-        "ActualValue": "null",
-        "DifferenceType": "REMOVE",
-    }
-    return {
-        "StackId": "1",
-        "LogicalResourceId": bucket,
-        "ResourceType": "AWS::S3::Bucket",
-        "StackResourceDriftStatus": "MODIFIED" if bucket == drifted else "IN_SYNC",
-        "Timestamp": 0,
-        "PropertyDifferences": [property_difference] if bucket == drifted else [],
-    }
 
 
 def expect_verification(

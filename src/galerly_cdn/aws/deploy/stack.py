@@ -172,6 +172,7 @@ class Stack:
                 reason = response.get("StatusReason", "")
                 if "didn't contain changes" in reason or "No updates are to be performed" in reason:
                     return None
+                reason = self._explained(reason, ChangeSetName=arn)
                 raise DeploymentFailed(f"CloudFormation could create no change set: {reason}")
             if response["Status"] == "CREATE_COMPLETE":
                 changes = [*response["Changes"], *self._more_changes(arn, response.get("NextToken"))]
@@ -273,10 +274,25 @@ class Stack:
             self._pause(_POLL_S)
         if state.status not in done:
             reason = (
-                f"{cause.resource} ({cause.type}): {cause.reason}" if cause else "no resource gave a reason"
+                f"{cause.resource} ({cause.type}): {self._explained(cause.reason, StackName=arn)}"
+                if cause
+                else "no resource gave a reason"
             )
             raise DeploymentFailed(f"{state.status}: {reason} {_ADVICE.get(state.status, '')}".rstrip())
         return state
+
+    def _explained(self, reason: str, **operation: str) -> str:
+        """A reason that only counts validation errors, with the errors that CloudFormation found."""
+        if "DescribeEvents" not in reason:
+            return reason
+        with boto.aws_errors():
+            events = self._aws.describe_events(**operation)["OperationEvents"]
+        found = [
+            f"{event.get('LogicalResourceId')}: {event['ValidationStatusReason']}"
+            for event in events
+            if event.get("ValidationStatusReason")
+        ]
+        return "; ".join(found) or reason
 
     def _events(self, arn: str, last: str) -> Iterator[tuple[str, StackEvent]]:
         """The IDs and events after the event `last`, newest first."""

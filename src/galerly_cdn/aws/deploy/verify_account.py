@@ -43,8 +43,7 @@ def run_checks(viewer: SmokeViewer, stack: str, settings: Settings) -> Iterator[
     """
     yield from smoke_test.run(viewer, settings)
     yield _check_utilization(stack)
-    for bucket in ("Bucket", "AccessLogs"):
-        yield _check_settings(stack, bucket)
+    yield from check_settings(Stack(stack, lambda _: None))
     yield _check_function_url(viewer)
     yield from _check_signature_first(viewer, settings)
     if "/" not in settings.private_prefixes:
@@ -86,11 +85,15 @@ def _check_utilization(stack: str) -> Check:
     )
 
 
-def _check_settings(stack: str, bucket: str) -> Check:
-    """CloudFormation's comparison of a bucket with the template; an import leaves settings as they were."""
-    differing = Stack(stack, lambda _: None).differences(bucket)
-    found = ", ".join(differing) or "no difference"
-    return Check(f"the settings of {bucket}", "no difference", found, is_met=not differing)
+def check_settings(stack: Stack) -> Iterator[Check]:
+    """CloudFormation's comparison of the buckets with the template. An import leaves settings as they were.
+
+    Raises `AwsRefused`, `DeploymentFailed`.
+    """
+    for bucket in ("Bucket", "AccessLogs"):
+        differing = stack.differences(bucket)
+        found = ", ".join(differing) or "no difference"
+        yield Check(f"the settings of {bucket}", "no difference", found, is_met=not differing)
 
 
 def _check_function_url(viewer: SmokeViewer) -> Check:

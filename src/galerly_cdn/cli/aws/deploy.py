@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,10 @@ from galerly_cdn.cli import terminal
 from galerly_cdn.cli.aws import deployed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from galerly_cdn.aws.deploy.deployment import Deployment, DeploymentRequest, Package
+    from galerly_cdn.aws.deploy.smoke_test import Check
     from galerly_cdn.aws.deploy.stack import StackState
     from galerly_cdn.settings.table import Settings
 
@@ -112,6 +114,7 @@ def deploy(file: Path | None, *, dry_run: bool, prepare: bool, yes: bool, **opti
     (sizes, private prefixes, keys) are not remembered: each deployment reads --config and the environment.
     """
     from galerly_cdn.aws.deploy import deployment as deployments
+    from galerly_cdn.aws.deploy import verify_account
 
     echo = functools.partial(click.echo, err=prepare)
     settings = _settings(file, options["private"], options["avif"])
@@ -143,7 +146,8 @@ def deploy(file: Path | None, *, dry_run: bool, prepare: bool, yes: bool, **opti
         state = deployment.execute(change_set)
         if deployment.imports:
             state = _apply_settings(deployment) or state
-        _test(state, settings)
+        imported = verify_account.check_settings(deployed.open_stack(request.stack))
+        _test(state, settings, imported if request.take_over else ())
 
 
 @click.command(epilog="Example: galerly-cdn aws execute arn:aws:cloudformation:us-east-1:…:changeSet/…")
@@ -241,8 +245,8 @@ def _is_confirmed(newly_public: Sequence[str], *, yes: bool) -> bool:
         return False
 
 
-def _test(state: StackState, settings: Settings) -> None:
-    """Print the addresses of a deployed stack and run the smoke test. Exits with 1 if a check fails."""
+def _test(state: StackState, settings: Settings, more: Iterable[Check] = ()) -> None:
+    """Print the addresses, run the smoke test and `more` checks. Exits with 1 if one fails."""
     from galerly_cdn.aws.deploy import http_viewer, smoke_test, template
 
     viewer = smoke_test.SmokeViewer(smoke_test.Deployed.from_outputs(state.outputs), http_viewer.fetch)
@@ -254,4 +258,4 @@ def _test(state: StackState, settings: Settings) -> None:
         click.echo(
             f"signing   with {key.id}.private.pem, copied to {file}: CloudFront gives keys its own IDs"
         )
-    deployed.print_checks(smoke_test.run(viewer, settings), as_json=False)
+    deployed.print_checks(itertools.chain(smoke_test.run(viewer, settings), more), as_json=False)
