@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn.aws.deploy import buckets, build, change_set, concurrency, template
+from galerly_cdn.aws.deploy import buckets, build, change_set, concurrency, template, verify_account
 from galerly_cdn.aws.deploy.buckets import CodeBucket
 from galerly_cdn.aws.deploy.stack import ChangeSetRequest, Stack
 from galerly_cdn.aws.errors import DeploymentFailed
@@ -19,9 +19,10 @@ from galerly_cdn.errors import SettingsError
 from galerly_cdn.serialization import Value, replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from galerly_cdn.aws.deploy.change_set import ChangeSet
+    from galerly_cdn.aws.deploy.smoke_test import Check
     from galerly_cdn.aws.deploy.stack import StackState
     from galerly_cdn.settings.table import Settings
 
@@ -204,6 +205,11 @@ class Deployment:
             reverts_drift=True,
         )
         return self._stack.create_change_set(request, _change_set_name(), is_new=False)
+
+    def check_settings(self) -> Iterator[Check]:
+        """Compare buckets that were taken over with the template. Raises `DeploymentFailed`."""
+        if self._request.take_over:
+            yield from verify_account.check_settings(self._stack)
 
     def reservations(self) -> tuple[int, int]:
         """The reserved concurrency of the deployed stack, and of this deployment."""

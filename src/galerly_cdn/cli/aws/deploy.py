@@ -114,7 +114,6 @@ def deploy(file: Path | None, *, dry_run: bool, prepare: bool, yes: bool, **opti
     (sizes, private prefixes, keys) are not remembered: each deployment reads --config and the environment.
     """
     from galerly_cdn.aws.deploy import deployment as deployments
-    from galerly_cdn.aws.deploy import verify_account
 
     echo = functools.partial(click.echo, err=prepare)
     settings = _settings(file, options["private"], options["avif"])
@@ -144,10 +143,7 @@ def deploy(file: Path | None, *, dry_run: bool, prepare: bool, yes: bool, **opti
             deployment.delete_change_set(change_set)
             raise click.Abort
         state = deployment.execute(change_set)
-        if deployment.imports:
-            state = _apply_settings(deployment) or state
-        imported = verify_account.check_settings(deployed.open_stack(request.stack))
-        _test(state, settings, imported if request.take_over else ())
+        _test(_apply_settings(deployment) or state, settings, deployment.check_settings())
 
 
 @click.command(epilog="Example: galerly-cdn aws execute arn:aws:cloudformation:us-east-1:…:changeSet/…")
@@ -176,6 +172,8 @@ def execute(arn: str, private: tuple[str, ...], file: Path | None) -> None:
 
 def _apply_settings(deployment: Deployment) -> StackState | None:
     """Give imported buckets the template's settings, without a question: --take-over announces it."""
+    if not deployment.imports:
+        return None
     change_set = deployment.create_settings_change_set()
     if change_set is None:
         return None
