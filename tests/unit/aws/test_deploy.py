@@ -549,6 +549,8 @@ def test_read_change_returns_action(fields: dict[str, Any], action: str) -> None
         (["--stack", "photos", "--set", "Memory"], "--set Memory: write NAME=VALUE."),
         (["--stack", "photos", "--private", "clients"], "private_prefixes needs public_keys"),
         (["--stack", "photos", "--avif", "maybe"], "Invalid value for '--avif'"),
+        (["--stack", "photos", "--budget", "-1"], "Invalid value for '--budget'"),
+        (["--stack", "photos", "--waf", "on"], "Invalid value for '--waf'"),
         ([], "Missing option '--stack'"),
     ],
 )

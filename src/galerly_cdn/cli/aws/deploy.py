@@ -49,7 +49,7 @@ def _request(options: Mapping[str, Any]) -> DeploymentRequest:
     from galerly_cdn.aws.deploy.deployment import DeploymentRequest
 
     parameters = {
-        name: options[option] for option, name in _PARAMETERS.items() if options[option] is not None
+        name: str(options[option]) for option, name in _PARAMETERS.items() if options[option] is not None
     }
     for pair in options["pairs"]:
         name, equals, value = pair.partition("=")
@@ -86,6 +86,7 @@ def _request(options: Mapping[str, Any]) -> DeploymentRequest:
 @click.option("--prewarm", type=_ON_OFF, help="Render every size and format of an upload at once.")
 @click.option(
     "--budget",
+    type=click.IntRange(min=0),
     metavar="USD",
     help="Monthly cost of the account that is reported to --alarm-email; 0 for none.",
 )
