@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 WIDTH, HEIGHT = 640, 360
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 16, 44
+LEFT, RIGHT, TOP, BOTTOM = 80, 16, 16, 64
 """Margins around the plot, in the units of the viewBox."""
 
 
@@ -47,12 +47,9 @@ class Axis(NamedTuple):
     high: float
     ticks: tuple[float, ...]
     label: Callable[[float], str]
-    is_logarithmic: bool = False
 
     def position(self, value: float) -> float:
         """Where a value is between 0 (low) and 1 (high)."""
-        if self.is_logarithmic:
-            return (math.log(value) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
         return (value - self.low) / (self.high - self.low)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from galerly_cdn.insight.cost_result import CostReport
     from galerly_cdn.insight.prices import Price
 
-_POINTS = 40
+_POINTS = 60
 _WORST_HIT_RATIO = 0.8
 
 
@@ -41,25 +41,23 @@ def render_page(report: CostReport, prices: Mapping[str, Price]) -> str:
         charts=(_views_chart(report, prices), _hit_ratio_chart(report, prices)),
         width=cost_chart.WIDTH,
         height=cost_chart.HEIGHT,
+        left=cost_chart.LEFT,
+        right=cost_chart.RIGHT,
         style=_read("cost_page.css"),
     )
 
 
 def _views_chart(report: CostReport, prices: Mapping[str, Price]) -> Chart:
-    """From a tenth to ten times the views of the workload."""
+    """From no views to three times those of the workload."""
     views = report.workload.views or 100_000.0
-    numbers = [views * 10 ** (2 * point / _POINTS - 1) for point in range(_POINTS + 1)]
-    workloads = [(number, replaced(report.workload, views=number)) for number in numbers]
-    axis = cost_chart.Axis(
-        numbers[0], numbers[-1], (views / 10, views / 3, views, views * 3, views * 10), _short, True
-    )
-    series = _series(workloads, prices)
+    numbers = [3 * views * point / _POINTS for point in range(_POINTS + 1)]
+    series = _series([(number, replaced(report.workload, views=number)) for number in numbers], prices)
     return cost_chart.draw(
         "Cost against views",
-        "views in a month (logarithmic)",
-        axis,
+        "views in a month",
+        cost_chart.Axis(0.0, 3 * views, (0.0, views, 2 * views, 3 * views), _short),
         series,
-        (views, report.monthly_usd),
+        (report.workload.views, report.monthly_usd),
         summary=_summary(series, "views", _short),
         y_label=_short_usd,
     )
@@ -74,7 +72,7 @@ def _hit_ratio_chart(report: CostReport, prices: Mapping[str, Price]) -> Chart:
     series = _series(workloads, prices)
     return cost_chart.draw(
         "Cost against hit ratio",
-        "share of the views that CloudFront's caches answer",
+        "hits in CloudFront's caches",
         cost_chart.Axis(worst, 1.0, ticks, _percent),
         series,
         (report.workload.hit_ratio, report.monthly_usd),

@@ -32,7 +32,9 @@ def format_quantity(quantity: float) -> str:
     """A quantity with at most two decimals, or two significant digits below 1."""
     if quantity == int(quantity) or quantity >= 1000:
         return f"{quantity:,.0f}"
-    return f"{quantity:,.2f}" if quantity >= 1 else f"{quantity:.2g}"
+    if quantity >= 1:
+        return f"{quantity:,.2f}"
+    return f"{quantity:.{1 - math.floor(math.log10(quantity))}f}".rstrip("0")
 
 
 def format_price(line: Line) -> str:
