@@ -37,13 +37,18 @@ def format_quantity(quantity: float) -> str:
     return f"{quantity:.{1 - math.floor(math.log10(quantity))}f}".rstrip("0")
 
 
+def format_rate(usd: float, per: float, unit: str) -> str:
+    """A price with all its decimals, at least two: `$0.005 per 1,000 requests`, `$0.30 per metric`."""
+    units = unit.removesuffix("s") if per == 1 else f"{per:,.0f} {unit}"
+    text = f"{usd:.10f}".rstrip("0")
+    decimals = max(2, len(text.partition(".")[2]))
+    return f"${usd:.{decimals}f} per {units}"
+
+
 def format_price(line: Line) -> str:
-    """The price of a line: `$0.005 per 1,000 requests`. A price that was not checked is marked with °."""
-    per = line.unit.removesuffix("s") if line.per == 1 else f"{line.per:,.0f} {line.unit}"
-    tier = " and less" if line.is_tiered else ""
-    usd = f"{line.usd:.10f}".rstrip("0")
-    decimals = max(2, len(usd.partition(".")[2]))
-    return f"${line.usd:.{decimals}f}{tier} per {per}" + ("" if line.is_checked else " °")
+    """The price of a line. ° marks one that was not checked on the provider's page."""
+    tier = ", less beyond a quantity" if line.is_tiered else ""
+    return format_rate(line.usd, line.per, line.unit) + tier + ("" if line.is_checked else " °")
 
 
 def format_report(report: CostReport) -> str:

@@ -129,7 +129,8 @@ def test_amount_has_at_least_two_decimals_and_three_digits(amount: float, text: 
 
 @pytest.mark.parametrize(
     ("quantity", "text"),
-    [(5, "5"), (0.07, "0.07"), (13.8203, "13.82"), (1727.54, "1,728"), (6.57e5, "657,000"), (1.2e-6, "0.0000012")],
+    [(5, "5"), (0.07, "0.07"), (13.8203, "13.82"), (1727.54, "1,728"), (6.57e5, "657,000"),
+     (1.2e-6, "0.0000012")],
 )  # fmt: skip
 def test_quantity_is_short(quantity: float, text: str) -> None:
     assert format_quantity(quantity) == text
