@@ -20,13 +20,23 @@ pytestmark = pytest.mark.browser
 NAME = "wedding-of-" + 30 * "anna-and-"
 REPORT = {
     "requests": 40_000_000,
+    "pictures": 40_000_000,
     "hits": 38_800_000,
     "hit_ratio": 0.97,
     "bytes": 4_400_000_000_000,
     "errors": 120,
     "renders": 90_000,
     "days": 31,
-    "by_gallery": {NAME: {"requests": 21_000_000, "bytes": 2_300_000_000_000, "renders": 40_000}},
+    "by_gallery": [
+        {
+            "name": NAME,
+            "requests": 21_000_000,
+            "pictures": 21_000_000,
+            "hits": 20_000_000,
+            "bytes": 2_300_000_000_000,
+            "renders": 40_000,
+        }
+    ],
 }
 
 

@@ -33,6 +33,7 @@ def render_page(report: CostReport, prices: Mapping[str, Price]) -> str:
     )
     environment.filters["usd"] = cost_text.format_usd
     environment.filters["quantity"] = cost_text.format_quantity
+    environment.filters["gallery"] = cost_text.format_gallery
     environment.filters["price"] = cost_text.format_price
     template = environment.from_string(_read("cost_page.html"))
     return template.render(

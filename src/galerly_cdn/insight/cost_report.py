@@ -9,41 +9,70 @@ from galerly_cdn.insight.cost import MONTH_HOURS
 from galerly_cdn.serialization import Meta, ValidationError, Value, from_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from galerly_cdn.insight.cost import Driver, Estimate
 
 _Count = Annotated[float, Meta(ge=0)]
 
 
-class GalleryTraffic(Value, frozen=True, forbid_unknown_fields=False):
+class Traffic(Value, frozen=True, forbid_unknown_fields=False):
+    """What a report says of all requests or of a gallery's. `renders` is None where the logs do not say."""
+
+    requests: _Count
+    pictures: _Count
+    hits: _Count
+    bytes: _Count
+    renders: _Count | None
+
+    @property
+    def misses(self) -> float:
+        return max(0.0, self.pictures - self.hits)
+
+
+class GalleryTraffic(Traffic, frozen=True, forbid_unknown_fields=False):
     """A gallery's row of a report."""
 
-    requests: _Count
-    bytes: _Count
-    renders: _Count
+    name: str
 
 
-class TrafficReport(Value, frozen=True, forbid_unknown_fields=False):
+class TrafficReport(Traffic, frozen=True, forbid_unknown_fields=False):
     """The fields of a report that the estimate uses. `hit_ratio` is None where there was no picture."""
 
-    requests: _Count
     hit_ratio: Annotated[float, Meta(ge=0, le=1)] | None
-    bytes: _Count
-    renders: _Count
     days: Annotated[float, Meta(gt=0)]
-    by_gallery: dict[str, GalleryTraffic]
+    by_gallery: tuple[GalleryTraffic, ...]
 
     @property
     def months(self) -> float:
         return self.days * 24 / MONTH_HOURS
 
+    @property
+    def rest(self) -> Traffic:
+        """What is in no gallery of the report."""
+
+        def left(total: float | None, parts: Iterable[float | None]) -> float:
+            return max(0.0, (total or 0.0) - sum(part or 0.0 for part in parts))
+
+        return Traffic(
+            left(self.requests, (one.requests for one in self.by_gallery)),
+            left(self.pictures, (one.pictures for one in self.by_gallery)),
+            left(self.hits, (one.hits for one in self.by_gallery)),
+            left(self.bytes, (one.bytes for one in self.by_gallery)),
+            None if self.renders is None else left(self.renders, (one.renders for one in self.by_gallery)),
+        )
+
 
 class GalleryCost(Value, frozen=True):
-    """A gallery's part of the lines that are in proportion to the views; the traffic is that of a month."""
+    """A gallery's part of the lines that are in proportion to the views; the traffic is that of a month.
 
-    gallery: str
+    `gallery` is None for all that is in no gallery of the report.
+    """
+
+    gallery: str | None
     requests: float
     bytes: float
-    renders: float
+    renders: float | None
     monthly_usd: float
 
 
@@ -58,47 +87,54 @@ def read_report(text: bytes, file: str) -> TrafficReport:
 def month_fields(report: TrafficReport) -> dict[str, float]:
     """The fields of a `Workload` that a report tells, for a month."""
     hit_ratio = 1.0 if report.hit_ratio is None else report.hit_ratio
-    misses = report.requests * (1 - hit_ratio)
-    return {
+    fields = {
         "views": report.requests / report.months,
         "hit_ratio": hit_ratio,
-        "render_ratio": min(1.0, report.renders / misses) if misses else 0.0,
         "view_bytes": report.bytes / report.requests if report.requests else 0.0,
     }
+    misses = report.requests * (1 - hit_ratio)
+    if report.renders is not None:
+        fields["render_ratio"] = min(1.0, report.renders / misses) if misses else 0.0
+    return fields
 
 
 def gallery_costs(report: TrafficReport, found: Estimate) -> tuple[GalleryCost, ...]:
     """What each gallery costs in a month, the costliest first; the sum is that of the group `views`.
 
-    A line's amount is divided by bytes, requests or renders. A report has no misses of a gallery: their lines
-    are divided by renders. Requests outside the galleries of the report are the last row, with the name "".
+    A line's amount is divided by what it is in proportion to: bytes, requests, misses or renders.
     """
-    by_driver: dict[Driver, float] = {}
+    rows: list[tuple[str | None, Traffic]] = [(one.name, one) for one in report.by_gallery]
+    rest = report.rest
+    if rows and (rest.requests or rest.bytes or rest.misses or rest.renders):
+        rows.append((None, rest))
+    by_divisor: dict[str, float] = {}
     for line in found.lines:
         if line.group == "views":
-            driver: Driver = "renders" if line.driver == "misses" else line.driver
-            if driver == "renders" and not report.renders:
-                driver = "requests"
-            by_driver[driver] = by_driver.get(driver, 0.0) + line.amount_usd
-    rows = [_cost(name, traffic, report, by_driver) for name, traffic in report.by_gallery.items()]
-    rows.sort(key=lambda row: (-row.monthly_usd, row.gallery))
-    listed = report.by_gallery.values()
-    rest = GalleryTraffic(
-        max(0.0, report.requests - sum(one.requests for one in listed)),
-        max(0.0, report.bytes - sum(one.bytes for one in listed)),
-        max(0.0, report.renders - sum(one.renders for one in listed)),
-    )
-    if report.by_gallery and (rest.requests or rest.bytes or rest.renders):
-        rows.append(_cost("", rest, report, by_driver))
-    return tuple(rows)
+            divisor = _divisor(line.driver, report)
+            by_divisor[divisor] = by_divisor.get(divisor, 0.0) + line.amount_usd
+    totals = {name: sum(_amount(traffic, name) for _, traffic in rows) for name in by_divisor}
+    costs = [
+        GalleryCost(
+            name,
+            traffic.requests / report.months,
+            traffic.bytes / report.months,
+            None if traffic.renders is None else traffic.renders / report.months,
+            sum(
+                usd * _amount(traffic, divisor) / totals[divisor]
+                for divisor, usd in by_divisor.items()
+                if totals[divisor]
+            ),
+        )
+        for name, traffic in rows
+    ]
+    return tuple(sorted(costs, key=lambda one: (one.gallery is None, -one.monthly_usd, one.gallery)))
 
 
-def _cost(
-    name: str, traffic: GalleryTraffic, report: TrafficReport, by_driver: dict[Driver, float]
-) -> GalleryCost:
-    usd = 0.0
-    for driver, amount_usd in by_driver.items():
-        total = getattr(report, driver)
-        usd += amount_usd * getattr(traffic, driver) / total if total else 0.0
-    months = report.months
-    return GalleryCost(name, traffic.requests / months, traffic.bytes / months, traffic.renders / months, usd)
+def _divisor(driver: Driver, report: TrafficReport) -> str:
+    """The field that divides a line: renders where the logs have them, else misses, else requests."""
+    fields = {"renders": ("renders", "misses"), "misses": ("misses",), "bytes": ("bytes",)}.get(driver, ())
+    return next((name for name in fields if _amount(report, name)), "requests")
+
+
+def _amount(traffic: Traffic, name: str) -> float:
+    return float(getattr(traffic, name) or 0.0)

@@ -51,6 +51,11 @@ def format_price(line: Line) -> str:
     return format_rate(line.usd, line.per, line.unit) + tier + ("" if line.is_checked else " °")
 
 
+def format_gallery(name: str | None) -> str:
+    """A gallery's name; originals outside a folder are in the gallery with an empty name."""
+    return "(others)" if name is None else name or "(no folder)"
+
+
 def format_report(report: CostReport) -> str:
     """The lines by group, the sums, the comparison with the specification, alternatives and galleries."""
     return "\n".join(_lines(report))
@@ -120,10 +125,10 @@ def _lines(report: CostReport) -> Iterator[str]:
         yield from _table(
             [
                 (
-                    f"  {one.gallery or '(others)'}",
+                    f"  {format_gallery(one.gallery)}",
                     format_quantity(round(one.requests)),
                     f"{one.bytes / 1e9:,.3f} GB",
-                    format_quantity(round(one.renders)),
+                    "?" if one.renders is None else format_quantity(round(one.renders)),
                     format_usd(one.monthly_usd),
                 )
                 for one in report.by_gallery

@@ -17,13 +17,23 @@ if TYPE_CHECKING:
 PRICE = '[s3-storage]\nusd = 0.046\nsource = "a contract"\ndate = 2026-12-01\n'
 REPORT = {
     "requests": 20_000,
+    "pictures": 20_000,
     "hits": 19_000,
     "hit_ratio": 0.95,
     "bytes": 4_000_000_000,
     "errors": 0,
     "renders": 250,
     "days": 365 / 12,
-    "by_gallery": {"a <b>": {"requests": 20_000, "bytes": 4_000_000_000, "renders": 250}},
+    "by_gallery": [
+        {
+            "name": "a <b>",
+            "requests": 20_000,
+            "pictures": 20_000,
+            "hits": 19_000,
+            "bytes": 4_000_000_000,
+            "renders": 250,
+        }
+    ],
 }
 
 

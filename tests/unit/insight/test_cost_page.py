@@ -27,8 +27,9 @@ PRICES = packaged_prices()
 GALLERY = "<script>alert(1)</script>"
 TRAFFIC = read_report(
     (
-        '{"requests": 10, "hits": 9, "hit_ratio": 0.9, "bytes": 1000, "errors": 0, "renders": 1, "days": 1,'
-        f'"by_gallery": {{"{GALLERY}": {{"requests": 10, "bytes": 1000, "renders": 1}}}}}}'
+        '{"requests": 10, "pictures": 10, "hits": 9, "hit_ratio": 0.9, "bytes": 99, "renders": 1, "days": 1,'
+        f'"by_gallery": [{{"name": "{GALLERY}", "requests": 9, "pictures": 9, "hits": 9, "bytes": 9,'
+        '"renders": null}]}'
     ).encode(),
     "report.json",
 )

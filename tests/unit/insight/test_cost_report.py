@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -15,13 +15,17 @@ from galerly_cdn.insight.cost_report import gallery_costs, month_fields, read_re
 from galerly_cdn.insight.prices import packaged_prices
 from galerly_cdn.serialization import convert
 
+if TYPE_CHECKING:
+    from galerly_cdn.insight.cost import Estimate
+
 WEEK = 7 * 24 / 730
-GALLERIES = {
-    "wedding": {"requests": 7000, "bytes": 800_000_000, "renders": 20, "hits": 6900},
-    "coast": {"requests": 2000, "bytes": 100_000_000, "renders": 80, "hits": 1900},
-}
+GALLERIES = [
+    {"name": "wedding", "requests": 7000, "pictures": 7000, "hits": 6900, "bytes": 8e8, "renders": 20},
+    {"name": "coast", "requests": 2000, "pictures": 2000, "hits": 1700, "bytes": 1e8, "renders": 80},
+]
 REPORT: dict[str, Any] = {
     "requests": 10_000,
+    "pictures": 10_000,
     "hits": 9500,
     "hit_ratio": 0.95,
     "bytes": 1_000_000_000,
@@ -50,6 +54,7 @@ def test_month_of_a_report_is_in_proportion_to_its_days() -> None:
         {"requests": 0, "hit_ratio": None, "bytes": 0, "renders": 0},
         {"hit_ratio": 1.0},
         {"renders": 1_000_000},
+        {"renders": None, "by_gallery": [row | {"renders": None} for row in GALLERIES]},
     ],
 )
 def test_month_of_an_unusual_report_is_a_valid_workload(changed: dict[str, Any]) -> None:
@@ -73,39 +78,52 @@ def test_file_that_is_no_report_is_refused(text: bytes, problem: str) -> None:
     assert refused.value.problems == [expected]
 
 
-def test_gallery_pays_for_its_bytes_requests_and_renders() -> None:
-    report = read()
-    found = estimate(convert(Workload, month_fields(report)), packaged_prices(), free_tier=False)
-    wedding, coast, others = gallery_costs(report, found)
-    assert (wedding.gallery, coast.gallery, others.gallery) == ("wedding", "coast", "")
-    assert others.requests == pytest.approx(1000 / WEEK)
-    lines = {"bytes": 0.0, "requests": 0.0, "renders": 0.0}
+def amounts(found: Estimate) -> dict[str, float]:
+    """The amounts of the lines of the views, by what they are in proportion to."""
+    sums: dict[str, float] = {}
     for line in found.lines:
         if line.group == "views":
-            lines["renders" if line.driver == "misses" else line.driver] += line.amount_usd
-    usd = 0.8 * lines["bytes"] + 0.7 * lines["requests"] + 0.2 * lines["renders"]
-    assert wedding.monthly_usd == pytest.approx(usd)
+            sums[line.driver] = sums.get(line.driver, 0.0) + line.amount_usd
+    return sums
+
+
+@pytest.mark.parametrize(
+    ("renders", "share_of_renders"), [(True, 20 / 100), (False, 100 / 500)], ids=["logged", "not logged"]
+)
+def test_gallery_pays_for_its_bytes_requests_misses_and_renders(
+    *, renders: bool, share_of_renders: float
+) -> None:
+    report = read() if renders else read(renders=None)
+    found = estimate(convert(Workload, month_fields(report)), packaged_prices(), free_tier=False)
+    by_name = {row.gallery: row for row in gallery_costs(report, found)}
+    assert list(by_name)[-1] is None
+    assert by_name[None].requests == pytest.approx(1000 / WEEK)
+    usd = amounts(found)
+    expected = 0.8 * usd["bytes"] + 0.7 * usd["requests"] + 100 / 500 * usd["misses"]
+    assert by_name["wedding"].monthly_usd == pytest.approx(expected + share_of_renders * usd["renders"])
+
+
+_COUNTS = ("requests", "pictures", "hits", "bytes", "renders")
 
 
 @given(
-    galleries=st.dictionaries(
-        st.text(max_size=3),
-        st.fixed_dictionaries({name: st.integers(0, 10**9) for name in ("requests", "bytes", "renders")}),
+    galleries=st.lists(
+        st.fixed_dictionaries(
+            {"name": st.text(max_size=3), **{one: st.integers(0, 10**9) for one in _COUNTS}}
+        ),
         max_size=4,
     ),
     free_tier=st.booleans(),
     hit_ratio=st.floats(0, 1),
 )
 def test_galleries_and_others_cost_what_the_views_cost(
-    *, galleries: dict[str, dict[str, int]], free_tier: bool, hit_ratio: float
+    *, galleries: list[dict[str, Any]], free_tier: bool, hit_ratio: float
 ) -> None:
-    sums = {
-        name: 1 + sum(one[name] for one in galleries.values()) for name in ("requests", "bytes", "renders")
-    }
+    sums = {name: 1 + sum(one[name] for one in galleries) for name in _COUNTS}
     report = read(by_gallery=galleries, hit_ratio=hit_ratio, **sums)
     found = estimate(convert(Workload, month_fields(report)), packaged_prices(), free_tier=free_tier)
     rows = gallery_costs(report, found)
-    assert [row.gallery for row in rows[: len(galleries)]] == sorted(
-        galleries, key=lambda name: (-next(r.monthly_usd for r in rows if r.gallery == name), name)
-    )
+    named = [row for row in rows if row.gallery is not None]
+    assert sorted(row.gallery or "" for row in named) == sorted(one["name"] for one in galleries)
+    assert [row.monthly_usd for row in named] == sorted((row.monthly_usd for row in named), reverse=True)
     assert sum(row.monthly_usd for row in rows) == pytest.approx(found.sum_usd("views") if galleries else 0)
