@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import click
 
 from galerly_cdn import cli
+from galerly_cdn.admin.metric_table import EVENTS, METRICS
 from galerly_cdn.errors import CommandError, Disconnected, NoSuchOriginal, QueueFull, by_code
 from galerly_cdn.http import responses
 from galerly_cdn.insight import cost_text
@@ -22,6 +23,7 @@ from galerly_cdn.settings.table import DESCRIBED, Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from galerly_cdn.admin.metric_table import MetricDescription
     from galerly_cdn.errors import GalerlyError
     from galerly_cdn.insight.prices import Price
     from galerly_cdn.serialization import FieldDescription
@@ -80,6 +82,27 @@ The losses of a rendition are stored with it. The gallery page and `galerly-cdn 
 header `Galerly-Lost` lists them if the setting `lost_header` is on.
 
 | value | loss |
+|---|---|
+"""
+METRICS_PAGE = f"""{GENERATED}
+# Metrics
+
+`GET /metrics` of the [admin API](admin.md) returns these metrics for Prometheus, and the process's own
+(`process_*`, `python_gc_*`). Requests cost nothing extra: a scrape reads totals that are kept anyway.
+
+- [prometheus-rules.yaml](../deploy/prometheus-rules.yaml) has alerts for the four targets, the queue, the
+  disk, the workers and the store. Its head has the scrape configuration. The job is named `galerly-cdn`.
+- [grafana.json](../deploy/grafana.json) is a dashboard to import (*Dashboards, New, Import*).
+
+| metric | labels | unit | meaning | query |
+|---|---|---|---|---|
+"""
+EVENTS_HEAD = """
+## Events
+
+`galerly_events_total` counts these events by its label `event`, from 0 at the start of the process.
+
+| event | meaning |
 |---|---|
 """
 PRICES = f"""{GENERATED}
@@ -171,6 +194,18 @@ def _error(kind: type[GalerlyError]) -> str:
     return f"| {kind.status} | `{kind.code}` | {kind.public} | {cached}{retry} |\n"
 
 
+def metrics() -> str:
+    """The tables of the metrics and of the events."""
+    rows = "".join(map(_metric, METRICS))
+    return METRICS_PAGE + rows + EVENTS_HEAD + "".join(f"| `{one}` | {EVENTS[one]} |\n" for one in EVENTS)
+
+
+def _metric(metric: MetricDescription) -> str:
+    labels = ", ".join(f"`{label}`" for label in metric.labels.split(", ") if label)
+    query = metric.query.replace("|", "\\|")
+    return f"| `{metric.name}` | {labels} | {metric.unit} | {metric.meaning} | `{query}` |\n"
+
+
 def lost() -> str:
     """The table of the losses."""
     return LOST + "".join(f"| `{word}` | {sentence} |\n" for word, sentence in LOSSES.items())
@@ -196,6 +231,7 @@ PAGES = {
     "cli.md": commands,
     "errors.md": errors,
     "lost.md": lost,
+    "metrics.md": metrics,
     "prices.md": prices,
 }
 
