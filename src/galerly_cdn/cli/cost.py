@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from galerly_cdn.insight.cost_report import TrafficReport
 
 _NOT_NEGATIVE = click.FloatRange(min=0)
+_UNITS = {"kb": 1000, "mb": 1_000_000}
 _RATIO = click.FloatRange(0, 1)
 
 
@@ -39,10 +40,10 @@ _RATIO = click.FloatRange(0, 1)
     metavar="REGION=SHARE,…",
     help="Where the viewers are, such as europe=0.7,japan=0.3. [north-america=1]",
 )
-@click.option("--shield/--no-shield", default=True, help="The template's OriginShield. [on]")
-@click.option("--janitor/--no-janitor", default=True, help="The template's Janitor. [on]")
-@click.option("--prewarm/--no-prewarm", default=False, help="The template's Prewarm. [off]")
-@click.option("--lambda-edge", is_flag=True, help="The viewer function is Lambda@Edge.")
+@click.option("--shield/--no-shield", "has_shield", default=True, help="The template's OriginShield. [on]")
+@click.option("--janitor/--no-janitor", "has_janitor", default=True, help="The template's Janitor. [on]")
+@click.option("--prewarm/--no-prewarm", "has_prewarm", default=False, help="The template's Prewarm. [off]")
+@click.option("--lambda-edge", "is_lambda_edge", is_flag=True, help="The viewer function is Lambda@Edge.")
 @click.option("--free-tier", is_flag=True, help="Subtract what AWS gives each month for free.")
 @click.option("--machines", type=click.IntRange(min=1), default=1, help="Own machines, for comparison. [1]")
 @click.option("--machine-hour", type=_NOT_NEGATIVE, help="Dollars for an hour of an own machine.")
@@ -66,10 +67,6 @@ _RATIO = click.FloatRange(0, 1)
 def cost(  # noqa: PLR0913 - its options
     *,
     viewers: str | None,
-    shield: bool,
-    janitor: bool,
-    prewarm: bool,
-    lambda_edge: bool,
     free_tier: bool,
     machines: int,
     machine_hour: float | None,
@@ -77,7 +74,7 @@ def cost(  # noqa: PLR0913 - its options
     prices_file: Path | None,
     html: Path | None,
     as_json: bool,
-    **numbers: float | None,
+    **fields: float | None,
 ) -> None:
     """Estimate what the AWS deployment costs each month and once.
 
@@ -90,55 +87,40 @@ def cost(  # noqa: PLR0913 - its options
     from galerly_cdn.insight.cost_result import cost_report
     from galerly_cdn.insight.prices import packaged_prices, replaced_prices
 
-    report = (
-        None
-        if report_file is None
-        else read_report(report_file.read(), getattr(report_file, "name", "stdin"))
-    )
-    prices = (
-        packaged_prices()
-        if prices_file is None
-        else replaced_prices(prices_file.read_bytes(), str(prices_file))
-    )
-    switches = {
-        "has_shield": shield,
-        "has_janitor": janitor,
-        "has_prewarm": prewarm,
-        "is_lambda_edge": lambda_edge,
-    }
-    workload = _workload(numbers, report, viewers, switches)
-    found = cost_report(
-        workload, prices, Machines(count=machines, hour_usd=machine_hour), report, free_tier=free_tier
-    )
+    report = None
+    if report_file is not None:
+        report = read_report(report_file.read(), getattr(report_file, "name", "stdin"))
+    prices = packaged_prices()
+    if prices_file is not None:
+        prices = replaced_prices(prices_file.read_bytes(), str(prices_file))
+    own = Machines(count=machines, hour_usd=machine_hour)
+    found = cost_report(_workload(fields, report, viewers), prices, own, report, free_tier=free_tier)
     if html is not None:
         html.write_text(cost_page.render_page(found, prices), "utf-8")
     terminal.print_value(found, cost_text.format_report(found), as_json=as_json)
 
 
-def _workload(
-    numbers: dict[str, float | None],
-    report: TrafficReport | None,
-    viewers: str | None,
-    switches: dict[str, bool],
-) -> Workload:
-    """The workload: options override the report, which overrides the specification's example."""
+def _workload(fields: dict[str, float | None], report: TrafficReport | None, viewers: str | None) -> Workload:
+    """The workload: options override the report, which overrides the specification's example.
+
+    `fields` are the options by the names of the workload's fields, lengths in kB or MB.
+    """
     from galerly_cdn.insight.cost import Workload
     from galerly_cdn.insight.cost_report import month_fields
     from galerly_cdn.serialization import convert
 
-    units = {"kb": 1000, "mb": 1_000_000}
     given: dict[str, object] = {} if report is None else dict(month_fields(report))
-    for name, value in numbers.items():
-        stem, _, unit = name.rpartition("_")
+    for name, value in fields.items():
         if value is None:
             continue
-        if unit in units and name != "memory_mb":
-            given[f"{stem}_bytes"] = value * units[unit]
+        stem, _, unit = name.rpartition("_")
+        if unit in _UNITS and name != "memory_mb":
+            given[f"{stem}_bytes"] = value * _UNITS[unit]
         else:
             given[name] = value
     if viewers is not None:
         given["viewers"] = _parse_viewers(viewers)
-    return convert(Workload, given | switches)
+    return convert(Workload, given)
 
 
 def _parse_viewers(text: str) -> tuple[tuple[str, float], ...]:

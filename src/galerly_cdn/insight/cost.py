@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 from galerly_cdn.serialization import Meta, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from galerly_cdn.insight.prices import Price
 
@@ -180,7 +180,7 @@ def per_100k_views_usd(found: Estimate, workload: Workload) -> float:
 
 
 def priced(
-    quantities: tuple[Quantity, ...], prices: Mapping[str, Price], *, free_tier: bool
+    quantities: Iterable[Quantity], prices: Mapping[str, Price], *, free_tier: bool
 ) -> tuple[Line, ...]:
     """The lines of quantities above 0. Lines of one price share its tiers and its free quantity, in order."""
     used: defaultdict[str, float] = defaultdict(float)

@@ -121,4 +121,4 @@ def _percent(ratio: float) -> str:
 
 
 def _read(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text("utf-8")
+    return resources.files("galerly_cdn.insight").joinpath(name).read_text("utf-8")

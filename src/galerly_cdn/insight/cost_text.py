@@ -6,9 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from galerly_cdn.insight.cost import Group, Line
+    from galerly_cdn.insight.cost_comparison import Alternative, SpecificationFigure
+    from galerly_cdn.insight.cost_report import GalleryCost
     from galerly_cdn.insight.cost_result import CostReport
 
 GROUPS: dict[Group, str] = {
@@ -65,24 +67,7 @@ def _lines(report: CostReport) -> Iterator[str]:
     tier = "with the free tier" if report.free_tier else "at list price, without the free tier"
     yield f"The AWS deployment, {tier}; {report.region}, prices of {report.prices_date}"
     for group, title in GROUPS.items():
-        lines = [line for line in report.lines if line.group == group]
-        if not lines:
-            continue
-        yield f"\n{title}"
-        yield from _table(
-            [
-                (
-                    f"  {line.item}",
-                    format_quantity(line.quantity),
-                    f"− {format_quantity(line.free)} free" if line.free else "",
-                    f"× {format_price(line)}",
-                    f"= {format_usd(line.amount_usd)}",
-                )
-                for line in lines
-            ],
-            right={1, 2},
-        )
-        yield f"  together {format_usd(sum(line.amount_usd for line in lines))}"
+        yield from _group(title, [line for line in report.lines if line.group == group])
     yield ""
     yield from _table(
         [
@@ -93,55 +78,76 @@ def _lines(report: CostReport) -> Iterator[str]:
         right={1},
     )
     yield "\nThe specification's example at today's list prices"
-    yield from _table(
-        [
-            (
-                f"  {row.item}",
-                "-" if row.specification_usd is None else format_usd(row.specification_usd),
-                format_usd(row.computed_usd),
-                row.note,
-            )
-            for row in report.specification
-        ],
-        heads=("", "it says", "computed", ""),
-        right={1, 2},
-    )
+    yield from _figures(report.specification)
     yield "\nOther ways to serve 100,000 of these views"
-    yield from _table(
-        [
-            (
-                f"  {one.name}",
-                "?" if one.per_100k_views_usd is None else format_usd(one.per_100k_views_usd),
-                one.specification or "-",
-                one.note,
-            )
-            for one in report.alternatives
-        ],
-        heads=("", "computed", "specification", ""),
-        right={1, 2},
-    )
+    yield from _alternatives(report.alternatives)
     if report.by_gallery:
         yield "\nGalleries: their part of the views, each month"
-        yield from _table(
-            [
-                (
-                    f"  {format_gallery(one.gallery)}",
-                    format_quantity(round(one.requests)),
-                    f"{one.bytes / 1e9:,.3f} GB",
-                    "?" if one.renders is None else format_quantity(round(one.renders)),
-                    format_usd(one.monthly_usd),
-                )
-                for one in report.by_gallery
-            ],
-            heads=("", "requests", "sent", "renders", "cost"),
-            right={1, 2, 3, 4},
-        )
+        yield from _galleries(report.by_gallery)
     if not all(line.is_checked for line in report.lines):
         yield "\n° not checked on the provider's page: check it before you rely on it (--prices)"
 
 
+def _group(title: str, lines: list[Line]) -> Iterator[str]:
+    if not lines:
+        return
+    yield f"\n{title}"
+    rows = [
+        (
+            f"  {line.item}",
+            format_quantity(line.quantity),
+            f"− {format_quantity(line.free)} free" if line.free else "",
+            f"× {format_price(line)}",
+            f"= {format_usd(line.amount_usd)}",
+        )
+        for line in lines
+    ]
+    yield from _table(rows, right={1, 2})
+    yield f"  together {format_usd(sum(line.amount_usd for line in lines))}"
+
+
+def _figures(figures: Iterable[SpecificationFigure]) -> Iterator[str]:
+    rows = [
+        (
+            f"  {row.item}",
+            "-" if row.specification_usd is None else format_usd(row.specification_usd),
+            format_usd(row.computed_usd),
+            row.note,
+        )
+        for row in figures
+    ]
+    return _table(rows, heads=("", "it says", "computed", ""), right={1, 2})
+
+
+def _alternatives(found: Iterable[Alternative]) -> Iterator[str]:
+    rows = [
+        (
+            f"  {one.name}",
+            "?" if one.per_100k_views_usd is None else format_usd(one.per_100k_views_usd),
+            one.specification or "-",
+            one.note,
+        )
+        for one in found
+    ]
+    return _table(rows, heads=("", "computed", "specification", ""), right={1, 2})
+
+
+def _galleries(found: Iterable[GalleryCost]) -> Iterator[str]:
+    rows = [
+        (
+            f"  {format_gallery(one.gallery)}",
+            format_quantity(round(one.requests)),
+            f"{one.bytes / 1e9:,.3f} GB",
+            "?" if one.renders is None else format_quantity(round(one.renders)),
+            format_usd(one.monthly_usd),
+        )
+        for one in found
+    ]
+    return _table(rows, heads=("", "requests", "sent", "renders", "cost"), right={1, 2, 3, 4})
+
+
 def _table(
-    rows: list[tuple[str, ...]], right: Iterable[int], heads: tuple[str, ...] | None = None
+    rows: Sequence[tuple[str, ...]], right: Iterable[int], heads: tuple[str, ...] | None = None
 ) -> Iterator[str]:
     """Rows with aligned columns; the last column is not padded."""
     everything = rows if heads is None else [heads, *rows]

@@ -56,7 +56,7 @@ Prices = dict[str, Price]
 @functools.cache
 def packaged_prices() -> Mapping[str, Price]:
     """The prices of `prices.toml`."""
-    return _parse(resources.files(__package__).joinpath(_PACKAGED).read_bytes(), _PACKAGED, {})
+    return _parse(resources.files("galerly_cdn.insight").joinpath(_PACKAGED).read_bytes(), _PACKAGED, {})
 
 
 def replaced_prices(content: bytes, file: str) -> Mapping[str, Price]:
