@@ -11,7 +11,7 @@ from galerly_cdn.serialization import Meta, ValidationError, Value, from_json
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from galerly_cdn.insight.cost import Driver, Estimate
+    from galerly_cdn.insight.cost import Driver, Estimate, Workload
 
 _Count = Annotated[float, Meta(ge=0)]
 
@@ -98,10 +98,11 @@ def month_fields(report: TrafficReport) -> dict[str, float]:
     return fields
 
 
-def gallery_costs(report: TrafficReport, found: Estimate) -> tuple[GalleryCost, ...]:
+def gallery_costs(report: TrafficReport, work: Workload, found: Estimate) -> tuple[GalleryCost, ...]:
     """What each gallery costs in a month, the costliest first; the sum is that of the group `views`.
 
-    A line's amount is divided by what it is in proportion to: bytes, requests, misses or renders.
+    A line's amount is divided by what it is in proportion to: bytes, requests, misses or renders. The month
+    is that of the workload, whose views may be others than the report's.
     """
     rows: list[tuple[str | None, Traffic]] = [(one.name, one) for one in report.by_gallery]
     rest = report.rest
@@ -116,9 +117,11 @@ def gallery_costs(report: TrafficReport, found: Estimate) -> tuple[GalleryCost, 
     costs = [
         GalleryCost(
             name,
-            traffic.requests / report.months,
-            traffic.bytes / report.months,
-            None if traffic.renders is None else traffic.renders / report.months,
+            _share(traffic.requests, report.requests) * work.views,
+            _share(traffic.bytes, report.bytes) * work.views * work.view_bytes,
+            None
+            if traffic.renders is None or report.renders is None
+            else _share(traffic.renders, report.renders) * work.renders,
             sum(
                 usd * _amount(traffic, divisor) / totals[divisor]
                 for divisor, usd in by_divisor.items()
@@ -134,6 +137,10 @@ def _divisor(driver: Driver, report: TrafficReport) -> str:
     """The field that divides a line: renders where the logs have them, else misses, else requests."""
     fields = {"renders": ("renders", "misses"), "misses": ("misses",), "bytes": ("bytes",)}.get(driver, ())
     return next((name for name in fields if _amount(report, name)), "requests")
+
+
+def _share(part: float, total: float | None) -> float:
+    return part / total if total else 0.0
 
 
 def _amount(traffic: Traffic, name: str) -> float:

@@ -61,5 +61,5 @@ def cost_report(
         per_100k_views_usd=per_100k_views_usd(found, workload),
         specification=specification_figures(prices),
         alternatives=alternatives(workload, prices, machines, free_tier=free_tier),
-        by_gallery=() if report is None else gallery_costs(report, found),
+        by_gallery=() if report is None else gallery_costs(report, workload, found),
     )

@@ -68,6 +68,11 @@ def test_100k_views_of_the_example_within_the_free_tier_are_0_01() -> None:
     assert round(found.sum_usd("views"), 2) == 0.01  # S3's requests and Origin Shield
 
 
+@pytest.mark.parametrize(("free_tier", "usd"), [(False, 7.48), (True, 2.42)])
+def test_operation_of_the_example_is_the_amount_of_the_guide(*, free_tier: bool, usd: float) -> None:
+    assert round(estimate(EXAMPLE, PRICES, free_tier=free_tier).sum_usd("operation"), 2) == usd
+
+
 def test_specification_figures_have_their_own_and_the_computed_amount() -> None:
     rows = {
         row.item: (row.specification_usd, round(row.computed_usd, 3)) for row in specification_figures(PRICES)

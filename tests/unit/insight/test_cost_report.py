@@ -94,10 +94,13 @@ def test_gallery_pays_for_its_bytes_requests_misses_and_renders(
     *, renders: bool, share_of_renders: float
 ) -> None:
     report = read() if renders else read(renders=None)
-    found = estimate(convert(Workload, month_fields(report)), packaged_prices(), free_tier=False)
-    by_name = {row.gallery: row for row in gallery_costs(report, found)}
+    work = convert(Workload, month_fields(report) | {"views": 2 * 10_000 / WEEK})
+    found = estimate(work, packaged_prices(), free_tier=False)
+    by_name = {row.gallery: row for row in gallery_costs(report, work, found)}
     assert list(by_name)[-1] is None
-    assert by_name[None].requests == pytest.approx(1000 / WEEK)
+    assert by_name[None].requests == pytest.approx(2 * 1000 / WEEK)
+    assert by_name["coast"].bytes == pytest.approx(2 * 1e8 / WEEK)
+    assert by_name["coast"].renders == (pytest.approx(2 * 80 / WEEK) if renders else None)
     usd = amounts(found)
     expected = 0.8 * usd["bytes"] + 0.7 * usd["requests"] + 100 / 500 * usd["misses"]
     assert by_name["wedding"].monthly_usd == pytest.approx(expected + share_of_renders * usd["renders"])
@@ -121,8 +124,9 @@ def test_galleries_and_others_cost_what_the_views_cost(
 ) -> None:
     sums = {name: 1 + sum(one[name] for one in galleries) for name in _COUNTS}
     report = read(by_gallery=galleries, hit_ratio=hit_ratio, **sums)
-    found = estimate(convert(Workload, month_fields(report)), packaged_prices(), free_tier=free_tier)
-    rows = gallery_costs(report, found)
+    work = convert(Workload, month_fields(report))
+    found = estimate(work, packaged_prices(), free_tier=free_tier)
+    rows = gallery_costs(report, work, found)
     named = [row for row in rows if row.gallery is not None]
     assert sorted(row.gallery or "" for row in named) == sorted(one["name"] for one in galleries)
     assert [row.monthly_usd for row in named] == sorted((row.monthly_usd for row in named), reverse=True)
