@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from galerly_cdn.insight.cost import Workload
     from galerly_cdn.insight.cost_report import TrafficReport
 
-_NOT_NEGATIVE = click.FloatRange(min=0)
+_NOT_NEGATIVE = click.FloatRange(0, 1e15)
 _UNITS = {"kb": 1000, "mb": 1_000_000}
 _RATIO = click.FloatRange(0, 1)
 
@@ -113,6 +114,8 @@ def _workload(fields: dict[str, float | None], report: TrafficReport | None, vie
     for name, value in fields.items():
         if value is None:
             continue
+        if math.isnan(value):  # which click finds in every range
+            raise click.UsageError(f"--{name.replace('_', '-')}: not a number.")
         stem, _, unit = name.rpartition("_")
         if unit in _UNITS and name != "memory_mb":
             given[f"{stem}_bytes"] = value * _UNITS[unit]

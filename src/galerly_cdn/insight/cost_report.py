@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.insight.cost import Driver, Estimate, Workload
 
-_Count = Annotated[float, Meta(ge=0)]
+_Count = Annotated[float, Meta(ge=0, le=1e18)]
 
 
 class Traffic(Value, frozen=True, forbid_unknown_fields=False):
@@ -40,7 +40,7 @@ class TrafficReport(Traffic, frozen=True, forbid_unknown_fields=False):
     """The fields of a report that the estimate uses. `hit_ratio` is None where there was no picture."""
 
     hit_ratio: Annotated[float, Meta(ge=0, le=1)] | None
-    days: Annotated[float, Meta(gt=0)]
+    days: Annotated[float, Meta(gt=1e-6)]
     by_gallery: tuple[GalleryTraffic, ...]
 
     @property

@@ -167,7 +167,9 @@ def test_price_file_changes_the_lines_of_its_price(tmp_path: Path) -> None:
         (("--viewers", "europe=0.5"), "the shares add up to 0.5, not to 1"),
         (("--viewers", "europe=0.5,europe=0.5"), "'europe=0.5' is not REGION=SHARE"),
         (("--hit-ratio", "99"), "99.0 is not in the range 0<=x<=1"),
-        (("--views", "-1"), "-1.0 is not in the range x>=0"),
+        (("--views", "-1"), "-1.0 is not in the range"),
+        (("--views", "inf"), "inf is not in the range"),
+        (("--views", "nan"), "--views: not a number"),
         (("--from-report", "absent.json"), "absent.json"),
     ],
 )

@@ -54,6 +54,7 @@ def test_month_of_a_report_is_in_proportion_to_its_days() -> None:
         {"requests": 0, "hit_ratio": None, "bytes": 0, "renders": 0},
         {"hit_ratio": 1.0},
         {"renders": 1_000_000},
+        {"requests": 1e18, "bytes": 1e18, "days": 2e-6},
         {"renders": None, "by_gallery": [row | {"renders": None} for row in GALLERIES]},
     ],
 )
@@ -67,7 +68,7 @@ def test_month_of_an_unusual_report_is_a_valid_workload(changed: dict[str, Any])
     [
         (b"{", "Input data was truncated"),
         (b'{"lines": []}', "Object missing required field `requests`"),
-        (json.dumps(REPORT | {"days": 0}).encode(), "Expected `float` > 0.0 - at `$.days`"),
+        (json.dumps(REPORT | {"days": 0}).encode(), "Expected `float` > 1e-06 - at `$.days`"),
         (json.dumps(REPORT | {"hit_ratio": 95}).encode(), "Expected `float` <= 1.0 - at `$.hit_ratio`"),
     ],
 )
