@@ -42,6 +42,7 @@ COMMANDS = [
     "keys",
     "sign",
     "aws",
+    "cost",
     "config",
     "version",
     "completion",
