@@ -46,7 +46,6 @@ class Janitor:
         self._folder = stores.folder
         self._originals = stores.originals
         self._renditions = stores.renditions
-        self._targets = stores.settings.all_targets
         self._invalidate = invalidate
         self._is_overwritten = is_overwritten
         self._log = log
@@ -67,7 +66,7 @@ class Janitor:
         """
         version = await self._version(change.key)
         deleted = 0
-        for target in self._targets:
+        for target in sorted(await self._renditions.targets(), key=str):
             stored = await self._renditions.head(change.key, target)
             if stored is not None and stored.version != version:
                 deleted += await self._renditions.delete(change.key, target)
