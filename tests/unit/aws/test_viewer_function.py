@@ -7,12 +7,14 @@ import random
 import re
 import subprocess
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pytest
 
 from galerly_cdn.aws.viewer import source as viewer
 from galerly_cdn.errors import SettingsError, SignatureRequired, by_code
-from galerly_cdn.http import responses
+from galerly_cdn.http import responses, urls
+from galerly_cdn.http.urls import AllowList
 from galerly_cdn.settings.table import Settings
 from tests.support import exhaustive, viewer_functions
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 SETTINGS = Settings(
     sizes=(*Settings().sizes, "wide 1600x900 webp=80", "320x240"), private_prefixes=("clients", "studio/2026")
 )
+ALLOWED = AllowList(SETTINGS.size_rules)
 EVENTS = {
     "node": viewer_functions.cloudfront,
     "njs": viewer_functions.cloudfront,
@@ -175,6 +178,15 @@ def expected(vector: Mapping[str, str], *, signed: bool) -> str:
     return result.partition(" ")[0] if is_error_of_head else result
 
 
+def passes_key(result: Mapping[str, Any], line: str) -> bool:
+    """Whether the function passes the key of a rendition, as the resizer reads it, and nothing for others."""
+    passed = viewer_functions.passed_key(result)
+    if passed is None or not line.startswith("/resized/"):
+        return passed is None and not line.startswith("/resized/")
+    target, _ = urls.parse_stored(line.encode(), passed.encode(), ALLOWED)
+    return line == urls.format_stored(target, unquote(passed))
+
+
 def test_vectors_have_every_kind_of_result() -> None:
     answers = {one["answer"].partition("/g/")[0] for one in viewer_functions.vectors()}
     assert len(viewer_functions.vectors()) >= 300
@@ -193,13 +205,11 @@ def test_python_edge_gives_results_of_vectors(*, signed: bool) -> None:
 @every_engine
 def test_viewer_function_gives_results_of_vectors(engine: str, *, signed: bool, tmp_path: Path) -> None:
     requests = viewer_functions.vectors()
-    results = [viewer_functions.line(one) for one in run(engine, requests, tmp_path, signed=signed)]
-    wrong = [
-        (one, line)
-        for one, line in zip(requests, results, strict=True)
-        if line != expected(one, signed=signed)
-    ]
-    assert wrong == []
+    results = run(engine, requests, tmp_path, signed=signed)
+    lines = [viewer_functions.line(one) for one in results]
+    compared = zip(requests, lines, strict=True)
+    assert [(one, line) for one, line in compared if line != expected(one, signed=signed)] == []
+    assert [line for one, line in zip(results, lines, strict=True) if not passes_key(one, line)] == []
 
 
 @both
@@ -215,9 +225,11 @@ def test_viewer_function_and_edge_agree_on_generated_requests(
     requests = [generated(random_numbers) for _ in range(GENERATED)]
     edge = viewer_functions.PythonEdge(SETTINGS, signed=signed)
     answers = [edge.result(one) for one in requests]
-    results = [viewer_functions.line(one) for one in run(engine, requests, tmp_path, signed=signed)]
-    compared = zip(requests, answers, results, strict=True)
+    results = run(engine, requests, tmp_path, signed=signed)
+    lines = [viewer_functions.line(one) for one in results]
+    compared = zip(requests, answers, lines, strict=True)
     assert [row for row in compared if row[1] != row[2]] == []
+    assert [line for one, line in zip(results, lines, strict=True) if not passes_key(one, line)] == []
     assert {one.partition("/")[0] for one in answers} >= {
         "",
         *(ERRORS - {"405 method-not-allowed"}),
@@ -239,10 +251,22 @@ MISTAKES = [
     ("-\\x9f\\\\]", "-\\x9f]"),
     ("(^|\\/)(", "^("),
     ("(^|\\/)(", "(\\/)("),
-    ("(\\.|\\/|$)", "(\\/|$)"),
-    ("(\\.|\\/|$)", "(\\.|$)"),
-    ("(\\.|\\/|$)", "(\\.|\\/)"),
-    ("(\\.|\\/|$)", "(\\.\\.?\\/|\\/|$)"),
+    ("(\\.|\\/|(?![", "(\\/|(?!["),
+    ("(\\.|\\/|(?![", "(\\.|(?!["),
+    ("(\\.|\\/|(?![\\s\\S]))", "(\\.|\\/)"),
+    ("(\\.|\\/|(?![", "(\\.\\.?\\/|\\/|(?!["),
+    ("elements.length > TABLES.maxAcceptElements", "elements.length >= TABLES.maxAcceptElements"),
+    ("/[%~]/.test(one)", "/%/.test(one)"),
+    (".replace(/-/g, '%2D')", ""),
+    (".replace(/~/g, '%7E')", ""),
+    ("{255}", "{256}"),
+    ("(^|\\/)\\.[^", "(^|\\/)[^"),
+    ("length <= 900", "length <= 901"),
+    ("cut < 0 ? 832", "cut < 0 ? 833"),
+    ("Math.min(832, cut)", "cut"),
+    ("Math.min(832, cut)", "832"),
+    ("'.--'", "'.-'"),
+    ("update(name)", "update(spelled)"),
     ("[!'()*]/g", "[!'()]/g"),
     (".replace(/%2F/g, '/')", ""),
     (".toUpperCase()", ""),
@@ -361,6 +385,19 @@ def test_viewer_function_deletes_forged_headers(engine: str, name: str, tmp_path
     assert header(result, "host") == "d111111abcdef8.cloudfront.net"
 
 
+@pytest.mark.parametrize(
+    ("path", "passed"),
+    [("/resize/tiny/clients/a/b%2D%2b.jpg", "clients/a/b-%2B.jpg"), ("/original/clients/a/b.jpg", None)],
+)
+@every_engine
+def test_viewer_function_replaces_forged_key(
+    engine: str, path: str, passed: str | None, tmp_path: Path
+) -> None:
+    forged = [{"key": "X-Galerly-Key", "value": "other"}] if engine == "node-edge" else {"value": "other"}
+    (result,) = run(engine, [{"path": path, "headers": {"x-galerly-key": forged}}], tmp_path, signed=True)
+    assert header(result, "x-galerly-key") == passed
+
+
 @pytest.mark.parametrize(("key", "marked"), [("clients/smith/1.jpg", "1"), ("open/smith/1.jpg", None)])
 @every_engine
 def test_viewer_function_marks_private_keys(
@@ -441,11 +478,21 @@ def test_viewer_function_serves_originals_if_not_signed(engine: str, tmp_path: P
     assert results == ["400 malformed-key", "/originals/g/a%20b.jpg", "403 signature-required"]
 
 
-def test_vectors_encode_keys_as_s3_signs_them() -> None:
-    """Unreserved characters (RFC 3986 §2.3) and `/` are bare, all others are escaped in upper case."""
-    encoded = [one["answer"] for one in viewer_functions.vectors() if one["answer"].startswith("/resized/")]
-    assert [one for one in encoded if not re.fullmatch(r"(?:[A-Za-z0-9\-._~/]|%[0-9A-F]{2})+", one)] == []
-    assert {"a%2Bb", "caf%C3%A9", "a%28b%29", "a~b"} <= {one.rpartition("/")[2] for one in encoded}
+@pytest.mark.parametrize(
+    ("folder", "characters", "names"),
+    [
+        ("/resized/", r"[A-Za-z0-9\-._/]+", {".a-2Bb", ".caf-C3-A9", ".a-28b-29", ".a-7Eb"}),
+        ("/originals/", r"(?:[A-Za-z0-9\-._~/]|%[0-9A-F]{2})+", {"a%2Bb", "caf%C3%A9", "a~b"}),
+    ],
+)
+def test_vectors_spell_renditions_without_escapes_and_originals_as_s3_signs_them(
+    folder: str, characters: str, names: set[str]
+) -> None:
+    """S3 signs unreserved characters (RFC 3986 §2.3) and `/` bare, all others escaped in upper case."""
+    answers = [one.get("signed", one["answer"]) for one in viewer_functions.vectors()]
+    spelled = [one for one in answers if one.startswith(folder)]
+    assert [one for one in spelled if not re.fullmatch(characters, one)] == []
+    assert names <= {one.rpartition("/")[2] for one in spelled}
 
 
 @pytest.mark.parametrize("signed", [False, True])

@@ -3,11 +3,12 @@
 // It uses only ECMAScript 5.1, so that every runtime (njs, Node, later ones) can run it.
 // source.py strips comment lines and indentation: CloudFront allows 10,240 bytes.
 
+// `(?![\s\S])` is the end of the text: in njs `$` also matches before a last line feed.
 // RFC 3986 §3.3 pchar and `/`; the length is bounded before the match.
-var ENCODED_KEY = /^(?:[A-Za-z0-9!$&'()*+,;=:@\-._~\/]|%[0-9A-Fa-f]{2})+$/;
-var MEDIA_RANGE = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+\/[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
-var PARAMETER = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+=[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
-var WEIGHT = /^[qQ]=(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)$/;
+var ENCODED_KEY = /^(?:[A-Za-z0-9!$&'()*+,;=:@\-._~\/]|%[0-9A-Fa-f]{2})+(?![\s\S])/;
+var MEDIA_RANGE = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+\/[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?![\s\S])/;
+var PARAMETER = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+=[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?![\s\S])/;
+var WEIGHT = /^[qQ]=(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)(?![\s\S])/;
 
 function handler(event) {
     if (event.context.eventType === 'viewer-response') {
@@ -20,17 +21,18 @@ function handler(event) {
     }
     // These headers are for the resizer, so a viewer's own are deleted. Only the query of a followed redirect
     // and the behaviours that verify signatures set them.
-    mark(request, 'x-galerly-stored', parameter(request.querystring, 'stored') === '1');
-    mark(request, 'x-galerly-private', found.secret);
+    mark(request, 'x-galerly-stored', parameter(request.querystring, 'stored') === '1' && '1');
+    mark(request, 'x-galerly-private', found.secret && '1');
+    mark(request, 'x-galerly-key', found.key);
     request.querystring = {};
     request.uri = found.uri;
     return request;
 }
 
-function mark(request, name, isMarked) {
+function mark(request, name, value) {
     delete request.headers[name];
-    if (isMarked) {
-        request.headers[name] = { value: '1' };
+    if (value) {
+        request.headers[name] = { value: value };
     }
 }
 
@@ -38,7 +40,7 @@ function parameter(querystring, name) {
     return has(querystring, name) ? querystring[name].value : '';
 }
 
-// Returns {uri} of the object in the bucket, or {code} of an error; `secret` is true for a private object.
+// Returns {uri, key} of the object in the bucket, or {code} of an error; `secret` is true for a private object.
 function answer(request) {
     if (request.method !== 'GET' && request.method !== 'HEAD') {
         return { code: 'method-not-allowed' };
@@ -67,7 +69,12 @@ function locate(folder, key, request, isSecret) {
         return { code: 'malformed-key' };
     }
     var rest = inPrivateFolder(key);
-    var found = { uri: folder + spell(key), secret: isSecret || rest !== null };
+    var spelled = spell(key);
+    var found = { uri: folder + spelled, secret: isSecret || rest !== null };
+    if (folder !== '/originals/') {
+        found.uri = folder + stored(spelled);
+        found.key = spelled;
+    }
     if (rest !== null && rest.split('/').length !== 2) {
         // A policy's `*` matches `/`, so a policy could match a deeper key of another gallery.
         found.code = 'malformed-key';
@@ -111,7 +118,7 @@ function readKey(encoded) {
         return null;
     }
     // No segment is empty or begins with a dot.
-    if (bytes > TABLES.maxKeyBytes || /[\x00-\x1f\x7f-\x9f\\]|(^|\/)(\.|\/|$)/.test(key)) {
+    if (bytes > TABLES.maxKeyBytes || /[\x00-\x1f\x7f-\x9f\\]|(^|\/)(\.|\/|(?![\s\S]))/.test(key)) {
         return null;
     }
     return key;
@@ -123,6 +130,20 @@ function spell(key) {
     return encodeURIComponent(key).replace(/%2F/g, '/').replace(/[!'()*]/g, function (one) {
         return '%' + one.charCodeAt(0).toString(16).toUpperCase();
     });
+}
+
+// Spells the name of a rendition without escapes: decision 0022, from the encoding of `spell`.
+function stored(spelled) {
+    var name = spelled.split('/').map(function (one) {
+        return /[%~]/.test(one) ? '.' + one.replace(/-/g, '%2D').replace(/~/g, '%7E').replace(/%/g, '-') : one;
+    }).join('/');
+    var cut = name.search(/(^|\/)\.[^\/]{255}/);
+    if (cut < 0 && name.length <= 900) {
+        return name;
+    }
+    var end = cut < 0 ? 832 : Math.min(832, cut);
+    var digest = require('crypto').createHash('sha256').update(name).digest('hex');
+    return name.slice(0, 1 + name.lastIndexOf('/', end)) + '.--' + digest;
 }
 
 // Returns the rest of a key below its private folder; null for a public key.
@@ -154,10 +175,10 @@ function readAccept(header) {
         text = header.multiValue.map(function (one) { return one.value; }).join(', ');
     }
     var taken = {};
-    if (text.length > TABLES.maxAcceptBytes) {
+    var elements = text.split(',');
+    if (text.length > TABLES.maxAcceptBytes || elements.length > TABLES.maxAcceptElements) {
         return taken;
     }
-    var elements = text.split(',');
     for (var i = 0; i < elements.length; i++) {
         var parts = elements[i].split(';');
         var name = trim(parts[0]).toLowerCase();
