@@ -4,11 +4,24 @@
 // source.py strips comment lines and indentation: CloudFront allows 10,240 bytes.
 
 // `(?![\s\S])` is the end of the text: in njs `$` also matches before a last line feed.
-// RFC 3986 §3.3 pchar and `/`; the length is bounded before the match.
-var ENCODED_KEY = /^(?:[A-Za-z0-9!$&'()*+,;=:@\-._~\/]|%[0-9A-Fa-f]{2})+(?![\s\S])/;
-var MEDIA_RANGE = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+\/[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?![\s\S])/;
-var PARAMETER = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+=[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?![\s\S])/;
-var WEIGHT = /^[qQ]=(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)(?![\s\S])/;
+// RFC 3986 §3.3 pchar, `%` and `/`. decodeURIComponent throws for a `%` without two hexadecimal digits.
+var ENCODED_KEY = /^[A-Za-z0-9!$&'()*+,;=:@\-._~\/%]+(?![\s\S])/;
+// RFC 9110 §12.5.1. Any text takes linear time: what may follow a repetition begins with a character that is not in it.
+var TOKEN = "[!#$%&'*+\\-.^_`|~0-9A-Za-z]+";
+var END = '(?![\\s\\S])';
+var WEIGHT = '[qQ]=(?:0(?:\\.[0-9]{0,3})?|1(?:\\.0{0,3})?)';
+var PARAMETER = '(?:' + WEIGHT + '|(?![qQ]=)' + TOKEN + '=' + TOKEN + ')[ \\t]*';
+var ELEMENT = '[ \\t]*(?:' + TOKEN + '/' + TOKEN + '[ \\t]*(?:;[ \\t]*(?:' + PARAMETER + ')?)*)?';
+var ACCEPT = new RegExp('^' + ELEMENT + '(?:,' + ELEMENT + ')*' + END);
+// Elements that name a format, and those that do so with a weight of 0.
+var NAMED = TABLES.preference.map(function (format) { return naming(format, '[ \\t]*(?=[,;]|' + END + ')'); });
+var REFUSED = TABLES.preference.map(function (format) {
+    return naming(format, '[ \\t]*;(?:[^,]*;)?[ \\t]*q=0(?:\\.0*)?[ \\t]*(?=[,;]|' + END + ')');
+});
+
+function naming(format, rest) {
+    return new RegExp('(?:^|,)[ \\t]*image/' + format + rest, 'i');
+}
 
 function handler(event) {
     if (event.context.eventType === 'viewer-response') {
@@ -127,16 +140,24 @@ function readKey(encoded) {
 // Encodes a key as S3 signs it: unreserved characters bare, all others escaped, also `+`, which S3 reads as a
 // space. All encodings of a key thus become one path, and one object in every cache.
 function spell(key) {
-    return encodeURIComponent(key).replace(/%2F/g, '/').replace(/[!'()*]/g, function (one) {
-        return '%' + one.charCodeAt(0).toString(16).toUpperCase();
-    });
+    var spelled = swap(encodeURIComponent(key), '%2F', '/');
+    if (/[!'()*]/.test(spelled)) {
+        ['!', "'", '(', ')', '*'].forEach(function (one) {
+            spelled = swap(spelled, one, '%' + one.charCodeAt(0).toString(16).toUpperCase());
+        });
+    }
+    return spelled;
 }
 
-// Spells the name of a rendition without escapes: decision 0022, from the encoding of `spell`.
+// Spells the name of a rendition without escapes, from the encoding of `spell`: decision 0022.
 function stored(spelled) {
+    if (!/[%~]/.test(spelled)) {
+        return spelled;
+    }
     var name = spelled.split('/').map(function (one) {
-        return /[%~]/.test(one) ? '.' + one.replace(/-/g, '%2D').replace(/~/g, '%7E').replace(/%/g, '-') : one;
+        return /[%~]/.test(one) ? '.' + swap(one, '-', '%2D') : one;
     }).join('/');
+    name = swap(swap(name, '~', '%7E'), '%', '-');
     var cut = name.search(/(^|\/)\.[^\/]{255}/);
     if (cut < 0 && name.length <= 900) {
         return name;
@@ -157,57 +178,24 @@ function inPrivateFolder(key) {
 }
 
 // Returns the first format of `offered` that Accept allows: AVIF, then WebP, else '' for the original's own.
+// A malformed header, or one over the limits, allows none.
 function negotiate(accept, offered) {
-    var taken = accept ? readAccept(accept) : {};
-    for (var i = 0; i < TABLES.preference.length; i++) {
-        var format = TABLES.preference[i];
-        if (offered.indexOf(format) >= 0 && taken['image/' + format]) {
-            return format;
+    if (!accept) {
+        return '';
+    }
+    var text = accept.value;
+    if (accept.multiValue) {
+        text = accept.multiValue.map(function (one) { return one.value; }).join(', ');
+    }
+    if (text.length > TABLES.maxAcceptBytes || text.split(',').length > TABLES.maxAcceptElements) {
+        return '';
+    }
+    for (var i = 0; i < NAMED.length; i++) {
+        if (offered.indexOf(TABLES.preference[i]) >= 0 && NAMED[i].test(text) && !REFUSED[i].test(text)) {
+            return ACCEPT.test(text) ? TABLES.preference[i] : '';
         }
     }
     return '';
-}
-
-// Returns the media ranges with a weight above 0; none for a malformed header.
-function readAccept(header) {
-    var text = header.value;
-    if (header.multiValue) {
-        text = header.multiValue.map(function (one) { return one.value; }).join(', ');
-    }
-    var taken = {};
-    var elements = text.split(',');
-    if (text.length > TABLES.maxAcceptBytes || elements.length > TABLES.maxAcceptElements) {
-        return taken;
-    }
-    for (var i = 0; i < elements.length; i++) {
-        var parts = elements[i].split(';');
-        var name = trim(parts[0]).toLowerCase();
-        if (parts.length === 1 && name === '') {
-            continue;
-        }
-        if (!MEDIA_RANGE.test(trim(parts[0]))) {
-            return {};
-        }
-        var weighs = !has(taken, name) || taken[name];
-        for (var j = 1; j < parts.length; j++) {
-            var parameter = trim(parts[j]);
-            var isWeight = parameter.slice(0, 2).toLowerCase() === 'q=';
-            if (parameter !== '' && (!PARAMETER.test(parameter) || (isWeight && !WEIGHT.test(parameter)))) {
-                return {};
-            }
-            weighs = weighs && !(isWeight && parseFloat(parameter.slice(2)) === 0);
-        }
-        taken[name] = weighs;
-    }
-    return taken;
-}
-
-// Trims spaces and tabs in one pass; a regular expression could take quadratic time.
-function trim(text) {
-    var from = 0, to = text.length;
-    while (from < to && (text[from] === ' ' || text[from] === '\t')) { from++; }
-    while (to > from && (text[to - 1] === ' ' || text[to - 1] === '\t')) { to--; }
-    return text.slice(from, to);
 }
 
 // Returns the edge's JSON error, as `responses.failure` builds it.
@@ -236,6 +224,11 @@ function keep(response) {
         response.headers['cache-control'] = { value: SIGNED ? TABLES.privateLifetime : TABLES.publicLifetime };
     }
     return response;
+}
+
+// Replaces every occurrence. In njs `replace` takes quadratic time for it.
+function swap(text, from, to) {
+    return text.split(from).join(to);
 }
 
 function starts(text, prefix) {
