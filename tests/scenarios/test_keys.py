@@ -129,7 +129,7 @@ def test_gallery_operation_has_the_keys_and_no_other_name(shape: Shape, operatio
 @pytest.mark.exhaustive
 @pytest.mark.timeout(3_600)
 def test_awkward_key_is_one_photograph_from_upload_to_removal(shape: Shape) -> None:
-    """Upload, miss, hit, from the store after a restart, replace, purge, remove: with one and the same key."""
+    """Upload, miss, hit, hit of the store after a restart, replace, purge, remove: each with the same key."""
     for key in AWKWARD:
         assert _upload(shape, key, PICTURE, 201), key
         missed, hit = _picture(shape, key), _picture(shape, key)
