@@ -130,11 +130,13 @@ def test_gallery_operation_has_the_keys_and_no_other_name(shape: Shape, operatio
 @pytest.mark.timeout(3_600)
 def test_awkward_key_is_one_photograph_from_upload_to_removal(shape: Shape) -> None:
     """Upload, miss, hit, hit of the store after a restart, replace, purge, remove: each with the same key."""
+    bodies = {}
     for key in AWKWARD:
         assert _upload(shape, key, PICTURE, 201), key
         missed, hit = _picture(shape, key), _picture(shape, key)
         assert (missed.status, missed.cache) == (200, "fwd=uri-miss; stored"), key
         assert (hit.body, hit.cache) == (missed.body, "hit"), key
+        bodies[key] = missed.body
     assert sorted(set(_listing(shape)) - set(SERVED)) == sorted(AWKWARD)
     shape.restart()
     for key in AWKWARD:
@@ -144,7 +146,8 @@ def test_awkward_key_is_one_photograph_from_upload_to_removal(shape: Shape) -> N
         assert inspected["renditions"], key
         assert _upload(shape, key, REPLACEMENT, 200), key
         replaced = _picture(shape, key)
-        assert replaced.body not in {PICTURE, missed.body}, key
+        assert replaced.status == 200
+        assert replaced.body != bodies[key], key
         purged = json.loads(shape.administer("POST", f"/purge/{_encoded(key)}", {}, b"").body)
         assert (purged["key"], purged["removed"]) == (key, ["150x150"])
         assert _picture(shape, key).cache == "fwd=uri-miss; stored", key

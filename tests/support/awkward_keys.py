@@ -1,4 +1,4 @@
-"""Makes keys that a layer may spell in another way: spaces, quotes, `+`, `%`, emoji, NFC and NFD, 900 bytes."""
+"""Makes keys that a layer may spell otherwise: spaces, quotes, `+`, `%`, emoji, NFC and NFD, 900 bytes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import unicodedata
 
 _PIECES = [
     *"ab Z09._-~'\"`!$&()*+,;=:@#?%[]{}<>|^",
-    *("%20", "%2F", "%2e", "..", ".jpg", "é", unicodedata.normalize("NFD", "é"), "ß", "日本", "Ωмега"),
-    *("\N{CAMERA}", "\N{WOMAN}\N{ZERO WIDTH JOINER}\N{PERSONAL COMPUTER}", "\N{FULLWIDTH SOLIDUS}", "\xa0", "שלום"),
+    *("%20", "%2F", "%2e", "..", ".jpg", "é", unicodedata.normalize("NFD", "é"), "ß", "日本"),
+    *("Ωмега", "שלום", "\xa0", "\N{FULLWIDTH SOLIDUS}", "\N{CAMERA}"),
+    "\N{WOMAN}\N{ZERO WIDTH JOINER}\N{PERSONAL COMPUTER}",
 ]
 _MAX_SEGMENT_BYTES, _MAX_KEY_BYTES = 255, 900
 

@@ -501,11 +501,45 @@ def test_vectors_spell_renditions_without_escapes_and_originals_as_s3_signs_them
     assert names <= {one.rpartition("/")[2] for one in spelled}
 
 
+MANY = Settings(
+    sizes=tuple(f"name{side} {side}00x{side}00 jpeg=85 webp=85 avif=70" for side in range(1, 10)),
+    private_prefixes=tuple(f"clients/customer-{number:02}" for number in range(30)),
+)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, MANY], ids=["few", "9 sizes and 30 private prefixes"])
 @pytest.mark.parametrize("signed", [False, True])
-def test_viewer_function_fits_cloudfront_quota(*, signed: bool) -> None:
-    text = viewer.function(SETTINGS, signed=signed)
+def test_viewer_function_fits_cloudfront_quota(settings: Settings, *, signed: bool) -> None:
+    text = viewer.function(settings, signed=signed)
     assert len(text.encode()) <= 10_240
     assert text.isascii()
+
+
+COUNT_SCANNED = """
+var scanned = 0, test = RegExp.prototype.test, run = handler;
+RegExp.prototype.test = function (text) { scanned += text.length; return test.call(this, text); };
+handler = function (event) { scanned = 0; run(event); return { scanned: scanned }; };
+"""
+HOSTILE = [
+    *("(", "a/b;", "a/b,", ";", ",", " ", "\t", "q=", "image/avif;q=0.", "image/avif,", "image/webp;q=0,"),
+    *("image/avif;a=b,", "!/!;!=!,", "image/avif;q=0;", "*/*, ", "image/avif; ", "image/", ", "),
+]
+
+
+@pytest.mark.server("node")
+def test_viewer_function_scans_few_characters_of_any_accept(tmp_path: Path) -> None:
+    """Its regular expressions take linear time. 4,096 parentheses once took as long as 90 requests."""
+
+    def scanned(*headers: str) -> list[int]:
+        events = [viewer_functions.cloudfront({"path": "/resize/tiny/g/a", "accept": one}) for one in headers]
+        text = source("node", signed=False) + COUNT_SCANNED
+        return [one["scanned"] for one in viewer_functions.run("node", text, events, tmp_path)]
+
+    (without,) = scanned("")
+    longest = [(unit * 1024)[:length] for unit in HOSTILE for length in (100, 1023, 1024)]
+    assert max(scanned(*longest)) <= without + 5 * 1024
+    over = [(unit * 8192)[:length] for unit in HOSTILE for length in (1025, 4096, 8192)]
+    assert set(scanned(*over, "," * 32, "image/avif," * 32)) == {without}
 
 
 def test_viewer_function_above_quota_raises() -> None:
