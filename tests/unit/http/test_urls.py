@@ -313,7 +313,7 @@ def test_no_path_leads_to_the_list_of_recipes(sizes: str) -> None:
     allowed = AllowList(parse_sizes((sizes,)))
     name = b"recipes/00000001.json"
     with pytest.raises(SizeNotAllowed):
-        urls.parse_stored(b"/resized/" + name, allowed)
+        urls.parse_stored(b"/resized/" + name, b"00000001.json", allowed)
     for path in (b"/resized/" + name, b"/" + name):
         with pytest.raises(UnknownPath):
             parse(path, allowed)
