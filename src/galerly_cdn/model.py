@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from galerly_cdn.serialization import Value
+from galerly_cdn.stored_keys import stored_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -91,8 +92,8 @@ class Target(Value, frozen=True, order=True, cache_hash=True):
         return f"{self.size}.{self.format}" if self.format else f"{self.size}"
 
     def rendition_key(self, key: str) -> str:
-        """The rendition's key in the store, `resized/` excluded: `800x600.webp/gallery/a.jpg`."""
-        return f"{self}/{key}"
+        """The rendition's name in the store, `resized/` excluded: `800x600.webp/gallery/a.jpg`."""
+        return f"{self}/{stored_key(key)}"
 
 
 _TARGET = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})(?:\.([a-z]+))?")
@@ -288,11 +289,11 @@ class FactRecord(Value, frozen=True):
 
 
 def facts_key(key: str) -> str:
-    """The key of an original's record in the store of renditions: `facts/gallery/a.jpg`.
+    """The name of an original's record in the store of renditions: `facts/gallery/a.jpg`.
 
-    No URL leads to it: the first segment of every rendition's key is a size (decision 0020).
+    No URL leads to it: the first segment of every rendition's name is a size (decision 0020).
     """
-    return f"facts/{key}"
+    return f"facts/{stored_key(key)}"
 
 
 class RecipeEntry(Value, frozen=True, forbid_unknown_fields=False):

@@ -247,7 +247,7 @@ def request(key: str, method: str = "GET", **headers: str) -> OriginRequest:
 
 async def test_a_signed_request_gets_the_object(folder_bucket: tuple[FolderBucket, SigningOrigin]) -> None:
     folder, signed = folder_bucket
-    key = "resized/150x150.webp/g/a%20b.jpg"
+    key = "resized/150x150.webp/g/.a-20b.jpg"
     response = await signed.respond(request(key))
     assert (response.status, response.body) == (200, b"picture")
     assert response.headers["x-amz-meta-cache-tag"].startswith("o-")
@@ -261,8 +261,11 @@ async def test_a_signed_request_gets_the_object(folder_bucket: tuple[FolderBucke
 @pytest.mark.parametrize(
     "key",
     [
-        "resized/150x150/g/a%20b.jpg",
-        "resized/facts/g/a%20b.jpg",
+        "resized/150x150/g/.a-20b.jpg",
+        "resized/150x150.webp/g/a%20b.jpg",
+        "resized/150x150.webp/g/.a-2.jpg",
+        f"resized/150x150.webp/.--{'0' * 64}",
+        "resized/facts/g/.a-20b.jpg",
         "resized/151x151/x",
         "originals/none",
         "incoming/x",
@@ -280,7 +283,7 @@ async def test_an_invalid_signature_is_403(
     folder_bucket: tuple[FolderBucket, SigningOrigin],
 ) -> None:
     folder, signed = folder_bucket
-    key = "resized/150x150.webp/g/a%20b.jpg"
+    key = "resized/150x150.webp/g/.a-20b.jpg"
     valid = signed.signed(request(key))
     invalid = [
         SigningOrigin(folder, Identity("id", "other"), "s3", "arn").signed(request(key)),

@@ -12,6 +12,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from galerly_cdn.aws.functions import function_url
+from galerly_cdn.aws_local.cloudfront.origin_access_control import Identity, SigningOrigin
 from galerly_cdn.aws_local.functions.function_url import FunctionUrl
 from galerly_cdn.aws_local.functions.runtime import Crashed, FunctionFailed, Throttled, TimedOut
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from galerly_cdn.aws_local.http.origin_exchange import OriginResponse
 
 HOST = "abc.lambda-url.us-east-1.on.aws"
-PATH = "/resized/800x600.webp/g/a%20b%2B%C3%BC.jpg"
+PATH = "/resized/800x600.webp/g/.a-20b-2B-C3-BC.jpg"
+KEY = "g/a%20b%2B%C3%BC.jpg"
 DISTRIBUTION = "arn:aws:cloudfront::1:distribution/E1"
 CREDENTIALS = Credentials("local", "only here")
 BY_URL = Permission(
@@ -70,7 +72,7 @@ def signed(
     draft = AWSRequest(
         "GET",
         f"https://{HOST}{path}" + (f"?{query}" if query else ""),
-        headers={"x-galerly-private": "1", "Host": HOST},
+        headers={"x-galerly-private": "1", "x-galerly-key": KEY, "Host": HOST},
     )
     SigV4Auth(Credentials("local", secret), service, region).add_auth(draft)
     headers = {name.lower(): value for name, value in draft.headers.items()}
@@ -105,6 +107,7 @@ async def test_a_signed_request_invokes_the_function_and_returns_its_result() ->
     (event,) = function.events
     assert (event["version"], event["rawPath"], event["rawQueryString"]) == ("2.0", PATH, "a=1")
     assert function_url.read_event(event).raw_path == PATH.encode()
+    assert function_url.read_event(event).encoded_key == KEY.encode()
     assert function_url.read_event(event).is_private
     assert not event["isBase64Encoded"]
 
@@ -121,7 +124,7 @@ WRONG = {
     "another region": signed(region="eu-west-1"),
     "another secret": signed(secret="guessed"),
     "another path": replaced(signed(), raw_path="/resized/800x600.webp/g/other.jpg"),
-    "another encoding of the path": replaced(signed(), raw_path=PATH.replace("%20", "+")),
+    "another encoding of the path": replaced(signed(), raw_path=PATH.replace("b", "%62")),
     "another query": replaced(signed(), query="a=1"),
     "another method": replaced(signed(), method="HEAD"),
     "another host": replaced(
@@ -141,6 +144,30 @@ async def test_a_request_without_a_valid_signature_is_403_and_does_not_invoke(
     response = await send(request_, function)
     assert (response.status, response.body) == FORBIDDEN
     assert function.events == []
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        *(("a.jpg", 200), (".a-20b.jpg", 200), ("a_b.-~", 200)),
+        *((f"a{one}b.jpg", 403) for one in ("%20", "%2B", "%2b", "%61", "+", "(", "'", "!", "*", "=", ":")),
+    ],
+)
+async def test_a_path_that_cloudfront_signs_unlike_lambda_is_403(name: str, status: int) -> None:
+    """CloudFront signs the path as it sends it; Lambda encodes it again before it verifies the signature."""
+    function = Function({"statusCode": 200})
+    url = FunctionUrl(
+        function,
+        permissions=(BY_URL, BY_CALL),
+        credentials=CREDENTIALS,
+        region="us-east-1",
+        caller_arn=DISTRIBUTION,
+    )
+    cloudfront = SigningOrigin(url, Identity("local", "only here"), "lambda", DISTRIBUTION)
+    path = f"/resized/800x600/g/{name}"
+    response = await cloudfront.respond(OriginRequest("GET", "https", HOST, path, "", {}))
+    assert response.status == status
+    assert len(function.events) == (status == 200)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ ARN = f"arn:aws:cloudfront::123456789012:distribution/{DISTRIBUTION}"
 
 def rendition(request: OriginRequest) -> OriginResponse:
     """A rendition with the resizer's cache tag."""
-    key = KEYS[0] if "a%20b" in request.raw_path else KEYS[1]
+    key = KEYS[0] if ".a-20b" in request.raw_path else KEYS[1]
     headers = {
         "content-type": "image/jpeg",
         "cache-control": local_cloudfront.IMMUTABLE,

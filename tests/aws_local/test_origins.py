@@ -16,6 +16,7 @@ from galerly_cdn.aws_local.http.http_client import HttpClient
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
+from galerly_cdn.stored_keys import stored_key
 from tests.support import local_cloudfront
 from tests.support.template_mistakes import no_failover
 
@@ -158,7 +159,14 @@ async def test_a_head_request_is_sent_to_origins_as_head(viewer: local_cloudfron
 async def test_a_stored_rendition_is_read_with_a_signature_that_s3_verifies(
     key: str, versitygw_bucket: s3_servers.Objects
 ) -> None:
-    versitygw_bucket.put(f"resized/800x600/{key}", b"stored", ContentType="image/jpeg")
+    name = f"resized/800x600/{stored_key(key)}"
+    versitygw_bucket.put(name, b"stored", ContentType="image/jpeg")
+    versitygw_bucket.put(f"originals/{key}", b"an original")
+    s3 = HttpClient(versitygw_bucket.server.endpoint, connection_timeout_s=5)
+    original = f"/{versitygw_bucket.name}/originals/{quote(key, safe='/~')}"
+    host = versitygw_bucket.server.endpoint.removeprefix("http://")
+    signed = SigningOrigin(s3, local_cloudfront.IDENTITY, "s3", DISTRIBUTION.arn)
+    assert (await signed.respond(OriginRequest("GET", "http", host, original, "", {}))).body == b"an original"
     async with local_cloudfront.start(versitygw_bucket) as viewer:
         response = await viewer.request(f"/resize/800x600/{quote(key)}")
         assert (response.status, response.body, response.headers["content-type"]) == (

@@ -12,10 +12,10 @@ from urllib.parse import quote
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.support import pictures
+from tests.support import awkward_keys, exhaustive, pictures
 from tests.support.aws_shape import AwsShape
 from tests.support.scenario_player import signing_settings
-from tests.support.shapes import S3ServeProcess, ServeProcess
+from tests.support.shapes import Answer, S3ServeProcess, ServeProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,9 @@ ODD = [
     "..\\up.jpg",
 ]  # fmt: skip
 PICTURE = pictures.jpeg(60, 40)
+
+REPLACEMENT = pictures.jpeg(40, 60)
+AWKWARD = awkward_keys.make_keys(exhaustive.count(1_000, sample=20), seed=14)
 
 Shape = ServeProcess | AwsShape
 
@@ -121,3 +124,56 @@ def test_gallery_operation_has_the_keys_and_no_other_name(shape: Shape, operatio
     lines = [json.loads(line) for line in response.body.splitlines()]
     assert all(word in line for line in lines)
     assert {line["key"] for line in lines} == {name for name in SERVED if name.startswith("g/")}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(3_600)
+def test_awkward_key_is_one_photograph_from_upload_to_removal(shape: Shape) -> None:
+    """Upload, miss, hit, hit of the store after a restart, replace, purge, remove: each with the same key."""
+    bodies = {}
+    for key in AWKWARD:
+        assert _upload(shape, key, PICTURE, 201), key
+        missed, hit = _picture(shape, key), _picture(shape, key)
+        assert (missed.status, missed.cache) == (200, "fwd=uri-miss; stored"), key
+        assert (hit.body, hit.cache) == (missed.body, "hit"), key
+        bodies[key] = missed.body
+    assert sorted(set(_listing(shape)) - set(SERVED)) == sorted(AWKWARD)
+    shape.restart()
+    for key in AWKWARD:
+        assert _picture(shape, key).cache == "hit; detail=store", key
+        inspected = json.loads(shape.administer("GET", f"/originals/{_encoded(key)}", {}, b"").body)
+        assert inspected["key"] == key
+        assert inspected["renditions"], key
+        assert _upload(shape, key, REPLACEMENT, 200), key
+        replaced = _picture(shape, key)
+        assert replaced.status == 200
+        assert replaced.body != bodies[key], key
+        purged = json.loads(shape.administer("POST", f"/purge/{_encoded(key)}", {}, b"").body)
+        assert (purged["key"], purged["removed"]) == (key, ["150x150"])
+        assert _picture(shape, key).cache == "fwd=uri-miss; stored", key
+        deleted = json.loads(shape.administer("DELETE", f"/originals/{_encoded(key)}", {}, b"").body)
+        assert deleted == {"key": key, "existed": True, "removed": ["150x150"]}
+        assert _picture(shape, key).status == 404, key
+    assert set(_listing(shape)) == set(SERVED)
+
+
+def _picture(shape: Shape, key: str) -> Answer:
+    return shape.request("GET", f"/resize/tiny/{_encoded(key)}", {})
+
+
+def _upload(shape: Shape, key: str, picture: bytes, status: int) -> bool:
+    headers = {"Content-Type": "image/jpeg"}
+    path = f"/originals/{_encoded(key)}?replace=true"
+    return shape.administer("PUT", path, headers, picture).status == status
+
+
+def _listing(shape: Shape) -> list[str]:
+    """The keys of all pages of the listing."""
+    keys: list[str] = []
+    after = ""
+    while True:
+        page = json.loads(shape.administer("GET", f"/originals?limit=1000{after}", {}, b"").body)
+        keys += [one["key"] for one in page["originals"]]
+        if not page["next"]:
+            return keys
+        after = f"&after={quote(page['next'], safe='')}"

@@ -16,9 +16,11 @@ from galerly_cdn.aws.functions.resizer import Resizer
 from galerly_cdn.aws_local.functions.runtime import Function, Runtime
 from galerly_cdn.clock import SYSTEM_CLOCK, Clock
 from galerly_cdn.fill import Filler
+from galerly_cdn.http.urls import format_key
 from galerly_cdn.recipe_list import RecipeList
 from galerly_cdn.recipes import recipes_of
 from galerly_cdn.render.pool import process
+from galerly_cdn.stored_keys import key_of
 from galerly_cdn.stored_renditions import StoredRenditions
 from tests.support import s3_servers
 from tests.support.in_memory_cdn import Answer, CountingRenderer, original_facts
@@ -35,12 +37,19 @@ MEMORY_MB = 1769
 
 
 def request(path: str, method: str = "GET", **headers: str) -> dict[str, Any]:
-    """A function URL's event; the keyword `x_galerly_stored="1"` is the header x-galerly-stored."""
+    """A function URL's event; the keyword `x_galerly_stored="1"` is the header x-galerly-stored.
+
+    `x-galerly-key` has the key that the path tells, unless it is given.
+    """
+    key = key_of(path.removeprefix("/resized/").partition("/")[2]) or ""
     return {
         "version": "2.0",
         "rawPath": path,
         "rawQueryString": "",
-        "headers": {name.replace("_", "-"): value for name, value in headers.items()},
+        "headers": {
+            "x-galerly-key": format_key(key),
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        },
         "requestContext": {"http": {"method": method, "path": path, "sourceIp": "192.0.2.1"}},
         "isBase64Encoded": False,
     }

@@ -113,6 +113,7 @@ MISTAKES: dict[str, dict[tuple[int, str], Change]] = {
             f"{_RESIZER}/OriginAccessControlId", {"Fn::GetAtt": ["S3Access", "Id"]}
         ),
         (1, "a 404 of S3 does not fail over to the function"): no_failover("404"),
+        (1, "the key is not forwarded to the resizer"): remove(FORWARDED_HEADERS, "x-galerly-key"),
         (1, "renditions come from S3 only"): set_value(f"{BEHAVIORS}/0/TargetOriginId", "s3"),
         (1, "no viewer function maps the paths of renditions"): set_value(
             f"{BEHAVIORS}/0/FunctionAssociations", []
@@ -186,6 +187,14 @@ MISTAKES: dict[str, dict[tuple[int, str], Change]] = {
             f"{_VARIABLES}/GALERLY_SIZES", None
         ),
     },
+    "equivalent percent-encodings are one resource": {
+        (1, "the paths of renditions have escapes, for which the signature fails"): replace_text(
+            "Viewer/Properties/FunctionCode", "folder + stored(spelled)", "folder + spelled"
+        ),
+        (1, "the viewer function spells a key otherwise than the resizer"): replace_text(
+            "Viewer/Properties/FunctionCode", "swap(one, '-', '%2D')", "one.toLowerCase()"
+        ),
+    },
     "a rendition of several megabytes is served": {
         (2, "a response with no-store is cached"): combine(
             set_value(f"{_CACHE}/MinTTL", 1), set_value(f"{_CACHE}/DefaultTTL", 1)
@@ -219,6 +228,9 @@ MISTAKES: dict[str, dict[tuple[int, str], Change]] = {
         (1, "CloudFront may not read originals"): remove(POLICY, "CloudFrontReadsOriginals"),
         (1, "private originals may be cached publicly"): remove(
             f"{BEHAVIORS}/1/FunctionAssociations", "viewer-response"
+        ),
+        (6, "the resizer is asked for missing originals"): set_value(
+            f"{BEHAVIORS}/1/TargetOriginId", "s3-else-resizer"
         ),
         (1, "Content-Disposition of originals is missing"): remove(
             f"{_DOWNLOADS}/CustomHeadersConfig/Items", "Content-Disposition"

@@ -1,7 +1,7 @@
 """Runs the viewer function in Node and njs, and the Python edge, on requests; formats each result as a line.
 
-`/resized/800x600.webp/a.jpg` and `/originals/a.jpg` are paths of objects in the bucket, encoded as S3 signs
-them; `403 size-not-allowed` is an error response.
+`/resized/800x600.webp/.a-20b.jpg` is the path of a rendition in the bucket, `/originals/a%20b.jpg` that of an
+original, encoded as S3 signs it; `403 size-not-allowed` is an error response.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from galerly_cdn.access.authorizer import Authorizer
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import GalerlyError, NoSuchOriginal, SignatureRequired
+from galerly_cdn.http import urls
 from galerly_cdn.http.exchange import ViewerExchange
 from galerly_cdn.http.urls import AllowList
 from tests.support import in_memory_cdn
@@ -33,7 +34,7 @@ ADDRESSES = Path(__file__).with_name("addresses.jsonl")
 NODE = """\
 const fs = require('fs'), vm = require('vm');
 const [source, events, results] = process.argv.slice(2);
-const realm = vm.createContext({ events: fs.readFileSync(events, 'utf8') });
+const realm = vm.createContext({ events: fs.readFileSync(events, 'utf8'), require });
 vm.runInContext(fs.readFileSync(source, 'utf8'), realm);
 fs.writeFileSync(results, vm.runInContext('JSON.stringify(JSON.parse(events).map(handler))', realm));
 """
@@ -105,8 +106,9 @@ class PythonEdge:
         try:
             self._edge.answer(exchange).send(None)
         except NoSuchOriginal:
-            folder = "originals" if exchange.target is None else f"resized/{exchange.target}"
-            return "/" + quote(f"{folder}/{exchange.key}", safe="/")
+            if exchange.target is None:
+                return "/originals/" + quote(exchange.key, safe="/")
+            return urls.format_stored(exchange.target, exchange.key)
         except GalerlyError as error:
             return f"{error.status} {error.code}"
         raise AssertionError(request)
@@ -168,6 +170,12 @@ def run(engine: str, source: str, events: Iterable[dict[str, Any]], folder: Path
     subprocess.run([engine.partition("-")[0], str(driver), *files], check=True, timeout=100)
     results: list[dict[str, Any]] = json.loads(responses.read_text())
     return results
+
+
+def passed_key(result: Mapping[str, Any]) -> str | None:
+    """The key that a changed request passes to the resizer, percent-encoded."""
+    found = result.get("headers", {}).get("x-galerly-key")
+    return None if found is None else str((found[0] if isinstance(found, list) else found)["value"])
 
 
 def line(result: Mapping[str, Any]) -> str:

@@ -15,7 +15,10 @@ from galerly_cdn.model import PREFERENCE
 if TYPE_CHECKING:
     from galerly_cdn.model import Format
 
-MAX_ACCEPT_BYTES = 4096
+MAX_ACCEPT_BYTES = 1024
+MAX_ACCEPT_ELEMENTS = 32
+"""List elements, empty ones too. A header above either limit counts as malformed, because CloudFront bounds
+the time of the viewer function."""
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _MEDIA_RANGE = re.compile(_TOKEN + rb"/" + _TOKEN)
 # A quoted string counts as malformed: no browser sends one, and parsers disagree on a quoted comma.
@@ -44,7 +47,7 @@ def _accepted(accept: bytes) -> frozenset[Format]:
 
 def _weights(accept: bytes) -> dict[bytes, bool]:
     """Whether each media range that is named has q > 0; empty for a malformed header."""
-    if len(accept) > MAX_ACCEPT_BYTES:
+    if len(accept) > MAX_ACCEPT_BYTES or accept.count(b",") >= MAX_ACCEPT_ELEMENTS:
         return {}
     accepted: dict[bytes, bool] = {}
     for element in accept.split(b","):

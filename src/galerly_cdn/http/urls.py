@@ -22,6 +22,7 @@ from galerly_cdn.errors import (
 from galerly_cdn.http import client_address
 from galerly_cdn.model import Format, SizeRule, Target
 from galerly_cdn.serialization import Value
+from galerly_cdn.stored_keys import stored_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,7 +35,6 @@ _ENCODED_KEY = re.compile(rb"(?:[A-Za-z0-9!$&'()*+,;=:@\-._~/]|%[0-9A-Fa-f]{2})+
 _RESIZE = b"/resize/"
 _ORIGINAL = b"/original/"
 _RESIZED = b"/resized/"
-_ORIGINALS = b"/originals/"
 
 
 class PictureRequest(Value, frozen=True):
@@ -120,29 +120,36 @@ def format_original(key: str) -> str:
     return f"/original/{format_key(key)}"
 
 
-def parse_stored(raw_path: bytes, allowed: AllowList) -> tuple[Target | None, str]:
-    """Target and key of the path of a stored object, as CloudFront requests it from S3; percent-encoded.
+def parse_stored(raw_path: bytes, encoded_key: bytes, allowed: AllowList) -> tuple[Target, str]:
+    """Target and key of a stored rendition's path, as CloudFront requests it: `/resized/800x600.webp/{name}`.
 
-    A rendition is `/resized/800x600.webp/{key}`. An original is `/originals/{key}`; its target is None.
-    Nothing is stored under a size's name. Raises the errors of `parse`.
+    A name need not tell its key, which is therefore passed beside it, percent-encoded. Raises the errors of
+    `parse`; `MalformedKey` also if the rendition of this key has another name.
     """
-    if raw_path.startswith(_ORIGINALS):
-        return None, parse_key(raw_path[len(_ORIGINALS) :])
+    target, name = split_stored(raw_path, allowed)
+    key = parse_key(encoded_key)
+    if stored_key(key).encode() != name:
+        raise MalformedKey
+    return target, key
+
+
+def split_stored(raw_path: bytes, allowed: AllowList) -> tuple[Target, bytes]:
+    """Target and stored key of a stored rendition's path. Nothing is stored under a size's name.
+
+    Raises `UnknownPath`, `SizeNotAllowed`, `FormatNotAllowed`.
+    """
     if not raw_path.startswith(_RESIZED):
         raise UnknownPath
-    segment, _, encoded = raw_path[len(_RESIZED) :].partition(b"/")
+    segment, _, name = raw_path[len(_RESIZED) :].partition(b"/")
     _, target = allowed.find(segment)
     if str(target).encode() != segment:
         raise SizeNotAllowed
-    return target, parse_key(encoded)
+    return target, name
 
 
 def format_stored(target: Target, key: str) -> str:
-    """The path of a stored rendition: the inverse of `parse_stored`.
-
-    It is encoded as S3 signs it: all but RFC 3986's unreserved characters are escaped (decision 15).
-    """
-    return "/resized/" + quote(target.rendition_key(key), safe="/")
+    """The path of a stored rendition: the inverse of `parse_stored`."""
+    return f"/resized/{target.rendition_key(key)}"
 
 
 def parse_key(encoded: bytes) -> str:

@@ -24,7 +24,7 @@ from galerly_cdn.aws_local.functions.runtime import (
     TimedOut,
 )
 from galerly_cdn.http import urls
-from galerly_cdn.model import Format
+from galerly_cdn.model import Format, facts_key
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
@@ -149,7 +149,7 @@ async def test_prewarm_upload_stores_every_page_target(bucket: Objects) -> None:
         assert await runtime.invoke(change("originals/bad.jpg")) is None
     stored = set(bucket.rendition_names())
     renditions = {f"resized/{one.rendition_key(KEY)}" for one in Settings().page_targets}
-    assert stored == renditions | {f"resized/facts/{KEY}", "resized/facts/bad.jpg"}
+    assert stored == renditions | {f"resized/{facts_key(KEY)}", "resized/facts/bad.jpg"}
 
 
 @asynccontextmanager

@@ -62,6 +62,24 @@ async def test_missing_rendition_is_rendered_stored_and_returned(
     assert response.headers["x-amz-meta-cache-tag"] == stored["Metadata"]["cache-tag"] == TAG
 
 
+@pytest.mark.parametrize(
+    "passed", ["", "g/a%20b%2B%C3%BC.JPG", "g/a%20b+%C3", "g/.a-20b-2B-C3-BC.jpg", "other", "%"]
+)
+async def test_path_with_the_key_of_another_rendition_is_refused(functions: Functions, passed: str) -> None:
+    response = await functions.ask(PATH, x_galerly_key=passed)
+    assert (response.status, response.code) == (400, "malformed-key")
+    assert functions.renderer.renders == 0
+
+
+async def test_key_that_the_path_does_not_tell_is_that_of_the_header(bucket: Objects) -> None:
+    key = "g/" + "é" * 100
+    bucket.put(f"originals/{key}", b"an original")
+    path = urls.format_stored(WEBP, key)
+    response = await Functions(bucket.settings()).ask(path, x_galerly_key=urls.format_key(key))
+    assert (response.status, response.body) == (200, bucket.get(path[1:]))
+    assert response.headers["x-amz-meta-cache-tag"] == urls.cache_tag(key)
+
+
 async def test_log_has_the_access_record_and_the_metrics(functions: Functions) -> None:
     response = await functions.ask(PATH)
     access, metrics = functions.lines
@@ -162,14 +180,7 @@ REFUSED = [
     ("GET", "", 404, "unknown-path", "public, max-age=60", None),
     ("GET", "/resized/800x600/g/none.jpg", 404, "no-such-original", "public, max-age=5", "g/none.jpg"),
     ("HEAD", "/resized/800x600/g/none.jpg", 404, "", "public, max-age=5", "g/none.jpg"),
-    (
-        "GET",
-        urls.format_original(KEY).replace("/original/", "/originals/"),
-        404,
-        "no-such-original",
-        "public, max-age=5",
-        KEY,
-    ),
+    ("GET", "/originals/g/a.jpg", 404, "unknown-path", "public, max-age=60", None),
     ("POST", PATH, 405, "method-not-allowed", "no-store", None),
     ("OPTIONS", PATH, 405, "method-not-allowed", "no-store", None),
     ("DELETE", "/", 405, "method-not-allowed", "no-store", None),

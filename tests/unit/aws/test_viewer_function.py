@@ -7,12 +7,14 @@ import random
 import re
 import subprocess
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pytest
 
 from galerly_cdn.aws.viewer import source as viewer
 from galerly_cdn.errors import SettingsError, SignatureRequired, by_code
-from galerly_cdn.http import responses
+from galerly_cdn.http import responses, urls
+from galerly_cdn.http.urls import AllowList
 from galerly_cdn.settings.table import Settings
 from tests.support import exhaustive, viewer_functions
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 SETTINGS = Settings(
     sizes=(*Settings().sizes, "wide 1600x900 webp=80", "320x240"), private_prefixes=("clients", "studio/2026")
 )
+ALLOWED = AllowList(SETTINGS.size_rules)
 EVENTS = {
     "node": viewer_functions.cloudfront,
     "njs": viewer_functions.cloudfront,
@@ -175,6 +178,15 @@ def expected(vector: Mapping[str, str], *, signed: bool) -> str:
     return result.partition(" ")[0] if is_error_of_head else result
 
 
+def passes_key(result: Mapping[str, Any], line: str) -> bool:
+    """Whether the function passes the key of a rendition, as the resizer reads it, and nothing for others."""
+    passed = viewer_functions.passed_key(result)
+    if passed is None or not line.startswith("/resized/"):
+        return passed is None and not line.startswith("/resized/")
+    target, _ = urls.parse_stored(line.encode(), passed.encode(), ALLOWED)
+    return line == urls.format_stored(target, unquote(passed))
+
+
 def test_vectors_have_every_kind_of_result() -> None:
     answers = {one["answer"].partition("/g/")[0] for one in viewer_functions.vectors()}
     assert len(viewer_functions.vectors()) >= 300
@@ -193,13 +205,11 @@ def test_python_edge_gives_results_of_vectors(*, signed: bool) -> None:
 @every_engine
 def test_viewer_function_gives_results_of_vectors(engine: str, *, signed: bool, tmp_path: Path) -> None:
     requests = viewer_functions.vectors()
-    results = [viewer_functions.line(one) for one in run(engine, requests, tmp_path, signed=signed)]
-    wrong = [
-        (one, line)
-        for one, line in zip(requests, results, strict=True)
-        if line != expected(one, signed=signed)
-    ]
-    assert wrong == []
+    results = run(engine, requests, tmp_path, signed=signed)
+    lines = [viewer_functions.line(one) for one in results]
+    compared = zip(requests, lines, strict=True)
+    assert [(one, line) for one, line in compared if line != expected(one, signed=signed)] == []
+    assert [line for one, line in zip(results, lines, strict=True) if not passes_key(one, line)] == []
 
 
 @both
@@ -215,9 +225,11 @@ def test_viewer_function_and_edge_agree_on_generated_requests(
     requests = [generated(random_numbers) for _ in range(GENERATED)]
     edge = viewer_functions.PythonEdge(SETTINGS, signed=signed)
     answers = [edge.result(one) for one in requests]
-    results = [viewer_functions.line(one) for one in run(engine, requests, tmp_path, signed=signed)]
-    compared = zip(requests, answers, results, strict=True)
+    results = run(engine, requests, tmp_path, signed=signed)
+    lines = [viewer_functions.line(one) for one in results]
+    compared = zip(requests, answers, lines, strict=True)
     assert [row for row in compared if row[1] != row[2]] == []
+    assert [line for one, line in zip(results, lines, strict=True) if not passes_key(one, line)] == []
     assert {one.partition("/")[0] for one in answers} >= {
         "",
         *(ERRORS - {"405 method-not-allowed"}),
@@ -239,12 +251,24 @@ MISTAKES = [
     ("-\\x9f\\\\]", "-\\x9f]"),
     ("(^|\\/)(", "^("),
     ("(^|\\/)(", "(\\/)("),
-    ("(\\.|\\/|$)", "(\\/|$)"),
-    ("(\\.|\\/|$)", "(\\.|$)"),
-    ("(\\.|\\/|$)", "(\\.|\\/)"),
-    ("(\\.|\\/|$)", "(\\.\\.?\\/|\\/|$)"),
-    ("[!'()*]/g", "[!'()]/g"),
-    (".replace(/%2F/g, '/')", ""),
+    ("(\\.|\\/|(?![", "(\\/|(?!["),
+    ("(\\.|\\/|(?![", "(\\.|(?!["),
+    ("(\\.|\\/|(?![\\s\\S]))", "(\\.|\\/)"),
+    ("(\\.|\\/|(?![", "(\\.\\.?\\/|\\/|(?!["),
+    ("length > TABLES.maxAcceptElements", "length >= TABLES.maxAcceptElements"),
+    ("/[%~]/.test(one)", "/%/.test(one)"),
+    ("swap(one, '-', '%2D')", "one"),
+    ("swap(name, '~', '%7E')", "name"),
+    ("{255}", "{256}"),
+    ("(^|\\/)\\.[^", "(^|\\/)[^"),
+    ("length <= 900", "length <= 901"),
+    ("cut < 0 ? 832", "cut < 0 ? 833"),
+    ("Math.min(832, cut)", "cut"),
+    ("Math.min(832, cut)", "832"),
+    ("'.--'", "'.-'"),
+    ("update(name)", "update(spelled)"),
+    ("')', '*']", "')']"),
+    ("'%2F', '/')", "'%2F', '%2F')"),
     (".toUpperCase()", ""),
     ("spell(key) ", "key "),
     ("starts(key + '/',", "starts(key,"),
@@ -252,14 +276,20 @@ MISTAKES = [
     ("&& !SIGNED", "&& SIGNED"),
     ("isSecret || rest !== null", "rest !== null"),
     ("isSecret || rest !== null", "isSecret"),
-    ("has(taken, name) || taken[name]", "has(taken, name) || true"),
-    ("=== 0);", "=== 1);"),
+    ("&& !REFUSED[i].test(text)", ""),
+    ("NAMED[i].test(text) && ", ""),
+    ("q=0(?:\\\\.0*)?", "q=0"),
+    (";(?:[^,]*;)?[ ", ";[ "),
+    ("[ \\\\t]*(?=[,;]|' + END + ')'); }", "'); }"),
+    ("(?:^|,)[ ", "[ "),
+    ("+ rest, 'i')", "+ rest)"),
     ("text.length > TABLES.maxAcceptBytes", "text.length >= TABLES.maxAcceptBytes"),
-    ("!PARAMETER.test(parameter) ||", ""),
-    ("!WEIGHT.test(parameter)", "false"),
-    (".toLowerCase()", ""),
-    ("offered.indexOf(format) >= 0 &&", ""),
-    (" || text[from] === '\\t'", ""),
+    ("ACCEPT.test(text) ? ", "true ? "),
+    ("|(?![qQ]=)", "|"),
+    ("0{0,3}", "[0-9]{0,3}"),
+    (")?)*)?';", ")*)?';"),
+    ("+ ')*' + END", "+ ')*'"),
+    ("offered.indexOf(TABLES.preference[i]) >= 0 &&", ""),
 ]
 
 
@@ -361,6 +391,19 @@ def test_viewer_function_deletes_forged_headers(engine: str, name: str, tmp_path
     assert header(result, "host") == "d111111abcdef8.cloudfront.net"
 
 
+@pytest.mark.parametrize(
+    ("path", "passed"),
+    [("/resize/tiny/clients/a/b%2D%2b.jpg", "clients/a/b-%2B.jpg"), ("/original/clients/a/b.jpg", None)],
+)
+@every_engine
+def test_viewer_function_replaces_forged_key(
+    engine: str, path: str, passed: str | None, tmp_path: Path
+) -> None:
+    forged = [{"key": "X-Galerly-Key", "value": "other"}] if engine == "node-edge" else {"value": "other"}
+    (result,) = run(engine, [{"path": path, "headers": {"x-galerly-key": forged}}], tmp_path, signed=True)
+    assert header(result, "x-galerly-key") == passed
+
+
 @pytest.mark.parametrize(("key", "marked"), [("clients/smith/1.jpg", "1"), ("open/smith/1.jpg", None)])
 @every_engine
 def test_viewer_function_marks_private_keys(
@@ -441,18 +484,62 @@ def test_viewer_function_serves_originals_if_not_signed(engine: str, tmp_path: P
     assert results == ["400 malformed-key", "/originals/g/a%20b.jpg", "403 signature-required"]
 
 
-def test_vectors_encode_keys_as_s3_signs_them() -> None:
-    """Unreserved characters (RFC 3986 §2.3) and `/` are bare, all others are escaped in upper case."""
-    encoded = [one["answer"] for one in viewer_functions.vectors() if one["answer"].startswith("/resized/")]
-    assert [one for one in encoded if not re.fullmatch(r"(?:[A-Za-z0-9\-._~/]|%[0-9A-F]{2})+", one)] == []
-    assert {"a%2Bb", "caf%C3%A9", "a%28b%29", "a~b"} <= {one.rpartition("/")[2] for one in encoded}
+@pytest.mark.parametrize(
+    ("folder", "characters", "names"),
+    [
+        ("/resized/", r"[A-Za-z0-9\-._/]+", {".a-2Bb", ".caf-C3-A9", ".a-28b-29", ".a-7Eb"}),
+        ("/originals/", r"(?:[A-Za-z0-9\-._~/]|%[0-9A-F]{2})+", {"a%2Bb", "caf%C3%A9", "a~b"}),
+    ],
+)
+def test_vectors_spell_renditions_without_escapes_and_originals_as_s3_signs_them(
+    folder: str, characters: str, names: set[str]
+) -> None:
+    """S3 signs unreserved characters (RFC 3986 §2.3) and `/` bare, all others escaped in upper case."""
+    answers = [one.get("signed", one["answer"]) for one in viewer_functions.vectors()]
+    spelled = [one for one in answers if one.startswith(folder)]
+    assert [one for one in spelled if not re.fullmatch(characters, one)] == []
+    assert names <= {one.rpartition("/")[2] for one in spelled}
 
 
+MANY = Settings(
+    sizes=tuple(f"name{side} {side}00x{side}00 jpeg=85 webp=85 avif=70" for side in range(1, 10)),
+    private_prefixes=tuple(f"clients/customer-{number:02}" for number in range(30)),
+)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, MANY], ids=["few", "9 sizes and 30 private prefixes"])
 @pytest.mark.parametrize("signed", [False, True])
-def test_viewer_function_fits_cloudfront_quota(*, signed: bool) -> None:
-    text = viewer.function(SETTINGS, signed=signed)
+def test_viewer_function_fits_cloudfront_quota(settings: Settings, *, signed: bool) -> None:
+    text = viewer.function(settings, signed=signed)
     assert len(text.encode()) <= 10_240
     assert text.isascii()
+
+
+COUNT_SCANNED = """
+var scanned = 0, test = RegExp.prototype.test, run = handler;
+RegExp.prototype.test = function (text) { scanned += text.length; return test.call(this, text); };
+handler = function (event) { scanned = 0; run(event); return { scanned: scanned }; };
+"""
+HOSTILE = [
+    *("(", "a/b;", "a/b,", ";", ",", " ", "\t", "q=", "image/avif;q=0.", "image/avif,", "image/webp;q=0,"),
+    *("image/avif;a=b,", "!/!;!=!,", "image/avif;q=0;", "*/*, ", "image/avif; ", "image/", ", "),
+]
+
+
+@pytest.mark.server("node")
+def test_viewer_function_scans_few_characters_of_any_accept(tmp_path: Path) -> None:
+    """Its regular expressions take linear time. 4,096 parentheses once took as long as 90 requests."""
+
+    def scanned(*headers: str) -> list[int]:
+        events = [viewer_functions.cloudfront({"path": "/resize/tiny/g/a", "accept": one}) for one in headers]
+        text = source("node", signed=False) + COUNT_SCANNED
+        return [one["scanned"] for one in viewer_functions.run("node", text, events, tmp_path)]
+
+    (without,) = scanned("")
+    longest = [(unit * 1024)[:length] for unit in HOSTILE for length in (100, 1023, 1024)]
+    assert max(scanned(*longest)) <= without + 5 * 1024
+    over = [(unit * 8192)[:length] for unit in HOSTILE for length in (1025, 4096, 8192)]
+    assert set(scanned(*over, "," * 32, "image/avif," * 32)) == {without}
 
 
 def test_viewer_function_above_quota_raises() -> None:

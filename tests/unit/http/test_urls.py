@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 import unicodedata
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import quote
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from galerly_cdn.errors import (
@@ -235,36 +235,54 @@ def test_parse_is_the_inverse_of_format(target: Target, key: str) -> None:
 
 
 @given(targets, keys)
-def test_stored_path_is_the_rendition_key_encoded_as_s3_signs_it(target: Target, key: str) -> None:
+def test_stored_path_needs_no_escape_and_its_key_is_read_from_any_encoding(target: Target, key: str) -> None:
     path = urls.format_stored(target, key)
-    assert unquote(path) == f"/resized/{target.rendition_key(key)}"
-    assert set(path.replace("%", "").encode()) <= set(UNRESERVED + b"/")
-    assert urls.parse_stored(path.encode(), ALLOWED) == (target, key)
+    assert path == f"/resized/{target.rendition_key(key)}"
+    assert set(path.encode()) <= set(UNRESERVED + b"/") - set(b"~")
+    for encoded in (format_key(key), quote(key, safe="/")):
+        assert urls.parse_stored(path.encode(), encoded.encode(), ALLOWED) == (target, key)
+
+
+@given(targets, keys, keys)
+def test_stored_path_with_the_key_of_another_rendition_is_refused(
+    target: Target, key: str, other: str
+) -> None:
+    assume(key != other)
+    with pytest.raises(MalformedKey):
+        urls.parse_stored(urls.format_stored(target, key).encode(), format_key(other).encode(), ALLOWED)
 
 
 @pytest.mark.parametrize(
-    ("path", "error"),
+    ("path", "key", "error"),
     [
-        (b"/resize/800x600/g/a.jpg", UnknownPath),
-        (b"/resized", UnknownPath),
-        (b"/original/g/a.jpg", UnknownPath),
-        (b"/resized/thumbnail/g/a.jpg", SizeNotAllowed),
-        (b"/resized/thumbnail.webp/g/a.jpg", SizeNotAllowed),
-        (b"/resized/801x600/g/a.jpg", SizeNotAllowed),
-        (b"/resized/0800x600/g/a.jpg", SizeNotAllowed),
-        (b"/resized/800x600.gif/g/a.jpg", FormatNotAllowed),
-        (b"/resized/800x600", MalformedKey),
-        (b"/resized/800x600/", MalformedKey),
-        (b"/resized/800x600/a//b", MalformedKey),
-        (b"/resized/800x600/../originals/a", MalformedKey),
-        (b"/resized/800x600/a%2fb", MalformedKey),
-        (b"/resized/800x600/a b", MalformedKey),
-        (b"/originals/", MalformedKey),
+        (b"/resize/800x600/g/a.jpg", b"g/a.jpg", UnknownPath),
+        (b"/resized", b"g/a.jpg", UnknownPath),
+        (b"/original/g/a.jpg", b"g/a.jpg", UnknownPath),
+        (b"/originals/g/a.jpg", b"g/a.jpg", UnknownPath),
+        (b"/resized/thumbnail/g/a.jpg", b"g/a.jpg", SizeNotAllowed),
+        (b"/resized/thumbnail.webp/g/a.jpg", b"g/a.jpg", SizeNotAllowed),
+        (b"/resized/801x600/g/a.jpg", b"g/a.jpg", SizeNotAllowed),
+        (b"/resized/0800x600/g/a.jpg", b"g/a.jpg", SizeNotAllowed),
+        (b"/resized/800x600.gif/g/a.jpg", b"g/a.jpg", FormatNotAllowed),
+        (b"/resized/800x600", b"g/a.jpg", MalformedKey),
+        (b"/resized/800x600/", b"", MalformedKey),
+        (b"/resized/800x600/g/a.jpg", b"", MalformedKey),
+        (b"/resized/800x600/g/a.jpg", b"g/A.jpg", MalformedKey),
+        (b"/resized/800x600/g/a.jpg", b"/g/a.jpg", MalformedKey),
+        (b"/resized/800x600/g/a.jpg/", b"g/a.jpg", MalformedKey),
+        (b"/resized/800x600/a//b", b"a//b", MalformedKey),
+        (b"/resized/800x600/../originals/a", b"../originals/a", MalformedKey),
+        (b"/resized/800x600/a%2fb", b"a%2fb", MalformedKey),
+        (b"/resized/800x600/a%2fb", b"a/b", MalformedKey),
+        (b"/resized/800x600/.a-20b", b"a b", MalformedKey),
+        (b"/resized/800x600/a%20b", b"a%20b", MalformedKey),
     ],
 )
-def test_other_stored_path_is_refused_with_its_own_error(path: bytes, error: type[GalerlyError]) -> None:
+def test_other_stored_path_is_refused_with_its_own_error(
+    path: bytes, key: bytes, error: type[GalerlyError]
+) -> None:
     with pytest.raises(error):
-        urls.parse_stored(path, ALLOWED)
+        urls.parse_stored(path, key, ALLOWED)
 
 
 FACTS_AS_A_SIZE = AllowList(parse_sizes(("facts 700x700 jpeg=80",)))
@@ -276,7 +294,7 @@ def test_no_path_leads_to_a_fact_record(allowed: AllowList, key: str) -> None:
     """Its object is `resized/facts/{key}`: that of no target, also where a size has this name."""
     stored = f"/resized/{facts_key(key)}".encode()
     with pytest.raises(SizeNotAllowed):
-        urls.parse_stored(stored, allowed)
+        urls.parse_stored(stored, key.encode(), allowed)
     for path in (stored, stored[len("/resized") :], b"//" + stored[1:]):
         with pytest.raises(UnknownPath):
             parse(path, allowed)
@@ -295,7 +313,7 @@ def test_no_path_leads_to_the_list_of_recipes(sizes: str) -> None:
     allowed = AllowList(parse_sizes((sizes,)))
     name = b"recipes/00000001.json"
     with pytest.raises(SizeNotAllowed):
-        urls.parse_stored(b"/resized/" + name, allowed)
+        urls.parse_stored(b"/resized/" + name, b"00000001.json", allowed)
     for path in (b"/resized/" + name, b"/" + name):
         with pytest.raises(UnknownPath):
             parse(path, allowed)
@@ -311,10 +329,6 @@ def test_no_path_leads_to_the_list_of_recipes(sizes: str) -> None:
 @given(targets, keys, keys)
 def test_rendition_and_fact_record_never_have_one_key(target: Target, key: str, other: str) -> None:
     assert target.rendition_key(key) != facts_key(other)
-
-
-def test_stored_path_of_an_original_has_no_target() -> None:
-    assert urls.parse_stored(b"/originals/g/a%20b.jpg", ALLOWED) == (None, "g/a b.jpg")
 
 
 @given(keys)

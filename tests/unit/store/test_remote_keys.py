@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from galerly_cdn.errors import StoreRefused, StoreUnreachable
+from galerly_cdn.http import content_disposition
 from galerly_cdn.model import Format, Listed, Record, Rendition, Size, Target
 from galerly_cdn.store.remote import raw_listing
+from galerly_cdn.stored_keys import stored_key
 from tests.support.fake_s3 import fake_s3
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ async def test_key_is_the_same_for_every_client(bucket: Objects, key: str) -> No
 
 RECORDS = st.builds(
     Record,
-    key=st.just("gallery/a"),
+    key=KEYS,
     target=st.just(Target(Size(800, 600))),
     version=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=64),
     recipe=st.text("0123456789abcdef", min_size=1, max_size=64),
@@ -75,15 +77,16 @@ async def test_rendition_survives_as_an_object(bucket: Objects, record: Record) 
     store = bucket.renditions()
     rendition = Rendition(record, b"the picture")
     await store.put(rendition)
+    assert bucket.names() == [f"resized/800x600/{stored_key(record.key)}"]
     assert await store.get(record.key, record.target) == rendition
     assert await store.delete(record.key, record.target)
 
 
 async def test_rendition_object_has_the_headers_of_the_edge(bucket: Objects) -> None:
-    """Its key is `resized/{W}x{H}[.{format}]/{key}`."""
+    """Its name is `resized/{W}x{H}[.{format}]/{stored key}`; the key is metadata, base64url (RFC 4648 §5)."""
     rendition = Rendition(
         Record(
-            "gallery/a",
+            "gallery/a ÿ",
             Target(Size(800, 600), Format.WEBP),
             "v1",
             "r1",
@@ -96,11 +99,14 @@ async def test_rendition_object_has_the_headers_of_the_edge(bucket: Objects) -> 
         b"the picture",
     )
     await bucket.renditions().put(rendition)
-    found = bucket.server.client.get_object(Bucket=bucket.name, Key="resized/800x600.webp/gallery/a")
+    found = bucket.server.client.get_object(
+        Bucket=bucket.name, Key="resized/800x600.webp/gallery/.a-20-C3-BF"
+    )
     assert found["Body"].read() == b"the picture"
     assert found["ContentType"] == "image/webp"
     assert found["CacheControl"] == "public, max-age=31536000, immutable"
-    assert found["ContentDisposition"] == 'inline; filename="a.webp"'
+    assert found["ContentDisposition"] == content_disposition.inline("a ÿ", "webp")
+    assert found["Metadata"]["key"] == "Z2FsbGVyeS9hIMO_"
     assert found["ETag"] == f'"{rendition.record.md5}"'
 
 
@@ -116,9 +122,29 @@ async def test_original_and_renditions_have_the_same_cache_tag(bucket: Objects) 
     await bucket.renditions().put(Rendition(record, b"the picture"))
     tags = {
         bucket.server.client.head_object(Bucket=bucket.name, Key=name)["Metadata"]["cache-tag"]
-        for name in (f"originals/{key}", f"resized/150x150/{key}")
+        for name in (f"originals/{key}", "resized/150x150/gallery/.a-20b.jpg")
     }
     assert tags == {f"o-{hashlib.sha256(key.encode()).hexdigest()[:32]}"}
+
+
+@pytest.mark.parametrize("other", [{}, {"key": "Zy9i"}])
+async def test_object_of_another_key_is_no_rendition_and_is_replaced(
+    bucket: Objects, other: dict[str, str]
+) -> None:
+    store, target = bucket.renditions(), Target(Size(800, 600))
+    md5 = hashlib.md5(b"the picture").hexdigest()
+    rendition = Rendition(Record("g/a", target, "v1", "r1", Format.JPEG, 800, 600, 11, md5), b"the picture")
+    await store.put(rendition)
+    found = bucket.server.client.head_object(Bucket=bucket.name, Key="resized/800x600/g/a")
+    metadata = {name: value for name, value in found["Metadata"].items() if name != "key"} | other
+    bucket.put("resized/800x600/g/a", b"the picture", Metadata=metadata, ContentType=found["ContentType"])
+    assert await store.get("g/a", target) is None
+    assert await store.record("g/a", target) is None
+    head = await store.head("g/a", target)
+    assert head
+    assert head.version == ""
+    await store.put(rendition)
+    assert await store.get("g/a", target) == rendition
 
 
 async def test_object_that_is_not_a_rendition_is_a_miss(bucket: Objects) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from galerly_cdn.aws.deploy import boto
 from galerly_cdn.errors import NotInvalidated
-from galerly_cdn.http.urls import cache_tag
+from galerly_cdn.http.urls import cache_tag, format_stored
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -100,6 +100,6 @@ def _paths(keys: Iterable[str], targets: Iterable[Target]) -> Iterator[str]:
     """
     targets = tuple(targets)
     for key in keys:
-        yield from (quote(f"/resized/{target.rendition_key(key)}", safe="/") for target in targets)
+        yield from (format_stored(target, key) for target in targets)
         if targets:
             yield quote(f"/originals/{key}", safe="/")

@@ -87,6 +87,14 @@ class TemplateBehavior(Value, frozen=True):
         return ("viewer-request", "viewer-response") if changes_response else ("viewer-request",)
 
     @property
+    def origin(self) -> str:
+        """The ID of the origin, or of the group in which the resizer answers what S3 lacks.
+
+        The resizer makes no original, and CloudFront's signature for it fails for a path with an escape.
+        """
+        return "s3" if self.is_original else "s3-else-resizer"
+
+    @property
     def headers(self) -> str:
         """The logical name of its response headers policy."""
         return (

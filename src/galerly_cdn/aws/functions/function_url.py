@@ -20,13 +20,15 @@ MAX_BODY_BYTES = 4_500_000
 
 
 class FunctionUrlRequest(Value, frozen=True):
-    """A request from CloudFront. The viewer function's marks are headers that no viewer can send.
+    """A request from CloudFront. The viewer function sets headers that no viewer can send.
 
-    `is_stored`: the viewer followed a redirect of the resizer; `is_private`: a signature was verified.
+    `encoded_key` is the percent-encoded key, which `raw_path` need not tell. `is_stored`: the viewer followed
+    a redirect of the resizer; `is_private`: a signature was verified.
     """
 
     method: str
     raw_path: bytes
+    encoded_key: bytes
     client: str
     is_stored: bool
     is_private: bool
@@ -39,6 +41,7 @@ def read_event(event: Mapping[str, Any]) -> FunctionUrlRequest:
     return FunctionUrlRequest(
         method=http["method"],
         raw_path=event["rawPath"].encode("utf-8", "surrogatepass"),
+        encoded_key=headers.get("x-galerly-key", "").encode("utf-8", "surrogatepass"),
         client=http.get("sourceIp", ""),
         is_stored=headers.get("x-galerly-stored") == "1",
         is_private=headers.get("x-galerly-private") == "1",

@@ -1,6 +1,6 @@
 """Answers one request for which CloudFront found no object in S3. Read `Resizer._answer` first.
 
-urls.parse_stored  path → target, key; checked here because the request passed no edge of galerly-cdn
+urls.parse_stored  path, key → target, key; checked here because the request passed no edge of galerly-cdn
 originals.head     the original's version
 renditions.head    stored after all? If for long, CloudFront cannot read the bucket: an alarm
 filler.fill        original → render → store, unless it is stored and current
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from galerly_cdn.aws.functions import emf, function_url
 from galerly_cdn.errors import (
     MethodNotAllowed,
-    NoSuchOriginal,
     StoreRefused,
     StoreUnreachable,
     Unavailable,
@@ -48,11 +47,13 @@ _SETTLED_S = 60.0
 class ResizerExchange(ViewerExchange):
     """An exchange with CloudFront. `function` is the Lambda function's name."""
 
-    __slots__ = ("function", "is_stored", "metrics")
+    __slots__ = ("encoded_key", "function", "is_stored", "metrics")
 
     def __init__(self, request_id: str, function: str) -> None:
         super().__init__(empty_scope(), request_id)
         self.function = function
+        self.encoded_key = b""
+        """The key that the viewer function passed beside the path."""
         self.is_stored = False
         """Whether the viewer followed a redirect of the resizer."""
         self.metrics: dict[str, float] = {}
@@ -62,6 +63,7 @@ class ResizerExchange(ViewerExchange):
         """Take over the request of an event. Raises `KeyError` for an event of another kind."""
         request = function_url.read_event(event)
         self.method, self.raw_path, self.client = request.method, request.raw_path, request.client
+        self.encoded_key = request.encoded_key
         self.is_private, self.is_stored = request.is_private, request.is_stored
 
     def response_headers(self) -> Headers:
@@ -102,10 +104,8 @@ class Resizer:
         exchange.read(event)
         if exchange.method not in {"GET", "HEAD"}:
             raise MethodNotAllowed
-        target, key = urls.parse_stored(exchange.raw_path, self._allowed)
+        target, key = urls.parse_stored(exchange.raw_path, exchange.encoded_key, self._allowed)
         exchange.target, exchange.key = target, key
-        if target is None:
-            raise NoSuchOriginal("CloudFront did not find it in S3")
         exchange.cache_status = cache_status.MISS
         rendition_key = RenditionKey(key, target)
         version = (await self._originals.head(key, remembered=False)).version

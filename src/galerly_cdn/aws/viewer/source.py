@@ -81,6 +81,7 @@ def _tables(settings: Settings) -> dict[str, Any]:
         "preference": PREFERENCE,
         "maxKeyBytes": urls.MAX_KEY_BYTES,
         "maxAcceptBytes": negotiation.MAX_ACCEPT_BYTES,
+        "maxAcceptElements": negotiation.MAX_ACCEPT_ELEMENTS,
         "privateFolders": authorizer.private_folders(settings.private_prefixes),
         "signsOriginals": settings.sign_originals,
         "privateLifetime": responses.PRIVATE.decode(),

@@ -3,11 +3,25 @@
 // It uses only ECMAScript 5.1, so that every runtime (njs, Node, later ones) can run it.
 // source.py strips comment lines and indentation: CloudFront allows 10,240 bytes.
 
-// RFC 3986 §3.3 pchar and `/`; the length is bounded before the match.
-var ENCODED_KEY = /^(?:[A-Za-z0-9!$&'()*+,;=:@\-._~\/]|%[0-9A-Fa-f]{2})+$/;
-var MEDIA_RANGE = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+\/[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
-var PARAMETER = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+=[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
-var WEIGHT = /^[qQ]=(?:0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)$/;
+// `(?![\s\S])` is the end of the text: in njs `$` also matches before a last line feed.
+// RFC 3986 §3.3 pchar, `%` and `/`. decodeURIComponent throws for a `%` without two hexadecimal digits.
+var ENCODED_KEY = /^[A-Za-z0-9!$&'()*+,;=:@\-._~\/%]+(?![\s\S])/;
+// RFC 9110 §12.5.1. Any text takes linear time: what may follow a repetition begins with a character that is not in it.
+var TOKEN = "[!#$%&'*+\\-.^_`|~0-9A-Za-z]+";
+var END = '(?![\\s\\S])';
+var WEIGHT = '[qQ]=(?:0(?:\\.[0-9]{0,3})?|1(?:\\.0{0,3})?)';
+var PARAMETER = '(?:' + WEIGHT + '|(?![qQ]=)' + TOKEN + '=' + TOKEN + ')[ \\t]*';
+var ELEMENT = '[ \\t]*(?:' + TOKEN + '/' + TOKEN + '[ \\t]*(?:;[ \\t]*(?:' + PARAMETER + ')?)*)?';
+var ACCEPT = new RegExp('^' + ELEMENT + '(?:,' + ELEMENT + ')*' + END);
+// Elements that name a format, and those that do so with a weight of 0.
+var NAMED = TABLES.preference.map(function (format) { return naming(format, '[ \\t]*(?=[,;]|' + END + ')'); });
+var REFUSED = TABLES.preference.map(function (format) {
+    return naming(format, '[ \\t]*;(?:[^,]*;)?[ \\t]*q=0(?:\\.0*)?[ \\t]*(?=[,;]|' + END + ')');
+});
+
+function naming(format, rest) {
+    return new RegExp('(?:^|,)[ \\t]*image/' + format + rest, 'i');
+}
 
 function handler(event) {
     if (event.context.eventType === 'viewer-response') {
@@ -20,17 +34,18 @@ function handler(event) {
     }
     // These headers are for the resizer, so a viewer's own are deleted. Only the query of a followed redirect
     // and the behaviours that verify signatures set them.
-    mark(request, 'x-galerly-stored', parameter(request.querystring, 'stored') === '1');
-    mark(request, 'x-galerly-private', found.secret);
+    mark(request, 'x-galerly-stored', parameter(request.querystring, 'stored') === '1' && '1');
+    mark(request, 'x-galerly-private', found.secret && '1');
+    mark(request, 'x-galerly-key', found.key);
     request.querystring = {};
     request.uri = found.uri;
     return request;
 }
 
-function mark(request, name, isMarked) {
+function mark(request, name, value) {
     delete request.headers[name];
-    if (isMarked) {
-        request.headers[name] = { value: '1' };
+    if (value) {
+        request.headers[name] = { value: value };
     }
 }
 
@@ -38,7 +53,7 @@ function parameter(querystring, name) {
     return has(querystring, name) ? querystring[name].value : '';
 }
 
-// Returns {uri} of the object in the bucket, or {code} of an error; `secret` is true for a private object.
+// Returns {uri, key} of the object in the bucket, or {code} of an error; `secret` is true for a private object.
 function answer(request) {
     if (request.method !== 'GET' && request.method !== 'HEAD') {
         return { code: 'method-not-allowed' };
@@ -67,7 +82,12 @@ function locate(folder, key, request, isSecret) {
         return { code: 'malformed-key' };
     }
     var rest = inPrivateFolder(key);
-    var found = { uri: folder + spell(key), secret: isSecret || rest !== null };
+    var spelled = spell(key);
+    var found = { uri: folder + spelled, secret: isSecret || rest !== null };
+    if (folder !== '/originals/') {
+        found.uri = folder + stored(spelled);
+        found.key = spelled;
+    }
     if (rest !== null && rest.split('/').length !== 2) {
         // A policy's `*` matches `/`, so a policy could match a deeper key of another gallery.
         found.code = 'malformed-key';
@@ -111,7 +131,7 @@ function readKey(encoded) {
         return null;
     }
     // No segment is empty or begins with a dot.
-    if (bytes > TABLES.maxKeyBytes || /[\x00-\x1f\x7f-\x9f\\]|(^|\/)(\.|\/|$)/.test(key)) {
+    if (bytes > TABLES.maxKeyBytes || /[\x00-\x1f\x7f-\x9f\\]|(^|\/)(\.|\/|(?![\s\S]))/.test(key)) {
         return null;
     }
     return key;
@@ -120,9 +140,31 @@ function readKey(encoded) {
 // Encodes a key as S3 signs it: unreserved characters bare, all others escaped, also `+`, which S3 reads as a
 // space. All encodings of a key thus become one path, and one object in every cache.
 function spell(key) {
-    return encodeURIComponent(key).replace(/%2F/g, '/').replace(/[!'()*]/g, function (one) {
-        return '%' + one.charCodeAt(0).toString(16).toUpperCase();
-    });
+    var spelled = swap(encodeURIComponent(key), '%2F', '/');
+    if (/[!'()*]/.test(spelled)) {
+        ['!', "'", '(', ')', '*'].forEach(function (one) {
+            spelled = swap(spelled, one, '%' + one.charCodeAt(0).toString(16).toUpperCase());
+        });
+    }
+    return spelled;
+}
+
+// Spells the name of a rendition without escapes, from the encoding of `spell`: decision 0022.
+function stored(spelled) {
+    if (!/[%~]/.test(spelled)) {
+        return spelled;
+    }
+    var name = spelled.split('/').map(function (one) {
+        return /[%~]/.test(one) ? '.' + swap(one, '-', '%2D') : one;
+    }).join('/');
+    name = swap(swap(name, '~', '%7E'), '%', '-');
+    var cut = name.search(/(^|\/)\.[^\/]{255}/);
+    if (cut < 0 && name.length <= 900) {
+        return name;
+    }
+    var end = cut < 0 ? 832 : Math.min(832, cut);
+    var digest = require('crypto').createHash('sha256').update(name).digest('hex');
+    return name.slice(0, 1 + name.lastIndexOf('/', end)) + '.--' + digest;
 }
 
 // Returns the rest of a key below its private folder; null for a public key.
@@ -136,57 +178,24 @@ function inPrivateFolder(key) {
 }
 
 // Returns the first format of `offered` that Accept allows: AVIF, then WebP, else '' for the original's own.
+// A malformed header, or one over the limits, allows none.
 function negotiate(accept, offered) {
-    var taken = accept ? readAccept(accept) : {};
-    for (var i = 0; i < TABLES.preference.length; i++) {
-        var format = TABLES.preference[i];
-        if (offered.indexOf(format) >= 0 && taken['image/' + format]) {
-            return format;
+    if (!accept) {
+        return '';
+    }
+    var text = accept.value;
+    if (accept.multiValue) {
+        text = accept.multiValue.map(function (one) { return one.value; }).join(', ');
+    }
+    if (text.length > TABLES.maxAcceptBytes || text.split(',').length > TABLES.maxAcceptElements) {
+        return '';
+    }
+    for (var i = 0; i < NAMED.length; i++) {
+        if (offered.indexOf(TABLES.preference[i]) >= 0 && NAMED[i].test(text) && !REFUSED[i].test(text)) {
+            return ACCEPT.test(text) ? TABLES.preference[i] : '';
         }
     }
     return '';
-}
-
-// Returns the media ranges with a weight above 0; none for a malformed header.
-function readAccept(header) {
-    var text = header.value;
-    if (header.multiValue) {
-        text = header.multiValue.map(function (one) { return one.value; }).join(', ');
-    }
-    var taken = {};
-    if (text.length > TABLES.maxAcceptBytes) {
-        return taken;
-    }
-    var elements = text.split(',');
-    for (var i = 0; i < elements.length; i++) {
-        var parts = elements[i].split(';');
-        var name = trim(parts[0]).toLowerCase();
-        if (parts.length === 1 && name === '') {
-            continue;
-        }
-        if (!MEDIA_RANGE.test(trim(parts[0]))) {
-            return {};
-        }
-        var weighs = !has(taken, name) || taken[name];
-        for (var j = 1; j < parts.length; j++) {
-            var parameter = trim(parts[j]);
-            var isWeight = parameter.slice(0, 2).toLowerCase() === 'q=';
-            if (parameter !== '' && (!PARAMETER.test(parameter) || (isWeight && !WEIGHT.test(parameter)))) {
-                return {};
-            }
-            weighs = weighs && !(isWeight && parseFloat(parameter.slice(2)) === 0);
-        }
-        taken[name] = weighs;
-    }
-    return taken;
-}
-
-// Trims spaces and tabs in one pass; a regular expression could take quadratic time.
-function trim(text) {
-    var from = 0, to = text.length;
-    while (from < to && (text[from] === ' ' || text[from] === '\t')) { from++; }
-    while (to > from && (text[to - 1] === ' ' || text[to - 1] === '\t')) { to--; }
-    return text.slice(from, to);
 }
 
 // Returns the edge's JSON error, as `responses.failure` builds it.
@@ -215,6 +224,11 @@ function keep(response) {
         response.headers['cache-control'] = { value: SIGNED ? TABLES.privateLifetime : TABLES.publicLifetime };
     }
     return response;
+}
+
+// Replaces every occurrence. In njs `replace` takes quadratic time for it.
+function swap(text, from, to) {
+    return text.split(from).join(to);
 }
 
 function starts(text, prefix) {

@@ -27,6 +27,7 @@ exports.handler = async function (event) {
     delete answer.headers.accept;
     delete cf.request.headers['x-galerly-stored'];
     delete cf.request.headers['x-galerly-private'];
+    delete cf.request.headers['x-galerly-key'];
     Object.assign(cf.request.headers, listed(answer.headers));
     cf.request.uri = answer.uri;
     cf.request.querystring = '';

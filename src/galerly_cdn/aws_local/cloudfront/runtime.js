@@ -3,9 +3,17 @@
 const vm = require('vm');
 const contexts = new Map();
 
+// Of the runtime's modules, the one that the viewer function uses.
+function requireModule(name) {
+    if (name !== 'crypto') {
+        throw new Error('the module ' + name + ' is not modelled');
+    }
+    return require(name);
+}
+
 async function respond(request) {
     if (request.load) {
-        const context = vm.createContext({});
+        const context = vm.createContext({ require: requireModule });
         vm.runInContext(request.code, context);
         contexts.set(request.load, context);
         return null;

@@ -17,12 +17,13 @@ from galerly_cdn.aws_local.cloudformation.stack import REGION
 from galerly_cdn.aws_local.http import sigv4
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
 from galerly_cdn.errors import GalerlyError, NoSuchOriginal
-from galerly_cdn.http.urls import AllowList, cache_tag, checked_key, parse_stored
+from galerly_cdn.http.urls import AllowList, cache_tag, checked_key, parse_key, split_stored
 from galerly_cdn.render.formats import media_type_by_name
 from galerly_cdn.serialization import replaced
 from galerly_cdn.store.folder.originals import FolderOriginals
 from galerly_cdn.store.folder.renditions import FolderRenditions
 from galerly_cdn.store.remote.renditions import object_attributes
+from galerly_cdn.stored_keys import key_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Record, Target
     from galerly_cdn.settings.table import Settings
 
+_ORIGINALS = b"/originals/"
 _HTTP_ATTRIBUTES = {"content-type", "cache-control", "content-disposition"}
 """Object attributes that are HTTP headers; all others are user metadata (`x-amz-meta-…`)."""
 
@@ -64,8 +66,14 @@ class FolderBucket:
         return replaced(response, body=b"") if request.method == "HEAD" else response
 
     async def _object(self, raw_path: str) -> OriginResponse:
-        target, key = parse_stored(raw_path.encode("latin-1"), self._allowed)
-        return await (self._original(key) if target is None else self._rendition(key, target))
+        encoded = raw_path.encode("latin-1")
+        if encoded.startswith(_ORIGINALS):
+            return await self._original(parse_key(encoded.removeprefix(_ORIGINALS)))
+        target, name = split_stored(encoded, self._allowed)
+        key = key_of(name.decode("latin-1"))
+        if key is None:  # a digest: the resizer, which gets the key, finds the rendition in the folder
+            raise NoSuchOriginal
+        return await self._rendition(checked_key(key), target)
 
     async def _rendition(self, key: str, target: Target) -> OriginResponse:
         rendition = await self._renditions.get(key, target)

@@ -1,11 +1,13 @@
-"""Stores renditions as objects `800x600.webp/{key}` of a remote store, with their record as metadata.
+"""Stores renditions as objects `800x600.webp/{stored key}` of a remote store, with their record as metadata.
 
 S3 sends such an object to CloudFront unchanged, so its headers are the same as those of the edge. The fact
-record of an original is an object `facts/{key}` beside them, which no URL leads to.
+record of an original is an object `facts/{stored key}` beside them, which no URL leads to. The names are
+those of `stored_keys`; the key itself is in the metadata.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from galerly_cdn.store.remote.bucket import Bucket
 
 _ATTEMPTS = 5
+_KEY = "key"
 _FACTS_ATTRIBUTES = {"Content-Type": "application/octet-stream", "Cache-Control": "private, no-store"}
 
 
@@ -59,7 +62,9 @@ class RemoteRenditions:
             found, _ = await self._bucket.read(target.rendition_key(key), {"head": True})
         except NoSuchOriginal:
             return None
-        return StoredObject(str(found.attributes.get("version", "")), found.meta["last_modified"].timestamp())
+        is_of_key = found.attributes.get(_KEY) == _encode_key(key)
+        version = str(found.attributes.get("version", "")) if is_of_key else ""
+        return StoredObject(version, found.meta["last_modified"].timestamp())
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         """The stored rendition, verified; None if there is none, if it is damaged, or if the store fails.
@@ -187,6 +192,7 @@ def object_attributes(record: Record) -> dict[str, str]:
         "Content-Type": record.format.media_type,
         "Cache-Control": IMMUTABLE,
         "Content-Disposition": content_disposition.inline(record.key, record.format.extension),
+        _KEY: _encode_key(record.key),
         "version": record.version,
         "recipe": record.recipe,
         "picture": _picture(record),
@@ -201,8 +207,10 @@ def _picture(record: Record) -> str:
 
 
 def _record(key: str, target: Target, length_bytes: int, attributes: Mapping[str, Any]) -> Record | None:
-    """The inverse of `object_attributes`; None for an object that is not a rendition."""
+    """The inverse of `object_attributes`; None for an object that is not a rendition, or not of this key."""
     try:
+        if attributes[_KEY] != _encode_key(key):
+            return None
         sides, *lost = attributes["picture"].split("; ")
         width_px, height_px = map(int, sides.split("x"))
         return Record(
@@ -219,3 +227,8 @@ def _record(key: str, target: Target, length_bytes: int, attributes: Mapping[str
         )
     except (KeyError, ValueError):
         return None
+
+
+def _encode_key(key: str) -> str:
+    """base64url of its UTF-8 (RFC 4648 §5), because metadata is ASCII."""
+    return base64.urlsafe_b64encode(key.encode()).decode("ascii")
