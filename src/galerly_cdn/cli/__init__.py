@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from galerly_cdn.cli import about, addresses, cost, originals, photograph, serve, terminal, upload
+from galerly_cdn.cli import about, addresses, cost, doctor, originals, photograph, serve, terminal, upload
 from galerly_cdn.cli.aws import commands
 
 
@@ -59,6 +59,7 @@ for _command in (
     addresses.sign,
     commands.aws,
     cost.cost,
+    doctor.doctor,
     about.config,
     about.version,
     completion,

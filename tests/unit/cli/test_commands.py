@@ -43,6 +43,7 @@ COMMANDS = [
     "sign",
     "aws",
     "cost",
+    "doctor",
     "config",
     "version",
     "completion",
