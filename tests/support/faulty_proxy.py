@@ -1,4 +1,4 @@
-"""Runs a proxy in front of a CDN that changes the responses, as badly configured proxies and caches do."""
+"""Runs a proxy in front of a CDN or an S3 server that changes responses, as badly configured ones do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Received(NamedTuple):
-    """A response of the CDN."""
+    """A response of the server."""
 
     status: int
     headers: dict[str, str]
@@ -30,9 +30,13 @@ class Faults(NamedTuple):
     statuses: dict[int, int] = {}  # noqa: RUF012 - a named tuple's default, which nothing changes
     """Statuses that are sent in place of others; the body is the proxy's own then."""
     headers: dict[str, str] = {}  # noqa: RUF012 - likewise
-    """Headers that replace those of the CDN; an empty value removes one."""
+    """Headers that replace those of the server; an empty value removes one."""
     ignores_vary: bool = False
     """A cache by path alone."""
+    refused: str = ""
+    """A method that is refused with 403."""
+    ignored: str = ""
+    """A request header that is not passed on."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -40,12 +44,16 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
-        received = self.server.respond(self.path, dict(self.headers.items()))
+        body = self.rfile.read(int(self.headers.get("content-length", "0")))
+        received = self.server.respond(self.command, self.path, dict(self.headers.items()), body)
         self.send_response_only(received.status)
         for name, value in received.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(received.body)
+        if self.command != "HEAD":
+            self.wfile.write(received.body)
+
+    do_HEAD = do_PUT = do_DELETE = do_GET  # noqa: N815 - the names of the base class
 
     def log_message(self, *_: object) -> None:
         """Log nothing."""
@@ -60,12 +68,16 @@ class _Server(ThreadingHTTPServer):
         self._faults = faults
         self._cache: dict[str, Received] = {}
 
-    def respond(self, path: str, headers: dict[str, str]) -> Received:
+    def respond(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Received:
         if path in self._cache:
             return self._cache[path]
+        if method == self._faults.refused:
+            denied = b"<Error><Code>AccessDenied</Code></Error>"
+            return Received(403, {"content-length": str(len(denied))}, denied)
+        headers = {name: value for name, value in headers.items() if name.lower() != self._faults.ignored}
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         try:
-            connection.request("GET", path, headers=headers)
+            connection.request(method, path, body or None, headers)
             response = connection.getresponse()
             names = {name.lower() for name, _ in response.getheaders()}
             joined = {name: ", ".join(response.headers.get_all(name, ())) for name in names}

@@ -23,17 +23,18 @@ if TYPE_CHECKING:
     epilog="Example: galerly-cdn doctor --url https://cdn.example.com/resize/thumbnail/wedding/1.jpg"
 )
 @click.option("--url", help="Address of a running CDN, or of one of its pictures, which shows more.")
+@click.option("--store", help="A store to open: a folder or an address (s3://bucket).")
 @terminal.CONFIG
 @terminal.JSON
-def doctor(url: str | None, file: Path | None, *, as_json: bool) -> None:
-    """Check this machine and a running CDN; print what was checked and found, why, and what to do.
+def doctor(url: str | None, store: str | None, file: Path | None, *, as_json: bool) -> None:
+    """Check this machine, a running CDN and a store; print what was found, why it matters, and what to do.
 
-    The settings are those that the server has: give the same --config and variables. Exits with 1 if a check
-    failed; warnings do not count.
+    The settings are those that the server has: give the same --config and variables. A store that they name
+    is checked too. Exits with 1 if a check failed; warnings do not count.
     """
     from galerly_cdn.insight.doctor.checks import Status
 
-    settings = terminal.load_settings(file).settings
+    settings = terminal.load_settings(file, store=store).settings
     _check_url(url)
     count: Counter[Status] = Counter()
     for finding in _findings(settings, url):
@@ -61,16 +62,37 @@ def _check_url(url: str | None) -> None:
 
 def _findings(settings: Settings, url: str | None) -> Iterator[Finding]:
     """The findings of each subject, as soon as its facts are read."""
+    yield from _machine(settings)
+    if settings.store:
+        yield from _store(settings)
+    if url is not None:
+        yield from _url(settings, url)
+
+
+def _machine(settings: Settings) -> Iterator[Finding]:
     from galerly_cdn.app import renderer
-    from galerly_cdn.clock import SYSTEM_CLOCK
     from galerly_cdn.insight.doctor import checks, machine, machine_facts
     from galerly_cdn.server import serve
 
     listeners = 1 + (settings.admin_port >= 0)
     files = serve.files_needed(listeners, settings.max_connections)
-    yield from checks.run(machine.CHECKS, machine_facts.read(settings, files, renderer.describe_worker))
-    if url is not None:
-        from galerly_cdn.insight.doctor import url as addresses
-        from galerly_cdn.insight.doctor import url_facts
+    return checks.run(machine.CHECKS, machine_facts.read(settings, files, renderer.describe_worker))
 
-        yield from checks.run(addresses.CHECKS, url_facts.read(url, settings, SYSTEM_CLOCK.wall()))
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    import asyncio
+
+    from galerly_cdn.app.stores import command_telemetry
+    from galerly_cdn.clock import SYSTEM_CLOCK
+    from galerly_cdn.insight.doctor import checks, store, store_facts
+
+    facts = asyncio.run(store_facts.read(settings, command_telemetry(), SYSTEM_CLOCK))
+    return checks.run(store.CHECKS, facts)
+
+
+def _url(settings: Settings, url: str) -> Iterator[Finding]:
+    from galerly_cdn.clock import SYSTEM_CLOCK
+    from galerly_cdn.insight.doctor import checks, url_facts
+    from galerly_cdn.insight.doctor.url import CHECKS
+
+    return checks.run(CHECKS, url_facts.read(url, settings, SYSTEM_CLOCK.wall()))
