@@ -134,6 +134,8 @@ TROUBLESHOOTING = f"""{GENERATED}
 
 ```sh
 galerly-cdn doctor --url https://cdn.example.com/resize/thumbnail/wedding/1.jpg
+galerly-cdn doctor --store s3://photographs
+galerly-cdn doctor --stack photographs --verify
 ```
 
 Run it with the settings of the server: the same `--config` and `GALERLY_` variables. It prints what was found

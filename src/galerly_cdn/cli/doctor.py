@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from galerly_cdn.aws.deploy.stack import StackState
     from galerly_cdn.insight.doctor.checks import Finding
+    from galerly_cdn.insight.doctor.stack import VerifiedPoint
     from galerly_cdn.settings.table import Settings
 
 
@@ -24,10 +27,14 @@ if TYPE_CHECKING:
 )
 @click.option("--url", help="Address of a running CDN, or of one of its pictures, which shows more.")
 @click.option("--store", help="A store to open: a folder or an address (s3://bucket).")
+@click.option("--stack", help="Name of a CloudFormation stack of galerly-cdn.")
+@click.option("--verify", is_flag=True, help="Run `aws verify` on the stack too: takes minutes, costs cents.")
 @terminal.CONFIG
 @terminal.JSON
-def doctor(url: str | None, store: str | None, file: Path | None, *, as_json: bool) -> None:
-    """Check this machine, a running CDN and a store; print what was found, why it matters, and what to do.
+def doctor(  # noqa: PLR0913 - the options
+    url: str | None, store: str | None, stack: str | None, file: Path | None, *, verify: bool, as_json: bool
+) -> None:
+    """Check this machine, a running CDN, a store and a stack on AWS; print what was found and what to do.
 
     The settings are those that the server has: give the same --config and variables. A store that they name
     is checked too. Exits with 1 if a check failed; warnings do not count.
@@ -36,8 +43,17 @@ def doctor(url: str | None, store: str | None, file: Path | None, *, as_json: bo
 
     settings = terminal.load_settings(file, store=store).settings
     _check_url(url)
+    if verify and stack is None:
+        raise click.UsageError("--verify needs --stack.")
+    subjects = [_machine(settings)]
+    if settings.store:
+        subjects.append(_store(settings))
+    if url is not None:
+        subjects.append(_url(settings, url))
+    if stack is not None:
+        subjects.append(_stack(settings, stack, verify=verify))
     count: Counter[Status] = Counter()
-    for finding in _findings(settings, url):
+    for finding in itertools.chain.from_iterable(subjects):
         terminal.print_value(finding, str(finding), as_json=as_json)
         count[finding.status] += 1
     if not as_json:
@@ -60,15 +76,6 @@ def _check_url(url: str | None) -> None:
         raise click.UsageError(f"--url {url}: write https://cdn.example.com, or the address of a picture.")
 
 
-def _findings(settings: Settings, url: str | None) -> Iterator[Finding]:
-    """The findings of each subject, as soon as its facts are read."""
-    yield from _machine(settings)
-    if settings.store:
-        yield from _store(settings)
-    if url is not None:
-        yield from _url(settings, url)
-
-
 def _machine(settings: Settings) -> Iterator[Finding]:
     from galerly_cdn.app import renderer
     from galerly_cdn.insight.doctor import checks, machine, machine_facts
@@ -76,7 +83,7 @@ def _machine(settings: Settings) -> Iterator[Finding]:
 
     listeners = 1 + (settings.admin_port >= 0)
     files = serve.files_needed(listeners, settings.max_connections)
-    return checks.run(machine.CHECKS, machine_facts.read(settings, files, renderer.describe_worker))
+    yield from checks.run(machine.CHECKS, machine_facts.read(settings, files, renderer.describe_worker))
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
@@ -87,7 +94,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
     from galerly_cdn.insight.doctor import checks, store, store_facts
 
     facts = asyncio.run(store_facts.read(settings, command_telemetry(), SYSTEM_CLOCK))
-    return checks.run(store.CHECKS, facts)
+    yield from checks.run(store.CHECKS, facts)
 
 
 def _url(settings: Settings, url: str) -> Iterator[Finding]:
@@ -95,4 +102,38 @@ def _url(settings: Settings, url: str) -> Iterator[Finding]:
     from galerly_cdn.insight.doctor import checks, url_facts
     from galerly_cdn.insight.doctor.url import CHECKS
 
-    return checks.run(CHECKS, url_facts.read(url, settings, SYSTEM_CLOCK.wall()))
+    yield from checks.run(CHECKS, url_facts.read(url, settings, SYSTEM_CLOCK.wall()))
+
+
+def _stack(settings: Settings, name: str, *, verify: bool) -> Iterator[Finding]:
+    """Raises `AwsMissing`, `AwsRefused`, `DeploymentFailed`."""
+    import datetime as dt
+
+    from galerly_cdn.aws.deploy import http_viewer, stack_facts
+    from galerly_cdn.aws.deploy.stack import Stack
+    from galerly_cdn.aws.errors import DeploymentFailed
+    from galerly_cdn.insight.doctor import checks
+    from galerly_cdn.insight.doctor.stack import CHECKS
+    from galerly_cdn.serialization import replaced
+
+    stack = Stack(name, lambda _event: None)
+    state = stack.state()
+    if state is None:
+        raise DeploymentFailed(f"there is no stack {name}")
+    facts = stack_facts.read(state, stack.resources(), http_viewer.fetch, dt.datetime.now(dt.UTC))
+    if verify:
+        facts = replaced(facts, verified=_verified(settings, name, state))
+    yield from checks.run(CHECKS, facts)
+
+
+def _verified(settings: Settings, name: str, state: StackState) -> tuple[VerifiedPoint, ...]:
+    """The results of `aws verify`."""
+    from galerly_cdn.aws.deploy import http_viewer, verify_account
+    from galerly_cdn.aws.deploy.smoke_test import Deployed, SmokeViewer
+    from galerly_cdn.insight.doctor.stack import VerifiedPoint
+
+    viewer = SmokeViewer(Deployed.from_outputs(state.outputs), http_viewer.fetch)
+    return tuple(
+        VerifiedPoint(one.what, f"{one.found}, expected {one.expected}", one.is_met)
+        for one in verify_account.run_checks(viewer, name, settings)
+    )

@@ -8,7 +8,7 @@ import pytest
 
 from galerly_cdn.insight.doctor.checks import Check, Finding, Status, Subject, some
 from galerly_cdn.insight.doctor.table import CHECKS
-from tests.unit.insight import test_doctor_machine, test_doctor_store, test_doctor_url
+from tests.unit.insight import test_doctor_machine, test_doctor_stack, test_doctor_store, test_doctor_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ FAULTS: dict[Subject, Mapping[str, object]] = {
     Subject.MACHINE: test_doctor_machine.FAULTS,
     Subject.URL: test_doctor_url.FAULTS,
     Subject.STORE: test_doctor_store.FAULTS,
-    Subject.STACK: {},
+    Subject.STACK: test_doctor_stack.FAULTS,
 }
 """The tested faults of each subject. Its test module tests each check without its fault too."""
 
