@@ -7,7 +7,7 @@ import ssl
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,11 +41,11 @@ class Faults(NamedTuple):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Server
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
-        received = self.server.respond(self.command, self.path, dict(self.headers.items()), body)
+        server = cast("_Server", self.server)
+        received = server.respond(self.command, self.path, dict(self.headers.items()), body)
         self.send_response_only(received.status)
         for name, value in received.headers.items():
             self.send_header(name, value)
@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_PUT = do_DELETE = do_GET  # noqa: N815 - the names of the base class
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base class
         """Log nothing."""
 
 

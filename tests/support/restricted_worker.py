@@ -46,13 +46,13 @@ def main_without_avif() -> None:
     from galerly_cdn.render import decoders
 
     classes = tuple(one for one in decoders.ALLOWED_CLASSES if one != "Heif")
-    vars(decoders)["ALLOWED_CLASSES"] = classes
+    decoders.__dict__["ALLOWED_CLASSES"] = classes
     worker.main()
 
 
 def main_without_pyvips() -> None:
     """Run a worker as in an installation without pyvips."""
-    vars(sys)["modules"]["pyvips"] = None  # importing it raises then
+    sys.__dict__["modules"]["pyvips"] = None  # importing it raises then
     worker.main()
 
 

@@ -14,8 +14,6 @@ from botocore.response import StreamingBody
 from tests.support.cloudformation_stubs import ACCOUNT, BUCKET, NOW, described_stack
 
 if TYPE_CHECKING:
-    from botocore.model import Shape
-
     from tests.support.fake_aws import FakeAws
 
 DISTRIBUTION_ARN = f"arn:aws:cloudfront::{ACCOUNT}:distribution/E2EXAMPLE0000"
@@ -29,7 +27,6 @@ RESOURCES = {
     "Bucket": BUCKET,
     "JanitorFailed": f"https://sqs.us-east-1.amazonaws.com/{ACCOUNT}/photos-JanitorFailed-1",
 }
-PARAMETERS = {"Domain": DOMAIN, "RenditionGigabytesPerDay": "20"}
 _FILLERS = {"string": "x", "integer": 1, "long": 1, "boolean": False, "timestamp": NOW}
 
 
@@ -54,6 +51,7 @@ class StackResponses:
             }
         }
         self.status = "UPDATE_COMPLETE"
+        self.domain = DOMAIN
         self.distribution: dict[str, Any] = {
             "ARN": DISTRIBUTION_ARN,
             "Status": "Deployed",
@@ -89,7 +87,7 @@ class StackResponses:
             _allows("s3:ListBucket", Resource=f"arn:aws:s3:::{BUCKET}"),
         ]
         self.lifetimes = {"MinTTL": 0, "MaxTTL": 31536000}
-        self.memory_used_mb = 800
+        self.memory_used_mb: int | None = 800
         self.metrics = {
             "requests": [50_000.0, 10_000.0],
             "ratio": [98.0, 80.0],
@@ -124,11 +122,12 @@ class StackResponses:
 
     def expect_stack(self, aws: FakeAws) -> None:
         """Expect the call that describes the stack."""
-        described = described_stack(self.status, PARAMETERS)
+        parameters = {"Domain": self.domain, "RenditionGigabytesPerDay": "20"}
+        described = described_stack(self.status, parameters)
         aws.expect("cloudformation", "describe_stacks", {"StackName": "photos"}, **described)
 
     def _expect_cloudfront(self, aws: FakeAws) -> None:
-        model = botocore.session.get_session().get_service_model("cloudfront")
+        model: Any = botocore.session.get_session().get_service_model("cloudfront")
         shape = model.operation_model("GetDistribution").output_shape.members["Distribution"]
         described = _completed(shape, self.distribution)
         aws.expect("cloudfront", "get_distribution", {"Id": "E2EXAMPLE0000"}, Distribution=described)
@@ -159,18 +158,20 @@ class StackResponses:
             aws.expect("lambda", "get_policy", named, Policy=policy)
         policy = json.dumps({"Statement": self.bucket_policy})
         aws.expect("s3", "get_bucket_policy", {"Bucket": BUCKET}, Policy=policy)
-        reported = f"REPORT RequestId: 1\tMemory Size: 1769 MB\tMax Memory Used: {self.memory_used_mb} MB\t"
-        aws.expect("logs", "filter_log_events", None, events=[{"message": reported}])
+        used = [] if self.memory_used_mb is None else [self.memory_used_mb]
+        reports = [f"REPORT RequestId: 1\tMemory Size: 1769 MB\tMax Memory Used: {one} MB\t" for one in used]
+        aws.expect("logs", "filter_log_events", None, events=[{"message": one} for one in reports])
 
     def _expect_metrics(self, aws: FakeAws) -> None:
         times = [NOW, NOW + dt.timedelta(hours=1)]
         results = [
-            {"Id": name, "Timestamps": times, "Values": values} for name, values in self.metrics.items()
+            {"Id": name, "Timestamps": times[: len(values)], "Values": values}
+            for name, values in self.metrics.items()
         ]
         aws.expect("cloudwatch", "get_metric_data", None, MetricDataResults=results)
 
 
-def _completed(shape: Shape, given: Any) -> Any:  # noqa: ANN401 - JSON
+def _completed(shape: Any, given: Any) -> Any:  # noqa: ANN401 - botocore has no types
     """A response with a value for each member that the service's model requires."""
     if shape.type_name == "structure":
         required: dict[str, Any] = {name: {} for name in shape.required_members}

@@ -37,11 +37,26 @@ class Fault(NamedTuple):
     """A part of the phrase that names it."""
     change: Callable[[StackResponses], Any] = lambda _: None
     via: str = VIA
-    verified: tuple[VerifiedPoint, ...] = POINTS
+    verified: tuple[VerifiedPoint, ...] | None = POINTS
 
 
 def _unassociated(responses: StackResponses) -> None:
     del responses.config["CacheBehaviors"]["Items"][0]["FunctionAssociations"]
+
+
+def _edge(version: str) -> Callable[[StackResponses], None]:
+    """Lambda@Edge in place of the function of a behaviour."""
+
+    def change(responses: StackResponses) -> None:
+        _unassociated(responses)
+        arn = f"arn:aws:lambda:us-east-1:123456789012:function:photos-viewer:{version}"
+        one = {"EventType": "viewer-request", "LambdaFunctionARN": arn}
+        responses.config["CacheBehaviors"]["Items"][0]["LambdaFunctionAssociations"] = {
+            "Quantity": 1,
+            "Items": [one],
+        }
+
+    return change
 
 
 def _only_url(responses: StackResponses) -> None:
@@ -128,6 +143,21 @@ OTHERS = {
             lambda one: one.config["Origins"]["Items"][1]["CustomOriginConfig"].update(OriginReadTimeout=20),
         ),
     ),
+    "no numbered version": (
+        "function-published",
+        Fault(Status.FAILED, "/resize/* has no numbered version of arn:aws:lambda", _edge("$LATEST")),
+    ),
+    "a numbered version": ("function-published", Fault(Status.OK, "published", _edge("12"))),
+    "no domain": (
+        "domain",
+        Fault(Status.NOT_APPLICABLE, "own name", lambda one: setattr(one, "domain", "")),
+    ),
+    "no paid metrics": ("hit-ratio", Fault(Status.NOT_APPLICABLE, "MoreMetrics", _metric("ratio"))),
+    "no renders": (
+        "resizer-memory",
+        Fault(Status.NOT_APPLICABLE, "nothing was", lambda one: setattr(one, "memory_used_mb", None)),
+    ),
+    "not verified": ("verified", Fault(Status.NOT_APPLICABLE, "add --verify", verified=None)),
     "few requests": (
         "hit-ratio",
         Fault(Status.NOT_APPLICABLE, "300 requests in 24 hours are too few", _metric("requests", 100, 200)),

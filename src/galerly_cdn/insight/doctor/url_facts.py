@@ -96,6 +96,8 @@ def _resolve(parts: SplitResult) -> tuple[tuple[str, ...], str]:
         found = socket.getaddrinfo(parts.hostname, _port(parts), type=socket.SOCK_STREAM)
     except OSError as error:
         return (), f"{parts.hostname}: {error.strerror}"
+    except UnicodeError:  # a label is empty, or longer than 63 bytes (RFC 1035 §2.3.4)
+        return (), f"{parts.hostname} is no host name"
     return tuple(dict.fromkeys(str(address[0]) for *_, address in found)), ""
 
 
