@@ -33,6 +33,8 @@ class Faults(NamedTuple):
     """Headers that replace those of the server; an empty value removes one."""
     ignores_vary: bool = False
     """A cache by path alone."""
+    shares_with_pages: bool = False
+    """CORS headers only in responses to requests with the header Origin, as CloudFront's policies do."""
     refused: str = ""
     """A method that is refused with 403."""
     ignored: str = ""
@@ -84,6 +86,8 @@ class _Server(ThreadingHTTPServer):
             received = self._changed(response.status, joined, response.read())
         finally:
             connection.close()
+        if self._faults.shares_with_pages and not any(name.lower() == "origin" for name in headers):
+            received.headers.pop("access-control-allow-origin", None)
         if self._faults.ignores_vary:
             self._cache[path] = received
         return received

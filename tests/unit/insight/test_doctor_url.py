@@ -138,6 +138,10 @@ OTHERS = {
             proxy=Faults(headers={"cache-status": "", "x-cache": "Hit from cloudfront"}),
         ),
     ),
+    "CORS headers for pages only": (
+        "cross-origin",
+        Fault(Status.OK, "those of the settings", proxy=Faults(shares_with_pages=True)),
+    ),
     "Age": (
         "cache-hits",
         Fault(Status.OK, "age: 7", proxy=Faults(headers={"cache-status": "", "age": "7"})),

@@ -90,7 +90,7 @@ class UrlFacts(Value, frozen=True, kw_only=True):
     unlisted: dict[str, Response]
     """Likewise, for some that the settings do not allow."""
     shared: Response | None = None
-    """To a request of another site's page; from this machine, without Origin on a loopback address."""
+    """To a request of another site's page; of a page of this machine on a loopback address."""
     picture: Picture | None = None
 
     @property

@@ -84,10 +84,10 @@ def _with_pictures(client: httpx.Client, parts: SplitResult, facts: UrlFacts) ->
     )
     picture = _fetch_picture(client, parts, facts.settings)
     shown = picture.address if picture else f"{facts.origin}/{key}"
-    page = {} if urls.is_loopback(parts.netloc) else {"origin": _SITE}
-    return replaced(
-        facts, listed=listed, unlisted=unlisted, picture=picture, shared=_fetch(client, shown, page)
-    )
+    # A server on loopback lets only pages of this machine read its responses
+    page = facts.origin if urls.is_loopback(parts.netloc) else _SITE
+    shared = _fetch(client, shown, {"origin": page})
+    return replaced(facts, listed=listed, unlisted=unlisted, picture=picture, shared=shared)
 
 
 def _resolve(parts: SplitResult) -> tuple[tuple[str, ...], str]:
