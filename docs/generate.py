@@ -134,7 +134,7 @@ TROUBLESHOOTING = f"""{GENERATED}
 
 ```sh
 galerly-cdn doctor --url https://cdn.example.com/resize/thumbnail/wedding/1.jpg
-galerly-cdn doctor --store s3://photographs
+galerly-cdn doctor --url https://cdn.example.com --store s3://photographs
 galerly-cdn doctor --stack photographs --verify
 ```
 

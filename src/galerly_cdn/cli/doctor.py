@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -13,19 +12,23 @@ import click
 from galerly_cdn.cli import terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from galerly_cdn.aws.deploy.stack import StackState
     from galerly_cdn.insight.doctor.checks import Finding
     from galerly_cdn.insight.doctor.stack import VerifiedPoint
+    from galerly_cdn.insight.doctor.store import Contents
     from galerly_cdn.settings.table import Settings
 
 
 @click.command(
     epilog="Example: galerly-cdn doctor --url https://cdn.example.com/resize/thumbnail/wedding/1.jpg"
 )
-@click.option("--url", help="Address of a running CDN, or of one of its pictures, which shows more.")
+@click.option(
+    "--url",
+    help="Address of a running CDN, or of one of its pictures. [a picture of the store, if one is given]",
+)
 @click.option("--store", help="A store to open: a folder or an address (s3://bucket).")
 @click.option("--stack", help="Name of a CloudFormation stack of galerly-cdn.")
 @click.option("--verify", is_flag=True, help="Run `aws verify` on the stack too: takes minutes, costs cents.")
@@ -45,15 +48,8 @@ def doctor(  # noqa: PLR0913 - the options
     _check_url(url)
     if verify and stack is None:
         raise click.UsageError("--verify needs --stack.")
-    subjects = [_machine(settings)]
-    if settings.store:
-        subjects.append(_store(settings))
-    if url is not None:
-        subjects.append(_url(settings, url))
-    if stack is not None:
-        subjects.append(_stack(settings, stack, verify=verify))
     count: Counter[Status] = Counter()
-    for finding in itertools.chain.from_iterable(subjects):
+    for finding in _findings(settings, url, stack, verify=verify):
         terminal.print_value(finding, str(finding), as_json=as_json)
         count[finding.status] += 1
     if not as_json:
@@ -76,6 +72,18 @@ def _check_url(url: str | None) -> None:
         raise click.UsageError(f"--url {url}: write https://cdn.example.com, or the address of a picture.")
 
 
+def _findings(settings: Settings, url: str | None, stack: str | None, *, verify: bool) -> Iterator[Finding]:
+    """The findings of each subject, as soon as its facts are read."""
+    yield from _machine(settings)
+    contents = None
+    if settings.store:
+        contents = yield from _store(settings)
+    if url is not None:
+        yield from _url(settings, url, contents.sample if contents else "")
+    if stack is not None:
+        yield from _stack(settings, stack, verify=verify)
+
+
 def _machine(settings: Settings) -> Iterator[Finding]:
     from galerly_cdn.app import renderer
     from galerly_cdn.insight.doctor import checks, machine, machine_facts
@@ -86,7 +94,8 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     yield from checks.run(machine.CHECKS, machine_facts.read(settings, files, renderer.describe_worker))
 
 
-def _store(settings: Settings) -> Iterator[Finding]:
+def _store(settings: Settings) -> Generator[Finding, None, Contents | None]:
+    """Returns what was listed."""
     import asyncio
 
     from galerly_cdn.app.stores import command_telemetry
@@ -95,13 +104,18 @@ def _store(settings: Settings) -> Iterator[Finding]:
 
     facts = asyncio.run(store_facts.read(settings, command_telemetry(), SYSTEM_CLOCK))
     yield from checks.run(store.CHECKS, facts)
+    return facts.contents
 
 
-def _url(settings: Settings, url: str) -> Iterator[Finding]:
+def _url(settings: Settings, url: str, sample: str) -> Iterator[Finding]:
+    """`sample` is the key of a photograph, for an address that is not a picture's; empty for none."""
     from galerly_cdn.clock import SYSTEM_CLOCK
     from galerly_cdn.insight.doctor import checks, url_facts
     from galerly_cdn.insight.doctor.url import CHECKS
+    from galerly_cdn.links import Links
 
+    if sample and urlsplit(url).path in {"", "/"}:
+        url = Links(url, settings.sizes).src(sample, str(settings.size_rules[0].size))
     yield from checks.run(CHECKS, url_facts.read(url, settings, SYSTEM_CLOCK.wall()))
 
 

@@ -13,7 +13,9 @@ from galerly_cdn.aws.deploy import http_viewer, verify_account
 from galerly_cdn.aws.deploy.http_viewer import ViewerResponse
 from galerly_cdn.aws.deploy.smoke_test import Check
 from galerly_cdn.insight.doctor import machine, stack
+from galerly_cdn.render.sample_images import SPECIMENS
 from tests.support.fake_aws import FakeAws, aws
+from tests.support.shapes import ServeProcess
 from tests.support.stack_facts_stubs import StackResponses
 
 if TYPE_CHECKING:
@@ -54,6 +56,17 @@ def test_doctor_store_is_checked_by_option_or_setting(tmp_path: Path) -> None:
     for result in (run("--store", absent), run(GALERLY_STORE=absent)):
         assert result.exit_code == 1
         assert "there is no folder" in result.output
+
+
+def test_doctor_url_without_picture_takes_one_of_the_store(tmp_path: Path) -> None:
+    cdn = ServeProcess(tmp_path / "originals", tmp_path / "resized")
+    try:
+        cdn.put("wedding/1.jpg", SPECIMENS["jpeg"])
+        result = run("--store", str(tmp_path), "--url", f"http://127.0.0.1:{cdn.port}/")
+    finally:
+        cdn.stop()
+    assert result.exit_code == 0, result.output
+    assert "picture: 200 image/avif" in result.output
 
 
 def test_doctor_stack_is_checked_and_verified(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from tests.support.faulty_proxy import Faults
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from galerly_cdn.insight.doctor.store import StoreFacts
     from tests.support.s3_servers import Objects, S3Server
 
 PRIVATE: dict[str, Any] = {"private_prefixes": ("clients",)}
@@ -66,10 +67,13 @@ FOLDER = {
 FAULTS = REMOTE
 
 
-def findings(settings: Settings, ahead_s: float = 0.0) -> dict[str, Finding]:
+def facts_of(settings: Settings, ahead_s: float = 0.0) -> StoreFacts:
     clock = Clock(lambda: time.time() + ahead_s, time.monotonic)
-    facts = asyncio.run(store_facts.read(settings, command_telemetry(), clock))
-    return {one.check: one for one in run(store.CHECKS, facts)}
+    return asyncio.run(store_facts.read(settings, command_telemetry(), clock))
+
+
+def findings(settings: Settings, ahead_s: float = 0.0) -> dict[str, Finding]:
+    return {one.check: one for one in run(store.CHECKS, facts_of(settings, ahead_s))}
 
 
 def assert_found(fault: Fault, finding: Finding) -> None:
@@ -132,6 +136,20 @@ def test_folder_without_fault_is_ok(check: str, folder: Path) -> None:
 def test_folder_hidden_files_are_no_originals(folder: Path) -> None:
     (folder / "originals" / ".DS_Store").write_bytes(b"x" * 2000)
     assert "the largest of 1 originals" in findings(Settings(store=str(folder)))["oversize-originals"].found
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "sample"), [((), "clients/1.jpg"), (("clients",), "open/2.jpg"), (("/",), "")]
+)
+def test_folder_sample_is_a_photograph_without_signature(
+    folder: Path, prefixes: tuple[str, ...], sample: str
+) -> None:
+    (folder / "originals" / "a-note.txt").write_text("no photograph")
+    (folder / "originals" / "open").mkdir()
+    (folder / "originals" / "open" / "2.jpg").write_bytes(ORIGINAL)
+    contents = facts_of(Settings(store=str(folder), private_prefixes=prefixes)).contents
+    assert contents
+    assert contents.sample == sample
 
 
 def test_bucket_long_listing_says_that_it_is_not_complete(

@@ -43,6 +43,8 @@ class Contents(Value, frozen=True, kw_only=True):
     """Keys of originals above `max_original_bytes`."""
     oversize_count: int
     largest_bytes: int
+    sample: str
+    """The key of a photograph that needs no signature; empty for none."""
 
 
 class StoreFacts(Value, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from galerly_cdn.access.authorizer import private_folders
 from galerly_cdn.errors import (
     GalerlyError,
     MalformedKey,
@@ -21,6 +22,7 @@ from galerly_cdn.http.urls import checked_key
 from galerly_cdn.insight.doctor.machine_facts import existing_folder
 from galerly_cdn.insight.doctor.store import Contents, StoreFacts, Writing
 from galerly_cdn.prefix_check import PrefixCheck
+from galerly_cdn.render.formats import is_photograph_name
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.load import prepare_cloud_variables
 from galerly_cdn.settings.locations import is_remote, resolve_locations
@@ -58,7 +60,7 @@ async def read(settings: Settings, telemetry: Telemetry, clock: Clock) -> StoreF
 
 
 def _folder(facts: StoreFacts, places: Locations) -> StoreFacts:
-    root, survey = Path(places.originals), _Survey(facts.settings.max_original_bytes)
+    root, survey = Path(places.originals), _Survey(facts.settings)
     if not root.is_dir():
         return replaced(facts, problem=f"there is no folder {root}")
     try:
@@ -71,13 +73,14 @@ def _folder(facts: StoreFacts, places: Locations) -> StoreFacts:
 
 
 def _files(root: Path) -> Iterator[tuple[str, int]]:
-    """The key and the length of each file under a root. Raises `OSError`."""
+    """The key and the length of each file under a root, in a lasting order. Raises `OSError`."""
 
     def refuse(error: OSError) -> None:
         raise error
 
-    for folder, _, names in os.walk(root, onerror=refuse):
-        for name in names:
+    for folder, folders, names in os.walk(root, onerror=refuse):
+        folders.sort()
+        for name in sorted(names):
             file = Path(folder, name)
             yield str(file.relative_to(root)), file.lstat().st_size
 
@@ -89,7 +92,7 @@ async def _remote(facts: StoreFacts, settings: Settings, telemetry: Telemetry, c
         if bucket.is_s3 and (date := await bucket.fetch_date()):
             facts = replaced(facts, clock_difference=skew_text(date, clock.wall()))
         await bucket.check()
-        contents = await _list(bucket, settings.max_original_bytes)
+        contents = await _list(bucket, settings)
     except SettingsError as error:
         return replaced(facts, problem=" ".join(error.problems))
     except GalerlyError as error:
@@ -105,9 +108,9 @@ def _bucket(root: str, settings: Settings, telemetry: Telemetry, clock: Clock) -
     return Bucket(root, settings, clock.monotonic, telemetry.counters.count, clock.wall)
 
 
-async def _list(bucket: Bucket, max_bytes: int) -> Contents:
+async def _list(bucket: Bucket, settings: Settings) -> Contents:
     """What a listing shows, without the empty objects that the clouds' consoles create for folders."""
-    survey = _Survey(max_bytes)
+    survey = _Survey(settings)
     async for listed in bucket.list("", ""):
         if survey.is_full:
             break
@@ -119,8 +122,10 @@ async def _list(bucket: Bucket, max_bytes: int) -> Contents:
 class _Survey:
     """Counts originals, and keeps the first names of those that are not shown."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self, settings: Settings) -> None:
+        self._max_bytes = settings.max_original_bytes
+        self._private = private_folders(settings.private_prefixes)
+        self._sample = ""
         self._originals = self._largest_bytes = 0
         self._unservable: list[str] = []
         self._oversize: list[str] = []
@@ -140,6 +145,8 @@ class _Survey:
             self._unservable.append(ascii(key))
         elif length_bytes > self._max_bytes:
             self._oversize.append(key)
+        elif not self._sample and is_photograph_name(key) and not key.startswith(self._private):
+            self._sample = key
 
     def contents(self) -> Contents:
         return Contents(
@@ -150,6 +157,7 @@ class _Survey:
             oversize=tuple(self._oversize[:_MAX_EXAMPLES]),
             oversize_count=len(self._oversize),
             largest_bytes=self._largest_bytes,
+            sample=self._sample,
         )
 
 

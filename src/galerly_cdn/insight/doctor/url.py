@@ -33,6 +33,7 @@ _MAX_AGE = re.compile(r"(?:^|[ ,])max-age=([0-9]+)")
 _CACHE_HIT = re.compile(r"(?i);\s*hit\b")
 _MAX_MISSING_S = 60
 """The longest lifetime of a 404: that of an unknown path. An upload appears after it at the latest."""
+_NO_PICTURE = "give the address of a picture, --url https://HOST/resize/SIZE/KEY, or a --store"
 _RENEWAL_DAYS = 14
 """Programs that renew certificates do so at least this many days before the expiry."""
 
@@ -200,7 +201,7 @@ def _if_shown(decide: Callable[[Picture], Result]) -> Callable[[UrlFacts], Resul
 
     def decide_if_shown(facts: UrlFacts) -> Result:
         if facts.picture is None:
-            return skipped("give the address of a picture: --url https://HOST/resize/SIZE/KEY")
+            return skipped(_NO_PICTURE)
         if facts.picture.by_accept[0].status != 200:
             return skipped("the picture is not shown")
         return decide(facts.picture)
@@ -210,7 +211,7 @@ def _if_shown(decide: Callable[[Picture], Result]) -> Callable[[UrlFacts], Resul
 
 def _shown(facts: UrlFacts) -> Result:
     if facts.picture is None:
-        return skipped("give the address of a picture: --url https://HOST/resize/SIZE/KEY")
+        return skipped(_NO_PICTURE)
     first = facts.picture.by_accept[0]
     return judged(f"{first} {first.headers.get('content-type', '')}", is_ok=first.status == 200)
 
