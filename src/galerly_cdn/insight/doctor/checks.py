@@ -38,7 +38,7 @@ class Symptom(enum.StrEnum):
     NOT_LOADING = "Pictures do not load"
     SLOW = "Pictures are slow"
     COSTLY = "It costs too much"
-    UNSAFE = "Pictures are less protected, or not as they should be"
+    UNSAFE = "Photographs are less safe"
 
 
 class Result(Value, frozen=True):

@@ -24,7 +24,6 @@ from galerly_cdn.insight.doctor.store import Contents, StoreFacts, Writing
 from galerly_cdn.prefix_check import PrefixCheck
 from galerly_cdn.render.formats import is_photograph_name
 from galerly_cdn.serialization import replaced
-from galerly_cdn.settings.load import prepare_cloud_variables
 from galerly_cdn.settings.locations import is_remote, resolve_locations
 from galerly_cdn.store import open as store_open
 from galerly_cdn.store.remote.clock_skew import skew_text
@@ -54,7 +53,7 @@ async def read(settings: Settings, telemetry: Telemetry, clock: Clock) -> StoreF
     if not is_remote(places.renditions):
         facts = replaced(facts, writing_renditions=_write_file(Path(places.renditions)))
     elif not facts.problem:
-        bucket = _bucket(places.renditions, settings, telemetry, clock)
+        bucket = store_open.connect_bucket(places.renditions, settings, telemetry, clock)
         facts = replaced(facts, writing_renditions=await _write_object(bucket))
     return facts if facts.problem else await _with_prefixes(facts, places, telemetry, clock)
 
@@ -88,7 +87,7 @@ def _files(root: Path) -> Iterator[tuple[str, int]]:
 async def _remote(facts: StoreFacts, settings: Settings, telemetry: Telemetry, clock: Clock) -> StoreFacts:
     bucket = None
     try:
-        bucket = _bucket(facts.originals, settings, telemetry, clock)
+        bucket = store_open.connect_bucket(facts.originals, settings, telemetry, clock)
         if bucket.is_s3 and (date := await bucket.fetch_date()):
             facts = replaced(facts, clock_difference=skew_text(date, clock.wall()))
         await bucket.check()
@@ -98,14 +97,6 @@ async def _remote(facts: StoreFacts, settings: Settings, telemetry: Telemetry, c
     except GalerlyError as error:
         return replaced(facts, problem=error.detail or error.public)
     return replaced(facts, contents=contents)
-
-
-def _bucket(root: str, settings: Settings, telemetry: Telemetry, clock: Clock) -> Bucket:
-    """A remote root. Raises `SettingsError`."""
-    from galerly_cdn.store.remote.bucket import Bucket  # noqa: PLC0415 - loading obstore takes time
-
-    prepare_cloud_variables(root)
-    return Bucket(root, settings, clock.monotonic, telemetry.counters.count, clock.wall)
 
 
 async def _list(bucket: Bucket, settings: Settings) -> Contents:

@@ -362,8 +362,8 @@ CHECKS: tuple[Check[UrlFacts], ...] = (
         Subject.URL,
         Symptom.NOT_LOADING,
         "The given picture is shown.",
-        "Its status says why not; the page of errors explains each code.",
-        "Look the code up in errors.md, and the request in the access log.",
+        "A picture may be missing for many reasons; the status and the code of the response name one.",
+        "Look the code up in docs/errors.md, and the request in the access log.",
         _shown,
     ),
     Check(
