@@ -16,6 +16,8 @@ from galerly_cdn.insight import cost_text
 from galerly_cdn.insight.cost import Workload
 from galerly_cdn.insight.cost_comparison import Machines
 from galerly_cdn.insight.cost_result import cost_report
+from galerly_cdn.insight.doctor.checks import Subject, Symptom
+from galerly_cdn.insight.doctor.table import CHECKS
 from galerly_cdn.insight.prices import packaged_prices
 from galerly_cdn.render.losses import LOSSES
 from galerly_cdn.settings.table import DESCRIBED, Settings
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.admin.metric_table import MetricDescription
     from galerly_cdn.errors import GalerlyError
+    from galerly_cdn.insight.doctor.checks import Check
     from galerly_cdn.insight.prices import Price
     from galerly_cdn.serialization import FieldDescription
 
@@ -124,6 +127,27 @@ EXAMPLE = """
 %s
 ```
 """
+TROUBLESHOOTING = f"""{GENERATED}
+# Troubleshooting
+
+`galerly-cdn doctor` makes the checks of this page. It always checks this machine; options add other subjects:
+
+```sh
+galerly-cdn doctor --url https://cdn.example.com/resize/thumbnail/wedding/1.jpg
+galerly-cdn doctor --url https://cdn.example.com --store s3://photographs
+galerly-cdn doctor --stack photographs --verify
+```
+
+Run it with the settings of the server: the same `--config` and `GALERLY_` variables. It prints what was found
+and, unless all is well, what was checked, why it matters and what to do. `--json` prints a line for each
+finding, in JSON. It exits with 1 if a check failed, and with 2 for a usage error. Warnings do not count.
+"""
+SOURCES = {
+    Subject.MACHINE: "always",
+    Subject.URL: "`--url`",
+    Subject.STORE: "`--store`",
+    Subject.STACK: "`--stack`",
+}
 
 
 def settings() -> str:
@@ -226,6 +250,22 @@ def _price(name: str, price: Price) -> str:
     return f"| `{name}`{mark} | {amount} | {free} | {price.source} | {price.date} |\n"
 
 
+def troubleshooting() -> str:
+    """Every check, under what it explains."""
+    return TROUBLESHOOTING + "".join(
+        f"\n## {symptom}\n" + "".join(_check(one) for one in CHECKS if one.symptom is symptom)
+        for symptom in Symptom
+    )
+
+
+def _check(check: Check[Any]) -> str:
+    """One check as a section."""
+    return (
+        f"\n### `{check.id}`\n\n{check.what} (*{SOURCES[check.subject]}*)\n\n"
+        f"- **Why:** {check.why}\n- **To do:** {check.remedy}\n"
+    )
+
+
 PAGES = {
     "settings.md": settings,
     "cli.md": commands,
@@ -233,6 +273,7 @@ PAGES = {
     "lost.md": lost,
     "metrics.md": metrics,
     "prices.md": prices,
+    "troubleshooting.md": troubleshooting,
 }
 
 if __name__ == "__main__":

@@ -126,6 +126,20 @@ async def test_a_stored_rendition_is_served_without_the_resizer(deployment: Loca
     assert [json.loads(line)["sc-status"] for line in lines[before:]] == ["200"]
 
 
+async def test_doctor_finds_no_fault(photographs: Path) -> None:
+    """The checks of an address and a store raise no false alarm about CloudFront and S3."""
+    program = str(s3_servers.versitygw_program() or "") or None
+    deployment = LocalDeployment(photographs=str(photographs), settings=Settings(), port=0, program=program)
+    async with started(deployment, []) as (running, _):
+        output = await s3_fault_stack.run_command(
+            running.variables, "doctor", "--url", running.example_url, "--json"
+        )
+    found = [json.loads(line) for line in output.splitlines()]
+    states = {one["check"]: one["status"] for one in found if one["subject"] in {"url", "store"}}
+    assert states["cache-hits"] == states["cross-origin"] == states["negotiation"] == "ok"
+    assert {name for name, state in states.items() if state in {"failed", "warning"}} == set()
+
+
 async def test_upload_command_with_replace_invalidates_the_old_rendition(
     deployment: LocalDeployment, tmp_path: Path
 ) -> None:

@@ -182,10 +182,20 @@ def inspect_file(settings: Settings, file: Path) -> FileInspection:
 
 def describe_renderer(settings: Settings) -> Ready:
     """The version of libvips that the workers use, and the formats that it decodes."""
+    ready = describe_worker(settings)
+    libvips_version.check_version(ready.libvips)
+    return ready
+
+
+def describe_worker(settings: Settings) -> Ready:
+    """As `describe_renderer`, and the limits in force, of any libvips. Raises `SettingsError`."""
 
     async def describe() -> Ready:
-        async with _start_workers(settings, Counters()) as (_, ready):
-            return ready
+        workers = WorkerPool(settings, Counters().count)
+        try:
+            return await workers.start()
+        finally:
+            await workers.close(settings.drain_s)
 
     return asyncio.run(describe())
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import click
 
-from galerly_cdn.cli import about, addresses, cost, originals, photograph, serve, store, terminal, upload
+from galerly_cdn.cli import (
+    about,
+    addresses,
+    cost,
+    doctor,
+    originals,
+    photograph,
+    serve,
+    store,
+    terminal,
+    upload,
+)
 from galerly_cdn.cli.aws import commands
 
 
@@ -60,6 +71,7 @@ for _command in (
     addresses.sign,
     commands.aws,
     cost.cost,
+    doctor.doctor,
     about.config,
     about.version,
     completion,

@@ -19,6 +19,11 @@ _REMEDY = (
 
 def check_version(loaded: str) -> None:
     """Raise `SettingsError` with the remedy unless `loaded` is the version of pyvips-binary."""
-    packaged = importlib.metadata.version("pyvips-binary")
-    if loaded != ".".join(packaged.split(".")[:3]):
+    if loaded != packaged_version():
+        packaged = importlib.metadata.version("pyvips-binary")
         raise SettingsError([_REMEDY.format(loaded=loaded, packaged=packaged)])
+
+
+def packaged_version() -> str:
+    """The version of libvips in the pyvips-binary package, whose own version may have a fourth number."""
+    return ".".join(importlib.metadata.version("pyvips-binary").split(".")[:3])

@@ -119,7 +119,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 def _check_file_limit(listeners: int, max_connections: int) -> None:
     """Raise the limit of open files as far as `max_connections` needs; log a line if it stays lower."""
-    wanted = listeners * max_connections * FILES_PER_CONNECTION + SPARE_FILES
+    wanted = files_needed(listeners, max_connections)
     limit = raise_file_limit(wanted)
     if limit < wanted:
         room = max(0, limit - SPARE_FILES) // (listeners * FILES_PER_CONNECTION)
@@ -133,6 +133,11 @@ def _check_file_limit(listeners: int, max_connections: int) -> None:
             room,
             wanted,
         )
+
+
+def files_needed(listeners: int, max_connections: int) -> int:
+    """The open files of a server whose listeners have `max_connections` each."""
+    return listeners * max_connections * FILES_PER_CONNECTION + SPARE_FILES
 
 
 def raise_file_limit(wanted: int) -> int:

@@ -126,10 +126,7 @@ async def open_recipes(settings: Settings, root: str, telemetry: Telemetry, cloc
 
 async def _open_bucket(root: str, settings: Settings, telemetry: Telemetry, clock: Clock) -> Bucket:
     """A remote root. One that is unreachable is logged and used all the same. Raises `SettingsError`."""
-    from galerly_cdn.store.remote.bucket import Bucket  # noqa: PLC0415 - loading obstore takes time
-
-    prepare_cloud_variables(root)
-    bucket = Bucket(root, settings, clock.monotonic, telemetry.counters.count)
+    bucket = connect_bucket(root, settings, telemetry, clock)
     try:
         await bucket.check()
     except StoreUnreachable as error:
@@ -137,6 +134,14 @@ async def _open_bucket(root: str, settings: Settings, telemetry: Telemetry, cloc
             "%s cannot be reached at the start and is tried again at each request: %s", root, error.detail
         )
     return bucket
+
+
+def connect_bucket(root: str, settings: Settings, telemetry: Telemetry, clock: Clock) -> Bucket:
+    """A remote root, to which no request is sent yet. Raises `SettingsError`."""
+    from galerly_cdn.store.remote.bucket import Bucket  # noqa: PLC0415 - loading obstore takes time
+
+    prepare_cloud_variables(root)
+    return Bucket(root, settings, clock.monotonic, telemetry.counters.count, clock.wall)
 
 
 async def open_direct_uploads(

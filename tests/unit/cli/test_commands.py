@@ -44,6 +44,7 @@ COMMANDS = [
     "sign",
     "aws",
     "cost",
+    "doctor",
     "config",
     "version",
     "completion",

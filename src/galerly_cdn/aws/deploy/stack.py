@@ -136,6 +136,16 @@ class Stack:
             summary = self._aws.get_template_summary(StackName=self._name)
         return change_set.private_prefixes(summary.get("Metadata", ""))
 
+    def resources(self) -> dict[str, str]:
+        """The physical IDs of the resources that exist, by logical ID."""
+        with boto.aws_errors():
+            resources = self._aws.describe_stack_resources(StackName=self._name)["StackResources"]
+        return {
+            one["LogicalResourceId"]: one["PhysicalResourceId"]
+            for one in resources
+            if one["ResourceStatus"] in _EXISTING
+        }
+
     def buckets(self) -> tuple[str, ...]:
         """The buckets that the stack made or took over: the store and its access logs.
 

@@ -101,7 +101,7 @@ class Bucket:
         self._lists_raw = False
         self._deadline_s = settings.store_deadline_s
         self._breaker = CircuitBreaker(clock)
-        self._skew = ClockSkew(self._fetch_date, clock, wall)
+        self._skew = ClockSkew(self.fetch_date, clock, wall)
         self._retries = RetryBudget()
         self._count = count
         max_transfer_s = settings.store_deadline_s + settings.max_original_bytes / _MIN_BYTES_PER_S
@@ -154,14 +154,15 @@ class Bucket:
 
         S3 only: CloudFront reads tags from S3, and Azure does not allow the hyphen in the name.
         """
-        return {"cache-tag": cache_tag(original_key)} if self._is_s3 else {}
+        return {"cache-tag": cache_tag(original_key)} if self.is_s3 else {}
 
     def count(self, event: str) -> None:
         """Count an event of this store."""
         self._count(event)
 
     @property
-    def _is_s3(self) -> bool:
+    def is_s3(self) -> bool:
+        """Whether it is S3 or a server that is compatible with it."""
         return self._address.startswith("s3://")
 
     async def head(self, key: str, *, is_optional: bool = False) -> ObjectMeta:
@@ -300,7 +301,7 @@ class Bucket:
 
     def _list_raw_from_now_on(self, error: StoreRefused) -> None:
         """Raises the error unless a raw listing avoids it: the next listing would meet the same key."""
-        if not (isinstance(error.__cause__, InvalidPathError) and self._is_s3):
+        if not (isinstance(error.__cause__, InvalidPathError) and self.is_s3):
             raise error
         self._lists_raw = True
 
@@ -343,7 +344,8 @@ class Bucket:
         store = cast("SignCapableStore", _connect(bucket, self._settings, self._client))
         return (await obstore.sign_async(store, "GET", "x", _SIGNED)).partition("?")[0].removesuffix("/x")
 
-    async def _fetch_date(self) -> str:
+    async def fetch_date(self) -> str:
+        """The header Date of the store's response to an unsigned request, in S3; empty if there is none."""
         with _store_errors():
             url = await self._bucket_url()
         return await asyncio.to_thread(raw_listing.fetch_date, url, _READ_TIMEOUT_S)
@@ -368,7 +370,7 @@ class Bucket:
         except GalerlyError as error:
             self._breaker.record_success()
             is_refusal = isinstance(error.__cause__, PermissionDeniedError | UnauthenticatedError)
-            if is_refusal and self._is_s3 and (text := await self._skew.explanation()):
+            if is_refusal and self.is_s3 and (text := await self._skew.explanation()):
                 raise ClockSkewed(text) from error
             raise
         self._breaker.record_success()
