@@ -17,7 +17,9 @@ from galerly_cdn.insight.cost import Workload
 from galerly_cdn.insight.cost_comparison import Machines
 from galerly_cdn.insight.cost_result import cost_report
 from galerly_cdn.insight.prices import packaged_prices
+from galerly_cdn.insight.report import Report
 from galerly_cdn.render.losses import LOSSES
+from galerly_cdn.serialization import schemas
 from galerly_cdn.settings.table import DESCRIBED, Settings
 
 if TYPE_CHECKING:
@@ -224,6 +226,11 @@ def _price(name: str, price: Price) -> str:
     free = f"{price.free:,.0f}" if price.free else "–"
     mark = "" if price.is_checked else " °"
     return f"| `{name}`{mark} | {amount} | {free} | {price.source} | {price.date} |\n"
+def report_schema() -> str:
+    """The JSON Schema of `galerly-cdn report --json`."""
+    (reference,), named = schemas([Report], "#/$defs/{name}")
+    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **reference, "$defs": named}
+    return json.dumps(document, indent=2) + "\n"
 
 
 PAGES = {
@@ -233,6 +240,7 @@ PAGES = {
     "lost.md": lost,
     "metrics.md": metrics,
     "prices.md": prices,
+    "report.schema.json": report_schema,
 }
 
 if __name__ == "__main__":
