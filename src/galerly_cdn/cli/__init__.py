@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import click
 
-from galerly_cdn.cli import about, addresses, cost, originals, photograph, serve, store, terminal, upload
+from galerly_cdn.cli import (
+    about,
+    addresses,
+    cost,
+    originals,
+    photograph,
+    report,
+    serve,
+    store,
+    terminal,
+    upload,
+)
 from galerly_cdn.cli.aws import commands
 
 
@@ -58,6 +69,7 @@ for _command in (
     store.store,
     addresses.keys,
     addresses.sign,
+    report.report,
     commands.aws,
     cost.cost,
     about.config,

@@ -1,7 +1,8 @@
-"""Finds log files: files, folders, and the standard input. What a file is shows in its first bytes."""
+"""Finds log files: files, folders, a stream, a remote store. What a file is shows in its first bytes."""
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
     from typing import BinaryIO
+
+    from galerly_cdn.store.remote.bucket import Bucket
+
+_DOWNLOADS = 8
+"""Objects that are downloaded at a time: CloudFront delivers many small ones."""
 
 _MAGIC = {
     b"\x1f\x8b": FileKind.GZIP,  # RFC 1952 §2.3.1
@@ -44,6 +50,29 @@ def save(stream: BinaryIO, path: Path) -> None:
     """Write a stream to a file, because what it is shows only at its beginning."""
     with path.open("wb") as file:
         shutil.copyfileobj(stream, file, 1 << 20)
+
+
+async def download(bucket: Bucket, folder: Path) -> None:
+    """Download every object of a root to a file in a folder.
+
+    Raises `StoreRefused`, `StoreUnreachable`.
+    """
+    free = asyncio.Semaphore(_DOWNLOADS)
+
+    async def fetch(key: str, path: Path) -> None:
+        async with free:
+            with path.open("wb") as file:
+
+                def write(_: object, chunk: bytes) -> None:
+                    file.write(chunk)
+
+                await bucket.download(key, write)
+
+    async with asyncio.TaskGroup() as downloads:
+        number = 0
+        async for listed in bucket.list("", ""):
+            downloads.create_task(fetch(listed.key, folder / f"{number:08}"))
+            number += 1
 
 
 def _in_folder(folder: Path) -> list[Path]:
