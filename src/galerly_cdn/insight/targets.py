@@ -115,11 +115,11 @@ def _errors(report: Report) -> Target:
 
 def _growth(report: Report) -> Target:
     days = [(day.name, day.renditions) for day in report.by_day if day.renditions is not None]
-    title, wanted = "Renditions stored, last day", f"≤ {GROWTH:g} × the mean of the days before"
+    title, wanted = "Renditions stored on the last day", f"≤ {GROWTH:g} × the mean"
     if len(days) < 2:
         advice = _RESIZER_LOG if report.renders is None else _MORE_DAYS
         return Target(name="growth", title=title, wanted=wanted, value="", is_met=None, advice=advice)
-    last, stored = days.pop()
+    _, stored = days.pop()
     mean = sum(renditions for _, renditions in days) / len(days)
     grown = max(report.by_gallery, key=lambda group: group.renditions or 0, default=None)
     where = f" Most are in the gallery {grown.name or '/'} ({count(grown.renditions)})." if grown else ""
@@ -127,7 +127,7 @@ def _growth(report: Report) -> Target:
         name="growth",
         title=title,
         wanted=wanted,
-        value=f"{count(stored)} on {last}, {count(round(mean))} a day before",
+        value=f"{count(stored)}, {count(round(mean))} a day before",
         is_met=stored <= max(MIN_RENDITIONS, GROWTH * mean),
         advice=f"New galleries and new sizes grow the store once; a sweep of sizes grows it on.{where}",
     )
