@@ -24,7 +24,7 @@ DAY_S = 86_400.0
 SEGMENTS = AllowList(Settings().size_rules).segments()
 
 
-def access_line(  # noqa: PLR0917 - what differs most often
+def access_line(
     key: str = "coast/1.jpg",
     cache: str = "hit",
     status: int = 200,
