@@ -64,10 +64,12 @@ def page(report: Report) -> str:
         report=report,
         style=folder.joinpath("report.css").read_text("utf-8"),
         period=text.period(report),
-        tier=text.TIERS[report.tier] if report.tier else "",
+        title=text.title(report),
+        logged_by=text.logged_by(report),
         malformed=text.malformed(report),
         groups=[
-            (title, name, rows if name == "Day" else rows[:ROWS], len(rows)) for title, name, rows in groups
+            (heading, name, rows if name == "Day" else rows[:ROWS], len(rows))
+            for heading, name, rows in groups
         ],
         lists=text.listings(report),
         columns=_columns(report.by_day),

@@ -16,7 +16,7 @@ ROWS = 10
 """Rows of a table; the JSON has all of them."""
 _BAR = 16
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-TIERS = {
+_TIERS = {
     Tier.CLOUDFRONT: "CloudFront",
     Tier.SERVER: "galerly-cdn serve",
     Tier.RESIZER: "the resizer",
@@ -31,6 +31,17 @@ def terminal_report(report: Report) -> str:
 def state(target: Target) -> str:
     """`met`, `missed` or `unknown`."""
     return "unknown" if target.is_met is None else "met" if target.is_met else "missed"
+
+
+def title(report: Report) -> str:
+    """How many requests there are."""
+    return f"{count(report.requests)} request{'' if report.requests == 1 else 's'}"
+
+
+def logged_by(report: Report) -> str:
+    """The end of a sentence that names the outermost tier; empty without requests."""
+    which = "it" if report.requests == 1 else "them"
+    return f", as {_TIERS[report.tier]} logged {which}" if report.tier else ""
 
 
 def period(report: Report) -> str:
@@ -50,8 +61,7 @@ def malformed(report: Report) -> str:
 
 
 def _lines(report: Report) -> Iterator[str]:
-    tier = f", as {TIERS[report.tier]} logged them" if report.tier else ""
-    yield f"{count(report.requests)} requests{tier}: {period(report)}"
+    yield f"{title(report)}{logged_by(report)}: {period(report)}"
     if sentence := malformed(report):
         yield sentence
     yield ""
