@@ -51,7 +51,7 @@ def access_line(
         "cache": cache,
         "stages_ms": None if render_ms is None else {"open": 1.0, "render": render_ms, "store": 2.0},
     }
-    return to_json(AccessRecord(**{**values, **fields}))  # type: ignore[arg-type]
+    return to_json(AccessRecord(**{**values, **fields}))  # type: ignore[arg-type]  # the caller names fields
 
 
 def cloudfront_line(
@@ -82,7 +82,7 @@ def report_on(*paths: Path, originals: Iterable[tuple[str, int]] = (), **selecte
         tempfile.TemporaryDirectory() as scratch,
         LogDatabase(Path(scratch), SEGMENTS) as database,
     ):
-        tier = database.load(log_files.find(paths), Selection(**selected))  # type: ignore[arg-type]
+        tier = database.load(log_files.find(paths), Selection(**selected))  # type: ignore[arg-type]  # the caller names fields
         database.insert_originals(lengths)
         return figures.read_report(database, tier, with_originals=bool(lengths))
 
@@ -92,4 +92,4 @@ def report_on_lines(*lines: bytes, **options: object) -> Report:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "access.log"
         path.write_bytes(b"".join(line + b"\n" for line in lines))
-        return report_on(path, **options)  # type: ignore[arg-type]
+        return report_on(path, **options)  # type: ignore[arg-type]  # the caller names fields

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from galerly_cdn.insight.outcomes import PICTURES, Tier, hits_of
+from galerly_cdn.insight.outcomes import PICTURES, Outcome, Tier, hits_of
 from galerly_cdn.insight.report import (
     Group,
     Growth,
@@ -154,14 +154,8 @@ class _Questions:
     def report(self, tier: Tier | None, *, with_originals: bool) -> Report:
         """All figures, and the targets."""
         totals = _Totals(*self._one(f"SELECT {_COUNTS} FROM summary"))
-        outermost, inner = self._outcomes(is_outermost=True), self._outcomes(is_outermost=False)
+        cache_hits, store_hits, shared, left = self._count_outcomes()
         first_s, last_s = self._one(_PERIOD)
-        waited = [inner.get(outcome, (0, 0))[1] for outcome in ("render", "shared render")]
-        store_hits = outermost.get("store hit", (0, 0))[0]
-        if self._tier is Tier.CLOUDFRONT:
-            # Logs of tiers may begin and end at different times
-            store_hits = max(0, outermost.get("miss", (0, 0))[0] - sum(waited))
-        shared = outermost.get("shared render", (0, 0))[0] + inner.get("shared render", (0, 0))[0]
         report = Report(
             tier=tier,
             first=_time(first_s),
@@ -172,7 +166,7 @@ class _Questions:
             pictures=totals.pictures,
             hits=totals.hits,
             hit_ratio=_ratio(totals.hits, totals.pictures),
-            cache_hits=outermost.get("cache hit", (0, 0))[0],
+            cache_hits=cache_hits,
             store_hits=store_hits if self._knows_renders else None,
             shared_renders=shared if self._knows_renders else None,
             renders=totals.renders if self._knows_renders else None,
@@ -180,7 +174,7 @@ class _Questions:
             saved_bytes=self._one(_SAVED)[0] if with_originals else None,
             errors=totals.errors,
             error_ratio=_ratio(totals.errors, totals.requests),
-            left=outermost.get("left", (0, 0))[0],
+            left=left,
             hit_time=self._percentiles(_HIT_TIME),
             render_time=self._percentiles(_RENDER_TIME),
             by_size=self._groups("size"),
@@ -200,6 +194,19 @@ class _Questions:
 
     def _one(self, query: str) -> tuple[Any, ...]:
         return self._ask(query)[0]
+
+    def _count_outcomes(self) -> tuple[int, int, int, int]:
+        """Cache hits, store hits, shared renders, and viewers that left."""
+        outermost, inner = self._outcomes(is_outermost=True), self._outcomes(is_outermost=False)
+        none = (0, 0)
+        cache_hits, left = (outermost.get(outcome, none)[0] for outcome in (Outcome.CACHE_HIT, Outcome.LEFT))
+        shared = sum(of.get(Outcome.SHARED_RENDER, none)[0] for of in (outermost, inner))
+        store_hits = outermost.get(Outcome.STORE_HIT, none)[0]
+        if self._tier is Tier.CLOUDFRONT:
+            waited = sum(inner.get(outcome, none)[1] for outcome in (Outcome.RENDER, Outcome.SHARED_RENDER))
+            # Not below 0: the logs of the tiers may begin and end at different times
+            store_hits = max(0, outermost.get(Outcome.MISS, none)[0] - waited)
+        return cache_hits, store_hits, shared, left
 
     def _outcomes(self, *, is_outermost: bool) -> dict[str, tuple[int, int]]:
         """By outcome: how many requests, and how many of them had a status below 300."""

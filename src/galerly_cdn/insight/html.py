@@ -53,12 +53,6 @@ def page(report: Report) -> str:
     }
     folder = resources.files("galerly_cdn.insight")
     template = environment.from_string(folder.joinpath("report.html").read_text("utf-8"))
-    groups = (
-        ("Days", "Day", report.by_day),
-        ("Sizes", "Size", report.by_size),
-        ("Formats", "Format", report.by_format),
-        ("Galleries", "Gallery", report.by_gallery),
-    )
     lowest = _lowest_ratio(report.by_day)
     return template.render(
         report=report,
@@ -67,16 +61,24 @@ def page(report: Report) -> str:
         title=text.title(report),
         logged_by=text.logged_by(report),
         malformed=text.malformed(report),
-        groups=[
-            (heading, name, rows if name == "Day" else rows[:ROWS], len(rows))
-            for heading, name, rows in groups
-        ],
+        groups=_groups(report),
         lists=text.listings(report),
         columns=_columns(report.by_day),
         line=_line(report.by_day, lowest),
         lowest=lowest,
         target_y=_y(HIT_RATIO, lowest),
     )
+
+
+def _groups(report: Report) -> list[tuple[str, str, Sequence[Group], int]]:
+    """The tables of groups: heading, the first column's name, rows that are shown, and how many there are."""
+    tables = (
+        ("Sizes", "Size", report.by_size),
+        ("Formats", "Format", report.by_format),
+        ("Galleries", "Gallery", report.by_gallery),
+    )
+    days = ("Days", "Day", report.by_day, len(report.by_day))
+    return [days, *((heading, name, rows[:ROWS], len(rows)) for heading, name, rows in tables)]
 
 
 def _columns(days: Sequence[Group]) -> list[Column]:

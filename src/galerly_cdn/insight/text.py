@@ -135,48 +135,29 @@ class Listing(NamedTuple):
 
     title: str
     header: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 def listings(report: Report) -> list[Listing]:
     """The tables beside the groups; those without a row are left out."""
+    errors = [(str(one.status), count(one.requests)) for one in report.by_status]
+    reasons = [(one.reason, count(one.requests)) for one in report.by_reason]
+    photographs = [(one.key, count(one.requests), length(one.bytes)) for one in report.top_photographs]
+    slowest = [
+        (one.key, count(one.renders), duration(one.max_ms), duration(one.mean_ms))
+        for one in report.slowest_originals
+    ]
+    refused = [(one.size, count(one.requests), count(one.clients)) for one in report.refused_sizes]
+    sweeps = [
+        (one.client, f"{count(one.different)} {one.kind}", count(one.requests)) for one in report.sweeps
+    ]
     found = [
-        Listing(
-            "Errors by status",
-            ("status", "responses"),
-            [(str(one.status), count(one.requests)) for one in report.by_status],
-        ),
-        Listing(
-            "Errors by reason",
-            ("reason", "responses"),
-            [(one.reason, count(one.requests)) for one in report.by_reason],
-        ),
-        Listing(
-            "Photographs requested most",
-            ("photograph", "requests", "sent"),
-            [(one.key, count(one.requests), length(one.bytes)) for one in report.top_photographs],
-        ),
-        Listing(
-            "Slowest originals",
-            ("slowest original", "renders", "longest", "mean"),
-            [
-                (one.key, count(one.renders), duration(one.max_ms), duration(one.mean_ms))
-                for one in report.slowest_originals
-            ],
-        ),
-        Listing(
-            "Refused sizes",
-            ("refused size", "requests", "clients"),
-            [(one.size, count(one.requests), count(one.clients)) for one in report.refused_sizes],
-        ),
-        Listing(
-            "Clients that sweep",
-            ("client that sweeps", "different", "requests"),
-            [
-                (one.client, f"{count(one.different)} {one.kind}", count(one.requests))
-                for one in report.sweeps
-            ],
-        ),
+        Listing("Errors by status", ("status", "responses"), errors),
+        Listing("Errors by reason", ("reason", "responses"), reasons),
+        Listing("Photographs requested most", ("photograph", "requests", "sent"), photographs),
+        Listing("Slowest originals", ("slowest original", "renders", "longest", "mean"), slowest),
+        Listing("Refused sizes", ("refused size", "requests", "clients"), refused),
+        Listing("Clients that sweep", ("client that sweeps", "different", "requests"), sweeps),
     ]
     return [listing for listing in found if listing.rows]
 

@@ -16,7 +16,7 @@ ERROR = access_line(cache="", status=503, reason="queue-full")
 
 
 def rendered(render_ms: float = 100.0, **fields: object) -> bytes:
-    return access_line(cache="fwd=uri-miss; stored", render_ms=render_ms, **fields)  # type: ignore[arg-type]
+    return access_line(cache="fwd=uri-miss; stored", render_ms=render_ms, **fields)  # type: ignore[arg-type]  # fields of a record
 
 
 def new_renditions(*by_day: int) -> list[bytes]:
