@@ -98,7 +98,7 @@ class LoadGenerator:
         assert report.hit_ratio == self.hits / self.pictures
         assert report.renders == len(self.rendered)
         assert report.store_hits is not None
-        assert report.cache_hits + report.store_hits + report.renders == self.pictures
+        assert report.cache_hits + report.store_hits + len(self.rendered) == self.pictures
         assert report.bytes == self.bytes
         assert report.errors == self.errors
         assert {one.status: one.requests for one in report.by_status} == dict(self.statuses)
