@@ -10,11 +10,13 @@ from galerly_cdn.insight.report import (
     Group,
     Growth,
     Lines,
+    LowestDay,
     Percentiles,
     Photograph,
     ReasonCount,
     RefusedSize,
     Report,
+    Share,
     SlowOriginal,
     StatusCount,
     Sweep,
@@ -23,6 +25,8 @@ from galerly_cdn.insight.targets import judge
 from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from galerly_cdn.insight.database import LogDatabase
 
 TOP = 20
@@ -30,10 +34,11 @@ TOP = 20
 MIN_SWEEP = 50
 """Different keys or sizes of one client that are a sweep, not a mistaken link or two."""
 
+_GALLERY = "parse_dirpath(key, 'forward_slash')"
 # One pass over all requests; the groups and totals are computed from its result.
-_SUMMARY = """
+_SUMMARY = f"""
 CREATE OR REPLACE TABLE summary AS
-SELECT tier, outcome, status, reason, size, format, day, parse_dirpath(key, 'forward_slash') AS gallery,
+SELECT tier, outcome, status, reason, size, format, day, {_GALLERY} AS gallery,
     outcome = 'render' AND starts_with(result, 'fwd=stale') AS is_outdated,
     outcome = 'render' AND NOT is_outdated AND contains(result, '; stored') AS is_new,
     count(*) AS requests, sum(bytes)::BIGINT AS bytes
@@ -66,6 +71,13 @@ SELECT quantile_disc(duration_ms, [0.5, 0.95, 0.99]) FROM requests
 WHERE tier = $tier AND outcome IN (SELECT unnest($hits))
 """
 _RENDER_TIME = "SELECT quantile_disc(duration_ms, [0.5, 0.95, 0.99]) FROM requests WHERE outcome = 'render'"
+# `{name}` is gallery, size or client
+_MOST_MISSED = """
+SELECT coalesce({name}, ''), count(*) FROM requests
+WHERE day = $day AND tier = $tier AND outcome IN (SELECT unnest($pictures))
+    AND outcome NOT IN (SELECT unnest($hits))
+GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1
+"""
 _STATUSES = """
 SELECT status, sum(requests)::BIGINT FROM summary WHERE tier = $tier AND outcome = 'error'
 GROUP BY status ORDER BY 2 DESC, 1
@@ -156,6 +168,7 @@ class _Questions:
         totals = _Totals(*self._one(f"SELECT {_COUNTS} FROM summary"))
         cache_hits, store_hits, shared, left = self._count_outcomes()
         first_s, last_s = self._one(_PERIOD)
+        days = tuple(sorted(self._groups("day"), key=lambda group: group.name))
         report = Report(
             tier=tier,
             first=_time(first_s),
@@ -180,7 +193,8 @@ class _Questions:
             by_size=self._groups("size"),
             by_format=self._groups("format"),
             by_gallery=self._groups("gallery"),
-            by_day=tuple(sorted(self._groups("day"), key=lambda group: group.name)),
+            by_day=days,
+            lowest_day=self._lowest_day(days),
             by_status=tuple(StatusCount(*row) for row in self._ask(_STATUSES)),
             by_reason=tuple(ReasonCount(*row) for row in self._ask(_REASONS)),
             top_photographs=self._photographs(),
@@ -246,6 +260,26 @@ class _Questions:
                 )
             )
         return tuple(sorted(groups, key=lambda group: (-group.requests, group.name)))
+
+    def _lowest_day(self, days: Sequence[Group]) -> LowestDay | None:
+        """None if no day has a miss."""
+        missed = [day for day in days if day.pictures > day.hits and day.hit_ratio is not None]
+        lowest = min(missed, key=lambda day: day.hit_ratio or 0.0, default=None)
+        if lowest is None:
+            return None
+        return LowestDay(
+            day=lowest.name,
+            hit_ratio=lowest.hit_ratio or 0.0,
+            misses=lowest.pictures - lowest.hits,
+            outdated=lowest.outdated,
+            gallery=self._most_missed(_GALLERY, lowest.name),
+            size=self._most_missed("size", lowest.name),
+            client=self._most_missed("client", lowest.name),
+        )
+
+    def _most_missed(self, name: str, day: str) -> Share | None:
+        rows = self._ask(_MOST_MISSED.format(name=name), day=day)
+        return next((Share(name=of, misses=misses) for of, misses in rows), None)
 
     def _percentiles(self, query: str) -> Percentiles | None:
         found = self._one(query)[0]

@@ -6,7 +6,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.insight import text, units
-from galerly_cdn.insight.targets import HIT_RATIO
+from galerly_cdn.insight.targets import HIT_RATIO, describe_day
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +63,7 @@ def page(report: Report) -> str:
         malformed=text.malformed(report),
         groups=_groups(report),
         lists=text.listings(report),
+        day=describe_day(report.lowest_day) if report.lowest_day else "",
         columns=_columns(report.by_day),
         line=_line(report.by_day, lowest),
         lowest=lowest,

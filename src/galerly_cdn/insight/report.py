@@ -50,6 +50,27 @@ class Group(Value, frozen=True, kw_only=True):
     renditions: Annotated[int | None, Meta(description="Renditions that were stored where there was none.")]
 
 
+class Share(Value, frozen=True, kw_only=True):
+    """The gallery, size or client with most misses of a day."""
+
+    name: str
+    misses: int
+
+
+class LowestDay(Value, frozen=True, kw_only=True):
+    """The day with the lowest hit ratio, and where its misses are."""
+
+    day: str
+    hit_ratio: float
+    misses: Annotated[int, Meta(description="Pictures that were no hits.")]
+    outdated: Annotated[
+        int | None, Meta(description="Renders of a replaced original or a changed setting, on that day.")
+    ]
+    gallery: Share | None
+    size: Share | None
+    client: Share | None
+
+
 class StatusCount(Value, frozen=True):
     """Error responses of one status."""
 
@@ -156,6 +177,7 @@ class Report(Value, frozen=True, kw_only=True):
     by_format: Annotated[tuple[Group, ...], Meta(description="`own` is JPEG or PNG, by the original.")]
     by_gallery: tuple[Group, ...]
     by_day: tuple[Group, ...]
+    lowest_day: LowestDay | None
     by_status: tuple[StatusCount, ...]
     by_reason: tuple[ReasonCount, ...]
     top_photographs: tuple[Photograph, ...]

@@ -9,9 +9,7 @@ from galerly_cdn.insight.report import Target
 from galerly_cdn.insight.units import count, duration, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from galerly_cdn.insight.report import Group, Report
+    from galerly_cdn.insight.report import LowestDay, Report
 
 HIT_RATIO = 0.95
 RENDER_MS = 2000.0
@@ -44,34 +42,32 @@ def _hit_ratio(report: Report) -> Target:
 
 
 def _advice_on_misses(report: Report) -> str:
-    """Where the misses are, and what they are."""
-    lowest = min(report.by_day, key=lambda day: (day.hit_ratio is None, day.hit_ratio or 0.0), default=None)
-    gallery, size = _most_missed(report.by_gallery), _most_missed(report.by_size)
+    """What the misses are; `describe_day` says where they are."""
+    if report.renders is None:
+        return _RESIZER_LOG
     parts = []
-    if lowest and lowest.hit_ratio is not None and len(report.by_day) > 1:
-        parts.append(f"The lowest day was {lowest.name} ({percent(lowest.hit_ratio)}).")
-    if gallery and size:
-        parts.append(
-            f"Most misses are in the gallery {gallery.name or '/'} ({count(_misses(gallery))}) "
-            f"and at {size.name} ({count(_misses(size))})."
-        )
-    outdated = sum(group.outdated or 0 for group in report.by_gallery)
-    if report.renders and outdated * 2 > report.renders:
+    outdated = sum(day.outdated or 0 for day in report.by_day)
+    if outdated * 2 > report.renders:
         parts.append("Most renders replace renditions: originals were replaced, or settings changed.")
     elif report.renders:
         parts.append("Most renders are of pictures that nobody had requested: warm galleries when they open.")
-    if report.store_hits and report.tier is Tier.CLOUDFRONT and report.store_hits > (report.renders or 0):
+    if report.tier is Tier.CLOUDFRONT and (report.store_hits or 0) > report.renders:
         parts.append("Most misses are in the store already: look for invalidations and for short lifetimes.")
     return " ".join(parts)
 
 
-def _misses(group: Group) -> int:
-    return group.pictures - group.hits
-
-
-def _most_missed(groups: Iterable[Group]) -> Group | None:
-    missed = max(groups, key=_misses, default=None)
-    return missed if missed and _misses(missed) else None
+def describe_day(day: LowestDay) -> str:
+    """A sentence on the lowest day: its hit ratio, its misses, and who has most of them."""
+    where = [
+        f"{title} {share.name or '/'} ({count(share.misses)})"
+        for title, share in (("gallery", day.gallery), ("size", day.size), ("client", day.client))
+        if share
+    ]
+    outdated = f", {count(day.outdated)} of replaced originals or changed settings" if day.outdated else ""
+    return (
+        f"The lowest day is {day.day}, {percent(day.hit_ratio)}. Misses: {count(day.misses)}{outdated}; "
+        f"most by {', '.join(where)}."
+    )
 
 
 def _render_time(report: Report) -> Target:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.insight.outcomes import Tier
+from galerly_cdn.insight.targets import describe_day
 from galerly_cdn.insight.units import count, duration, length, percent
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     yield from _targets(report.targets)
     yield ""
+    if report.lowest_day:
+        yield describe_day(report.lowest_day)
+        yield ""
     yield from _pairs(report)
     groups = (("day", report.by_day), ("size", report.by_size), ("format", report.by_format))
     for name, rows in (*groups, ("gallery", report.by_gallery)):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from galerly_cdn.insight.targets import describe_day
 from tests.support.logs import DAY_S, MONDAY_S, access_line, cloudfront_line, report_on_lines
 
 if TYPE_CHECKING:
@@ -66,18 +67,13 @@ def test_target_is_met_missed_or_unknown(
 ADVICE: dict[str, tuple[str, list[bytes], str]] = {
     "one gallery replaced": (
         "hit-ratio",
-        [HIT] * 5 + [access_line("smith/1.jpg", "fwd=stale; stored", render_ms=9.0)] * 5,
-        "Most misses are in the gallery smith (5) and at 800x600 (5). Most renders replace renditions",
+        [HIT] + [access_line("smith/1.jpg", "fwd=stale; stored", render_ms=9.0)] * 5,
+        "Most renders replace renditions",
     ),
     "new pictures": (
         "hit-ratio",
         [HIT, rendered()],
         "Most renders are of pictures that nobody had requested",
-    ),
-    "one bad day": (
-        "hit-ratio",
-        [HIT, HIT, access_line(time_s=MONDAY_S + DAY_S), rendered(time_s=MONDAY_S + DAY_S)],
-        "The lowest day was 2026-12-01 (50.00 %).",
     ),
     "the store has it already": (
         "hit-ratio",
@@ -99,3 +95,34 @@ ADVICE: dict[str, tuple[str, list[bytes], str]] = {
 @pytest.mark.parametrize(("name", "lines", "advice"), ADVICE.values(), ids=ADVICE)
 def test_advice_names_the_cause(name: str, lines: list[bytes], advice: str) -> None:
     assert advice in target_of(name, lines).advice
+
+
+DAYS: dict[str, tuple[list[bytes], str]] = {
+    "one gallery replaced": (
+        [HIT] * 5 + [access_line("smith/1.jpg", "fwd=stale; stored", render_ms=9.0)] * 5,
+        "Misses: 5, 5 of replaced originals or changed settings; most by gallery smith (5), size 800x600 (5), c",
+    ),
+    "one client sweeps": (
+        [rendered()] * 2 + [rendered(size=f"{side}x{side}", client="198.51.100.7") for side in range(3)],
+        "client 198.51.100.7 (3)",
+    ),
+    "the second of two": (
+        [HIT, HIT, access_line(time_s=MONDAY_S + DAY_S), rendered(time_s=MONDAY_S + DAY_S)],
+        "2026-12-01, 50.00 %. Misses: 1; most by gallery coast (1)",
+    ),
+    "behind CloudFront": (
+        [cloudfront_line(result="Miss"), rendered(tier="resizer")],
+        "2026-11-30, 0.00 %. Misses: 1; most by gallery coast (1)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("lines", "sentence"), DAYS.values(), ids=DAYS)
+def test_lowest_day_says_where_its_misses_are(lines: list[bytes], sentence: str) -> None:
+    day = report_on_lines(*lines).lowest_day
+    assert day is not None
+    assert sentence in describe_day(day)
+
+
+def test_days_without_a_miss_have_no_lowest() -> None:
+    assert report_on_lines(HIT).lowest_day is None
