@@ -137,7 +137,8 @@ def read_report(database: LogDatabase, tier: Tier | None, *, with_originals: boo
 
     Raises `UnreadableLog` if the disk is full.
     """
-    return _Questions(database, tier or Tier.SERVER).report(tier, with_originals=with_originals)
+    report = _Questions(database, tier or Tier.SERVER).report(tier, with_originals=with_originals)
+    return replaced(report, targets=judge(report))
 
 
 class _Questions:
@@ -153,7 +154,7 @@ class _Questions:
         }
         database.rows(_SUMMARY)
         self._lines = dict(database.rows(_LINES))
-        self._knows_renders = tier is not Tier.CLOUDFRONT or bool(
+        self._has_renders = tier is not Tier.CLOUDFRONT or bool(
             {Tier.SERVER, Tier.RESIZER} & self._lines.keys()
         )
 
@@ -164,12 +165,12 @@ class _Questions:
         return self._database.rows(query, used)
 
     def report(self, tier: Tier | None, *, with_originals: bool) -> Report:
-        """All figures, and the targets."""
+        """All figures, without the targets."""
         totals = _Totals(*self._one(f"SELECT {_COUNTS} FROM summary"))
         cache_hits, store_hits, shared, left = self._count_outcomes()
         first_s, last_s = self._one(_PERIOD)
         days = tuple(sorted(self._groups("day"), key=lambda group: group.name))
-        report = Report(
+        return Report(
             tier=tier,
             first=_time(first_s),
             last=_time(last_s),
@@ -180,9 +181,9 @@ class _Questions:
             hits=totals.hits,
             hit_ratio=_ratio(totals.hits, totals.pictures),
             cache_hits=cache_hits,
-            store_hits=store_hits if self._knows_renders else None,
-            shared_renders=shared if self._knows_renders else None,
-            renders=totals.renders if self._knows_renders else None,
+            store_hits=store_hits if self._has_renders else None,
+            shared_renders=shared if self._has_renders else None,
+            renders=totals.renders if self._has_renders else None,
             bytes=totals.bytes,
             saved_bytes=self._one(_SAVED)[0] if with_originals else None,
             errors=totals.errors,
@@ -201,10 +202,9 @@ class _Questions:
             refused_sizes=self._refused_sizes(),
             sweeps=self._sweeps(),
             slowest_originals=self._slowest_originals(),
-            growth=self._growth() if self._knows_renders else None,
+            growth=self._growth() if self._has_renders else None,
             targets=(),
         )
-        return replaced(report, targets=judge(report))
 
     def _one(self, query: str) -> tuple[Any, ...]:
         return self._ask(query)[0]
@@ -244,7 +244,7 @@ class _Questions:
         groups = []
         for group, *counts in self._ask(_GROUPS.format(name=name)):
             totals = _Totals(*counts)
-            known = self._knows_renders
+            known = self._has_renders
             groups.append(
                 Group(
                     name=group,
