@@ -165,7 +165,6 @@ class _Questions:
         return self._database.rows(query, used)
 
     def report(self, tier: Tier | None, *, with_originals: bool) -> Report:
-        """All figures, without the targets."""
         totals = _Totals(*self._one(f"SELECT {_COUNTS} FROM summary"))
         cache_hits, store_hits, shared, left = self._count_outcomes()
         first_s, last_s = self._one(_PERIOD)
