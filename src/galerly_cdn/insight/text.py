@@ -46,9 +46,9 @@ def logged_by(report: Report) -> str:
 
 
 def period(report: Report) -> str:
-    """From the first request to the last one, to the minute."""
+    """From the first request to the last one, to the minute; empty without requests."""
     first, last = (time[:16].replace("T", " ") for time in (report.first, report.last))
-    return f"{first} – {last} UTC" if report.first else "no requests"
+    return f"{first} – {last} UTC" if report.first else ""
 
 
 def malformed(report: Report) -> str:
@@ -62,7 +62,7 @@ def malformed(report: Report) -> str:
 
 
 def _lines(report: Report) -> Iterator[str]:
-    yield f"{title(report)}{logged_by(report)}: {period(report)}"
+    yield f"{title(report)}{logged_by(report)}: {period(report)}" if report.requests else title(report)
     if sentence := malformed(report):
         yield sentence
     yield ""

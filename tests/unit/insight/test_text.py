@@ -54,7 +54,7 @@ def test_page_needs_no_other_file() -> None:
 def test_tables_name_what_is_left_out_and_what_is_malformed() -> None:
     lines = [access_line(f"gallery{number:02}/1.jpg") for number in range(text.ROWS + 2)]
     shown = text.terminal_report(report_on_lines(*lines, b"cut off"))
-    assert "1 of 13 lines are malformed" in shown
+    assert "Malformed lines, not in these figures: 1 of 13." in shown
     assert "… and 2 more" in shown
     assert f"gallery{text.ROWS - 1:02}" in shown
     assert f"gallery{text.ROWS:02}" not in shown.partition("photograph")[0]
