@@ -56,9 +56,7 @@ def malformed(report: Report) -> str:
     lines = report.lines
     if not lines.malformed:
         return ""
-    return (
-        f"{count(lines.malformed)} of {count(lines.read)} lines are malformed and are not in these figures."
-    )
+    return f"Malformed lines, not in these figures: {count(lines.malformed)} of {count(lines.read)}."
 
 
 def _lines(report: Report) -> Iterator[str]:
