@@ -86,7 +86,7 @@ def _make_report(files: Sequence[str], since: str | None, gallery: str, where: L
 
 
 def _local(name: str, scratch: Path, settings: Settings) -> Path:
-    """The file or folder of this name; for the standard input and a remote store, a copy."""
+    """The file or folder of this name; for the standard input, a pipe and a remote store, a copy."""
     import asyncio
 
     from galerly_cdn.app import stores
@@ -103,7 +103,12 @@ def _local(name: str, scratch: Path, settings: Settings) -> Path:
         scratch.mkdir()
         asyncio.run(download())
         return scratch
-    return Path(name)
+    path = Path(name)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("rb") as pipe:  # it can be read only once
+            log_files.save(pipe, scratch)
+        return scratch
+    return path
 
 
 async def _lengths(listing: Listing) -> list[tuple[str, int]]:

@@ -6,6 +6,7 @@ no extension and reads no file but those that it is given.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from galerly_cdn.errors import CommandError
@@ -15,7 +16,6 @@ from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
     from typing import Self
 
     from galerly_cdn.insight.log_files import LogFile
@@ -58,6 +58,7 @@ class LogDatabase:
         except ImportError as error:
             raise InsightMissing("pip install 'galerly-cdn[insight]'") from error
         self._errors = duckdb.Error
+        self._links = folder / "links"
         self._connection = duckdb.connect(
             str(folder / "requests.duckdb"),
             config={
@@ -85,8 +86,11 @@ class LogDatabase:
         Called once. Lines that are not selected are counted, and not kept.
         """
         by_reader: dict[str, list[str]] = {}
-        for file in files:
-            by_reader.setdefault(log_lines.reader(file.kind), []).append(file.path)
+        self._links.mkdir()
+        for number, file in enumerate(files):
+            link = self._links / f"{number:08}"  # DuckDB takes a file's name for a pattern
+            link.symlink_to(Path(file.path).resolve())
+            by_reader.setdefault(log_lines.reader(file.kind), []).append(str(link))
         parameters = {
             "since_s": selection.since_s,
             "folder": f"{selection.gallery}/" if selection.gallery else "",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,6 +38,15 @@ def test_report_reads_the_standard_input_and_files(tmp_path: Path) -> None:
     assert report_of(run("--json", input=LINES))["requests"] == 3
     assert report_of(run("-", tmp_path / "access.log", "--json", input=LINES))["requests"] == 6
     assert report_of(run(tmp_path / "access.log", "--gallery", "none", "--json"))["requests"] == 0
+
+
+def test_report_reads_a_named_pipe_to_its_end(tmp_path: Path) -> None:
+    """As `<(zcat access.log.gz)` in a shell."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[LINES])
+    writer.start()
+    assert report_of(run(tmp_path / "pipe", "--json"))["requests"] == 3
+    writer.join()
 
 
 def test_report_on_a_bucket_reads_every_object_of_the_prefix(s3_server: S3Server) -> None:

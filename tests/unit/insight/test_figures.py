@@ -140,6 +140,14 @@ def test_rotated_set_in_a_folder_is_read_whole(tmp_path: Path) -> None:
     assert report_on(tmp_path) == report_on_lines(*LINES)
 
 
+def test_file_name_is_no_pattern(tmp_path: Path) -> None:
+    for name in ("access[12].log", "access1.log", "access*.log", "it's ?.log"):
+        (tmp_path / name).write_bytes(lines_of(*LINES))
+    assert report_on(tmp_path / "access[12].log").requests == len(LINES)
+    assert report_on(tmp_path / "access*.log").requests == len(LINES)
+    assert report_on(tmp_path).requests == 4 * len(LINES)
+
+
 @pytest.mark.parametrize("fields", ["all", "few"])
 def test_parquet_of_cloudfront_is_read_as_its_json(tmp_path: Path, fields: str) -> None:
     lines = [
