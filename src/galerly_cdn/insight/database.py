@@ -59,6 +59,7 @@ class LogDatabase:
             raise InsightMissing("pip install 'galerly-cdn[insight]'") from error
         self._errors = duckdb.Error
         self._links = folder / "links"
+        self._names: dict[str, str] = {}
         self._connection = duckdb.connect(
             str(folder / "requests.duckdb"),
             config={
@@ -90,6 +91,7 @@ class LogDatabase:
         for number, file in enumerate(files):
             link = self._links / f"{number:08}"  # DuckDB takes a file's name for a pattern
             link.symlink_to(Path(file.path).resolve())
+            self._names[str(link)] = file.path
             by_reader.setdefault(log_lines.reader(file.kind), []).append(str(link))
         parameters = {
             "since_s": selection.since_s,
@@ -121,7 +123,10 @@ class LogDatabase:
         try:
             return self._connection.execute(query, parameters)
         except self._errors as error:
-            raise UnreadableLog(str(error).partition("\n")[0]) from error
+            text = str(error).partition("\n")[0]
+            for link, name in self._names.items():
+                text = text.replace(link, name)
+            raise UnreadableLog(text) from error
 
 
 class _LineKind(NamedTuple):

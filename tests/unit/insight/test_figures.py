@@ -171,8 +171,9 @@ def test_parquet_of_cloudfront_is_read_as_its_json(tmp_path: Path, fields: str) 
 @pytest.mark.parametrize("damaged", [gzip.compress(lines_of(*LINES * 100))[:-20], b"PAR1 and no more"])
 def test_damaged_archive_is_an_error_not_a_shorter_log(tmp_path: Path, damaged: bytes) -> None:
     (tmp_path / "access.log").write_bytes(damaged)
-    with pytest.raises(UnreadableLog):
+    with pytest.raises(UnreadableLog) as raised:
         report_on(tmp_path / "access.log")
+    assert f"{tmp_path}/access.log" in raised.value.detail
 
 
 AUDIT = to_json(AuditRecord(1.0, "r-1", "127.0.0.1", "loopback", "PUT /originals/{key}", "created", 201, 3.0))
