@@ -226,6 +226,8 @@ def _price(name: str, price: Price) -> str:
     free = f"{price.free:,.0f}" if price.free else "–"
     mark = "" if price.is_checked else " °"
     return f"| `{name}`{mark} | {amount} | {free} | {price.source} | {price.date} |\n"
+
+
 def report_schema() -> str:
     """The JSON Schema of `galerly-cdn report --json`."""
     (reference,), named = schemas([Report], "#/$defs/{name}")
