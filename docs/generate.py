@@ -19,7 +19,9 @@ from galerly_cdn.insight.cost_result import cost_report
 from galerly_cdn.insight.doctor.checks import Subject, Symptom
 from galerly_cdn.insight.doctor.table import CHECKS
 from galerly_cdn.insight.prices import packaged_prices
+from galerly_cdn.insight.report import Report
 from galerly_cdn.render.losses import LOSSES
+from galerly_cdn.serialization import schemas
 from galerly_cdn.settings.table import DESCRIBED, Settings
 
 if TYPE_CHECKING:
@@ -266,6 +268,13 @@ def _check(check: Check[Any]) -> str:
     )
 
 
+def report_schema() -> str:
+    """The JSON Schema of `galerly-cdn report --json`."""
+    (reference,), named = schemas([Report], "#/$defs/{name}")
+    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **reference, "$defs": named}
+    return json.dumps(document, indent=2) + "\n"
+
+
 PAGES = {
     "settings.md": settings,
     "cli.md": commands,
@@ -274,6 +283,7 @@ PAGES = {
     "metrics.md": metrics,
     "prices.md": prices,
     "troubleshooting.md": troubleshooting,
+    "report.schema.json": report_schema,
 }
 
 if __name__ == "__main__":

@@ -73,6 +73,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+AXE = Path(__file__).parents[1] / ".galerly/axe/axe_playwright_python/axe.min.js"
+"""The accessibility checks, as `script/axe` installs them."""
+
+
 def _missing_tools(item: pytest.Item) -> Iterator[str]:
     """A reason for each tool that the test needs and that is not installed.
 
@@ -85,13 +89,14 @@ def _missing_tools(item: pytest.Item) -> Iterator[str]:
 
 
 def _is_installed(tool: str) -> bool:
-    return (
-        s3_servers.versitygw_program() is not None if tool == "versitygw" else shutil.which(tool) is not None
-    )
+    if tool == "versitygw":
+        return s3_servers.versitygw_program() is not None
+    return AXE.exists() if tool == "axe-core" else shutil.which(tool) is not None
 
 
 def _install_hint(tool: str) -> str:
-    return "script/s3 (a Go program)" if tool == "versitygw" else f"apt install {_PACKAGES.get(tool, tool)}"
+    scripts = {"versitygw": "script/s3 (a Go program)", "axe-core": "script/axe"}
+    return scripts.get(tool, f"apt install {_PACKAGES.get(tool, tool)}")
 
 
 @pytest.fixture(scope="session", autouse=True)

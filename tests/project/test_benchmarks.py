@@ -37,6 +37,7 @@ BURN = f"import time\nwhile time.process_time() < {BURN_S}: pass\n"
         "overload",
         "cold_start",
         "chain",
+        "logs",
     ],
 )
 def test_every_benchmark_has_a_help_text(name: str) -> None:
@@ -44,7 +45,7 @@ def test_every_benchmark_has_a_help_text(name: str) -> None:
         [sys.executable, "-m", f"benchmarks.{name}", "--help"], cwd=ROOT, capture_output=True, check=True
     )
     assert f"python -m benchmarks.{name}".encode() in done.stdout
-    assert b"--photographs" in done.stdout
+    assert (b"--lines" if name == "logs" else b"--photographs") in done.stdout
 
 
 def test_interleave_runs_each_contestant_first_in_turn() -> None:

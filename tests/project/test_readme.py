@@ -17,6 +17,7 @@ import pytest
 
 from galerly_cdn.links import Links
 from tests.support import pictures
+from tests.support.logs import access_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,19 +43,21 @@ EXPECTED_OUTPUT = {
     "ls ": "  wedding/photo.jpg\n",
     "rm ": "deleted  wedding/photo.jpg",
     "sign ": "&Key-Pair-Id=",
+    "report ": "1 request, as galerly-cdn serve logged it",
 }
 """What the commands that begin with these words print."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a photograph, and a home folder with pictures."""
+    """A folder with a photograph and an access log, and a home folder with pictures."""
     folder = tmp_path_factory.mktemp("folder")
     gallery = folder / "home" / "Pictures" / "clients" / "smith"
     gallery.mkdir(parents=True)
     (gallery / "1.jpg").write_bytes(pictures.jpeg(600, 400))
     (folder / "photo.jpg").write_bytes(pictures.jpeg(600, 400))
     (folder / "server-keys").mkdir()
+    (folder / "access.log").write_bytes(access_line() + b"\n")
     return folder
 
 

@@ -54,6 +54,8 @@ class AwsShape:
     differences: Sequence[PlatformDifference] = AWS_DIFFERENCES
     ahead_s: float = field(default=0.0, init=False)
     """How far CloudFront's clock is ahead of the real time."""
+    access_log: list[dict[str, str]] = field(default_factory=list, init=False)
+    """CloudFront's access log, with the fields that the template names."""
 
     def __post_init__(self) -> None:
         self._stack = contextlib.ExitStack()
@@ -69,7 +71,10 @@ class AwsShape:
             self.running: RunningStack = starting.enter_context(
                 portal.wrap_async_context_manager(
                     stack.start(
-                        deployment, stack.FunctionCode(str(lambda_functions.SOURCES)), clock=self.now_s
+                        deployment,
+                        stack.FunctionCode(str(lambda_functions.SOURCES)),
+                        clock=self.now_s,
+                        record=self.access_log.append,
                     )
                 )
             )

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import Originals, Renditions, WritableOriginals
+    from galerly_cdn.store.remote.bucket import Bucket
 
 
 class Stores:
@@ -119,6 +120,11 @@ def existing_locations(settings: Settings, photographs: str | None) -> Locations
     elif not is_remote(places.originals) and not Path(places.originals).is_dir():
         raise SettingsError([f"PHOTOGRAPHS: there is no folder {places.originals}"])
     return places
+
+
+async def open_bucket(settings: Settings, address: str) -> Bucket:
+    """The objects at an address of a remote store: `s3://logs/E2QWRUHAPOMQZL`. Raises `SettingsError`."""
+    return await store_open.open_bucket(address, settings, command_telemetry(), SYSTEM_CLOCK)
 
 
 def check_store_exists(settings: Settings) -> None:

@@ -36,7 +36,7 @@ def ls(prefix: str, *, where: LibraryOptions, as_json: bool) -> None:
     from galerly_cdn.serialization import to_json
 
     async def show(catalog: Listing) -> None:
-        async for page in _pages(catalog, prefix):
+        async for page in pages(catalog, prefix):
             if page.originals:
                 lines = [to_json(one).decode() if as_json else _listed_line(one) for one in page.originals]
                 click.echo("\n".join(lines))
@@ -138,7 +138,7 @@ async def _gallery_keys(catalog: Catalog, gallery: str) -> AsyncIterator[dict[st
     """
     from galerly_cdn.errors import NoSuchOriginal
 
-    async for page in _pages(catalog, f"{gallery}/"):
+    async for page in pages(catalog, f"{gallery}/"):
         if not page.originals:
             raise NoSuchOriginal(f"no key begins with {gallery}/")
         yield {listed.key: listed.key for listed in page.originals}
@@ -149,7 +149,7 @@ async def _exists(catalog: Listing, key: str) -> bool:
     return any(one.key == key for one in (await catalog.list(key, limit=1)).originals)
 
 
-async def _pages(catalog: Listing, prefix: str) -> AsyncIterator[Page]:
+async def pages(catalog: Listing, prefix: str) -> AsyncIterator[Page]:
     """The pages of the listing of a prefix."""
     page = await catalog.list(prefix)
     yield page

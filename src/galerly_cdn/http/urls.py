@@ -76,6 +76,13 @@ class AllowList:
             raise FormatNotAllowed
         raise SizeNotAllowed
 
+    def segments(self) -> dict[str, tuple[str, str]]:
+        """The size, `800x600`, and the format or an empty string, of every segment that `find` finds."""
+        return {
+            segment.decode(): (str(target.size), target.format or "")
+            for segment, (_, target) in self._targets.items()
+        }
+
     def rule(self, size: str) -> SizeRule:
         """The rule of `800x600` or `thumbnail`. Raises `SizeNotAllowed`."""
         rule, target = self.find(size.encode())

@@ -52,7 +52,7 @@ async def open_originals(
     if locations.is_remote(places.originals):
         from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - loading obstore takes time
 
-        bucket = await _open_bucket(places.originals, settings, telemetry, clock)
+        bucket = await open_bucket(places.originals, settings, telemetry, clock)
         sweep_shared_folder(clock.wall())
         remote = RemoteOriginals(bucket, settings, clock.monotonic)
         return remote if places.is_writable else ReadOnlyOriginals(remote)
@@ -112,7 +112,7 @@ async def open_renditions(
         return
     from galerly_cdn.store.remote.renditions import RemoteRenditions  # noqa: PLC0415 - loading obstore takes time
 
-    yield RemoteRenditions(await _open_bucket(root, settings, telemetry, clock), count)
+    yield RemoteRenditions(await open_bucket(root, settings, telemetry, clock), count)
 
 
 async def open_recipes(settings: Settings, root: str, telemetry: Telemetry, clock: Clock) -> RecipeEntries:
@@ -121,10 +121,10 @@ async def open_recipes(settings: Settings, root: str, telemetry: Telemetry, cloc
         return FolderRecipes(Path(root))
     from galerly_cdn.store.remote.recipes import RemoteRecipes  # noqa: PLC0415 - loading obstore takes time
 
-    return RemoteRecipes(await _open_bucket(root, settings, telemetry, clock))
+    return RemoteRecipes(await open_bucket(root, settings, telemetry, clock))
 
 
-async def _open_bucket(root: str, settings: Settings, telemetry: Telemetry, clock: Clock) -> Bucket:
+async def open_bucket(root: str, settings: Settings, telemetry: Telemetry, clock: Clock) -> Bucket:
     """A remote root. One that is unreachable is logged and used all the same. Raises `SettingsError`."""
     bucket = connect_bucket(root, settings, telemetry, clock)
     try:
@@ -156,5 +156,5 @@ async def open_direct_uploads(
     from galerly_cdn.store.remote.direct_uploads import RemoteDirectUploads  # noqa: PLC0415 - loading obstore takes time
     from galerly_cdn.store.remote.originals import RemoteOriginals  # noqa: PLC0415 - loading obstore takes time
 
-    bucket = await _open_bucket(places.incoming, settings, telemetry, clock)
+    bucket = await open_bucket(places.incoming, settings, telemetry, clock)
     return RemoteDirectUploads(bucket, RemoteOriginals(bucket, settings, clock.monotonic))

@@ -42,6 +42,7 @@ COMMANDS = [
     "store",
     "keys",
     "sign",
+    "report",
     "aws",
     "cost",
     "doctor",

@@ -1,0 +1,95 @@
+"""Lines of logs as each tier writes them, and the report on them."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from galerly_cdn.http.urls import AllowList
+from galerly_cdn.insight import figures, log_files
+from galerly_cdn.insight.database import LogDatabase, Selection
+from galerly_cdn.serialization import to_json
+from galerly_cdn.settings.table import Settings
+from galerly_cdn.telemetry import AccessRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from galerly_cdn.insight.report import Report
+
+MONDAY_S = 1_795_996_800.0
+"""2026-11-30 at midnight, UTC."""
+DAY_S = 86_400.0
+SEGMENTS = AllowList(Settings().size_rules).segments()
+
+
+def access_line(
+    key: str = "coast/1.jpg",
+    cache: str = "hit",
+    status: int = 200,
+    size: str = "800x600",
+    *,
+    time_s: float = MONDAY_S,
+    tier: str = "server",
+    render_ms: float | None = None,
+    **fields: object,
+) -> bytes:
+    """A line of the access log of `serve`, or of the resizer."""
+    values: dict[str, object] = {
+        "time_s": time_s,
+        "request_id": "3f2a91c0-1f",
+        "client": "203.0.113.1",
+        "method": "GET",
+        "path": f"/{'resized' if tier == 'resizer' else 'resize'}/{size}/{key}",
+        "status": status,
+        "bytes": 1000,
+        "duration_ms": 1.0 if render_ms is None else render_ms + 10,
+        "key": key,
+        "size": size,
+        "format": "own",
+        "cache": cache,
+        "stages_ms": None if render_ms is None else {"open": 1.0, "render": render_ms, "store": 2.0},
+    }
+    return to_json(AccessRecord(**{**values, **fields}))  # type: ignore[arg-type]  # the caller names fields
+
+
+def cloudfront_line(
+    path: str = "/resize/800x600/coast/1.jpg", result: str = "Hit", status: int = 200, **fields: str
+) -> bytes:
+    """A line of CloudFront's standard log in JSON; `_` in the names of fields stands for `-`."""
+    values = {
+        "date": "2026-11-30",
+        "time": "00:00:00",
+        "x-edge-location": "FRA56-P1",
+        "c-ip": "203.0.113.1",
+        "cs-method": "GET",
+        "cs-uri-stem": path,
+        "sc-status": f"{status:03}",
+        "sc-bytes": "1500",
+        "sc-content-type": "image/avif",
+        "time-to-first-byte": "0.012",
+        "x-edge-result-type": result,
+        "x-edge-response-result-type": result,
+    }
+    return to_json({**values, **{name.replace("_", "-"): value for name, value in fields.items()}})
+
+
+def report_on(*paths: Path, originals: Iterable[tuple[str, int]] = (), **selected: object) -> Report:
+    """The report on log files; `selected` are the fields of a `Selection`."""
+    lengths = list(originals)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        LogDatabase(Path(scratch), SEGMENTS) as database,
+    ):
+        tier = database.load(log_files.find(paths), Selection(**selected))  # type: ignore[arg-type]  # the caller names fields
+        database.insert_originals(lengths)
+        return figures.read_report(database, tier, with_originals=bool(lengths))
+
+
+def report_on_lines(*lines: bytes, **options: object) -> Report:
+    """The report on lines."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "access.log"
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        return report_on(path, **options)  # type: ignore[arg-type]  # the caller names fields

@@ -1,0 +1,128 @@
+"""The four targets: met, missed or not known, each with what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from galerly_cdn.insight.targets import describe_day
+from tests.support.logs import DAY_S, MONDAY_S, access_line, cloudfront_line, report_on_lines
+
+if TYPE_CHECKING:
+    from galerly_cdn.insight.report import Target
+
+HIT = access_line()
+ERROR = access_line(cache="", status=503, reason="queue-full")
+
+
+def rendered(render_ms: float = 100.0, **fields: object) -> bytes:
+    return access_line(cache="fwd=uri-miss; stored", render_ms=render_ms, **fields)  # type: ignore[arg-type]  # fields of a record
+
+
+def new_renditions(*by_day: int) -> list[bytes]:
+    """So many renders on each day."""
+    return [
+        rendered(time_s=MONDAY_S + day * DAY_S) for day, number in enumerate(by_day) for _ in range(number)
+    ]
+
+
+CASES: dict[str, tuple[str, list[bytes], bool | None, str]] = {
+    "hit ratio above 95 %": ("hit-ratio", [HIT] * 96 + [rendered()] * 4, True, "96.00 %"),
+    "hit ratio of 95 %": ("hit-ratio", [HIT] * 95 + [rendered()] * 5, False, "95.00 %"),
+    "store hits on one machine": ("hit-ratio", [access_line(cache="hit; detail=store")], True, "100.00 %"),
+    "store hits behind CloudFront": ("hit-ratio", [cloudfront_line(result="Miss")], False, "0.00 %"),
+    "no picture": ("hit-ratio", [ERROR], None, ""),
+    "renders under 2 s": ("render-time", [rendered(1989.0)], True, "2.00 s"),
+    "a render of 2 s": ("render-time", [rendered(1990.0)], False, "2.00 s"),
+    "one slow render of twenty": ("render-time", [rendered(9.0)] * 19 + [rendered(9000.0)], True, "19.0 ms"),
+    "no render": ("render-time", [HIT], None, ""),
+    "renders unknown": ("render-time", [cloudfront_line()], None, ""),
+    "one error of 1001": ("errors", [HIT] * 1000 + [ERROR], True, "0.099 %"),
+    "one error of 1000": ("errors", [HIT] * 999 + [ERROR], False, "0.100 %"),
+    "steady growth": ("growth", new_renditions(80, 80, 120), True, "120, 80 a day before"),
+    "more than twice": ("growth", new_renditions(80, 80, 161), False, "161, 80 a day before"),
+    "much more than hardly any": ("growth", new_renditions(1, 100), True, "100, 1 a day before"),
+    "growth of one day": ("growth", new_renditions(80), None, ""),
+    "growth unknown": ("growth", [cloudfront_line()], None, ""),
+}
+
+
+def target_of(name: str, lines: list[bytes]) -> Target:
+    return next(target for target in report_on_lines(*lines).targets if target.name == name)
+
+
+@pytest.mark.parametrize(("name", "lines", "is_met", "value"), CASES.values(), ids=CASES)
+def test_target_is_met_missed_or_unknown(
+    name: str,
+    lines: list[bytes],
+    is_met: bool | None,  # noqa: FBT001 - a column of the table
+    value: str,
+) -> None:
+    target = target_of(name, lines)
+    assert (target.is_met, target.value) == (is_met, value)
+    assert target.is_met or target.advice
+
+
+ADVICE: dict[str, tuple[str, list[bytes], str]] = {
+    "one gallery replaced": (
+        "hit-ratio",
+        [HIT] + [access_line("smith/1.jpg", "fwd=stale; stored", render_ms=9.0)] * 5,
+        "Most renders replace renditions",
+    ),
+    "new pictures": (
+        "hit-ratio",
+        [HIT, rendered()],
+        "Most renders are of pictures that nobody had requested",
+    ),
+    "the store has it already": (
+        "hit-ratio",
+        [cloudfront_line(result="Miss")] * 9 + [rendered(tier="resizer")],
+        "Most misses are in the store already",
+    ),
+    "CloudFront alone": ("render-time", [cloudfront_line()], "add the lines of the resizer's log"),
+    "slow original": ("render-time", [rendered(9000.0)], "The slowest originals: coast/1.jpg."),
+    "own errors": ("errors", [ERROR], "1 × 503. Most are the CDN's own"),
+    "a sweep": (
+        "errors",
+        [access_line(f"none/{number}", "", 404) for number in range(50)],
+        "203.0.113.1 alone tried 50 keys.",
+    ),
+    "a gallery grows": ("growth", new_renditions(1, 300), "Most are in the gallery coast (301)."),
+}
+
+
+@pytest.mark.parametrize(("name", "lines", "advice"), ADVICE.values(), ids=ADVICE)
+def test_advice_names_the_cause(name: str, lines: list[bytes], advice: str) -> None:
+    assert advice in target_of(name, lines).advice
+
+
+DAYS: dict[str, tuple[list[bytes], str]] = {
+    "one gallery replaced": (
+        [HIT] * 5 + [access_line("smith/1.jpg", "fwd=stale; stored", render_ms=9.0)] * 5,
+        "Misses: 5, 5 of replaced originals or changed settings; most by gallery smith (5), size 800x600 ",
+    ),
+    "one client sweeps": (
+        [rendered()] * 2 + [rendered(size=f"{side}x{side}", client="198.51.100.7") for side in range(3)],
+        "client 198.51.100.7 (3)",
+    ),
+    "the second of two": (
+        [HIT, HIT, access_line(time_s=MONDAY_S + DAY_S), rendered(time_s=MONDAY_S + DAY_S)],
+        "2026-12-01, 50.00 %. Misses: 1; most by gallery coast (1)",
+    ),
+    "behind CloudFront": (
+        [cloudfront_line(result="Miss"), rendered(tier="resizer")],
+        "2026-11-30, 0.00 %. Misses: 1; most by gallery coast (1)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("lines", "sentence"), DAYS.values(), ids=DAYS)
+def test_lowest_day_says_where_its_misses_are(lines: list[bytes], sentence: str) -> None:
+    day = report_on_lines(*lines).lowest_day
+    assert day is not None
+    assert sentence in describe_day(day)
+
+
+def test_days_without_a_miss_have_no_lowest() -> None:
+    assert report_on_lines(HIT).lowest_day is None
