@@ -25,7 +25,6 @@ from galerly_cdn.errors import (
     UploadTooLarge,
 )
 from galerly_cdn.http.urls import checked_key, gallery_name
-from galerly_cdn.inspector import Inspector
 from galerly_cdn.model import Facts, Listed, Target
 from galerly_cdn.render.formats import is_photograph_name, media_type_of
 from galerly_cdn.retries import Retries
@@ -45,8 +44,8 @@ if TYPE_CHECKING:
 
     from galerly_cdn.facts import OriginalFacts
     from galerly_cdn.fill import Warmed
-    from galerly_cdn.inspector import InspectingRenderer
-    from galerly_cdn.model import FactRecord, Record
+    from galerly_cdn.inspector import Inspector
+    from galerly_cdn.model import Record
     from galerly_cdn.recipe_list import RecipeList
     from galerly_cdn.store.interfaces import Originals, Renditions, WritableOriginals
     from galerly_cdn.store.temp_files import UploadFile
@@ -315,7 +314,7 @@ class StoreLibrary(StoreCatalog):
         *,
         originals: WritableOriginals,
         renditions: Renditions,
-        renderer: InspectingRenderer,
+        inspector: Inspector,
         facts: OriginalFacts,
         listed: RecipeList,
         max_bytes: int,
@@ -335,7 +334,7 @@ class StoreLibrary(StoreCatalog):
             invalidate=invalidate,
             clock=clock,
         )
-        self._inspector = Inspector(originals, renderer, facts, listed.recipes)
+        self._inspector = inspector
         self._facts = facts
         self._listed = listed
         self._max_bytes = max_bytes
@@ -378,10 +377,6 @@ class StoreLibrary(StoreCatalog):
         return Accepted(
             key, outcome, head.version, head.length_bytes, facts.format, facts.width_px, facts.height_px
         )
-
-    async def record(self, key: str) -> FactRecord:
-        """What is known about an original. Raises as `Inspector.record` does."""
-        return await self._inspector.record(checked_key(key))
 
     async def inspect(self, key: str) -> Inspection:
         """An original and its stored renditions, each with its version and recipe.

@@ -108,7 +108,7 @@ class Browser:
 
     @contextmanager
     def slow_connection(self, bytes_per_s: float) -> Iterator[None]:
-        """Limit the rate at which the browser receives; it asks for no compression, and so receives in parts."""
+        """Limit the rate at which the browser receives. Without compression, it shows what it has."""
         conditions = {"offline": False, "latency": 0, "uploadThroughput": -1}
         self.command("Network.enable")
         self.command("Network.setExtraHTTPHeaders", headers={"Accept-Encoding": "identity"})

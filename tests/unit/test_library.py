@@ -467,12 +467,12 @@ async def test_page_reads_a_header_once_and_learns_of_damage_from_a_later_render
 ) -> None:
     version = put_original(library)
     for _ in range(2):
-        record = await library.store_library.record(KEY)
+        record = await library.inspector.record(KEY)
         assert (record.facts, record.is_decided, record.version) == (FACTS, False, version)
     assert len(library.renderer.tokens) == 1
     library.renderer.error = errors.Undecodable()
     await library.store_library.inspect(KEY)
-    record = await library.store_library.record(KEY)
+    record = await library.inspector.record(KEY)
     assert record.refusal is not None
 
 

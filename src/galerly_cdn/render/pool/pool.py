@@ -78,6 +78,11 @@ class AdmittedCall:
         done, body = await self.run(fd, request, token, learn)
         return cast("Rendered", done.rendered), body
 
+    async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
+        """Return the facts in the original's header. Raises as `WorkerPool.render` does."""
+        done, _ = await self.run(fd, protocol.Request(length_bytes, None), token)
+        return cast("Facts", done.facts)
+
 
 class WorkerPool:
     """The pool. `count` is called with the name of every event that operators count."""
@@ -197,8 +202,7 @@ class WorkerPool:
     async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
         """Return the facts in the original's header. Raises as `render` does."""
         async with self.admit(length_bytes, None, token) as call:
-            done, _ = await call.run(fd, protocol.Request(length_bytes, None), token)
-        return cast("Facts", done.facts)
+            return await call.inspect(fd, length_bytes, token)
 
     async def warm(  # noqa: PLR0913 - as `render`
         self,
