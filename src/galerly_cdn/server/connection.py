@@ -278,5 +278,8 @@ class Connection(HttpToolsProtocol):
         response = self.error_response(error)
         fields = [*self.server_state.default_headers, *response.headers, (b"connection", b"close")]
         head = b"".join(b"%s: %s\r\n" % field for field in fields)
-        self.response_transport.write(STATUS_LINE[response.status] + head + b"\r\n" + response.body)
+        # The parser knows the method once the target has begun
+        is_head = bool(self.url) and self.parser.get_method() == b"HEAD"
+        body = b"" if is_head else response.body  # RFC 9110 §9.3.2
+        self.response_transport.write(STATUS_LINE[response.status] + head + b"\r\n" + body)
         self.response_transport.close()
