@@ -18,7 +18,6 @@ from galerly_cdn.errors import (
     ChecksumMismatch,
     EmptyUpload,
     NoSuchOriginal,
-    QueueFull,
     StoreRefused,
     StoreUnreachable,
     Unrenderable,
@@ -27,7 +26,7 @@ from galerly_cdn.errors import (
 from galerly_cdn.http.urls import checked_key, gallery_name
 from galerly_cdn.model import Facts, Listed, Target
 from galerly_cdn.render.formats import is_photograph_name, media_type_of
-from galerly_cdn.retries import Retries
+from galerly_cdn.retries import RENDERERS_BUSY, Retries
 from galerly_cdn.serialization import Value, fields_of
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ T = TypeVar("T")
 Outcome = Literal["created", "replaced", "unchanged"]
 
 _MAX_TURN_S = 60.0
-"""How long an upload waits for a place in the render queue: its client waits for 120 s."""
+"""How long an upload waits for the workers: its client waits for 120 s."""
 _LISTING_AGE_S = 1.0
 _MAX_REQUESTS = 16
 """Requests to the store in progress at once, for one purge or one inspection."""
@@ -306,7 +305,7 @@ class StoreLibrary(StoreCatalog):
     """The library of the stores.
 
     `warm` renders what pages request of a key; `check` raises for keys that no upload may have. An upload
-    waits for its `turns` while the render queue is full.
+    waits for its `turns` while the render queue is full, or its render is late.
     """
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -340,7 +339,7 @@ class StoreLibrary(StoreCatalog):
         self._max_bytes = max_bytes
         self._warm = warm
         self._check = check
-        self._turns = turns or Retries((QueueFull,), _MAX_TURN_S, SYSTEM_CLOCK.monotonic)
+        self._turns = turns or Retries(RENDERERS_BUSY, _MAX_TURN_S, SYSTEM_CLOCK.monotonic)
 
     async def upload(
         self,

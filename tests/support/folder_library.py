@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from galerly_cdn.clock import Clock
-from galerly_cdn.errors import QueueFull
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.inspector import Inspector
 from galerly_cdn.library import StoreLibrary
 from galerly_cdn.model import Format, Record, Rendition, ignore_facts
 from galerly_cdn.recipe_list import RecipeList
 from galerly_cdn.recipes import recipes_of
-from galerly_cdn.retries import Retries
+from galerly_cdn.retries import RENDERERS_BUSY, Retries
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from tests.support.in_memory_cdn import FACTS, Answer, CountingRenderer, original_facts
@@ -95,7 +94,7 @@ class FolderLibrary:
         self.store_library = StoreLibrary(
             originals=self.originals,
             renditions=self.renditions,
-            turns=Retries((QueueFull,), 0, lambda: 0.0),
+            turns=Retries(RENDERERS_BUSY, 0, lambda: 0.0),
             inspector=self.inspector,
             facts=self.facts,
             listed=RecipeList(

@@ -18,14 +18,14 @@ from galerly_cdn.admin.metric_table import METRICS
 from galerly_cdn.admin.metrics import Metrics
 from galerly_cdn.admin.routes import all_routes
 from galerly_cdn.admin.warming import Warmer
-from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, QueueFull, UnsupportedFormat
+from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, UnsupportedFormat
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.inspector import Inspector
 from galerly_cdn.library import StoreLibrary
 from galerly_cdn.model import ignore_facts
 from galerly_cdn.prefix_check import PrefixCheck
 from galerly_cdn.render.sample_images import SPECIMENS
-from galerly_cdn.retries import Retries
+from galerly_cdn.retries import RENDERERS_BUSY, Retries
 from galerly_cdn.store.interfaces import PresignedUpload
 from galerly_cdn.store.temp_files import UploadFile
 from tests.support.in_memory_cdn import FACTS, CountingRenderer, InMemoryCdn, MemoryOriginals
@@ -183,7 +183,7 @@ class InMemoryAdmin:
             warm=functools.partial(self.cdn.origin.warm, targets=self.settings.page_targets),
             check=lambda key: authorizer.checked_upload(checked_key(key)),
             forget=self.cdn.edge.forget,
-            turns=Retries((QueueFull,), 0, lambda: 0.0),
+            turns=Retries(RENDERERS_BUSY, 0, lambda: 0.0),
         )
         self.now_s = 0.0
         self.warmer = Warmer(self.library, self.concurrency, self.cdn.counters.count)

@@ -291,6 +291,11 @@ class CountingRenderer:
             raise self.refusal
         yield self
 
+    async def render_if_free(
+        self, fd: int, length_bytes: int, job: Job, token: str
+    ) -> tuple[Rendered, bytes]:
+        return await self.render(fd, length_bytes, job, token)
+
     async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
         """Read the header, as the package does without a worker."""
         assert token
