@@ -37,6 +37,7 @@ BURN = f"import time\nwhile time.process_time() < {BURN_S}: pass\n"
         "overload",
         "cold_start",
         "chain",
+        "listing",
     ],
 )
 def test_every_benchmark_has_a_help_text(name: str) -> None:
