@@ -136,7 +136,7 @@ class LoopClock:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._real_time = loop.time
         self._skipped_s = 0.0
-        loop.time = self._time  # type: ignore[method-assign]
+        loop.time = self._time  # type: ignore[method-assign]  # a method of this loop alone
 
     def skip(self, seconds: float) -> None:
         """Let every time-out that ends within `seconds` end now."""
