@@ -105,6 +105,7 @@ class Connection(HttpToolsProtocol):
         self._settings = connection_config.settings
         self._connection_config = connection_config
         self._address = ""
+        self.url = b""
         self._is_in_head = False
         self._received_bytes = 0
         self._first_chunk_bytes = 0
