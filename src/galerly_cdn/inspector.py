@@ -1,7 +1,8 @@
-"""Makes the fact records of originals that no viewer has requested: for the gallery page and for operators.
+"""Makes fact records of originals that were never rendered: for the gallery page, downloads and operators.
 
-The page needs the sides of many photographs soon, so it reads headers alone. An operator wants the verdict,
-so the pixels are decoded too. Both are done once for each version (`facts`).
+The page needs the sides of many photographs soon, and a download whether a file is a picture, so they read
+headers alone. An operator wants the verdict, so the pixels are decoded too. Both are done once for each
+version (`facts`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from galerly_cdn.render import refusals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from galerly_cdn.facts import OriginalFacts
     from galerly_cdn.model import FactRecord, Facts, Head, Job, Learn, Rendered, Target
@@ -20,10 +22,20 @@ if TYPE_CHECKING:
     from galerly_cdn.store.interfaces import Original, Originals
 
 
-class InspectingRenderer(Protocol):
-    """Reads headers of originals, which it gets as file descriptors; and renders as a `fill.Renderer`."""
+class AdmittedInspection(Protocol):
+    """Reads headers of originals, which it gets as file descriptors."""
 
     async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts: ...
+
+
+class InspectingRenderer(AdmittedInspection, Protocol):
+    """Reads headers, and renders as a `fill.Renderer`."""
+
+    def admit(
+        self, length_bytes: int, job: None, token: str
+    ) -> AbstractAsyncContextManager[AdmittedInspection]:
+        """Wait until the original may be opened, or refuse the inspection before it is."""
+        ...
 
     async def render(  # noqa: PLR0913 - as a `fill.Renderer`
         self,
@@ -55,15 +67,16 @@ class Inspector:
     async def record(self, key: str) -> FactRecord:
         """What is known about an original; its header is read if nothing is.
 
-        A header that cannot be read is a `refusal` of the record. Raises what opening and rendering an
-        original raise, but no verdict.
+        A header that cannot be read is a `refusal` of the record. Raises what admitting, opening and
+        rendering an original raise, but no verdict.
         """
         head = await self._originals.head(key)
         known = await self._facts.find(key, head.version)
         if known is not None:
             return known
-        with await self._originals.open(key) as original:
-            return await self._read_header(key, original)
+        async with self._renderer.admit(head.length_bytes, None, head.token(key)) as call:
+            with await self._originals.open(key) as original:
+                return await self._read_header(key, original, call)
 
     async def decided(self, key: str) -> tuple[Head, FactRecord]:
         """An original's head and its record after decoding the pixels, unless they were decoded before.
@@ -76,7 +89,7 @@ class Inspector:
         if known is not None and not self._needs_pixels(known):
             return head, known
         with await self._originals.open(key) as original:
-            record = await self._read_header(key, original)
+            record = await self._read_header(key, original, self._renderer)
             if self._needs_pixels(record):
                 record = await self._read_pixels(key, original, record)
             return original.head, record
@@ -90,10 +103,10 @@ class Inspector:
     def _needs_pixels(self, record: FactRecord) -> bool:
         return not record.is_decided and self._facts.refusal(record) is None
 
-    async def _read_header(self, key: str, original: Original) -> FactRecord:
+    async def _read_header(self, key: str, original: Original, call: AdmittedInspection) -> FactRecord:
         head = original.head
         try:
-            facts = await self._renderer.inspect(original.fd, head.length_bytes, head.token(key))
+            facts = await call.inspect(original.fd, head.length_bytes, head.token(key))
         except Unrenderable as error:
             if not refusals.is_verdict(error):
                 raise

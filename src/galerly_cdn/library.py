@@ -18,17 +18,15 @@ from galerly_cdn.errors import (
     ChecksumMismatch,
     EmptyUpload,
     NoSuchOriginal,
-    QueueFull,
     StoreRefused,
     StoreUnreachable,
     Unrenderable,
     UploadTooLarge,
 )
 from galerly_cdn.http.urls import checked_key, gallery_name
-from galerly_cdn.inspector import Inspector
 from galerly_cdn.model import Facts, Listed, Target
 from galerly_cdn.render.formats import is_photograph_name, media_type_of
-from galerly_cdn.retries import Retries
+from galerly_cdn.retries import RENDERERS_BUSY, Retries
 from galerly_cdn.serialization import Value, fields_of
 
 if TYPE_CHECKING:
@@ -45,8 +43,8 @@ if TYPE_CHECKING:
 
     from galerly_cdn.facts import OriginalFacts
     from galerly_cdn.fill import Warmed
-    from galerly_cdn.inspector import InspectingRenderer
-    from galerly_cdn.model import FactRecord, Record
+    from galerly_cdn.inspector import Inspector
+    from galerly_cdn.model import Record
     from galerly_cdn.recipe_list import RecipeList
     from galerly_cdn.store.interfaces import Originals, Renditions, WritableOriginals
     from galerly_cdn.store.temp_files import UploadFile
@@ -59,7 +57,7 @@ T = TypeVar("T")
 Outcome = Literal["created", "replaced", "unchanged"]
 
 _MAX_TURN_S = 60.0
-"""How long an upload waits for a place in the render queue: its client waits for 120 s."""
+"""How long an upload waits for the workers: its client waits for 120 s."""
 _LISTING_AGE_S = 1.0
 _MAX_REQUESTS = 16
 """Requests to the store in progress at once, for one purge or one inspection."""
@@ -307,7 +305,7 @@ class StoreLibrary(StoreCatalog):
     """The library of the stores.
 
     `warm` renders what pages request of a key; `check` raises for keys that no upload may have. An upload
-    waits for its `turns` while the render queue is full.
+    waits for its `turns` while the render queue is full, or its render is late.
     """
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -315,7 +313,7 @@ class StoreLibrary(StoreCatalog):
         *,
         originals: WritableOriginals,
         renditions: Renditions,
-        renderer: InspectingRenderer,
+        inspector: Inspector,
         facts: OriginalFacts,
         listed: RecipeList,
         max_bytes: int,
@@ -335,13 +333,13 @@ class StoreLibrary(StoreCatalog):
             invalidate=invalidate,
             clock=clock,
         )
-        self._inspector = Inspector(originals, renderer, facts, listed.recipes)
+        self._inspector = inspector
         self._facts = facts
         self._listed = listed
         self._max_bytes = max_bytes
         self._warm = warm
         self._check = check
-        self._turns = turns or Retries((QueueFull,), _MAX_TURN_S, SYSTEM_CLOCK.monotonic)
+        self._turns = turns or Retries(RENDERERS_BUSY, _MAX_TURN_S, SYSTEM_CLOCK.monotonic)
 
     async def upload(
         self,
@@ -378,10 +376,6 @@ class StoreLibrary(StoreCatalog):
         return Accepted(
             key, outcome, head.version, head.length_bytes, facts.format, facts.width_px, facts.height_px
         )
-
-    async def record(self, key: str) -> FactRecord:
-        """What is known about an original. Raises as `Inspector.record` does."""
-        return await self._inspector.record(checked_key(key))
 
     async def inspect(self, key: str) -> Inspection:
         """An original and its stored renditions, each with its version and recipe.

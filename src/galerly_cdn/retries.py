@@ -1,6 +1,6 @@
 """Repeats what failed only because the machine or the store is busy: 503, and 504 for a render that is late.
 
-A server repeats only for a full queue, so that an upload waits its turn. A command repeats every such
+A server repeats for its workers alone, so that an upload waits its turn. A command repeats every such
 failure, and says so.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
-from galerly_cdn.errors import GalerlyError, RenderFailed, Unavailable
+from galerly_cdn.errors import GalerlyError, QueueFull, RenderFailed, RenderTimeout, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BUSY: tuple[type[GalerlyError], ...] = (Unavailable, RenderFailed)
+RENDERERS_BUSY: tuple[type[GalerlyError], ...] = (QueueFull, RenderTimeout)
+"""An original that is late on its own account is quarantined the second time, which is not repeated."""
 _MAX_WAIT_S = 10.0
 
 

@@ -106,6 +106,20 @@ class Browser:
         """Send a command of the DevTools protocol."""
         return self._driver.execute_cdp_cmd(name, arguments)
 
+    @contextmanager
+    def slow_connection(self, bytes_per_s: float) -> Iterator[None]:
+        """Limit the rate at which the browser receives. Without compression, it shows what it has."""
+        conditions = {"offline": False, "latency": 0, "uploadThroughput": -1}
+        self.command("Network.enable")
+        self.command("Network.setExtraHTTPHeaders", headers={"Accept-Encoding": "identity"})
+        self.command("Network.emulateNetworkConditions", downloadThroughput=bytes_per_s, **conditions)
+        try:
+            yield
+        finally:
+            self.command("Network.emulateNetworkConditions", downloadThroughput=-1, **conditions)
+            self.command("Network.setExtraHTTPHeaders", headers={})
+            self.command("Network.disable")
+
     def open(self, address: str) -> None:
         self._driver.get(address)
 

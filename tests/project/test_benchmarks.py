@@ -38,6 +38,7 @@ BURN = f"import time\nwhile time.process_time() < {BURN_S}: pass\n"
         "cold_start",
         "chain",
         "logs",
+        "listing",
     ],
 )
 def test_every_benchmark_has_a_help_text(name: str) -> None:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from galerly_cdn.clock import Clock
-from galerly_cdn.errors import QueueFull
 from galerly_cdn.http.urls import checked_key
+from galerly_cdn.inspector import Inspector
 from galerly_cdn.library import StoreLibrary
 from galerly_cdn.model import Format, Record, Rendition, ignore_facts
 from galerly_cdn.recipe_list import RecipeList
 from galerly_cdn.recipes import recipes_of
-from galerly_cdn.retries import Retries
+from galerly_cdn.retries import RENDERERS_BUSY, Retries
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from tests.support.in_memory_cdn import FACTS, Answer, CountingRenderer, original_facts
@@ -90,11 +90,12 @@ class FolderLibrary:
         self.invalidation_error: GalerlyError | None = None
         self.recipes = recipes_of(self.settings, "8.18")
         self.facts = original_facts(self.renditions, settings=self.settings)
+        self.inspector = Inspector(self.originals, self.renderer, self.facts, self.recipes)
         self.store_library = StoreLibrary(
             originals=self.originals,
             renditions=self.renditions,
-            turns=Retries((QueueFull,), 0, lambda: 0.0),
-            renderer=self.renderer,
+            turns=Retries(RENDERERS_BUSY, 0, lambda: 0.0),
+            inspector=self.inspector,
             facts=self.facts,
             listed=RecipeList(
                 self.renditions, self.recipes, clock=Clock(lambda: 0.0, lambda: 0.0), count=lambda _: None

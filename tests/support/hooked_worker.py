@@ -101,10 +101,15 @@ def inspect(original: bytes) -> Facts:
 
 def wait_at_barrier(path: str, script: Script) -> None:
     """Connect to a `worker_pool.Barrier` and wait until it releases."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(path)
-        connection.sendall(json.dumps(script | {"pid": os.getpid()}).encode() + b"\n")
-        connection.recv(1)
+    with socket.socket(socket.AF_UNIX) as barrier:
+        arrive(barrier, path, script)
+        barrier.recv(1)
+
+
+def arrive(barrier: socket.socket, path: str, script: Script) -> None:
+    """Connect to a barrier, and send it the script with this process's id."""
+    barrier.connect(path)
+    barrier.sendall(json.dumps(script | {"pid": os.getpid()}).encode() + b"\n")
 
 
 def loop_forever(_: Script) -> None:
@@ -113,10 +118,20 @@ def loop_forever(_: Script) -> None:
 
 
 def fork(script: Script) -> None:
-    """Exit and leave a child that holds the parent's socket open."""
+    """Exit and leave a child that holds the parent's socket open; the child arrives at the barrier then."""
+    exited, held_by_parent = os.pipe()
     if os.fork() == 0:
+        os.close(held_by_parent)
+        os.read(exited, 1)
         wait_at_barrier(script["barrier"], script)
     os._exit(3)
+
+
+def wait_for_disconnection(script: Script) -> None:
+    """Arrive at the barrier, then wait until the server has closed the connection."""
+    with socket.socket(socket.AF_UNIX) as barrier:
+        arrive(barrier, script["barrier"], script)
+        server().recv(1)
 
 
 def allocate_8_gib(_: Script) -> None:
@@ -193,6 +208,7 @@ HOOKS: dict[str, Callable[[Script], bytes | None]] = {
     "environment": lambda _: json.dumps(dict(os.environ)).encode(),
     "wait": lambda script: wait_at_barrier(script["barrier"], script),
     "loop": loop_forever,
+    "wait for disconnection": wait_for_disconnection,
     "abort": lambda _: os.abort(),
     "segv": lambda _: os.kill(os.getpid(), signal.SIGSEGV),
     "exceed the CPU limit": lambda _: os.kill(os.getpid(), signal.SIGXCPU),

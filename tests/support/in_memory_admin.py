@@ -18,13 +18,14 @@ from galerly_cdn.admin.metric_table import METRICS
 from galerly_cdn.admin.metrics import Metrics
 from galerly_cdn.admin.routes import all_routes
 from galerly_cdn.admin.warming import Warmer
-from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, QueueFull, UnsupportedFormat
+from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, UnsupportedFormat
 from galerly_cdn.http.urls import checked_key
+from galerly_cdn.inspector import Inspector
 from galerly_cdn.library import StoreLibrary
 from galerly_cdn.model import ignore_facts
 from galerly_cdn.prefix_check import PrefixCheck
 from galerly_cdn.render.sample_images import SPECIMENS
-from galerly_cdn.retries import Retries
+from galerly_cdn.retries import RENDERERS_BUSY, Retries
 from galerly_cdn.store.interfaces import PresignedUpload
 from galerly_cdn.store.temp_files import UploadFile
 from tests.support.in_memory_cdn import FACTS, CountingRenderer, InMemoryCdn, MemoryOriginals
@@ -108,12 +109,9 @@ class FakeRenderer(CountingRenderer):
 
 
 def _refuse_other_files(fd: int) -> None:
-    """Raise `UnsupportedFormat` unless the file is a photograph, the sample of `readyz`, or empty.
-
-    An original of `MemoryOriginals` is opened as an empty file.
-    """
+    """Raise `UnsupportedFormat` unless the file is a photograph or the sample of `readyz`."""
     start = os.pread(fd, 10, 0)
-    if start != b"photograph" and not SPECIMENS["png"].startswith(start):
+    if start != b"photograph" and not (start and SPECIMENS["png"].startswith(start)):
         raise UnsupportedFormat(repr(start))
 
 
@@ -178,14 +176,14 @@ class InMemoryAdmin:
         self.library = StoreLibrary(
             originals=self.originals,
             renditions=self.cdn.renditions,
-            renderer=self.renderer,
+            inspector=Inspector(self.originals, self.renderer, self.cdn.facts, self.cdn.listed.recipes),
             facts=self.cdn.facts,
             listed=self.cdn.listed,
             max_bytes=self.settings.max_original_bytes,
             warm=functools.partial(self.cdn.origin.warm, targets=self.settings.page_targets),
             check=lambda key: authorizer.checked_upload(checked_key(key)),
             forget=self.cdn.edge.forget,
-            turns=Retries((QueueFull,), 0, lambda: 0.0),
+            turns=Retries(RENDERERS_BUSY, 0, lambda: 0.0),
         )
         self.now_s = 0.0
         self.warmer = Warmer(self.library, self.concurrency, self.cdn.counters.count)

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import os
+import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from galerly_cdn.facts import OriginalFacts
 from galerly_cdn.fill import Filler
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList
+from galerly_cdn.inspector import Inspector
 from galerly_cdn.model import (
     OWN_FORMATS,
     Facts,
@@ -41,6 +43,7 @@ from galerly_cdn.model import (
 from galerly_cdn.rate_limit import MissLimiter
 from galerly_cdn.recipe_list import RecipeList
 from galerly_cdn.recipes import Recipe
+from galerly_cdn.render import header
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.interfaces import Original, StoredObject, keeps_same
@@ -105,9 +108,10 @@ class MemoryOriginals:
         self.opened = 0
 
     def put(self, key: str, length_bytes: int = 1000, content: bytes | None = None) -> str:
-        """Upload or replace an original, and return its new version."""
+        """Upload or replace an original, by default with a text, and return its new version."""
         version = f"v{next(self._versions)}"
-        self._contents[key] = version.encode().ljust(length_bytes, b".") if content is None else content
+        default = f"photograph {version}".encode().ljust(length_bytes, b".")
+        self._contents[key] = default if content is None else content
         self._heads[key] = Head(version, len(self._contents[key]))
         return version
 
@@ -122,7 +126,11 @@ class MemoryOriginals:
 
     async def open(self, key: str) -> Original:
         self.opened += 1
-        return Original(os.open(os.devnull, os.O_RDONLY), self._current(key))
+        head = self._current(key)
+        with tempfile.TemporaryFile() as file:
+            file.write(self._contents[key])
+            file.flush()
+            return Original(os.dup(file.fileno()), head)
 
     async def read(
         self, key: str, version: str, first: int, length_bytes: int
@@ -261,7 +269,7 @@ class CountingRenderer:
         self.refusal: Exception | None = None
         self.gate = Gate()
         self.error: Exception | None = None
-        self.renders = 0
+        self.renders = self.inspections = 0
         self.tokens: list[str] = []
         self.jobs: list[Job] = []
         """The jobs of `warm`."""
@@ -274,14 +282,26 @@ class CountingRenderer:
         """What was known at each render."""
 
     @contextlib.asynccontextmanager
-    async def admit(self, length_bytes: int, job: Job, token: str) -> AsyncIterator[CountingRenderer]:
-        assert length_bytes > 0
-        assert len(job.pictures) == 1
+    async def admit(self, length_bytes: int, job: Job | None, token: str) -> AsyncIterator[CountingRenderer]:
+        assert length_bytes > 0 or job is None
+        assert job is None or len(job.pictures) == 1
         assert token
         await self.admissions.passed()
         if self.refusal is not None:
             raise self.refusal
         yield self
+
+    async def render_if_free(
+        self, fd: int, length_bytes: int, job: Job, token: str
+    ) -> tuple[Rendered, bytes]:
+        return await self.render(fd, length_bytes, job, token)
+
+    async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
+        """Read the header, as the package does without a worker."""
+        assert token
+        self.inspections += 1
+        await self.gate.passed()
+        return header.inspect(os.pread(fd, length_bytes, 0))
 
     async def render(
         self,
@@ -414,6 +434,7 @@ class InMemoryCdn:
             clock=self.clock.monotonic,
             count=self.counters.count,
         )
+        self.inspector = Inspector(self.originals, self.renderer, self.facts, self.listed.recipes)
         self.miss_limiter = MissLimiter(self.originals, self.settings, lambda: self.now_s)
         self.edge = self.edge_with(None)
         self.application = self.application_of(lambda _path: self.edge.answer)
@@ -444,7 +465,9 @@ class InMemoryCdn:
             stored=self.origin.stored,
             filler=self.origin,
             authorizer=authorizer,
-            downloads=Downloads(settings, self.miss_limiter, self.originals, authorizer),
+            downloads=Downloads(
+                settings, self.miss_limiter, self.originals, authorizer, self.facts, self.inspector.record
+            ),
         )
 
     def _recipes(self) -> Mapping[Target, Recipe]:

@@ -90,7 +90,14 @@ class PythonEdge:
             stored=cast("Any", None),
             filler=cast("Any", None),
             authorizer=authorizer,
-            downloads=Downloads(settings, misses, in_memory_cdn.MemoryOriginals(), authorizer),
+            downloads=Downloads(
+                settings,
+                misses,
+                in_memory_cdn.MemoryOriginals(),
+                authorizer,
+                facts=cast("Any", None),
+                inspect=cast("Any", None),
+            ),
         )
 
     def result(self, request: Mapping[str, str]) -> str:

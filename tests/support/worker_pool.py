@@ -130,6 +130,22 @@ class Barrier:
         self._connections.clear()
 
 
+class LoopClock:
+    """Puts the clock of an event loop forward, so that a long time-out ends when the test says so."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._real_time = loop.time
+        self._skipped_s = 0.0
+        loop.time = self._time  # type: ignore[method-assign]  # a method of this loop alone
+
+    def skip(self, seconds: float) -> None:
+        """Let every time-out that ends within `seconds` end now."""
+        self._skipped_s += seconds
+
+    def _time(self) -> float:
+        return self._real_time() + self._skipped_s
+
+
 async def ticks() -> None:
     """Run the event loop until every task has reached its next wait."""
     for _ in range(5):

@@ -9,30 +9,35 @@ import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galerly_cdn.errors import StoreUnreachable, Unsettled
+from galerly_cdn.errors import QueueFull, StoreUnreachable, Unsettled
 from galerly_cdn.http import responses
 from galerly_cdn.http.responses import Conditions, Download
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.model import Head
 from galerly_cdn.render.sample_images import SPECIMENS
+from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.originals import FolderOriginals
-from tests.support.in_memory_cdn import InMemoryCdn
+from tests.support import pictures
+from tests.support.in_memory_cdn import Gate, InMemoryCdn
 from tests.support.raw_http import Served, get, run, serving
 from tests.support.shapes import ServeProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, MutableMapping
 
+    from galerly_cdn.access.signing import Verifier
+
 PUBLIC = Settings(sign_originals=False, port=0)
-CONTENT = bytes(range(256)) * 20
+CONTENT = SPECIMENS["jpeg"].ljust(5120, b".")
+OTHER_CONTENT = SPECIMENS["png"].ljust(5120, b"-")
 PATH = "/original/g/a.jpg"
 KEY = "g/a.jpg"
 
@@ -127,11 +132,83 @@ async def test_media_type_is_detected_from_the_bytes(cdn: InMemoryCdn, name: str
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\xff"])
-async def test_unknown_content_is_octet_stream(cdn: InMemoryCdn, content: bytes) -> None:
-    cdn.originals.put("g/a.html", content=content)
-    answer = await cdn.ask("/original/g/a.html")
+async def test_signed_download_serves_any_file_as_octet_stream(content: bytes) -> None:
+    cdn = InMemoryCdn(settings=replaced(PUBLIC, private_prefixes=("clients",)))
+    cdn.edge = cdn.edge_with(cast("Verifier", AcceptingVerifier()))
+    cdn.originals.put("clients/g/a.html", content=content)
+    answer = await cdn.ask("/original/clients/g/a.html")
     assert (answer.status, answer.body) == (200, content)
     assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["cache-control"] == "private, max-age=3600"
+    assert cdn.renderer.inspections == 0
+
+
+class AcceptingVerifier:
+    def verify(self, *_: object, **__: object) -> None:
+        """Accept every signature."""
+
+
+# without a signature, pictures alone
+
+UNSIGNED = [
+    *(pytest.param(SPECIMENS[name], 200, "", id=name) for name in SPECIMENS),
+    pytest.param(pictures.truncated(pictures.jpeg()), 200, "", id="damaged pixels"),
+    pytest.param(pictures.jpeg(1100, 1000), 200, "", id="over the limit of pixels"),
+    pytest.param(SPECIMENS["png"][:20], 415, "undecodable", id="damaged header"),
+    pytest.param(b"SECRET=1\n", 415, "unsupported-format", id="settings"),
+    *(
+        pytest.param(content, 415, "unsupported-format", id=kind)
+        for kind, content in pictures.disguises().items()
+    ),
+]
+
+
+@pytest.mark.parametrize(("content", "status", "code"), UNSIGNED)
+async def test_unsigned_download_serves_pictures_alone(content: bytes, status: int, code: str) -> None:
+    """For GET, HEAD and ranges, whatever the name says."""
+    cdn = InMemoryCdn(settings=replaced(PUBLIC, max_megapixels=1))
+    cdn.originals.put("g/notes.jpg", content=content)
+    for _ in range(2):  # without a record, and with one
+        whole = await cdn.ask("/original/g/notes.jpg")
+        head = await cdn.ask("/original/g/notes.jpg", "HEAD")
+        part = await cdn.ask("/original/g/notes.jpg", range="bytes=0-3")
+        assert (whole.status, head.status, part.status) == (status, status, 206 if status == 200 else status)
+        assert cdn.records[-1].reason == code
+        if status == 415:
+            assert whole.code == part.code == code
+            assert whole.headers["cache-control"] == "public, max-age=300"
+            assert head.body == b""
+        else:
+            assert (whole.body, part.body) == (content, content[:4])
+
+
+async def test_unsigned_downloads_of_one_picture_are_one_inspection(cdn: InMemoryCdn) -> None:
+    cdn.renderer.gate = Gate(is_open=False)
+    asking = [asyncio.ensure_future(cdn.ask(PATH)) for _ in range(3)]
+    await cdn.renderer.gate.arrival()
+    cdn.renderer.gate.open()
+    assert {(await answer).status for answer in asking} == {200}
+    assert cdn.renderer.inspections == 1
+    await cdn.facts.drain()
+    assert cdn.renditions.records[KEY].facts is not None
+
+
+async def test_unsigned_download_with_a_record_waits_for_no_worker(cdn: InMemoryCdn) -> None:
+    assert (await cdn.ask(PATH)).status == 200
+    cdn.renderer.refusal = QueueFull("busy", 2.0)
+    assert (await cdn.ask(PATH)).status == 200
+    cdn.originals.put("g/other.jpg", content=CONTENT)
+    refused = await cdn.ask("/original/g/other.jpg")
+    assert (refused.status, refused.code, refused.headers["retry-after"]) == (503, "queue-full", "2")
+
+
+async def test_inspections_of_unsigned_downloads_are_limited_for_each_client() -> None:
+    cdn = InMemoryCdn(settings=replaced(PUBLIC, misses_per_minute_per_client=1))
+    for key in (KEY, "g/other.jpg"):
+        cdn.originals.put(key, content=CONTENT)
+    assert [(await cdn.ask(PATH)).status for _ in range(2)] == [200, 200]
+    assert (await cdn.ask("/original/g/other.jpg")).code == "too-many-misses"
+    assert (await cdn.ask("/original/g/other.jpg", client="192.0.2.2")).status == 200
 
 
 async def test_media_type_of_a_replaced_original_is_detected_again(cdn: InMemoryCdn) -> None:
@@ -173,9 +250,9 @@ async def test_range_outside_is_416_and_range_of_another_version_is_ignored(cdn:
     assert (outside.status, outside.headers["content-range"]) == (416, "bytes */5120")
     etag = (await cdn.ask(PATH, "HEAD")).headers["etag"]
     assert (await cdn.ask(PATH, range="bytes=0-9", if_range=etag)).status == 206
-    cdn.originals.put(KEY, content=CONTENT[::-1])
+    cdn.originals.put(KEY, content=OTHER_CONTENT)
     answer = await cdn.ask(PATH, range="bytes=0-9", if_range=etag)
-    assert (answer.status, answer.body) == (200, CONTENT[::-1])
+    assert (answer.status, answer.body) == (200, OTHER_CONTENT)
 
 
 async def test_head_and_304_read_nothing(cdn: InMemoryCdn) -> None:
@@ -281,7 +358,7 @@ async def test_original_replaced_before_its_first_byte_is_503(cdn: InMemoryCdn, 
     if is_known:
         await cdn.originals.chunks.arrival()
     await cdn.originals.chunks.arrival()
-    cdn.originals.put(KEY, content=CONTENT[::-1])
+    cdn.originals.put(KEY, content=OTHER_CONTENT)
     cdn.originals.chunks.open()
     answer = await asking
     assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "unsettled", "1")
@@ -302,7 +379,7 @@ def test_original_replaced_midway_ends_the_connection() -> None:
             cdn.originals.chunks.close()  # so that only the first passes
             await viewer.reader.readuntil(b"\r\n\r\n")
             assert await viewer.reader.readexactly(1000) == CONTENT[:1000]
-            cdn.originals.put(KEY, content=CONTENT[::-1])
+            cdn.originals.put(KEY, content=OTHER_CONTENT)
             cdn.originals.chunks.open()
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 await viewer.reader.readexactly(len(CONTENT) - 1000)
@@ -315,7 +392,7 @@ def test_viewer_that_disconnects_ends_the_reading() -> None:
     async def scenario() -> None:
         cdn = InMemoryCdn(settings=PUBLIC)
         cdn.originals.chunk_bytes = 100_000
-        cdn.originals.put(KEY, content=bytes(50_000_000))
+        cdn.originals.put(KEY, content=CONTENT.ljust(50_000_000))
         async with serving(cdn.application) as served:
             async with served.viewer() as viewer:
                 await viewer.send(get(PATH))
@@ -383,7 +460,7 @@ def large(root: Path) -> Iterator[ServeProcess]:
     """A server with a public original of 60 MB; killed if the test fails."""
     shape = ServeProcess(root / "photographs", root / "renditions", {"sign_originals": "false"})
     try:
-        shape.put("large.jpg", b"")
+        shape.put("large.jpg", SPECIMENS["jpeg"])
         os.truncate(root / "photographs" / "large.jpg", LARGE_BYTES)
         yield shape
     finally:

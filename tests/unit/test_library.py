@@ -12,7 +12,7 @@ from galerly_cdn import errors
 from galerly_cdn.http.checksums import LENGTHS_BYTES
 from galerly_cdn.library import Accepted, Deleted, Purged, Refused, StoreCatalog
 from galerly_cdn.model import Format, RecipeEntry, Size, Target
-from galerly_cdn.retries import Retries
+from galerly_cdn.retries import RENDERERS_BUSY, Retries
 from galerly_cdn.serialization import replaced
 from galerly_cdn.store.folder.originals import head_of
 from tests.support import s3_servers
@@ -246,7 +246,10 @@ async def test_cancelled_upload_leaves_nothing(library: FolderLibrary, at: str) 
     await assert_nothing_stored(library)
 
 
-async def test_upload_waits_its_turn_while_the_queue_is_full(library: FolderLibrary) -> None:
+@pytest.mark.parametrize("error", [errors.QueueFull(), errors.RenderTimeout()])
+async def test_upload_waits_its_turn_while_the_workers_are_busy(
+    library: FolderLibrary, error: errors.GalerlyError
+) -> None:
     waits: list[float] = []
 
     async def wait(wait_s: float) -> None:
@@ -254,8 +257,8 @@ async def test_upload_waits_its_turn_while_the_queue_is_full(library: FolderLibr
         if len(waits) == 3:
             library.renderer.error = None
 
-    library.store_library._turns = Retries((errors.QueueFull,), 60, lambda: 0.0, wait=wait)
-    library.renderer.error = errors.QueueFull()
+    library.store_library._turns = Retries(RENDERERS_BUSY, 60, lambda: 0.0, wait=wait)
+    library.renderer.error = error
     assert (await library.upload(KEY)).outcome == "created"
     assert waits == [1, 2, 4]
 
@@ -467,12 +470,12 @@ async def test_page_reads_a_header_once_and_learns_of_damage_from_a_later_render
 ) -> None:
     version = put_original(library)
     for _ in range(2):
-        record = await library.store_library.record(KEY)
+        record = await library.inspector.record(KEY)
         assert (record.facts, record.is_decided, record.version) == (FACTS, False, version)
     assert len(library.renderer.tokens) == 1
     library.renderer.error = errors.Undecodable()
     await library.store_library.inspect(KEY)
-    record = await library.store_library.record(KEY)
+    record = await library.inspector.record(KEY)
     assert record.refusal is not None
 
 

@@ -1,8 +1,9 @@
 """Answers liveness (`/livez`) and readiness (`/readyz`) checks.
 
 Liveness shows that the event loop runs and checks nothing else: restarting the process does not repair a
-store. Readiness renders a picture in a worker and sends a head request to the store. A result is reused for
-`_RESULT_LIFETIME_S`, so the number of readiness requests does not matter.
+store. Readiness renders a picture in a worker and sends a head request to the store. It does not wait behind
+viewers: workers that all have calls are taken for working ones, which their deadline ensures. A result is
+reused for `_RESULT_LIFETIME_S`, so the number of readiness requests does not matter.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from galerly_cdn.admin.responses import json_response
 from galerly_cdn.cache import SingleFlight
@@ -22,10 +23,9 @@ from galerly_cdn.serialization import Value
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from galerly_cdn.fill import Renderer
     from galerly_cdn.http.exchange import Exchange
     from galerly_cdn.http.responses import Response
-    from galerly_cdn.model import Limits
+    from galerly_cdn.model import Limits, Rendered
     from galerly_cdn.prefix_check import PrefixCheck
     from galerly_cdn.recipe_list import RecipeList
     from galerly_cdn.store.interfaces import Originals
@@ -38,6 +38,16 @@ _PICTURE = Picture(Target(Size(16, 16), Format.JPEG), {Format.JPEG: 80})
 OK = "ok"
 LATE = "late"
 DRAINING = "draining"
+
+
+class FreeRenderer(Protocol):
+    """Renders originals, which it gets as file descriptors, on workers that are free."""
+
+    async def render_if_free(
+        self, fd: int, length_bytes: int, job: Job, token: str
+    ) -> tuple[Rendered, bytes]:
+        """Raises `QueueFull` at once if every worker has a call."""
+        ...
 
 
 class Live(Value, frozen=True):
@@ -64,7 +74,7 @@ class Health:
 
     def __init__(  # noqa: PLR0913 - what it checks
         self,
-        renderer: Renderer,
+        renderer: FreeRenderer,
         originals: Originals,
         limits: Limits,
         clock: Callable[[], float],
@@ -139,7 +149,7 @@ class Health:
             # the process would stay unready.
             token = f"readyz {next(self._check_numbers)}"
             try:
-                await self._renderer.render(file.fileno(), len(SPECIMENS["png"]), self._job, token)
+                await self._renderer.render_if_free(file.fileno(), len(SPECIMENS["png"]), self._job, token)
             except QueueFull:
                 return  # busy workers work: unready, they would move their load to the next server's queue
 

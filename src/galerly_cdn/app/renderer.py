@@ -18,7 +18,7 @@ from galerly_cdn.errors import RenderFailed, Unrenderable
 from galerly_cdn.facts import OriginalFacts
 from galerly_cdn.fill import Filler
 from galerly_cdn.http.urls import AllowList, checked_key
-from galerly_cdn.inspector import smallest_job
+from galerly_cdn.inspector import Inspector, smallest_job
 from galerly_cdn.library import FileInspection, StoreLibrary, no_invalidation
 from galerly_cdn.recipe_list import RecipeList
 from galerly_cdn.recipes import job_of, recipes_of
@@ -76,6 +76,7 @@ class RenderingStores:
             clock=stores.clock.monotonic,
             count=telemetry.counters.count,
         )
+        self.inspector = Inspector(stores.originals, workers, self.facts, self.listed.recipes)
 
     def library(
         self,
@@ -91,7 +92,7 @@ class RenderingStores:
         return StoreLibrary(
             originals=self.stores.originals,
             renditions=self.stores.renditions,
-            renderer=self.workers,
+            inspector=self.inspector,
             facts=self.facts,
             listed=self.listed,
             max_bytes=settings.max_original_bytes,

@@ -61,7 +61,14 @@ class Cdn:
             stored=self.filler.stored,
             filler=self.filler,
             authorizer=rendering.authorizer,
-            downloads=Downloads(settings, limiter, stores.originals, rendering.authorizer),
+            downloads=Downloads(
+                settings,
+                limiter,
+                stores.originals,
+                rendering.authorizer,
+                rendering.facts,
+                rendering.inspector.record,
+            ),
         )
         self.library = rendering.library(invalidate, self.edge.forget)
         self._page = self._browse_page()
@@ -95,7 +102,7 @@ class Cdn:
             stores.originals,
             stores.renditions,
             self.rendering.facts,
-            self.library.record,
+            self.rendering.inspector.record,
             Links(sizes=settings.sizes),
             is_public=settings.browse,
             public_hosts=public_hosts(settings.public_urls),

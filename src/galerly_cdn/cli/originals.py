@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound="Catalog")
 
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC without its name costs half as much, 100,000 times
+_PAGE = 999
+"""With the original that tells whether there is another page, as many as S3 lists at once."""
 _KEYS = click.argument("keys", nargs=-1)
 _GALLERY = click.option(
     "--gallery", type=terminal.GalleryParameter(), help="Use every photograph of this gallery."
@@ -151,15 +154,15 @@ async def _exists(catalog: Listing, key: str) -> bool:
 
 async def pages(catalog: Listing, prefix: str) -> AsyncIterator[Page]:
     """The pages of the listing of a prefix."""
-    page = await catalog.list(prefix)
+    page = await catalog.list(prefix, limit=_PAGE)
     yield page
     while page.next:
-        page = await catalog.list(prefix, page.next)
+        page = await catalog.list(prefix, page.next, limit=_PAGE)
         yield page
 
 
 def _listed_line(listed: Listed) -> str:
-    time = datetime.fromtimestamp(listed.modified_s, UTC).isoformat(" ", "seconds")[:19]
+    time = (_EPOCH + timedelta(seconds=int(listed.modified_s))).isoformat(" ")
     return f"{listed.length_bytes:>12}  {time}  {listed.key}"
 
 

@@ -105,6 +105,7 @@ class Connection(HttpToolsProtocol):
         self._settings = connection_config.settings
         self._connection_config = connection_config
         self._address = ""
+        self.url = b""
         self._is_in_head = False
         self._received_bytes = 0
         self._first_chunk_bytes = 0
@@ -278,5 +279,8 @@ class Connection(HttpToolsProtocol):
         response = self.error_response(error)
         fields = [*self.server_state.default_headers, *response.headers, (b"connection", b"close")]
         head = b"".join(b"%s: %s\r\n" % field for field in fields)
-        self.response_transport.write(STATUS_LINE[response.status] + head + b"\r\n" + response.body)
+        # The parser knows the method once the target has begun
+        is_head = bool(self.url) and self.parser.get_method() == b"HEAD"
+        body = b"" if is_head else response.body  # RFC 9110 §9.3.2
+        self.response_transport.write(STATUS_LINE[response.status] + head + b"\r\n" + body)
         self.response_transport.close()

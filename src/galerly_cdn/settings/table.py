@@ -220,7 +220,8 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         bool,
         Meta(
             description="Originals (`/original/…`) need a signed request, in public folders too; without "
-            "`public_keys` they are not served."
+            "`public_keys` they are not served. If false, every picture in a public folder can be "
+            "downloaded (on AWS every file), and no file of another kind (415)."
         ),
     ] = True
     public_keys: Annotated[

@@ -235,6 +235,27 @@ async def test_queue_is_bounded_by_count() -> None:
         assert (workers.in_flight, workers.queued) == (0, 0)
 
 
+async def test_render_if_free_waits_for_no_call_of_another() -> None:
+    async def render_if_free(workers: HookedPool) -> bytes:
+        content = json.dumps({"do": "echo", "text": "done"}).encode()
+        with file_with(content) as fd:
+            _, body = await workers.render_if_free(fd, len(content), JOB, "a check")
+        return body
+
+    async with Barrier() as barrier, hooked_pool(workers=1) as workers:
+        assert await render_if_free(workers) == b"done"
+        held = asyncio.create_task(workers.run_script("wait", barrier=barrier.path))
+        await barrier.next_arrival()
+        waiting = asyncio.create_task(workers.run_script("nothing"))
+        await ticks()
+        with pytest.raises(errors.QueueFull, match="every worker has a call"):
+            await render_if_free(workers)
+        assert not workers.counted
+        barrier.release()
+        await asyncio.gather(held, waiting)
+        assert await render_if_free(workers) == b"done"
+
+
 async def test_queue_is_bounded_by_bytes() -> None:
     async with Barrier() as barrier, hooked_pool(workers=1, queue_bytes=1000) as workers:
         held = asyncio.create_task(workers.run_script("wait", barrier=barrier.path))

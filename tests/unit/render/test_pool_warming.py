@@ -22,7 +22,7 @@ from tests.support.color_difference import opened as opened_picture
 from tests.support.descriptors import open_descriptors
 from tests.support.in_memory_cdn import FACTS
 from tests.support.render_jobs import job_for, target
-from tests.support.worker_pool import JOB, Barrier, HookedPool, file_with, hooked_pool, ticks
+from tests.support.worker_pool import JOB, Barrier, HookedPool, LoopClock, file_with, hooked_pool, ticks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -243,16 +243,13 @@ async def test_worker_that_has_ended_is_not_offered() -> None:
         assert not workers._queue.reclaim(only, "a call")
 
 
-async def test_deadline_applies_to_each_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    ahead_s = 0.0
-    loop = asyncio.get_running_loop()
-    real = loop.time
-    monkeypatch.setattr(loop, "time", lambda: real() + ahead_s)
+async def test_deadline_applies_to_each_picture() -> None:
+    clock = LoopClock(asyncio.get_running_loop())
     async with Barrier() as barrier, hooked_pool(workers=1, render_deadline_s=1000) as workers:
         warm = asyncio.create_task(all_of(workers, "wait", barrier=barrier.path))
         for _ in THREE:
             await barrier.next_arrival()
-            ahead_s += 600
+            clock.skip(600)
             await ticks()
             barrier.release()
         assert len(await warm) == 3

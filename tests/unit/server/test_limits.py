@@ -49,6 +49,38 @@ async def test_slow_headers_get_408_at_deadline(part: bytes) -> None:
     assert connection.statuses() == [408]
 
 
+HEAD_REFUSALS = [
+    pytest.param(b"HEAD /" + b"a" * MAX_URL_BYTES, 414, id="long URL"),
+    pytest.param(b"HEAD /a HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000 + b"\r\n\r\n", 431, id="long header"),
+    pytest.param(b"HEAD /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, id="two hosts"),
+    pytest.param(b"HEAD /a HTTP/1.1\r\nHost : a\r\n\r\n", 400, id="malformed header"),
+    pytest.param(b"HEAD /a HTTP/1.1\r\nHost: a\r\n", 408, id="slow headers"),
+]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(("raw", "status"), HEAD_REFUSALS)
+async def test_refused_head_request_has_no_body(raw: bytes, status: int, *, is_first: bool) -> None:
+    connection = FakeConnection(Echo())
+    if not is_first:
+        await connection.feed(get())
+    before = len(connection.transport.sent)
+    await connection.feed(raw)
+    connection.loop.advance(10.1)
+    refusal = connection.transport.sent[before:]
+    assert refusal.startswith(b"HTTP/1.1 %d " % status)
+    assert refusal.endswith(b"\r\n\r\n")
+
+
+async def test_get_request_refused_after_a_head_request_has_a_body() -> None:
+    connection = FakeConnection(Echo())
+    await connection.feed(b"HEAD /a HTTP/1.1\r\nHost: a\r\n\r\n")
+    await connection.feed(b"GE")
+    connection.loop.advance(10.1)
+    assert connection.statuses() == [200, 408]
+    assert connection.transport.sent.endswith(b"}}\n")
+
+
 async def test_empty_lines_do_not_extend_deadline() -> None:
     connection = FakeConnection(Echo())
     await connection.feed(get())

@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 
 from galerly_cdn.errors import SettingsError
+from galerly_cdn.render.sample_images import SPECIMENS
 from galerly_cdn.server import serve
 from galerly_cdn.server.certificate import Certificate
 from galerly_cdn.settings import load
@@ -298,7 +299,7 @@ def test_stop_finishes_downloads_over_tls(tmp_path: Path, files: Files) -> None:
         assert [task.result() for task in tasks] == [length_bytes] * 5
 
     try:
-        shape.put("large.jpg", b"")
+        shape.put("large.jpg", SPECIMENS["jpeg"])
         os.truncate(tmp_path / "photographs" / "large.jpg", length_bytes)
         run(scenario())
         assert shape.process.wait(30) == 0

@@ -78,6 +78,11 @@ class AdmittedCall:
         done, body = await self.run(fd, request, token, learn)
         return cast("Rendered", done.rendered), body
 
+    async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
+        """Return the facts in the original's header. Raises as `WorkerPool.render` does."""
+        done, _ = await self.run(fd, protocol.Request(length_bytes, None), token)
+        return cast("Facts", done.facts)
+
 
 class WorkerPool:
     """The pool. `count` is called with the name of every event that operators count."""
@@ -194,11 +199,22 @@ class WorkerPool:
         async with self.admit(length_bytes, job, token) as call:
             return await call.render(fd, length_bytes, job, token, known=known, learn=learn)
 
+    async def render_if_free(
+        self, fd: int, length_bytes: int, job: Job, token: str
+    ) -> tuple[Rendered, bytes]:
+        """As `render`, on a worker that is free. Raises `QueueFull` at once if every worker has a call."""
+        if 0 < self.size <= self._running:
+            raise QueueFull("every worker has a call")
+        self._check_admissible(length_bytes, token)
+        request = protocol.Request(length_bytes, job)
+        call = await self._assign(fd, request, token, self._queue.acquire, ignore_facts)
+        done, body = await asyncio.shield(self._start_task(call, call.first_result()))
+        return cast("Rendered", done.rendered), body
+
     async def inspect(self, fd: int, length_bytes: int, token: str) -> Facts:
         """Return the facts in the original's header. Raises as `render` does."""
         async with self.admit(length_bytes, None, token) as call:
-            done, _ = await call.run(fd, protocol.Request(length_bytes, None), token)
-        return cast("Facts", done.facts)
+            return await call.inspect(fd, length_bytes, token)
 
     async def warm(  # noqa: PLR0913 - as `render`
         self,

@@ -134,10 +134,13 @@ class WorkerProcess:
 
         `receive` raises at once, even if a child that left the group holds the socket open.
         """
+        # The signal comes first: a process that lost its connection before it could end by itself, with
+        # an exit code that looks like a crash.
+        if self._popen.returncode is None:  # its id may be another process's after it has been waited for
+            with contextlib.suppress(OSError):
+                os.killpg(self._popen.pid, signal.SIGKILL)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError):
-            os.killpg(self._popen.pid, signal.SIGKILL)
 
     async def wait_closed(self, *, has_grace: bool) -> str:
         """Wait for the process to exit, release its resources and return the end of its stderr.

@@ -92,8 +92,8 @@ class ListRequest(NamedTuple):
 
     def includes(self, key: str) -> bool:
         """Whether to list a key; for a folder (a key and a slash), whether it may contain such keys."""
-        if not key.endswith("/"):
-            return key.startswith(self.prefix) and key > self.after and self._is_key(key)
+        if key[-1] != "/":
+            return key > self.after and key.startswith(self.prefix) and self._is_key(key)
         matches = key.startswith(self.prefix) or self.prefix.startswith(key)
         return matches and (key > self.after or self.after.startswith(key)) and self._is_key(key[:-1])
 

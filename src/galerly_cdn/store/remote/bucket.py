@@ -46,7 +46,7 @@ from galerly_cdn.store.remote.resilience import TRIES, CircuitBreaker, RetryBudg
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from obstore import GetOptions, GetResult, ObjectMeta, PutResult, SignCapableStore, UpdateVersion
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
@@ -63,6 +63,8 @@ _BACKOFF_S = 0.1
 _MIN_BYTES_PER_S = 256 * 1024
 """The rate by which a body extends the deadline. A slower transfer is aborted: it could last for days."""
 _MAX_ERROR_CHARACTERS = 500
+_LISTED_TOGETHER = 1000
+"""The objects of one page of S3 (ListObjectsV2), which obstore would pass on by fifties."""
 _REFUSED = re.compile(r"status code: (?!408|429)[34]\d\d|redirect|BadScheme")
 _NO_BUCKET = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound)</Code>")
 _NO_CREDENTIALS = re.compile(r"/latest/api/token|/computeMetadata/|/metadata/identity/")
@@ -267,9 +269,10 @@ class Bucket:
         """
         while not self._lists_raw:
             try:
-                async for meta in self._list_paths(folder, after):
-                    after = meta["path"]
-                    yield Listed(after, meta["size"], meta["last_modified"].timestamp())
+                async for page in self._list_paths(folder, after):
+                    for meta in page:
+                        after = meta["path"]
+                        yield Listed(after, meta["size"], meta["last_modified"].timestamp())
             except StoreRefused as error:
                 self._list_raw_from_now_on(error)
             else:
@@ -277,15 +280,16 @@ class Bucket:
         async for listed in self._list_raw(folder, after):
             yield listed
 
-    async def _list_paths(self, folder: str, after: str) -> AsyncIterator[ObjectMeta]:
-        pages = obstore.list(self._downloads, prefix=folder, offset=after or None)
+    async def _list_paths(self, folder: str, after: str) -> AsyncIterator[Sequence[ObjectMeta]]:
+        pages = obstore.list(
+            self._downloads, prefix=folder, offset=after or None, chunk_size=_LISTED_TOGETHER
+        )
         while True:
             async with self._request():
                 page = await anext(pages, None)
             if page is None:
                 return
-            for meta in page:
-                yield meta
+            yield page
 
     async def folders(self, folder: str) -> frozenset[str]:
         """The names of the folders directly in a folder."""
