@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.model import facts_key
 from tests.support.fake_s3 import FakeS3, Fault, fake_s3
-from tests.support.lambda_functions import Functions, change
+from tests.support.lambda_functions import CHANGED, Functions, change
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from tests.support.s3_servers import Objects
 
 KEY = "g/a b+ü%2B.jpg"
+CHANGED_S = datetime.fromisoformat(CHANGED).timestamp()
 
 
 @pytest.fixture
@@ -123,7 +125,9 @@ async def test_prewarm_deletion_does_nothing(fake: FakeS3) -> None:
 )
 def test_object_changes_reads_keys_unescaped_and_skips_invalid_ones(name: str, key: str | None) -> None:
     found = list(s3_events.object_changes(change(name), "originals/"))
-    assert found == ([ObjectChange(key, is_put=True, is_redelivered=False)] if key else [])
+    assert found == (
+        [ObjectChange(key, is_put=True, is_redelivered=False, message_id="1", at_s=CHANGED_S)] if key else []
+    )
 
 
 def test_object_changes_strips_nested_folder_of_bucket() -> None:
@@ -132,7 +136,9 @@ def test_object_changes_strips_nested_folder_of_bucket() -> None:
             change("a/originals/g/a.jpg", what="Object Deleted", received=3), "a/originals/"
         )
     )
-    assert found == [ObjectChange("g/a.jpg", is_put=False, is_redelivered=True)]
+    assert found == [
+        ObjectChange("g/a.jpg", is_put=False, is_redelivered=True, message_id="1", at_s=CHANGED_S)
+    ]
 
 
 @pytest.mark.parametrize("body", ["", "{}", "[]", '{"detail":{}}'])

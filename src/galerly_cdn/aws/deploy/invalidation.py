@@ -91,6 +91,26 @@ def invalidate(
     return Invalidated(distribution_id, len(keys), by, tuple(ids), is_completed=deadline_s > 0)
 
 
+def invalidated_s(distribution_id: str, since_s: float) -> dict[str, float]:
+    """The tags that were invalidated since then, with the time of their last invalidation; both in epoch s.
+
+    It reads the newest 100 invalidations. Raises `AwsMissing`, `NotInvalidated`.
+    """
+    cloudfront = boto.client("cloudfront")
+    found: dict[str, float] = {}
+    with boto.aws_errors(NotInvalidated):
+        listed = cloudfront.list_invalidations(DistributionId=distribution_id, MaxItems="100")
+        for summary in listed["InvalidationList"].get("Items", []):
+            created_s = summary["CreateTime"].timestamp()
+            if created_s < since_s:
+                continue
+            one = cloudfront.get_invalidation(DistributionId=distribution_id, Id=summary["Id"])
+            for item in one["Invalidation"]["InvalidationBatch"]["Paths"].get("Items", []):
+                tag = item.removeprefix("#")
+                found[tag] = max(created_s, found.get(tag, 0.0))
+    return found
+
+
 def sender(settings: Settings) -> Callable[[str], Awaitable[None]]:
     """A function for a running CDN that invalidates one key at the settings' distribution.
 
