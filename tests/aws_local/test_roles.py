@@ -67,15 +67,15 @@ async def prewarm(stack: deployed_stack.DeployedStack) -> set[str]:
 async def janitor(stack: deployed_stack.DeployedStack) -> set[str]:
     await stack.put(KEY, RED)
     first = await stack.request(PATH)
-    await stack.advance(90)
+    await stack.advance(150)
     working = {"ignores new originals"} if stack.queue_length("JanitorQueue") == 0 else set()
     await stack.put(KEY, BLUE)
-    await stack.advance(90)
+    await stack.advance(150)
     working |= {"deletes"} if not stack.renditions() else set()
     working |= {"invalidates"} if (await stack.request(PATH)).body != first.body else set()
     await stack.remove(KEY)
     before = stack.queue_length("JanitorQueue")
-    await stack.advance(90)
+    await stack.advance(150)
     working |= {"ignores deleted originals"} if stack.queue_length("JanitorQueue") < before else set()
     return working | logs(stack, "JanitorFunction")
 

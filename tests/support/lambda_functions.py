@@ -66,6 +66,7 @@ def variables(settings: Settings) -> dict[str, str]:
         **process.ENVIRONMENT,
         **s3_servers.CREDENTIALS,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_MB),
+        "RENDITION_DAYS": "180",
         "GALERLY_STORE": settings.store,
         "GALERLY_STORE_ENDPOINT": settings.store_endpoint,
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from galerly_cdn.cli import terminal
-from galerly_cdn.cli.aws import deploy, deployed, local
+from galerly_cdn.cli.aws import deploy, deployed, local, warm
 
 _LAMBDA_EDGE = click.option(
     "--lambda-edge",
@@ -54,5 +54,5 @@ def build(out: Path, file: Path | None, lambda_edge: str, *, as_json: bool) -> N
     terminal.print_value(built, text, as_json=as_json)
 
 
-for _command in (local.local, deploy.deploy, deploy.execute, deployed.destroy, deployed.verify):
+for _command in (local.local, deploy.deploy, deploy.execute, deployed.destroy, deployed.verify, warm.warm):
     aws.add_command(_command)
