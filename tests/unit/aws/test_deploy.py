@@ -13,7 +13,16 @@ from click.testing import CliRunner, Result
 
 from galerly_cdn import cli
 from galerly_cdn.access import keys
-from galerly_cdn.aws.deploy import build, change_set, deployment, lambda_packages, smoke_test, stack, template
+from galerly_cdn.aws.deploy import (
+    build,
+    change_set,
+    deployment,
+    lambda_packages,
+    recipes,
+    smoke_test,
+    stack,
+    template,
+)
 from galerly_cdn.aws.errors import DeploymentFailed
 from galerly_cdn.aws_local.cloudformation import yaml_template as cloudformation
 from galerly_cdn.errors import SettingsError
@@ -59,6 +68,7 @@ def code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("one.py", "1")
     monkeypatch.setattr(lambda_packages, "fetch", lambda *_: (wheel,))
+    monkeypatch.setattr(deployment, "MAX_BODY_BYTES", 55_000)  # these tests send the template in the call
     monkeypatch.setattr(stack, "_POLL_S", 0.001)
     monkeypatch.setattr(smoke_test, "_PAUSE_S", 0.001)
     return f"code/{build.build(Settings(), tmp_path / 'out').sha256}.zip"
@@ -318,6 +328,33 @@ def test_newly_public_returns_prefixes_outside_private_ones(
     before: tuple[str, ...], after: tuple[str, ...], public: tuple[str, ...]
 ) -> None:
     assert change_set.newly_public(before, after) == public
+
+
+def test_deploy_changed_recipe_says_what_becomes_outdated(aws: FakeAws) -> None:
+    expect_stack(aws, "UPDATE_COMPLETE", {"BucketName": "b"})
+    expect_code(aws)
+    expect_change_set(aws, "UPDATE")
+    deployed = recipes.recipes(Settings()) | {"800x600": "other", "1x1": "other"}
+    metadata = json.dumps({"galerly-cdn": {"PrivatePrefixes": [], "Recipes": deployed}})
+    aws.expect("cloudformation", "get_template_summary", {"StackName": "photos"}, Metadata=metadata)
+    aws.expect("cloudformation", "delete_change_set", {"ChangeSetName": CHANGE_SET})
+    done = run("deploy", "--stack", "photos", answer="n\n")
+    assert "outdated  stored renditions of 1 targets: 800x600\n" in done.stdout
+    assert "galerly-cdn aws warm --stack photos --all" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("metadata", "outdated"),
+    [
+        ("", ()),  # a stack of a release without recipes in its metadata
+        ('{"galerly-cdn": {"PrivatePrefixes": []}}', ()),
+        ('{"galerly-cdn": {"Recipes": {"150x150": "other", "1x1": "other"}}}', ("150x150",)),
+    ],
+)
+def test_outdated_targets_are_those_of_another_recipe(metadata: str, outdated: tuple[str, ...]) -> None:
+    assert recipes.outdated(metadata, Settings()) == outdated
+    own = cloudformation.read(template.render(Settings()))["Metadata"]
+    assert recipes.outdated(json.dumps(own), Settings()) == ()
 
 
 def test_template_lists_private_prefixes_and_parameters(tmp_path: Path) -> None:
