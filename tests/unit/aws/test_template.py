@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import importlib.util
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -479,3 +480,16 @@ def test_bucket_is_retained_and_only_renditions_expire() -> None:
         if "ExpirationInDays" in one
     }
     assert set(expiring) == {"resized/"}
+
+
+def test_terraform_and_cdk_examples_set_all_required_parameters() -> None:
+    guide = Path("docs/aws.md").read_text("utf-8")
+    section = guide.partition("## Terraform and CDK")[2].partition("\n## ")[0]
+    hcl, typescript = (
+        section.partition(f"```{kind}\n")[2].partition("```")[0] for kind in ("hcl", "typescript")
+    )
+    document = cloudformation.read(template.render(Settings()))
+    required = {name for name, one in document["Parameters"].items() if "Default" not in one}
+    assert set(re.findall(r"^    (\w+) += ", hcl, re.MULTILINE)) == required
+    assert set(re.findall(r"(\w+): \"", typescript.partition("parameters: ")[2])) == required
+    assert "Transform" not in document
