@@ -62,8 +62,8 @@ def warm(  # noqa: PLR0913 - its options
         jobs.cancel(cancel_id)
         click.echo(f"{cancel_id} is cancelled.")
         return
-    settings = terminal.load_settings(file).settings
     if status_id is None:
+        settings = terminal.load_settings(file).settings
         manifest = jobs.list_photographs(gallery or "")
         memory_mb = int(state.parameters.get("Memory") or 1769)
         price = warm_job.estimate(manifest, len(settings.page_targets), memory_mb)
@@ -74,14 +74,21 @@ def warm(  # noqa: PLR0913 - its options
             click.confirm("Start the job?", abort=True, err=True)
         status_id = jobs.start(manifest)
         click.echo(f"job       {status_id}", err=as_json)
-    job = _wait(jobs, status_id)
+    _finish(jobs, status_id, state.outputs["DistributionId"], as_json=as_json)
+
+
+def _finish(jobs: WarmJobs, job_id: str, distribution: str, *, as_json: bool) -> None:
+    """Wait for a job, print its report, and invalidate what it has replaced. Exits with 1 for a failure."""
+    from galerly_cdn.aws.deploy import warm_job
+
+    job = _wait(jobs, job_id)
     terminal.print_value(job, _job_line(job), as_json=as_json)
     if job.status != "Complete":
         sys.exit(1)
-    report = jobs.report(status_id)
+    report = jobs.report(job_id)
     terminal.print_value(report, _report_line(report), as_json=as_json)
     if report.replaced_keys:
-        _invalidate(state.outputs["DistributionId"], report)
+        _invalidate(distribution, report)
     if report.failures:
         terminal.print_error(*warm_job.failure_lines(report.failures, _MAX_FAILURES))
         sys.exit(1)
