@@ -136,13 +136,13 @@ def test_warm_all_shows_price_asks_waits_and_invalidates_what_was_replaced(aws: 
     assert lines[0].startswith("warm      2 photographs, at most ")
     assert lines[1].startswith("price     at most $0.26: job $0.25, renders $0.0")
     assert lines[2:] == [
-        f"job       {JOB}",
         "complete  2 of 2 photographs, 0 failed",
         (
             "report    2 photographs: 3 renditions made, of which 2 replaced outdated ones; 15 were current; "
             "0 photographs failed"
         ),
     ]
+    assert f"job       {JOB}\n" in done.stderr
     assert done.stderr.endswith("invalidated  1 photographs, completed: I1\n")
 
 

@@ -44,18 +44,18 @@ class JanitorResult(Value, frozen=True, omit_defaults=True):
 class Caches(Protocol):
     """What the janitor needs to know of the bucket and of CloudFront. Methods block."""
 
-    def previous_s(self, key: str) -> float | None:
+    def previous_s(self, key: str, /) -> float | None:
         """When the original before the present one was put, in seconds of the epoch.
 
         None if the bucket never had one of this key.
         """
         ...
 
-    def invalidated_s(self, since_s: float) -> Mapping[str, float]:
+    def invalidated_s(self, since_s: float, /) -> Mapping[str, float]:
         """The tags that were invalidated since then, with the time of their last invalidation."""
         ...
 
-    def invalidate(self, keys: Sequence[str]) -> None:
+    def invalidate(self, keys: Sequence[str], /) -> None:
         """Drop everything that belongs to these keys from CloudFront's caches. Raises `NotInvalidated`."""
         ...
 

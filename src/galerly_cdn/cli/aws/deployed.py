@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.aws.deploy.buckets import RetainedBucket
     from galerly_cdn.aws.deploy.smoke_test import Check
-    from galerly_cdn.aws.deploy.stack import Stack, StackEvent
+    from galerly_cdn.aws.deploy.stack import Stack, StackEvent, StackState
 
 STACK = click.option("--stack", "name", required=True, help="The CloudFormation stack's name.")
 YES = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
@@ -62,6 +62,16 @@ def open_stack(name: str, on_event: Callable[[StackEvent], object] = click.echo)
     from galerly_cdn.aws.deploy.stack import Stack
 
     return Stack(name, on_event)
+
+
+def read_state(name: str) -> StackState:
+    """The state of a stack. Raises `DeploymentFailed` if there is none."""
+    from galerly_cdn.aws.errors import DeploymentFailed
+
+    state = open_stack(name).state()
+    if state is None:
+        raise DeploymentFailed(f"there is no stack {name}")
+    return state
 
 
 def print_checks(checks: Iterable[Check], *, as_json: bool) -> None:

@@ -113,10 +113,7 @@ def _checks(name: str, settings: Settings) -> Iterator[Check]:
     from galerly_cdn.aws.deploy import http_viewer
     from galerly_cdn.aws.deploy.smoke_test import Deployed, SmokeViewer
     from galerly_cdn.aws.deploy.verify_account import run_checks
-    from galerly_cdn.aws.errors import DeploymentFailed
 
-    state = deployed.open_stack(name).state()
-    if state is None:
-        raise DeploymentFailed(f"there is no stack {name}")
+    state = deployed.read_state(name)
     viewer = SmokeViewer(Deployed.from_outputs(state.outputs), http_viewer.fetch)
     return run_checks(viewer, name, settings)

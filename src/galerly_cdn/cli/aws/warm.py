@@ -14,7 +14,7 @@ from galerly_cdn.cli.aws import deployed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from galerly_cdn.aws.deploy.warm_job import Estimate, Job, Report, WarmJobs
+    from galerly_cdn.aws.deploy.warm_job import Estimate, Job, Manifest, Report, WarmJobs
 
 _POLL_S = 10.0
 _MAX_FAILURES = 20
@@ -45,36 +45,38 @@ def warm(  # noqa: PLR0913 - its options
 ) -> None:
     """Make the missing and the outdated renditions of every photograph, without viewers' requests.
 
-    S3 Batch Operations invokes the prewarm function for each photograph. The price is shown first. After
-    the job, the photographs whose outdated renditions were replaced are invalidated. Ctrl-C leaves the job
-    running; --status continues to wait for it.
+    S3 Batch Operations invokes the prewarm function for each photograph, after the price was confirmed.
+    What was replaced is invalidated. Ctrl-C leaves the job running; --status continues to wait for it.
     """
     from galerly_cdn.aws.deploy import warm_job
-    from galerly_cdn.aws.errors import DeploymentFailed
 
     if [is_all or bool(gallery), bool(status_id), bool(cancel_id)].count(True) != 1:
         raise click.UsageError("give one of --all, --gallery, --status and --cancel.")
-    state = deployed.open_stack(name).state()
-    if state is None:
-        raise DeploymentFailed(f"there is no stack {name}")
+    state = deployed.read_state(name)
     jobs = warm_job.WarmJobs(warm_job.WarmStack.from_outputs(state.outputs))
     if cancel_id:
         jobs.cancel(cancel_id)
         click.echo(f"{cancel_id} is cancelled.")
         return
     if status_id is None:
-        settings = terminal.load_settings(file).settings
         manifest = jobs.list_photographs(gallery or "")
-        memory_mb = int(state.parameters.get("Memory") or 1769)
-        price = warm_job.estimate(manifest, len(settings.page_targets), memory_mb)
+        memory_mb = int(state.parameters.get("Memory", "1769"))
+        targets = terminal.load_settings(file).settings.page_targets
+        price = warm_job.estimate(manifest, len(targets), memory_mb)
         terminal.print_value(price, _price_line(price), as_json=as_json)
         if dry_run or not manifest.photographs:
             return
-        if not yes:
-            click.confirm("Start the job?", abort=True, err=True)
-        status_id = jobs.start(manifest)
-        click.echo(f"job       {status_id}", err=as_json)
+        status_id = _start(jobs, manifest, yes=yes)
     _finish(jobs, status_id, state.outputs["DistributionId"], as_json=as_json)
+
+
+def _start(jobs: WarmJobs, manifest: Manifest, *, yes: bool) -> str:
+    """Ask, and start a job; its ID, which is printed on stderr at once. Raises `Abort`."""
+    if not yes:
+        click.confirm("Start the job?", abort=True, err=True)
+    job_id = jobs.start(manifest)
+    click.echo(f"job       {job_id}", err=True)
+    return job_id
 
 
 def _finish(jobs: WarmJobs, job_id: str, distribution: str, *, as_json: bool) -> None:
