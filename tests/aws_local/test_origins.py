@@ -17,6 +17,7 @@ from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResp
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
 from tests.support import local_cloudfront
+from tests.support.template_mistakes import no_failover
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -129,10 +130,8 @@ async def test_a_response_after_the_timeout_is_504() -> None:
 async def test_a_status_outside_the_failover_criteria_does_not_fail_over(
     moto_bucket: s3_servers.Objects,
 ) -> None:
-    where = f"{CONFIG}/OriginGroups/Items/0/FailoverCriteria/StatusCodes/Items"
-    async with local_cloudfront.start(
-        moto_bucket, local_cloudfront.changed_template(local_cloudfront.set_value(where, [403]))
-    ) as viewer:
+    text = local_cloudfront.changed_template(no_failover("404"))
+    async with local_cloudfront.start(moto_bucket, text) as viewer:
         assert (await viewer.request(PATH)).status == 404
         assert not viewer.resizer.requests
 

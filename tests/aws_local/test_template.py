@@ -10,10 +10,11 @@ import pytest
 
 from galerly_cdn import errors
 from galerly_cdn.access import keys
-from galerly_cdn.aws.deploy import template
+from galerly_cdn.aws.deploy import deployment, template
 from galerly_cdn.aws_local import cloudfront_stack
-from galerly_cdn.aws_local.cloudformation import properties, yaml_template
+from galerly_cdn.aws_local.cloudformation import limits, properties, yaml_template
 from galerly_cdn.aws_local.cloudformation.intrinsic_functions import NOTHING, Resolver
+from galerly_cdn.aws_local.cloudformation.limits import TemplateRefused
 from galerly_cdn.aws_local.cloudformation.properties import UnmodelledProperty, model
 from galerly_cdn.aws_local.cloudformation.stack import Stack
 from galerly_cdn.aws_local.cloudfront import javascript_engines
@@ -21,6 +22,7 @@ from galerly_cdn.aws_local.iam.policies import Access, PolicyDocument
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.settings.table import Settings
 from tests.support import local_cloudfront
+from tests.support.template_mistakes import REFUSED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -36,6 +38,7 @@ CONFIG = "Distribution/Properties/DistributionConfig"
         {},
         {"OriginShield": "off", "Prewarm": "on", "Janitor": "off", "ReservedConcurrency": "3"},
         {"UploadOrigins": "https://a.example,https://b.example", "AlarmEmail": "a@example.com"},
+        {"Firewall": "managed", "BudgetDollars": "50", "AlarmEmail": "a@example.com"},
         {"Domain": "cdn.example.com", "Certificate": f"arn:aws:acm:us-east-1:{'1' * 12}:certificate/1a"},
     ],
 )
@@ -66,7 +69,7 @@ def test_lambda_at_edge_is_refused() -> None:
     ("path", "value", "message"),
     [
         (f"{CONFIG}/Staging", True, "Distribution: DistributionConfig: .*`Staging`"),
-        (f"{CONFIG}/WebACLId", "x", "Distribution: DistributionConfig: .*`WebACLId`"),
+        (f"{CONFIG}/AnycastIpListId", "x", "Distribution: DistributionConfig: .*`AnycastIpListId`"),
         (f"{CONFIG}/Enabled", False, "Distribution: DistributionConfig: .*Enabled"),
         (
             f"{CONFIG}/Origins/0/OriginPath",
@@ -155,6 +158,50 @@ def test_lambda_at_edge_is_refused() -> None:
 def test_an_unmodelled_property_is_refused_with_its_path(path: str, value: object, message: str) -> None:
     with pytest.raises(UnmodelledProperty, match=message):
         local_cloudfront.read_plan(local_cloudfront.changed_template(local_cloudfront.set_value(path, value)))
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED.values(), ids=REFUSED)
+def test_a_template_that_aws_refuses_is_refused(change: local_cloudfront.Change, message: str) -> None:
+    with pytest.raises(TemplateRefused, match=message):
+        local_cloudfront.read_plan(local_cloudfront.changed_template(change))
+
+
+def test_public_keys_that_share_a_name_are_refused(full: dict[str, Any]) -> None:
+    """A key file that is replaced under its name is another key, made before the old one is deleted."""
+    document = copy.deepcopy(full)
+    (name,) = [
+        name for name, one in document["Resources"].items() if one["Type"] == "AWS::CloudFront::PublicKey"
+    ]
+    config = document["Resources"][name]["Properties"]["PublicKeyConfig"]
+    config["Name"] = {"Fn::Sub": f"${{AWS::StackName}}-{config['Comment']}"}
+    with pytest.raises(TemplateRefused, match="stays when the key changes"):
+        local_cloudfront.read_plan(json.dumps(document))
+
+
+def test_import_of_a_bucket_needs_its_literal_name(full: dict[str, Any]) -> None:
+    with pytest.raises(TemplateRefused, match=r"^Bucket: BucketName: .*; AccessLogs: BucketName: "):
+        limits.check_import(full)
+    limits.check_import(yaml_template.read(template.with_literal_names(local_cloudfront.TEMPLATE, "photos")))
+
+
+@pytest.mark.parametrize("edge", [False, True])
+def test_names_of_the_longest_stack_are_allowed(*, edge: bool, tmp_path: Path) -> None:
+    keys.create_key_pair(tmp_path, ecdsa=True)[2].unlink()
+    text = template.render(
+        Settings(private_prefixes=("clients",), public_keys=str(tmp_path)), with_lambda_edge=edge
+    )
+    document = yaml_template.read(text)
+    for one in [name for name, one in document["Resources"].items() if one["Type"] == "AWS::Lambda::Version"]:
+        document["Resources"][one]["Type"] = "AWS::SNS::Topic"  # the local AWS has no Lambda@Edge
+
+    def check(stack: str) -> None:
+        bucket = f"{stack}-{'1' * 12}"
+        values = {**local_cloudfront.REQUIRED_PARAMETERS, "BucketName": bucket, "Firewall": "rate"}
+        limits.check(Stack(document, values, stack))
+
+    check("s" * deployment.MAX_STACK_NAME)
+    with pytest.raises((SettingsError, TemplateRefused)):
+        check("s" * (deployment.MAX_STACK_NAME + 1))
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +301,9 @@ def paths(node: Any, at: str) -> set[str]:  # noqa: ANN401 - any JSON
         ({"PriceClass": "all"}, "PriceClass: 'all' is not one of"),
         ({"Nonsense": "1"}, "Nonsense: the template has no such parameter"),
         ({"Domain": "cdn.example.com"}, "Domain needs a Certificate"),
+        ({"BudgetDollars": "50"}, "BudgetDollars needs an AlarmEmail"),
+        ({"BudgetDollars": "-1"}, "BudgetDollars: -1 is less than 0"),
+        ({"Firewall": "on"}, "Firewall: 'on' is not one of off, rate, managed"),
     ],
 )
 def test_invalid_parameters_raise_settings_error(parameters: dict[str, str], message: str) -> None:

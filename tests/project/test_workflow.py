@@ -9,17 +9,21 @@ from typing import Any
 import pytest
 import yaml
 
+from checks import role_permissions
 from galerly_cdn import cli
 from galerly_cdn.access import keys
 from galerly_cdn.aws.deploy import template
 from galerly_cdn.aws_local.cloudformation import yaml_template as cloudformation
+from galerly_cdn.aws_local.cloudformation.intrinsic_functions import Resolver
 from galerly_cdn.settings.table import Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ROLES: dict[str, Any] = cloudformation.read((DEPLOY / "github-role.yaml").read_text())["Resources"]
+ISSUER = "token.actions.githubusercontent.com"
 TEXT = (DEPLOY / "github-actions.yml").read_text()
 WORKFLOW: dict[Any, Any] = yaml.safe_load(TEXT)
 SERVICES = {
+    "AWS::Budgets": "budgets",
     "AWS::CloudFront": "cloudfront",
     "AWS::CloudWatch": "cloudwatch",
     "AWS::Events": "events",
@@ -30,38 +34,72 @@ SERVICES = {
     "AWS::S3": "s3",
     "AWS::SNS": "sns",
     "AWS::SQS": "sqs",
+    "AWS::WAFv2": "wafv2",
 }
 
 
 def actions(role: str) -> set[str]:
     """Every action that a role allows, also under a condition."""
-    found: set[str] = set()
-    for policy in ROLES[role]["Properties"]["Policies"]:
-        for one in policy["PolicyDocument"]["Statement"]:
-            statement = one["Fn::If"][1] if "Fn::If" in one else one
-            assert statement["Effect"] == "Allow"
-            listed = statement["Action"]
-            found |= {listed} if isinstance(listed, str) else set(listed)
-    return found
+    return role_permissions.allowed_actions(ROLES[role])
+
+
+def trusted_subjects(role: str, **parameters: str) -> list[str]:
+    """The values of `sub` that a role trusts, with these parameters of the template."""
+    document = cloudformation.read((DEPLOY / "github-role.yaml").read_text())
+    values: dict[str, object] = {"OwnerId": "", "RepositoryId": "", **parameters}
+    resolver = Resolver(lambda name, _: values[name], document["Conditions"], {}, role)
+    (trust,) = ROLES[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
+    found = resolver.resolve(trust["Condition"]["StringEquals"][f"{ISSUER}:sub"])
+    return [found] if isinstance(found, str) else list(found)
 
 
 @pytest.mark.parametrize(("role", "environment"), [("PreviewRole", "preview"), ("DeployRole", "production")])
 def test_role_can_be_assumed_by_one_environment_of_one_repository(role: str, environment: str) -> None:
     (trust,) = ROLES[role]["Properties"]["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Action"] == "sts:AssumeRoleWithWebIdentity"
-    issuer = "token.actions.githubusercontent.com"
-    assert trust["Condition"] == {
-        "StringEquals": {
-            f"{issuer}:aud": "sts.amazonaws.com",
-            f"{issuer}:sub": {"Fn::Sub": f"repo:${{Repository}}:environment:{environment}"},
-        }
-    }
+    (condition,) = trust["Condition"].items()
+    assert condition[0] == "StringEquals"
+    assert set(condition[1]) == {f"{ISSUER}:aud", f"{ISSUER}:sub"}
+    assert condition[1][f"{ISSUER}:aud"] == "sts.amazonaws.com"
+    by_name = f"repo:acme/photos:environment:{environment}"
+    assert trusted_subjects(role, Repository="acme/photos") == [by_name]
+    ids = {"OwnerId": "123", "RepositoryId": "456"}
+    assert trusted_subjects(role, Repository="acme/photos", **ids) == [
+        by_name,
+        f"repo:acme@123/photos@456:environment:{environment}",
+    ]
 
 
 def test_preview_role_cannot_execute_and_deploy_role_cannot_prepare() -> None:
     assert "cloudformation:ExecuteChangeSet" not in actions("PreviewRole")
     assert not {"cloudformation:CreateChangeSet", "iam:PassRole"} & actions("DeployRole")
     assert not {one for role in ("PreviewRole", "DeployRole") for one in actions(role) if "*" in one}
+
+
+def test_preview_role_cannot_delete_a_protected_stack() -> None:
+    """It deletes a stack that was never created; every other one is protected."""
+    assert "cloudformation:DeleteStack" in actions("PreviewRole")
+    assert "cloudformation:UpdateTerminationProtection" not in actions("PreviewRole")
+    assert "cloudformation:UpdateTerminationProtection" in actions("DeployRole")
+    assert "cloudformation:DeleteStack" not in actions("DeployRole")
+
+
+@pytest.mark.parametrize(
+    ("action", "is_missing"),
+    [
+        ("s3:CreateBucket", False),
+        ("S3:createbucket", False),
+        ("s3:PutBucketTagging", False),
+        ("s3:PutReplicationConfiguration", False),
+        ("s3:CreateAccessPoint", True),
+        ("logs:GetDeliveryDestinationPolicy", False),
+    ],
+)
+def test_permission_that_a_schema_needs_is_allowed_or_unused(action: str, *, is_missing: bool) -> None:
+    handlers = {"create": {"permissions": [action]}, "list": {"permissions": ["s3:ListAllMyBuckets"]}}
+    schema = {"typeName": "AWS::S3::Bucket", "handlers": handlers}
+    found = list(role_permissions.missing(actions("ServiceRole"), [schema]))
+    assert found == [("AWS::S3::Bucket", action)] * is_missing
 
 
 def test_no_role_may_read_an_original() -> None:

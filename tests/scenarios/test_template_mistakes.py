@@ -16,10 +16,10 @@ from tests.support.local_cloudfront import set_value
 from tests.support.scenario_player import SCENARIOS, ScenarioRun, signing_settings
 from tests.support.template_mistakes import (
     BEHAVIORS,
-    FAILOVER,
     FORWARDED_HEADERS,
     MISTAKES,
     POLICY,
+    no_failover,
     remove,
 )
 
@@ -76,7 +76,7 @@ CHECKS: list[tuple[str, Change, Check]] = [
     ),
     (
         "a 403 of S3 does not fail over to the function",
-        remove(FAILOVER, "403"),
+        no_failover("403"),
         renditions_are_served_while_s3_responds_403,
     ),
     (

@@ -33,13 +33,16 @@ OUTPUTS = {
 NOW = dt.datetime(2026, 11, 25, 12, 30, 45, tzinfo=dt.UTC)
 
 
-def described_stack(status: str, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
+def described_stack(
+    status: str, parameters: Mapping[str, str] | None = None, *, is_protected: bool = False
+) -> dict[str, Any]:
     """The response of DescribeStacks for a stack of this status."""
     stack: dict[str, Any] = {
         "StackName": "photos",
         "StackId": ARN,
         "StackStatus": status,
         "CreationTime": NOW,
+        "EnableTerminationProtection": is_protected,
     }
     stack["Parameters"] = [
         {"ParameterKey": name, "ParameterValue": value} for name, value in (parameters or {}).items()
@@ -63,9 +66,11 @@ def expect_stack(aws: FakeAws, status: str = "", parameters: Mapping[str, str] |
         aws.expect_error("cloudformation", "describe_stacks", "ValidationError", message)
 
 
-def expect_code(aws: FakeAws) -> None:
+def expect_code(aws: FakeAws, files: int = 2) -> None:
+    """The code bucket exists, and has the code and the templates."""
     aws.expect("s3", "head_bucket", OWNED)
-    aws.expect("s3", "head_object", None)
+    for _ in range(files):
+        aws.expect("s3", "head_object", None)
 
 
 def expect_missing_bucket(aws: FakeAws, bucket: str) -> None:
@@ -102,7 +107,7 @@ def expect_change_set(
         "StackName": "photos",
         "ChangeSetName": ANY,
         "ChangeSetType": kind,
-        "TemplateBody": ANY,
+        "TemplateURL": ANY,
         "Parameters": ANY,
         "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
         **parameters,
@@ -126,6 +131,43 @@ def expect_described_change_set(
     )
 
 
+def expect_declined(aws: FakeAws, status: str, *others: str, is_protected: bool = False) -> None:
+    """A change set is deleted; then the stack has this status, and `others` are its change sets."""
+    aws.expect("cloudformation", "delete_change_set", {"ChangeSetName": CHANGE_SET})
+    aws.expect(
+        "cloudformation",
+        "describe_stacks",
+        {"StackName": ARN},
+        **described_stack(status, is_protected=is_protected),
+    )
+    if status == "REVIEW_IN_PROGRESS" and not is_protected:
+        listed = [{"ChangeSetId": arn} for arn in (CHANGE_SET, *others)]
+        aws.expect("cloudformation", "list_change_sets", {"StackName": ARN}, Summaries=listed)
+
+
+def expect_protection(aws: FakeAws, *, is_protected: bool) -> None:
+    request = {"StackName": ARN, "EnableTerminationProtection": is_protected}
+    aws.expect("cloudformation", "update_termination_protection", request)
+
+
+def drift(bucket: str, drifted: str = "") -> dict[str, Any]:
+    """CloudFormation's comparison of a bucket that has no versioning, if it is `drifted`."""
+    property_difference = {
+        "PropertyPath": "/VersioningConfiguration",
+        "ExpectedValue": "Enabled",
+        "ActualValue": "null",
+        "DifferenceType": "REMOVE",
+    }
+    return {
+        "StackId": "1",
+        "LogicalResourceId": bucket,
+        "ResourceType": "AWS::S3::Bucket",
+        "StackResourceDriftStatus": "MODIFIED" if bucket == drifted else "IN_SYNC",
+        "Timestamp": 0,
+        "PropertyDifferences": [property_difference] if bucket == drifted else [],
+    }
+
+
 def event(number: int, resource: str, status: str, reason: str = "") -> dict[str, Any]:
     return {
         "StackId": ARN,
@@ -139,8 +181,17 @@ def event(number: int, resource: str, status: str, reason: str = "") -> dict[str
     }
 
 
-def expect_operation(aws: FakeAws, method: str, *steps: tuple[str, list[dict[str, Any]]]) -> None:
-    """The stack is changed by `method`; each step is the status and the events of one poll."""
+def expect_operation(
+    aws: FakeAws, method: str, *steps: tuple[str, list[dict[str, Any]]], before: str = "UPDATE_COMPLETE"
+) -> None:
+    """The stack is changed by `method`; each step is the status and the events of one poll.
+
+    `before` is its status before a change set is executed; a new stack is protected then.
+    """
+    if method == "execute_change_set":
+        aws.expect("cloudformation", "describe_stacks", {"StackName": ARN}, **described_stack(before))
+        if before == "REVIEW_IN_PROGRESS":
+            expect_protection(aws, is_protected=True)
     aws.expect("cloudformation", "describe_stack_events", None, StackEvents=[event(0, "photos", "OLD")])
     aws.expect("cloudformation", method, None)
     for status, events in steps:

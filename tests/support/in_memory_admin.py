@@ -14,6 +14,7 @@ from galerly_cdn.admin.app import AdminApplication
 from galerly_cdn.admin.auth import Authenticator
 from galerly_cdn.admin.handlers import Handlers
 from galerly_cdn.admin.health import Health
+from galerly_cdn.admin.metric_table import METRICS
 from galerly_cdn.admin.metrics import Metrics
 from galerly_cdn.admin.routes import all_routes
 from galerly_cdn.admin.warming import Warmer
@@ -199,7 +200,7 @@ class InMemoryAdmin:
             direct_uploads=self.direct_uploads,
             new_upload_id=lambda: UPLOAD_ID,
         )
-        gauges = {"workers": ("Workers.", lambda: 2.0)}
+        gauges = {one.name: lambda: 2.0 for one in METRICS if not one.labels}
         self.application = AdminApplication(
             all_routes(handlers, self.health, Metrics(self.telemetry, gauges, "8.18")),
             Authenticator(self.tokens, is_local=self.is_local),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.aws.viewer import source
+from galerly_cdn.aws_local.cloudformation import limits
 from galerly_cdn.settings.table import Settings
 from tests.support import local_cloudfront
 from tests.support.local_cloudfront import set_value, value_at
@@ -54,6 +55,15 @@ def replace_text(path: str, old: str, new: str) -> Change:
     return change
 
 
+def add(path: str, *added: object) -> Change:
+    """Adds elements to the list at `path`."""
+
+    def change(resources: dict[str, Any]) -> None:
+        value_at(resources, path).extend(added)
+
+    return change
+
+
 def combine(*changes: Change) -> Change:
     """Makes several changes, one after the other."""
 
@@ -82,6 +92,12 @@ _VARIABLES = "Resizer/Properties/Environment/Variables"
 _OTHER_DISTRIBUTION = "arn:aws:cloudfront::123456789012:distribution/EANOTHER"
 _IMMUTABLE = {"Header": "Cache-Control", "Value": local_cloudfront.IMMUTABLE, "Override": True}
 
+
+def no_failover(status: str) -> Change:
+    """Removes a status on which the origin group fails over."""
+    return combine(remove(FAILOVER, status), set_value(f"{_GROUP}/FailoverCriteria/StatusCodes/Quantity", 1))
+
+
 MISTAKES: dict[str, dict[tuple[int, str], Change]] = {
     "the first request renders, the second is a hit with the same strong ETag": {
         (1, "the permission lambda:InvokeFunctionUrl is missing"): set_value("AllowUrl", None),
@@ -96,7 +112,7 @@ MISTAKES: dict[str, dict[tuple[int, str], Change]] = {
         (1, "requests to the function are signed for S3"): set_value(
             f"{_RESIZER}/OriginAccessControlId", {"Fn::GetAtt": ["S3Access", "Id"]}
         ),
-        (1, "a 404 of S3 does not fail over to the function"): remove(FAILOVER, "404"),
+        (1, "a 404 of S3 does not fail over to the function"): no_failover("404"),
         (1, "renditions come from S3 only"): set_value(f"{BEHAVIORS}/0/TargetOriginId", "s3"),
         (1, "no viewer function maps the paths of renditions"): set_value(
             f"{BEHAVIORS}/0/FunctionAssociations", []
@@ -171,7 +187,9 @@ MISTAKES: dict[str, dict[tuple[int, str], Change]] = {
         ),
     },
     "a rendition of several megabytes is served": {
-        (2, "a response with no-store is cached"): set_value(f"{_CACHE}/MinTTL", 1),
+        (2, "a response with no-store is cached"): combine(
+            set_value(f"{_CACHE}/MinTTL", 1), set_value(f"{_CACHE}/DefaultTTL", 1)
+        ),
     },
     "a rendition of several megabytes in a private gallery is served": {
         (1, "a 503 is cached for 5 minutes"): set_value(f"{_ERRORS}/4/ErrorCachingMinTTL", 300),
@@ -225,3 +243,115 @@ MISTAKES: dict[str, dict[tuple[int, str], Change]] = {
     },
 }
 """Changes by the scenario's name, then by the number of the first step that fails and the mistake."""
+
+_REMOVED = f"{_PUBLIC}/RemoveHeadersConfig/Items"
+_CUSTOM = f"{_PUBLIC}/CustomHeadersConfig/Items"
+
+
+def _behaviors(count: int) -> Change:
+    """Repeats the first behaviour with other path patterns, until there are `count`."""
+
+    def change(resources: dict[str, Any]) -> None:
+        behaviors = value_at(resources, BEHAVIORS)
+        first = behaviors[0]
+        behaviors[:0] = [{**first, "PathPattern": f"/{number}/*"} for number in range(count - len(behaviors))]
+
+    return change
+
+
+REFUSED: dict[str, tuple[Change, str]] = {
+    **{
+        f"a headers policy removes {name}": (add(_REMOVED, {"Header": name}), f"CloudFront reserves {name}")
+        for name in ("x-amzn-RequestId", "X-Cache", "Via", "x-amz-cf-pop")
+    },
+    "a headers policy removes eleven headers": (
+        add(_REMOVED, {"Header": "x-amz-replication-status"}),
+        f"RemoveHeadersConfig has {limits.MAX_REMOVED_HEADERS + 1} headers, CloudFront allows 10",
+    ),
+    "a headers policy sets a reserved header": (
+        add(_CUSTOM, {"Header": "X-Accel-Buffering", "Value": "no", "Override": True}),
+        "CustomHeadersConfig: CloudFront reserves X-Accel-Buffering",
+    ),
+    "a headers policy sets eleven headers": (
+        add(_CUSTOM, *({"Header": f"x-{number}", "Value": "1", "Override": True} for number in range(9))),
+        "CustomHeadersConfig has 12 headers",
+    ),
+    "there are 76 behaviours": (_behaviors(75), "76 cache behaviours, CloudFront allows 75"),
+    "two behaviours have one path pattern": (
+        lambda resources: value_at(resources, BEHAVIORS).append(value_at(resources, BEHAVIORS)[0]),
+        "two behaviours have the path pattern /resize/",
+    ),
+    "a behaviour runs two functions for one event": (
+        lambda resources: value_at(resources, f"{BEHAVIORS}/0/FunctionAssociations").append(
+            value_at(resources, f"{BEHAVIORS}/0/FunctionAssociations/0")
+        ),
+        "two functions for viewer-request",
+    ),
+    "the origin group fails over on a status that cannot be chosen": (
+        combine(add(FAILOVER, 405), set_value(f"{_GROUP}/FailoverCriteria/StatusCodes/Quantity", 3)),
+        "405 is not allowed",
+    ),
+    "the origin group miscounts its statuses": (
+        add(FAILOVER, 500),
+        "Quantity of StatusCodes is 2, there are 3",
+    ),
+    "an error that CloudFront does not cache has a lifetime": (
+        add(_ERRORS, {"ErrorCode": 429, "ErrorCachingMinTTL": 1}),
+        "CustomErrorResponses.ErrorCode: 429 is not allowed",
+    ),
+    "CloudFront asks an origin four times": (
+        set_value(f"{_S3}/ConnectionAttempts", 4),
+        "ConnectionAttempts: 4 is not between 1 and 3",
+    ),
+    "CloudFront waits for an origin longer than its quota": (
+        set_value(f"{_RESIZER}/CustomOriginConfig/OriginReadTimeout", 180),
+        "OriginReadTimeout: 180 is not between 1 and 120",
+    ),
+    "the least lifetime is above the default one": (
+        set_value(f"{_CACHE}/MinTTL", 1),
+        "MinTTL, DefaultTTL and MaxTTL are not in this order",
+    ),
+    "the name of a function is too long": (
+        set_value("Viewer/Properties/Name", {"Fn::Sub": "${AWS::StackName}-" + "a" * 60}),
+        "Viewer: Name: 'local-a{60}' has 66 characters, 64 are allowed",
+    ),
+    "the name of the logs' bucket is too long": (
+        set_value("AccessLogs/Properties/BucketName", {"Fn::Sub": "${BucketName}-" + "logs" * 15}),
+        "BucketName: .* has 70 characters, 63 are allowed",
+    ),
+    "a function has a variable that Lambda reserves": (
+        set_value(f"{_VARIABLES}/AWS_REGION", "eu-west-1"),
+        "Lambda reserves the environment variable AWS_REGION",
+    ),
+    "the variables of a function are too long": (
+        set_value(f"{_VARIABLES}/GALERLY_SIZES", "9" * 4096),
+        "Lambda allows 4096",
+    ),
+    "a queue shows a message again before its function has ended": (
+        set_value("JanitorQueue/Properties/VisibilityTimeout", 30),
+        "visibility timeout, 30 s, is below the function's timeout, 60 s",
+    ),
+    "a queue delays its messages too long": (
+        set_value("JanitorQueue/Properties/DelaySeconds", 901),
+        "DelaySeconds: 901 is not between 0 and 900",
+    ),
+    "the policies of a role are too long": (
+        add(_RESIZER_STATEMENTS, {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "a" * 10_240}),
+        "IAM allows 10240",
+    ),
+    "access logs are delivered without a prefix": (
+        set_value(
+            "AccessLogDestination/Properties/DestinationResourceArn", {"Fn::GetAtt": ["AccessLogs", "Arn"]}
+        ),
+        "DestinationResourceArn has no prefix",
+    ),
+    "an alarm evaluates more than a week": (
+        set_value("HitRatioAlarm/Properties/EvaluationPeriods", 169),
+        "it evaluates 608400 s, CloudWatch allows 604800 s",
+    ),
+    "an alarm has two results": (
+        set_value("HitRatioAlarm/Properties/Metrics/1/ReturnData", True),
+        "one of its metrics has to return data",
+    ),
+}
+"""Changes that AWS refuses when the stack is created, and a pattern of the local AWS's message."""

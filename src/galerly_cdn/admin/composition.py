@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from typing import TYPE_CHECKING
 
 from galerly_cdn.admin.app import AdminApplication
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 
 
 class AdminSide:
-    """The admin application, with the steps that end it. Raises `SettingsError`."""
+    """The admin application, with the steps that end it. Raises `SettingsError`.
+
+    `renditions_folder` is None for renditions in a remote store.
+    """
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
@@ -38,18 +43,21 @@ class AdminSide:
         libvips: str,
         health: Health,
         memory_cache_bytes: Callable[[], int],
+        renditions_folder: str | None = None,
     ) -> None:
         self._health = health
         self._warming = Warmer(library, workers.capacity, telemetry.counters.count)
-        gauges = {
-            "workers": ("Render processes that are ready or at work.", lambda: float(workers.size)),
-            "renders_in_progress": ("Calls in a worker's hands.", lambda: float(workers.in_flight)),
-            "render_queue": ("Viewers' calls that wait for a worker.", lambda: float(workers.queued)),
-            "memory_cache_bytes": (
-                "Bytes of hot renditions in memory.",
-                lambda: float(memory_cache_bytes()),
-            ),
+        gauges: dict[str, Callable[[], float]] = {
+            "galerly_workers": lambda: float(workers.size),
+            "galerly_renders_in_progress": lambda: float(workers.in_flight),
+            "galerly_render_queue": lambda: float(workers.queued),
+            "galerly_memory_cache_bytes": lambda: float(memory_cache_bytes()),
         }
+        if renditions_folder is not None:
+            gauges |= {
+                "galerly_renditions_disk_free_bytes": lambda: _disk_bytes(renditions_folder)[0],
+                "galerly_renditions_disk_size_bytes": lambda: _disk_bytes(renditions_folder)[1],
+            }
         handlers = Handlers(library, self._warming, settings, direct_uploads=direct_uploads)
         metrics = Metrics(telemetry, gauges, libvips)
         self.application = AdminApplication(
@@ -67,3 +75,12 @@ class AdminSide:
     async def close(self) -> None:
         """End the warming that runs in the background."""
         await self._warming.close()
+
+
+def _disk_bytes(folder: str) -> tuple[float, float]:
+    """Free bytes and size of a folder's disk; NaN if it cannot be read."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return math.nan, math.nan
+    return float(usage.free), float(usage.total)

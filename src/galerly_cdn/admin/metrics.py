@@ -20,8 +20,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from galerly_cdn import __version__
+from galerly_cdn.admin.metric_table import EVENTS, MEANINGS
 from galerly_cdn.admin.responses import body_response
-from galerly_cdn.errors import by_code
+from galerly_cdn.errors import CommandError, by_code
 from galerly_cdn.telemetry import Histogram, TrafficStatistics
 
 if TYPE_CHECKING:
@@ -33,14 +34,15 @@ if TYPE_CHECKING:
     from galerly_cdn.http.responses import Response
     from galerly_cdn.telemetry import Telemetry
 
-    Gauges = Mapping[str, tuple[str, Callable[[], float]]]
+    Gauges = Mapping[str, Callable[[], float]]
 
 _ERROR_CODES = frozenset(by_code())
 """Counters with these names count errors, which `galerly_errors` exports from the traffic statistics."""
+_VIEWERS_CODES = tuple(code for code, kind in by_code().items() if not issubclass(kind, CommandError))
 
 
 class Metrics:
-    """Handles `/metrics`. `gauges` maps a metric's name to its help text and a function that reads it."""
+    """Handles `/metrics`. `gauges` maps a name of `metric_table` to a function that reads the value."""
 
     def __init__(self, telemetry: Telemetry, gauges: Gauges, libvips: str) -> None:
         self._registry = CollectorRegistry()
@@ -62,17 +64,16 @@ class _TelemetryCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         build = {"version": __version__, "libvips": self._libvips}
-        yield InfoMetricFamily("galerly_build", "The versions that run.", value=build)
+        yield InfoMetricFamily("galerly_build", MEANINGS["galerly_build_info"], value=build)
         yield from self._response_metrics()
-        yield _counter("galerly_errors", "Error responses.", "code", self._traffic.refusals)
-        yield _histogram(
-            "galerly_fill_duration_seconds", "The stages of filling a miss.", "stage", self._traffic.stages
-        )
+        # A series that begins above 0 has no increase: a rule would miss the first error or event.
+        yield _counter("galerly_errors", "code", dict.fromkeys(_VIEWERS_CODES, 0) | self._traffic.refusals)
+        yield _histogram("galerly_fill_duration_seconds", "stage", self._traffic.stages)
         counts = self._telemetry.counters.snapshot()
         events = {event: times for event, times in counts.items() if event not in _ERROR_CODES}
-        yield _counter("galerly_events", "Events such as renders and store failures.", "event", events)
-        for name, (description, read) in self._gauges.items():
-            yield GaugeMetricFamily(f"galerly_{name}", description, value=read())
+        yield _counter("galerly_events", "event", dict.fromkeys(EVENTS, 0) | events)
+        for name, read in self._gauges.items():
+            yield GaugeMetricFamily(name, MEANINGS[name], value=read())
 
     def _response_metrics(self) -> Iterable[Metric]:
         """Four metrics from the tallies by result, size, format and status."""
@@ -81,7 +82,7 @@ class _TelemetryCollector(Collector):
         durations: defaultdict[str, Histogram] = defaultdict(Histogram)
         pictures = CounterMetricFamily(
             "galerly_pictures",
-            "Requested pictures by result: hit (in memory), stored (in the store), stale, miss.",
+            MEANINGS["galerly_pictures_total"],
             labels=["result", "size", "format"],
         )
         by_picture: Counter[tuple[str, str, str]] = Counter()
@@ -94,24 +95,22 @@ class _TelemetryCollector(Collector):
         for labels, times in by_picture.items():
             pictures.add_metric(labels, times)
         yield pictures
-        yield _counter("galerly_responses", "Responses to viewers.", "status", by_status)
-        description = "Bytes of response bodies sent to viewers."
-        yield _counter("galerly_response_bytes", description, "result", bytes_by_result)
-        description = "Time from a request to its response's first byte."
-        yield _histogram("galerly_request_duration_seconds", description, "result", durations)
+        yield _counter("galerly_responses", "status", by_status)
+        yield _counter("galerly_response_bytes", "result", bytes_by_result)
+        yield _histogram("galerly_request_duration_seconds", "result", durations)
 
 
-def _counter(name: str, description: str, label: str, counts: Mapping[str, int]) -> Metric:
+def _counter(name: str, label: str, counts: Mapping[str, int]) -> Metric:
     """A counter with one label."""
-    family = CounterMetricFamily(name, description, labels=[label])
+    family = CounterMetricFamily(name, MEANINGS[f"{name}_total"], labels=[label])
     for value, times in counts.items():
         family.add_metric([value], times)
     return family
 
 
-def _histogram(name: str, description: str, label: str, tallies: Mapping[str, Histogram]) -> Metric:
+def _histogram(name: str, label: str, tallies: Mapping[str, Histogram]) -> Metric:
     """A histogram with one label."""
-    family = HistogramMetricFamily(name, description, labels=[label])
+    family = HistogramMetricFamily(name, MEANINGS[name], labels=[label])
     for value, tally in tallies.items():
         bounds = [*(str(bound) for bound in tally.BOUNDS_S), "+Inf"]
         family.add_metric(

@@ -26,7 +26,7 @@ from galerly_cdn.prefix_check import PrefixCheck
 from galerly_cdn.rate_limit import MissLimiter
 from galerly_cdn.serialization import to_json
 from galerly_cdn.server import serve as http_server
-from galerly_cdn.settings.locations import resolve_locations
+from galerly_cdn.settings.locations import is_remote, resolve_locations
 from galerly_cdn.store import open as store_open
 from galerly_cdn.telemetry import AccessLog, Counters, Telemetry, TrafficStatistics, readable_line
 
@@ -168,6 +168,7 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
         libvips=cdn.rendering.libvips,
         health=cdn.health,
         memory_cache_bytes=lambda: cdn.edge.memory_bytes,
+        renditions_folder=None if is_remote(locations.renditions) else locations.renditions,
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from botocore.credentials import Credentials
 
-from galerly_cdn.aws_local.cloudformation import yaml_template
+from galerly_cdn.aws_local.cloudformation import limits, yaml_template
 from galerly_cdn.aws_local.cloudformation.stack import Stack
 from galerly_cdn.aws_local.cloudfront import access_log, distribution, javascript_engines, viewer_functions
 from galerly_cdn.aws_local.cloudfront.cache import Cache
@@ -91,12 +91,16 @@ class LocalCloudFront:
 
 
 def read_plan(stack: Stack) -> Plan:
-    """Reads everything that is modelled. Raises `UnmodelledProperty` for anything else in the template."""
+    """Reads everything that is modelled.
+
+    Raises `UnmodelledProperty` for anything else in the template, `TemplateRefused` for what AWS refuses.
+    """
     read = distribution.read_distribution(stack)
     sources = viewer_functions.read_sources(stack)
     viewer_functions.check_associations(read, sources)
     domains = [origin.domain for origin in read.origins.values() if origin.kind == "s3"]
     functions = roles.read_functions(stack)
+    limits.check(stack)
     return Plan(
         distribution=read,
         sources=sources,

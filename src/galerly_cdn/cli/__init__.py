@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from galerly_cdn.cli import about, addresses, originals, photograph, serve, terminal, upload
+from galerly_cdn.cli import about, addresses, cost, originals, photograph, serve, terminal, upload
 from galerly_cdn.cli.aws import commands
 
 
@@ -58,6 +58,7 @@ for _command in (
     addresses.keys,
     addresses.sign,
     commands.aws,
+    cost.cost,
     about.config,
     about.version,
     completion,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from galerly_cdn.errors import StoreUnreachable
+from galerly_cdn.admin import composition
+from galerly_cdn.admin.metric_table import EVENTS, MEANINGS
+from galerly_cdn.errors import StoreUnreachable, by_code
 from galerly_cdn.model import Head
+from galerly_cdn.render.pool import worker_state
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.telemetry import Histogram
 from tests.support.in_memory_admin import InMemoryAdmin
@@ -39,6 +45,10 @@ def values(family: Metric, *labels: str, suffix: str = "_total") -> dict[tuple[s
         for sample in family.samples
         if sample.name == family.name + suffix
     }
+
+
+def not_zero(counts: dict[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
+    return {labels: count for labels, count in counts.items() if count}
 
 
 async def test_pictures_metric_counts_by_result_size_and_format(admin: InMemoryAdmin) -> None:
@@ -80,8 +90,9 @@ async def test_response_byte_and_error_metrics_agree_with_the_responses(admin: I
         ("403",): 1,
         ("404",): 1,
     }
-    assert values(metrics["galerly_errors"], "code") == {("size-not-allowed",): 1, ("no-such-original",): 1}
-    assert values(metrics["galerly_events"], "event") == {("render",): 2, ("rendition-not-stored",): 1}
+    errors, events = values(metrics["galerly_errors"], "code"), values(metrics["galerly_events"], "event")
+    assert not_zero(errors) == {("size-not-allowed",): 1, ("no-such-original",): 1}
+    assert not_zero(events) == {("render",): 2, ("rendition-not-stored",): 1}
     assert values(metrics["galerly_response_bytes"], "result")[("miss",)] >= len(first.body)
 
 
@@ -122,3 +133,37 @@ async def test_metrics_request_does_not_change_the_metrics(admin: InMemoryAdmin)
     second = await families(admin)
     names = [name for name in first if name.startswith("galerly_")]
     assert {name: first[name].samples for name in names} == {name: second[name].samples for name in names}
+
+
+async def test_every_metric_is_in_the_table_with_its_meaning(admin: InMemoryAdmin) -> None:
+    await admin.cdn.ask(PATH)
+    exported = {
+        family.name + {"counter": "_total", "info": "_info"}.get(family.type, ""): family.documentation
+        for family in (await families(admin)).values()
+        if family.name.startswith("galerly_")
+    }
+    assert exported == MEANINGS
+
+
+async def test_errors_and_events_are_exported_from_zero(admin: InMemoryAdmin) -> None:
+    metrics = await families(admin)
+    assert values(metrics["galerly_events"], "event") == {(event,): 0 for event in EVENTS}
+    errors = values(metrics["galerly_errors"], "code")
+    assert errors[("queue-full",)] == 0
+    assert ("settings",) not in errors
+
+
+def test_every_event_that_is_counted_is_in_the_table() -> None:
+    """An event with the name of an error code is not exported: `galerly_errors` has only viewers' errors."""
+    counted = {
+        event
+        for file in (Path(__file__).parents[3] / "src").rglob("*.py")
+        for event in re.findall(r"""count\("([a-z-]+)"[,)]""", file.read_text("utf-8"))
+    }
+    counted |= {*worker_state._COUNTERS.values(), "facts-corrupt", "facts-unreadable", "rendition-corrupt"}
+    assert counted - {"queue-full", "quarantined"} == set(EVENTS)
+    assert not set(EVENTS) & set(by_code())
+
+
+def test_disk_of_an_absent_folder_is_not_a_number(tmp_path: Path) -> None:
+    assert all(math.isnan(value) for value in composition._disk_bytes(str(tmp_path / "absent")))

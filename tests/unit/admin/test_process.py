@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -60,6 +61,11 @@ def test_original_is_uploaded_replaced_purged_warmed_and_deleted(admin: AdminSer
     assert 'galerly_pictures_total{format="own",result="stored",size="150x150"} 1.0' in metrics
     assert 'galerly_errors_total{code="no-such-original"} 1.0' in metrics
     assert "galerly_workers 1.0" in metrics
+    free, size = (
+        float(re.findall(rf"^galerly_renditions_disk_{what}_bytes (.+)$", metrics, re.MULTILINE)[0])
+        for what in ("free", "size")
+    )
+    assert 0 <= free < size
 
     assert admin.request_admin("DELETE", "/originals/g/a.jpg").json["existed"]
     assert admin.request("GET", PICTURE, {}).status == 404

@@ -19,10 +19,18 @@ from galerly_cdn import cli
 from galerly_cdn.aws.deploy import buckets, http_viewer, open_points, smoke_test, stack, verify_account
 from galerly_cdn.aws.deploy import logs as stack_logs
 from galerly_cdn.aws.deploy.http_viewer import ViewerResponse
-from galerly_cdn.aws.errors import AwsRefused
+from galerly_cdn.aws.errors import AwsRefused, DeploymentFailed
 from galerly_cdn.cli.aws import deploy, deployed
 from galerly_cdn.settings.table import Settings
-from tests.support.cloudformation_stubs import ACCOUNT, OUTPUTS, FakeCdn, described_stack, expect_operation
+from tests.support.cloudformation_stubs import (
+    ACCOUNT,
+    OUTPUTS,
+    FakeCdn,
+    described_stack,
+    drift,
+    expect_operation,
+    expect_protection,
+)
 from tests.support.fake_aws import ANY, FakeAws, aws
 
 if TYPE_CHECKING:
@@ -113,9 +121,9 @@ def expect_verification(
     aws: FakeAws,
     utilization: str = "21",
     log: str = "Init Duration: 712.25 ms",
-    describes: str = "the log group",
+    drifted: str = "",
 ) -> None:
-    """The AWS calls of `aws verify`; without `describes` that of the log group is expected before."""
+    """The AWS calls of `aws verify`."""
     for puts in (1, len(verify_account.NAMES) + 2):
         for _ in range(puts):
             aws.expect("s3", "put_object", None)
@@ -123,12 +131,19 @@ def expect_verification(
     aws.expect("cloudfront", "describe_function", {"Name": "photos-viewer", "Stage": "LIVE"}, ETag="E1")
     result = {"ComputeUtilization": utilization}
     aws.expect("cloudfront", "test_function", None, TestResult=result)
+    for bucket in ("Bucket", "AccessLogs"):
+        request = {"StackName": "photos", "LogicalResourceId": bucket}
+        aws.expect(
+            "cloudformation",
+            "detect_stack_resource_drift",
+            request,
+            StackResourceDrift=drift(bucket, drifted),
+        )
     batch = {"Paths": {"Quantity": 1, "Items": ["#o-1"]}, "CallerReference": "x"}
     created = {"Id": "I1", "Status": "Completed", "CreateTime": 0, "InvalidationBatch": batch}
     aws.expect("cloudfront", "create_invalidation", None, Invalidation=created)
     aws.expect("cloudfront", "get_invalidation", None, Invalidation=created)
-    if describes:
-        aws.expect("cloudformation", "describe_stack_resource", None, StackResourceDetail=DETAIL)
+    aws.expect("cloudformation", "describe_stack_resource", None, StackResourceDetail=DETAIL)
     lines = [{"message": f"REPORT RequestId: 1\t{line}"} for line in log.splitlines()]
     aws.expect("logs", "filter_log_events", None, events=lines)
 
@@ -148,7 +163,7 @@ def unmet(aws: FakeAws, responses: dict[str, list[ViewerResponse]], **results: s
         smoke_test.Deployed.from_outputs(OUTPUTS), ScriptedCdn(AS_EXPECTED | responses)
     )
     checks = list(verify_account.run_checks(viewer, "photos", PRIVATE))
-    assert len(checks) == 2 * 4 + 5 + 3 + len(verify_account.NAMES) + 3 + 1
+    assert len(checks) == 2 * 4 + 5 + 5 + len(verify_account.NAMES) + 3 + 1
     return [check.what for check in checks if not check.is_met]
 
 
@@ -229,10 +244,9 @@ def test_verify_full_deploys_checks_destroys_and_writes_one_report(
     aws: FakeAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, utilization: str, exit_code: int
 ) -> None:
     called = expect_full_verification(aws, monkeypatch)
-    aws.expect("cloudformation", "describe_stack_resource", None, StackResourceDetail=DETAIL)
-    aws.expect("cloudformation", "describe_stacks", None, **described_stack("CREATE_COMPLETE"))
     monkeypatch.setattr(http_viewer, "fetch", ScriptedCdn(AS_EXPECTED))
-    expect_verification(aws, utilization, describes="")
+    expect_verification(aws, utilization)
+    aws.expect("cloudformation", "describe_stacks", None, **described_stack("CREATE_COMPLETE"))
     file = tmp_path / "report.json"
     done = run("verify", "--stack", "photos", "--full", "--yes", "--report", str(file))
     assert done.exit_code == exit_code, done.output
@@ -323,6 +337,7 @@ def test_log_reader_reads_late_lines_and_none_twice(aws: FakeAws) -> None:
     ("results", "what"),
     [
         ({"utilization": "50"}, "the viewer function’s share of its time"),
+        ({"drifted": "AccessLogs"}, "the settings of AccessLogs"),
         ({"log": ""}, "a cold start"),
         ({"log": "Init Duration: 712.25 ms\nInit Duration: 2000.01 ms"}, "a cold start"),
     ],
@@ -490,6 +505,25 @@ def test_verify_foreign_stack_fails(aws: FakeAws) -> None:
     aws.expect("cloudformation", "describe_stacks", None, **other)
     done = run("verify", "--stack", "photos")
     assert (done.exit_code, "the stack has no output 'CloudFrontAddress'" in done.stderr) == (1, True)
+
+
+def test_destroy_protected_stack_ends_its_protection_after_asking(aws: FakeAws) -> None:
+    for answer in ("n\n", "y\n"):
+        described = described_stack("CREATE_COMPLETE", is_protected=True)
+        aws.expect("cloudformation", "describe_stacks", None, **described)
+        aws.expect("cloudformation", "describe_stack_resources", None, StackResources=[])
+        if answer == "y\n":
+            expect_protection(aws, is_protected=False)
+            expect_operation(aws, "delete_stack", ("DELETE_COMPLETE", []))
+        assert run("destroy", "--stack", "photos", answer=answer).exit_code == (answer == "n\n")
+        aws.assert_all_called()
+
+
+def test_differences_of_resource_that_cannot_be_compared_fails(aws: FakeAws) -> None:
+    found = drift("Bucket") | {"StackResourceDriftStatus": "NOT_CHECKED"}
+    aws.expect("cloudformation", "detect_stack_resource_drift", None, StackResourceDrift=found)
+    with pytest.raises(DeploymentFailed, match="Bucket cannot be compared: NOT_CHECKED"):
+        stack.Stack("photos", print).differences("Bucket")
 
 
 def test_destroy_missing_stack_fails(aws: FakeAws) -> None:

@@ -117,8 +117,12 @@ def test_fetch_runs_pip_with_hashes_and_lambda_tags(monkeypatch: pytest.MonkeyPa
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", pip)
+    lock, shown = lambda_packages.lambda_lock(), list[str]()
     with pytest.raises(BuildFailed, match="is missing"):
-        lambda_packages.fetch(lambda_packages.lambda_lock(), lambda_packages.LAMBDA, tmp_path)
+        lambda_packages.fetch(lock, lambda_packages.LAMBDA, tmp_path, shown.append)
+    assert len(shown) == len(commands) == len(lock)
+    assert re.fullmatch(r"fetching setuptools [0-9.]+ \(1 of [0-9]+\)", shown[0])
+    assert re.fullmatch(r"building pyvips [0-9.]+ \(([0-9]+) of \1\)", shown[-1])
     assert all({"--require-hashes", "--no-deps"} <= set(command) for command in commands)
     download = next(command for command in commands if "download" in command)
     assert "--only-binary=:all:" in download
@@ -136,7 +140,7 @@ def test_fetch_pip_error_fails_with_last_line(monkeypatch: pytest.MonkeyPatch, t
 
     monkeypatch.setattr(subprocess, "run", pip)
     with pytest.raises(BuildFailed) as raised:
-        lambda_packages.fetch(LOCK, lambda_packages.LAMBDA, tmp_path)
+        lambda_packages.fetch(LOCK, lambda_packages.LAMBDA, tmp_path, print)
     assert raised.value.detail == "pip download: ERROR: hashes do not match"
 
 

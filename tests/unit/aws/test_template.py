@@ -19,6 +19,7 @@ from galerly_cdn.aws_local.cloudformation import yaml_template as cloudformation
 from galerly_cdn.errors import SettingsError, UnknownPath
 from galerly_cdn.http import responses
 from galerly_cdn.render.pool import process
+from galerly_cdn.serialization import replaced
 from galerly_cdn.settings import load
 from galerly_cdn.settings.table import Settings
 
@@ -78,6 +79,29 @@ def test_parameters_have_description_and_group() -> None:
     assert all(one["Description"].endswith(".") for one in parameters.values())
     groups = PUBLIC["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert sorted(name for group in groups for name in group["Parameters"]) == sorted(parameters)
+
+
+def test_template_of_largest_settings_fits_into_quota(tmp_path: Path) -> None:
+    """The quota of a template in a bucket, with the most behaviours, keys and functions."""
+    for _ in range(template.MAX_KEYS):
+        keyring.create_key_pair(tmp_path, ecdsa=False)[2].unlink()
+    prefixes = tuple(f"clients/{number:0>20}" for number in range(30))
+    settings = Settings(private_prefixes=prefixes, public_keys=str(tmp_path))
+    assert len(template.render(settings, with_lambda_edge=True).encode()) <= template.MAX_BYTES
+
+
+def test_render_more_behaviors_than_quota_raises(private: Settings) -> None:
+    """Each prefix needs two where originals are public: 36 and the three others are 75."""
+    for count in (36, 37):
+        prefixes = tuple(f"p{number}" for number in range(count))
+        settings = replaced(private, private_prefixes=prefixes, sign_originals=False)
+        if count == 36:
+            template.render(settings)
+            continue
+        with pytest.raises(
+            SettingsError, match="they need 77 cache behaviours, and CloudFront's quota is 75"
+        ):
+            template.render(settings)
 
 
 def test_cache_policy_key_is_path_and_min_ttl_is_0() -> None:
@@ -443,7 +467,9 @@ def test_headers_policy_leaves_out_disabled_headers() -> None:
 def test_headers_policy_removes_object_metadata() -> None:
     removed = properties("PublicHeaders")["ResponseHeadersPolicyConfig"]["RemoveHeadersConfig"]["Items"]
     names = {one["Header"] for one in removed}
-    assert {f"x-amz-meta-{name}" for name in ("version", "recipe", "md5", "lost", "cache-tag")} <= names
+    assert {
+        f"x-amz-meta-{name}" for name in ("version", "recipe", "md5", "picture", "key", "cache-tag")
+    } <= names
     assert DISTRIBUTION["CacheTagConfig"]["HeaderName"] in names
 
 

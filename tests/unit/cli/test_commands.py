@@ -42,6 +42,7 @@ COMMANDS = [
     "keys",
     "sign",
     "aws",
+    "cost",
     "config",
     "version",
     "completion",
@@ -483,7 +484,8 @@ def test_aws_template_with_unsupported_prefix_exits_with_2(tmp_path: Path) -> No
 def test_aws_build_prints_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lambda_packages, "fetch", lambda *_: ())
     result = run("aws", "build", "--out", tmp_path / "out", "--json")
-    value = json.loads(result.output)
+    value = json.loads(result.stdout)
+    assert result.stderr == "packing resizer.zip\n"
     assert value["zip"] == str(tmp_path / "out" / "resizer.zip")
     assert run("aws", "build", "--out", tmp_path / "out").output.count(value["sha256"]) == 1
 

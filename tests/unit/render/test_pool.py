@@ -57,11 +57,11 @@ async def test_pool_inspects_and_renders_a_photograph() -> None:
 
 CRASHES = [
     pytest.param("loop", {}, errors.RenderTimeout, "worker-killed", id="loops forever"),
-    pytest.param("abort", {}, errors.WorkerDied, "worker-died", id="aborts"),
-    pytest.param("segv", {}, errors.WorkerDied, "worker-died", id="segmentation fault"),
-    pytest.param("exit", {}, errors.WorkerDied, "worker-died", id="exits"),
-    pytest.param("garbage", {}, errors.WorkerDied, "worker-died", id="sends garbage"),
-    pytest.param("huge header", {}, errors.WorkerDied, "worker-died", id="sends the header of a huge frame"),
+    pytest.param("abort", {}, errors.WorkerDied, "worker-crashed", id="aborts"),
+    pytest.param("segv", {}, errors.WorkerDied, "worker-crashed", id="segmentation fault"),
+    pytest.param("exit", {}, errors.WorkerDied, "worker-crashed", id="exits"),
+    pytest.param("garbage", {}, errors.WorkerDied, "worker-crashed", id="sends garbage"),
+    pytest.param("huge header", {}, errors.WorkerDied, "worker-crashed", id="sends a huge header"),
     pytest.param("respond twice", {}, errors.WorkerDied, None, id="responds twice"),
     pytest.param("nothing", {"extra_bytes": 1}, errors.WorkerDied, None, id="reports a wrong length"),
     pytest.param(
@@ -155,14 +155,14 @@ async def test_workers_killed_at_random_cost_only_their_calls() -> None:
         for kill in range(1, kills + 1):
             began_at_s = loop.time()
             os.kill(rng.choice(pids(workers)), signal.SIGKILL)
-            await workers.wait_for_count("worker-died", kill)
+            await workers.wait_for_count("worker-crashed", kill)
             await workers.all_ready.wait()
             restored_s.append(loop.time() - began_at_s)
         is_over = True
         await asyncio.gather(*clients)
         assert len(pids(workers)) == 3
     assert lost <= kills < succeeded
-    assert workers.counted == {"worker-died": kills}
+    assert workers.counted == {"worker-crashed": kills}
     assert statistics.median(restored_s) < max(1, 3 * start_s), (
         "restoring takes as long as starting, also on a busy machine"
     )
@@ -178,10 +178,10 @@ async def test_original_that_crashes_two_workers_is_quarantined() -> None:
             await workers.run_script("abort", "a@1")
         with pytest.raises(errors.Quarantined):
             await workers.run_script("abort", "a@1")
-        await workers.wait_for_count("worker-died", 2)
+        await workers.wait_for_count("worker-crashed", 2)
         with pytest.raises(errors.Quarantined):
             await workers.run_script("nothing", "a@1")
-        assert workers.counted["worker-died"] == 2
+        assert workers.counted["worker-crashed"] == 2
         assert workers.counted["quarantined"] == 2
         assert await workers.run_script("nothing", "a@2")
         now_s = 600.0
@@ -196,7 +196,7 @@ async def test_worn_worker_is_closed_when_its_replacement_is_ready() -> None:
             assert workers.all_ready.is_set()
         assert workers.counted["worker-recycled"] == 1
         assert int(successor) in pids(workers)
-        assert workers.counted["worker-died"] == 0
+        assert workers.counted["worker-crashed"] == 0
 
 
 async def test_worker_above_its_memory_limit_is_replaced() -> None:
@@ -211,7 +211,7 @@ async def test_worn_worker_that_dies_before_its_replacement_is_replaced_once() -
     async with hooked_pool(workers=1, worker_renders=1) as workers:
         with pytest.raises(errors.WorkerDied):
             await asyncio.gather(workers.run_script("nothing"), workers.run_script("abort"))
-        await workers.wait_for_count("worker-died", 1)
+        await workers.wait_for_count("worker-crashed", 1)
         await workers.all_ready.wait()
         assert len(pids(workers)) == 1
 
@@ -499,7 +499,7 @@ async def test_close_twice_or_before_start_is_allowed() -> None:
 async def test_replacement_needed_while_the_pool_closes_is_not_started() -> None:
     async with hooked_pool(workers=1) as workers:
         workers._supervisor.serving[0].kill(Event.CRASH)
-        await workers.wait_for_count("worker-died", 1)
+        await workers.wait_for_count("worker-crashed", 1)
     assert not workers._supervisor._workers
 
 

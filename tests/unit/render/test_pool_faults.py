@@ -46,7 +46,7 @@ async def test_original_whose_workers_are_killed_from_outside_is_rendered_later(
             with pytest.raises(errors.WorkerDied, match=f"exit -{number}"):
                 await end_worker_of(workers, "a@1", number)
         assert await workers.run_script("echo", "a@1", text="whole") == b"whole"
-        assert workers.counted == {"worker-died": 3}
+        assert workers.counted == {"worker-crashed": 3}
 
 
 async def test_original_whose_workers_are_stopped_is_rendered_later() -> None:

@@ -219,10 +219,10 @@ async def test_picture_that_crashes_two_workers_quarantines_its_original() -> No
         for error in (errors.WorkerDied, errors.Quarantined):
             with pytest.raises(error):
                 await all_of(workers, do)
-        await workers.wait_for_count("worker-died", 2)
+        await workers.wait_for_count("worker-crashed", 2)
         with pytest.raises(errors.Quarantined):
             await all_of(workers, do, (3,))
-        assert workers.counted["worker-died"] == 2
+        assert workers.counted["worker-crashed"] == 2
 
 
 async def test_worker_that_dies_between_two_pictures_costs_a_decode() -> None:
@@ -230,7 +230,7 @@ async def test_worker_that_dies_between_two_pictures_costs_a_decode() -> None:
         await anext(warm)
         (only,) = workers._supervisor.serving
         only.kill(Event.CRASH)
-        await workers.wait_for_count("worker-died", 1)
+        await workers.wait_for_count("worker-crashed", 1)
         assert [rendered.width_px async for rendered, _ in warm] == [2, 3]
 
 
@@ -238,7 +238,7 @@ async def test_worker_that_has_ended_is_not_offered() -> None:
     async with hooked_pool(workers=1) as workers:
         (only,) = workers._supervisor.serving
         only.kill(Event.CRASH)
-        await workers.wait_for_count("worker-died", 1)
+        await workers.wait_for_count("worker-crashed", 1)
         workers._supervisor.offer(only, "a call")
         assert not workers._queue.reclaim(only, "a call")
 

@@ -78,7 +78,7 @@ def test_state_reports_whether_it_serves_is_counted_and_needs_a_replacement(
     phase: Phase, replacement: Replacement
 ) -> None:
     state = WorkerState(phase, replacement)
-    counter = {P.CRASHED: "worker-died", P.TIMED_OUT: "worker-killed"}.get(phase)
+    counter = {P.CRASHED: "worker-crashed", P.TIMED_OUT: "worker-killed"}.get(phase)
     assert state.is_serving is (phase in {P.FREE, P.WORKING, P.RESPONDED, P.PAUSED})
     assert state.counter == counter
     assert state.needs_replacement is (counter is not None and replacement is Replacement.NONE)

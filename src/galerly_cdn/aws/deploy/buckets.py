@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.aws.deploy import boto
 from galerly_cdn.aws.errors import AwsRefused
+from galerly_cdn.insight.prices import packaged_prices
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
-GIGABYTE_MONTH_DOLLARS = 0.023
-"""Price of S3 Standard in us-east-1, first 50 TB, as listed on 2026-11-23."""
 _ERASING_THREADS = 8
 """S3 allows 3500 deletions a second for a prefix, which three requests of 1000 objects reach."""
 _MAX_ERASURES = 5
@@ -100,7 +99,8 @@ class RetainedBucket(Value, frozen=True):
 
     @property
     def month_dollars(self) -> float:
-        return self.length_bytes / 1e9 * GIGABYTE_MONTH_DOLLARS
+        """The price of storing it for a month at S3's list price."""
+        return packaged_prices()["s3-storage"].amount_usd(0, self.length_bytes / 1e9)
 
 
 def measure(bucket: str) -> RetainedBucket | None:

@@ -21,7 +21,7 @@ from galerly_cdn.aws.viewer import source as viewer
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from galerly_cdn.aws.deploy.lambda_packages import Machine
     from galerly_cdn.settings.table import Settings
@@ -51,10 +51,12 @@ def build(
     *,
     with_lambda_edge: bool = False,
     machine: Machine = lambda_packages.LAMBDA,
+    progress: Callable[[str], object] = lambda _: None,
 ) -> Built:
     """Write `resizer.zip`, `viewer.js` and `template.yaml` to `out`.
 
-    `machine` is Lambda's, or `lambda_packages.local_machine()` to run the package here.
+    `machine` is Lambda's, or `lambda_packages.local_machine()` to run the package here. `progress` gets each
+    step as it begins: fetching the packages takes minutes.
 
     Raises `BuildFailed`, `SettingsError`, `OSError`.
     """
@@ -62,7 +64,8 @@ def build(
     make = viewer.lambda_edge if with_lambda_edge else viewer.function
     function = make(settings, signed=False)
     with tempfile.TemporaryDirectory(prefix="galerly-cdn-") as scratch:
-        wheels = lambda_packages.fetch(lambda_packages.lambda_lock(), machine, Path(scratch))
+        wheels = lambda_packages.fetch(lambda_packages.lambda_lock(), machine, Path(scratch), progress)
+        progress("packing resizer.zip")
         code = bundle([*package_files(), *unpacked(wheels)])
     if len(code) > MAX_ZIP_BYTES:
         raise BuildFailed(f"resizer.zip would have {len(code)} bytes, {MAX_ZIP_BYTES} are allowed")

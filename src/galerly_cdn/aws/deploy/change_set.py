@@ -43,6 +43,11 @@ class ChangeSet(Value, frozen=True):
     stack_arn: str
     changes: tuple[Change, ...]
 
+    @property
+    def imports(self) -> bool:
+        """Whether it makes existing resources part of the stack."""
+        return any(change.action == _ACTIONS["Import"] for change in self.changes)
+
     def __str__(self) -> str:
         return "\n".join(map(str, self.changes))
 

@@ -9,9 +9,17 @@ import hashlib
 import re
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from galerly_cdn.aws.deploy import buckets, build, change_set, recipes, template
+from galerly_cdn.aws.deploy import (
+    buckets,
+    build,
+    change_set,
+    concurrency,
+    recipes,
+    template,
+    verify_account,
+)
 from galerly_cdn.aws.deploy.buckets import CodeBucket
 from galerly_cdn.aws.deploy.stack import ChangeSetRequest, Stack
 from galerly_cdn.aws.errors import DeploymentFailed
@@ -19,16 +27,21 @@ from galerly_cdn.errors import SettingsError
 from galerly_cdn.serialization import Value, replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from galerly_cdn.aws.deploy.change_set import ChangeSet
+    from galerly_cdn.aws.deploy.smoke_test import Check
     from galerly_cdn.aws.deploy.stack import StackState
     from galerly_cdn.settings.table import Settings
 
-MAX_BODY_BYTES = 51_200
-"""CloudFormation's limit for a template in an API call; it fetches a larger one from a bucket."""
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,49}")
-"""Shorter than CloudFormation's 128: it begins the names of functions, which have at most 64 characters."""
+MAX_STACK_NAME = 45
+"""Characters of a stack's name, below CloudFormation's 128, because it begins the names of other resources.
+
+S3 allows 63 for the bucket `{stack}-{account}-logs`, and Lambda 64 for `{stack}-PrivateViewerEdge`.
+"""
+MAX_BUCKET_NAME = 58
+"""Characters of the bucket's name, so that `{bucket}-logs` has at most 63."""
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 
 
 class DeploymentRequest(Value, frozen=True):
@@ -51,21 +64,32 @@ class Package(Value, frozen=True):
     template: str
     template_bytes: int
 
-    @property
-    def is_template_uploaded(self) -> bool:
-        """Whether the template is too large for an API call."""
-        return self.template_bytes > MAX_BODY_BYTES
-
     def files(self) -> dict[str, Path]:
         """The files by their keys in the code bucket."""
-        templates = {self.template_key: Path(self.template)} if self.is_template_uploaded else {}
-        return {self.code_key: Path(self.code)} | templates
+        return {self.code_key: Path(self.code), self.template_key: Path(self.template)}
+
+    def importing(self, bucket: str) -> Package:
+        """The same package with the template that an import of the buckets needs."""
+        text = template.with_literal_names(Path(self.template).read_text("utf-8"), bucket)
+        file = Path(self.template).with_name("import.yaml")
+        file.write_text(text, "utf-8")
+        return replaced(self, **_template_fields(file))
 
 
 def check_request(request: DeploymentRequest) -> DeploymentRequest:
-    """Return the request. Raises `SettingsError` for a stack name that resource names cannot begin with."""
-    if not _NAME.fullmatch(request.stack):
-        raise SettingsError([f"--stack: {request.stack!r} is no name: letters, digits and `-`, at most 50"])
+    """Return the request. Raises `SettingsError` for names that make other resources' names too long."""
+    name = request.stack
+    if not _NAME.fullmatch(name):
+        raise SettingsError([f"--stack: {name!r} is no name: letters, digits and `-`, a letter first"])
+    if len(name) > MAX_STACK_NAME:
+        reason = f"the bucket for access logs, {name}-ACCOUNT-logs, could not be created: S3 allows 63"
+        raise SettingsError(
+            [f"--stack: {name!r} has {len(name)} characters, not up to {MAX_STACK_NAME}: {reason}"]
+        )
+    bucket = request.parameters.get("BucketName", "")
+    if len(bucket) > MAX_BUCKET_NAME:
+        reason = f"the bucket for access logs is {bucket}-logs, and S3 allows 63"
+        raise SettingsError([f"--bucket: {len(bucket)} characters, not up to {MAX_BUCKET_NAME}: {reason}"])
     return request
 
 
@@ -76,18 +100,28 @@ def without_avif(settings: Settings) -> Settings:
     return replaced(settings, sizes=sizes)
 
 
-def package(settings: Settings, out: Path, *, with_lambda_edge: bool) -> Package:
-    """Build into `out`. Raises as `build.build`."""
-    built = build.build(settings, out, with_lambda_edge=with_lambda_edge)
-    content = Path(built.template).read_bytes()
+def package(
+    settings: Settings, out: Path, *, with_lambda_edge: bool, progress: Callable[[str], object]
+) -> Package:
+    """Build into `out`; `progress` gets each step as it begins. Raises as `build.build`."""
+    built = build.build(settings, out, with_lambda_edge=with_lambda_edge, progress=progress)
     return Package(
         code_key=f"code/{built.sha256}.zip",
         code=built.zip,
         code_bytes=built.zip_bytes,
-        template_key=f"template/{hashlib.sha256(content).hexdigest()}.yaml",
-        template=built.template,
-        template_bytes=len(content),
+        **_template_fields(Path(built.template)),
     )
+
+
+def _template_fields(file: Path) -> dict[str, Any]:
+    """The fields of `Package` that describe a template."""
+    content = file.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return {
+        "template_key": f"template/{digest}.yaml",
+        "template": str(file),
+        "template_bytes": len(content),
+    }
 
 
 class Deployment:
@@ -106,24 +140,37 @@ class Deployment:
         name = request.code_bucket or (current or {}).get("CodeBucket") or f"galerly-cdn-code-{self._account}"
         self.bucket = CodeBucket(name, self._account)
         self.parameters = parameters(request, package, current, name, self._account)
+        self._importing = package.importing(self.parameters["BucketName"] or "") if self.imports else None
         self._bucket_exists = self.bucket.exists()
         has_object = self.bucket.has_object if self._bucket_exists else (lambda _key: False)
-        self.uploads = {key: file for key, file in package.files().items() if not has_object(key)}
+        files = package.files() | (self._importing.files() if self._importing else {})
+        self.uploads = {key: file for key, file in files.items() if not has_object(key)}
+        self.concurrency = concurrency.read()
 
     @property
     def is_new(self) -> bool:
         """Whether there is no stack, or one whose creation was not executed or was rolled back."""
         return self.state is None or self.state.is_new or self.state.is_rolled_back
 
+    @property
+    def imports(self) -> bool:
+        """Whether the change set imports the buckets; those of an existing stack are its own already."""
+        return self.is_new and self._request.take_over
+
     def _current_parameters(self) -> Mapping[str, str] | None:
         return None if self.is_new or self.state is None else self.state.parameters
 
     def check(self) -> None:
-        """Raise `DeploymentFailed` if another operation is in progress, or if a bucket to make exists."""
+        """Raise `DeploymentFailed` for what CloudFormation would find out later.
+
+        Another operation is in progress, a bucket to make exists, or the account refuses the reservation.
+        """
         if self.state is not None and self.state.status.endswith("_IN_PROGRESS") and not self.state.is_new:
             raise DeploymentFailed(
                 f"{self.state.status}: another operation is in progress; wait until it has ended"
             )
+        if self.concurrency is not None:
+            self.concurrency.check(*self.reservations())
         if not self.is_new or self._request.take_over:
             return
         name = self.parameters["BucketName"] or ""
@@ -144,16 +191,40 @@ class Deployment:
     def create_change_set(self) -> ChangeSet | None:
         """Create a change set for uploaded files; None if nothing would change. Raises `DeploymentFailed`."""
         if self.state is not None and self.state.is_rolled_back:
-            self._stack.delete(self.state.arn)
-        package = self._package
+            self._stack.delete(self.state)
         request = ChangeSetRequest(
-            template=Path(package.template).read_text("utf-8"),
-            template_url=self.bucket.url(package.template_key) if package.is_template_uploaded else "",
+            template_url=self.bucket.url((self._importing or self._package).template_key),
             parameters=self.parameters,
             role=self._request.role,
-            take_over=self._request.take_over,
+            imports=self.imports,
+            reverts_drift=self._request.take_over and not self.is_new,
         )
-        return self._stack.create_change_set(request, f"galerly-{uuid.uuid4().hex[:12]}", is_new=self.is_new)
+        return self._stack.create_change_set(request, _change_set_name(), is_new=self.is_new)
+
+    def create_settings_change_set(self) -> ChangeSet | None:
+        """Create a change set that gives imported buckets the template's settings; None if they have them.
+
+        An import is not documented to change what it imports. Raises `DeploymentFailed`.
+        """
+        request = ChangeSetRequest(
+            template_url=self.bucket.url(self._package.template_key),
+            parameters=dict.fromkeys(self.parameters),
+            role=self._request.role,
+            reverts_drift=True,
+        )
+        return self._stack.create_change_set(request, _change_set_name(), is_new=False)
+
+    def check_settings(self) -> Iterator[Check]:
+        """Compare buckets that were taken over with the template. Raises `DeploymentFailed`."""
+        if self._request.take_over:
+            yield from verify_account.check_settings(self._stack)
+
+    def reservations(self) -> tuple[int, int]:
+        """The reserved concurrency of the deployed stack, and of this deployment."""
+        name = "ReservedConcurrency"
+        before = int((self._current_parameters() or {}).get(name, 0))
+        after = self.parameters.get(name, "0")
+        return before, before if after is None else int(after)
 
     def newly_public(self, settings: Settings) -> tuple[str, ...]:
         """The private prefixes of the deployed stack that this deployment makes public."""
@@ -165,11 +236,15 @@ class Deployment:
         return () if self.is_new else recipes.outdated(self._stack.metadata(), settings)
 
     def delete_change_set(self, created: ChangeSet) -> None:
-        self._stack.delete_change_set(created.arn, is_new=self.is_new)
+        self._stack.delete_change_set(created.arn, created.stack_arn)
 
     def execute(self, created: ChangeSet) -> StackState:
         """Execute a change set and wait for its end. Raises `DeploymentFailed`."""
         return self._stack.execute(created)
+
+
+def _change_set_name() -> str:
+    return f"galerly-{uuid.uuid4().hex[:12]}"
 
 
 def parameters(

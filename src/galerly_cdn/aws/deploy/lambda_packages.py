@@ -18,7 +18,7 @@ from galerly_cdn.aws.errors import BuildFailed
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 _GLIBC = 34
@@ -69,21 +69,27 @@ def lambda_lock() -> tuple[LockedPackage, ...]:
     return read_lock(resources.files("galerly_cdn.aws.deploy").joinpath("lambda.txt").read_text("utf-8"))
 
 
-def fetch(lock: Iterable[LockedPackage], machine: Machine, folder: Path) -> tuple[Path, ...]:
-    """Download or build the wheels of `lock` for a machine in `folder`. Raises `BuildFailed`."""
-    kinds: dict[str, list[LockedPackage]] = {"tools": [], "sources": [], "wheels": []}
-    for package in lock:
-        kind = "tools" if package.name in _TOOLS else "sources" if package.name in _SOURCES else "wheels"
-        kinds[kind].append(package)
-    lists = {kind: folder / f"{kind}.txt" for kind in kinds}
-    for kind, entries in kinds.items():
-        lists[kind].write_text("\n".join(package.text for package in entries) + "\n", "utf-8")
-    wheels, tools = folder / "wheels", folder / "tools"
-    _pip("download", *_machine_options(machine), "-d", str(wheels), "-r", str(lists["wheels"]))
-    _pip("install", "--target", str(tools), "-r", str(lists["tools"]))
-    _pip("wheel", "--no-build-isolation", "-w", str(wheels), "-r", str(lists["sources"]), tools=tools)
+def fetch(
+    lock: Iterable[LockedPackage], machine: Machine, folder: Path, progress: Callable[[str], object]
+) -> tuple[Path, ...]:
+    """Download or build the wheels of `lock` for a machine in `folder`. Raises `BuildFailed`.
+
+    `progress` gets each package before it is fetched.
+    """
+    packages = sorted(lock, key=lambda package: (package.name in _SOURCES, package.name not in _TOOLS))
+    wheels, tools, requirements = folder / "wheels", folder / "tools", folder / "package.txt"
+    for number, package in enumerate(packages, start=1):
+        verb = "building" if package.name in _SOURCES else "fetching"
+        progress(f"{verb} {package.name} {package.version} ({number} of {len(packages)})")
+        requirements.write_text(f"{package.text}\n", "utf-8")
+        if package.name in _TOOLS:
+            _pip("install", "--target", str(tools), "-r", str(requirements))
+        elif package.name in _SOURCES:
+            _pip("wheel", "--no-build-isolation", "-w", str(wheels), "-r", str(requirements), tools=tools)
+        else:
+            _pip("download", *_machine_options(machine), "-d", str(wheels), "-r", str(requirements))
     files = tuple(sorted(wheels.iterdir()))
-    check(files, [*kinds["sources"], *kinds["wheels"]], machine)
+    check(files, [package for package in packages if package.name not in _TOOLS], machine)
     return files
 
 

@@ -35,6 +35,11 @@ OPEN_POINTS = (
         "`--set ReservedConcurrency=…` bounds what direct requests cost",
     ),
     OpenPoint(
+        "the settings of",
+        "taking over a bucket gives it the template's settings",
+        "apply them by hand, or copy the originals into a new bucket",
+    ),
+    OpenPoint(
         "checked first",
         "an unsigned request of a private folder costs no function",
         "none is needed: the function then refuses the size, and CloudFront the signature",

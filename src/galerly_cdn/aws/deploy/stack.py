@@ -33,12 +33,13 @@ _ADVICE = {
 
 
 class StackState(Value, frozen=True):
-    """A stack's ARN, status, parameters and outputs."""
+    """A stack's ARN, status, parameters and outputs. A protected stack cannot be deleted."""
 
     arn: str
     status: str
     parameters: dict[str, str]
     outputs: dict[str, str]
+    is_protected: bool = False
 
     @property
     def is_new(self) -> bool:
@@ -65,14 +66,18 @@ class StackEvent(Value, frozen=True):
 
 
 class ChangeSetRequest(Value, frozen=True):
-    """A change set to create. The template is its text, or its URL in a bucket."""
+    """A change set to create, for a template in a bucket.
 
-    template: str
+    `imports` takes over resources that exist under the names in the template. `reverts_drift` compares the
+    resources with the template as they are, not as the stack last left them.
+    """
+
     template_url: str
     parameters: dict[str, str | None]
     """None keeps the stack's value."""
     role: str = ""
-    take_over: bool = False
+    imports: bool = False
+    reverts_drift: bool = False
 
     def to_api(self) -> dict[str, Any]:
         """The parameters of CreateChangeSet."""
@@ -84,12 +89,11 @@ class ChangeSetRequest(Value, frozen=True):
                 for name, value in self.parameters.items()
             ],
             "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"],
+            "TemplateURL": self.template_url,
         }
-        request |= (
-            {"TemplateURL": self.template_url} if self.template_url else {"TemplateBody": self.template}
-        )
         request |= {"RoleARN": self.role} if self.role else {}
-        return request | ({"ImportExistingResources": True} if self.take_over else {})
+        request |= {"ImportExistingResources": True} if self.imports else {}
+        return request | ({"DeploymentMode": "REVERT_DRIFT"} if self.reverts_drift else {})
 
 
 class Stack:
@@ -124,6 +128,7 @@ class Stack:
             stack["StackStatus"],
             {one["ParameterKey"]: one.get("ParameterValue", "") for one in stack.get("Parameters", [])},
             {one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", [])},
+            is_protected=stack.get("EnableTerminationProtection", False),
         )
 
     def private_prefixes(self) -> tuple[str, ...]:
@@ -162,7 +167,7 @@ class Stack:
             )
         created = self.change_set(response["Id"])
         if created is None:
-            self.delete_change_set(response["Id"], is_new=is_new)
+            self.delete_change_set(response["Id"], response["StackId"])
         return created
 
     def change_set(self, arn: str) -> ChangeSet | None:
@@ -174,6 +179,7 @@ class Stack:
                 reason = response.get("StatusReason", "")
                 if "didn't contain changes" in reason or "No updates are to be performed" in reason:
                     return None
+                reason = self._explained(reason, ChangeSetName=arn)
                 raise DeploymentFailed(f"CloudFormation could create no change set: {reason}")
             if response["Status"] == "CREATE_COMPLETE":
                 changes = [*response["Changes"], *self._more_changes(arn, response.get("NextToken"))]
@@ -189,26 +195,70 @@ class Stack:
             yield from response["Changes"]
             token = response.get("NextToken")
 
-    def delete_change_set(self, arn: str, *, is_new: bool) -> None:
-        """Delete a change set; if the stack is new, delete its name too."""
+    def delete_change_set(self, arn: str, stack_arn: str) -> None:
+        """Delete a change set, and its stack if nothing was made of it and nobody else proposes a change.
+
+        The stack is read again: since the change set was created, somebody may have executed another one.
+        """
         with boto.aws_errors():
             self._aws.delete_change_set(ChangeSetName=arn)
-            if is_new:
-                self._aws.delete_stack(StackName=self._name)
+            state = self._by_arn(stack_arn).state()
+            if state is None or not state.is_new or state.is_protected:
+                return
+            listed = self._aws.list_change_sets(StackName=stack_arn)["Summaries"]
+            if all(one["ChangeSetId"] == arn for one in listed):
+                self._aws.delete_stack(StackName=stack_arn)
 
     def execute(self, created: ChangeSet) -> StackState:
-        """Execute a change set and wait for its end. Raises `DeploymentFailed` with the first cause."""
-        last = self._last_event(created.stack_arn)
-        with boto.aws_errors():
-            self._aws.execute_change_set(ChangeSetName=created.arn)
-        return self._wait(created.stack_arn, last, _DONE)
+        """Execute a change set and wait for its end. Raises `DeploymentFailed` with the first cause.
 
-    def delete(self, arn: str) -> None:
-        """Delete the stack and wait for its end. Raises `DeploymentFailed` with the first cause."""
+        A new stack is protected against deletion, until its creation is rolled back.
+        """
+        arn = created.stack_arn
+        stack = self._by_arn(arn)
+        before = stack.state()
+        is_new = before is not None and before.is_new
+        if is_new:
+            self._protect(arn, is_protected=True)
         last = self._last_event(arn)
         with boto.aws_errors():
-            self._aws.delete_stack(StackName=arn)
-        self._wait(arn, last, {"DELETE_COMPLETE"})
+            self._aws.execute_change_set(ChangeSetName=created.arn)
+        try:
+            return self._wait(arn, last, _DONE)
+        except DeploymentFailed:
+            after = stack.state() if is_new else None
+            if after is not None and after.is_rolled_back:
+                self._protect(arn, is_protected=False)
+            raise
+
+    def delete(self, state: StackState) -> None:
+        """Delete the stack, protected or not, and wait. Raises `DeploymentFailed` with the first cause."""
+        if state.is_protected:
+            self._protect(state.arn, is_protected=False)
+        last = self._last_event(state.arn)
+        with boto.aws_errors():
+            self._aws.delete_stack(StackName=state.arn)
+        self._wait(state.arn, last, {"DELETE_COMPLETE"})
+
+    def differences(self, resource: str) -> tuple[str, ...]:
+        """The paths of properties in which a resource differs from the template: its drift.
+
+        Raises `DeploymentFailed` for a type that CloudFormation cannot compare.
+        """
+        with boto.aws_errors():
+            drift = self._aws.detect_stack_resource_drift(StackName=self._name, LogicalResourceId=resource)
+        found = drift["StackResourceDrift"]
+        if found["StackResourceDriftStatus"] not in {"IN_SYNC", "MODIFIED"}:
+            raise DeploymentFailed(f"{resource} cannot be compared: {found['StackResourceDriftStatus']}")
+        return tuple(one["PropertyPath"] for one in found.get("PropertyDifferences", []))
+
+    def _by_arn(self, arn: str) -> Stack:
+        """The same stack, which keeps its ARN when it is deleted and made again under its name."""
+        return Stack(arn, self._on_event, self._pause)
+
+    def _protect(self, arn: str, *, is_protected: bool) -> None:
+        with boto.aws_errors():
+            self._aws.update_termination_protection(StackName=arn, EnableTerminationProtection=is_protected)
 
     def _wait(self, arn: str, last: str, done: set[str]) -> StackState:
         """Report events after `last` until no operation is in progress.
@@ -216,7 +266,7 @@ class Stack:
         It reads the stack by its ARN, which a deleted stack keeps.
         """
         cause: StackEvent | None = None
-        stack = Stack(arn, self._on_event, self._pause)
+        stack = self._by_arn(arn)
         while True:
             state = stack.state()
             for event_id, event in reversed(list(self._events(arn, last))):
@@ -231,10 +281,25 @@ class Stack:
             self._pause(_POLL_S)
         if state.status not in done:
             reason = (
-                f"{cause.resource} ({cause.type}): {cause.reason}" if cause else "no resource gave a reason"
+                f"{cause.resource} ({cause.type}): {self._explained(cause.reason, StackName=arn)}"
+                if cause
+                else "no resource gave a reason"
             )
             raise DeploymentFailed(f"{state.status}: {reason} {_ADVICE.get(state.status, '')}".rstrip())
         return state
+
+    def _explained(self, reason: str, **operation: str) -> str:
+        """A reason that only counts validation errors, with the errors that CloudFormation found."""
+        if "DescribeEvents" not in reason:
+            return reason
+        with boto.aws_errors():
+            events = self._aws.describe_events(**operation)["OperationEvents"]
+        found = [
+            f"{event.get('LogicalResourceId')}: {event['ValidationStatusReason']}"
+            for event in events
+            if event.get("ValidationStatusReason")
+        ]
+        return "; ".join(found) or reason
 
     def _events(self, arn: str, last: str) -> Iterator[tuple[str, StackEvent]]:
         """The IDs and events after the event `last`, newest first."""

@@ -30,6 +30,15 @@ if TYPE_CHECKING:
 
 MAX_KEYS = 5
 """CloudFront quota: public keys in a key group."""
+MAX_BEHAVIORS = 75
+"""CloudFront quota: cache behaviours of a distribution, here with the default one."""
+MAX_BYTES = 1_000_000
+"""CloudFormation quota: a template in a bucket."""
+_BUCKET_NAMES = {
+    "      BucketName: !Ref BucketName\n": "{}",
+    "      BucketName: !Sub '${BucketName}-logs'\n": "{}-logs",
+}
+"""The lines that name the buckets, and the names that they give."""
 _PREFIX = re.compile(r"[A-Za-z0-9_.~/$'@:+&-]+")
 """The characters of CloudFront's path patterns, without the wildcards."""
 _FUNCTION_SETTINGS = (
@@ -50,6 +59,11 @@ class TemplateKey(Value, frozen=True):
     name: str
     id: str
     pem: str
+
+    @property
+    def digest(self) -> str:
+        """The digest of its PEM, which its logical name contains."""
+        return self.name.removeprefix("Key")
 
     @property
     def output(self) -> str:
@@ -98,11 +112,14 @@ def render(settings: Settings, *, with_lambda_edge: bool = False) -> str:
     `with_lambda_edge` runs the viewer function as Lambda@Edge instead of CloudFront Functions, which is
     slower and costs six times as much on every request.
 
-    Raises `SettingsError` for private prefixes that a path pattern cannot contain, for unfit keys, and for
-    settings that make the viewer function too large.
+    Raises `SettingsError` for private prefixes that a path pattern cannot contain or that are too many, for
+    unfit keys, and for settings that make the viewer function too large.
     """
     signers = list(keys(settings))
     behaviors = list(_behaviors(settings, has_keys=bool(signers)))
+    if (count := len(behaviors) + 1) > MAX_BEHAVIORS:
+        problem = f"they need {count} cache behaviours, and CloudFront's quota is {MAX_BEHAVIORS}"
+        raise SettingsError([f"private_prefixes: {problem}; move folders under one prefix"])
     edges = [
         EdgeFunction("ViewerEdge", viewer.lambda_edge(settings, signed=False)),
         EdgeFunction("PrivateViewerEdge", viewer.lambda_edge(settings, signed=True)),
@@ -132,6 +149,18 @@ def parameters(text: str) -> tuple[str, ...]:
     """The names of a rendered template's parameters."""
     _, _, section = text.partition("\nParameters:\n")
     return tuple(re.findall(r"^  (\w+):$", section.partition("\n\n")[0], re.MULTILINE))
+
+
+def with_literal_names(text: str, bucket: str) -> str:
+    """A rendered template whose buckets have their names as text, as an automatic import needs them.
+
+    CloudFormation User Guide, "Import AWS resources into a CloudFormation stack automatically".
+    """
+    for name, literal in _BUCKET_NAMES.items():
+        if text.count(name) != 1:
+            raise ValueError(f"the template has {name!r} {text.count(name)} times")
+        text = text.replace(name, f"      BucketName: {literal.format(bucket)}\n")
+    return text
 
 
 def keys(settings: Settings) -> Iterator[TemplateKey]:

@@ -16,6 +16,7 @@ from urllib.parse import urljoin
 
 from galerly_cdn.aws.deploy import boto, invalidation, smoke_test
 from galerly_cdn.aws.deploy.smoke_test import Check
+from galerly_cdn.aws.deploy.stack import Stack
 from galerly_cdn.links import Links
 from galerly_cdn.model import Format
 from galerly_cdn.render.sample_images import SPECIMENS
@@ -42,6 +43,7 @@ def run_checks(viewer: SmokeViewer, stack: str, settings: Settings) -> Iterator[
     """
     yield from smoke_test.run(viewer, settings)
     yield _check_utilization(stack)
+    yield from check_settings(Stack(stack, lambda _: None))
     yield _check_function_url(viewer)
     yield from _check_signature_first(viewer, settings)
     if "/" not in settings.private_prefixes:
@@ -81,6 +83,17 @@ def _check_utilization(stack: str) -> Check:
         problem or f"{used} %",
         is_met=not problem and int(used) < _MAX_UTILIZATION,
     )
+
+
+def check_settings(stack: Stack) -> Iterator[Check]:
+    """CloudFormation's comparison of the buckets with the template. An import leaves settings as they were.
+
+    Raises `AwsRefused`, `DeploymentFailed`.
+    """
+    for bucket in ("Bucket", "AccessLogs"):
+        differing = stack.differences(bucket)
+        found = ", ".join(differing) or "no difference"
+        yield Check(f"the settings of {bucket}", "no difference", found, is_met=not differing)
 
 
 def _check_function_url(viewer: SmokeViewer) -> Check:

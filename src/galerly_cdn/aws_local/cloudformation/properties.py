@@ -75,6 +75,7 @@ MODELLED = {
 """Resource types of which every property is either a field of a `Property` or in `IGNORED`."""
 
 IGNORED: Mapping[str, str | Mapping[str, str]] = {
+    "AWS::Budgets::Budget": _METRICS,
     "AWS::CloudFront::CachePolicy": {
         "CachePolicyConfig.Name": _NAME,
         "CachePolicyConfig.Comment": _NAME,
@@ -86,6 +87,7 @@ IGNORED: Mapping[str, str | Mapping[str, str]] = {
         "DistributionConfig.PriceClass": "there is one location",
         "DistributionConfig.Aliases": "every host name is served",
         "DistributionConfig.ViewerCertificate": "the caller provides the certificate",
+        "DistributionConfig.WebACLId": "a firewall only refuses requests, and counts them at the edge",
         "DistributionConfig.Origins.OriginShield": _SHIELD,
         "DistributionConfig.Origins.CustomOriginConfig.OriginSSLProtocols": "the URL is called without TLS",
         "DistributionConfig.Origins.CustomOriginConfig.OriginKeepaliveTimeout": "likewise",
@@ -139,6 +141,7 @@ IGNORED: Mapping[str, str | Mapping[str, str]] = {
         "SqsManagedSseEnabled": "messages are not written to a disk",
         "MessageRetentionPeriod": "nothing is kept for days",
     },
+    "AWS::WAFv2::WebACL": "a firewall only refuses requests, and counts them at the edge",
 }
 """The reason by resource type and property path, without list positions; for a whole type only the reason."""
 

@@ -24,7 +24,6 @@ PSEUDO: Mapping[str, object] = {
     "AWS::NoValue": NOTHING,
     "AWS::Partition": "aws",
     "AWS::Region": REGION,
-    "AWS::StackName": STACK_NAME,
 }
 _SECTIONS = {
     *("AWSTemplateFormatVersion", "Description", "Metadata", "Parameters", "Rules"),
@@ -43,10 +42,13 @@ _ATTRIBUTES: Mapping[tuple[str, str], str] = {
     ("AWS::Lambda::Function", "Arn"): f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{{id}}",
     ("AWS::Lambda::Url", "FunctionUrl"): f"https://{{name}}.lambda-url.{REGION}.on.aws/",
     ("AWS::Logs::LogGroup", "Arn"): f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{{id}}:*",
+    ("AWS::Logs::DeliveryDestination", "Arn"): f"arn:aws:logs:{REGION}:{ACCOUNT}:delivery-destination:{{id}}",
     ("AWS::S3::Bucket", "Arn"): "arn:aws:s3:::{id}",
     ("AWS::S3::Bucket", "RegionalDomainName"): f"{{id}}.s3.{REGION}.amazonaws.com",
     ("AWS::SQS::Queue", ""): f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{{id}}",
     ("AWS::SQS::Queue", "Arn"): f"arn:aws:sqs:{REGION}:{ACCOUNT}:{{id}}",
+    ("AWS::SQS::Queue", "QueueName"): "{id}",
+    ("AWS::WAFv2::WebACL", "Arn"): f"arn:aws:wafv2:{REGION}:{ACCOUNT}:global/webacl/{{id}}/1",
 }
 """The value of a GetAtt by type and attribute, and of a Ref (attribute "") where that is not `id`.
 
@@ -61,10 +63,13 @@ class Stack:
     parameters.
     """
 
-    def __init__(self, template: Mapping[str, Any], parameter_values: Mapping[str, str]) -> None:
-        for name in template:
-            if name not in _SECTIONS:
-                raise UnmodelledProperty(name, "", "this section is not modelled")
+    def __init__(
+        self, template: Mapping[str, Any], parameter_values: Mapping[str, str], name: str = STACK_NAME
+    ) -> None:
+        for section in template:
+            if section not in _SECTIONS:
+                raise UnmodelledProperty(section, "", "this section is not modelled")
+        self._name = name
         self._template = template
         self._parameters = parameters.read_parameters(template.get("Parameters", {}), parameter_values)
         self._check_rules()
@@ -84,12 +89,24 @@ class Stack:
             if resource["Type"] == type_name
         }
 
+    def resolved(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """The type and the properties of every resource, by logical name, with functions evaluated.
+
+        Raises `UnmodelledProperty`.
+        """
+        return {
+            name: (resource["Type"], self._resolver(name).resolve(resource.get("Properties", {})))
+            for name, resource in self._resources.items()
+        }
+
     def identity(self, name: str) -> str:
         """The value of a Ref to a resource."""
         return str(self.refer(name, ""))
 
     def refer(self, name: str, attribute: str) -> object:
         """The value of a Ref (`attribute` is empty) or a GetAtt. Raises `UnmodelledProperty`."""
+        if not attribute and name == "AWS::StackName":
+            return self._name
         if not attribute and name in PSEUDO:
             return PSEUDO[name]
         if not attribute and name in self._parameters:
@@ -110,11 +127,11 @@ class Stack:
             return (
                 str(self._resolver(name).resolve(bucket_name))
                 if bucket_name
-                else f"{STACK_NAME}-{name.lower()}"
+                else f"{self._name}-{name.lower()}"
             )
         if type_name.startswith("AWS::CloudFront::"):
             return f"E{name.upper()}" if type_name.endswith("Distribution") else f"K{name.upper()}"
-        return f"{STACK_NAME}-{name}"
+        return f"{self._name}-{name}"
 
     def _resolver(self, resource: str) -> Resolver:
         conditions, mappings = (self._template.get(section, {}) for section in ("Conditions", "Mappings"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import click
@@ -49,7 +50,9 @@ def build(out: Path, file: Path | None, lambda_edge: str, *, as_json: bool) -> N
     from galerly_cdn.aws.deploy import build as package
 
     settings = terminal.load_settings(file).settings
-    built = package.build(settings, out, with_lambda_edge=lambda_edge == "on")
+    built = package.build(
+        settings, out, with_lambda_edge=lambda_edge == "on", progress=functools.partial(click.echo, err=True)
+    )
     text = f"{built.zip}: {built.zip_bytes} bytes, sha256 {built.sha256}\n{built.viewer}\n{built.template}"
     terminal.print_value(built, text, as_json=as_json)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,10 @@ from galerly_cdn.cli import terminal
 from galerly_cdn.cli.aws import deployed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from galerly_cdn.aws.deploy.deployment import Deployment, DeploymentRequest, Package
+    from galerly_cdn.aws.deploy.smoke_test import Check
     from galerly_cdn.aws.deploy.stack import StackState
     from galerly_cdn.settings.table import Settings
 
@@ -26,6 +28,9 @@ _PARAMETERS = {
     "certificate": "Certificate",
     "hosted_zone": "HostedZone",
     "prewarm": "Prewarm",
+    "budget": "BudgetDollars",
+    "alarm_email": "AlarmEmail",
+    "waf": "Firewall",
 }
 """Options that are parameters of the template; `--set` takes parameters by their own names."""
 
@@ -44,7 +49,7 @@ def _request(options: Mapping[str, Any]) -> DeploymentRequest:
     from galerly_cdn.aws.deploy.deployment import DeploymentRequest
 
     parameters = {
-        name: options[option] for option, name in _PARAMETERS.items() if options[option] is not None
+        name: str(options[option]) for option, name in _PARAMETERS.items() if options[option] is not None
     }
     for pair in options["pairs"]:
         name, equals, value = pair.partition("=")
@@ -64,7 +69,9 @@ def _request(options: Mapping[str, Any]) -> DeploymentRequest:
 @deployed.STACK
 @click.option("--bucket", help="The bucket to create for originals and renditions. [STACK-ACCOUNT]")
 @click.option(
-    "--take-over", is_flag=True, help="The bucket exists: make it part of the stack, and keep its objects."
+    "--take-over",
+    is_flag=True,
+    help="The buckets exist: make them part of the stack, keep their objects, and replace their settings.",
 )
 @click.option("--domain", help="Host name of the CDN; needs --certificate.")
 @click.option("--certificate", help="ARN of the domain's certificate in us-east-1.")
@@ -77,6 +84,18 @@ def _request(options: Mapping[str, Any]) -> DeploymentRequest:
 )
 @click.option("--avif", type=_ON_OFF, default="on", show_default=True, help="off removes AVIF from `sizes`.")
 @click.option("--prewarm", type=_ON_OFF, help="Render every size and format of an upload at once.")
+@click.option(
+    "--budget",
+    type=click.IntRange(min=0),
+    metavar="USD",
+    help="Monthly cost of the account that is reported to --alarm-email; 0 for none.",
+)
+@click.option("--alarm-email", metavar="ADDRESS", help="Where alarms and the budget are reported.")
+@click.option(
+    "--waf",
+    type=click.Choice(["off", "rate", "managed"]),
+    help="AWS WAF: a limit of each address's requests; managed adds AWS's rules.",
+)
 @click.option("--lambda-edge", type=_ON_OFF, default="off", show_default=True, help="See `aws template`.")
 @click.option(
     "--set", "pairs", multiple=True, metavar="NAME=VALUE", help="Another parameter of the template."
@@ -102,7 +121,8 @@ def deploy(file: Path | None, *, dry_run: bool, prepare: bool, yes: bool, **opti
     request = deployments.check_request(_request(options))
     with tempfile.TemporaryDirectory(prefix="galerly-cdn-") as scratch:
         is_edge = options["lambda_edge"] == "on"
-        package = deployments.package(settings, Path(scratch), with_lambda_edge=is_edge)
+        progress = functools.partial(click.echo, err=True)
+        package = deployments.package(settings, Path(scratch), with_lambda_edge=is_edge, progress=progress)
         echo(_package_lines(package))
         deployment = _deployment(request, package, echo, is_dry=dry_run)
         if deployment is None or dry_run:
@@ -125,7 +145,8 @@ def deploy(file: Path | None, *, dry_run: bool, prepare: bool, yes: bool, **opti
         if not _is_confirmed(newly_public, yes=yes):
             deployment.delete_change_set(change_set)
             raise click.Abort
-        _test(deployment.execute(change_set), settings)
+        state = deployment.execute(change_set)
+        _test(_apply_settings(deployment) or state, settings, deployment.check_settings())
 
 
 @click.command(epilog="Example: galerly-cdn aws execute arn:aws:cloudformation:us-east-1:…:changeSet/…")
@@ -146,7 +167,21 @@ def execute(arn: str, private: tuple[str, ...], file: Path | None) -> None:
         click.echo(_NO_CHANGES)
         return
     click.echo(f"{change_set}")
-    _test(stack.execute(change_set), settings)
+    state = stack.execute(change_set)
+    if change_set.imports:
+        click.echo("The imported buckets keep their settings until `aws deploy --take-over` is run again.")
+    _test(state, settings)
+
+
+def _apply_settings(deployment: Deployment) -> StackState | None:
+    """Give imported buckets the template's settings, without a question: --take-over announces it."""
+    if not deployment.imports:
+        return None
+    change_set = deployment.create_settings_change_set()
+    if change_set is None:
+        return None
+    click.echo(f"The imported buckets get the template's settings:\n{change_set}")
+    return deployment.execute(change_set)
 
 
 def _deployment(
@@ -168,10 +203,9 @@ def _deployment(
 
 
 def _package_lines(package: Package) -> str:
-    way = "uploaded to the code bucket" if package.is_template_uploaded else "sent in the API call"
     return (
         f"code      {terminal.format_bytes(package.code_bytes)}, {package.code_key}\n"
-        f"template  {terminal.format_bytes(package.template_bytes)}, {way}"
+        f"template  {terminal.format_bytes(package.template_bytes)}, {package.template_key}"
     )
 
 
@@ -182,6 +216,10 @@ def _deployment_lines(deployment: Deployment) -> Iterator[str]:
     yield f"upload    {', '.join(deployment.uploads) or 'nothing: the bucket has it'}"
     for name, value in deployment.parameters.items():
         yield f"          {name} = {'(unchanged)' if value is None else value}"
+    before, after = deployment.reservations()
+    if deployment.concurrency is not None and not after:
+        limit = deployment.concurrency
+        yield f"renders   the account's limit is {limit.account} at once; {limit.advice(before)}"
 
 
 def _outdated_lines(targets: Sequence[str], stack: str) -> str:
@@ -216,8 +254,8 @@ def _is_confirmed(newly_public: Sequence[str], *, yes: bool) -> bool:
         return False
 
 
-def _test(state: StackState, settings: Settings) -> None:
-    """Print the addresses of a deployed stack and run the smoke test. Exits with 1 if a check fails."""
+def _test(state: StackState, settings: Settings, more: Iterable[Check] = ()) -> None:
+    """Print the addresses, run the smoke test and `more` checks. Exits with 1 if one fails."""
     from galerly_cdn.aws.deploy import http_viewer, smoke_test, template
 
     viewer = smoke_test.SmokeViewer(smoke_test.Deployed.from_outputs(state.outputs), http_viewer.fetch)
@@ -229,4 +267,4 @@ def _test(state: StackState, settings: Settings) -> None:
         click.echo(
             f"signing   with {key.id}.private.pem, copied to {file}: CloudFront gives keys its own IDs"
         )
-    deployed.print_checks(smoke_test.run(viewer, settings), as_json=False)
+    deployed.print_checks(itertools.chain(smoke_test.run(viewer, settings), more), as_json=False)

@@ -51,7 +51,7 @@ def destroy(name: str, originals: str, *, yes: bool) -> None:
             answer = click.prompt(f"Erased originals cannot be restored. Type {first} to erase it", err=True)
             if answer != first:
                 raise click.Abort
-    stack.delete(state.arn)
+    stack.delete(state)
     for bucket in retained if erases else []:
         buckets.erase(bucket.bucket, functools.partial(_print_erased, bucket))
     click.echo(f"{name} is deleted.")

@@ -6,7 +6,8 @@ baseline JPEG without restart markers is one chain of codes, and damage in its m
 
 The decode that makes the picture is therefore also the check. It reads a row of MCUs below the picture
 (`jpeg.extension`): in a complete file that row holds no data, so libjpeg warns once and leaves it mid-grey.
-In any doubt a decode at 1/8 without that row decides. Good files are decoded once, damaged ones twice.
+In any doubt a decode at 1/8 without that row decides. Good files are decoded once, damaged ones twice, and
+with zero bytes before a marker up to four times.
 """
 
 from __future__ import annotations
@@ -54,11 +55,17 @@ def decode(
     `shrink` is the loader's option; `scale` is applied to the lazy image. Raises `Undecodable` if the pixels
     are damaged, and `decoders.Error`.
     """
+    ends_with_zero = original.endswith(b"\0")
     data = jpeg.repaired(original, layout)
     decoded = _decode(data, layout, shrink, scale)
-    if not decoded.is_clean and (zeros_filled := jpeg.without_zeros_before_markers(data, layout)):
+    if decoded.is_clean:
+        return decoded.image
+    with_zero = jpeg.with_zeros_as_data(data, layout, ends_with_zero=ends_with_zero)
+    if zeros_filled := jpeg.without_zeros_before_markers(data, layout):
         data = zeros_filled
         decoded = _decode(data, layout, shrink, scale)
+    if not decoded.is_clean and with_zero and (again := _decode(with_zero, layout, shrink, scale)).is_clean:
+        return again.image
     if decoded.is_clean:
         return decoded.image
     if decoded.is_left_over:

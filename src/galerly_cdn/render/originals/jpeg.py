@@ -217,7 +217,8 @@ def repaired(original: bytes | bytearray, layout: Layout) -> bytes | bytearray:
     for at, content in layout.repairs:
         data[at : at + len(content)] = content
     if adds_end:
-        del data[len(data.rstrip(b"\0")) :]
+        end = len(data.rstrip(b"\0"))
+        del data[end + (data[end - 1] == 0xFF) :]  # the first zero after 0xFF belongs to it
         data += _END_OF_IMAGE
     return data
 
@@ -225,14 +226,32 @@ def repaired(original: bytes | bytearray, layout: Layout) -> bytes | bytearray:
 def without_zeros_before_markers(data: bytes | bytearray, layout: Layout) -> bytearray | None:
     """Return the JPEG with zero bytes directly before a restart or end marker as fill bytes; None if none.
 
-    Entropy-coded data is padded with 1-bits (T.81 F.1.2.3), so two zero bytes there are not part of it.
+    Entropy-coded data is padded with 1-bits (T.81 F.1.2.3), so two zero bytes there are rarely part of it.
     """
+    return _zeros_filled(data, layout, kept_bytes=0)
+
+
+def with_zeros_as_data(
+    data: bytes | bytearray, layout: Layout, *, ends_with_zero: bool
+) -> bytes | bytearray | None:
+    """Return the JPEG with one zero byte as data where `repaired` or `without_zeros_before_markers` drop it.
+
+    Data that needs no padding can end with a zero byte. More of them could stand for missing blocks.
+    `ends_with_zero`: the file did so before `repaired` added an end marker. None if there are no such bytes.
+    """
+    if ends_with_zero and data.endswith(_END_OF_IMAGE):
+        return data[: -len(_END_OF_IMAGE)] + b"\0" + _END_OF_IMAGE
+    return _zeros_filled(data, layout, kept_bytes=1)
+
+
+def _zeros_filled(data: bytes | bytearray, layout: Layout, *, kept_bytes: int) -> bytearray | None:
     runs = [match.span() for match in _ZEROS_BEFORE_MARKER.finditer(data, layout.scan_at)]
     if not runs:
         return None
     filled = bytearray(data)
     for start, end in runs:
-        first = start + (filled[start - 1] == 0xFF)  # the first zero belongs to a stuffed 0xFF
+        # The first zero after 0xFF belongs to it
+        first = min(start + (filled[start - 1] == 0xFF) + kept_bytes, end - 2)
         filled[first : end - 2] = b"\xff" * (end - 2 - first)
     return filled
 

@@ -67,7 +67,7 @@ SERVING: Final = frozenset({Phase.FREE, Phase.WORKING, Phase.RESPONDED, Phase.PA
 KILLED: Final = frozenset({Phase.START_FAILED, Phase.CRASHED, Phase.TIMED_OUT, Phase.DISCARDED})
 """The phases of a process that has ended or been killed. Events of the call it had may follow."""
 
-_COUNTERS: Final = {Phase.CRASHED: "worker-died", Phase.TIMED_OUT: "worker-killed"}
+_COUNTERS: Final = {Phase.CRASHED: "worker-crashed", Phase.TIMED_OUT: "worker-killed"}
 
 
 _CRASH_SIGNALS: Final = frozenset(

@@ -158,28 +158,33 @@ def object_attributes(record: Record) -> dict[str, str]:
         "Content-Disposition": content_disposition.inline(record.key, record.format.extension),
         "version": record.version,
         "recipe": record.recipe,
-        "width": str(record.width_px),
-        "height": str(record.height_px),
-        "lost": ", ".join(record.lost),
+        "picture": _picture(record),
         MD5: record.md5,
     }
     return {name: value for name, value in attributes.items() if value}
 
 
+def _picture(record: Record) -> str:
+    """Width, height and losses in one value: CloudFront removes at most ten headers from a response."""
+    return "; ".join([f"{record.width_px}x{record.height_px}", *record.lost])
+
+
 def _record(key: str, target: Target, length_bytes: int, attributes: Mapping[str, Any]) -> Record | None:
     """The inverse of `object_attributes`; None for an object that is not a rendition."""
     try:
+        sides, *lost = attributes["picture"].split("; ")
+        width_px, height_px = map(int, sides.split("x"))
         return Record(
             key=key,
             target=target,
             version=attributes["version"],
             recipe=attributes["recipe"],
             format=Format(attributes["Content-Type"].removeprefix("image/")),
-            width_px=int(attributes["width"]),
-            height_px=int(attributes["height"]),
+            width_px=width_px,
+            height_px=height_px,
             length_bytes=length_bytes,
             md5=attributes[MD5],
-            lost=tuple(attributes["lost"].split(", ")) if attributes.get("lost") else (),
+            lost=tuple(lost),
         )
     except (KeyError, ValueError):
         return None

@@ -6,6 +6,7 @@ The oracle is libjpeg-turbo in Pillow: it shows damaged files as far as they go,
 from __future__ import annotations
 
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -39,6 +40,12 @@ VISIBLE = 5.0
 
 def original_of(layout: str) -> bytes:
     return pictures.saved(pictures.scene(*SIDES), "JPEG", quality=95, **LAYOUTS[layout])
+
+
+def noise(seed: int, *, progressive: bool) -> bytes:
+    """Return a JPEG of 16 × 16 random pixels, whose data may end with any byte."""
+    picture = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (16, 16), np.uint8))
+    return pictures.saved(picture, "JPEG", quality=90, optimize=True, progressive=progressive)
 
 
 def is_refused(original: bytes, shrink: int) -> bool:
@@ -117,6 +124,20 @@ def test_irregular_jpeg_looks_like_the_regular_one(
     assert pipeline.render(IRREGULAR[name], job(box, Format.PNG))[1] == wanted
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     assert opened(IRREGULAR[name]).tobytes() == opened(regular).tobytes()
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("is_stuffed", [False, True])
+@pytest.mark.parametrize("tail", [b"", b"\xff\xd9", bytes(300), bytes(300) + b"\xff\xd9"])
+def test_jpeg_whose_data_ends_with_a_zero_byte_is_accepted(
+    tail: bytes, *, is_stuffed: bool, progressive: bool
+) -> None:
+    original = next(
+        one
+        for seed in itertools.count()
+        if (one := noise(seed, progressive=progressive))[-3] == 0 and (one[-4] == 0xFF) == is_stuffed
+    )
+    assert not is_refused(original[:-2] + tail, 1)
 
 
 @pytest.mark.parametrize("layout", ["4:2:0", "4:4:4", "progressive 4:2:0"])
