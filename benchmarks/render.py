@@ -20,8 +20,8 @@ from PIL import Image, ImageCms, ImageOps
 from benchmarks import photographs
 from benchmarks.report import Report
 from benchmarks.sampling import interleave, ratios, spread
-from galerly_cdn.fill import recipes
 from galerly_cdn.model import Format, Size, Target
+from galerly_cdn.recipes import recipes_of
 from galerly_cdn.render.pool import process, worker
 from galerly_cdn.settings.table import Settings
 
@@ -102,7 +102,7 @@ def measure(root: Path, rounds: int, limit: int | None) -> int:
     version, _ = worker.libvips().check()
     originals = [(root / key).read_bytes() for key in photographs.keys(root)[:limit]]
     report = Report(f"CPU of one render, {len(originals)} photographs, {rounds} rounds")
-    jobs = {str(target): recipe.job for target, recipe in recipes(Settings(), version).items()}
+    jobs = {str(target): recipe.job for target, recipe in recipes_of(Settings(), version).items()}
     rows = []
     for size, targets in TARGETS.items():
         width, height = map(int, size.split("x"))

@@ -18,8 +18,8 @@ from benchmarks import photographs, proc
 from benchmarks.render import by_round
 from benchmarks.report import Report
 from benchmarks.sampling import interleave, spread
-from galerly_cdn.fill import recipes
 from galerly_cdn.model import Format, Target
+from galerly_cdn.recipes import recipes_of
 from galerly_cdn.render.pool.pool import WorkerPool
 from galerly_cdn.settings.table import Settings
 
@@ -83,7 +83,7 @@ CANDIDATES: dict[str, Warm] = {
 def measure(originals: Sequence[Path], rounds: int, runner: asyncio.Runner) -> int:
     """Measure every set of formats and print the table; returns the exit code."""
     bench = Bench(runner)
-    recipes_by_target = recipes(Settings(), bench.libvips)
+    recipes_by_target = recipes_of(Settings(), bench.libvips)
     sizes = [rule.size for rule in Settings().size_rules]
     report = Report(f"CPU of warming, {len(sizes)} sizes of {len(originals)} photograph(s), {rounds} rounds")
     rows = []

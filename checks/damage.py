@@ -16,8 +16,8 @@ from checks import damage_tables, harmless, lenient
 from checks.damage_workers import run_all
 from checks.mutations import mutations, sampled
 from galerly_cdn.errors import GalerlyError, UnsupportedFormat, WorkerDied
-from galerly_cdn.fill import job_of
 from galerly_cdn.model import Format, Size, Target
+from galerly_cdn.recipes import job_of
 from galerly_cdn.render.formats import OriginalFormat, detect_format
 from galerly_cdn.render.pool import worker
 from galerly_cdn.settings.table import Settings

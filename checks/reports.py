@@ -25,8 +25,8 @@ from PIL import Image, ImageFile
 
 from checks import oracle
 from galerly_cdn.errors import GalerlyError
-from galerly_cdn.fill import job_of
 from galerly_cdn.model import Format, Target
+from galerly_cdn.recipes import job_of
 from galerly_cdn.render.formats import MEDIA_TYPES_BY_EXTENSION
 from galerly_cdn.render.pool import worker
 from galerly_cdn.settings.table import Settings

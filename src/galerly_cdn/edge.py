@@ -5,7 +5,7 @@ authorizer.decide     private key: a valid signature, else 403
 negotiate             Accept → format
 miss_limiter.head     the original's version; if the store is unreachable, the last known one, for hits
 memory                a current rendition → respond
-renditions.get        a stored and current rendition → remember, respond
+renditions.get        a stored rendition of a recipe that is served → remember, respond
 filler.fill           original → render → store → remember, respond; starting a fill is rate-limited
 """
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from galerly_cdn.rate_limit import MissLimiter
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import Renditions
+    from galerly_cdn.stored_renditions import StoredRenditions
 
 
 class Edge:
@@ -46,6 +47,7 @@ class Edge:
         allowed: AllowList,
         miss_limiter: MissLimiter,
         renditions: Renditions,
+        stored: StoredRenditions,
         filler: Filler,
         authorizer: Authorizer,
         downloads: Downloads,
@@ -54,6 +56,7 @@ class Edge:
         self._allowed = allowed
         self._miss_limiter = miss_limiter
         self._renditions = renditions
+        self._stored = stored
         self._filler = filler
         self._authorizer = authorizer
         self._downloads = downloads
@@ -90,7 +93,8 @@ class Edge:
                 )
             fill = self._fill(rendition_key, head.version, exchange.client)
             filled, collapsed = await exchange.while_connected(fill)
-            exchange.cache_status = replaced(status, stored=filled.stored, collapsed=collapsed)
+            detail = cache_status.COPY if filled.is_copy else ""
+            exchange.cache_status = replaced(status, stored=filled.stored, collapsed=collapsed, detail=detail)
             if not collapsed:
                 exchange.stages_ms = filled.stages_ms
             prepared = self._remember(rendition_key, filled.rendition)
@@ -110,14 +114,18 @@ class Edge:
     async def _look_up(
         self, rendition_key: RenditionKey, version: str
     ) -> tuple[PreparedResponse | None, CacheStatus]:
-        """The current rendition from memory, else from the store, else None."""
+        """The rendition from memory or the store, if it can be served; else None."""
+        self._stored.listed.renew()
         prepared = self._memory.get(rendition_key)
-        if prepared is not None and self._filler.is_current(prepared.rendition.record, version):
+        if prepared is not None and self._stored.is_current(prepared.rendition.record, version):
             return prepared, cache_status.MEMORY_HIT
         rendition = await self._renditions.get(rendition_key.key, rendition_key.target)
         if rendition is None:
+            # An older process, whose store has no newer rendition or cannot be reached
+            if prepared is not None and self._stored.is_servable(prepared.rendition.record, version):
+                return prepared, cache_status.MEMORY_HIT
             return None, cache_status.MISS
-        if not self._filler.is_current(rendition.record, version):
+        if not await self._stored.serves(rendition.record, version):
             return None, cache_status.OUTDATED
         return self._remember(rendition_key, rendition), cache_status.STORE_HIT
 

@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Protocol
 
 from galerly_cdn.cache import SingleFlight
 from galerly_cdn.errors import GalerlyError, StoreRefused, StoreUnreachable, Unrenderable, Unsettled
-from galerly_cdn.model import Facts, Job, Picture, Record, Rendition, Target
-from galerly_cdn.render import recipe, refusals
+from galerly_cdn.model import OWN_FORMATS, Facts, Job, Record, Rendition, Target
+from galerly_cdn.recipe_list import FILL_AGE_S
+from galerly_cdn.render import refusals
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from galerly_cdn.facts import OriginalFacts
-    from galerly_cdn.model import FactRecord, Learn, Rendered, SizeRule
-    from galerly_cdn.settings.table import Settings
-    from galerly_cdn.store.interfaces import Original, Originals, Renditions
+    from galerly_cdn.model import FactRecord, Head, Learn, Rendered
+    from galerly_cdn.store.interfaces import Original, Originals
+    from galerly_cdn.stored_renditions import StoredRenditions
 
 _ATTEMPTS = 5
 """How often a fill starts again because its original changed."""
@@ -41,10 +42,14 @@ class RenditionKey(Value, frozen=True, cache_hash=True):
 
 
 class Filled(Value, frozen=True):
-    """A rendition that a fill has made, whether the store has it, and how long each stage took."""
+    """A rendition that a fill has made, and how long each stage took.
+
+    `stored`: the store has it. `is_copy`: it was not rendered, but copied from another target.
+    """
 
     rendition: Rendition
     stored: bool
+    is_copy: bool
     stages_ms: dict[str, float]
 
 
@@ -56,28 +61,6 @@ class Warmed(Value, frozen=True):
     length_bytes: int
     was_there: bool
     duration_ms: float
-
-
-class Recipe(Value, frozen=True):
-    """A target's render job, for one picture, and the digest of all that decides its bytes."""
-
-    job: Job
-    digest: str
-
-
-def recipes(settings: Settings, libvips: str) -> Mapping[Target, Recipe]:
-    """A recipe for every target of the allow-list; `libvips` is the version that will render them."""
-    by_target = {}
-    for rule in settings.size_rules:
-        for target in rule.all_targets:
-            job = job_of(rule, target, settings)
-            by_target[target] = Recipe(job, recipe.digest(job, libvips))
-    return by_target
-
-
-def job_of(rule: SizeRule, target: Target, settings: Settings) -> Job:
-    """The render job of one target."""
-    return Job((Picture(target, rule.qualities),), settings.limits, settings.keep_copyright)
 
 
 class AdmittedCall(Protocol):
@@ -126,23 +109,22 @@ class Renderer(AdmittedCall, Protocol):
 
 
 class Filler:
-    """Fills misses. `recipes` holds one entry for every target of the allow-list."""
+    """Fills misses, by the recipes of `stored.listed`: one for every target of the allow-list."""
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
         *,
         originals: Originals,
-        renditions: Renditions,
+        stored: StoredRenditions,
         renderer: Renderer,
         facts: OriginalFacts,
-        recipes: Mapping[Target, Recipe],
         clock: Callable[[], float],
         count: Callable[[str], None],
     ) -> None:
         """`clock` is monotonic, in seconds; `count` counts one occurrence of a named event."""
-        self.recipes = recipes
         self._originals = originals
-        self._renditions = renditions
+        self.stored = stored
+        self._listed = stored.listed
         self._renderer = renderer
         self._facts = facts
         self._clock = clock
@@ -167,20 +149,21 @@ class Filler:
     async def warm(self, key: str, targets: Sequence[Target]) -> AsyncGenerator[Warmed, None]:
         """Render from one decode, and store, each target that is not stored and current; yield each target.
 
-        Every target is in `recipes`. A warming that was interrupted can be repeated: it renders what is
+        Every target is in the allow-list. A warming that was interrupted can be repeated: it renders what is
         still missing. A target may be yielded twice if its original was replaced; the last one counts.
         Raises as `fill` does, and `StoreUnreachable` when the store takes no more renditions.
         """
+        await self._listed.refresh(FILL_AGE_S)
         for _ in range(_ATTEMPTS):
             version = await self._version(key)
             missing = []
             for target in targets:
                 started_s = self._clock()
-                stored = await self._stored(RenditionKey(key, target), version)
-                if stored is None:
-                    missing.append(target)
-                else:
+                stored = await self.stored.find(key, target, version)
+                if stored is not None:
                     yield self._warmed(stored, started_s, was_there=True)
+                else:
+                    missing.append(target)
             async with contextlib.aclosing(self._render_all(key, version, missing)) as rendered:
                 async for warmed, rendered_version in rendered:
                     yield warmed
@@ -190,10 +173,6 @@ class Filler:
                     return
         raise Unsettled
 
-    def is_current(self, record: Record, version: str) -> bool:
-        """Whether a rendition was made from this version of its original by the present recipe."""
-        return record.is_current(version, self.recipes[record.target].digest)
-
     def is_filling(self, rendition_key: RenditionKey) -> bool:
         """Whether a fill of it is in progress, which another request would share."""
         return rendition_key in self._fills
@@ -202,6 +181,7 @@ class Filler:
         """Wait for the fills in progress, and until the fact records are written."""
         await self._fills.drain()
         await self._facts.drain()
+        await self._listed.drain()
 
     async def _render_all(
         self, key: str, version: str, targets: Sequence[Target]
@@ -209,7 +189,7 @@ class Filler:
         """Render and store each target, in the renderer's order; with the version that it was made from."""
         if not targets:
             return
-        first, *_ = jobs = [self.recipes[target].job for target in targets]
+        first, *_ = jobs = [self._listed.recipes[target].job for target in targets]
         job = first.of(picture for one in jobs for picture in one.pictures)
         started_s = self._clock()
         original, known = await self._open(key, version)
@@ -228,36 +208,55 @@ class Filler:
 
     async def _store_warmed(self, rendition_key: RenditionKey, rendition: Rendition) -> Filled:
         """Store what warming has rendered, unless a viewer's fill has stored it first."""
-        stored = await self._stored(rendition_key, rendition.record.version)
+        record = rendition.record
+        stored = await self.stored.find(record.key, record.target, record.version)
         if stored is not None:
-            return Filled(stored, stored=True, stages_ms={})
+            return Filled(stored, stored=True, is_copy=False, stages_ms={})
         return await self._fill(rendition_key, rendition)
 
     async def _fill(self, rendition_key: RenditionKey, rendition: Rendition | None = None) -> Filled:
-        """Render (unless given a rendition) and store; repeat until the original has stayed the same."""
+        """Copy or render (unless given a rendition) and store; repeat until the original stayed the same."""
         for _ in range(_ATTEMPTS):
             stages = _Stages(self._clock)
-            rendition = rendition or await self._render(rendition_key, stages)
+            await self._listed.refresh(FILL_AGE_S)
+            copied = None
+            if rendition is None:
+                head = await self._originals.head(rendition_key.key)
+                self._facts.check(self._facts.remembered(rendition_key.key, head.version))
+                copied = await self._copy(rendition_key, head.version, stages)
+                self._facts.check(self._facts.remembered(rendition_key.key, head.version))
+                rendition = copied or await self._render(rendition_key, head, stages)
             rendition, stored = await self._put(rendition)
             stages.ended("put")
             version = await self._version(rendition_key.key)
             stages.ended("head")
             if version == rendition.record.version:
-                return Filled(rendition, stored, stages.stages_ms)
+                return Filled(rendition, stored, copied is not None, stages.stages_ms)
             self._count("original-changed")
             rendition = None
         raise Unsettled
 
-    async def _render(self, rendition_key: RenditionKey, stages: _Stages) -> Rendition:
-        key, job = rendition_key.key, self.recipes[rendition_key.target].job
-        head = await self._originals.head(key)
-        self._facts.check(self._facts.remembered(key, head.version))
+    async def _copy(self, rendition_key: RenditionKey, version: str, stages: _Stages) -> Rendition | None:
+        """The same picture under another target, which may be in the making."""
+        key, target = rendition_key.key, rendition_key.target
+        if target.format in OWN_FORMATS:
+            await self._fills.wait(RenditionKey(key, Target(target.size)))
+        copied = await self.stored.copy(key, target, version)
+        if copied is not None:
+            self._count("copy")
+            stages.ended("copy")
+        return copied
+
+    async def _render(self, rendition_key: RenditionKey, head: Head, stages: _Stages) -> Rendition:
+        key, job = rendition_key.key, self._listed.recipes[rendition_key.target].job
         async with contextlib.AsyncExitStack() as stack:
             with self._fills.droppable(rendition_key), self._counted_drop():
                 admission = self._renderer.admit(head.length_bytes, job, head.token(key))
                 call = await stack.enter_async_context(admission)
             stages.ended("queue")
-            original, known = await self._open(key, head.version)
+            # `_copy` has looked for the record of a picture in the own format
+            is_sought = rendition_key.target.format is None
+            original, known = await self._open(key, head.version, is_sought=is_sought)
             stack.enter_context(original)
             stages.ended("open")
             head, learnt = original.head, list[Facts]()
@@ -297,14 +296,19 @@ class Filler:
                 await self._learn_refusal(key, head.version, learnt, error)
                 raise
 
-    async def _open(self, key: str, version: str) -> tuple[Original, FactRecord | None]:
+    async def _open(
+        self, key: str, version: str, *, is_sought: bool = False
+    ) -> tuple[Original, FactRecord | None]:
         """The original, and its record if it is known. Raises a known refusal; `version` is the expected one.
 
-        The record is read while the original is: that costs no time, and a refusal ends the download.
+        The record is read while the original is: that costs no time, and a refusal ends the download. If it
+        `is_sought` already, it is in memory, or the store has none.
         """
         opening = asyncio.create_task(self._originals.open(key))
         try:
-            record = await self._facts.find(key, version)
+            record = (
+                self._facts.remembered(key, version) if is_sought else await self._facts.find(key, version)
+            )
             self._facts.check(record)
             original = await opening
         except BaseException:
@@ -338,7 +342,7 @@ class Filler:
             key=rendition_key.key,
             target=rendition_key.target,
             version=original.head.version,
-            recipe=self.recipes[rendition_key.target].digest,
+            recipe=self._listed.recipes[rendition_key.target].digests[rendered.format],
             format=rendered.format,
             width_px=rendered.width_px,
             height_px=rendered.height_px,
@@ -352,11 +356,6 @@ class Filler:
         """The original's present version, read from the store itself and not from a cached head."""
         return (await self._originals.head(key, remembered=False)).version
 
-    async def _stored(self, rendition_key: RenditionKey, version: str) -> Rendition | None:
-        """The stored rendition; None if there is none or it is stale."""
-        stored = await self._renditions.get(rendition_key.key, rendition_key.target)
-        return stored if stored and self.is_current(stored.record, version) else None
-
     def _warmed(self, rendition: Rendition, started_s: float, *, was_there: bool) -> Warmed:
         record = rendition.record
         duration_ms = _milliseconds(started_s, self._clock())
@@ -368,7 +367,7 @@ class Filler:
         If the store cannot take it, the viewer still gets it; the next viewer's request renders it again.
         """
         try:
-            return await self._renditions.put(rendition), True
+            return await self.stored.put(rendition), True
         except (StoreRefused, StoreUnreachable):
             self._count("rendition-not-stored")
             return rendition, False

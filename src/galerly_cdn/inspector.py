@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from galerly_cdn.facts import OriginalFacts
-    from galerly_cdn.fill import Recipe
     from galerly_cdn.model import FactRecord, Facts, Head, Job, Learn, Rendered, Target
+    from galerly_cdn.recipes import Recipe
     from galerly_cdn.store.interfaces import Original, Originals
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -43,9 +44,10 @@ if TYPE_CHECKING:
     )
 
     from galerly_cdn.facts import OriginalFacts
-    from galerly_cdn.fill import Recipe, Warmed
+    from galerly_cdn.fill import Warmed
     from galerly_cdn.inspector import InspectingRenderer
     from galerly_cdn.model import FactRecord, Record
+    from galerly_cdn.recipe_list import RecipeList
     from galerly_cdn.store.interfaces import Originals, Renditions, WritableOriginals
     from galerly_cdn.store.temp_files import UploadFile
 
@@ -58,6 +60,7 @@ Outcome = Literal["created", "replaced", "unchanged"]
 
 _MAX_TURN_S = 60.0
 """How long an upload waits for a place in the render queue: its client waits for 120 s."""
+_LISTING_AGE_S = 1.0
 _MAX_REQUESTS = 16
 """Requests to the store in progress at once, for one purge or one inspection."""
 
@@ -75,7 +78,7 @@ class Accepted(Value, frozen=True):
 
 
 class Stored(Value, frozen=True):
-    """A rendition in the store; current while it has the present version and recipe."""
+    """A rendition in the store; current while it has the present version, and the store's present recipe."""
 
     target: str
     format: str
@@ -219,9 +222,10 @@ async def no_invalidation(_key: str) -> None:
 class StoreCatalog:
     """The catalogue of the stores.
 
-    `targets` are all of the allow-list. `remove_facts` removes an original's record, by default from the
-    store alone. `forget` drops a rendition from the memory of a running CDN, `invalidate` a key's pictures
-    from the caches in front of it.
+    `targets` are all of the allow-list; others that are stored are purged too. `remove_facts` removes an
+    original's record, by default from the store alone. `forget` drops a rendition from the memory of a
+    running CDN, `invalidate` a key's pictures from the caches in front of it. `clock` is monotonic, in
+    seconds.
     """
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -233,10 +237,14 @@ class StoreCatalog:
         remove_facts: Callable[[str], Awaitable[None]] | None = None,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
         invalidate: Invalidate = no_invalidation,
+        clock: Callable[[], float] = SYSTEM_CLOCK.monotonic,
     ) -> None:
         self._originals = originals
         self._renditions = renditions
-        self._targets = sorted(targets, key=str)
+        self._allowed = frozenset(targets)
+        self._stored_targets: frozenset[Target] = frozenset()
+        self._listed_s = -math.inf
+        self._clock = clock
         self._remove_facts = remove_facts or renditions.delete_facts
         self._forget = forget
         self._invalidate = invalidate
@@ -267,7 +275,7 @@ class StoreCatalog:
     async def _remove(self, key: str) -> Purged:
         await self._remove_facts(checked_key(key))
         removed = await self._for_each_target(lambda target: self._renditions.delete(key, target))
-        for target in self._targets:
+        for target in removed:
             self._forget(key, target)
         return Purged(key, tuple(str(target) for target, was_there in removed.items() if was_there))
 
@@ -285,14 +293,26 @@ class StoreCatalog:
             await asyncio.gather(*map(self._invalidate, removed))
 
     async def _for_each_target(self, request: Callable[[Target], Coroutine[Any, Any, T]]) -> dict[Target, T]:
-        """The result of `request` for every target of the allow-list; several run at once."""
+        """The result of `request` for every target that is allowed or stored; several run at once."""
         slots = asyncio.Semaphore(_MAX_REQUESTS)
+        targets = await self._targets()
 
         async def one(target: Target) -> T:
             async with slots:
                 return await request(target)
 
-        return dict(zip(self._targets, await asyncio.gather(*map(one, self._targets)), strict=True))
+        return dict(zip(targets, await asyncio.gather(*map(one, targets)), strict=True))
+
+    async def _targets(self) -> tuple[Target, ...]:
+        """The targets of the allow-list, and those that are stored, listed at most once a second.
+
+        A gallery's purge asks for each key, and targets change rarely. Raises `StoreRefused`,
+        `StoreUnreachable`.
+        """
+        if self._clock() - self._listed_s > _LISTING_AGE_S:
+            self._stored_targets = await self._renditions.targets()
+            self._listed_s = self._clock()
+        return tuple(sorted(self._allowed | self._stored_targets, key=str))
 
 
 class StoreLibrary(StoreCatalog):
@@ -309,25 +329,27 @@ class StoreLibrary(StoreCatalog):
         renditions: Renditions,
         renderer: InspectingRenderer,
         facts: OriginalFacts,
-        recipes: Mapping[Target, Recipe],
+        listed: RecipeList,
         max_bytes: int,
         warm: Callable[[str], AsyncGenerator[Warmed, None]],
         check: Callable[[str], str] = checked_key,
         turns: Retries | None = None,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
         invalidate: Invalidate = no_invalidation,
+        clock: Callable[[], float] = SYSTEM_CLOCK.monotonic,
     ) -> None:
         super().__init__(
             originals=originals,
             renditions=renditions,
-            targets=recipes,
+            targets=listed.recipes,
             remove_facts=facts.remove,
             forget=forget,
             invalidate=invalidate,
+            clock=clock,
         )
-        self._inspector = Inspector(originals, renderer, facts, recipes)
+        self._inspector = Inspector(originals, renderer, facts, listed.recipes)
         self._facts = facts
-        self._recipes = recipes
+        self._listed = listed
         self._max_bytes = max_bytes
         self._warm = warm
         self._check = check
@@ -383,6 +405,7 @@ class StoreLibrary(StoreCatalog):
         refusal = self._facts.refusal(record)
         if record.facts is None:
             raise refusal or Unrenderable
+        await self._listed.read()
         records = await self._for_each_target(lambda target: self._renditions.record(key, target))
         return Inspection(
             key=key,
@@ -433,7 +456,7 @@ class StoreLibrary(StoreCatalog):
             version=record.version,
             recipe=record.recipe,
             lost=record.lost,
-            is_current=record.is_current(version, self._recipes[record.target].digest),
+            is_current=record.version == version and self._listed.is_current(record),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from typing import TYPE_CHECKING
 
 from galerly_cdn.serialization import Value
@@ -47,6 +48,15 @@ PREFERENCE = (Format.AVIF, Format.WEBP)
 """The formats that an `Accept` header may choose instead of the original's own, the preferred one first."""
 
 
+OWN_FORMATS = (Format.JPEG, Format.PNG)
+"""The formats of renditions whose request names none."""
+
+
+def own_format(*, has_alpha: bool) -> Format:
+    """The format of an original's renditions if the request names none."""
+    return Format.PNG if has_alpha else Format.JPEG
+
+
 class Size(Value, frozen=True, order=True, cache_hash=True):
     """A box in pixels, width × height; a rendition fits inside it."""
 
@@ -83,6 +93,17 @@ class Target(Value, frozen=True, order=True, cache_hash=True):
     def rendition_key(self, key: str) -> str:
         """The rendition's key in the store, `resized/` excluded: `800x600.webp/gallery/a.jpg`."""
         return f"{self}/{key}"
+
+
+_TARGET = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})(?:\.([a-z]+))?")
+
+
+def parse_target(text: str) -> Target | None:
+    """The inverse of a target's `str`, of any size; None for another text."""
+    found = _TARGET.fullmatch(text)
+    if found is None or not (found[3] is None or found[3] in set(Format)):
+        return None
+    return Target(Size(int(found[1]), int(found[2])), Format(found[3]) if found[3] else None)
 
 
 class SizeRule(Value, frozen=True):
@@ -146,6 +167,11 @@ class Record(Value, frozen=True):
     length_bytes: int
     md5: str
     lost: tuple[str, ...] = ()
+
+    @property
+    def named_target(self) -> Target:
+        """The target that names the rendition's size and format: its recipe is listed under it."""
+        return Target(self.target.size, self.format)
 
     def is_current(self, version: str, recipe: str) -> bool:
         """Whether the rendition was made from this version of the original by this recipe."""
@@ -267,3 +293,16 @@ def facts_key(key: str) -> str:
     No URL leads to it: the first segment of every rendition's key is a size (decision 0020).
     """
     return f"facts/{key}"
+
+
+class RecipeEntry(Value, frozen=True, forbid_unknown_fields=False):
+    """An entry of the store's list of recipes: those that are current from this number on.
+
+    `recipes` holds digests by target, such as `800x600.webp`. Names are strings, and unknown fields are
+    ignored, because another release may have written them. `at_s` is in seconds since the epoch.
+    """
+
+    number: int
+    recipes: dict[str, str]
+    release: str = ""
+    at_s: float = 0.0

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from galerly_cdn.model import Record
     from galerly_cdn.store.interfaces import Renditions
     from tests.support.s3_servers import Objects
 
@@ -196,3 +197,33 @@ async def test_damaged_rendition_is_a_miss_and_can_be_put_again(
     assert await tested.store.get("a", TARGET) is None
     await tested.store.put(make_rendition("a"))
     assert await tested.store.get("a", TARGET) == make_rendition("a")
+
+
+async def test_put_keeps_what_the_predicate_keeps(tested: StoreUnderTest) -> None:
+    stored = make_rendition("a", b"stored", version="v1")
+    await tested.store.put(stored)
+    seen = []
+
+    def keeps(record: Record) -> bool:
+        seen.append(record)
+        return True
+
+    assert await tested.store.put(make_rendition("a", b"new", version="v2"), keeps) == stored
+    assert await tested.store.get("a", TARGET) == stored
+    assert seen == [stored.record]
+
+
+async def test_put_replaces_only_what_the_predicate_has_seen(tested: StoreUnderTest) -> None:
+    await tested.store.put(make_rendition("a", b"", version="v0"))
+    seen: list[str] = []
+
+    def keeps(record: Record) -> bool:
+        seen.append(record.version)
+        return record.version == "v9"
+
+    newest = make_rendition("a", b"newest", version="v9")
+    others = [make_rendition("a", b"older", version=f"v{number}") for number in range(1, 5)]
+    puts = [tested.store.put(one, keeps) for one in others]
+    results = await asyncio.gather(*puts[:2], tested.store.put(newest, keeps), *puts[2:])
+    assert results[2] == newest
+    assert await tested.store.get("a", TARGET) == newest

@@ -10,7 +10,7 @@ import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
@@ -29,6 +29,7 @@ class Request:
     key: str
     headers: dict[str, str]
     body: bytes
+    query: str = ""
 
 
 @dataclass
@@ -84,6 +85,10 @@ class FakeS3:
         self.objects[f"bucket/{key}"] = _object(
             content, {f"x-amz-meta-{name}": value for name, value in metadata.items()}
         )
+
+    def rendition_names(self) -> list[str]:
+        """The keys of renditions and fact records; not the list of recipes."""
+        return [name for name in self.objects if re.match("bucket/resized/(?!recipes/)", name)]
 
     def request_count(self, method: str, key: str = "") -> int:
         """The number of requests with this method whose key contains `key`."""
@@ -161,11 +166,27 @@ class FakeS3:
         if request.method == "DELETE":
             self.objects.pop(request.key, None)
             return Answer(204)
+        return self._read(request, found)
+
+    def _read(self, request: Request, found: Answer | None) -> Answer:
+        if "list-type=2" in request.query:
+            return self._list(dict(parse_qsl(request.query)))
         if found is None:
             return Answer(404, {}, b"<Error><Code>NoSuchKey</Code></Error>")
         if request.headers.get("if-match", found.headers["etag"]) != found.headers["etag"]:
             return Answer(412)
         return _range(found, request.headers.get("range", ""))
+
+    def _list(self, query: dict[str, str]) -> Answer:
+        """A listing by prefix and delimiter, of folders alone (Amazon S3 API Reference, ListObjectsV2)."""
+        prefix, delimiter = query.get("prefix", ""), query["delimiter"]
+        names = [name.removeprefix("bucket/") for name in self.objects]
+        rests = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+        folders = sorted({rest.partition(delimiter)[0] for rest in rests if delimiter in rest})
+        prefixes = "".join(
+            f"<CommonPrefixes><Prefix>{prefix}{one}{delimiter}</Prefix></CommonPrefixes>" for one in folders
+        )
+        return Answer(200, {}, f"<ListBucketResult>{prefixes}</ListBucketResult>".encode())
 
 
 def _object(content: bytes, headers: dict[str, str]) -> Answer:
@@ -192,7 +213,8 @@ async def _read(head: bytes, reader: asyncio.StreamReader) -> Request:
     method, target, _ = first.split(" ")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Request(method, unquote(urlsplit(target).path).removeprefix("/"), headers, body)
+    parts = urlsplit(target)
+    return Request(method, unquote(parts.path).removeprefix("/"), headers, body, parts.query)
 
 
 @asynccontextmanager

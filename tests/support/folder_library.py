@@ -10,11 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from galerly_cdn.clock import Clock
 from galerly_cdn.errors import QueueFull
-from galerly_cdn.fill import recipes
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.library import StoreLibrary
 from galerly_cdn.model import Format, Record, Rendition, ignore_facts
+from galerly_cdn.recipe_list import RecipeList
+from galerly_cdn.recipes import recipes_of
 from galerly_cdn.retries import Retries
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
@@ -86,7 +88,7 @@ class FolderLibrary:
         self.invalidated: list[tuple[str, list[str]]] = []
         """Every invalidated key, with the renditions that were still stored then."""
         self.invalidation_error: GalerlyError | None = None
-        self.recipes = recipes(self.settings, "8.18")
+        self.recipes = recipes_of(self.settings, "8.18")
         self.facts = original_facts(self.renditions, settings=self.settings)
         self.store_library = StoreLibrary(
             originals=self.originals,
@@ -94,7 +96,9 @@ class FolderLibrary:
             turns=Retries((QueueFull,), 0, lambda: 0.0),
             renderer=self.renderer,
             facts=self.facts,
-            recipes=self.recipes,
+            listed=RecipeList(
+                self.renditions, self.recipes, clock=Clock(lambda: 0.0, lambda: 0.0), count=lambda _: None
+            ),
             max_bytes=MAX_BYTES,
             warm=self._warm,
             forget=lambda key, target: self.forgotten.append((key, str(target))),
@@ -128,8 +132,8 @@ class FolderLibrary:
                     key,
                     target,
                     version,
-                    recipe or present.digest,
-                    Format.JPEG,
+                    recipe or present.digests[target.format or Format.JPEG],
+                    target.format or Format.JPEG,
                     6,
                     4,
                     len(body),

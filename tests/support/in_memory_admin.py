@@ -180,7 +180,7 @@ class InMemoryAdmin:
             renditions=self.cdn.renditions,
             renderer=self.renderer,
             facts=self.cdn.facts,
-            recipes=self.cdn.origin.recipes,
+            listed=self.cdn.listed,
             max_bytes=self.settings.max_original_bytes,
             warm=functools.partial(self.cdn.origin.warm, targets=self.settings.page_targets),
             check=lambda key: authorizer.checked_upload(checked_key(key)),
@@ -191,7 +191,12 @@ class InMemoryAdmin:
         self.warmer = Warmer(self.library, self.concurrency, self.cdn.counters.count)
         self.prefixes = PrefixCheck(self.originals, self.settings.private_prefixes)
         self.health = Health(
-            self.renderer, self.originals, self.settings.limits, lambda: self.now_s, self.prefixes
+            self.renderer,
+            self.originals,
+            self.settings.limits,
+            lambda: self.now_s,
+            prefixes=self.prefixes,
+            listed=self.cdn.listed,
         )
         handlers = Handlers(
             self.library,

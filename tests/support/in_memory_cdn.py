@@ -21,10 +21,11 @@ from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import NoSuchOriginal, Unsettled
 from galerly_cdn.facts import OriginalFacts
-from galerly_cdn.fill import Filler, Recipe
+from galerly_cdn.fill import Filler
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList
 from galerly_cdn.model import (
+    OWN_FORMATS,
     Facts,
     Format,
     Head,
@@ -38,9 +39,12 @@ from galerly_cdn.model import (
     ignore_facts,
 )
 from galerly_cdn.rate_limit import MissLimiter
+from galerly_cdn.recipe_list import RecipeList
+from galerly_cdn.recipes import Recipe
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
-from galerly_cdn.store.interfaces import Original, StoredObject
+from galerly_cdn.store.interfaces import Original, StoredObject, keeps_same
+from galerly_cdn.stored_renditions import StoredRenditions
 from galerly_cdn.telemetry import Counters, Telemetry, TrafficStatistics
 
 if TYPE_CHECKING:
@@ -50,8 +54,8 @@ if TYPE_CHECKING:
     from galerly_cdn.access.signing import Verifier
     from galerly_cdn.errors import GalerlyError
     from galerly_cdn.http.exchange import Handler
-    from galerly_cdn.model import FactRecord, Learn
-    from galerly_cdn.store.interfaces import FactRecords
+    from galerly_cdn.model import FactRecord, Learn, RecipeEntry
+    from galerly_cdn.store.interfaces import FactRecords, Keeps
     from galerly_cdn.telemetry import AccessLog, AccessRecord, AuditRecord
 
 
@@ -161,6 +165,9 @@ class MemoryRenditions:
         self.kept: dict[str, Rendition] = {}
         self.records: dict[str, FactRecord] = {}
         self.fact_puts = Gate()
+        self.listed: list[RecipeEntry] = []
+        self.lists_read = 0
+        self.list_error: GalerlyError | None = None
         self.facts_read = 0
         self.facts_written: list[FactRecord] = []
         self.error: GalerlyError | None = None
@@ -179,12 +186,33 @@ class MemoryRenditions:
         rendition = await self.get(key, target)
         return rendition.record if rendition else None
 
-    async def put(self, rendition: Rendition) -> Rendition:
+    async def put(self, rendition: Rendition, keeps: Keeps | None = None) -> Rendition:
         await self.puts.passed()
         if self.error is not None:
             raise self.error
-        self.kept[rendition.record.target.rendition_key(rendition.record.key)] = rendition
+        stored_key = rendition.record.target.rendition_key(rendition.record.key)
+        stored = self.kept.get(stored_key)
+        if stored is not None and (keeps or keeps_same(rendition.record))(stored.record):
+            return stored
+        self.kept[stored_key] = rendition
         return rendition
+
+    async def targets(self) -> frozenset[Target]:
+        return frozenset(one.record.target for one in self.kept.values())
+
+    async def entries(self, after: int = 0) -> tuple[RecipeEntry, ...]:
+        self.lists_read += 1
+        if self.list_error is not None:
+            raise self.list_error
+        return tuple(self.listed[after:])
+
+    async def append(self, entry: RecipeEntry) -> bool:
+        if self.list_error is not None:
+            raise self.list_error
+        if entry.number <= len(self.listed):
+            return False
+        self.listed.append(entry)
+        return True
 
     async def delete(self, key: str, target: Target) -> bool:
         return self.kept.pop(target.rendition_key(key), None) is not None
@@ -353,7 +381,7 @@ class InMemoryCdn:
     renderer: CountingRenderer = field(default_factory=CountingRenderer)
     digest: str = "recipe-1"
     now_s: float = 1000.0
-    """Of the miss limiter's clock."""
+    """Of the clock of the miss limiter and the list of recipes."""
 
     disconnected: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the clients have disconnected."""
@@ -372,12 +400,17 @@ class InMemoryCdn:
         self.telemetry.records = self.records
         self.telemetry.audits = self.audits
         self.facts = original_facts(self.renditions, settings=self.settings, count=self.counters.count)
+        self.listed = RecipeList(
+            self.renditions,
+            self._recipes(),
+            clock=Clock(self.clock.wall, lambda: self.now_s),
+            count=self.counters.count,
+        )
         self.origin = Filler(
             originals=self.originals,
-            renditions=self.renditions,
+            stored=StoredRenditions(self.renditions, self.facts, self.listed),
             renderer=self.renderer,
             facts=self.facts,
-            recipes=self._recipes(),
             clock=self.clock.monotonic,
             count=self.counters.count,
         )
@@ -408,6 +441,7 @@ class InMemoryCdn:
             allowed=AllowList(settings.size_rules),
             miss_limiter=self.miss_limiter,
             renditions=self.renditions,
+            stored=self.origin.stored,
             filler=self.origin,
             authorizer=authorizer,
             downloads=Downloads(settings, self.miss_limiter, self.originals, authorizer),
@@ -420,7 +454,10 @@ class InMemoryCdn:
             for form in (None, *rule.qualities)
         }
         return {
-            target: Recipe(Job((Picture(target, qualities),), self.settings.limits), self.digest)
+            target: Recipe(
+                Job((Picture(target, qualities),), self.settings.limits),
+                dict.fromkeys((target.format,) if target.format else OWN_FORMATS, self.digest),
+            )
             for target, qualities in targets.items()
         }
 

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 from galerly_cdn.aws.functions import composition
 from galerly_cdn.aws.functions.resizer import Resizer
 from galerly_cdn.aws_local.functions.runtime import Function, Runtime
-from galerly_cdn.clock import Clock
-from galerly_cdn.fill import Filler, recipes
+from galerly_cdn.clock import SYSTEM_CLOCK, Clock
+from galerly_cdn.fill import Filler
+from galerly_cdn.recipe_list import RecipeList
+from galerly_cdn.recipes import recipes_of
 from galerly_cdn.render.pool import process
+from galerly_cdn.stored_renditions import StoredRenditions
 from tests.support import s3_servers
 from tests.support.in_memory_cdn import Answer, CountingRenderer, original_facts
 
@@ -108,12 +111,18 @@ class Functions:
 
     def __post_init__(self) -> None:
         self.stores: Stores = composition.open_stores(self.settings)
+        facts = original_facts(self.stores.renditions)
+        listed = RecipeList(
+            self.stores.renditions,
+            recipes_of(self.settings, "8.18"),
+            clock=SYSTEM_CLOCK,
+            count=lambda _: None,
+        )
         self.filler = Filler(
             originals=self.stores.originals,
-            renditions=self.stores.renditions,
+            stored=StoredRenditions(self.stores.renditions, facts, listed),
             renderer=self.renderer,
-            facts=original_facts(self.stores.renditions),
-            recipes=recipes(self.settings, "8.18"),
+            facts=facts,
             clock=time.monotonic,
             count=lambda _: None,
         )

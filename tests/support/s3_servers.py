@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import itertools
 import os
+import re
 import socket
 import subprocess
 from contextlib import contextmanager
@@ -133,16 +134,17 @@ class Objects:
         def damaged(content: bytes) -> bytes:
             return content[:-20] + bytes([content[-20] ^ 0x40]) + content[-19:]
 
-        for key in self._renditions():
+        for key in self.rendition_names():
             self.damage(key, damaged)
 
     def delete_renditions(self) -> None:
         """Delete every stored rendition."""
-        for key in self._renditions():
+        for key in self.rendition_names():
             self.remove(key)
 
-    def _renditions(self) -> list[str]:
-        return [key for key in self.names() if key.startswith("resized/")]
+    def rendition_names(self) -> list[str]:
+        """The keys of renditions and fact records; not the list of recipes."""
+        return [key for key in self.names() if re.match("resized/(?!recipes/)", key)]
 
 
 def client(endpoint: str) -> Any:  # noqa: ANN401 - botocore has no types

@@ -147,7 +147,7 @@ class ServeProcess:
 
     def rendition_files(self) -> list[Path]:
         """The files of all stored renditions."""
-        return [file for file in self.renditions.rglob("*") if file.is_file() and file.name != "CACHEDIR.TAG"]
+        return [file for file in self.renditions.glob("??/*") if file.is_file()]
 
     def restart(self) -> None:
         self.stop()

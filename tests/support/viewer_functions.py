@@ -86,6 +86,7 @@ class PythonEdge:
             allowed=AllowList(settings.size_rules),
             miss_limiter=misses,
             renditions=in_memory_cdn.MemoryRenditions(),
+            stored=cast("Any", None),
             filler=cast("Any", None),
             authorizer=authorizer,
             downloads=Downloads(settings, misses, in_memory_cdn.MemoryOriginals(), authorizer),

@@ -438,7 +438,7 @@ async def test_known_refusal_ends_the_download_of_the_original() -> None:
     cdn = InMemoryCdn(originals=originals, renditions=renditions)
     version = originals.put(KEY)
     renditions.records[KEY] = refused(KEY, version, REVISION)
-    asking = asyncio.create_task(cdn.ask(URLS[0]))
+    asking = asyncio.create_task(cdn.ask("/resize/800x600.webp/g/a.jpg"))
     await originals.gate.arrival()
     await renditions.gate.arrival()
     renditions.gate.open()

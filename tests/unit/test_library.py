@@ -11,15 +11,20 @@ import pytest
 from galerly_cdn import errors
 from galerly_cdn.http.checksums import LENGTHS_BYTES
 from galerly_cdn.library import Accepted, Deleted, Purged, Refused, StoreCatalog
+from galerly_cdn.model import Format, RecipeEntry, Size, Target
 from galerly_cdn.retries import Retries
 from galerly_cdn.serialization import replaced
 from galerly_cdn.store.folder.originals import head_of
+from tests.support import s3_servers
 from tests.support.folder_library import MAX_BYTES, PHOTOGRAPH, FolderLibrary, open_folder_library, stream
-from tests.support.in_memory_cdn import FACTS
+from tests.support.in_memory_cdn import FACTS, MemoryRenditions
+from tests.support.rendition_folders import make_rendition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from galerly_cdn.store.interfaces import Renditions
 
 KEY = "g/a.jpg"
 
@@ -546,3 +551,55 @@ async def test_replace_that_is_not_invalidated_raises(library: FolderLibrary) ->
     with pytest.raises(errors.NotInvalidated):
         await library.upload(KEY, b"another photograph", replaces=True)
     assert library.content(KEY) == b"another photograph"
+
+
+# targets that are no longer in the allow-list
+
+FORMER = Target(Size(640, 480), Format.WEBP)
+
+
+@pytest.mark.parametrize("store", ["folder", *s3_servers.SERVERS])
+async def test_purge_removes_renditions_of_targets_that_are_no_longer_allowed(
+    request: pytest.FixtureRequest, library: FolderLibrary, store: str
+) -> None:
+    renditions: Renditions = library.renditions
+    if store != "folder":
+        renditions = request.getfixturevalue(store).bucket().renditions()
+    await renditions.append(RecipeEntry(1, {str(FORMER): "earlier"}))
+    for key in (KEY, "g/b.jpg"):
+        await renditions.put(make_rendition(key, target=FORMER))
+    catalog = StoreCatalog(originals=library.originals, renditions=renditions, targets=library.recipes)
+    assert (await catalog.purge(KEY)).removed == (str(FORMER),)
+    assert (await catalog.delete("g/b.jpg")).removed == (str(FORMER),)
+    assert await renditions.get(KEY, FORMER) is None
+
+
+async def test_inspection_shows_renditions_of_targets_that_are_no_longer_allowed(
+    library: FolderLibrary,
+) -> None:
+    await library.upload(KEY)
+    await library.renditions.append(RecipeEntry(1, {str(FORMER): "earlier"}))
+    await library.renditions.put(make_rendition(KEY, target=FORMER))
+    shown = (await library.store_library.inspect(KEY)).renditions
+    assert [(one.target, one.is_current) for one in shown] == [(str(FORMER), False)]
+
+
+async def test_purges_of_many_keys_list_the_stored_targets_once_a_second(library: FolderLibrary) -> None:
+    now_s, listings = 100.0, []
+
+    class CountedRenditions(MemoryRenditions):
+        async def targets(self) -> frozenset[Target]:
+            listings.append(now_s)
+            return await super().targets()
+
+    catalog = StoreCatalog(
+        originals=library.originals,
+        renditions=CountedRenditions(),
+        targets=library.recipes,
+        clock=lambda: now_s,
+    )
+    for _ in range(5):
+        now_s += 0.5
+        for key in ("a", "b", "c"):
+            await catalog.purge(key)
+    assert listings == [100.5, 102.0]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from galerly_cdn.model import Format, Record, Size, SizeRule, Target
+from galerly_cdn.model import Format, Record, Size, SizeRule, Target, parse_target
 from galerly_cdn.serialization import ValidationError, Value, convert, from_json, to_json
 
 sides = st.integers(1, 100_000)
@@ -158,3 +158,16 @@ def test_value_cannot_be_changed() -> None:
 
     with pytest.raises(AttributeError):
         Point(1).x = 2  # type: ignore[misc]  # frozen
+
+
+@given(st.builds(Target, boxes, st.sampled_from([None, *Format])))
+def test_target_is_parsed_from_its_text(target: Target) -> None:
+    assert parse_target(str(target)) == target
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "facts", "recipes", "800x", "x600", "0x600", "0800x600", "800x600.", "800x600.jxl", "8x6.WEBP"],
+)
+def test_text_that_is_no_target_gives_none(text: str) -> None:
+    assert parse_target(text) is None

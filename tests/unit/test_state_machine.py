@@ -310,7 +310,7 @@ class Photographs(RuleBasedStateMachine):
 
     @property
     def targets(self) -> dict[str, Target]:
-        return {str(one): one for one in self.cdn.filler.recipes}
+        return {str(one): one for one in self.cdn.rendering.listed.recipes}
 
     @property
     def archive(self) -> StoreLibrary:

@@ -51,7 +51,7 @@ def body(version: str, target: Target) -> bytes:
 
 def test_targets_to_warm_are_those_that_accept_may_choose() -> None:
     assert [str(one) for one in TARGETS[:3]] == ["800x600", "800x600.avif", "800x600.webp"]
-    recipes = InMemoryCdn().origin.recipes
+    recipes = InMemoryCdn().listed.recipes
     assert all(one in recipes for rule in InMemoryCdn().settings.size_rules for one in rule.targets)
 
 

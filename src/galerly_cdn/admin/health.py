@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from galerly_cdn.http.responses import Response
     from galerly_cdn.model import Limits
     from galerly_cdn.prefix_check import PrefixCheck
+    from galerly_cdn.recipe_list import RecipeList
     from galerly_cdn.store.interfaces import Originals
 
 _RESULT_LIFETIME_S = 5.0
@@ -54,21 +55,25 @@ class Readiness(Value, frozen=True, omit_defaults=True):
     listener: str
     """`draining` once the process is stopping."""
     warnings: tuple[str, ...] = ()
-    """What is probably a mistake in the settings, although the process can serve."""
+    """What an operator should know although the process can serve: settings that are probably mistaken, and
+    recipes that are older than those of the store."""
 
 
 class Health:
     """Handles `/livez` and `/readyz`. `clock` is monotonic, in seconds."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it checks
         self,
         renderer: Renderer,
         originals: Originals,
         limits: Limits,
         clock: Callable[[], float],
+        *,
         prefixes: PrefixCheck,
+        listed: RecipeList,
     ) -> None:
         self._prefixes = prefixes
+        self._listed = listed
         self._renderer = renderer
         self._originals = originals
         self._job = Job((_PICTURE,), limits)
@@ -90,7 +95,7 @@ class Health:
 
     async def ready(self, _request: object) -> Response:
         """Answer 200, or 503 with the state of each part, and warnings for the operator."""
-        return await self._readiness(self._prefixes)
+        return await self._readiness(has_warnings=True)
 
     def public_handler(
         self, health_path: str, raw_path: bytes
@@ -107,17 +112,18 @@ class Health:
         async def answer(exchange: Exchange) -> Response:
             if exchange.method not in {"GET", "HEAD"}:
                 raise MethodNotAllowed
-            return await (self.live(exchange) if check == "livez" else self._readiness(None))
+            return await (self.live(exchange) if check == "livez" else self._readiness(has_warnings=False))
 
         return answer
 
-    async def _readiness(self, prefixes: PrefixCheck | None) -> Response:
+    async def _readiness(self, *, has_warnings: bool) -> Response:
         if self._result is None or self._clock() - self._checked_s >= _RESULT_LIFETIME_S:
             await self._checks.run(None, self._check)
+        self._listed.renew()
         render, store = self._result or (LATE, LATE)
         listener = DRAINING if self._is_draining else OK
         is_ready = render == store == listener == OK
-        warnings = prefixes.warnings if prefixes else ()
+        warnings = (*self._prefixes.warnings, *self._listed.warnings) if has_warnings else ()
         readiness = Readiness(is_ready, render, store, listener, warnings)
         return json_response(readiness, 200 if is_ready else 503)
 

@@ -12,18 +12,20 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from galerly_cdn import fill
 from galerly_cdn.access.authorizer import Authorizer
-from galerly_cdn.app.stores import command_telemetry, open_stores
+from galerly_cdn.app.stores import command_telemetry, existing_locations, open_stores
 from galerly_cdn.errors import RenderFailed, Unrenderable
 from galerly_cdn.facts import OriginalFacts
 from galerly_cdn.fill import Filler
 from galerly_cdn.http.urls import AllowList, checked_key
 from galerly_cdn.inspector import smallest_job
 from galerly_cdn.library import FileInspection, StoreLibrary, no_invalidation
+from galerly_cdn.recipe_list import RecipeList
+from galerly_cdn.recipes import job_of, recipes_of
 from galerly_cdn.render import libvips_version, recipe
 from galerly_cdn.render.pool.pool import WorkerPool
 from galerly_cdn.settings.locations import resolve_locations
+from galerly_cdn.stored_renditions import StoredRenditions
 from galerly_cdn.telemetry import Counters
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.app.stores import Stores
     from galerly_cdn.library import Invalidate
-    from galerly_cdn.model import Rendered, Target
+    from galerly_cdn.model import RecipeEntry, Rendered, Target
     from galerly_cdn.render.pool.protocol import Ready
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
@@ -60,12 +62,17 @@ class RenderingStores:
             limits=settings.limits,
             count=telemetry.counters.count,
         )
+        self.listed = RecipeList(
+            stores.renditions,
+            recipes_of(settings, libvips),
+            clock=stores.clock,
+            count=telemetry.counters.count,
+        )
         self.filler = Filler(
             originals=stores.originals,
-            renditions=stores.renditions,
+            stored=StoredRenditions(stores.renditions, self.facts, self.listed),
             renderer=workers,
             facts=self.facts,
-            recipes=fill.recipes(settings, libvips),
             clock=stores.clock.monotonic,
             count=telemetry.counters.count,
         )
@@ -86,7 +93,7 @@ class RenderingStores:
             renditions=self.stores.renditions,
             renderer=self.workers,
             facts=self.facts,
-            recipes=self.filler.recipes,
+            listed=self.listed,
             max_bytes=settings.max_original_bytes,
             warm=functools.partial(self.filler.warm, targets=settings.page_targets),
             check=lambda key: self.authorizer.checked_upload(checked_key(key)),
@@ -122,13 +129,27 @@ async def open_library(
         yield rendering.library(invalidate)
 
 
+def roll_back(settings: Settings, photographs: str | None) -> RecipeEntry | None:
+    """Make the settings' recipes current for a store, or a folder; the entry appended, None if they are.
+
+    Raises `SettingsError`, `StoreRefused`, `StoreUnreachable`.
+    """
+    places = existing_locations(settings, photographs)
+
+    async def append() -> RecipeEntry | None:
+        async with open_renderer(settings, places, command_telemetry()) as opened:
+            return await opened.listed.rollback()
+
+    return asyncio.run(append())
+
+
 def render_file(
     settings: Settings, file: Path, size: str, image_format: str | None
 ) -> tuple[Rendered, bytes]:
     """Render one file at a size of the allow-list. Raises the errors that answer a request for it."""
     segment = f"{size}.{image_format}" if image_format else size
     rule, target = AllowList(settings.size_rules).find(segment.encode())
-    job = fill.job_of(rule, target, settings)
+    job = job_of(rule, target, settings)
 
     async def render() -> tuple[Rendered, bytes]:
         async with _start_workers(settings, Counters()) as (workers, _):
@@ -147,7 +168,7 @@ def inspect_file(settings: Settings, file: Path) -> FileInspection:
             with file.open("rb") as original:
                 fd, length_bytes = original.fileno(), os.fstat(original.fileno()).st_size
                 facts = await workers.inspect(fd, length_bytes, str(file))
-                job = smallest_job(fill.recipes(settings, ready.libvips))
+                job = smallest_job(recipes_of(settings, ready.libvips))
                 try:
                     await workers.render(fd, length_bytes, job, str(file))
                 except Unrenderable as error:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from galerly_cdn.app.renderer import RenderingStores
     from galerly_cdn.http.exchange import Handler
     from galerly_cdn.library import Contents, Invalidate
+    from galerly_cdn.recipe_list import RecipeList
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
 
@@ -57,6 +58,7 @@ class Cdn:
             allowed=AllowList(settings.size_rules),
             miss_limiter=limiter,
             renditions=stores.renditions,
+            stored=self.filler.stored,
             filler=self.filler,
             authorizer=rendering.authorizer,
             downloads=Downloads(settings, limiter, stores.originals, rendering.authorizer),
@@ -72,7 +74,12 @@ class Cdn:
         )
         self.prefixes = PrefixCheck(stores.originals, settings.private_prefixes)
         self.health = Health(
-            rendering.workers, stores.originals, settings.limits, stores.clock.monotonic, self.prefixes
+            rendering.workers,
+            stores.originals,
+            settings.limits,
+            stores.clock.monotonic,
+            prefixes=self.prefixes,
+            listed=rendering.listed,
         )
         self.admin: AdminSide | None = None
 
@@ -118,6 +125,7 @@ async def compose(
         async with open_renderer(settings, locations, telemetry) as rendering:
             cdn = Cdn(rendering, invalidate)
             await _check_prefixes(cdn.prefixes)
+            await _list_recipes(rendering.listed)
             cdn.admin = await _open_admin(cdn, settings, locations)
             yield cdn
             if cdn.admin is not None:
@@ -133,6 +141,13 @@ async def _check_prefixes(prefixes: PrefixCheck) -> None:
     except (StoreRefused, StoreUnreachable) as error:
         _log.warning("private_prefixes were not compared with the store: %s", error.detail)
     for warning in prefixes.warnings:
+        _log.warning(warning)
+
+
+async def _list_recipes(listed: RecipeList) -> None:
+    """Read the store's list of recipes, and append those of the settings."""
+    await listed.refresh()
+    for warning in listed.warnings:
         _log.warning(warning)
 
 

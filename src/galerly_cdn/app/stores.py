@@ -6,6 +6,7 @@ worker processes) and `server` (adds HTTP). A command pays only for the grade th
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.clock import Clock
     from galerly_cdn.library import Invalidate, Page
+    from galerly_cdn.model import RecipeEntry
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import Originals, Renditions, WritableOriginals
@@ -93,6 +95,30 @@ async def open_listing(settings: Settings, _: Invalidate = no_invalidation) -> A
     """The originals of the settings' store, opened without creating anything. Raises `SettingsError`."""
     places = replaced(resolve_locations(settings, None), is_writable=False)
     yield StoreListing(await store_open.open_originals(settings, places, command_telemetry(), SYSTEM_CLOCK))
+
+
+def read_recipes(settings: Settings, photographs: str | None) -> tuple[RecipeEntry, ...]:
+    """The entries of the list of recipes of a store, or of a folder's renditions; nothing is created.
+
+    Raises `SettingsError`, `StoreRefused`, `StoreUnreachable`.
+    """
+    root = existing_locations(settings, photographs).renditions
+
+    async def read() -> tuple[RecipeEntry, ...]:
+        listed = await store_open.open_recipes(settings, root, command_telemetry(), SYSTEM_CLOCK)
+        return await listed.entries()
+
+    return asyncio.run(read())
+
+
+def existing_locations(settings: Settings, photographs: str | None) -> Locations:
+    """As `resolve_locations`. Raises `SettingsError` also if there are no originals."""
+    places = resolve_locations(settings, photographs)
+    if settings.store:
+        check_store_exists(settings)
+    elif not is_remote(places.originals) and not Path(places.originals).is_dir():
+        raise SettingsError([f"PHOTOGRAPHS: there is no folder {places.originals}"])
+    return places
 
 
 def check_store_exists(settings: Settings) -> None:

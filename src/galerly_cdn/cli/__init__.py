@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from galerly_cdn.cli import about, addresses, cost, originals, photograph, serve, terminal, upload
+from galerly_cdn.cli import about, addresses, cost, originals, photograph, serve, store, terminal, upload
 from galerly_cdn.cli.aws import commands
 
 
@@ -55,6 +55,7 @@ for _command in (
     originals.warm,
     originals.purge,
     originals.rm,
+    store.store,
     addresses.keys,
     addresses.sign,
     commands.aws,

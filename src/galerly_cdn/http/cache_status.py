@@ -60,7 +60,9 @@ STORE_HIT = CacheStatus(detail="store")
 MISS = CacheStatus(forwarded="uri-miss")
 """There is no rendition."""
 OUTDATED = CacheStatus(forwarded="stale")
-"""There is one, of an older version of the original or of another recipe."""
+"""There is one, of an older version of the original or of an older recipe."""
+COPY = "copy"
+"""The `detail` of a miss that was no render: the same picture was stored under another target."""
 
 
 def stale_hit(age_s: float) -> CacheStatus:

@@ -55,7 +55,7 @@ EDGE_GB, EDGE_S = 128 / 1024, 0.002
 """Memory of the viewer function as Lambda@Edge, and the seconds of a call."""
 DISTRIBUTION_METRICS = 8
 """Metrics of the monitoring subscription."""
-ALARM_METRICS, PREWARM_ALARM_METRICS = 9, 2
+ALARM_METRICS, PREWARM_ALARM_METRICS = 11, 2
 """Metrics that the template's alarms read; an alarm is billed for each."""
 OWN_METRICS, PREWARM_METRICS = 3, 1
 """Metrics that the functions write (`emf.UNITS`)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from galerly_cdn.errors import Undecodable, UnsupportedFormat
-from galerly_cdn.model import Facts, Format
+from galerly_cdn.model import Facts, Format, own_format
 from galerly_cdn.render import color, decoders, icc, losses, structure
 from galerly_cdn.render.damage import completeness
 from galerly_cdn.render.formats import OriginalFormat, detect_format
@@ -81,7 +81,7 @@ class Header(Value, frozen=True):
     @property
     def own_format(self) -> Format:
         """The format of a rendition if the request names none."""
-        return Format.PNG if self.has_alpha else Format.JPEG
+        return own_format(has_alpha=self.has_alpha)
 
 
 def read(original: bytes) -> Header:

@@ -10,13 +10,12 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
-from galerly_cdn.model import Format
 from galerly_cdn.serialization import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from galerly_cdn.model import Job, Size
+    from galerly_cdn.model import Format, Job, Size
 
 RENDERER: Final = 2
 
@@ -33,21 +32,21 @@ def margin(size: Size) -> float:
     return next(factor for side_px, factor in MARGINS if longest_px <= side_px)
 
 
-def digest(job: Job, libvips: str) -> str:
-    """Return the recipe (16 hexadecimal digits) of a job for one picture.
+def digest(job: Job, form: Format, libvips: str) -> str:
+    """Return the recipe (16 hexadecimal digits) of a job for one picture, if it is encoded in `form`.
 
-    The recipe does not depend on other pictures of the same job: a rendition made in a job differs from
-    one made alone only within the tolerance that `margin` ensures.
+    The recipe does not depend on whether a URL names the format, nor on other pictures of the same job: a
+    rendition made in a job differs from one made alone only within the tolerance that `margin` ensures.
     """
     (picture,) = job.pictures
-    target = picture.target
-    forms = (target.format,) if target.format else (Format.JPEG, Format.PNG)
+    size = picture.target.size
     decisions = {
         "renderer": RENDERER,
         "libvips": libvips,
-        "target": str(target),
-        "qualities": {form: picture.qualities[form] for form in forms if form.has_quality},
-        "margin": margin(target.size),
+        "size": str(size),
+        "format": form,
+        "quality": picture.qualities[form] if form.has_quality else None,
+        "margin": margin(size),
         "keep_copyright": job.keep_copyright,
     }
     return hashlib.sha256(to_json(decisions)).hexdigest()[:16]

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Protocol, Self
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
     from types import TracebackType
 
-    from galerly_cdn.model import FactRecord, Head, Listed, Record, Rendition, Target
+    from galerly_cdn.model import FactRecord, Head, Listed, RecipeEntry, Record, Rendition, Target
     from galerly_cdn.store.temp_files import UploadFile
+
+    Keeps = Callable[[Record], bool]
+    """Whether a stored rendition, by its record, is kept where another one is to be put."""
 
 
 class Original:
@@ -154,8 +157,27 @@ class FactRecords(Protocol):
         ...
 
 
-class Renditions(FactRecords, Protocol):
-    """A store of renditions, and of their originals' fact records."""
+class RecipeEntries(Protocol):
+    """A store's list of recipes, which is only ever appended to (decision 0022)."""
+
+    async def entries(self, after: int = 0) -> tuple[RecipeEntry, ...]:
+        """The entries whose numbers follow `after` without a gap, in order.
+
+        An entry that is damaged, or of another form, names no recipes. Raises `StoreRefused`,
+        `StoreUnreachable`.
+        """
+        ...
+
+    async def append(self, entry: RecipeEntry) -> bool:
+        """Store an entry durably and atomically; False if there is one of its number.
+
+        Also False if the response to a first attempt was lost. Raises `StoreRefused`, `StoreUnreachable`.
+        """
+        ...
+
+
+class Renditions(FactRecords, RecipeEntries, Protocol):
+    """A store of renditions, of their originals' fact records, and of the list of recipes."""
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         """The stored rendition, verified; None if there is none or its bytes are not those that were put."""
@@ -176,14 +198,24 @@ class Renditions(FactRecords, Protocol):
         """
         ...
 
-    async def put(self, rendition: Rendition) -> Rendition:
-        """Store durably and atomically, over a rendition of another version or recipe.
+    async def put(self, rendition: Rendition, keeps: Keeps | None = None) -> Rendition:
+        """Store durably and atomically, unless `keeps` is true for the stored rendition.
 
-        Returns the rendition that is stored now: this one, or the one that another writer stored first for
-        the same version and recipe. Raises `StoreRefused`, `StoreUnreachable`.
+        By default one of the same version and recipe is kept: another writer has stored it first. Returns
+        the rendition that is stored now. `keeps` may be called in another thread, and more than once; what
+        it has not seen is not replaced. Raises `StoreRefused`, `StoreUnreachable`.
         """
+        ...
+
+    async def targets(self) -> frozenset[Target]:
+        """Every target of which renditions may be stored. Raises `StoreRefused`, `StoreUnreachable`."""
         ...
 
     async def delete(self, key: str, target: Target) -> bool:
         """Remove a rendition; whether there was one. Raises `StoreRefused`, `StoreUnreachable`."""
         ...
+
+
+def keeps_same(made: Record) -> Keeps:
+    """Keeps what was made from the same version by the same recipe."""
+    return lambda stored: stored.is_current(made.version, made.recipe)

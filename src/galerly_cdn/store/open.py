@@ -16,6 +16,7 @@ from galerly_cdn.http.urls import checked_key
 from galerly_cdn.settings import locations
 from galerly_cdn.settings.load import prepare_cloud_variables
 from galerly_cdn.store.folder.originals import FolderOriginals
+from galerly_cdn.store.folder.recipes import FolderRecipes
 from galerly_cdn.store.folder.renditions import FolderRenditions
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from galerly_cdn.store.temp_files import sweep_shared_folder
@@ -27,7 +28,13 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Head
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
-    from galerly_cdn.store.interfaces import DirectUploads, Originals, Renditions, WritableOriginals
+    from galerly_cdn.store.interfaces import (
+        DirectUploads,
+        Originals,
+        RecipeEntries,
+        Renditions,
+        WritableOriginals,
+    )
     from galerly_cdn.store.remote.bucket import Bucket
     from galerly_cdn.store.temp_files import UploadFile
     from galerly_cdn.telemetry import Telemetry
@@ -106,6 +113,15 @@ async def open_renditions(
     from galerly_cdn.store.remote.renditions import RemoteRenditions  # noqa: PLC0415 - loading obstore takes time
 
     yield RemoteRenditions(await _open_bucket(root, settings, telemetry, clock), count)
+
+
+async def open_recipes(settings: Settings, root: str, telemetry: Telemetry, clock: Clock) -> RecipeEntries:
+    """The list of recipes beside the renditions at `root`; nothing is created. Raises `SettingsError`."""
+    if not locations.is_remote(root):
+        return FolderRecipes(Path(root))
+    from galerly_cdn.store.remote.recipes import RemoteRecipes  # noqa: PLC0415 - loading obstore takes time
+
+    return RemoteRecipes(await _open_bucket(root, settings, telemetry, clock))
 
 
 async def _open_bucket(root: str, settings: Settings, telemetry: Telemetry, clock: Clock) -> Bucket:

@@ -19,6 +19,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.http.exchange import Exchange
 from galerly_cdn.http.request import empty_scope
+from galerly_cdn.model import RecipeEntry
 from galerly_cdn.settings.table import Settings
 from tests.support.in_memory_admin import InMemoryAdmin
 
@@ -115,6 +116,22 @@ async def test_readyz_warns_of_private_prefixes_without_a_folder_until_there_is_
     ]
     admin.cdn.originals.put("clients/smith/1.jpg")
     admin.now_s = 5.0
+    assert "warnings" not in (await admin.request("GET", "/readyz")).json
+
+
+async def test_readyz_of_a_process_with_older_recipes_is_ready_and_names_the_command() -> None:
+    admin = InMemoryAdmin(Settings())
+    listed = admin.cdn.renditions.listed
+    await admin.cdn.listed.refresh()
+    listed.append(RecipeEntry(2, dict.fromkeys(listed[0].recipes, "newer"), "9.9"))
+    await admin.cdn.listed.refresh()
+    response = await admin.request("GET", "/readyz")
+    assert response.status == 200
+    (warning,) = response.json["warnings"]
+    assert "older" in warning
+    assert "release 9.9" in warning
+    assert "`galerly-cdn store rollback`" in warning
+    await admin.cdn.listed.rollback()
     assert "warnings" not in (await admin.request("GET", "/readyz")).json
 
 

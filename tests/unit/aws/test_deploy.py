@@ -479,12 +479,12 @@ def test_deploy_changed_recipe_says_what_becomes_outdated(aws: FakeAws) -> None:
     expect_stack(aws, "UPDATE_COMPLETE", {"BucketName": "b"})
     expect_code(aws)
     expect_change_set(aws, "UPDATE")
-    deployed = recipes.recipes(Settings()) | {"800x600": "other", "1x1": "other"}
+    deployed = recipes.recipes(Settings()) | {"800x600.webp": "other", "1x1.webp": "other"}
     metadata = json.dumps({"galerly-cdn": {"PrivatePrefixes": [], "Recipes": deployed}})
     aws.expect("cloudformation", "get_template_summary", {"StackName": "photos"}, Metadata=metadata)
     aws.expect("cloudformation", "delete_change_set", {"ChangeSetName": CHANGE_SET})
     done = run("deploy", "--stack", "photos", answer="n\n")
-    assert "outdated  stored renditions of 1 targets: 800x600\n" in done.stdout
+    assert "outdated  stored renditions of 1 targets: 800x600.webp\n" in done.stdout
     assert "galerly-cdn aws warm --stack photos --all" in done.stdout
 
 
@@ -493,7 +493,7 @@ def test_deploy_changed_recipe_says_what_becomes_outdated(aws: FakeAws) -> None:
     [
         ("", ()),  # a stack of a release without recipes in its metadata
         ('{"galerly-cdn": {"PrivatePrefixes": []}}', ()),
-        ('{"galerly-cdn": {"Recipes": {"150x150": "other", "1x1": "other"}}}', ("150x150",)),
+        ('{"galerly-cdn": {"Recipes": {"150x150.jpeg": "other", "1x1.jpeg": "other"}}}', ("150x150.jpeg",)),
     ],
 )
 def test_outdated_targets_are_those_of_another_recipe(metadata: str, outdated: tuple[str, ...]) -> None:

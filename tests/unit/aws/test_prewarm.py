@@ -51,7 +51,7 @@ async def test_prewarm_upload_stores_every_page_target_from_one_decode(bucket: O
     functions = Functions(bucket.settings())
     await prewarm(functions).handle(change(f"originals/{KEY}"), "prewarm")
     targets = functions.settings.page_targets
-    stored = [name for name in bucket.names() if name.startswith("resized/")]
+    stored = bucket.rendition_names()
     names = [facts_key(KEY), *(one.rendition_key(KEY) for one in targets)]
     assert sorted(stored) == sorted(f"resized/{name}" for name in names)
     (job,) = functions.renderer.jobs

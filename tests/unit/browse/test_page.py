@@ -115,7 +115,7 @@ class BrowsedCdn(InMemoryCdn):
         self.inspector = FakeInspector()
         for key in keys:
             self.originals.put(key)
-        inspector = Inspector(self.originals, self.inspector, self.facts, self.origin.recipes)
+        inspector = Inspector(self.originals, self.inspector, self.facts, self.listed.recipes)
         browse = BrowsePage(
             self.originals, self.renditions, self.facts, inspector.record, Links(), is_public=is_public
         )

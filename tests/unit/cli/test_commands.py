@@ -39,6 +39,7 @@ COMMANDS = [
     "warm",
     "purge",
     "rm",
+    "store",
     "keys",
     "sign",
     "aws",

@@ -289,6 +289,25 @@ def test_no_path_leads_to_a_fact_record(allowed: AllowList, key: str) -> None:
         assert request.target.rendition_key(request.key) == f"700x700/{key}"
 
 
+@pytest.mark.parametrize("sizes", ["700x700 jpeg=80", "recipes 700x700 jpeg=80"])
+def test_no_path_leads_to_the_list_of_recipes(sizes: str) -> None:
+    """Its objects are `resized/recipes/{number}.json`: of no target, also where a size has this name."""
+    allowed = AllowList(parse_sizes((sizes,)))
+    name = b"recipes/00000001.json"
+    with pytest.raises(SizeNotAllowed):
+        urls.parse_stored(b"/resized/" + name, allowed)
+    for path in (b"/resized/" + name, b"/" + name):
+        with pytest.raises(UnknownPath):
+            parse(path, allowed)
+    try:
+        request = parse(b"/resize/" + name, allowed)
+    except SizeNotAllowed:
+        assert not sizes.startswith("recipes")
+    else:
+        assert isinstance(request, PictureRequest)
+        assert request.target.rendition_key(request.key) == "700x700/00000001.json"
+
+
 @given(targets, keys, keys)
 def test_rendition_and_fact_record_never_have_one_key(target: Target, key: str, other: str) -> None:
     assert target.rendition_key(key) != facts_key(other)

@@ -15,8 +15,8 @@ from typing import IO
 
 import pytest
 
-from galerly_cdn.fill import recipes
 from galerly_cdn.http.urls import checked_key
+from galerly_cdn.recipes import recipes_of
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from tests.support import exhaustive
@@ -109,7 +109,7 @@ async def check_pictures(
     async with open_folder(root / "resized", 1 << 30) as renditions:
         for key, number in found.items():
             head = await store.head(key)
-            for target in recipes(Settings(), ""):
+            for target in recipes_of(Settings(), ""):
                 rendition = await renditions.get(key, target)
                 if rendition and rendition.record.version == head.version:
                     assert shows(rendition.body, number), f"{key} at {target} is not that of its original"

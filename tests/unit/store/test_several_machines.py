@@ -142,6 +142,7 @@ async def blocked_node(bucket: Objects) -> tuple[InMemoryCdn, BlockedRead]:
     assert (await node(bucket, "elsewhere").ask("/resize/tiny/g/a")).status == 200
     here = node(bucket, "here", store_fresh_s=1.0)
     await here.originals.head("g/a")
+    await here.listed.refresh()
     renditions = cast("Any", here.renditions)
     reads = BlockedRead(renditions._bucket.read)
     renditions._bucket.read = reads

@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.access.authorizer import private_folders
+from galerly_cdn.clock import SYSTEM_CLOCK
 from galerly_cdn.facts import OriginalFacts
-from galerly_cdn.fill import Filler, recipes
+from galerly_cdn.fill import Filler
 from galerly_cdn.http import urls
+from galerly_cdn.recipe_list import RecipeList
+from galerly_cdn.recipes import recipes_of
 from galerly_cdn.render import recipe
 from galerly_cdn.settings import load, locations
 from galerly_cdn.store.remote.bucket import Bucket
 from galerly_cdn.store.remote.originals import RemoteOriginals
 from galerly_cdn.store.remote.renditions import RemoteRenditions
+from galerly_cdn.stored_renditions import StoredRenditions
 
 if TYPE_CHECKING:
     from galerly_cdn.settings.locations import Locations
@@ -89,12 +93,17 @@ def build_filler(stores: Stores) -> Filler:
         limits=stores.settings.limits,
         count=_ignore_count,
     )
+    listed = RecipeList(
+        stores.renditions,
+        recipes_of(stores.settings, renderer.libvips),
+        clock=SYSTEM_CLOCK,
+        count=_ignore_count,
+    )
     return Filler(
         originals=stores.originals,
-        renditions=stores.renditions,
+        stored=StoredRenditions(stores.renditions, facts, listed),
         renderer=renderer,
         facts=facts,
-        recipes=recipes(stores.settings, renderer.libvips),
         clock=time.monotonic,
         count=_ignore_count,
     )

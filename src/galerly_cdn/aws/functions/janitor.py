@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from galerly_cdn.aws.functions.composition import Stores
+    from galerly_cdn.model import Target
 
 _DAY_S = 86_400.0
 _MAX_KEYS = 8
@@ -87,7 +88,6 @@ class Janitor:
         self._folder = stores.folder
         self._originals = stores.originals
         self._renditions = stores.renditions
-        self._targets = stores.settings.all_targets
         self._caches = caches
         self._rendition_days = rendition_days
         self._wall = wall
@@ -134,21 +134,22 @@ class Janitor:
 
     async def _clean_all(self, changes: Iterable[ObjectChange]) -> Sequence[_Cleaned | GalerlyError]:
         slots = asyncio.Semaphore(_MAX_KEYS)
+        targets = sorted(await self._renditions.targets(), key=str)
 
         async def clean(change: ObjectChange) -> _Cleaned | GalerlyError:
             async with slots:
                 try:
-                    return await self._clean(change)
+                    return await self._clean(change, targets)
                 except GalerlyError as error:
                     return error
 
         return await asyncio.gather(*map(clean, changes))
 
-    async def _clean(self, change: ObjectChange) -> _Cleaned:
+    async def _clean(self, change: ObjectChange, targets: Sequence[Target]) -> _Cleaned:
         """Delete the renditions and the record that are not of the present original."""
         version = await self._version(change.key)
         deleted = 0
-        for target in self._targets:
+        for target in targets:
             stored = await self._renditions.head(change.key, target)
             if stored is not None and stored.version != version:
                 deleted += await self._renditions.delete(change.key, target)

@@ -105,7 +105,7 @@ class Prewarm:
             outdated = [
                 target
                 for target, record in stored.items()
-                if record is not None and not self._filler.is_current(record, version)
+                if record is not None and not await self._filler.stored.serves(record, version)
             ]
             targets = list(dict.fromkeys([*self._targets, *outdated]))
             missing = [target for target in targets if stored[target] is None]

@@ -114,16 +114,18 @@ class Resizer:
         if rendition is not None:
             return self._respond(exchange, rendition, is_in_store=True)
         filled, _ = await self._filler.fill(rendition_key, version)
-        exchange.cache_status = replaced(status, stored=filled.stored)
+        detail = cache_status.COPY if filled.is_copy else ""
+        exchange.cache_status = replaced(status, stored=filled.stored, detail=detail)
         exchange.stages_ms = filled.stages_ms
         exchange.metrics["RenditionBytes"] = filled.rendition.record.length_bytes
-        exchange.metrics["RenderTime"] = filled.stages_ms["render"]
+        if not filled.is_copy:
+            exchange.metrics["RenderTime"] = filled.stages_ms["render"]
         return self._respond(exchange, filled.rendition, is_in_store=filled.stored)
 
     async def _look_up(
         self, exchange: ResizerExchange, rendition_key: RenditionKey, version: str
     ) -> tuple[Rendition | None, CacheStatus]:
-        """The rendition if it is stored and current, although CloudFront did not find it.
+        """The rendition if it is stored and served, although CloudFront did not find it.
 
         The store is asked before the render: what a conditional put would meet (412) spares the render.
         """
@@ -133,7 +135,7 @@ class Resizer:
         if self._clock.wall() - stored.modified_s > _SETTLED_S:
             exchange.metrics["StoredButUnreadable"] = 1
         rendition = await self._renditions.get(rendition_key.key, rendition_key.target)
-        if rendition is None or not self._filler.is_current(rendition.record, version):
+        if rendition is None or not await self._filler.stored.serves(rendition.record, version):
             return None, cache_status.OUTDATED
         return rendition, cache_status.STORE_HIT
 

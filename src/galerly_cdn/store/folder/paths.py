@@ -21,6 +21,7 @@ from galerly_cdn.errors import NoSuchOriginal, StoreRefused, StoreUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 RESERVED = ".galerly"
 """The folder in the root that holds uploads until they are accepted (`uploads`)."""
@@ -200,3 +201,12 @@ class _Walk:
 
     def _add_check(self, path: str, status: os.stat_result) -> None:
         self._checks.append(PathCheck(path, status.st_dev, status.st_ino, status.st_ctime_ns))
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder durable. Raises `OSError`."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

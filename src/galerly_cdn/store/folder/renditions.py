@@ -13,7 +13,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import fcntl
 import os
 import stat
 import tempfile
@@ -25,7 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from galerly_cdn.errors import SettingsError, StoreUnreachable
-from galerly_cdn.model import facts_key
+from galerly_cdn.model import Target, facts_key, parse_target
+from galerly_cdn.store.folder.paths import fsync_folder
+from galerly_cdn.store.folder.recipes import FolderRecipes
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
 from galerly_cdn.store.folder.renditions_index import (
     TEMP_PREFIX,
@@ -35,14 +39,15 @@ from galerly_cdn.store.folder.renditions_index import (
     file_path,
     scan_folder,
 )
-from galerly_cdn.store.interfaces import StoredObject
+from galerly_cdn.store.interfaces import StoredObject, keeps_same
 from galerly_cdn.store.record_file import DamagedRecord, decode_record, encode_record
 from galerly_cdn.store.temp_files import HOUR_S, lock_temp_file, store_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-    from galerly_cdn.model import FactRecord, Record, Rendition, Target
+    from galerly_cdn.model import FactRecord, Record, Rendition
+    from galerly_cdn.store.interfaces import Keeps
 
 T = TypeVar("T")
 
@@ -57,8 +62,9 @@ _CACHEDIR_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
 class FolderRenditions:
     """At most `limit_bytes` of renditions under `root`; the least recently used are deleted first.
 
-    Fact records are files beside the renditions, and count as they do. `count` receives the events
-    `rendition-corrupt`, `rendition-unreadable`, `rendition-evicted`, `facts-corrupt` and `facts-unreadable`.
+    Fact records are files beside the renditions, and count as they do; the list of recipes does not. `count`
+    receives the events `rendition-corrupt`, `rendition-unreadable`, `rendition-evicted`, `facts-corrupt` and
+    `facts-unreadable`.
     `now` is the wall clock in seconds. Raises `SettingsError` if `root` cannot be written to.
     """
 
@@ -70,6 +76,9 @@ class FolderRenditions:
         self._count = count
         self._now = now
         self._index = RenditionsIndex()
+        self._recipes = FolderRecipes(self._root)
+        self.entries = self._recipes.entries
+        self.append = self._recipes.append
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="renditions")
         self._closing = threading.Event()
         self._index_task: asyncio.Task[None] | None = None
@@ -116,7 +125,7 @@ class FolderRenditions:
 
         It is not fsynced: after a power failure it may be damaged, which is detected, and made again.
         """
-        await self._put(file_name(facts_key(record.key)), encode_record(record), is_durable=False)
+        await self._put(file_name(facts_key(record.key)), encode_record(record))
 
     async def delete_facts(self, key: str) -> None:
         """Remove a record, if there is one. Raises `StoreUnreachable`."""
@@ -141,14 +150,25 @@ class FolderRenditions:
         found = await self.get(key, target)
         return found.record if found else None
 
-    async def put(self, rendition: Rendition) -> Rendition:
-        """Store durably and atomically, over an existing file; returns it. Raises `StoreUnreachable`.
+    async def put(self, rendition: Rendition, keeps: Keeps | None = None) -> Rendition:
+        """Store durably and atomically, unless `keeps` the stored one. Raises `StoreUnreachable`.
 
         The write is finished even if the caller is cancelled.
         """
-        name = file_name(rendition.record.target.rendition_key(rendition.record.key))
-        await self._put(name, encode_rendition(rendition), is_durable=True)
-        return rendition
+        record = rendition.record
+        name = file_name(record.target.rendition_key(record.key))
+        find_kept = partial(self._find_kept, name, record, keeps or keeps_same(record))
+        kept = await self._put(name, encode_rendition(rendition), find_kept)
+        return kept or rendition
+
+    async def targets(self) -> frozenset[Target]:
+        """The targets of all recipes that were ever listed: a file's name does not tell its target.
+
+        Raises `StoreRefused`, `StoreUnreachable`.
+        """
+        names = {name for entry in await self.entries() for name in entry.recipes}
+        listed = [target for name in names if (target := parse_target(name))]
+        return frozenset([*listed, *(Target(target.size) for target in listed)])
 
     async def delete(self, key: str, target: Target) -> bool:
         """Remove a rendition; whether there was one. Raises `StoreUnreachable`."""
@@ -171,16 +191,27 @@ class FolderRenditions:
             return found
         return None
 
-    async def _put(self, name: bytes, content: bytes, *, is_durable: bool) -> None:
+    def _find_kept(self, name: bytes, made: Record, keeps: Keeps) -> Rendition | None:
+        """The stored rendition, if it is kept. Raises `OSError`."""
+        with suppress(FileNotFoundError, DamagedFile):
+            stored = decode_rendition(self._read(name)[0])
+            is_same = (stored.record.key, stored.record.target) == (made.key, made.target)
+            return stored if is_same and keeps(stored.record) else None
+        return None
+
+    async def _put(
+        self, name: bytes, content: bytes, find_kept: Callable[[], Rendition | None] | None = None
+    ) -> Rendition | None:
+        """Store a file, unless another one is kept; that one. With `find_kept`, the file is durable."""
         if disk_bytes(len(content)) > self._limit_bytes:
             raise StoreUnreachable(
                 "the rendition is larger than renditions_bytes, the limit of all renditions"
             )
         self._index.use(name, disk_bytes(len(content)))
-        written = self._write(name, partial(self._store, name, content, is_durable=is_durable))
+        written = self._write(name, partial(self._store, name, content, find_kept))
         self._evict(self._limit_bytes)
         try:
-            await asyncio.shield(written)
+            return await asyncio.shield(written)
         except OSError as error:
             raise StoreUnreachable(str(error)) from error
 
@@ -271,32 +302,37 @@ class FolderRenditions:
             self._delete(name)
             del self._unremoved[name]
 
-    def _store(self, name: bytes, content: bytes, *, is_durable: bool) -> int:
+    def _store(
+        self, name: bytes, content: bytes, find_kept: Callable[[], Rendition | None] | None
+    ) -> Rendition | None:
         self._unremoved.pop(name, None)
         self._remove_all()  # without room, the folder would grow with each write
         path = file_path(self._root, name)
         self._create_folders(path.parent)
         fd, temp_path = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
         try:
-            with os.fdopen(fd, "wb") as file:
+            with os.fdopen(fd, "wb") as file, _locked(path.parent):
                 lock_temp_file(fd)
+                if find_kept is not None and (kept := find_kept()) is not None:
+                    Path(temp_path).unlink()
+                    return kept
                 file.write(content)
                 file.flush()
-                if is_durable:
+                if find_kept is not None:
                     os.fsync(fd)
                 Path(temp_path).rename(path)
         except BaseException:
             Path(temp_path).unlink(missing_ok=True)
             raise
-        if is_durable:
-            _fsync_folder(path.parent)
-        return len(content)
+        if find_kept is not None:
+            fsync_folder(path.parent)
+        return None
 
     def _create_folders(self, folder: Path) -> None:
         for path in (self._root, folder):  # the root as well: it may have been deleted meanwhile
             if not path.is_dir():
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _fsync_folder(path.parent)
+                fsync_folder(path.parent)
 
     def _delete(self, name: bytes) -> bool:
         """Remove a file; whether there was one. Raises `OSError`."""
@@ -322,9 +358,13 @@ def _prepare(root: Path) -> None:
         tag.write_bytes(_CACHEDIR_TAG)
 
 
-def _fsync_folder(folder: Path) -> None:
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder: between the look at the stored rendition and its replacement, no other server writes."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        with suppress(OSError):  # a file system without locks: the next read puts a wrong order right
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(fd)

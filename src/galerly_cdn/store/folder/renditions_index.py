@@ -9,6 +9,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from galerly_cdn.store.recipe_entry import FOLDER
 from galerly_cdn.store.temp_files import HOUR_S, remove_if_abandoned
 
 if TYPE_CHECKING:
@@ -80,14 +81,15 @@ def file_path(root: Path, name: bytes) -> Path:
 def scan_folder(root: Path, now_s: float, is_closing: Callable[[], bool]) -> RenditionsIndex:
     """The index of the renditions under `root`, ordered by the hour of their last use. Runs in a thread.
 
-    Abandoned temporary files are removed. The scan sorts hours instead of files, and creates no object for
-    each file that the garbage collector tracks: with 200 000 files its runs would delay the event loop.
+    Abandoned temporary files are removed, also those beside the list of recipes. The scan sorts hours instead
+    of files, and creates no object for each file that the garbage collector tracks: with 200 000 files its
+    runs would delay the event loop.
     """
     hours: dict[int, tuple[list[bytes], list[int]]] = {}
-    for number in range(256):
+    for folder in (*(f"{number:02x}" for number in range(256)), FOLDER):
         if is_closing():
             break
-        with suppress(OSError), os.scandir(root / f"{number:02x}") as entries:
+        with suppress(OSError), os.scandir(root / folder) as entries:
             for entry in entries:
                 if entry.name.startswith(TEMP_PREFIX):
                     remove_if_abandoned(entry, now_s)

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     import mmap
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 
-    from obstore import GetOptions, GetResult, ObjectMeta, PutResult, SignCapableStore
+    from obstore import GetOptions, GetResult, ObjectMeta, PutResult, SignCapableStore, UpdateVersion
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
     from galerly_cdn.settings.table import Settings
@@ -201,11 +201,18 @@ class Bucket:
             return result
 
     async def put(
-        self, key: str, content: bytes | mmap.mmap, attributes: Mapping[str, str], *, creates: bool
+        self,
+        key: str,
+        content: bytes | mmap.mmap,
+        attributes: Mapping[str, str],
+        *,
+        creates: bool,
+        over: UpdateVersion | None = None,
     ) -> str:
         """Store an object and return its ETag. With `creates`, an existing object is not replaced.
 
-        Raises `OriginalExists`, `KeyNotHeld`, `Unsettled`.
+        With `over`, no other object than that is replaced. Raises `OriginalExists` with `creates`,
+        `KeyNotHeld`; `Unsettled` if another writer was first.
         """
 
         async def request() -> PutResult:
@@ -215,7 +222,7 @@ class Bucket:
                     key,
                     cast("Any", content),
                     attributes=dict(attributes),
-                    mode="create" if creates else "overwrite",
+                    mode="create" if creates else over or "overwrite",
                     use_multipart=False,
                 )
 

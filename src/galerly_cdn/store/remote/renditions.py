@@ -7,7 +7,8 @@ record of an original is an object `facts/{key}` beside them, which no URL leads
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from galerly_cdn.cache import SingleFlight
 from galerly_cdn.errors import (
@@ -19,17 +20,22 @@ from galerly_cdn.errors import (
     Unsettled,
 )
 from galerly_cdn.http import content_disposition
-from galerly_cdn.model import IMMUTABLE, Format, Record, Rendition, facts_key
-from galerly_cdn.store.interfaces import StoredObject
+from galerly_cdn.model import IMMUTABLE, Format, Record, Rendition, facts_key, parse_target
+from galerly_cdn.store.interfaces import StoredObject, keeps_same
 from galerly_cdn.store.record_file import DamagedRecord, decode_record, encode_record
 from galerly_cdn.store.remote import MD5
+from galerly_cdn.store.remote.recipes import RemoteRecipes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from obstore import UpdateVersion
+
     from galerly_cdn.model import FactRecord, Target
+    from galerly_cdn.store.interfaces import Keeps
     from galerly_cdn.store.remote.bucket import Bucket
 
+_ATTEMPTS = 5
 _FACTS_ATTRIBUTES = {"Content-Type": "application/octet-stream", "Cache-Control": "private, no-store"}
 
 
@@ -42,6 +48,9 @@ class RemoteRenditions:
     def __init__(self, bucket: Bucket, count: Callable[[str], None]) -> None:
         self._bucket = bucket
         self._count = count
+        recipes = RemoteRecipes(bucket)
+        self.entries = recipes.entries
+        self.append = recipes.append
         self._reads: SingleFlight[tuple[str, Target], Rendition | None] = SingleFlight()
 
     async def head(self, key: str, target: Target) -> StoredObject | None:
@@ -63,20 +72,29 @@ class RemoteRenditions:
     async def record(self, key: str, target: Target) -> Record | None:
         """The record in the object's metadata; None if there is no object, or it is not a rendition."""
         found = await self._request(key, target, head=True)
-        return found[0] if found else None
+        return found.record if found else None
 
-    async def put(self, rendition: Rendition) -> Rendition:
-        """Store a rendition, unless the stored one has the same version and recipe; then return that one."""
+    async def put(self, rendition: Rendition, keeps: Keeps | None = None) -> Rendition:
+        """Store a rendition, unless the stored one is kept; then return that one."""
         record = rendition.record
-        try:
+        keeps = keeps or keeps_same(record)
+        with suppress(OriginalExists):
             await self._put(rendition, creates=True)
-        except OriginalExists:
+            return rendition
+        for _ in range(_ATTEMPTS):
             # Not `get`, which may share an earlier read
-            existing = await self._read(record.key, record.target)
-            if existing is not None and existing.record.is_current(record.version, record.recipe):
-                return existing
-            await self._put(rendition, creates=False)
-        return rendition
+            existing = await self._request(record.key, record.target, head=False)
+            if existing is not None and (kept := self._verified(existing)) and keeps(kept.record):
+                return kept
+            with suppress(Unsettled):  # another writer has replaced it since
+                await self._put(rendition, creates=False, over=existing.tag if existing else None)
+                return rendition
+        raise StoreRefused("other writers replaced the rendition at every attempt")
+
+    async def targets(self) -> frozenset[Target]:
+        """The targets in the store, by a listing. Raises as the interface says."""
+        names = await self._bucket.folders("")
+        return frozenset(target for name in names if (target := parse_target(name)))
 
     async def delete(self, key: str, target: Target) -> bool:
         """Remove a rendition; whether there was one. Raises `StoreUnreachable`."""
@@ -117,16 +135,17 @@ class RemoteRenditions:
 
     async def _read(self, key: str, target: Target) -> Rendition | None:
         found = await self._request(key, target, head=False)
-        if found is None:
-            return None
-        record, body = found
-        if record.md5 != hashlib.md5(body, usedforsecurity=False).hexdigest():
+        return self._verified(found) if found else None
+
+    def _verified(self, found: _Found) -> Rendition | None:
+        """The rendition; None for a damaged body."""
+        if found.record.md5 != hashlib.md5(found.body, usedforsecurity=False).hexdigest():
             self._count("rendition-corrupt")
             return None
-        return Rendition(record, body)
+        return Rendition(found.record, found.body)
 
-    async def _request(self, key: str, target: Target, *, head: bool) -> tuple[Record, bytes] | None:
-        """The record and the body; with `head`, an empty body."""
+    async def _request(self, key: str, target: Target, *, head: bool) -> _Found | None:
+        """What is stored; with `head`, without its body. None if it is no rendition, or the store fails."""
         try:
             found, body = await self._bucket.read(target.rendition_key(key), {"head": head})
         except NoSuchOriginal:
@@ -138,16 +157,28 @@ class RemoteRenditions:
         if record is None:
             self._count("rendition-corrupt")
             return None
-        return record, body
+        tag: UpdateVersion = {"e_tag": found.meta["e_tag"] or ""}
+        if found.meta["version"]:  # Google Cloud Storage compares it in place of the ETag
+            tag["version"] = found.meta["version"]
+        return _Found(record, body, tag)
 
-    async def _put(self, rendition: Rendition, *, creates: bool) -> None:
+    async def _put(self, rendition: Rendition, *, creates: bool, over: UpdateVersion | None = None) -> None:
+        """Raises `OriginalExists` with `creates`, and `Unsettled` if `over` is not stored any more."""
         record = rendition.record
         path = record.target.rendition_key(record.key)
         try:
             attributes = {**object_attributes(record), **self._bucket.cache_tags(record.key)}
-            await self._bucket.put(path, rendition.body, attributes, creates=creates)
-        except (KeyNotHeld, Unsettled) as error:
+            await self._bucket.put(path, rendition.body, attributes, creates=creates, over=over)
+        except KeyNotHeld as error:
             raise StoreRefused(error.detail) from error
+
+
+class _Found(NamedTuple):
+    """A stored object's record and bytes, and the tag by which it alone is replaced."""
+
+    record: Record
+    body: bytes
+    tag: UpdateVersion
 
 
 def object_attributes(record: Record) -> dict[str, str]:
