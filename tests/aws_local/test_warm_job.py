@@ -73,7 +73,12 @@ class KilledOnce:
         return await self._runtime.invoke(event)
 
     async def _count(self, request: Any, response: Any) -> None:  # noqa: ANN401 - a request and a response
-        if request.method == "PUT" and "/facts/" not in request.raw_path and response.status == 200:
+        if (
+            request.method == "PUT"
+            and "/facts/" not in request.raw_path
+            and "/recipes/" not in request.raw_path
+            and response.status == 200
+        ):
             self.puts[request.raw_path] = self.puts.get(request.raw_path, 0) + 1
             if self._after is not None and len(self.puts) > self._after:
                 self._after = None

@@ -64,7 +64,8 @@ class DeployedStack:
 
     def renditions(self) -> set[str]:
         """The keys of all stored renditions."""
-        return {one for one in self.bucket.names() if one.startswith("resized/") and not is_record(one)}
+        names = {one for one in self.bucket.names() if one.startswith("resized/") and not is_record(one)}
+        return {one for one in names if not one.startswith("resized/recipes/")}
 
     def records(self) -> set[str]:
         """The keys of all stored fact records."""
