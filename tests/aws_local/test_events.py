@@ -128,7 +128,8 @@ class PausedResizer:
         stack.running.role_checks["Resizer"].after = self._after
 
     async def _after(self, request: OriginRequest, _answer: object) -> None:
-        if request.method == "PUT" and not self.paused.is_set():
+        is_rendition = request.method == "PUT" and "/recipes/" not in request.raw_path
+        if is_rendition and not self.paused.is_set():
             self.paused.set()
             await asyncio.Event().wait()  # until it is killed
 
