@@ -266,17 +266,29 @@ class StoreCatalog:
 
         Raises `StoreUnreachable`, `NotInvalidated`.
         """
+        purged = await self._remove(key)
+        await self._invalidate(key)
+        return purged
+
+    async def _remove(self, key: str) -> Purged:
         await self._remove_facts(checked_key(key))
         removed = await self._for_each_target(lambda target: self._renditions.delete(key, target))
         for target in removed:
             self._forget(key, target)
-        await self._invalidate(key)
         return Purged(key, tuple(str(target) for target, was_there in removed.items() if was_there))
 
     async def purge_gallery(self, gallery: str) -> AsyncGenerator[Purged, None]:
-        """Purge every original of a gallery, one after the other."""
-        async for key in self.keys(gallery):
-            yield await self.purge(key)
+        """Purge every original of a gallery, one after the other, and invalidate them together at the end.
+
+        Raises as `purge` does; `NotInvalidated` after the last one.
+        """
+        removed: list[str] = []
+        try:
+            async for key in self.keys(gallery):
+                removed.append(key)
+                yield await self._remove(key)
+        finally:  # also if the caller has stopped early
+            await asyncio.gather(*map(self._invalidate, removed))
 
     async def _for_each_target(self, request: Callable[[Target], Coroutine[Any, Any, T]]) -> dict[Target, T]:
         """The result of `request` for every target that is allowed or stored; several run at once."""

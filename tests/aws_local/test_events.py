@@ -63,9 +63,9 @@ async def test_a_replaced_original_is_served_after_the_janitors_delay(folder: Pa
         await stack.put(KEY, RED)
         assert seen(await stack.request(PATH, **WEBP)) == (200, "Miss", "red")
         assert seen(await stack.request(PATH, **WEBP)) == (200, "Hit", "red")
-        await stack.advance(90)
+        await stack.advance(150)
         await stack.put(KEY, BLUE)
-        await stack.advance(89)
+        await stack.advance(149)
         assert seen(await stack.request(PATH, **WEBP)) == (200, "Hit", "red")
         (record,) = stack.records()
         await stack.advance(1)
@@ -86,7 +86,7 @@ async def test_a_deleted_original_is_404_after_the_janitors_delay(folder: Path) 
         assert (await stack.request(PATH, **WEBP)).status == 200
         await stack.remove(KEY)
         assert seen(await stack.request(PATH, **WEBP)) == (200, "Hit", "red")
-        await stack.advance(90)
+        await stack.advance(150)
         assert stack.renditions() == stack.records() == set()
         assert (await stack.request(PATH, **WEBP)).status == 404
 
@@ -96,12 +96,28 @@ async def test_a_cached_object_whose_rendition_has_expired_is_invalidated(folder
     async with deployed_stack.start(folder) as stack:
         await stack.put(KEY, RED)
         assert (await stack.request(PATH, **WEBP)).status == 200
-        await stack.advance(90)
+        await stack.advance(150)
         for name in stack.renditions():
             stack.bucket.remove(name)
         await stack.put(KEY, BLUE)
-        await stack.advance(90)
+        await stack.advance(150)
         assert seen(await stack.request(PATH, **WEBP)) == (200, "Miss", "blue")
+
+
+async def test_deletions_of_a_gallery_are_one_invalidation(folder: Path) -> None:
+    keys = [f"g/{number}.jpg" for number in range(21)]
+    async with deployed_stack.start(folder) as stack:
+        for key in keys:
+            await stack.put(key, RED)
+        assert (await stack.request("/resize/800x600/g/0.jpg")).status == 200
+        await stack.advance(150)
+        for key in keys:
+            await stack.remove(key)
+        await stack.advance(150)
+        assert log_records(stack, "JanitorFunction")[-21:] == [
+            {"key": key, "deleted": int(key == "g/0.jpg"), "invalidated": key == "g/0.jpg"} for key in keys
+        ]
+        assert (await stack.request("/resize/800x600/g/0.jpg")).status == 404
 
 
 class PausedResizer:
@@ -112,7 +128,8 @@ class PausedResizer:
         stack.running.role_checks["Resizer"].after = self._after
 
     async def _after(self, request: OriginRequest, _answer: object) -> None:
-        if request.method == "PUT" and not self.paused.is_set():
+        is_rendition = request.method == "PUT" and "/recipes/" not in request.raw_path
+        if is_rendition and not self.paused.is_set():
             self.paused.set()
             await asyncio.Event().wait()  # until it is killed
 
@@ -131,7 +148,7 @@ async def test_a_stale_rendition_of_a_killed_resizer_is_deleted(folder: Path) ->
         assert color(stack.bucket.get(remaining)) == "red"
         await stack.advance(6)  # longer than CloudFront keeps a 502
         assert seen(await stack.request(PATH, **WEBP)) == (200, "Miss", "red")
-        await stack.advance(84)
+        await stack.advance(144)
         assert stack.renditions() == set()
         assert seen(await stack.request(PATH, **WEBP)) == (200, "Miss", "blue")
         assert seen(await stack.request(PATH, **WEBP)) == (200, "Hit", "blue")
@@ -161,12 +178,12 @@ async def test_a_message_that_fails_three_times_is_in_the_dead_letter_queue(fold
     async with deployed_stack.start(folder, without_permission) as stack:
         await stack.put(KEY, RED)
         assert (await stack.request(PATH, **WEBP)).status == 200
-        await stack.advance(90)
+        await stack.advance(150)
         await stack.put(KEY, BLUE)
-        await stack.advance(90)
+        await stack.advance(150)
         for _ in range(3):
             assert (stack.queue_length("JanitorQueue"), stack.queue_length("JanitorFailed")) == (1, 0)
-            await stack.advance(360)
+            await stack.advance(1020)
         assert (stack.queue_length("JanitorQueue"), stack.queue_length("JanitorFailed")) == (0, 1)
         assert len(stack.renditions()) == 1
 
@@ -210,7 +227,7 @@ async def test_prewarm_renders_a_replaced_original_again(folder: Path) -> None:
         await stack.put(KEY, BLUE)
         await stack.advance(0)
         assert {color(stack.bucket.get(name)) for name in stack.renditions()} == {"blue"}
-        await stack.advance(90)
+        await stack.advance(150)
         assert stack.renditions() == PAGES
 
 
@@ -219,10 +236,9 @@ async def test_prewarm_renders_a_replaced_original_again(folder: Path) -> None:
 )
 async def test_parameters_decide_which_functions_are_deployed(parameters: dict[str, str]) -> None:
     functions = local_cloudfront.read_plan(local_cloudfront.TEMPLATE, **parameters).functions
-    assert [*functions] == [
-        "Resizer",
-        "PrewarmFunction" if parameters["Prewarm"] == "on" else "JanitorFunction",
-    ]
+    assert [*functions] == ["Resizer", "PrewarmFunction"] + ["JanitorFunction"] * (
+        parameters["Janitor"] == "on"
+    )
 
 
 async def test_an_s3_server_without_versioning_raises_settings_error() -> None:

@@ -17,7 +17,7 @@ from galerly_cdn.aws_local.cloudfront.invalidation_api import InvalidationApi
 from galerly_cdn.aws_local.http import api_server
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
 from galerly_cdn.errors import NotInvalidated
-from galerly_cdn.http.urls import cache_tag
+from galerly_cdn.http.urls import cache_tags, gallery_tag
 from galerly_cdn.settings.table import Settings
 from tests.support import local_cloudfront
 from tests.support.s3_servers import CREDENTIALS
@@ -36,12 +36,12 @@ ARN = f"arn:aws:cloudfront::123456789012:distribution/{DISTRIBUTION}"
 
 
 def rendition(request: OriginRequest) -> OriginResponse:
-    """A rendition with the resizer's cache tag."""
+    """A rendition with the resizer's cache tags."""
     key = KEYS[0] if ".a-20b" in request.raw_path else KEYS[1]
     headers = {
         "content-type": "image/jpeg",
         "cache-control": local_cloudfront.IMMUTABLE,
-        CACHE_TAG.decode(): cache_tag(key),
+        CACHE_TAG.decode(): cache_tags(key),
     }
     return OriginResponse(200, headers, b"made")
 
@@ -113,6 +113,13 @@ async def test_invalidate_by_tag_removes_one_photograph(client: ApiClient) -> No
     done = await client.invalidate(DISTRIBUTION, KEYS[0], deadline_s=2)
     assert (done.by, done.is_completed, len(done.ids)) == ("tag", True, 1)
     assert await client.results() == ["Miss", "Hit"]
+
+
+async def test_invalidate_by_gallery_tag_removes_its_photographs(client: ApiClient) -> None:
+    await client.create(f"#{gallery_tag('h')}", reference="other")
+    assert await client.results() == ["Hit", "Hit"]
+    await client.create(f"#{gallery_tag('g')}")
+    assert await client.results() == ["Miss", "Miss"]
 
 
 async def test_get_invalidation_returns_a_completed_invalidation(client: ApiClient) -> None:

@@ -11,7 +11,7 @@ import pytest
 from galerly_cdn.aws.functions import s3_events
 from galerly_cdn.aws_local.cloudformation.properties import UnmodelledProperty
 from galerly_cdn.aws_local.functions import event_rules, queues
-from galerly_cdn.aws_local.functions.event_rules import EventBus, Poller
+from galerly_cdn.aws_local.functions.event_rules import Batching, EventBus, Poller
 from galerly_cdn.aws_local.functions.queues import Queue, QueueDescription, QueueResource, RedrivePolicy
 from galerly_cdn.aws_local.functions.runtime import Crashed, FunctionFailed, Throttled, TimedOut
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest
@@ -34,6 +34,7 @@ class Function:
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.failure = failure
+        self.result: object = None
         self.events: list[Mapping[str, Any]] = []
         self.running = 0
         self.max_running = 0
@@ -41,7 +42,7 @@ class Function:
         self.released = asyncio.Event()
         self.released.set()
 
-    async def invoke(self, event: Mapping[str, Any]) -> None:
+    async def invoke(self, event: Mapping[str, Any]) -> object:
         self.events.append(event)
         self.running += 1
         self.max_running = max(self.max_running, self.running)
@@ -50,10 +51,18 @@ class Function:
         self.running -= 1
         if self.failure:
             raise self.failure
+        return self.result
 
 
-def s3_event(kind: str = CREATED, key: str = NAME, bucket: str = "galerly-1", **more: object) -> Event:
-    event = notifications.object_event(kind, bucket, key, reason="PutObject", time="2026-11-25T01:16:28Z")
+def s3_event(
+    kind: str = CREATED,
+    key: str = NAME,
+    bucket: str = "galerly-1",
+    *,
+    reason: str = "PutObject",
+    **more: object,
+) -> Event:
+    event = notifications.object_event(kind, bucket, key, reason=reason, time="2026-11-25T01:16:28Z")
     return {**event, **more}
 
 
@@ -77,7 +86,9 @@ def queue_lengths(bus: EventBus) -> dict[str, int]:
     ("event", "lengths"),
     [
         (s3_event(), {"PrewarmQueue": 1, "JanitorQueue": 1}),
-        (s3_event(DELETED), {"JanitorQueue": 1}),
+        (s3_event(DELETED, reason="DeleteObject"), {"JanitorQueue": 1}),
+        (s3_event(DELETED, reason="Lifecycle Expiration"), {}),
+        (s3_event(reason="CompleteMultipartUpload"), {"PrewarmQueue": 1, "JanitorQueue": 1}),
         (s3_event(key="resized/800x600/a.jpg"), {}),
         (s3_event(key="Originals/a.jpg"), {}),
         (s3_event(key="originals"), {}),
@@ -156,7 +167,9 @@ def test_publish_reaches_no_queue_without_each_part_of_the_template(path: str, v
             "JanitorQueue: .*no queue arn:x",
         ),
         ("JanitorQueuePolicy/Properties/Queues", [{"Ref": "PrewarmQueue"}], "PrewarmQueuePolicy.*one policy"),
-        ("JanitorSource/Properties/BatchSize", 10, "JanitorSource: BatchSize"),
+        ("JanitorSource/Properties/BatchSize", 10_001, "JanitorSource: BatchSize"),
+        ("JanitorSource/Properties/MaximumBatchingWindowInSeconds", 0, "BatchSize above 10 needs"),
+        ("JanitorSource/Properties/FunctionResponseTypes", ["Others"], "JanitorSource: FunctionResponse"),
         ("JanitorSource/Properties/FilterCriteria", {}, "JanitorSource: .*FilterCriteria"),
         ("JanitorSource/Properties/EventSourceArn", "arn:x", "JanitorSource: .*no queue arn:x"),
         ("JanitorSource/Properties/FunctionName", "other", "JanitorSource: .*no function other"),
@@ -178,10 +191,10 @@ def test_sqs_event_is_read_by_our_functions() -> None:
     bus.publish(s3_event(DELETED))
     (queue,) = [queue for queue in bus.queues.values() if queue.messages]
     queue.messages[0].receive_count = 2
-    event = queues.sqs_event(queue.messages[0], queue.arn)
-    assert [*s3_events.object_changes(event, "originals/")] == [
-        s3_events.ObjectChange(key="g/a b+é.jpg", is_put=False, is_redelivered=True)
-    ]
+    event = queues.sqs_event(queue.messages, queue.arn)
+    (change,) = s3_events.object_changes(event, "originals/")
+    assert (change.key, change.is_put, change.is_redelivered) == ("g/a b+é.jpg", False, True)
+    assert change.message_id == queue.messages[0].id
 
 
 # ------------------------------------------------------------------------------- versitygw's notifications
@@ -315,6 +328,37 @@ async def test_a_failed_message_is_delivered_again_until_the_dead_letter_queue(f
     received = [item["Records"][0]["attributes"]["ApproximateReceiveCount"] for item in function.events]
     assert received == ["1", "2", "3"]
     assert (len(queue.messages), len(dead.messages)) == (0, 1)
+
+
+async def test_a_batch_is_delivered_when_it_is_full_or_its_window_ends() -> None:
+    clock, function = local_cloudfront.Clock(0.0), Function()
+    queue, _ = make_queues(clock, delay_s=90, visibility_timeout_s=400)
+    poller = Poller(queue, function, 2, clock, Batching(3, 60.0))
+    queue.send("a")
+    for now_s, bodies in ((90.0, "b"), (149.0, ""), (150.0, "cde"), (240.0, ""), (241.0, "f")):
+        clock.now_s = now_s
+        await poller.deliver_due()
+        for body in bodies:
+            queue.send(body)
+    clock.now_s = 331.0
+    await poller.deliver_due()
+    batches = [[record["body"] for record in event["Records"]] for event in function.events]
+    assert batches == [["a"], ["b", "c", "d"], ["e", "f"]]
+
+
+async def test_a_message_of_a_batch_that_fails_is_delivered_again_alone() -> None:
+    clock, function = local_cloudfront.Clock(0.0), Function()
+    queue, _ = make_queues(clock, visibility_timeout_s=10)
+    poller = Poller(queue, function, 1, clock, Batching(2, 0.0, reports_failures=True))
+    for body in ("a", "b"):
+        queue.send(body)
+    function.result = {"batchItemFailures": [{"itemIdentifier": queue.messages[1].id}]}
+    await poller.deliver_due()
+    function.result = None
+    clock.now_s = 10.0
+    await poller.deliver_due()
+    batches = [[record["body"] for record in event["Records"]] for event in function.events]
+    assert (batches, queue.messages) == ([["a", "b"], ["b"]], [])
 
 
 async def test_poller_limits_concurrent_events() -> None:

@@ -132,10 +132,12 @@ class AwsShape:
         self.call(self.running.event_bus.publish, event)
 
     def _wait_for_events(self) -> None:
-        """Advances the clock until all events are processed; the janitor's queue has a delay."""
+        """Advances the clock until all events are processed; the janitor's queue has a delay and a window."""
         queues = self.running.event_bus.queues.values()
         due_s = max((message.visible_s for queue in queues for message in queue.messages), default=0.0)
         self.wait(max(0.0, due_s - self.now_s()))
+        if any(queue.messages for queue in queues):
+            self.wait(60)
 
     def damage_renditions(self) -> None:
         self.bucket.damage_renditions()

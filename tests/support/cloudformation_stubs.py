@@ -26,6 +26,9 @@ OUTPUTS = {
     "DistributionId": "E2EXAMPLE0000",
     "Store": f"s3://{BUCKET}",
     "FunctionUrl": "https://x.lambda-url.us-east-1.on.aws/",
+    "WarmFunction": f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:photos-PrewarmFunction-1",
+    "WarmRole": f"arn:aws:iam::{ACCOUNT}:role/photos-WarmRole-1",
+    "WarmBucket": f"{BUCKET}-logs",
 }
 NOW = dt.datetime(2026, 11, 25, 12, 30, 45, tzinfo=dt.UTC)
 

@@ -64,7 +64,8 @@ class DeployedStack:
 
     def renditions(self) -> set[str]:
         """The keys of all stored renditions."""
-        return {one for one in self.bucket.names() if one.startswith("resized/") and not is_record(one)}
+        names = {one for one in self.bucket.names() if one.startswith("resized/") and not is_record(one)}
+        return {one for one in names if not one.startswith("resized/recipes/")}
 
     def records(self) -> set[str]:
         """The keys of all stored fact records."""
@@ -95,11 +96,12 @@ def is_record(name: str) -> bool:
 
 @asynccontextmanager
 async def start(
-    folder: Path, text: str = local_cloudfront.TEMPLATE, **parameters: str
+    folder: Path, text: str = local_cloudfront.TEMPLATE, *, bucket_name: str = "", **parameters: str
 ) -> AsyncIterator[DeployedStack]:
     """Runs a stack over an S3 server of its own until the block ends.
 
-    The server cannot be shared: the address of its event webhook is set when it starts.
+    The server cannot be shared: the address of its event webhook is set when it starts. `bucket_name` is of
+    a bucket that an earlier server made in this folder; by default a new one is made.
     """
     notifications, clock = Notifications(), local_cloudfront.Clock()
     with ExitStack() as servers:
@@ -108,7 +110,7 @@ async def start(
             server = await asyncio.to_thread(
                 servers.enter_context, s3_servers.versitygw(folder, webhook=webhook)
             )
-            bucket = await asyncio.to_thread(server.bucket)
+            bucket = s3_servers.Objects(server, bucket_name) if bucket_name else server.bucket()
             deployment = local_cloudfront.deployment(
                 text, server.endpoint, BucketName=bucket.name, **parameters
             )

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from galerly_cdn.settings.table import Settings
 
 SOURCES = Path(__file__).parents[2] / "src"
+CHANGED = "2026-11-25T01:16:28Z"
 MEMORY_MB = 1769
 """The template's default for `Memory`."""
 
@@ -55,12 +56,14 @@ def request(path: str, method: str = "GET", **headers: str) -> dict[str, Any]:
     }
 
 
-def change(key: str, *, what: str = "Object Created", received: int = 1) -> dict[str, Any]:
+def change(
+    key: str, *, what: str = "Object Created", received: int = 1, message_id: str = "1"
+) -> dict[str, Any]:
     """A queue's event with one change of an object, delivered for the `received`-th time."""
     detail = {"bucket": {"name": "b"}, "object": {"key": key, "size": 1}, "reason": "PutObject"}
-    body = {"source": "aws.s3", "detail-type": what, "detail": detail}
+    body = {"source": "aws.s3", "detail-type": what, "detail": detail, "time": CHANGED}
     attributes = {"ApproximateReceiveCount": str(received)}
-    return {"Records": [{"messageId": "1", "body": json.dumps(body), "attributes": attributes}]}
+    return {"Records": [{"messageId": message_id, "body": json.dumps(body), "attributes": attributes}]}
 
 
 def answer(result: dict[str, Any]) -> Answer:
@@ -75,6 +78,7 @@ def variables(settings: Settings) -> dict[str, str]:
         **process.ENVIRONMENT,
         **s3_servers.CREDENTIALS,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_MB),
+        "RENDITION_DAYS": "180",
         "GALERLY_STORE": settings.store,
         "GALERLY_STORE_ENDPOINT": settings.store_endpoint,
     }

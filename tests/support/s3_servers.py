@@ -202,7 +202,7 @@ def versitygw(root: Path, *, webhook: str = "") -> Iterator[S3Server]:
         "ROOT_SECRET_KEY": CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
     }
     versions = root.with_name(f"{root.name}-versions")
-    versions.mkdir()
+    versions.mkdir(exist_ok=True)
     command: list[str | Path] = [
         program,
         "--quiet",

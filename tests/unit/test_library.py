@@ -356,6 +356,17 @@ async def test_purge_of_gallery_leaves_other_galleries(library: FolderLibrary) -
     purged = [one async for one in library.store_library.purge_gallery("g")]
     assert purged == [Purged("g/a.jpg", ("150x150",)), Purged("g/sub/b.jpg", ("150x150",))]
     assert [key for key in keys if await library.stored_renditions(key)] == ["g2/a.jpg", "g.jpg", "a/g/c.jpg"]
+    assert library.invalidated == [("g/a.jpg", []), ("g/sub/b.jpg", [])]
+
+
+async def test_purge_of_gallery_that_is_stopped_invalidates_what_it_removed(library: FolderLibrary) -> None:
+    for key in ("g/a.jpg", "g/b.jpg"):
+        await library.upload(key)
+        await library.store_renditions(key, "150x150")
+    purging = library.store_library.purge_gallery("g")
+    await anext(purging)
+    await purging.aclose()
+    assert library.invalidated == [("g/a.jpg", [])]
 
 
 # list and inspect

@@ -26,7 +26,7 @@ from galerly_cdn.aws_local.http.http_client import HttpClient
 from galerly_cdn.aws_local.http.origin_exchange import Responder
 from galerly_cdn.aws_local.iam import resources, roles
 from galerly_cdn.aws_local.iam.resources import BucketWithPolicy, FunctionWithPolicy
-from galerly_cdn.aws_local.iam.roles import FunctionWithRole
+from galerly_cdn.aws_local.iam.roles import FunctionWithRole, Role
 from galerly_cdn.aws_local.s3.bucket import Bucket
 from galerly_cdn.aws_local.s3.folder_bucket import FolderBucket
 from galerly_cdn.serialization import Value
@@ -70,6 +70,8 @@ class Plan(Value, frozen=True, kw_only=True):
     """Buckets by the domain of the origin."""
     functions: dict[str, FunctionWithRole]
     """Functions by logical name."""
+    roles: dict[str, Role]
+    """All roles by ARN."""
     event_flow: EventFlow
 
     @property
@@ -106,6 +108,7 @@ def read_plan(stack: Stack) -> Plan:
         function=resources.read_function(stack, read.arn),
         buckets={domain: resources.read_bucket(stack, domain) for domain in domains},
         functions=functions,
+        roles=roles.read_roles(stack),
         event_flow=event_rules.read_event_flow(stack, functions),
     )
 

@@ -215,7 +215,21 @@ def cache_tag(key: str) -> str:
     It is a digest, because a tag has no spaces and commas, and is case-insensitive (Amazon CloudFront
     Developer Guide, "Invalidate files").
     """
-    return f"o-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
+    return f"o-{_digest(key)}"
+
+
+def gallery_tag(gallery: str) -> str:
+    """The cache tag that all photographs directly in a gallery have in common; "" is the root."""
+    return f"g-{_digest(gallery)}"
+
+
+def cache_tags(key: str) -> str:
+    """The tags of a photograph and of its gallery, as the value of the header that CloudFront reads."""
+    return f"{cache_tag(key)},{gallery_tag(gallery_name(key))}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def is_loopback(host: str) -> bool:

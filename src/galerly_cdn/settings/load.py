@@ -246,6 +246,12 @@ def function_memory_bytes(environment: Mapping[str, str] | None = None) -> int:
     return int(variables["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]) * 1024 * 1024
 
 
+def rendition_days(environment: Mapping[str, str] | None = None) -> int:
+    """The days after which the bucket's lifecycle deletes renditions. Raises `KeyError` outside Lambda."""
+    variables = os.environ if environment is None else environment
+    return int(variables["RENDITION_DAYS"])
+
+
 def _source_name(source: str, name: str) -> str:
     """The variable, the option or the file that a setting came from."""
     if source == PREFIX:

@@ -14,7 +14,16 @@ from click.testing import CliRunner, Result
 
 from galerly_cdn import cli
 from galerly_cdn.access import keys
-from galerly_cdn.aws.deploy import build, change_set, deployment, lambda_packages, smoke_test, stack, template
+from galerly_cdn.aws.deploy import (
+    build,
+    change_set,
+    deployment,
+    lambda_packages,
+    recipes,
+    smoke_test,
+    stack,
+    template,
+)
 from galerly_cdn.aws.errors import DeploymentFailed
 from galerly_cdn.aws_local.cloudformation import limits
 from galerly_cdn.aws_local.cloudformation import yaml_template as cloudformation
@@ -464,6 +473,33 @@ def test_newly_public_returns_prefixes_outside_private_ones(
     before: tuple[str, ...], after: tuple[str, ...], public: tuple[str, ...]
 ) -> None:
     assert change_set.newly_public(before, after) == public
+
+
+def test_deploy_changed_recipe_says_what_becomes_outdated(aws: FakeAws) -> None:
+    expect_stack(aws, "UPDATE_COMPLETE", {"BucketName": "b"})
+    expect_code(aws)
+    expect_change_set(aws, "UPDATE")
+    deployed = recipes.recipes(Settings()) | {"800x600.webp": "other", "1x1.webp": "other"}
+    metadata = json.dumps({"galerly-cdn": {"PrivatePrefixes": [], "Recipes": deployed}})
+    aws.expect("cloudformation", "get_template_summary", {"StackName": "photos"}, Metadata=metadata)
+    aws.expect("cloudformation", "delete_change_set", {"ChangeSetName": CHANGE_SET})
+    done = run("deploy", "--stack", "photos", answer="n\n")
+    assert "outdated  stored renditions of 1 targets: 800x600.webp\n" in done.stdout
+    assert "galerly-cdn aws warm --stack photos --all" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("metadata", "outdated"),
+    [
+        ("", ()),  # a stack of a release without recipes in its metadata
+        ('{"galerly-cdn": {"PrivatePrefixes": []}}', ()),
+        ('{"galerly-cdn": {"Recipes": {"150x150.jpeg": "other", "1x1.jpeg": "other"}}}', ("150x150.jpeg",)),
+    ],
+)
+def test_outdated_targets_are_those_of_another_recipe(metadata: str, outdated: tuple[str, ...]) -> None:
+    assert recipes.outdated(metadata, Settings()) == outdated
+    own = cloudformation.read(template.render(Settings()))["Metadata"]
+    assert recipes.outdated(json.dumps(own), Settings()) == ()
 
 
 def test_template_lists_private_prefixes_and_parameters(tmp_path: Path) -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import http.server
 import io
+import json
 import threading
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
 from galerly_cdn import cli
-from galerly_cdn.aws.deploy import http_viewer, smoke_test, stack, verify_account
+from galerly_cdn.aws.deploy import buckets, http_viewer, open_points, smoke_test, stack, verify_account
+from galerly_cdn.aws.deploy import logs as stack_logs
 from galerly_cdn.aws.deploy.http_viewer import ViewerResponse
-from galerly_cdn.aws.errors import DeploymentFailed
+from galerly_cdn.aws.errors import AwsRefused, DeploymentFailed
+from galerly_cdn.cli.aws import deploy, deployed
 from galerly_cdn.settings.table import Settings
 from tests.support.cloudformation_stubs import (
+    ACCOUNT,
     OUTPUTS,
     FakeCdn,
     described_stack,
@@ -24,7 +31,10 @@ from tests.support.cloudformation_stubs import (
     expect_operation,
     expect_protection,
 )
-from tests.support.fake_aws import FakeAws, aws
+from tests.support.fake_aws import ANY, FakeAws, aws
+
+if TYPE_CHECKING:
+    from tests.support.s3_servers import S3Server
 
 __all__ = ["aws"]
 
@@ -108,7 +118,10 @@ class ScriptedCdn(FakeCdn):
 
 
 def expect_verification(
-    aws: FakeAws, utilization: str = "21", log: str = "Init Duration: 712.25 ms", drifted: str = ""
+    aws: FakeAws,
+    utilization: str = "21",
+    log: str = "Init Duration: 712.25 ms",
+    drifted: str = "",
 ) -> None:
     """The AWS calls of `aws verify`."""
     for puts in (1, len(verify_account.NAMES) + 2):
@@ -130,8 +143,7 @@ def expect_verification(
     created = {"Id": "I1", "Status": "Completed", "CreateTime": 0, "InvalidationBatch": batch}
     aws.expect("cloudfront", "create_invalidation", None, Invalidation=created)
     aws.expect("cloudfront", "get_invalidation", None, Invalidation=created)
-    resource = {"PhysicalResourceId": "photos-ResizerLogs-1", **RESOURCE}
-    aws.expect("cloudformation", "describe_stack_resource", None, StackResourceDetail=resource)
+    aws.expect("cloudformation", "describe_stack_resource", None, StackResourceDetail=DETAIL)
     lines = [{"message": f"REPORT RequestId: 1\t{line}"} for line in log.splitlines()]
     aws.expect("logs", "filter_log_events", None, events=lines)
 
@@ -142,6 +154,7 @@ RESOURCE = {
     "LastUpdatedTimestamp": 0,
     "ResourceStatus": "CREATE_COMPLETE",
 }
+DETAIL = {"PhysicalResourceId": "photos-ResizerLogs-1", **RESOURCE}
 
 
 def unmet(aws: FakeAws, responses: dict[str, list[ViewerResponse]], **results: str) -> list[str]:
@@ -197,6 +210,127 @@ def test_verify_unexpected_response_fails_its_check(
     aws: FakeAws, responses: dict[str, list[ViewerResponse]], what: str
 ) -> None:
     assert unmet(aws, responses) == [what]
+
+
+def test_open_points_are_those_that_verify_checks_and_the_guide_lists(aws: FakeAws) -> None:
+    expect_verification(aws)
+    viewer = smoke_test.SmokeViewer(smoke_test.Deployed.from_outputs(OUTPUTS), ScriptedCdn(AS_EXPECTED))
+    checked = [
+        open_points.checked(one, "photos") for one in verify_account.run_checks(viewer, "photos", PRIVATE)
+    ]
+    decisions = {one.decision for one in checked if one.decision}
+    assert decisions == {point.decision for point in open_points.OPEN_POINTS}
+    assert [one.what for one in checked[:8] if one.decision] == []  # the smoke test's
+    guide = Path("docs/aws.md").read_text("utf-8")
+    for point in open_points.OPEN_POINTS:
+        assert point.decision in guide
+        assert point.switch in guide
+
+
+def expect_full_verification(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A stack is deployed and destroyed by commands that only note that they were called."""
+    called: list[str] = []
+    for module, command in ((deploy, "deploy"), (deployed, "destroy")):
+        callback = functools.partial(lambda what, **_options: called.append(what), command)
+        monkeypatch.setattr(getattr(module, command), "callback", callback)
+    message = "Stack with id photos does not exist"
+    aws.expect_error("cloudformation", "describe_stacks", "ValidationError", message)
+    aws.expect("cloudformation", "describe_stacks", None, **described_stack("CREATE_COMPLETE"))
+    return called
+
+
+@pytest.mark.parametrize(("utilization", "exit_code"), [("21", 0), ("50", 1)])
+def test_verify_full_deploys_checks_destroys_and_writes_one_report(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, utilization: str, exit_code: int
+) -> None:
+    called = expect_full_verification(aws, monkeypatch)
+    monkeypatch.setattr(http_viewer, "fetch", ScriptedCdn(AS_EXPECTED))
+    expect_verification(aws, utilization)
+    aws.expect("cloudformation", "describe_stacks", None, **described_stack("CREATE_COMPLETE"))
+    file = tmp_path / "report.json"
+    done = run("verify", "--stack", "photos", "--full", "--yes", "--report", str(file))
+    assert done.exit_code == exit_code, done.output
+    assert called == ["deploy", "destroy"]
+    report = json.loads(file.read_text("utf-8"))
+    unmet = [one["switch"] for one in report["checks"] if not one["is_met"]]
+    assert unmet == ["`--lambda-edge on`"] * exit_code
+    assert report["failure"] == ""
+    assert not [word for word in ("photos", ACCOUNT, "d1.cloudfront") if word in file.read_text("utf-8")]
+
+
+def test_verify_full_destroys_and_reports_after_a_failed_check(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    called = expect_full_verification(aws, monkeypatch)
+    aws.expect("cloudformation", "describe_stacks", None, **described_stack("CREATE_COMPLETE"))
+    aws.expect_error("s3", "put_object", "AccessDenied", "not you")
+    aws.expect("s3", "delete_objects", None)
+    file = tmp_path / "report.json"
+    done = run("verify", "--stack", "photos", "--full", "--yes", "--report", str(file))
+    assert (done.exit_code, called) == (1, ["deploy", "destroy"])
+    assert "AccessDenied: not you" in json.loads(file.read_text("utf-8"))["failure"]
+
+
+def test_verify_full_refuses_an_existing_stack(aws: FakeAws) -> None:
+    aws.expect("cloudformation", "describe_stacks", None, **described_stack("CREATE_COMPLETE"))
+    done = run("verify", "--stack", "photos", "--full", "--yes")
+    assert (done.exit_code, "the stack photos exists" in done.stderr) == (1, True)
+
+
+# logs
+
+
+def expect_log_groups(aws: FakeAws, *names: str) -> None:
+    resources = [
+        {
+            "LogicalResourceId": name,
+            "PhysicalResourceId": f"photos-{name}-1",
+            "ResourceType": "AWS::Logs::LogGroup" if name.endswith("Logs") else "AWS::Lambda::Function",
+            "ResourceStatus": "CREATE_COMPLETE",
+            "Timestamp": 0,
+        }
+        for name in names
+    ]
+    aws.expect(
+        "cloudformation", "describe_stack_resources", {"StackName": "photos"}, StackResources=resources
+    )
+
+
+def log_events(*events: tuple[str, int, str]) -> dict[str, Any]:
+    return {"events": [{"eventId": one, "timestamp": at, "message": text} for one, at, text in events]}
+
+
+def test_logs_merges_all_functions_and_lambda_edges_regions(aws: FakeAws) -> None:
+    expect_log_groups(aws, "ResizerLogs", "PrewarmLogs", "ViewerEdge")
+    regions = [{"RegionName": name, "RegionOptStatus": "ENABLED"} for name in ("us-east-1", "eu-west-1")]
+    aws.expect("account", "list_regions", None, Regions=regions)
+    edge = "/aws/lambda/us-east-1.photos-ViewerEdge"
+    aws.expect("logs", "describe_log_groups", {"logGroupNamePrefix": "/aws/lambda/us-east-1.photos-"})
+    aws.expect("logs", "describe_log_groups", None, logGroups=[{"logGroupName": edge}])
+    aws.expect(
+        "logs", "filter_log_events", None, **log_events(("1", 2000, "resized\n"), ("2", 4000, "again"))
+    )
+    aws.expect("logs", "filter_log_events", None, **log_events(("3", 3000, "warmed")))
+    aws.expect(
+        "logs", "filter_log_events", {"logGroupName": edge, "startTime": ANY}, **log_events(("4", 1000, "e"))
+    )
+    done = run("logs", "--stack", "photos")
+    assert done.stdout.splitlines() == [
+        "1970-01-01 00:00:01  ViewerEdge  e",
+        "1970-01-01 00:00:02  Resizer  resized",
+        "1970-01-01 00:00:03  Prewarm  warmed",
+        "1970-01-01 00:00:04  Resizer  again",
+    ]
+
+
+def test_log_reader_reads_late_lines_and_none_twice(aws: FakeAws) -> None:
+    reader = stack_logs.LogReader([stack_logs.LogGroup("g", "us-east-1", "Resizer")], 50_000)
+    first, late, last = ("1", 60_000, "first"), ("2", 59_000, "late"), ("3", 61_000, "last")
+    for start, events in ((50_000, [first]), (50_000, [late, first, last]), (51_000, [late, first, last])):
+        aws.expect(
+            "logs", "filter_log_events", {"logGroupName": "g", "startTime": start}, **log_events(*events)
+        )
+    assert [[line.text for line in reader.read()] for _ in range(3)] == [["first"], ["late", "last"], []]
 
 
 @pytest.mark.parametrize(
@@ -314,6 +448,47 @@ def test_destroy_erases_originals_only_after_bucket_name(aws: FakeAws, answer: s
         aws.expect("s3", "delete_bucket", {"Bucket": "b0"})
     done = run("destroy", "--stack", "photos", "--originals", "delete", answer=answer)
     assert done.exit_code == exit_code
+
+
+def test_erase_again_when_late_logs_refill_the_bucket(aws: FakeAws) -> None:
+    for keys, code in ((("a", "b"), "BucketNotEmpty"), (("late",), "")):
+        aws.expect("s3", "list_object_versions", {"Bucket": "b"}, **versions(*keys))
+        aws.expect("s3", "delete_objects", None)
+        if code:
+            aws.expect_error("s3", "delete_bucket", code, parameters={"Bucket": "b"}, status=409)
+    aws.expect("s3", "delete_bucket", {"Bucket": "b"})
+    erased: list[int] = []
+    buckets.erase("b", erased.append)
+    assert erased == [2, 3]
+
+
+def test_erase_of_a_bucket_that_stays_full_raises(aws: FakeAws) -> None:
+    for _ in range(5):
+        aws.expect("s3", "list_object_versions", {"Bucket": "b"})
+        aws.expect_error("s3", "delete_bucket", "BucketNotEmpty", status=409)
+    with pytest.raises(AwsRefused, match="BucketNotEmpty"):
+        buckets.erase("b")
+
+
+def test_erase_refused_deletion_raises(aws: FakeAws) -> None:
+    aws.expect("s3", "list_object_versions", {"Bucket": "b"}, **versions("a"))
+    aws.expect("s3", "delete_objects", None, Errors=[{"Key": "a", "Message": "locked"}])
+    with pytest.raises(AwsRefused, match="b/a: locked"):
+        buckets.erase("b")
+
+
+def test_erase_deletes_all_pages_of_a_large_bucket(moto: S3Server) -> None:
+    bucket = moto.bucket()
+    moto.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+    for number in range(25):
+        bucket.put(f"originals/{number % 20}", b"1")
+    client = functools.partial(boto3.client, endpoint_url=moto.endpoint)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boto3, "client", client)
+        erased: list[int] = []
+        buckets.erase(bucket.name, erased.append)
+    assert erased[-1] == 25
+    assert bucket.name not in {one["Name"] for one in moto.client.list_buckets()["Buckets"]}
 
 
 def test_destroy_does_not_erase_bucket_that_stack_did_not_create(aws: FakeAws) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import json
 import os
@@ -11,11 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from galerly_cdn import cli
-from galerly_cdn.aws.deploy import http_viewer, invalidation
+from galerly_cdn.aws.deploy import http_viewer, invalidation, invalidation_batches
+from galerly_cdn.aws.deploy.invalidation_batches import InvalidationBatches
 from galerly_cdn.aws.errors import AwsMissing
 from galerly_cdn.cli import invalidation as cli_invalidation
 from galerly_cdn.errors import NotInvalidated
-from galerly_cdn.http.urls import cache_tag
+from galerly_cdn.http.urls import cache_tag, gallery_tag
 from galerly_cdn.library import no_invalidation
 from galerly_cdn.model import Size, Target
 from galerly_cdn.settings.table import Settings
@@ -23,7 +25,7 @@ from tests.support import pictures
 from tests.support.fake_aws import ANY, FakeAws, aws
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 __all__ = ["aws"]
@@ -87,8 +89,40 @@ def test_invalidate_without_deadline_sends_tag_and_does_not_wait(aws: FakeAws) -
     assert done == invalidation.Invalidated(DISTRIBUTION, 1, "tag", ("I1",), is_completed=False)
 
 
-def test_invalidate_many_keys_sends_batches_of_1000(aws: FakeAws) -> None:
-    keys = [f"g/{number}.jpg" for number in range(1001)]
+def photographs(gallery: str, count: int) -> list[str]:
+    return [f"{gallery}/{number}.jpg" for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "sent", "expected"),
+    [
+        (photographs("g", 100), {}, [cache_tag(key) for key in photographs("g", 100)]),
+        (photographs("g", 101), {}, [gallery_tag("g")]),
+        (photographs("g", 100) * 2, {}, [cache_tag(key) for key in photographs("g", 100)]),
+        (photographs("g", 1), {"g": 100, "h": 500}, [gallery_tag("g")]),
+        (photographs("g", 1), {"g": 99}, [cache_tag("g/0.jpg")]),
+        (
+            ["h/a.jpg", *photographs("g", 101), "top.jpg"],
+            {},
+            [
+                cache_tag("h/a.jpg"),
+                gallery_tag("g"),
+                cache_tag("top.jpg"),
+            ],
+        ),
+        ([*photographs("g", 101), "g/sub/a.jpg"], {}, [gallery_tag("g"), cache_tag("g/sub/a.jpg")]),
+        ([f"{number}.jpg" for number in range(101)], {}, [gallery_tag("")]),
+    ],
+    ids=str,
+)
+def test_tags_of_many_photographs_of_a_gallery_are_one(
+    keys: list[str], sent: dict[str, int], expected: list[str]
+) -> None:
+    assert invalidation.tags(keys, sent) == expected
+
+
+def test_invalidate_many_galleries_sends_batches_of_1000(aws: FakeAws) -> None:
+    keys = [f"{number}/a.jpg" for number in range(1001)]
     expect_completed(aws, keys[:1000], "I1")
     expect_completed(aws, keys[1000:], "I2")
     done = invalidation.invalidate(DISTRIBUTION, keys, deadline_s=1)
@@ -135,12 +169,83 @@ def test_invalidate_without_boto3_says_what_to_install(monkeypatch: pytest.Monke
         invalidation.invalidate(DISTRIBUTION, [KEY])
 
 
-async def test_sender_invalidates_without_waiting(aws: FakeAws) -> None:
-    aws.expect(
-        "cloudfront", "create_invalidation", batch_parameters(tags(KEY)), **invalidation_response(tags(KEY))
-    )
-    await cli_invalidation.key_invalidator(Settings(distribution=DISTRIBUTION))(KEY)
+async def test_sender_sends_concurrent_keys_as_one_invalidation(aws: FakeAws) -> None:
+    keys = photographs("wedding", 101)
+    items = [f"#{gallery_tag('wedding')}"]
+    aws.expect("cloudfront", "create_invalidation", batch_parameters(items), **invalidation_response(items))
+    send = cli_invalidation.key_invalidator(Settings(distribution=DISTRIBUTION))
+    await asyncio.gather(*map(send, keys))
     assert cli_invalidation.key_invalidator(Settings()) is no_invalidation
+
+
+class Batches(InvalidationBatches):
+    """Batches that record what they send; `pause` advances their clock."""
+
+    def __init__(self) -> None:
+        super().__init__(self.record, clock=lambda: self.now_s, pause=self.pause)
+        self.now_s = 0.0
+        self.step_s = 60.0
+        self.sent: list[tuple[float, int, dict[str, int]]] = []
+        self.error: Exception | None = None
+        self.on_pause: Callable[[], object] = lambda: None
+
+    async def record(self, keys: Sequence[str], sent: Mapping[str, int]) -> None:
+        self.sent.append((self.now_s, len(keys), dict(sent)))
+        if self.error:
+            raise self.error
+
+    async def pause(self, seconds: float) -> None:
+        self.now_s += min(seconds, self.step_s)
+        self.on_pause()
+        others_run = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(others_run.set_result, None)
+        await others_run
+
+
+async def test_batches_key_alone_is_sent_after_a_second() -> None:
+    batches = Batches()
+    await batches.add("g/a.jpg")
+    assert batches.sent == [(1.0, 1, {})]
+
+
+async def test_batches_count_the_photographs_of_the_last_minute() -> None:
+    batches = Batches()
+    for _ in range(2):
+        await asyncio.gather(*map(batches.add, photographs("g", 60)))
+    batches.now_s = 60.5  # the first batch was sent at 1 s
+    await batches.add("g/a.jpg")
+    assert batches.sent == [(1.0, 60, {}), (2.0, 60, {"g": 60}), (61.5, 1, {"g": 60})]
+
+
+async def test_batches_keys_that_keep_coming_are_sent_after_a_minute() -> None:
+    batches = Batches()
+    adding: list[asyncio.Task[None]] = []
+
+    def add_another() -> None:
+        adding.append(asyncio.create_task(batches.add(f"g/{len(adding)}.jpg")))
+
+    batches.on_pause, batches.step_s = add_another, 0.5
+    await batches.add("g/a.jpg")
+    assert batches.sent[0] == (invalidation_batches.WINDOW_S, 1 + len(adding), {})
+
+
+async def test_batches_failure_reaches_every_caller_and_not_the_next_batch() -> None:
+    batches = Batches()
+    batches.error = NotInvalidated("no")
+    results = await asyncio.gather(*map(batches.add, ("g/a.jpg", "g/b.jpg")), return_exceptions=True)
+    assert results == [batches.error, batches.error]
+    batches.error = None
+    await batches.add("g/c.jpg")
+    assert [count for _, count, _ in batches.sent] == [2, 1]
+
+
+async def test_batches_cancelled_caller_leaves_its_key_in_the_batch() -> None:
+    batches = Batches()
+    first, second = (asyncio.create_task(batches.add(f"g/{name}.jpg")) for name in "ab")
+    await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+    first.cancel()
+    await second
+    assert [count for _, count, _ in batches.sent] == [2]
 
 
 # the commands

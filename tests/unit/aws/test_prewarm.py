@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
@@ -11,14 +14,17 @@ from galerly_cdn.aws.functions.prewarm import Prewarm
 from galerly_cdn.aws.functions.s3_events import ObjectChange
 from galerly_cdn.errors import (
     GalerlyError,
+    MalformedKey,
     NoSuchOriginal,
     StoreUnreachable,
     TooManyPixels,
     Undecodable,
 )
-from galerly_cdn.model import facts_key
+from galerly_cdn.http.urls import format_stored
+from galerly_cdn.model import Format, facts_key
 from tests.support.fake_s3 import FakeS3, Fault, fake_s3
-from tests.support.lambda_functions import Functions, change
+from tests.support.lambda_functions import CHANGED, Functions, change
+from tests.support.render_jobs import target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from tests.support.s3_servers import Objects
 
 KEY = "g/a b+ü%2B.jpg"
+CHANGED_S = datetime.fromisoformat(CHANGED).timestamp()
 
 
 @pytest.fixture
@@ -106,6 +113,56 @@ async def test_prewarm_deletion_does_nothing(fake: FakeS3) -> None:
     assert (functions.lines, fake.requests) == ([], [])
 
 
+def job_event(*keys: str) -> dict[str, Any]:
+    """The event of S3 Batch Operations for these keys."""
+    tasks = [
+        {"taskId": f"t{number}", "s3BucketArn": "arn:aws:s3:::b", "s3Key": quote(key), "s3VersionId": None}
+        for number, key in enumerate(keys)
+    ]
+    return {"invocationSchemaVersion": "1.0", "invocationId": "i", "job": {"id": "j"}, "tasks": tasks}
+
+
+async def run_job(functions: Functions, *keys: str) -> list[tuple[str, object]]:
+    """The result code of each task, and its text, from JSON if it has succeeded."""
+    result = await prewarm(functions).handle_job(job_event(*keys), "prewarm")
+    assert (result["invocationSchemaVersion"], result["invocationId"]) == ("1.0", "i")
+    assert [one["taskId"] for one in result["results"]] == [f"t{number}" for number in range(len(keys))]
+    return [
+        (one["resultCode"], json.loads(text) if text.startswith("{") else text)
+        for one in result["results"]
+        for text in [one["resultString"]]
+    ]
+
+
+async def test_prewarm_job_makes_missing_and_outdated_renditions(fake: FakeS3) -> None:
+    functions = Functions(fake.settings())
+    explicit = target("800x600", Format.JPEG)  # no page requests it without its name
+    assert (await functions.ask(format_stored(explicit, KEY))).status == 200
+    count = len(functions.settings.page_targets)
+    made = {"made": count, "outdated": 0, "current": 0}
+    assert await run_job(functions, f"originals/{KEY}") == [("Succeeded", made)]
+    fake.put(f"originals/{KEY}", b"another original")
+    made = {"made": count + 1, "outdated": count + 1, "current": 0}
+    assert await run_job(functions, f"originals/{KEY}") == [("Succeeded", made)]
+    renders = functions.renderer.renders
+    current = {"made": 0, "outdated": 0, "current": count}
+    assert await run_job(functions, f"originals/{KEY}") == [("Succeeded", current)]
+    assert functions.renderer.renders == renders
+
+
+async def test_prewarm_job_reports_a_code_for_each_failure(fake: FakeS3) -> None:
+    functions = Functions(fake.settings(store_deadline_s=2))
+    keys = ("originals/g/gone.jpg", "originals/g/.hidden", "originals/g/down.jpg")
+    fake.fault = lambda one: Fault(status=503) if "down" in one.key else None
+    assert await run_job(functions, *keys) == [
+        ("PermanentFailure", NoSuchOriginal.code),
+        ("PermanentFailure", MalformedKey.code),
+        ("TemporaryFailure", StoreUnreachable.code),
+    ]
+    functions.renderer.error = Undecodable("cut off")
+    assert await run_job(functions, f"originals/{KEY}") == [("PermanentFailure", Undecodable.code)]
+
+
 @pytest.mark.parametrize(
     ("name", "key"),
     [
@@ -123,7 +180,9 @@ async def test_prewarm_deletion_does_nothing(fake: FakeS3) -> None:
 )
 def test_object_changes_reads_keys_unescaped_and_skips_invalid_ones(name: str, key: str | None) -> None:
     found = list(s3_events.object_changes(change(name), "originals/"))
-    assert found == ([ObjectChange(key, is_put=True, is_redelivered=False)] if key else [])
+    assert found == (
+        [ObjectChange(key, is_put=True, is_redelivered=False, message_id="1", at_s=CHANGED_S)] if key else []
+    )
 
 
 def test_object_changes_strips_nested_folder_of_bucket() -> None:
@@ -132,7 +191,9 @@ def test_object_changes_strips_nested_folder_of_bucket() -> None:
             change("a/originals/g/a.jpg", what="Object Deleted", received=3), "a/originals/"
         )
     )
-    assert found == [ObjectChange("g/a.jpg", is_put=False, is_redelivered=True)]
+    assert found == [
+        ObjectChange("g/a.jpg", is_put=False, is_redelivered=True, message_id="1", at_s=CHANGED_S)
+    ]
 
 
 @pytest.mark.parametrize("body", ["", "{}", "[]", '{"detail":{}}'])

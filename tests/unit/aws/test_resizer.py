@@ -28,7 +28,7 @@ KEY = "g/a b+ü.jpg"
 WEBP = target("800x600", Format.WEBP)
 PATH = urls.format_stored(WEBP, KEY)
 STORED = f"resized/{WEBP.rendition_key(KEY)}"
-TAG = urls.cache_tag(KEY)
+TAG = urls.cache_tags(KEY)
 ALLOWED = AllowList(Settings().size_rules)
 TOO_LARGE_BYTES = function_url.MAX_BODY_BYTES + 1
 ACCEPTS = ["image/avif,image/webp,*/*", "image/webp,*/*", "*/*", ""]
@@ -198,7 +198,7 @@ async def test_error_is_that_of_the_edge(  # noqa: PLR0917 - a table's columns
     functions = Functions(fake.settings())
     response = await functions.ask(path, method)
     assert (response.status, response.headers["cache-control"]) == (status, cache_control)
-    assert response.headers.get("x-amz-meta-cache-tag") == (urls.cache_tag(tagged) if tagged else None)
+    assert response.headers.get("x-amz-meta-cache-tag") == (urls.cache_tags(tagged) if tagged else None)
     assert (response.code if response.body else "") == code
     assert functions.renderer.renders == 0
     assert fake.request_count("PUT") == 0

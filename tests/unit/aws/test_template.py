@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import importlib.util
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,9 +177,15 @@ LOG = ("logs:CreateLogStream", "logs:PutLogEvents")
             "JanitorRole",
             (RESIZE - {("s3:PutObject", "${BucketName}/resized/*")})
             | {("s3:DeleteObject", "${BucketName}/resized/*"), ("s3:ListBucketVersions", "${BucketName}")}
-            | {("cloudfront:CreateInvalidation", "distribution/${Distribution}")}
+            | {(f"cloudfront:{one}Invalidation", "distribution/${Distribution}") for one in ("Create", "Get")}
+            | {("cloudfront:ListInvalidations", "distribution/${Distribution}")}
             | {(one, "JanitorLogs.Arn") for one in LOG}
             | {(one, "JanitorQueue.Arn") for one in TAKE},
+        ),
+        (
+            "WarmRole",
+            {("lambda:InvokeFunction", "PrewarmFunction.Arn")}
+            | {(f"s3:{one}Object", "${AccessLogs.Arn}/warm/*") for one in ("Get", "Put")},
         ),
     ],
 )
@@ -194,7 +201,8 @@ def test_timeouts_are_nested() -> None:
     assert properties("JanitorQueue")["DelaySeconds"] > slowest_s
     for name in ("Prewarm", "Janitor"):
         queue = properties(f"{name}Queue")
-        assert queue["VisibilityTimeout"] >= 6 * properties(f"{name}Function")["Timeout"]
+        window_s = properties(f"{name}Source").get("MaximumBatchingWindowInSeconds", 0)
+        assert queue["VisibilityTimeout"] >= 6 * properties(f"{name}Function")["Timeout"] + window_s
         assert queue["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": [f"{name}Failed", "Arn"]}
 
 
@@ -498,3 +506,16 @@ def test_bucket_is_retained_and_only_renditions_expire() -> None:
         if "ExpirationInDays" in one
     }
     assert set(expiring) == {"resized/"}
+
+
+def test_terraform_and_cdk_examples_set_all_required_parameters() -> None:
+    guide = Path("docs/aws.md").read_text("utf-8")
+    section = guide.partition("## Terraform and CDK")[2].partition("\n## ")[0]
+    hcl, typescript = (
+        section.partition(f"```{kind}\n")[2].partition("```")[0] for kind in ("hcl", "typescript")
+    )
+    document = cloudformation.read(template.render(Settings()))
+    required = {name for name, one in document["Parameters"].items() if "Default" not in one}
+    assert set(re.findall(r"^    (\w+) += ", hcl, re.MULTILINE)) == required
+    assert set(re.findall(r"(\w+): \"", typescript.partition("parameters: ")[2])) == required
+    assert "Transform" not in document

@@ -22,7 +22,7 @@ from tests.support.lambda_functions import Functions, change
 from tests.support.s3_servers import CREDENTIALS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 KEY = "g/a.jpg"
 SETTINGS = Settings()
@@ -51,11 +51,22 @@ async def test_first_render_of_an_original_is_the_reads_and_puts_of_the_estimate
     assert reads_and_puts(fake) == (cost.RENDER_READS, 2)  # the rendition and the fact record
 
 
+class NewOriginals:
+    """The bucket had no original before, so nothing is invalidated."""
+
+    def previous_s(self, _key: str, /) -> float | None:
+        return None
+
+    def invalidated_s(self, _since_s: float, /) -> Mapping[str, float]:
+        return {}
+
+    def invalidate(self, keys: Sequence[str], /) -> None:
+        raise AssertionError(keys)
+
+
 async def test_janitor_after_an_upload_makes_the_reads_of_the_estimate(fake: FakeS3) -> None:
     functions = Functions(fake.settings())
-    janitor = Janitor(
-        functions.stores, invalidate=lambda _: None, is_overwritten=lambda _: False, log=functions.log
-    )
+    janitor = Janitor(functions.stores, NewOriginals(), rendition_days=180, wall=time.time, log=functions.log)
     await janitor.handle(change(f"originals/{KEY}"))
     assert reads_and_puts(fake) == (cost.EVENT_READS + Workload().targets, 0)
 

@@ -110,8 +110,8 @@ async def test_rendition_object_has_the_headers_of_the_edge(bucket: Objects) -> 
     assert found["ETag"] == f'"{rendition.record.md5}"'
 
 
-async def test_original_and_renditions_have_the_same_cache_tag(bucket: Objects) -> None:
-    """The tag is the beginning of the SHA-256 of the original's key, in hex."""
+async def test_original_and_renditions_have_the_same_cache_tags(bucket: Objects) -> None:
+    """The tags are the beginnings of the SHA-256 of the key and of the gallery, in hex."""
     key = "gallery/a b.jpg"
     md5 = hashlib.md5(b"the picture").hexdigest()
     originals, target = bucket.originals(), Target(Size(150, 150))
@@ -124,7 +124,8 @@ async def test_original_and_renditions_have_the_same_cache_tag(bucket: Objects) 
         bucket.server.client.head_object(Bucket=bucket.name, Key=name)["Metadata"]["cache-tag"]
         for name in (f"originals/{key}", "resized/150x150/gallery/.a-20b.jpg")
     }
-    assert tags == {f"o-{hashlib.sha256(key.encode()).hexdigest()[:32]}"}
+    digests = [hashlib.sha256(text.encode()).hexdigest()[:32] for text in (key, "gallery")]
+    assert tags == {f"o-{digests[0]},g-{digests[1]}"}
 
 
 @pytest.mark.parametrize("other", [{}, {"key": "Zy9i"}])

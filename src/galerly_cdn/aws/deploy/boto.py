@@ -17,8 +17,8 @@ REGION = "us-east-1"
 """The stack's region: CloudFront's metrics, logs and certificates are there."""
 
 
-def client(service: str) -> Any:  # noqa: ANN401 - boto3 makes its classes at run time
-    """A client of one service, with the credentials that AWS's own tools would use.
+def client(service: str, region: str = REGION) -> Any:  # noqa: ANN401 - boto3 makes its classes at run time
+    """A client of one service in a region, with the credentials that AWS's own tools would use.
 
     Raises `AwsMissing` if boto3 is not installed, `AwsRefused` for a profile that does not exist.
     """
@@ -32,7 +32,7 @@ def client(service: str) -> Any:  # noqa: ANN401 - boto3 makes its classes at ru
         user_agent_extra=f"galerly-cdn/{__version__}",
     )
     with aws_errors():
-        return boto3.client(service, region_name=REGION, config=config)
+        return boto3.client(service, region_name=region, config=config)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.aws.deploy import boto
@@ -11,8 +13,13 @@ from galerly_cdn.insight.prices import packaged_prices
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
+_ERASING_THREADS = 8
+"""S3 allows 3500 deletions a second for a prefix, which three requests of 1000 objects reach."""
+_MAX_ERASURES = 5
 _TLS_ONLY = {
     "Sid": "TlsOnly",
     "Effect": "Deny",
@@ -111,16 +118,45 @@ def measure(bucket: str) -> RetainedBucket | None:
     return RetainedBucket(bucket, objects, length_bytes)
 
 
-def erase(bucket: str) -> None:
-    """Delete every version of every object, then the bucket. Raises `AwsRefused`."""
+def erase(bucket: str, on_erased: Callable[[int], object] = lambda _count: None) -> None:
+    """Delete every version of every object, then the bucket.
+
+    Several requests run at once; `on_erased` is called with the number of versions deleted so far. Access
+    logs are delivered late: a bucket that is filled again is erased again. Raises `AwsRefused`.
+    """
     s3 = boto.client("s3")
-    with boto.aws_errors():
+    erased = 0
+    for attempt in range(_MAX_ERASURES):
+        for count in _erase_versions(s3, bucket):
+            erased += count
+            on_erased(erased)
+        with boto.aws_errors():
+            try:
+                s3.delete_bucket(Bucket=bucket)
+            except s3.exceptions.ClientError as error:
+                if boto.error_code(error) != "BucketNotEmpty" or attempt + 1 == _MAX_ERASURES:
+                    raise
+            else:
+                return
+
+
+def _erase_versions(s3: Any, bucket: str) -> Iterator[int]:  # noqa: ANN401 - boto3's client
+    """Delete the versions page by page; the number of each page. Raises `AwsRefused`."""
+    with boto.aws_errors(), ThreadPoolExecutor(_ERASING_THREADS) as threads:
+        deletions: deque[Future[int]] = deque()
         for page in s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
             versions: list[dict[str, Any]] = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
-            objects = [{"Key": version["Key"], "VersionId": version["VersionId"]} for version in versions]
-            if not objects:
-                continue
-            result = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
-            for failed in result.get("Errors", []):
-                raise AwsRefused(f"{bucket}/{failed.get('Key')}: {failed.get('Message')}")
-        s3.delete_bucket(Bucket=bucket)
+            if versions:
+                deletions.append(threads.submit(_erase_page, s3, bucket, versions))
+            if len(deletions) > 2 * _ERASING_THREADS:
+                yield deletions.popleft().result()
+        for deletion in deletions:
+            yield deletion.result()
+
+
+def _erase_page(s3: Any, bucket: str, versions: Sequence[Mapping[str, Any]]) -> int:  # noqa: ANN401 - boto3's client
+    objects = [{"Key": version["Key"], "VersionId": version["VersionId"]} for version in versions]
+    result = s3.delete_objects(Bucket=bucket, Delete={"Objects": objects, "Quiet": True})
+    for failed in result.get("Errors", []):
+        raise AwsRefused(f"{bucket}/{failed.get('Key')}: {failed.get('Message')}")
+    return len(objects)

@@ -11,7 +11,15 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn.aws.deploy import buckets, build, change_set, concurrency, template, verify_account
+from galerly_cdn.aws.deploy import (
+    buckets,
+    build,
+    change_set,
+    concurrency,
+    recipes,
+    template,
+    verify_account,
+)
 from galerly_cdn.aws.deploy.buckets import CodeBucket
 from galerly_cdn.aws.deploy.stack import ChangeSetRequest, Stack
 from galerly_cdn.aws.errors import DeploymentFailed
@@ -222,6 +230,10 @@ class Deployment:
         """The private prefixes of the deployed stack that this deployment makes public."""
         before = () if self.is_new else self._stack.private_prefixes()
         return change_set.newly_public(before, settings.private_prefixes)
+
+    def outdated(self, settings: Settings) -> tuple[str, ...]:
+        """The targets whose stored renditions this deployment makes outdated."""
+        return () if self.is_new else recipes.outdated(self._stack.metadata(), settings)
 
     def delete_change_set(self, created: ChangeSet) -> None:
         self._stack.delete_change_set(created.arn, created.stack_arn)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from galerly_cdn.access.authorizer import private_folders
 from galerly_cdn.aws.deploy import boto
 from galerly_cdn.aws.errors import DeploymentFailed
-from galerly_cdn.http.urls import cache_tag
+from galerly_cdn.http.urls import cache_tags
 from galerly_cdn.links import Links
 from galerly_cdn.render.sample_images import SPECIMENS
 from galerly_cdn.serialization import Value
@@ -96,7 +96,7 @@ class SmokeViewer:
                 Key=f"originals/{key}",
                 Body=content,
                 ContentType=media_type,
-                Metadata={"cache-tag": cache_tag(key)},
+                Metadata={"cache-tag": cache_tags(key)},
             )
 
     def delete_uploads(self, settings: Settings) -> None:

@@ -112,6 +112,7 @@ class Stack:
         self._on_event = on_event
         self._pause = pause
         self._aws = boto.client("cloudformation")
+        self._metadata: str | None = None
 
     def state(self) -> StackState | None:
         """The stack's state; None if there is no such stack."""
@@ -132,9 +133,15 @@ class Stack:
 
     def private_prefixes(self) -> tuple[str, ...]:
         """The private prefixes of the deployed template."""
-        with boto.aws_errors():
-            summary = self._aws.get_template_summary(StackName=self._name)
-        return change_set.private_prefixes(summary.get("Metadata", ""))
+        return change_set.private_prefixes(self.metadata())
+
+    def metadata(self) -> str:
+        """The deployed template's `Metadata` as JSON, or an empty text. It is read once."""
+        if self._metadata is None:
+            with boto.aws_errors():
+                summary = self._aws.get_template_summary(StackName=self._name)
+            self._metadata = str(summary.get("Metadata", ""))
+        return self._metadata
 
     def resources(self) -> dict[str, str]:
         """The physical IDs of the resources that exist, by logical ID."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import jinja2
 
 from galerly_cdn.access import keys as keyring
+from galerly_cdn.aws.deploy import recipes
 from galerly_cdn.aws.viewer import source as viewer
 from galerly_cdn.errors import SettingsError, UnknownPath
 from galerly_cdn.http import responses
@@ -146,6 +147,7 @@ def render(settings: Settings, *, with_lambda_edge: bool = False) -> str:
         behaviors=behaviors,
         keys=signers,
         private_prefixes=list(settings.private_prefixes),
+        recipes=recipes.recipes(settings),
         private_viewer=viewer.function(settings, signed=True).rstrip(),
         viewer=viewer.function(settings, signed=False).rstrip(),
     )

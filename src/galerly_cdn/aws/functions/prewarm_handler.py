@@ -22,6 +22,12 @@ _prewarm = Prewarm(
 )
 
 
-def handler(event: Mapping[str, Any], context: Any) -> None:  # noqa: ANN401 - Lambda's context is untyped
-    """Handle the messages of one event. Raises for the queue to deliver them again."""
+def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any] | None:  # noqa: ANN401 - Lambda's context is untyped
+    """Handle the messages of a queue, or the tasks of a job of S3 Batch Operations.
+
+    Raises for the queue to deliver the messages again.
+    """
+    if "tasks" in event:
+        return _runner.run(_prewarm.handle_job(event, context.function_name))
     _runner.run(_prewarm.handle(event, context.function_name))
+    return None

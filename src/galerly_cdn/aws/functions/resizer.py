@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Rendition
 
 CACHE_TAG = b"x-amz-meta-cache-tag"
-"""The header in which S3 returns an object's tag: CloudFront reads one header, from S3 and from here."""
+"""The header in which S3 returns an object's tags: CloudFront reads one header, from S3 and from here."""
 _TAGGED = frozenset({200, 302, 404, 415})
 _SETTLED_S = 60.0
 """A younger object may have been stored by a concurrent miss."""
@@ -67,10 +67,10 @@ class ResizerExchange(ViewerExchange):
         self.is_private, self.is_stored = request.is_private, request.is_stored
 
     def response_headers(self) -> Headers:
-        """The cache tag of responses that CloudFront keeps; its own policies add all other headers."""
+        """The cache tags of responses that CloudFront keeps; its own policies add all other headers."""
         if not self.key or self.status not in _TAGGED:
             return []
-        return [(CACHE_TAG, urls.cache_tag(self.key).encode())]
+        return [(CACHE_TAG, urls.cache_tags(self.key).encode())]
 
 
 class Resizer:

@@ -7,6 +7,7 @@ percent-encoded. Pure.
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.errors import MalformedKey
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
 class ObjectChange(Value, frozen=True):
     """An original that was put (`is_put`) or deleted.
 
-    `is_redelivered`: the queue delivered the message before, and handling it failed or timed out.
+    `at_s` is when, in whole seconds of the epoch. `is_redelivered`: the queue delivered the message
+    `message_id` before, and handling it failed or timed out.
     """
 
     key: str
     is_put: bool
     is_redelivered: bool
+    message_id: str
+    at_s: float
 
 
 def object_changes(event: Mapping[str, Any], folder: str) -> Iterator[ObjectChange]:
@@ -47,4 +51,6 @@ def object_changes(event: Mapping[str, Any], folder: str) -> Iterator[ObjectChan
             key=key,
             is_put=message["detail-type"] == "Object Created",
             is_redelivered=int(record["attributes"]["ApproximateReceiveCount"]) > 1,
+            message_id=record["messageId"],
+            at_s=datetime.fromisoformat(message["time"]).timestamp(),
         )

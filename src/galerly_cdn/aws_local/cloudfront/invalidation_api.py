@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     """Whether the caller may perform an action on a resource."""
 
 _PATH = re.compile(r"/2020-05-31/distribution/(?P<distribution>[^/]+)/invalidation(?:/(?P<id>[^/]+))?")
+_OPERATIONS = {
+    ("POST", False): "CreateInvalidation",
+    ("GET", False): "ListInvalidations",
+    ("GET", True): "GetInvalidation",
+}
+"""By method, and whether the path names an invalidation."""
 _NAMESPACE = "http://cloudfront.amazonaws.com/doc/2020-05-31/"
 _XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
@@ -103,9 +109,7 @@ class InvalidationApi:
         if not sigv4.is_signed(request, self._credentials, "cloudfront", REGION):
             raise _ApiError(403, "SignatureDoesNotMatch", "The signature does not match.")
         path = _PATH.fullmatch(request.raw_path)
-        operation = path and {("POST", False): "CreateInvalidation", ("GET", True): "GetInvalidation"}.get(
-            (request.method, path["id"] is not None)
-        )
+        operation = path and _OPERATIONS.get((request.method, path["id"] is not None))
         if path is None or operation is None:
             raise _ApiError(400, "InvalidAction", f"{request.method} {request.raw_path} is not modelled.")
         arn = f"{self._arn.rpartition('/')[0]}/{path['distribution']}"
@@ -117,6 +121,8 @@ class InvalidationApi:
             raise _ApiError(404, "NoSuchDistribution", "The specified distribution does not exist.")
         if operation == "CreateInvalidation":
             return self._create(_batch(request.body))
+        if operation == "ListInvalidations":
+            return self._list()
         return self._get(path["id"])
 
     def _create(self, batch: InvalidationBatch) -> OriginResponse:
@@ -138,6 +144,19 @@ class InvalidationApi:
         invalidation = CreatedInvalidation(f"I{secrets.token_hex(8).upper()}", batch, self._clock())
         self._invalidations[invalidation.id] = invalidation
         return _response(201, invalidation, "InProgress")
+
+    def _list(self) -> OriginResponse:
+        """All invalidations in one page, the newest first."""
+        summaries = [
+            f"<InvalidationSummary><Id>{one.id}</Id><CreateTime>{_created(one)}</CreateTime>"
+            "<Status>Completed</Status></InvalidationSummary>"
+            for one in reversed(self._invalidations.values())
+        ]
+        content = (
+            f"<Marker/><MaxItems>100</MaxItems><IsTruncated>false</IsTruncated>"
+            f"<Quantity>{len(summaries)}</Quantity><Items>{''.join(summaries)}</Items>"
+        )
+        return _xml(200, f'<InvalidationList xmlns="{_NAMESPACE}">{content}</InvalidationList>')
 
     def _get(self, invalidation_id: str) -> OriginResponse:
         if invalidation_id not in self._invalidations:
@@ -164,10 +183,14 @@ def _response(status: int, invalidation: CreatedInvalidation, state: str) -> Ori
     items = "".join(f"<Path>{escape(one)}</Path>" for one in invalidation.batch.items)
     paths = f"<Paths><Quantity>{len(invalidation.batch.items)}</Quantity><Items>{items}</Items></Paths>"
     batch = f"{paths}<CallerReference>{escape(invalidation.batch.reference)}</CallerReference>"
-    created = datetime.fromtimestamp(invalidation.created_s, UTC).isoformat()
-    properties = f"<Id>{invalidation.id}</Id><Status>{state}</Status><CreateTime>{created}</CreateTime>"
+    created = f"<CreateTime>{_created(invalidation)}</CreateTime>"
+    properties = f"<Id>{invalidation.id}</Id><Status>{state}</Status>{created}"
     batch = f"<InvalidationBatch>{batch}</InvalidationBatch>"
     return _xml(status, f'<Invalidation xmlns="{_NAMESPACE}">{properties}{batch}</Invalidation>')
+
+
+def _created(invalidation: CreatedInvalidation) -> str:
+    return datetime.fromtimestamp(invalidation.created_s, UTC).isoformat()
 
 
 def _xml(status: int, text: str) -> OriginResponse:

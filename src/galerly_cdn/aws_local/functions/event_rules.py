@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.aws_local.cloudformation.stack import Stack
     from galerly_cdn.aws_local.functions.function_url import Invocable
-    from galerly_cdn.aws_local.functions.queues import Queue
+    from galerly_cdn.aws_local.functions.queues import Message, Queue
     from galerly_cdn.aws_local.iam.roles import FunctionWithRole
     from galerly_cdn.aws_local.s3.notifications import Event
 
@@ -33,6 +33,7 @@ _EVENT_FIELDS = {
     ("detail-type",): [notifications.CREATED, notifications.DELETED],
     ("detail", "bucket", "name"): None,
     ("detail", "object", "key"): None,
+    ("detail", "reason"): notifications.REASONS,
 }
 """The fields of an event that a pattern may match, with the possible values (None: any)."""
 
@@ -57,22 +58,43 @@ class ScalingConfig(Property, frozen=True):
     maximum_concurrency: int
 
 
-class EventSourceMapping(Property, frozen=True):
+class EventSourceMapping(Property, frozen=True, kw_only=True):
     """AWS::Lambda::EventSourceMapping."""
 
     event_source_arn: str
     function_name: str
-    batch_size: Literal[1]
+    batch_size: int
+    maximum_batching_window_in_seconds: int = 0
+    function_response_types: tuple[Literal["ReportBatchItemFailures"], ...] = ()
     scaling_config: ScalingConfig
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for sizes that Lambda refuses for a standard queue."""
+        if not 1 <= self.batch_size <= 10_000 or not 0 <= self.maximum_batching_window_in_seconds <= 300:
+            raise ValueError("BatchSize is at most 10000, MaximumBatchingWindowInSeconds at most 300")
+        if self.batch_size > 10 and not self.maximum_batching_window_in_seconds:
+            raise ValueError("BatchSize above 10 needs MaximumBatchingWindowInSeconds")
+
+
+class Batching(Value, frozen=True):
+    """How many messages are passed in one event, and how long Lambda waits for them.
+
+    With `reports_failures`, the function's result names the messages that failed.
+    """
+
+    size: int = 1
+    window_s: float = 0.0
+    reports_failures: bool = False
 
 
 class PolledQueue(Value, frozen=True):
-    """A queue that is polled for a function, and how many messages are processed concurrently."""
+    """A queue that is polled for a function, and how many batches of messages are processed concurrently."""
 
     queue_arn: str
     function: str
     """The function's logical name."""
     concurrency: int
+    batching: Batching
 
 
 class EventFlow(Value, frozen=True):
@@ -116,18 +138,30 @@ class EventBus:
 
 
 class Poller:
-    """Invokes a function with the messages of a queue: one for each event, at most `concurrency` at once."""
+    """Invokes a function with batches of a queue's messages, at most `concurrency` events at once.
+
+    AWS runs several pollers for a queue, each of which fills a batch of its own; here it is one.
+    """
 
     def __init__(
-        self, queue: Queue, function: Invocable, concurrency: int, clock: Callable[[], float]
+        self,
+        queue: Queue,
+        function: Invocable,
+        concurrency: int,
+        clock: Callable[[], float],
+        batching: Batching = Batching(),  # noqa: B008 - a frozen value
     ) -> None:
         self._queue = queue
         self._function = function
         self._concurrency = concurrency
         self._clock = clock
+        self._batching = batching
+        self._batch: list[Message] = []
+        self._due_s = 0.0
+        """When the batch is passed on, full or not."""
 
     async def deliver_due(self) -> None:
-        """Delivers all messages that are due, and waits for the function. A failed one becomes due again."""
+        """Delivers all batches that are due, and waits for the function. A failed message is due again."""
         await asyncio.gather(*(self._deliver() for _ in range(self._concurrency)))
 
     async def run(self) -> None:
@@ -136,15 +170,41 @@ class Poller:
             self._queue.message_sent.clear()
             await self.deliver_due()
             due_s = self._queue.next_visible_s()
+            if self._batch:
+                due_s = min(self._due_s, due_s or self._due_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if due_s is None else max(0.0, due_s - self._clock())):
                     await self._queue.message_sent.wait()
 
     async def _deliver(self) -> None:
-        while message := self._queue.receive():
+        while batch := self._next_batch():
             with suppress(Throttled, TimedOut, Crashed, FunctionFailed):
-                await self._function.invoke(queues.sqs_event(message, self._queue.arn))
-                self._queue.delete(message)
+                result = await self._function.invoke(queues.sqs_event(batch, self._queue.arn))
+                failed = _failed_messages(result) if self._batching.reports_failures else set[str]()
+                for message in batch:
+                    if message.id not in failed:
+                        self._queue.delete(message)
+
+    def _next_batch(self) -> list[Message]:
+        """A batch that is full, or whose window has ended; else an empty list."""
+        while len(self._batch) < self._batching.size:
+            visible_s = self._queue.next_visible_s()
+            message = self._queue.receive()
+            if message is None:
+                break
+            if not self._batch and visible_s is not None:
+                self._due_s = visible_s + self._batching.window_s
+            self._batch.append(message)
+        if len(self._batch) < self._batching.size and self._clock() < self._due_s:
+            return []
+        batch, self._batch = self._batch, []
+        return batch
+
+
+def _failed_messages(result: Any) -> set[str]:  # noqa: ANN401 - any JSON
+    """The messages to deliver again (AWS Lambda Developer Guide, "Reporting batch item failures")."""
+    failures = (result or {}).get("batchItemFailures") or []
+    return {one["itemIdentifier"] for one in failures}
 
 
 def read_event_flow(stack: Stack, functions: Mapping[str, FunctionWithRole]) -> EventFlow:
@@ -171,7 +231,16 @@ def read_event_flow(stack: Stack, functions: Mapping[str, FunctionWithRole]) -> 
             raise UnmodelledProperty(name, "FunctionName", f"there is no function {mapping.function_name}")
         roles.check_poller(functions[logical], mapping.event_source_arn)
         polled.append(
-            PolledQueue(mapping.event_source_arn, logical, mapping.scaling_config.maximum_concurrency)
+            PolledQueue(
+                mapping.event_source_arn,
+                logical,
+                mapping.scaling_config.maximum_concurrency,
+                Batching(
+                    mapping.batch_size,
+                    mapping.maximum_batching_window_in_seconds,
+                    reports_failures=bool(mapping.function_response_types),
+                ),
+            )
         )
     return EventFlow(rules, described, tuple(polled))
 
@@ -182,7 +251,9 @@ def start(
     """The event bus with empty queues."""
     started = queues.start(flow.queues, clock)
     pollers = tuple(
-        Poller(started[polled.queue_arn], functions[polled.function], polled.concurrency, clock)
+        Poller(
+            started[polled.queue_arn], functions[polled.function], polled.concurrency, clock, polled.batching
+        )
         for polled in flow.polled_queues
     )
     return EventBus(flow.rules, started, pollers, buckets)

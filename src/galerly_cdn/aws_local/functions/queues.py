@@ -17,7 +17,7 @@ from galerly_cdn.aws_local.iam.policies import Access, PolicyDocument, QueuePoli
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from galerly_cdn.aws_local.cloudformation.stack import Stack
 
@@ -145,9 +145,13 @@ def _policy(policies: Mapping[str, QueuePolicy], url: str) -> PolicyDocument:
     return documents[0] if documents else PolicyDocument("2012-10-17", ())
 
 
-def sqs_event(message: Message, arn: str) -> dict[str, Any]:
-    """The event by which Lambda passes a message to a function (Developer Guide, "Using Lambda with SQS")."""
-    record = {
+def sqs_event(messages: Sequence[Message], arn: str) -> dict[str, Any]:
+    """The event by which Lambda passes messages to a function (Developer Guide, "Using Lambda with SQS")."""
+    return {"Records": [_record(message, arn) for message in messages]}
+
+
+def _record(message: Message, arn: str) -> dict[str, Any]:
+    return {
         "messageId": message.id,
         "receiptHandle": f"{message.id}-{message.receive_count}",
         "body": message.body,
@@ -161,4 +165,3 @@ def sqs_event(message: Message, arn: str) -> dict[str, Any]:
         "eventSourceARN": arn,
         "awsRegion": REGION,
     }
-    return {"Records": [record]}

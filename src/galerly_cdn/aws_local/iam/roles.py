@@ -24,7 +24,7 @@ class TrustStatement(Property, frozen=True):
     """The principal that may assume the role."""
 
     effect: Literal["Allow"]
-    principal: dict[Literal["Service"], Literal["lambda.amazonaws.com"]]
+    principal: dict[Literal["Service"], Literal["lambda.amazonaws.com", "batchoperations.s3.amazonaws.com"]]
     action: Literal["sts:AssumeRole"]
 
 
@@ -74,22 +74,24 @@ class FunctionWithRole(Value, frozen=True):
         )
 
 
-def read_functions(stack: Stack) -> dict[str, FunctionWithRole]:
-    """All functions by logical name. Raises `UnmodelledProperty` for a role outside the template."""
-    roles = {
-        str(stack.refer(name, "Arn")): role
+def read_roles(stack: Stack) -> dict[str, Role]:
+    """All roles by ARN."""
+    return {
+        str(stack.refer(name, "Arn")): Role(
+            tuple(statement for inline in role.policies for statement in inline.policy_document.statement)
+        )
         for name, role in stack.all(RoleResource, "AWS::IAM::Role").items()
     }
+
+
+def read_functions(stack: Stack) -> dict[str, FunctionWithRole]:
+    """All functions by logical name. Raises `UnmodelledProperty` for a role outside the template."""
     functions = {}
+    by_arn = read_roles(stack)
     for name, properties in stack.all(LambdaFunction, "AWS::Lambda::Function").items():
-        if properties.role not in roles:
+        if properties.role not in by_arn:
             raise UnmodelledProperty(name, "Role", f"there is no role {properties.role}")
-        statements = tuple(
-            statement
-            for inline in roles[properties.role].policies
-            for statement in inline.policy_document.statement
-        )
-        functions[name] = FunctionWithRole(stack.identity(name), properties, Role(statements))
+        functions[name] = FunctionWithRole(stack.identity(name), properties, by_arn[properties.role])
     return functions
 
 

@@ -17,7 +17,7 @@ from galerly_cdn.aws_local.cloudformation.stack import REGION
 from galerly_cdn.aws_local.http import sigv4
 from galerly_cdn.aws_local.http.origin_exchange import OriginRequest, OriginResponse
 from galerly_cdn.errors import GalerlyError, NoSuchOriginal
-from galerly_cdn.http.urls import AllowList, cache_tag, checked_key, parse_key, split_stored
+from galerly_cdn.http.urls import AllowList, cache_tags, checked_key, parse_key, split_stored
 from galerly_cdn.render.formats import media_type_by_name
 from galerly_cdn.serialization import replaced
 from galerly_cdn.store.folder.originals import FolderOriginals
@@ -90,7 +90,7 @@ class FolderBucket:
 
 def _headers(record: Record) -> dict[str, str]:
     """The attributes with which a rendition is put to S3, as the headers that S3 returns."""
-    attributes = {**object_attributes(record), "cache-tag": cache_tag(record.key)}
+    attributes = {**object_attributes(record), "cache-tag": cache_tags(record.key)}
     lower_case = {name.lower(): value for name, value in attributes.items()}
     return {
         name if name in _HTTP_ATTRIBUTES else f"x-amz-meta-{name}": value

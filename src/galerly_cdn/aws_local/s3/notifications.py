@@ -28,6 +28,16 @@ _NAMES = {
 }
 """The detail-type and reason by versitygw's event name. No rule that is modelled matches other events."""
 
+REASONS = [
+    "PutObject",
+    "POST Object",
+    "CopyObject",
+    "CompleteMultipartUpload",
+    "DeleteObject",
+    "Lifecycle Expiration",
+]
+"""The reasons of S3's events (User Guide, "Using EventBridge"). Nothing expires here: no lifecycle is run."""
+
 Event = dict[str, Any]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from galerly_cdn.cli import terminal
-from galerly_cdn.cli.aws import deploy, deployed, local
+from galerly_cdn.cli.aws import deploy, deployed, local, logs, verify, warm
 
 _LAMBDA_EDGE = click.option(
     "--lambda-edge",
@@ -57,5 +57,8 @@ def build(out: Path, file: Path | None, lambda_edge: str, *, as_json: bool) -> N
     terminal.print_value(built, text, as_json=as_json)
 
 
-for _command in (local.local, deploy.deploy, deploy.execute, deployed.destroy, deployed.verify):
+for _command in (
+    *(local.local, deploy.deploy, deploy.execute, deployed.destroy),
+    *(verify.verify, warm.warm, logs.logs),
+):
     aws.add_command(_command)

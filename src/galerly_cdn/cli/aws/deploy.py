@@ -136,6 +136,8 @@ def deploy(file: Path | None, *, dry_run: bool, prepare: bool, yes: bool, **opti
             return
         echo(change_set)
         newly_public = deployment.newly_public(settings)
+        if outdated := deployment.outdated(settings):
+            echo(_outdated_lines(outdated, request.stack))
         if prepare:
             echo(_newly_public_line(newly_public))
             click.echo(change_set.arn)
@@ -218,6 +220,14 @@ def _deployment_lines(deployment: Deployment) -> Iterator[str]:
     if deployment.concurrency is not None and not after:
         limit = deployment.concurrency
         yield f"renders   the account's limit is {limit.account} at once; {limit.advice(before)}"
+
+
+def _outdated_lines(targets: Sequence[str], stack: str) -> str:
+    return (
+        f"outdated  stored renditions of {len(targets)} targets: {', '.join(targets)}\n"
+        f"          S3 still serves them. galerly-cdn aws warm --stack {stack} --all makes them anew, and "
+        "shows the price first"
+    )
 
 
 def _newly_public_line(prefixes: Sequence[str]) -> str:

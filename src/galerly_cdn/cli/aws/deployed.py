@@ -1,7 +1,8 @@
-"""The commands for a deployed stack: `aws destroy` and `aws verify`."""
+"""The command `aws destroy`, and what the commands for a deployed stack have in common."""
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,10 @@ from galerly_cdn.cli import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from galerly_cdn.aws.deploy.buckets import RetainedBucket
     from galerly_cdn.aws.deploy.smoke_test import Check
-    from galerly_cdn.aws.deploy.stack import Stack, StackEvent
+    from galerly_cdn.aws.deploy.stack import Stack, StackEvent, StackState
 
 STACK = click.option("--stack", "name", required=True, help="The CloudFormation stack's name.")
 YES = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
@@ -53,32 +53,8 @@ def destroy(name: str, originals: str, *, yes: bool) -> None:
                 raise click.Abort
     stack.delete(state)
     for bucket in retained if erases else []:
-        buckets.erase(bucket.bucket)
+        buckets.erase(bucket.bucket, functools.partial(_print_erased, bucket))
     click.echo(f"{name} is deleted.")
-
-
-@click.command(epilog="Example: galerly-cdn aws verify --stack photographs")
-@STACK
-@terminal.CONFIG
-@terminal.JSON
-def verify(name: str, file: Path | None, *, as_json: bool) -> None:
-    """Check a deployed stack where only the real AWS can show the result; print the expected and the actual.
-
-    Uploads photographs of its own and deletes them again. Takes minutes, and costs a few cents.
-    """
-    from galerly_cdn.aws.deploy import http_viewer
-    from galerly_cdn.aws.deploy.smoke_test import Deployed, SmokeViewer
-    from galerly_cdn.aws.deploy.verify_account import run_checks
-    from galerly_cdn.aws.errors import DeploymentFailed
-
-    settings = terminal.load_settings(file).settings
-    state = open_stack(name).state()
-    if state is None:
-        raise DeploymentFailed(f"there is no stack {name}")
-    print_checks(
-        run_checks(SmokeViewer(Deployed.from_outputs(state.outputs), http_viewer.fetch), name, settings),
-        as_json=as_json,
-    )
 
 
 def open_stack(name: str, on_event: Callable[[StackEvent], object] = click.echo) -> Stack:
@@ -86,6 +62,16 @@ def open_stack(name: str, on_event: Callable[[StackEvent], object] = click.echo)
     from galerly_cdn.aws.deploy.stack import Stack
 
     return Stack(name, on_event)
+
+
+def read_state(name: str) -> StackState:
+    """The state of a stack. Raises `DeploymentFailed` if there is none."""
+    from galerly_cdn.aws.errors import DeploymentFailed
+
+    state = open_stack(name).state()
+    if state is None:
+        raise DeploymentFailed(f"there is no stack {name}")
+    return state
 
 
 def print_checks(checks: Iterable[Check], *, as_json: bool) -> None:
@@ -97,6 +83,12 @@ def print_checks(checks: Iterable[Check], *, as_json: bool) -> None:
     if unmet:
         terminal.print_error(f"{unmet} results are not as expected.")
         sys.exit(1)
+
+
+def _print_erased(bucket: RetainedBucket, erased: int) -> None:
+    """A progress line that overwrites itself, if the output is a terminal."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{bucket.bucket}: {erased} of {bucket.objects} erased", nl=False, err=True)
 
 
 def _bucket_line(bucket: RetainedBucket, *, erases: bool) -> str:

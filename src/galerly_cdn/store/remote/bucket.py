@@ -38,7 +38,7 @@ from galerly_cdn.errors import (
     StoreUnreachable,
     Unsettled,
 )
-from galerly_cdn.http.urls import cache_tag
+from galerly_cdn.http.urls import cache_tags
 from galerly_cdn.model import Listed
 from galerly_cdn.store.remote import raw_listing
 from galerly_cdn.store.remote.clock_skew import ClockSkew
@@ -152,11 +152,11 @@ class Bucket:
                 raise
 
     def cache_tags(self, original_key: str) -> dict[str, str]:
-        """The metadata by which CloudFront invalidates an object together with its original.
+        """The metadata by which CloudFront invalidates an object with its original, or with its gallery.
 
         S3 only: CloudFront reads tags from S3, and Azure does not allow the hyphen in the name.
         """
-        return {"cache-tag": cache_tag(original_key)} if self.is_s3 else {}
+        return {"cache-tag": cache_tags(original_key)} if self.is_s3 else {}
 
     def count(self, event: str) -> None:
         """Count an event of this store."""
