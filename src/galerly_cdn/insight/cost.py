@@ -40,6 +40,8 @@ RENDER_READS = 5
 """S3 reads of the resizer for a render: the original's head twice and its bytes, the rendition, the facts."""
 EVENT_READS = 2
 """S3 reads of the janitor for an event, beside one for each target: the original's head and the facts."""
+EVENT_LISTS = 2
+"""S3 lists of the janitor for an event that is alone in its batch: the stored targets, and the versions."""
 PREWARM_READS, PREWARM_READS_PER_RENDITION = 3, 3
 """S3 reads of prewarm for an original and for each rendition; the originals' heads are among them."""
 QUEUE_REQUESTS = 3
@@ -314,4 +316,4 @@ def _events(group: Group, of: str, events: float, work: Workload) -> Iterator[Qu
     yield Quantity(group, f"{of}: janitor, compute", events * JANITOR_S * JANITOR_GB, "lambda-arm64")
     reads = events * (EVENT_READS + work.targets)
     yield Quantity(group, f"{of}: janitor, S3 reads", reads, "s3-get")
-    yield Quantity(group, f"{of}: janitor, S3 lists", events, "s3-put")
+    yield Quantity(group, f"{of}: janitor, S3 lists", events * EVENT_LISTS, "s3-put")
