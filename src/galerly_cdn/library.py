@@ -23,9 +23,9 @@ from galerly_cdn.errors import (
     Unrenderable,
     UploadTooLarge,
 )
-from galerly_cdn.http.urls import checked_key, gallery_name
+from galerly_cdn.http.urls import checked_key
 from galerly_cdn.model import Facts, Listed, Target
-from galerly_cdn.render.formats import is_photograph_name, media_type_of
+from galerly_cdn.render.formats import media_type_of
 from galerly_cdn.retries import RENDERERS_BUSY, Retries
 from galerly_cdn.serialization import Value, fields_of
 
@@ -144,32 +144,6 @@ class Deleted(Value, frozen=True):
     key: str
     existed: bool
     removed: tuple[str, ...]
-
-
-class Contents(Value, frozen=True):
-    """What a store of originals holds; a gallery is a key without its last segment."""
-
-    photographs: int
-    galleries: int
-    other_files: int
-    """Files that are not photographs by their extension."""
-    first_photograph: str
-    """The key of the first one; empty if there is none."""
-
-
-async def read_contents(originals: Originals) -> Contents:
-    """Count the originals of a store by their keys. Raises as listing them does."""
-    photographs = other_files = 0
-    galleries: set[str] = set()
-    first_photograph = ""
-    async for listed in originals.list():
-        if not is_photograph_name(listed.key):
-            other_files += 1
-            continue
-        photographs += 1
-        galleries.add(gallery_name(listed.key))
-        first_photograph = first_photograph or listed.key
-    return Contents(photographs, len(galleries), other_files, first_photograph)
 
 
 async def read_page(originals: Originals, prefix: str, after: str, limit: int) -> Page:
@@ -334,7 +308,6 @@ class StoreLibrary(StoreCatalog):
         turns: Retries | None = None,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
         invalidate: Invalidate = no_invalidation,
-        clock: Callable[[], float] = SYSTEM_CLOCK.monotonic,
     ) -> None:
         super().__init__(
             originals=originals,
@@ -343,7 +316,6 @@ class StoreLibrary(StoreCatalog):
             remove_facts=facts.remove,
             forget=forget,
             invalidate=invalidate,
-            clock=clock,
         )
         self._inspector = inspector
         self._facts = facts

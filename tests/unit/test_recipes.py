@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -102,5 +104,5 @@ def test_process_that_appends_what_is_unlisted_or_outdated_is_current(
     assert not after.unlisted(own)
     assert not after.outdated(own)
     for name, digest in own.items():
-        ranking = sorted("ABCD", key=lambda one, name=name: after.rank(name, one))  # type: ignore[misc]
+        ranking = sorted("ABCD", key=functools.partial(after.rank, name))
         assert ranking[-1] == digest

@@ -254,7 +254,8 @@ class Renderer:
 
 
 def picture(content: bytes, target: Target) -> bytes:
-    return b"%b at %b" % (content, str(target).encode())
+    """The picture; every original's own format is JPEG, so the two targets of it have one picture."""
+    return b"%b at %b" % (content, str(Target(target.size, target.format or Format.JPEG)).encode())
 
 
 def rendered(content: bytes, target: Target) -> tuple[Rendered, bytes]:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.admin.health import Health
 from galerly_cdn.app.renderer import open_renderer
+from galerly_cdn.contents import read_contents
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import GalerlyError, StoreRefused, StoreUnreachable
 from galerly_cdn.http.cross_origin import LoopbackApplication, public_hosts
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList, is_loopback
-from galerly_cdn.library import no_invalidation, read_contents
+from galerly_cdn.library import no_invalidation
 from galerly_cdn.links import Links
 from galerly_cdn.prefix_check import PrefixCheck
 from galerly_cdn.rate_limit import MissLimiter
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 
     from galerly_cdn.admin.composition import AdminSide
     from galerly_cdn.app.renderer import RenderingStores
+    from galerly_cdn.contents import Contents
     from galerly_cdn.http.exchange import Handler
-    from galerly_cdn.library import Contents, Invalidate
+    from galerly_cdn.library import Invalidate
     from galerly_cdn.recipe_list import RecipeList
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
@@ -73,12 +75,7 @@ class Cdn:
         self.library = rendering.library(invalidate, self.edge.forget)
         self._page = self._browse_page()
         self._health_path = settings.health_path
-        application = Application(self._handler, settings, self.telemetry, clock=stores.clock)
-        self.application = (
-            LoopbackApplication(application, settings.public_urls)
-            if is_loopback(settings.host)
-            else application
-        )
+        self.application = self._open_application()
         self.prefixes = PrefixCheck(stores.originals, settings.private_prefixes)
         self.health = Health(
             rendering.workers,
@@ -89,6 +86,15 @@ class Cdn:
             listed=rendering.listed,
         )
         self.admin: AdminSide | None = None
+
+    def _open_application(self) -> Application | LoopbackApplication:
+        settings, clock = self.rendering.stores.settings, self.rendering.stores.clock
+        application = Application(self._handler, settings, self.telemetry, clock=clock)
+        return (
+            LoopbackApplication(application, settings.public_urls)
+            if is_loopback(settings.host)
+            else application
+        )
 
     def _browse_page(self) -> Handler | None:
         """The gallery page's handler; None where the settings do not show the page."""

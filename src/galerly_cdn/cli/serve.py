@@ -15,7 +15,7 @@ from galerly_cdn.cli import invalidation, terminal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from galerly_cdn.library import Contents
+    from galerly_cdn.contents import Contents
     from galerly_cdn.settings.table import Settings
 
 
