@@ -39,7 +39,7 @@ ODD = [
 PICTURE = pictures.jpeg(60, 40)
 
 REPLACEMENT = pictures.jpeg(40, 60)
-AWKWARD = awkward_keys.make_keys(exhaustive.count(1_000, sample=20), seed=14)
+AWKWARD = awkward_keys.make_keys(exhaustive.count(1_000, sample=8), seed=14)
 
 Shape = ServeProcess | AwsShape
 

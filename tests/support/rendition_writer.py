@@ -28,7 +28,7 @@ async def _write(root: Path, seed: int, step: str) -> None:
     process_forker.die_at(step, rng.randrange(1, 5))
     while True:
         key = rng.choice(KEYS)
-        await store.put(make_rendition(key, body(key, seed)))
+        await store.put(make_rendition(key, body(key, seed), version=f"{seed}"))
         os.write(2, b".")
 
 

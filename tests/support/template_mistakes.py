@@ -341,7 +341,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "a queue shows a message again before its function has ended": (
         set_value("JanitorQueue/Properties/VisibilityTimeout", 30),
-        "visibility timeout, 30 s, is below the function's timeout, 60 s",
+        "visibility timeout, 30 s, is below the function's timeout, 150 s",
     ),
     "a queue delays its messages too long": (
         set_value("JanitorQueue/Properties/DelaySeconds", 901),

@@ -77,7 +77,7 @@ async def test_key_that_the_path_does_not_tell_is_that_of_the_header(bucket: Obj
     path = urls.format_stored(WEBP, key)
     response = await Functions(bucket.settings()).ask(path, x_galerly_key=urls.format_key(key))
     assert (response.status, response.body) == (200, bucket.get(path[1:]))
-    assert response.headers["x-amz-meta-cache-tag"] == urls.cache_tag(key)
+    assert response.headers["x-amz-meta-cache-tag"] == urls.cache_tags(key)
 
 
 async def test_log_has_the_access_record_and_the_metrics(functions: Functions) -> None:

@@ -222,7 +222,7 @@ async def _check_leftovers(root: Path) -> None:
             if rendition is not None:
                 found += 1
                 seed = int(rendition.body.split()[1])
-                assert rendition == make_rendition(key, body(key, seed))
+                assert rendition == make_rendition(key, body(key, seed), version=f"{seed}")
     assert found > len(KEYS) // 2
     assert counted.events == []
     assert sorted(rendition_files(root)) == sorted(
@@ -308,7 +308,7 @@ async def test_failed_put_leaves_no_file_and_keeps_the_old_one(
                 await store.put(make_rendition("l", b"before"))
             else:
                 with pytest.raises(StoreUnreachable):
-                    await store.put(make_rendition("j", b"after"))
+                    await store.put(make_rendition("j", b"after", version="2"))
             with pytest.raises(StoreUnreachable):
                 await store.put(make_rendition("k", b"after"))
         assert not [path for path in rendition_files(tmp_path) if path.name.startswith(".put-")]
@@ -398,7 +398,7 @@ async def test_folder_never_exceeds_its_limit_and_keeps_most_hits(
         disk_bytes(len(encode_rendition(make_rendition(key, bytes(_length(key)))))) for key in set(requests)
     )
     seen_bytes: list[int] = []
-    monkeypatch.setattr(renditions_module, "_fsync_folder", lambda _folder: None)
+    monkeypatch.setattr(renditions_module, "fsync_folder", lambda _folder: None)
     written = itertools.count()
 
     def sample(_fd: int) -> None:  # the rendition is on disk, but not renamed yet
@@ -425,6 +425,14 @@ async def test_folder_never_exceeds_its_limit_and_keeps_most_hits(
     assert limit_bytes * 0.9 < max(seen_bytes) <= limit_bytes + heaviest
     assert on_disk(tmp_path) <= limit_bytes
     assert abs(hits - reference_hits) <= 0.03 * len(requests)
+
+
+async def test_kept_rendition_counts_with_its_own_length(tmp_path: Path) -> None:
+    async with open_folder(tmp_path, MIB) as store:
+        await store.put(make_rendition("a", bytes(50_000)))
+        kept = await store.put(make_rendition("a", b"the same version and recipe"))
+        assert len(kept.body) == 50_000
+        assert store._index.used_bytes == on_disk(tmp_path)
 
 
 async def test_concurrent_puts_keep_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

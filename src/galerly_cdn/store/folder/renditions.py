@@ -211,9 +211,12 @@ class FolderRenditions:
         written = self._write(name, partial(self._store, name, content, find_kept))
         self._evict(self._limit_bytes)
         try:
-            return await asyncio.shield(written)
+            kept = await asyncio.shield(written)
         except OSError as error:
             raise StoreUnreachable(str(error)) from error
+        if kept is not None:
+            self._index.use(name, disk_bytes(len(encode_rendition(kept))))
+        return kept
 
     async def _remove(self, name: bytes) -> bool:
         try:
