@@ -60,6 +60,7 @@ def check_import(root: Path, name: str) -> None:
         **s3_servers.CREDENTIALS,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_MB),
         "GALERLY_STORE": "s3://bucket",
+        "RENDITION_DAYS": "180",
     }
     command = [sys.executable, "-I", "-S", "-c", _IMPORT.format(name=name), str(root)]
     completed = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
