@@ -146,8 +146,8 @@ class ServeProcess:
             file.unlink()
 
     def rendition_files(self) -> list[Path]:
-        """The files of all stored renditions."""
-        return [file for file in self.renditions.glob("??/*") if file.is_file()]
+        """The files of all stored renditions and fact records, without those that are being written."""
+        return [file for file in self.renditions.glob("??/[!.]*") if file.is_file()]
 
     def restart(self) -> None:
         self.stop()

@@ -250,9 +250,6 @@ MISTAKES: dict[str, dict[tuple[int, str], Change]] = {
             f"{_VARIABLES}/GALERLY_MAX_ORIGINAL_BYTES", None
         ),
     },
-    "a warmed photograph is a hit in every size and format; warming again adds missing ones": {
-        (3, "the resizer uses another recipe"): set_value(f"{_VARIABLES}/GALERLY_KEEP_COPYRIGHT", "true"),
-    },
 }
 """Changes by the scenario's name, then by the number of the first step that fails and the mistake."""
 
