@@ -7,10 +7,12 @@ import struct
 import pytest
 
 from galerly_cdn.errors import Undecodable
+from galerly_cdn.render import pipeline
 from galerly_cdn.render.originals import av1, gif, heif, png
 from galerly_cdn.render.originals.frame import Frame
 from tests.support import pictures
 from tests.support.frame_cases import CANVAS_PX, control
+from tests.support.render_jobs import job
 
 
 def box(kind: bytes, *parts: bytes) -> bytes:
@@ -116,11 +118,29 @@ def test_png_of_many_chunks_has_no_frame_after_a_maximum() -> None:
     header = struct.pack(">IIBBBBB", *CANVAS_PX, 8, 2, 0, 0, 0)
     start = [(b"IHDR", header), (b"acTL", struct.pack(">II", 1, 0)), (b"IDAT", b"")]
     body = b"\x89PNG\r\n\x1a\n" + b"".join(pictures.chunk(*one) for one in start)
-    last = pictures.chunk(b"fcTL", control(0, CANVAS_PX, (0, 0)))
+    last = pictures.chunk(b"fcTL", control(0, CANVAS_PX, (0, 0))) + pictures.chunk(b"fdAT", bytes(4))
     chunks = png.chunks_before_pixels(body)
     assert png.separate_frame(body + last, chunks) == Frame(0, 0, *CANVAS_PX)
     with pytest.raises(Undecodable):
         png.separate_frame(body + pictures.chunk(b"tEXt", b"") * (1 << 18) + last, chunks)
+
+
+def test_png_whose_first_frame_has_no_data_shows_its_default_image() -> None:
+    """As Chromium does; Pillow's file `chunk_no_fdat.png` is such an animation."""
+    still = pictures.png(8, 8, alpha=False)
+    at = still.index(b"IDAT") - 4
+    animated = pictures.chunk(b"acTL", struct.pack(">II", 2, 0))
+    frames = [pictures.chunk(b"fcTL", control(number, (8, 8), (0, 0))) for number in (0, 1)]
+    body = (
+        still[:at]
+        + animated
+        + still[at:-12]
+        + b"".join(frames)
+        + pictures.chunk(b"fdAT", bytes(9))
+        + still[-12:]
+    )
+    assert png.separate_frame(body, png.chunks_before_pixels(body)) is None
+    assert pipeline.render(body, job("8x8"))[1] == pipeline.render(still, job("8x8"))[1]
 
 
 @pytest.mark.parametrize(

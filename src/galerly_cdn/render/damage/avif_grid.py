@@ -14,6 +14,7 @@ from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.render.originals import heif
 
 _MAX_TILES: Final = 2000
+_NOT_SHOWN_ALONE: Final = "'pitm' box references an unsupported or non-existing image"
 
 
 def check(original: bytes) -> None:
@@ -38,4 +39,6 @@ def _decode(original: bytes, tile: int) -> None:
     try:
         decoders.load(original, OriginalFormat.AVIF).getpoint(0, 0)  # libheif decodes all for the first row
     except (Undecodable, decoders.Error) as error:
-        raise Undecodable(f"the AVIF's tile, item {tile}, cannot be decoded") from error
+        # libheif shows no tile alone that has an alpha plane of its own: it is not checked
+        if _NOT_SHOWN_ALONE not in str(error.__cause__ or error):
+            raise Undecodable(f"the AVIF's tile, item {tile}, cannot be decoded") from error

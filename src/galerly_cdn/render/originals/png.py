@@ -67,13 +67,17 @@ def separate_frame(original: bytes, chunks: dict[bytes, bytes]) -> Frame | None:
     """Return where the first frame of an animation lies if the default image is none of its frames.
 
     The default image is a frame if `fcTL` comes before `IDAT` (PNG 3rd edition §11.3.6.2). None also if there
-    is no animation. Raises `Undecodable` if the frame is missing or lies partly outside the canvas.
+    is no animation, or if its first frame has no data: Chromium shows the default image then. Raises
+    `Undecodable` if the frame is missing or lies partly outside the canvas.
     """
     if b"fcTL" in chunks or chunks.get(b"acTL", b"")[:4] in {b"", bytes(4)}:
         return None
-    control = next((data for name, data, _ in _after_pixels(original) if name == b"fcTL"), b"")
-    if len(control) != _CONTROL_BYTES:
+    of_frames = (one for one in _after_pixels(original) if one[0] in {b"fcTL", b"fdAT"})
+    name, control, _ = next(of_frames, (b"", b"", 0))
+    if name != b"fcTL" or len(control) != _CONTROL_BYTES:
         raise Undecodable("the animation has no first frame")
+    if next(of_frames, (b"", b"", 0))[0] != b"fdAT":
+        return None
     width, height, left, top = struct.unpack(">4I", control[4:20])
     canvas_width, canvas_height = sides(original) or (0, 0)
     if not (0 < width <= canvas_width - left and 0 < height <= canvas_height - top):

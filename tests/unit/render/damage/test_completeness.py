@@ -98,8 +98,9 @@ GOOD = {
 UNREAD = {"png": 12, "gif": 1, "interlaced-gif": 1, "two-coloured-gif": 1}
 """The bytes at the end without which the picture is whole: a PNG's IEND chunk, a GIF's trailer."""
 
-STILL = sorted(name for name in GOOD if not name.startswith(("animated", "apng")))
-"""A rendition shows the first frame; a file that ends after it may be accepted."""
+STILL = sorted(name for name in GOOD if not name.startswith(("animated", "apng", "pyramid")))
+"""A rendition shows the first frame; a file that ends after it may be accepted. So may a pyramid that ends
+before the directory of its last level: the levels before it are a whole file."""
 
 
 def zeroed(original: bytes, start: float, length: int) -> bytes:
