@@ -5,10 +5,9 @@ The charts show the monthly cost against the views and against the hit ratio of 
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import TYPE_CHECKING
 
-from galerly_cdn.insight import cost_chart, cost_text
+from galerly_cdn.insight import cost_chart, cost_text, pages
 from galerly_cdn.insight.cost import estimate
 from galerly_cdn.serialization import replaced
 
@@ -26,26 +25,22 @@ _WORST_HIT_RATIO = 0.8
 
 def render_page(report: CostReport, prices: Mapping[str, Price]) -> str:
     """The page's HTML."""
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - takes 30 ms to import
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["usd"] = cost_text.format_usd
-    environment.filters["quantity"] = cost_text.format_quantity
-    environment.filters["gallery"] = cost_text.format_gallery
-    environment.filters["price"] = cost_text.format_price
-    template = environment.from_string(_read("cost_page.html"))
-    return template.render(
-        report=report,
-        groups=cost_text.GROUPS,
-        charts=(_views_chart(report, prices), _hit_ratio_chart(report, prices)),
-        width=cost_chart.WIDTH,
-        height=cost_chart.HEIGHT,
-        left=cost_chart.LEFT,
-        right=cost_chart.RIGHT,
-        style=_read("cost_page.css"),
-    )
+    filters: dict[str, Callable[..., object]] = {
+        "usd": cost_text.format_usd,
+        "quantity": cost_text.format_quantity,
+        "gallery": cost_text.format_gallery,
+        "price": cost_text.format_price,
+    }
+    values = {
+        "report": report,
+        "groups": cost_text.GROUPS,
+        "charts": (_views_chart(report, prices), _hit_ratio_chart(report, prices)),
+        "width": cost_chart.WIDTH,
+        "height": cost_chart.HEIGHT,
+        "left": cost_chart.LEFT,
+        "right": cost_chart.RIGHT,
+    }
+    return pages.render("cost_page", filters, values)
 
 
 def _views_chart(report: CostReport, prices: Mapping[str, Price]) -> Chart:
@@ -118,7 +113,3 @@ def _short_usd(amount: float) -> str:
 
 def _percent(ratio: float) -> str:
     return f"{ratio * 100:.3g} %"
-
-
-def _read(name: str) -> str:
-    return resources.files("galerly_cdn.insight").joinpath(name).read_text("utf-8")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
-from galerly_cdn.insight import text, units
+from galerly_cdn.insight import pages, text, units
 from galerly_cdn.insight.targets import HIT_RATIO, describe_day
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from galerly_cdn.insight.report import Group, Report
 
@@ -38,12 +37,7 @@ class Point(NamedTuple):
 
 def page(report: Report) -> str:
     """The page; it is HTML5 in UTF-8."""
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - takes 30 ms to import
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
+    filters: dict[str, Callable[..., object]] = {
         "count": units.count,
         "percent": units.percent,
         "length_of": len,
@@ -51,24 +45,22 @@ def page(report: Report) -> str:
         "duration": units.duration,
         "state": text.state,
     }
-    folder = resources.files("galerly_cdn.insight")
-    template = environment.from_string(folder.joinpath("report.html").read_text("utf-8"))
     lowest = _lowest_ratio(report.by_day)
-    return template.render(
-        report=report,
-        style=folder.joinpath("report.css").read_text("utf-8"),
-        period=text.period(report),
-        title=text.title(report),
-        logged_by=text.logged_by(report),
-        malformed=text.malformed(report),
-        groups=_groups(report),
-        lists=text.listings(report),
-        day=describe_day(report.lowest_day) if report.lowest_day else "",
-        columns=_columns(report.by_day),
-        line=_line(report.by_day, lowest),
-        lowest=lowest,
-        target_y=_y(HIT_RATIO, lowest),
-    )
+    values = {
+        "report": report,
+        "period": text.period(report),
+        "title": text.title(report),
+        "logged_by": text.logged_by(report),
+        "malformed": text.malformed(report),
+        "groups": _groups(report),
+        "lists": text.listings(report),
+        "day": describe_day(report.lowest_day) if report.lowest_day else "",
+        "columns": _columns(report.by_day),
+        "line": _line(report.by_day, lowest),
+        "lowest": lowest,
+        "target_y": _y(HIT_RATIO, lowest),
+    }
+    return pages.render("report", filters, values)
 
 
 def _groups(report: Report) -> list[tuple[str, str, Sequence[Group], int]]:
