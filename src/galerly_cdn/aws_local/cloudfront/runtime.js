@@ -20,7 +20,18 @@ async function respond(request) {
     }
     const context = contexts.get(request.call);
     context.eventJson = JSON.stringify(request.event);
-    return vm.runInContext('handler(JSON.parse(eventJson))', context, { timeout: request.milliseconds });
+    for (;;) {
+        const before = process.cpuUsage();
+        try {
+            return vm.runInContext('handler(JSON.parse(eventJson))', context, { timeout: request.milliseconds });
+        } catch (error) {
+            // CloudFront limits the time of computing. On a busy machine, the time may pass without any.
+            const used = process.cpuUsage(before);
+            if (error.code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT' || used.user + used.system > 500 * request.milliseconds) {
+                throw error;
+            }
+        }
+    }
 }
 
 require('readline').createInterface({ input: process.stdin }).on('line', async (line) => {
