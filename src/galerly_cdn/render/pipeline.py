@@ -51,6 +51,8 @@ _WHITE = 255.0
 _JPEG_SHRINKS = (8, 4, 2)
 _MAX_LOST_SHARE = 1 / 500
 """Share of a side that shrink-on-load may drop: it moves the mean of a gradient by half a step."""
+_MAX_PADDING_PX = 32
+"""How many further pixels of the scaled side `padded_side_px` tries."""
 _MAX_LANCZOS_FACTOR = 8.0
 _MAX_LANCZOS_FACTOR_OF_FLOATS = 5.0
 """The factors that are left for Lanczos after whole blocks; measured, see decision 0004."""
@@ -229,10 +231,37 @@ def place_frame(image: Image, plan: PicturePlan) -> Image:
 
 
 def scale(image: Image, plan: PicturePlan) -> Image:
-    """Scale with Lanczos3 to exactly the rendition's sides, in the stored orientation."""
-    if (image.width, image.height) == plan.stored_px:
-        return image
-    return _resized(image, plan.stored_px)
+    """Scale with Lanczos3 to exactly the rendition's sides, in the stored orientation.
+
+    A side of a JPEG that is no multiple of libjpeg's shrink has lost its last pixels. What is left is scaled
+    in its place: stretched over the lost pixels, fine lines would move and blur.
+    """
+    shrink = round(max(plan.header.upright_px) / max(image.width, image.height))
+    whole_px = plan.header.width_px / shrink, plan.header.height_px / shrink
+    if plan.header.kind is not OriginalFormat.JPEG or whole_px == (image.width, image.height):
+        is_scaled = (image.width, image.height) == plan.stored_px
+        return image if is_scaled else _resized(image, plan.stored_px)
+    padded = image.embed(
+        0,
+        0,
+        padded_side_px(image.width, whole_px[0], plan.stored_px[0]),
+        padded_side_px(image.height, whole_px[1], plan.stored_px[1]),
+        extend="copy",
+    )
+    scales = plan.stored_px[0] / whole_px[0], plan.stored_px[1] / whole_px[1]
+    return _reduced(padded, scales, _MAX_LANCZOS_FACTOR).crop(0, 0, *plan.stored_px)
+
+
+def padded_side_px(side_px: int, whole_px: float, scaled_px: int) -> int:
+    """Return how long a side must be, so that scaling it by `scaled_px / whole_px` moves no line.
+
+    `whole_px` is `side_px` with the fraction of a pixel that shrink-on-load has dropped. `vips_reduce` rounds
+    the scaled side to whole pixels, and moves the picture by half of what that adds or takes.
+    """
+    factor = whole_px / scaled_px
+    spans_px = [one * factor for one in range(scaled_px, scaled_px + _MAX_PADDING_PX)]
+    least_moved = min(spans_px, key=lambda span_px: round(abs(round(span_px) - span_px), 2))
+    return max(round(least_moved), side_px)
 
 
 def orient(image: Image, plan: PicturePlan) -> Image:
@@ -295,18 +324,21 @@ def _run(steps: Sequence[Step], image: Image, plan: PicturePlan) -> Image:
 
 
 def _resized(image: Image, sides_px: tuple[int, int]) -> Image:
-    """Scale with Lanczos3, colours weighted by their opacity.
+    """Scale with Lanczos3 so that the image fills the sides, colours weighted by their opacity.
 
     Colours weighted by opacity are floats. They are rounded, because a cast cuts off, and a chain of sizes
     would get darker by half a step at each.
     """
-    horizontal, vertical = sides_px[0] / image.width, sides_px[1] / image.height
-    factor = 1 / min(horizontal, vertical)
+    scales = sides_px[0] / image.width, sides_px[1] / image.height
     if not image.hasalpha():
-        return image.resize(horizontal, vscale=vertical, gap=_gap(factor, _MAX_LANCZOS_FACTOR))
-    gap = _gap(factor, _MAX_LANCZOS_FACTOR_OF_FLOATS)
-    weighted = image.premultiply().resize(horizontal, vscale=vertical, gap=gap)
+        return _reduced(image, scales, _MAX_LANCZOS_FACTOR)
+    weighted = _reduced(image.premultiply(), scales, _MAX_LANCZOS_FACTOR_OF_FLOATS)
     return weighted.unpremultiply().rint().cast(image.format)
+
+
+def _reduced(image: Image, scales: tuple[float, float], max_lanczos_factor: float) -> Image:
+    gap = _gap(1 / min(scales), max_lanczos_factor)
+    return image.resize(scales[0], vscale=scales[1], gap=gap)
 
 
 def _gap(factor: float, max_lanczos_factor: float) -> float:

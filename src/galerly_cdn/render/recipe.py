@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.model import Format, Job, Size
 
-RENDERER: Final = 2
+RENDERER: Final = 3
 
 FACTS: Final = 1
 """The revision of the fact records. To be raised when the same file gets other facts, or another verdict."""

@@ -99,6 +99,25 @@ def test_shrink_on_load_looks_like_a_full_decode(box: str) -> None:
     assert difference(opened(body), whole)[0] < 1.0
 
 
+@pytest.mark.parametrize("sides", [(2409, 1607), (2411, 1603), (2413, 1609), (2408, 1608), (1607, 2409)])
+@pytest.mark.parametrize("box", ["170x170", "280x280", "700x700", "1000x1000", "1200x1200", "1204x1204"])
+def test_shrink_on_load_moves_no_line_of_any_side(sides: tuple[int, int], box: str) -> None:
+    """A wave's phase in the rendition is that of the original: the oracle is the wave itself."""
+    periods = 20
+    across = np.cos(2 * np.pi * periods * (np.arange(sides[0]) + 0.5) / sides[0])
+    down = np.cos(2 * np.pi * periods * (np.arange(sides[1]) + 0.5) / sides[1])
+    samples = (127.5 + 60 * across[None, :] + 60 * down[:, None]).astype(np.uint8)
+    body = pipeline.render(
+        pictures.saved(Image.fromarray(samples), "JPEG", quality=98), job(box, Format.PNG)
+    )[1]
+    shown = np.asarray(opened(body).convert("L"), float)
+    for axis, side_px in enumerate(shown.shape):
+        line = shown.mean(1 - axis)
+        wave = np.exp(-2j * np.pi * periods * (np.arange(side_px) + 0.5) / side_px)
+        moved_px = np.angle((line * wave).sum()) / (2 * np.pi * periods) * side_px
+        assert abs(moved_px) < 0.03, (axis, moved_px)
+
+
 def rings(sides_px: int = 1600) -> Image.Image:
     """Return rings that get finer towards the corners."""
     y, x = np.mgrid[0:sides_px, 0:sides_px] / sides_px - 0.5
