@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import sys
 from typing import TYPE_CHECKING
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
 
     from galerly_cdn.admin.composition import AdminSide
     from galerly_cdn.app.renderer import RenderingStores
+    from galerly_cdn.browse.page import BrowsePage
     from galerly_cdn.contents import Contents
-    from galerly_cdn.http.exchange import Handler
+    from galerly_cdn.http.exchange import Handler, ViewerExchange
+    from galerly_cdn.http.responses import Response
     from galerly_cdn.library import Invalidate
     from galerly_cdn.recipe_list import RecipeList
     from galerly_cdn.settings.locations import Locations
@@ -97,22 +100,33 @@ class Cdn:
         )
 
     def _browse_page(self) -> Handler | None:
-        """The gallery page's handler; None where the settings do not show the page."""
+        """The gallery page's handler; None where the settings do not show the page.
+
+        The page is built for its first request.
+        """
         stores = self.rendering.stores
         settings = stores.settings
         if not (settings.browse or (is_loopback(settings.host) and not settings.private_prefixes)):
             return None
-        from galerly_cdn.browse.page import BrowsePage  # noqa: PLC0415 - its templates cost start-up time
 
-        return BrowsePage(
-            stores.originals,
-            stores.renditions,
-            self.rendering.facts,
-            self.rendering.inspector.record,
-            Links(sizes=settings.sizes),
-            is_public=settings.browse,
-            public_hosts=public_hosts(settings.public_urls),
-        ).answer
+        @functools.cache
+        def page() -> BrowsePage:
+            from galerly_cdn.browse.page import BrowsePage  # noqa: PLC0415 - its templates take long to compile
+
+            return BrowsePage(
+                stores.originals,
+                stores.renditions,
+                self.rendering.facts,
+                self.rendering.inspector.record,
+                Links(sizes=settings.sizes),
+                is_public=settings.browse,
+                public_hosts=public_hosts(settings.public_urls),
+            )
+
+        async def answer(exchange: ViewerExchange) -> Response:
+            return await page().answer(exchange)
+
+        return answer
 
     def _handler(self, raw_path: bytes) -> Handler:
         check = self.health.public_handler(self._health_path, raw_path)
