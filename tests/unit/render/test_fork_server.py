@@ -8,18 +8,15 @@ import select
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from galerly_cdn import errors
 from galerly_cdn.render.pool import fork_server_process
 from galerly_cdn.render.pool.fork_server_process import ForkServerProcess
+from galerly_cdn.render.pool.pool import WorkerPool
 from galerly_cdn.settings.table import Settings
 from tests.support.worker_pool import HookedPool, hooked_pool
-
-if TYPE_CHECKING:
-    from galerly_cdn.render.pool.pool import WorkerPool
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 
@@ -61,6 +58,14 @@ async def test_workers_are_children_of_the_server_and_share_one_fork_server() ->
             assert (status["PPid"], status["Threads"]) == (str(os.getpid()), "1")
             assert os.getpgid(pid) == pid
         assert fork_server not in pids(workers)
+
+
+async def test_process_that_has_loaded_libvips_can_fork() -> None:
+    """It has one thread: libvips and the decoders start theirs at their first operation."""
+    workers = WorkerPool(Settings(workers=1), print)
+    await workers.start()
+    assert fork_server_of(workers).popen.pid not in pids(workers)
+    await workers.close(1)
 
 
 async def test_worker_inherits_no_descriptor_of_the_fork_server() -> None:
@@ -118,7 +123,7 @@ async def test_close_ends_the_fork_server() -> None:
     [
         "import platform; platform.machine = lambda: 'unknown'",
         "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
-        "import os; os.listdir = lambda _: 1 / 0 if False else open('/nonexistent')",
+        "import os; os.listdir = lambda _: open('/nonexistent')",
     ],
     ids=["machine without a known number of clone", "second thread", "no /proc"],
 )
