@@ -93,7 +93,7 @@ class FolderRenditions:
         """The last rendition for each file whose write is begun and not finished."""
         self._pending_bytes = 0
         self._is_failing = False
-        """Whether the last write failed."""
+        """Whether the last write of a rendition failed."""
         try:
             _prepare(root)
         except OSError as error:
@@ -166,8 +166,9 @@ class FolderRenditions:
         The write is finished even if the caller is cancelled.
         """
         name, find_kept = self._put_of(rendition, keeps)
-        kept = await self._await_write(name, self._begin_write(name, encode_rendition(rendition), find_kept))
-        return kept or rendition
+        written = self._begin_write(name, encode_rendition(rendition), find_kept)
+        written.add_done_callback(self._end_put)
+        return await self._await_write(name, written) or rendition
 
     def begin_put(self, rendition: Rendition, keeps: Keeps) -> Awaitable[Rendition] | None:
         """Begin to store; reads of this object return the rendition from now on.
@@ -187,6 +188,7 @@ class FolderRenditions:
             return None
         self._pending[name] = rendition
         self._pending_bytes += len(content)
+        written.add_done_callback(self._end_put)
         written.add_done_callback(lambda _: self._end_pending(name, rendition, len(content)))
 
         async def finish() -> Rendition:
@@ -268,6 +270,9 @@ class FolderRenditions:
             self._index.use(name, disk_bytes(len(encode_rendition(kept))))
         return kept
 
+    def _end_put(self, written: asyncio.Future[Rendition | None]) -> None:
+        self._is_failing = written.exception() is not None
+
     def _end_pending(self, name: bytes, rendition: Rendition, length_bytes: int) -> None:
         self._pending_bytes -= length_bytes
         if self._pending.get(name) is rendition:  # not one whose write was begun later
@@ -318,7 +323,6 @@ class FolderRenditions:
         else:
             self._index.use(name, disk_bytes(length_bytes))
         error = done.exception()
-        self._is_failing = error is not None
         if isinstance(error, OSError) and error.errno in _NO_SPACE:
             # The disk is smaller than the limit: without room, new renditions could never replace old ones.
             self._evict(self._index.used_bytes * 31 // 32)
