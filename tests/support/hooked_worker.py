@@ -130,9 +130,10 @@ def fork(script: Script) -> None:
 
 def wait_for_disconnection(script: Script) -> None:
     """Arrive at the barrier, then wait until the server has closed the connection."""
+    connection = server()
     with socket.socket(socket.AF_UNIX) as barrier:
         arrive(barrier, script["barrier"], script)
-        server().recv(1)
+        connection.recv(1)
 
 
 def allocate_8_gib(_: Script) -> None:
@@ -167,7 +168,7 @@ def respond_twice(_: Script) -> None:
 
 
 def server() -> socket.socket:
-    """A duplicate of the worker's only socket."""
+    """A duplicate of the worker's socket, while the worker has no other."""
     (fd,) = (fd for fd in open_descriptors() if stat.S_ISSOCK(os.fstat(fd).st_mode))
     return socket.socket(fileno=os.dup(fd))
 
