@@ -22,7 +22,7 @@ from benchmarks.report import Report
 from benchmarks.sampling import interleave, ratios, spread
 from galerly_cdn.model import Format, Size, Target
 from galerly_cdn.recipes import recipes_of
-from galerly_cdn.render.pool import process, worker
+from galerly_cdn.render.pool import fork_server_process, worker
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
@@ -136,10 +136,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7, help="renders of each photograph and size [7]")
     parser.add_argument("--limit", type=int, help="number of photographs to use [all]")
     options = parser.parse_args()
-    if any(os.environ.get(name) != value for name, value in process.ENVIRONMENT.items()):
+    if any(os.environ.get(name) != value for name, value in fork_server_process.ENVIRONMENT.items()):
         # libvips and the allocator read the worker's environment variables only when the process starts
         command = [sys.executable, "-m", "benchmarks.render", *sys.argv[1:]]
-        os.execve(sys.executable, command, {**os.environ, **process.ENVIRONMENT})
+        os.execve(sys.executable, command, {**os.environ, **fork_server_process.ENVIRONMENT})
     return measure(photographs.folder(options.photographs), options.rounds, options.limit)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn.aws.deploy import build, lambda_packages
-from galerly_cdn.render.pool import process
+from galerly_cdn.render.pool import fork_server_process
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures, s3_fault_stack, s3_servers
 from tests.support.lambda_functions import MEMORY_MB, answer, change, function, request, running
@@ -56,7 +56,7 @@ def unpacked(folder: Path) -> Path:
 def check_import(root: Path, name: str) -> None:
     """Import a function's module with only the package's content. Raises `CalledProcessError`."""
     environment = {
-        **process.ENVIRONMENT,
+        **fork_server_process.ENVIRONMENT,
         **s3_servers.CREDENTIALS,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_MB),
         "GALERLY_STORE": "s3://bucket",

@@ -10,6 +10,7 @@ import click
 
 from galerly_cdn import cli
 from galerly_cdn.admin.metric_table import EVENTS, METRICS
+from galerly_cdn.cli.terminal import CommandGroup
 from galerly_cdn.errors import CommandError, Disconnected, NoSuchOriginal, QueueFull, by_code
 from galerly_cdn.http import responses
 from galerly_cdn.insight import cost_text
@@ -196,9 +197,11 @@ def commands() -> str:
 def _contexts(context: click.Context) -> Iterator[click.Context]:
     """A command, and all its subcommands."""
     yield context
-    if isinstance(context.command, click.Group):
-        for name, one in context.command.commands.items():
-            yield from _contexts(click.Context(one, context, name))
+    command = context.command
+    if isinstance(command, click.Group):
+        for name in command.modules if isinstance(command, CommandGroup) else command.commands:
+            if one := command.get_command(context, name):
+                yield from _contexts(click.Context(one, context, name))
 
 
 def _help(context: click.Context) -> str:

@@ -33,9 +33,11 @@ hypothesis.settings.load_profile("any machine")
 def pytest_configure() -> None:
     """Measures the coverage of worker processes: they start without `site`, which would start coverage."""
     if "COVERAGE_PROCESS_CONFIG" in os.environ:
-        from galerly_cdn.render.pool import process
+        from galerly_cdn.render.pool import fork_server_process
 
-        pytest.MonkeyPatch().setattr(process, "worker_command", _measured_command(process.worker_command))
+        pytest.MonkeyPatch().setattr(
+            fork_server_process, "worker_command", _measured_command(fork_server_process.worker_command)
+        )
 
 
 def _measured_command(command: Callable[[str], tuple[str, ...]]) -> Callable[[str], tuple[str, ...]]:

@@ -11,6 +11,7 @@ filler.fill           original → render → store → remember, respond; start
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from galerly_cdn.cache import MemoryCache
@@ -23,6 +24,8 @@ from galerly_cdn.model import Target
 from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
+    from asyncio import Task
+
     from galerly_cdn.access.authorizer import Authorizer
     from galerly_cdn.downloads import Downloads
     from galerly_cdn.fill import Filled, Filler
@@ -97,7 +100,7 @@ class Edge:
             exchange.cache_status = replaced(status, stored=filled.stored, collapsed=collapsed, detail=detail)
             if not collapsed:
                 exchange.stages_ms = filled.stages_ms
-            prepared = self._remember(rendition_key, filled.rendition)
+            prepared = self._remember(rendition_key, filled.rendition, filled.put)
         elif head.stale_s:
             exchange.cache_status = cache_status.stale_hit(head.stale_s)
         return responses.picture(prepared, exchange.conditions, is_private=exchange.is_private)
@@ -135,13 +138,29 @@ class Edge:
             self._miss_limiter.start_fill(client)
         return await self._filler.fill(rendition_key, version)
 
-    def _remember(self, rendition_key: RenditionKey, rendition: Rendition) -> PreparedResponse:
-        """Keep a rendition in memory; all requests that waited for one fill share one prepared response."""
+    def _remember(
+        self, rendition_key: RenditionKey, rendition: Rendition, put: Task[Rendition | None] | None = None
+    ) -> PreparedResponse:
+        """Keep a rendition in memory; all requests that waited for one fill share one prepared response.
+
+        It is dropped at the end of its `put` if the store has kept another one: servers of one folder answer
+        with the same bytes.
+        """
         prepared = self._memory.get(rendition_key)
         if prepared is None or prepared.rendition is not rendition:
             prepared = responses.prepare(rendition, self._settings)
             self._memory.put(rendition_key, prepared)
+            if put is not None:
+                put.add_done_callback(partial(self._drop_unless_stored, rendition_key, prepared))
         return prepared
+
+    def _drop_unless_stored(
+        self, rendition_key: RenditionKey, prepared: PreparedResponse, put: Task[Rendition | None]
+    ) -> None:
+        stored = None if put.cancelled() else put.result()
+        is_other = stored is not None and stored is not prepared.rendition
+        if is_other and self._memory.get(rendition_key) is prepared:
+            self._memory.drop(rendition_key)
 
 
 def _negotiated_target(request: PictureRequest, exchange: ViewerExchange) -> Target:

@@ -2,8 +2,9 @@
 
 Requests that miss the same rendition at the same time share one fill. The original is read when the renderer
 has admitted the fill; until then, a fill that nobody waits for any more is dropped. A rendition is returned
-only if its original still has the same version after the rendition was stored; otherwise the fill starts
-again with the present original. `Filler.warm` does the same in advance, for many targets from one decode.
+only if its original still has the same version after the rendition was stored, or after its put was begun;
+otherwise the fill starts again with the present original. `Filler.warm` does the same in advance, for many
+targets from one decode.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from galerly_cdn.render import refusals
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
+    from typing import Any
 
     from galerly_cdn.facts import OriginalFacts
     from galerly_cdn.model import FactRecord, Head, Learn, Rendered
@@ -44,13 +46,15 @@ class RenditionKey(Value, frozen=True, cache_hash=True):
 class Filled(Value, frozen=True):
     """A rendition that a fill has made, and how long each stage took.
 
-    `stored`: the store has it. `is_copy`: it was not rendered, but copied from another target.
+    `stored`: the store has taken it. `is_copy`: it was not rendered, but copied from another target. `put`:
+    the rest of a put that was only begun; it returns the rendition in the store, or None if it failed.
     """
 
     rendition: Rendition
     stored: bool
     is_copy: bool
     stages_ms: dict[str, float]
+    put: asyncio.Task[Rendition | None] | None = None
 
 
 class Warmed(Value, frozen=True):
@@ -130,6 +134,7 @@ class Filler:
         self._clock = clock
         self._count = count
         self._fills: SingleFlight[RenditionKey, Filled] = SingleFlight()
+        self._puts: set[asyncio.Task[Rendition | None]] = set()
 
     async def fill(self, rendition_key: RenditionKey, version: str) -> tuple[Filled, bool]:
         """The rendition of the original's `version`, or of a newer version that has replaced it.
@@ -178,8 +183,10 @@ class Filler:
         return rendition_key in self._fills
 
     async def drain(self) -> None:
-        """Wait for the fills in progress, and until the fact records are written."""
+        """Wait for the fills and puts in progress, and until the fact records are written."""
         await self._fills.drain()
+        if self._puts:
+            await asyncio.wait(self._puts)
         await self._facts.drain()
         await self._listed.drain()
 
@@ -200,7 +207,7 @@ class Filler:
                     rendition = self._rendition(rendition_key, original, rendered, body)
                     store = functools.partial(self._store_warmed, rendition_key, rendition)
                     filled, _ = await self._fills.run(rendition_key, store)
-                    if not filled.stored:
+                    if not filled.stored or (filled.put and await filled.put is None):
                         raise StoreUnreachable
                     record = filled.rendition.record
                     yield self._warmed(filled.rendition, started_s, was_there=False), record.version
@@ -215,7 +222,11 @@ class Filler:
         return await self._fill(rendition_key, rendition)
 
     async def _fill(self, rendition_key: RenditionKey, rendition: Rendition | None = None) -> Filled:
-        """Copy or render (unless given a rendition) and store; repeat until the original stayed the same."""
+        """Copy or render (unless given a rendition) and store; repeat until the original stayed the same.
+
+        The put of a given rendition is awaited.
+        """
+        is_given = rendition is not None
         for _ in range(_ATTEMPTS):
             stages = _Stages(self._clock)
             await self._listed.refresh(FILL_AGE_S)
@@ -226,12 +237,15 @@ class Filler:
                 copied = await self._copy(rendition_key, head.version, stages)
                 self._facts.check(self._facts.remembered(rendition_key.key, head.version))
                 rendition = copied or await self._render(rendition_key, head, stages)
-            rendition, stored = await self._put(rendition)
+            put = None if is_given else self._begin_put(rendition)
+            stored = True
+            if put is None:
+                rendition, stored = await self._put(rendition)
             stages.ended("put")
             version = await self._version(rendition_key.key)
             stages.ended("head")
             if version == rendition.record.version:
-                return Filled(rendition, stored, copied is not None, stages.stages_ms)
+                return Filled(rendition, stored, copied is not None, stages.stages_ms, put)
             self._count("original-changed")
             rendition = None
         raise Unsettled
@@ -366,11 +380,26 @@ class Filler:
 
         If the store cannot take it, the viewer still gets it; the next viewer's request renders it again.
         """
+        stored = await self._end_put(self.stored.put(rendition))
+        return stored or rendition, stored is not None
+
+    def _begin_put(self, rendition: Rendition) -> asyncio.Task[Rendition | None] | None:
+        """A put that viewers do not wait for; None where they do."""
+        begun = self.stored.begin_put(rendition)
+        if begun is None:
+            return None
+        put = asyncio.create_task(self._end_put(begun))
+        self._puts.add(put)
+        put.add_done_callback(self._puts.discard)
+        return put
+
+    async def _end_put(self, put: Coroutine[Any, Any, Rendition]) -> Rendition | None:
+        """The rendition that the store has now; None, and counted, if it has none."""
         try:
-            return await self.stored.put(rendition), True
+            return await put
         except (StoreRefused, StoreUnreachable):
             self._count("rendition-not-stored")
-            return rendition, False
+            return None
 
 
 def _close(opening: asyncio.Task[Original]) -> None:

@@ -8,6 +8,9 @@ from galerly_cdn.model import OWN_FORMATS, Rendition, Target, own_format
 from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine
+    from typing import Any
+
     from galerly_cdn.facts import OriginalFacts
     from galerly_cdn.model import Record
     from galerly_cdn.recipe_list import RecipeList
@@ -58,7 +61,24 @@ class StoredRenditions:
         Raises `StoreRefused`, `StoreUnreachable`.
         """
         made = rendition.record
-        stored = await self._renditions.put(rendition, self.listed.keeps(made, unlisted=True))
+        return await self._replace_unserved(
+            rendition, await self._renditions.put(rendition, self.listed.keeps(made, unlisted=True))
+        )
+
+    def begin_put(self, rendition: Rendition) -> Coroutine[Any, Any, Rendition] | None:
+        """Begin a `put` whose rendition is found from now on; its end, which must be awaited.
+
+        None, and nothing is begun, where `put` has to be awaited.
+        """
+        put = self._renditions.begin_put(rendition, self.listed.keeps(rendition.record, unlisted=True))
+        return None if put is None else self._end_put(rendition, put)
+
+    async def _end_put(self, rendition: Rendition, put: Awaitable[Rendition]) -> Rendition:
+        return await self._replace_unserved(rendition, await put)
+
+    async def _replace_unserved(self, rendition: Rendition, stored: Rendition) -> Rendition:
+        """Put again, over what was kept because its recipe was not listed and is not served."""
+        made = rendition.record
         if await self.serves(stored.record, made.version):
             return stored
         return await self._renditions.put(rendition, self.listed.keeps(made, unlisted=False))

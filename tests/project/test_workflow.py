@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from checks import role_permissions
-from galerly_cdn import cli
 from galerly_cdn.access import keys
 from galerly_cdn.aws.deploy import template
 from galerly_cdn.aws_local.cloudformation import yaml_template as cloudformation
 from galerly_cdn.aws_local.cloudformation.intrinsic_functions import Resolver
+from galerly_cdn.cli.aws import commands
 from galerly_cdn.settings.table import Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -141,10 +141,9 @@ def test_every_action_is_pinned_by_commit() -> None:
 
 
 def test_every_command_and_option_of_the_workflow_exists() -> None:
-    group = cli.main.commands["aws"]
-    commands = re.findall(r"galerly-cdn aws (\w+)([^>|\n]*(?:\\\n[^>|\n]*)*)", TEXT)
-    assert {name for name, _ in commands} == {"deploy", "execute"}
-    for name, line in commands:
-        command = group.commands[name]  # type: ignore[attr-defined]  # a group's
+    lines = re.findall(r"galerly-cdn aws (\w+)([^>|\n]*(?:\\\n[^>|\n]*)*)", TEXT)
+    assert {name for name, _ in lines} == {"deploy", "execute"}
+    for name, line in lines:
+        command = commands.aws.commands[name]
         known = {option for one in command.params for option in one.opts}
         assert set(re.findall(r"--[a-z-]+", line)) <= known

@@ -6,13 +6,14 @@ An original is a JSON script: {"do": HOOK, …}. Only tests start this module; i
 from __future__ import annotations
 
 import codecs
+import contextlib
 import hashlib
 import json
 import os
 import resource
 import signal
 import socket
-import sys
+import stat
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn import errors
@@ -129,9 +130,10 @@ def fork(script: Script) -> None:
 
 def wait_for_disconnection(script: Script) -> None:
     """Arrive at the barrier, then wait until the server has closed the connection."""
+    connection = server()
     with socket.socket(socket.AF_UNIX) as barrier:
         arrive(barrier, script["barrier"], script)
-        server().recv(1)
+        connection.recv(1)
 
 
 def allocate_8_gib(_: Script) -> None:
@@ -166,7 +168,19 @@ def respond_twice(_: Script) -> None:
 
 
 def server() -> socket.socket:
-    return socket.socket(fileno=os.dup(int(sys.argv[1])))
+    """A duplicate of the worker's socket, while the worker has no other."""
+    (fd,) = (fd for fd in open_descriptors() if stat.S_ISSOCK(os.fstat(fd).st_mode))
+    return socket.socket(fileno=os.dup(fd))
+
+
+def open_descriptors() -> list[int]:
+    """The open descriptors; a worker may not read /proc."""
+    found = []
+    for fd in range(resource.getrlimit(resource.RLIMIT_NOFILE)[0]):
+        with contextlib.suppress(OSError):
+            os.fstat(fd)
+            found.append(fd)
+    return found
 
 
 def raise_code(script: Script) -> None:

@@ -51,7 +51,15 @@ from galerly_cdn.stored_renditions import StoredRenditions
 from galerly_cdn.telemetry import Counters, Telemetry, TrafficStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Mapping,
+        MutableMapping,
+        Sequence,
+    )
     from typing import Any
 
     from galerly_cdn.access.signing import Verifier
@@ -181,6 +189,8 @@ class MemoryRenditions:
         self.error: GalerlyError | None = None
         self.puts = Gate()
         self.gets = 0
+        self.begins_puts = False
+        """Whether fills do not wait for puts, as in a folder."""
 
     async def head(self, key: str, target: Target) -> StoredObject | None:
         found = self.kept.get(target.rendition_key(key))
@@ -204,6 +214,9 @@ class MemoryRenditions:
             return stored
         self.kept[stored_key] = rendition
         return rendition
+
+    def begin_put(self, rendition: Rendition, keeps: Keeps) -> Awaitable[Rendition] | None:
+        return self.put(rendition, keeps) if self.begins_puts else None
 
     async def targets(self) -> frozenset[Target]:
         return frozenset(one.record.target for one in self.kept.values())

@@ -19,7 +19,7 @@ from galerly_cdn.fill import Filler
 from galerly_cdn.http.urls import format_key
 from galerly_cdn.recipe_list import RecipeList
 from galerly_cdn.recipes import recipes_of
-from galerly_cdn.render.pool import process
+from galerly_cdn.render.pool import fork_server_process
 from galerly_cdn.stored_keys import key_of
 from galerly_cdn.stored_renditions import StoredRenditions
 from tests.support import s3_servers
@@ -75,7 +75,7 @@ def answer(result: dict[str, Any]) -> Answer:
 def variables(settings: Settings) -> dict[str, str]:
     """Environment variables of a function: Lambda's, the template's, and a test server's credentials."""
     return {
-        **process.ENVIRONMENT,
+        **fork_server_process.ENVIRONMENT,
         **s3_servers.CREDENTIALS,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(MEMORY_MB),
         "RENDITION_DAYS": "180",

@@ -11,6 +11,7 @@ import atexit
 import os
 import resource
 from pathlib import Path
+from typing import BinaryIO
 
 import coverage
 
@@ -33,10 +34,22 @@ def _save() -> None:
     _file.flush()
 
 
+def _open_file() -> BinaryIO:
+    return (FOLDER / str(os.getpid())).open("wb")
+
+
+def _open_own_file() -> None:
+    """In a worker, which the measured fork server has forked."""
+    global _file  # noqa: PLW0603 - `_save` writes to it
+    _file.close()
+    _file = _open_file()
+
+
 resource.setrlimit = _leave_hard_file_size
 os.chdir(ROOT)
 FOLDER.mkdir(parents=True, exist_ok=True)
-_file = (FOLDER / str(os.getpid())).open("wb")
+_file = _open_file()
+os.register_at_fork(after_in_child=_open_own_file)
 _coverage = coverage.Coverage(config_file="pyproject.toml", data_file=None, messages=False)
 _coverage.start()
 os.chdir("/")

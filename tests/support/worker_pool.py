@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Self
 
 from galerly_cdn.model import Format, Job, Limits, Picture, Size, Target
-from galerly_cdn.render.pool import process
+from galerly_cdn.render.pool import fork_server_process
 from galerly_cdn.render.pool.pool import WorkerPool
 from galerly_cdn.settings.table import Settings
 
@@ -79,7 +79,7 @@ async def hooked_pool(
         Settings(**{"workers": 2, **settings}),
         count,
         clock=clock,
-        command=process.worker_command("tests.support.hooked_worker"),
+        command=fork_server_process.worker_command("tests.support.hooked_worker"),
     )
     workers.counted, workers.count_changed = counted, count_changed
     workers.ready = await workers.start()

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from galerly_cdn.errors import RenderTimeout, StoreUnreachable
-from galerly_cdn.model import Size, Target
+from galerly_cdn.fill import RenditionKey
+from galerly_cdn.model import Rendition, Size, Target
 from galerly_cdn.settings.table import Settings
 from tests.support.in_memory_cdn import InMemoryCdn, rendition
 
@@ -277,6 +278,31 @@ async def test_rendition_that_cannot_be_stored_is_served(cdn: InMemoryCdn) -> No
     first, second = await cdn.ask(PATH), await cdn.ask(PATH)
     assert (first.status, first.headers["cache-status"]) == (200, "galerly-cdn; fwd=uri-miss")
     assert second.headers["cache-status"] == "galerly-cdn; hit"
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+async def test_rendition_in_memory_is_dropped_if_its_put_kept_another(
+    cdn: InMemoryCdn, *, is_kept: bool
+) -> None:
+    """Another server of the folder has stored the same picture meanwhile, with other bytes."""
+    cdn.renditions.begins_puts = True
+    cdn.renditions.puts.close()
+    first = await cdn.ask(PATH)
+    assert first.headers["cache-status"] == "galerly-cdn; fwd=uri-miss; stored"
+    if is_kept:
+        target = Target(Size(800, 600))
+        prepared = cdn.edge._memory.get(RenditionKey(KEY, target))
+        assert prepared is not None
+        other = Rendition(prepared.rendition.record, b"the other's")
+        cdn.renditions.kept[target.rendition_key(KEY)] = other
+    cdn.renditions.puts.open()
+    await cdn.origin.drain()
+    second = await cdn.ask(PATH)
+    source = "hit; detail=store" if is_kept else "hit"
+    assert (second.headers["cache-status"], second.body) == (
+        f"galerly-cdn; {source}",
+        b"the other's" if is_kept else first.body,
+    )
 
 
 async def test_hits_do_not_wait_for_a_render(cdn: InMemoryCdn) -> None:

@@ -17,6 +17,7 @@ from galerly_cdn.errors import (
 from galerly_cdn.fill import Filled, RenditionKey
 from galerly_cdn.model import Format, Head, Size, Target
 from tests.support.in_memory_cdn import InMemoryCdn, MemoryOriginals
+from tests.support.worker_pool import ticks
 
 KEY = "g/a.jpg"
 RENDITION_KEY = RenditionKey(KEY, Target(Size(800, 600), Format.WEBP))
@@ -259,3 +260,56 @@ async def test_drain_waits_for_the_fills_in_progress() -> None:
     cdn.renderer.gate.open()
     await draining
     assert cdn.renditions.kept["800x600.webp/g/a.jpg"].body == body(version)
+
+
+# ------------------------------------------------------------ a store whose puts fills do not wait for
+
+
+async def _fill_before_its_put(cdn: InMemoryCdn) -> Filled:
+    """A fill whose put waits at the gate."""
+    cdn.renditions.begins_puts = True
+    cdn.renditions.puts.close()
+    filled, _ = await cdn.origin.fill(RENDITION_KEY, cdn.originals.put(KEY))
+    assert cdn.renditions.kept == {}
+    return filled
+
+
+@pytest.mark.parametrize(
+    ("error", "events"), [(None, {}), (StoreUnreachable("disk full"), {"rendition-not-stored": 1})]
+)
+async def test_fill_with_a_begun_put_is_answered_as_stored(
+    error: StoreUnreachable | None, events: dict[str, int]
+) -> None:
+    cdn = InMemoryCdn()
+    filled = await _fill_before_its_put(cdn)
+    assert (filled.stored, list(filled.stages_ms)[-2:]) == (True, ["put", "head"])
+    cdn.renditions.error = error
+    draining = asyncio.create_task(cdn.origin.drain())
+    await asyncio.wait([draining], timeout=0)
+    assert not draining.done()
+    cdn.renditions.puts.open()
+    await draining
+    snapshot = cdn.counters.snapshot()
+    assert {name: snapshot[name] for name in snapshot if name.startswith("rendition")} == events
+    assert list(cdn.renditions.kept.values()) == ([] if error else [filled.rendition])
+
+
+async def test_warm_waits_for_the_begun_put_of_the_fill_that_it_shares() -> None:
+    cdn = InMemoryCdn()
+    filled = await _fill_before_its_put(cdn)
+    shared = asyncio.Event()
+
+    async def fill() -> Filled:
+        await shared.wait()
+        return filled
+
+    cdn.origin._fills.begin(RENDITION_KEY, fill)
+    warming = asyncio.ensure_future(anext(cdn.origin.warm(KEY, [RENDITION_KEY.target])))
+    await ticks()
+    shared.set()
+    await ticks()
+    assert not warming.done()
+    cdn.renditions.error = StoreUnreachable("disk full")
+    cdn.renditions.puts.open()
+    with pytest.raises(StoreUnreachable):
+        await warming

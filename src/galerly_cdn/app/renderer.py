@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from galerly_cdn.app.stores import Stores
     from galerly_cdn.library import Invalidate
     from galerly_cdn.model import RecipeEntry, Rendered, Target
+    from galerly_cdn.render.pool.fork_server_process import ForkServerProcess
     from galerly_cdn.render.pool.protocol import Ready
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
@@ -105,15 +106,18 @@ class RenderingStores:
 
 @contextlib.asynccontextmanager
 async def open_renderer(
-    settings: Settings, locations: Locations, telemetry: Telemetry
+    settings: Settings,
+    locations: Locations,
+    telemetry: Telemetry,
+    fork_server: ForkServerProcess | None = None,
 ) -> AsyncIterator[RenderingStores]:
-    """Open the stores and start the workers. Raises `SettingsError`.
+    """Open the stores and start the workers, by a `fork_server` that runs already. Raises `SettingsError`.
 
     On leaving, fills in progress are finished, then the workers end.
     """
     async with (
         open_stores(settings, locations, telemetry) as stores,
-        _start_workers(settings, telemetry.counters) as (workers, ready),
+        _start_workers(settings, telemetry.counters, fork_server) as (workers, ready),
     ):
         rendering = RenderingStores(stores, workers, ready.libvips, ready.formats)
         yield rendering
@@ -202,9 +206,11 @@ def describe_worker(settings: Settings) -> Ready:
 
 
 @contextlib.asynccontextmanager
-async def _start_workers(settings: Settings, counters: Counters) -> AsyncIterator[tuple[WorkerPool, Ready]]:
+async def _start_workers(
+    settings: Settings, counters: Counters, fork_server: ForkServerProcess | None = None
+) -> AsyncIterator[tuple[WorkerPool, Ready]]:
     """Start the worker processes; they end on leaving. Raises `SettingsError`."""
-    workers = WorkerPool(settings, counters.count)
+    workers = WorkerPool(settings, counters.count, started=fork_server)
     try:
         ready = await workers.start()
         libvips_version.check_version(ready.libvips)

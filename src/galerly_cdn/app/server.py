@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import gc
 import logging
 import sys
 from typing import TYPE_CHECKING
@@ -36,10 +38,13 @@ if TYPE_CHECKING:
 
     from galerly_cdn.admin.composition import AdminSide
     from galerly_cdn.app.renderer import RenderingStores
+    from galerly_cdn.browse.page import BrowsePage
     from galerly_cdn.contents import Contents
-    from galerly_cdn.http.exchange import Handler
+    from galerly_cdn.http.exchange import Handler, ViewerExchange
+    from galerly_cdn.http.responses import Response
     from galerly_cdn.library import Invalidate
     from galerly_cdn.recipe_list import RecipeList
+    from galerly_cdn.render.pool.fork_server_process import ForkServerProcess
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
 
@@ -97,22 +102,33 @@ class Cdn:
         )
 
     def _browse_page(self) -> Handler | None:
-        """The gallery page's handler; None where the settings do not show the page."""
+        """The gallery page's handler; None where the settings do not show the page.
+
+        The page is built for its first request.
+        """
         stores = self.rendering.stores
         settings = stores.settings
         if not (settings.browse or (is_loopback(settings.host) and not settings.private_prefixes)):
             return None
-        from galerly_cdn.browse.page import BrowsePage  # noqa: PLC0415 - its templates cost start-up time
 
-        return BrowsePage(
-            stores.originals,
-            stores.renditions,
-            self.rendering.facts,
-            self.rendering.inspector.record,
-            Links(sizes=settings.sizes),
-            is_public=settings.browse,
-            public_hosts=public_hosts(settings.public_urls),
-        ).answer
+        @functools.cache
+        def page() -> BrowsePage:
+            from galerly_cdn.browse.page import BrowsePage  # noqa: PLC0415 - its templates take long to compile
+
+            return BrowsePage(
+                stores.originals,
+                stores.renditions,
+                self.rendering.facts,
+                self.rendering.inspector.record,
+                Links(sizes=settings.sizes),
+                is_public=settings.browse,
+                public_hosts=public_hosts(settings.public_urls),
+            )
+
+        async def answer(exchange: ViewerExchange) -> Response:
+            return await page().answer(exchange)
+
+        return answer
 
     def _handler(self, raw_path: bytes) -> Handler:
         check = self.health.public_handler(self._health_path, raw_path)
@@ -125,7 +141,10 @@ class Cdn:
 
 @contextlib.asynccontextmanager
 async def compose(
-    settings: Settings, locations: Locations, invalidate: Invalidate = no_invalidation
+    settings: Settings,
+    locations: Locations,
+    invalidate: Invalidate = no_invalidation,
+    fork_server: ForkServerProcess | None = None,
 ) -> AsyncIterator[Cdn]:
     """A CDN over its two stores, its workers running. Raises `SettingsError`.
 
@@ -135,7 +154,7 @@ async def compose(
     """
     telemetry = _open_telemetry(settings)
     try:
-        async with open_renderer(settings, locations, telemetry) as rendering:
+        async with open_renderer(settings, locations, telemetry, fork_server) as rendering:
             cdn = Cdn(rendering, invalidate)
             await _check_prefixes(cdn.prefixes)
             await _list_recipes(rendering.listed)
@@ -208,20 +227,24 @@ def serve(  # noqa: PLR0913 - what is served, and the callbacks
     announce_admin: Callable[[str], None] = lambda _: None,
     invalidate: Invalidate = no_invalidation,
     describe: Callable[[str, Contents], None] | None = None,
+    fork_server: ForkServerProcess | None = None,
 ) -> bool:
     """Serve until a signal; whether every answer in progress was finished. Raises `SettingsError`.
 
     `announce` and `announce_admin` are called with the address of each side once it accepts connections.
-    `describe` is called later with the public address and the contents of the store of originals.
+    `describe` is called later with the public address and the contents of the store of originals. The workers
+    come from `fork_server`, if it runs already; the caller ends it.
     """
     locations = resolve_locations(settings, photographs)
     log_format = "%(levelname)s %(name)s: %(message)s"
     logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), format=log_format)
 
     async def main() -> bool:
-        async with compose(settings, locations, invalidate) as cdn, _background_tasks() as tasks:
+        async with compose(settings, locations, invalidate, fork_server) as cdn, _background_tasks() as tasks:
 
             def on_ready(address: str) -> None:
+                gc.freeze()  # collections while serving need not visit what the start has made
+                gc.enable()
                 announce(address)
                 if describe is not None:
                     tasks.append(asyncio.create_task(_describe(cdn, address, describe)))

@@ -27,7 +27,7 @@ from galerly_cdn.aws_local.http.http_client import HttpClient
 from galerly_cdn.aws_local.s3 import versitygw
 from galerly_cdn.aws_local.s3.role_check import RoleCheck
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.render.pool import process
+from galerly_cdn.render.pool import fork_server_process
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def configure_function(
         handler=function.properties.handler,
         root=code.root,
         environment={
-            **process.ENVIRONMENT,
+            **fork_server_process.ENVIRONMENT,
             **function.properties.environment.variables,
             **store,
             "AWS_ENDPOINT_URL_CLOUDFRONT": cloudfront_api,

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import click
 
-from galerly_cdn.cli import (
-    about,
-    addresses,
-    cost,
-    doctor,
-    originals,
-    photograph,
-    report,
-    serve,
-    store,
-    terminal,
-    upload,
+from galerly_cdn.cli import terminal
+
+_MODULES = {
+    "serve": "serve",
+    "demo": "serve",
+    "render": "photograph",
+    "inspect": "photograph",
+    "upload": "upload",
+    "link": "addresses",
+    "ls": "originals",
+    "warm": "originals",
+    "purge": "originals",
+    "rm": "originals",
+    "store": "store",
+    "keys": "addresses",
+    "sign": "addresses",
+    "report": "report",
+    "aws": "aws.commands",
+    "cost": "cost",
+    "doctor": "doctor",
+    "config": "about",
+    "version": "about",
+    "completion": "completion",
+}
+"""The module below this package that defines each command."""
+
+
+@click.group(
+    cls=terminal.CommandGroup, modules=_MODULES, context_settings={"help_option_names": ["-h", "--help"]}
 )
-from galerly_cdn.cli.aws import commands
-
-
-@click.group(cls=terminal.CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """An image CDN: serves a folder or a store of photographs in the size and format each browser needs.
 
@@ -37,45 +50,3 @@ def main() -> None:
 
     `galerly-cdn config` lists every setting.
     """  # noqa: D301 - \b is click's mark of a paragraph that keeps its lines
-
-
-@click.command(epilog='Example: eval "$(galerly-cdn completion bash)"')
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@click.pass_context
-def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script that completes commands and options in SHELL.
-
-    \b
-    bash  eval "$(galerly-cdn completion bash)"      in ~/.bashrc
-    zsh   eval "$(galerly-cdn completion zsh)"       in ~/.zshrc
-    fish  galerly-cdn completion fish | source       in ~/.config/fish/config.fish
-    """  # noqa: D301 - as in `main`
-    from click.shell_completion import BashComplete, FishComplete, ZshComplete
-
-    complete = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}[shell]
-    click.echo(complete(ctx.find_root().command, {}, "galerly-cdn", "_GALERLY_CDN_COMPLETE").source())
-
-
-for _command in (
-    serve.serve,
-    serve.demo,
-    photograph.render,
-    photograph.inspect,
-    upload.upload,
-    addresses.link,
-    originals.ls,
-    originals.warm,
-    originals.purge,
-    originals.rm,
-    store.store,
-    addresses.keys,
-    addresses.sign,
-    report.report,
-    commands.aws,
-    cost.cost,
-    doctor.doctor,
-    about.config,
-    about.version,
-    completion,
-):
-    main.add_command(_command)

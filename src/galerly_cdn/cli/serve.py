@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import sys
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import click
 from galerly_cdn.cli import invalidation, terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from galerly_cdn.contents import Contents
     from galerly_cdn.settings.table import Settings
@@ -71,28 +72,46 @@ def serve(photographs: str | None, file: Path | None, *, verbose: bool, **option
 @_options
 def demo(file: Path | None, *, verbose: bool, **options: object) -> None:
     """Serve a gallery of samples that comes with galerly-cdn, as `serve` serves a folder."""
+    from importlib import resources
+
     with resources.as_file(resources.files("galerly_cdn") / "demo") as folder:
         _serve(str(folder), file, verbose=verbose, **options)
 
 
 def _serve(photographs: str | None, file: Path | None, *, verbose: bool, **options: object) -> None:
-    from galerly_cdn.app import server
-    from galerly_cdn.settings.locations import is_remote
+    from galerly_cdn.render.pool import fork_server_process
 
     if verbose:
         options["log_level"] = "debug"
     settings = terminal.load_settings(file, **options).settings
-    # A remote store is not counted: listing it takes long, and is billed.
-    counts_contents = sys.stdout.isatty() and not is_remote(settings.store or photographs or "")
-    is_clean = server.serve(
-        settings,
-        photographs,
-        lambda address: click.echo(f"galerly-cdn serves {address}"),
-        announce_admin=lambda address: click.echo(f"galerly-cdn is administered at {address}"),
-        invalidate=invalidation.key_invalidator(settings),
-        describe=functools.partial(_describe, settings) if counts_contents else None,
-    )
+    # It loads libvips while this process loads the server.
+    command = fork_server_process.worker_command()
+    with fork_server_process.ForkServerProcess(command) as fork_server, _without_collections():
+        from galerly_cdn.app import server
+        from galerly_cdn.settings.locations import is_remote
+
+        # A remote store is not counted: listing it takes long, and is billed.
+        counts_contents = sys.stdout.isatty() and not is_remote(settings.store or photographs or "")
+        is_clean = server.serve(
+            settings,
+            photographs,
+            lambda address: click.echo(f"galerly-cdn serves {address}"),
+            announce_admin=lambda address: click.echo(f"galerly-cdn is administered at {address}"),
+            invalidate=invalidation.key_invalidator(settings),
+            describe=functools.partial(_describe, settings) if counts_contents else None,
+            fork_server=fork_server,
+        )
     sys.exit(0 if is_clean else 1)
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Collect no garbage during a start, which makes hardly any; the server collects when it is ready."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _describe(settings: Settings, address: str, contents: Contents) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from galerly_cdn.serialization import Value
     from galerly_cdn.settings.load import LoadedSettings
 
@@ -24,7 +27,21 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class CommandGroup(click.Group):
-    """Prints errors as lines on stderr, without a traceback, and sets the exit code."""
+    """Loads each command when it is asked for; prints errors as lines on stderr, and sets the exit code."""
+
+    def __init__(self, *, modules: Mapping[str, str], **options: Any) -> None:  # noqa: ANN401 - click's
+        """`modules` names, for each command, the module below this package that defines it."""
+        super().__init__(**options)
+        self.modules = modules
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - as click calls it
+        return sorted(self.modules)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.modules and cmd_name not in self.commands:
+            module = importlib.import_module(f"galerly_cdn.cli.{self.modules[cmd_name]}")
+            self.add_command(getattr(module, cmd_name))
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> object:
         from galerly_cdn.errors import FormatNotAllowed, GalerlyError, SettingsError, SizeNotAllowed

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from types import TracebackType
 
     from galerly_cdn.model import FactRecord, Head, Listed, RecipeEntry, Record, Rendition, Target
@@ -199,11 +199,20 @@ class Renditions(FactRecords, RecipeEntries, Protocol):
         ...
 
     async def put(self, rendition: Rendition, keeps: Keeps | None = None) -> Rendition:
-        """Store durably and atomically, unless `keeps` is true for the stored rendition.
+        """Store atomically, unless `keeps` is true for the stored rendition.
 
-        By default one of the same version and recipe is kept: another writer has stored it first. Returns
-        the rendition that is stored now. `keeps` may be called in another thread, and more than once; what
-        it has not seen is not replaced. Raises `StoreRefused`, `StoreUnreachable`.
+        A remote store has stored it durably; a power failure may damage a folder's file. By default one of
+        the same version and recipe is kept: another writer has stored it first. Returns the rendition that
+        is stored now. `keeps` may be called in another thread, and more than once; what it has not seen is
+        not replaced. Raises `StoreRefused`, `StoreUnreachable`.
+        """
+        ...
+
+    def begin_put(self, rendition: Rendition, keeps: Keeps) -> Awaitable[Rendition] | None:
+        """Begin a `put` whose rendition this object returns from now on; its end, which must be awaited.
+
+        None, and nothing is begun, where the put itself has to be awaited: always in a remote store
+        (decision 0028). The put is finished even if nothing awaits its end.
         """
         ...
 

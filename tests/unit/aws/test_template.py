@@ -18,7 +18,7 @@ from galerly_cdn.aws.viewer import source
 from galerly_cdn.aws_local.cloudformation import yaml_template as cloudformation
 from galerly_cdn.errors import SettingsError, UnknownPath
 from galerly_cdn.http import responses
-from galerly_cdn.render.pool import process
+from galerly_cdn.render.pool import fork_server_process
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings import load
 from galerly_cdn.settings.table import Settings
@@ -432,13 +432,15 @@ def test_function_variables_load_as_same_settings(name: str) -> None:
     variables = properties(name, resources)["Environment"]["Variables"]
     assert variables.pop("GALERLY_STORE") == {"Fn::Sub": "s3://${BucketName}"}
     variables.pop("GALERLY_DISTRIBUTION", None)
-    assert {one: variables.pop(one) for one in process.ENVIRONMENT} == process.ENVIRONMENT
+    assert {
+        one: variables.pop(one) for one in fork_server_process.ENVIRONMENT
+    } == fork_server_process.ENVIRONMENT
     assert load.load_settings(environment=variables).settings == settings
 
 
 def test_function_variables_leave_out_defaults() -> None:
     variables = properties("Resizer")["Environment"]["Variables"]
-    assert list(variables) == [*process.ENVIRONMENT, "GALERLY_STORE"]
+    assert list(variables) == [*fork_server_process.ENVIRONMENT, "GALERLY_STORE"]
 
 
 def test_headers_policy_has_headers_of_edge() -> None:

@@ -10,6 +10,7 @@ import sys
 import tomllib
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
@@ -95,7 +96,17 @@ def test_help_lists_every_command_and_examples() -> None:
     assert all(f"  {name} " in result.output for name in COMMANDS)
     assert "\n    galerly-cdn serve ~/Pictures\n" in result.output
     assert "\\b" not in result.output
-    assert sorted(cli.main.commands) == sorted(COMMANDS)
+    assert cli.main.list_commands(click.Context(cli.main)) == sorted(COMMANDS)
+
+
+def test_command_run_imports_no_module_of_another_command() -> None:
+    script = (
+        "import sys, click.testing, galerly_cdn.cli as cli; "
+        "click.testing.CliRunner().invoke(cli.main, ['version', '--help']); "
+        "print(*(name for name in sys.modules if name.startswith('galerly_cdn.cli.')))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["galerly_cdn.cli.terminal", "galerly_cdn.cli.about"]
 
 
 def test_help_imports_no_slow_module() -> None:

@@ -9,7 +9,7 @@ import pytest
 from galerly_cdn.app import renderer
 from galerly_cdn.insight.doctor import machine, machine_facts
 from galerly_cdn.insight.doctor.checks import Finding, Status, run
-from galerly_cdn.render.pool import process
+from galerly_cdn.render.pool import fork_server_process
 from galerly_cdn.serialization import replaced
 from galerly_cdn.server import serve
 from galerly_cdn.settings.table import Settings
@@ -47,9 +47,9 @@ FAULTS = {
 
 def start_instead(main: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let workers run a function of `restricted_worker`."""
-    *interpreter, code = process.worker_command("tests.support.restricted_worker")
+    *interpreter, code = fork_server_process.worker_command("tests.support.restricted_worker")
     code = code.replace("import main; main()", f"import {main} as main; main()")
-    monkeypatch.setattr(process, "worker_command", lambda: (*interpreter, code))
+    monkeypatch.setattr(fork_server_process, "worker_command", lambda: (*interpreter, code))
 
 
 def findings(store: str | Path, **settings: object) -> dict[str, Finding]:

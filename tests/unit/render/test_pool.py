@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import os
 import random
@@ -19,10 +18,8 @@ from typing import Any
 import pytest
 
 from galerly_cdn import errors
-from galerly_cdn.render.pool import process
+from galerly_cdn.render.pool import fork_server_process
 from galerly_cdn.render.pool.pool import WorkerPool
-from galerly_cdn.render.pool.protocol import WorkerLimits
-from galerly_cdn.render.pool.supervisor import Worker
 from galerly_cdn.render.pool.worker_state import Event
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
@@ -398,7 +395,7 @@ async def test_large_rendition_arrives_complete() -> None:
 
 
 async def test_worker_that_cannot_start_reports_the_reason() -> None:
-    *interpreter, code = process.worker_command("tests.support.hooked_worker")
+    *interpreter, code = fork_server_process.worker_command("tests.support.hooked_worker")
     code = code.replace("import main; main()", "import main_with_wrong_libvips as main; main()")
     workers = WorkerPool(Settings(workers=2), print, command=[*interpreter, code])
     with pytest.raises(errors.SettingsError, match="the wrong libvips is loaded; reinstall it"):
@@ -438,7 +435,7 @@ async def test_worker_that_starts_slowly_is_reported_and_waited_for(
     real, ahead_s = loop.time, 0.0
     monkeypatch.setattr(loop, "time", lambda: real() + ahead_s)
     async with Barrier() as barrier:
-        *interpreter, code = process.worker_command("tests.support.hooked_worker")
+        *interpreter, code = fork_server_process.worker_command("tests.support.hooked_worker")
         code = code.replace(
             "main; main()", f"main, wait_at_barrier as wait; wait({barrier.path!r}, {{}}); main()"
         )
@@ -455,16 +452,14 @@ async def test_worker_that_starts_slowly_is_reported_and_waited_for(
 
 async def test_replacement_that_cannot_start_is_retried() -> None:
     async with hooked_pool(workers=1) as workers:
-        begin = workers._supervisor._start_worker
-        workers._supervisor._start_worker = functools.partial(
-            Worker, ["/nonexistent"], WorkerLimits(2**31, 10)
-        )
+        fork_server = workers._supervisor._fork_server
+        command, fork_server._command = fork_server._command, ["/nonexistent"]  # for the next process
         with pytest.raises(errors.WorkerDied):
             await workers.run_script("abort")
         with pytest.raises(errors.QueueFull, match="no render worker starts"):
             await workers.run_script("nothing")
         await workers.wait_for_count("worker-failed", 2)
-        workers._supervisor._start_worker = begin
+        fork_server._command = command
         assert await workers.run_script("nothing")
         assert workers.all_ready.is_set()
 
@@ -584,7 +579,7 @@ async def test_worker_does_not_inherit_the_environment(monkeypatch: pytest.Monke
     async with hooked_pool(workers=1) as workers:
         environment = json.loads(await workers.run_script("environment"))
     added = {"LC_CTYPE", "COVERAGE_PROCESS_CONFIG"}  # by Python itself, and by a run that measures coverage
-    assert set(environment) - added == set(process.ENVIRONMENT)
+    assert set(environment) - added == set(fork_server_process.ENVIRONMENT)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's scheduling policies")

@@ -50,7 +50,7 @@ def test_message_may_arrive_byte_by_byte(message: protocol.Message) -> None:
     with worker_end:
         thread = threading.Thread(target=send_slowly)
         thread.start()
-        assert protocol.receive_message(worker_end) == (message, None)
+        assert protocol.receive_message(worker_end) == (message, [])
         with pytest.raises(EOFError):
             protocol.receive_message(worker_end)
         thread.join()

@@ -32,7 +32,7 @@ from galerly_cdn.store.folder import renditions as renditions_module
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
 from galerly_cdn.store.folder.renditions import _SLICE, FolderRenditions
 from galerly_cdn.store.folder.renditions_index import RenditionsIndex, disk_bytes, file_name, scan_folder
-from galerly_cdn.store.interfaces import StoredObject
+from galerly_cdn.store.interfaces import StoredObject, keeps_same
 from tests.support.descriptors import open_descriptors
 from tests.support.rendition_folders import (
     MIB,
@@ -46,7 +46,10 @@ from tests.support.rendition_folders import (
 from tests.support.rendition_writer import KEYS, body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from galerly_cdn.model import Rendition
+    from galerly_cdn.store.interfaces import Keeps
 
 KIB = 1024
 HOUR_S = 3600.0
@@ -182,7 +185,7 @@ def test_writer_killed_at_any_step_leaves_valid_renditions_or_none(tmp_path: Pat
     """120 writers: each kills itself at a system call, or is killed at any time."""
     root = tmp_path / "renditions"
     rng = random.Random(3)
-    steps = ["fsync", "none", "fdopen", "none", "rename", "none"]
+    steps = ["fdopen", "none", "rename", "none"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     command = [sys.executable, "-m", "tests.support.rendition_writer", str(root)]
     with subprocess.Popen(
@@ -244,36 +247,26 @@ async def test_only_temporary_files_of_dead_writers_are_removed(tmp_path: Path) 
             assert sorted(rendition_files(tmp_path)) == sorted([living, foreign])
 
 
-async def test_put_fsyncs_the_file_renames_it_and_fsyncs_its_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    events: list[str] = []
-    real_fsync = os.fsync
-    path = file_of(tmp_path, "a")
-
-    def record(fd: int) -> None:
-        kind = "folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else f"{os.fstat(fd).st_size} bytes"
-        events.append(f"{kind}, {'renamed' if path.exists() else 'not renamed'}")
-        real_fsync(fd)
-
+async def test_put_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
     async with open_folder(tmp_path) as store:
-        path.parent.mkdir()
-        monkeypatch.setattr(os, "fsync", record)
+        for name in ("fsync", "fdatasync", "sync"):
+            monkeypatch.setattr(os, name, synced.append)
         await store.put(make_rendition("a"))
-    assert events == [f"{len(encode_rendition(make_rendition('a')))} bytes, not renamed", "folder, renamed"]
+    assert synced == []
 
 
 async def test_put_of_a_cancelled_caller_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reached, resume = threading.Event(), threading.Event()
-    real_fsync = os.fsync
+    real_rename = os.rename
 
-    def pause(fd: int) -> None:
+    def pause(old: Path, new: Path) -> None:
         reached.set()
         assert resume.wait(10)
-        real_fsync(fd)
+        real_rename(old, new)
 
     async with open_folder(tmp_path) as store:
-        monkeypatch.setattr(os, "fsync", pause)
+        monkeypatch.setattr(os, "rename", pause)
         put = asyncio.create_task(store.put(make_rendition("a")))
         await asyncio.to_thread(reached.wait, 10)
         queued = asyncio.create_task(store.put(make_rendition("b")))
@@ -288,7 +281,140 @@ async def test_put_of_a_cancelled_caller_is_finished(tmp_path: Path, monkeypatch
         assert await store.get("b", TARGET) == make_rendition("b")
 
 
-@pytest.mark.parametrize("call", ["fsync", "mkstemp", "rename", "unlink"])
+# ------------------------------------------------------------------------------ puts that are begun
+
+
+class HeldWrites:
+    """Holds every write before it is renamed, until `resume` is set; then raises `error`, if there is one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.resume = threading.Event()
+        self.error: OSError | None = None
+        self._rename = os.rename
+        monkeypatch.setattr(os, "rename", self._wait)
+
+    def _wait(self, old: Path, new: Path) -> None:
+        assert self.resume.wait(10)
+        if self.error is not None:
+            raise self.error
+        self._rename(old, new)
+
+
+def begin(
+    store: FolderRenditions, rendition: Rendition, keeps: Keeps | None = None
+) -> Awaitable[Rendition] | None:
+    return store.begin_put(rendition, keeps or keeps_same(rendition.record))
+
+
+async def test_begun_put_is_read_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = HeldWrites(monkeypatch)
+    before, after = make_rendition("a", b"before"), make_rendition("a", b"after", version="v2")
+    async with open_folder(tmp_path) as store:
+        puts = [begin(store, one) for one in (before, after)]
+        assert not file_of(tmp_path, "a").exists()
+        assert await store.get("a", TARGET) == after
+        assert await store.record("a", TARGET) == after.record
+        assert await store.head("a", TARGET) == StoredObject("v2", 0)
+        held.resume.set()
+        assert [await one for one in puts if one] == [before, after]
+        assert store._pending == {}
+        assert store._pending_bytes == 0
+        assert await store.get("a", TARGET) == after
+    assert file_of(tmp_path, "a").read_bytes() == encode_rendition(after)
+
+
+async def test_close_finishes_begun_puts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = HeldWrites(monkeypatch)
+    async with open_folder(tmp_path) as store:
+        put = begin(store, make_rendition("a"))
+        assert put is not None
+        held.resume.set()
+    assert await put == make_rendition("a")
+    assert file_of(tmp_path, "a").exists()
+
+
+async def test_delete_of_a_begun_put_hides_it_and_removes_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = HeldWrites(monkeypatch)
+    async with open_folder(tmp_path) as store:
+        put = begin(store, make_rendition("a"))
+        assert put is not None
+        deletion = asyncio.create_task(store.delete("a", TARGET))
+        await asyncio.wait([deletion], timeout=0)
+        assert await store.get("a", TARGET) is None
+        held.resume.set()
+        assert await put == make_rendition("a")
+        assert await deletion
+    assert not file_of(tmp_path, "a").exists()
+
+
+async def test_put_is_not_begun_after_a_failed_write_until_one_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = HeldWrites(monkeypatch)
+    held.resume.set()
+    async with open_folder(tmp_path) as store:
+        held.error = OSError(errno.EIO, os.strerror(errno.EIO))
+        put = begin(store, make_rendition("a"))
+        assert put is not None
+        with pytest.raises(StoreUnreachable):
+            await put
+        assert await store.get("a", TARGET) is None
+        held.error = None
+        assert not await store.delete("a", TARGET)
+        assert begin(store, make_rendition("a")) is None
+        await store.put(make_rendition("a"))
+        put = begin(store, make_rendition("b"))
+        assert put is not None
+        assert await put == make_rendition("b")
+
+
+async def test_put_is_not_begun_where_it_has_to_be_awaited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another rendition is kept, the limit is smaller, or too many bytes are pending."""
+    held = HeldWrites(monkeypatch)
+    held.resume.set()
+    async with open_folder(tmp_path, 40 * KIB) as store:
+        await store.put(make_rendition("a"))
+        assert begin(store, make_rendition("a", b"the same version and recipe")) is None
+        assert begin(store, make_rendition("b", bytes(40 * KIB))) is None
+        monkeypatch.setattr(renditions_module, "_MAX_PENDING_BYTES", 20 * KIB)
+        held.resume.clear()
+        put = begin(store, make_rendition("c", bytes(18 * KIB)))
+        assert put is not None
+        assert begin(store, make_rendition("d", bytes(4 * KIB))) is None
+        held.resume.set()
+        await put
+        put = begin(store, make_rendition("d", bytes(4 * KIB)))
+        assert put is not None
+        await put
+
+
+async def test_begun_put_ends_with_the_rendition_that_another_server_has_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = HeldWrites(monkeypatch)
+    theirs = make_rendition("a", b"the other's")
+    async with open_folder(tmp_path) as store:
+        blocking = begin(store, make_rendition("b"))
+        put = begin(store, make_rendition("a"))
+        assert blocking is not None
+        assert put is not None
+        path = file_of(tmp_path, "a")
+        path.parent.mkdir()
+        path.write_bytes(encode_rendition(theirs))
+        assert await store.get("a", TARGET) == make_rendition("a")
+        held.resume.set()
+        await blocking
+        assert await put == theirs
+        assert await store.get("a", TARGET) == theirs
+
+
+@pytest.mark.parametrize("call", ["mkstemp", "rename", "unlink"])
 @pytest.mark.parametrize(
     "number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.EACCES]
 )
@@ -298,7 +424,7 @@ async def test_failed_put_leaves_no_file_and_keeps_the_old_one(
     def fail(*_args: object, **_kwargs: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    target: object = {"fsync": os, "mkstemp": tempfile}.get(call, Path)
+    target: object = {"mkstemp": tempfile}.get(call, Path)
     async with open_folder(tmp_path, 40 * KIB) as store:
         for key in "abcdefghij":
             await store.put(make_rendition(key, b"before"))
@@ -398,14 +524,15 @@ async def test_folder_never_exceeds_its_limit_and_keeps_most_hits(
         disk_bytes(len(encode_rendition(make_rendition(key, bytes(_length(key)))))) for key in set(requests)
     )
     seen_bytes: list[int] = []
-    monkeypatch.setattr(renditions_module, "fsync_folder", lambda _folder: None)
     written = itertools.count()
+    real_rename = os.rename
 
-    def sample(_fd: int) -> None:  # the rendition is on disk, but not renamed yet
+    def sample(old: Path, new: Path) -> None:  # the rendition is on disk, but not renamed yet
         if next(written) % 5 == 0:
             seen_bytes.append(on_disk(tmp_path))
+        real_rename(old, new)
 
-    monkeypatch.setattr(os, "fsync", sample)
+    monkeypatch.setattr(os, "rename", sample)
     reference: OrderedDict[str, int] = OrderedDict()
     hits = reference_hits = 0
     async with open_folder(tmp_path, limit_bytes) as store:
@@ -437,7 +564,13 @@ async def test_kept_rendition_counts_with_its_own_length(tmp_path: Path) -> None
 
 async def test_concurrent_puts_keep_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen_bytes: list[int] = []
-    monkeypatch.setattr(os, "fsync", lambda _fd: seen_bytes.append(on_disk(tmp_path)))
+    real_rename = os.rename
+
+    def sample(old: Path, new: Path) -> None:
+        seen_bytes.append(on_disk(tmp_path))
+        real_rename(old, new)
+
+    monkeypatch.setattr(os, "rename", sample)
     counted = Counted()
     async with open_folder(tmp_path, 64 * KIB, counted) as store:
         await asyncio.gather(*(store.put(make_rendition(f"{number}", bytes(9000))) for number in range(60)))
@@ -738,8 +871,7 @@ def test_file_in_place_of_the_folder_is_a_settings_error(tmp_path: Path) -> None
         assert caught.value.problems == [f"renditions: cannot write to {root}: Not a directory"]
 
 
-async def test_renditions_leave_no_descriptor_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _fd: None)
+async def test_renditions_leave_no_descriptor_open(tmp_path: Path) -> None:
     async with open_folder(tmp_path, 64 * KIB) as store:
         await store.put(make_rendition("first"))
         before = open_descriptors()

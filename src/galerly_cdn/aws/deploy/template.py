@@ -19,7 +19,7 @@ from galerly_cdn.aws.deploy import recipes
 from galerly_cdn.aws.viewer import source as viewer
 from galerly_cdn.errors import SettingsError, UnknownPath
 from galerly_cdn.http import responses
-from galerly_cdn.render.pool import process
+from galerly_cdn.render.pool import fork_server_process
 from galerly_cdn.serialization import Value
 from galerly_cdn.settings.table import DESCRIBED, PREFIX
 
@@ -222,7 +222,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         for name, value in values.items()
         if value != defaults[name]
     }
-    return process.ENVIRONMENT | changed
+    return fork_server_process.ENVIRONMENT | changed
 
 
 def _to_variable(value: object) -> str:

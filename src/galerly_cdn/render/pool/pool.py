@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 import sys
 import time
@@ -27,19 +26,21 @@ from galerly_cdn.errors import (
     WorkerDied,
 )
 from galerly_cdn.model import ignore_facts
-from galerly_cdn.render.pool import process, protocol
+from galerly_cdn.render.pool import fork_server_process, protocol
 from galerly_cdn.render.pool.admission import Admission, Bounds, Place, Work
 from galerly_cdn.render.pool.assignment import Assignment
+from galerly_cdn.render.pool.process import ForkServer
 from galerly_cdn.render.pool.scheduling import MemoryBudget, Quarantine, WorkQueue
 from galerly_cdn.render.pool.supervisor import Supervisor, Worker
 from galerly_cdn.render.pool.worker_state import Event, Phase, is_crash, is_too_slow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
     from typing import Any
 
     from galerly_cdn.errors import GalerlyError, RenderFailed
     from galerly_cdn.model import FactRecord, Facts, Job, Learn, Rendered
+    from galerly_cdn.render.pool.fork_server_process import ForkServerProcess
     from galerly_cdn.settings.table import Settings
 
 Result = tuple[protocol.Done, bytes]
@@ -94,8 +95,9 @@ class WorkerPool:
         *,
         clock: Callable[[], float] = time.monotonic,
         command: Sequence[str] = (),
-        environment: Mapping[str, str] = process.ENVIRONMENT,
+        started: ForkServerProcess | None = None,
     ) -> None:
+        """`command` is a `worker_command`; `started` is its process, if that runs already."""
         self._settings = settings
         self._count = count
         self._capacity = capacity = settings.workers or _available_cores()
@@ -105,8 +107,9 @@ class WorkerPool:
         self._budget = MemoryBudget(settings.render_memory_bytes)
         self._quarantine = Quarantine(settings.quarantine_s, clock)
         limits = protocol.WorkerLimits(settings.worker_memory_bytes, settings.render_deadline_s)
-        start_worker = functools.partial(Worker, command or process.worker_command(), limits, environment)
-        self._supervisor = Supervisor(settings, capacity, self._queue, count, start_worker)
+        command = command or fork_server_process.worker_command()
+        fork_server = ForkServer(command, limits, started)
+        self._supervisor = Supervisor(settings, capacity, self._queue, count, fork_server)
         self._accepted = self._running = 0
         self._drained = asyncio.Event()
         self._is_closing = self._is_closed = False

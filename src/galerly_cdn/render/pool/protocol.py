@@ -4,6 +4,7 @@ A frame is a kind (one byte), the lengths of its two parts (big-endian, 4 bytes 
 and a body of raw bytes. The server sends `Request` (with a file descriptor of the original), `Continue`
 and `Abandon`; the worker sends the others:
 
+    Start → Started                                        between the server and the fork server: a worker
     Ready                                                  once, after its start (or Failed, then it ends)
     Request → MemoryNeeded → Continue → Done … Continue → Done    a job: one picture for each Continue
     Request → Done                                         an inspection of the header
@@ -37,6 +38,18 @@ class WorkerLimits(Value, frozen=True):
 
     memory_bytes: int
     cpu_s: float
+
+
+class Start(Value, frozen=True):
+    """Asks the fork server for a worker. Its socket and its stderr come with the message."""
+
+    limits: WorkerLimits
+
+
+class Started(Value, frozen=True):
+    """The fork server has started a worker."""
+
+    pid: int
 
 
 class Request(Value, frozen=True):
@@ -96,8 +109,10 @@ class Failed(Value, frozen=True):
     facts: Facts | None = None
 
 
-Message = Request | Continue | Abandon | Ready | MemoryNeeded | Done | Failed
+Message = Start | Started | Request | Continue | Abandon | Ready | MemoryNeeded | Done | Failed
 _TYPES: dict[bytes, type[Message]] = {
+    b"s": Start,
+    b"S": Started,
     b"r": Request,
     b"c": Continue,
     b"a": Abandon,
@@ -141,18 +156,18 @@ def send_message(server: socket.socket, message: Message, body: bytes = b"") -> 
         server.sendall(body)
 
 
-def receive_message(server: socket.socket) -> tuple[Message, int | None]:
-    """Receive a frame in the worker, blocking: the message and the file descriptor sent with it.
+def receive_message(server: socket.socket, max_fds: int = 1) -> tuple[Message, list[int]]:
+    """Receive a frame in the worker, blocking: the message and the file descriptors sent with it.
 
     Raises `EOFError` when the server has closed the connection, and `ProtocolError` only if the server
     has another version than the worker.
     """
-    header, fds, _, _ = socket.recv_fds(server, HEADER.size, 1)
+    header, fds, _, _ = socket.recv_fds(server, HEADER.size, max_fds)
     if not header:
         raise EOFError
     header += _receive_exactly(server, HEADER.size - len(header))
     message_bytes, _ = decode_lengths(header)
-    return decode_message(header, _receive_exactly(server, message_bytes)), fds[0] if fds else None
+    return decode_message(header, _receive_exactly(server, message_bytes)), list(fds)
 
 
 def _receive_exactly(server: socket.socket, count: int) -> bytes:

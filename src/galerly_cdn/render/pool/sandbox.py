@@ -38,6 +38,12 @@ _LANDLOCK_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 """The number of file access rights of each Landlock ABI version; later versions have 16."""
 
 
+def end_with_parent() -> None:
+    """Let the kernel kill this process when the thread that started it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def apply_limits(limits: WorkerLimits) -> tuple[str, ...]:
     """Limit memory, files, core dumps, privileges, network access and priority; return those in force.
 

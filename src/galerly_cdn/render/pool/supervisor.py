@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from galerly_cdn.errors import QueueFull, SettingsError
 from galerly_cdn.render.pool import process, protocol
@@ -24,10 +23,13 @@ from galerly_cdn.render.pool.worker_state import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine
+    from typing import Any
 
     from galerly_cdn.render.pool.scheduling import WorkQueue
     from galerly_cdn.settings.table import Settings
+
+T = TypeVar("T")
 
 Response = tuple[protocol.Message, bytes]
 
@@ -45,14 +47,8 @@ _EXIT_TIMEOUT_S = 1.0
 class Worker:
     """A worker process with its state and its measurements."""
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        limits: protocol.WorkerLimits,
-        environment: Mapping[str, str] = process.ENVIRONMENT,
-    ) -> None:
-        """Start the process. Raises `OSError` when the machine refuses another process."""
-        self._process = process.WorkerProcess(command, limits, environment)
+    def __init__(self, started: process.WorkerProcess) -> None:
+        self._process = started
         self._response: asyncio.Future[Response] | None = None
         self._exited = asyncio.Event()
         self.state = WorkerState()
@@ -107,18 +103,7 @@ class Worker:
 
     async def receive_ready(self) -> protocol.Ready:
         """Wait for the Ready message. Raises `EOFError`, `OSError` or `protocol.ProtocolError`."""
-        warning = asyncio.get_running_loop().call_later(
-            _SLOW_START_S, _log.warning, "a render worker is not ready after %g s", _SLOW_START_S
-        )
-        try:
-            async with asyncio.timeout(_START_TIMEOUT_S):
-                message, _ = await self._process.receive()
-        except TimeoutError:
-            raise TimeoutError(
-                f"it was not ready within {_START_TIMEOUT_S:g} s; the machine is too busy or too slow"
-            ) from None
-        finally:
-            warning.cancel()
+        message, _ = await _in_start_time(self._process.receive())
         if isinstance(message, protocol.Failed):
             raise protocol.ProtocolError(message.detail)
         if not isinstance(message, protocol.Ready):
@@ -142,7 +127,7 @@ class Worker:
         """Wait for the exit and return the reason; a response that is still expected fails with it."""
         stderr = await self._process.wait_closed(has_grace=self.state.phase is Phase.STOPPING)
         self._exited.set()
-        reason = _end_reason(end, self._process.exit_code, stderr)
+        reason = process.end_reason(end, self._process.exit_code, stderr)
         if self._response and not self._response.done():
             self._response.set_exception(type(end)(reason))
         return reason
@@ -168,14 +153,20 @@ class Worker:
             self._process.send(protocol.Abandon())
 
 
-def _end_reason(end: EOFError | OSError | protocol.ProtocolError, exit_code: int | None, stderr: str) -> str:
-    """Return why a worker ended: what the server saw, the exit code unless we caused it, and stderr."""
-    parts = [str(end)]
-    if not isinstance(end, (TimeoutError, protocol.ProtocolError)):
-        parts.append(f"exit {exit_code}")
-        if exit_code == -signal.SIGKILL:
-            parts.append("it was killed from outside: by an operator, or because memory ran out")
-    return ": ".join(filter(None, [*parts, stderr]))
+async def _in_start_time(step: Coroutine[Any, Any, T]) -> T:
+    """Await one step of a start. Raises `TimeoutError` after a minute; logs that it is slow before."""
+    warning = asyncio.get_running_loop().call_later(
+        _SLOW_START_S, _log.warning, "a render worker is not ready after %g s", _SLOW_START_S
+    )
+    try:
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            return await step
+    except TimeoutError:
+        raise TimeoutError(
+            f"it was not ready within {_START_TIMEOUT_S:g} s; the machine is too busy or too slow"
+        ) from None
+    finally:
+        warning.cancel()
 
 
 class Supervisor:
@@ -187,13 +178,13 @@ class Supervisor:
         capacity: int,
         queue: WorkQueue[Worker],
         count: Callable[[str], None],
-        start_worker: Callable[[], Worker],
+        fork_server: process.ForkServer,
     ) -> None:
         self._settings = settings
         self._capacity = capacity
         self._queue = queue
         self._count = count
-        self._start_worker = start_worker
+        self._fork_server = fork_server
         self._workers: set[Worker] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed_starts = 0
@@ -220,6 +211,7 @@ class Supervisor:
     async def close(self) -> None:
         """End every process: free workers are asked to, the others are killed."""
         self._is_closed = True
+        await self._fork_server.close()
         for worker in self._workers:
             if self._queue.remove(worker):
                 worker.close()
@@ -271,11 +263,13 @@ class Supervisor:
         if self._is_closed:  # since the task was created
             return
         try:
-            worker = self._start_worker()
+            worker = Worker(await _in_start_time(self._fork_server.start_worker()))
         except OSError as error:
             self._start_failed(str(error), replaced)
             return
         self._workers.add(worker)
+        if self._is_closed:
+            worker.kill(Event.DISCARD)
         try:
             self._add_ready(worker, await worker.receive_ready(), replaced)
             await worker.receive_responses()
@@ -288,6 +282,7 @@ class Supervisor:
         if worker.state.counter:
             self._count(worker.state.counter)
         if worker.state.needs_replacement:
+            self._fork_server.renew()
             self._start_one(None)
         reason = await worker.wait_closed(end)
         self._workers.discard(worker)

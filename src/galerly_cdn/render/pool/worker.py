@@ -1,4 +1,4 @@
-"""Runs a worker process: restricts itself, then renders the server's requests, one at a time.
+"""Loads libvips, then runs a worker process: restricts itself, and renders the server's requests one by one.
 
 It blocks on one socket and ends when the server closes it. It writes nothing to stdout or to files. It
 reads the original from the file descriptor that comes with the request, so the server never holds the
@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.errors import GalerlyError, TooMuchMemory, Unsettled, UnsupportedFormat
 from galerly_cdn.render import refusals
-from galerly_cdn.render.pool import protocol, sandbox
-from galerly_cdn.serialization import from_json
+from galerly_cdn.render.pool import fork_server, protocol, sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,11 +56,24 @@ def libvips() -> Renderer:
 
 
 def main(load: Callable[[], Renderer] = libvips) -> None:
-    """Run the process. Its arguments are the socket's descriptor, and `WorkerLimits` as JSON."""
-    server = socket.socket(fileno=int(sys.argv[1]))
-    limits = from_json(protocol.WorkerLimits, sys.argv[2].encode())
+    """Run the fork server, and each of its workers. The argument is the descriptor of the control socket."""
+    sandbox.end_with_parent()
+    control = socket.socket(fileno=int(sys.argv[1]))
+    loaded: Renderer | Exception
     try:
-        renderer = load()
+        loaded = load()
+    except Exception as error:  # noqa: BLE001 - the first worker reports it
+        loaded = error
+    started = fork_server.wait_for_start(control, is_loaded=isinstance(loaded, Renderer))
+    if started is not None:
+        start, fd = started
+        _run(socket.socket(fileno=fd), start.limits, loaded)
+
+
+def _run(server: socket.socket, limits: protocol.WorkerLimits, loaded: Renderer | Exception) -> None:
+    """Run a worker until the server closes its connection; report why it cannot start."""
+    try:
+        renderer = _without_error(loaded)
         in_force = sandbox.apply_limits(limits)
         resident_bytes = sandbox.memory_meter()
         version, formats = renderer.check()
@@ -80,14 +92,20 @@ def main(load: Callable[[], Renderer] = libvips) -> None:
         server.detach()
 
 
+def _without_error(loaded: Renderer | Exception) -> Renderer:
+    if isinstance(loaded, Exception):
+        raise loaded
+    return loaded
+
+
 def serve(server: socket.socket, renderer: Renderer, cpu_s: float, resident_bytes: Callable[[], int]) -> None:
     """Answer requests until the server closes the connection. Raises `EOFError` then."""
     while True:
-        request, fd = protocol.receive_message(server)
-        if not isinstance(request, protocol.Request) or fd is None:
+        request, fds = protocol.receive_message(server)
+        if not isinstance(request, protocol.Request) or not fds:
             raise protocol.ProtocolError(f"expected Request with a file descriptor, received {request!r}")
         sandbox.extend_cpu_limit(cpu_s)
-        _answer(server, renderer, request, fd, cpu_s, resident_bytes)
+        _answer(server, renderer, request, fds[0], cpu_s, resident_bytes)
 
 
 def _answer(  # noqa: PLR0913, PLR0917 - the parts of a worker

@@ -1,7 +1,9 @@
 """Stores renditions as checksummed files in a folder, bounded in bytes.
 
-- A file is complete or absent: it is written to a temporary file, fsynced and renamed.
+- A file is complete or absent: it is written to a temporary file and renamed. It is not fsynced: a power
+  failure may damage it.
 - Each read verifies the file (`rendition_file`). A damaged file is a miss; it is deleted and counted.
+- A put that is begun and not yet written is pending: reads return its rendition from memory (decision 0028).
 - One thread writes, in the order in which the index reserved the space, and removes the evicted files after
   each write: the folder exceeds the limit by no more than one rendition. A read in progress keeps the file it
   opened.
@@ -28,7 +30,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from galerly_cdn.errors import SettingsError, StoreUnreachable
 from galerly_cdn.model import Target, facts_key, parse_target
-from galerly_cdn.store.folder.paths import fsync_folder
 from galerly_cdn.store.folder.recipes import FolderRecipes
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
 from galerly_cdn.store.folder.renditions_index import (
@@ -44,7 +45,7 @@ from galerly_cdn.store.record_file import DamagedRecord, decode_record, encode_r
 from galerly_cdn.store.temp_files import HOUR_S, lock_temp_file, store_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from galerly_cdn.model import FactRecord, Record, Rendition
     from galerly_cdn.store.interfaces import Keeps
@@ -53,6 +54,8 @@ T = TypeVar("T")
 
 _SLICE = 32
 """Files that are removed at a time; a write may wait for as many, which takes some milliseconds."""
+_MAX_PENDING_BYTES = 32 * 1024 * 1024
+"""Bytes of renditions whose writes are begun; beyond it, fills wait for their puts, at the disk's pace."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _CACHEDIR_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
 # The renditions of galerly-cdn: every one can be made again. See https://bford.info/cachedir/
@@ -86,6 +89,11 @@ class FolderRenditions:
         self._stops_evicting = asyncio.Event()
         self._unremoved: dict[bytes, None] = {}
         """Evicted files that are still there. Only the writing thread uses it."""
+        self._pending: dict[bytes, Rendition] = {}
+        """The last rendition for each file whose write is begun and not finished."""
+        self._pending_bytes = 0
+        self._is_failing = False
+        """Whether the last write of a rendition failed."""
         try:
             _prepare(root)
         except OSError as error:
@@ -106,7 +114,8 @@ class FolderRenditions:
         await asyncio.to_thread(self._writer.shutdown)
 
     async def get(self, key: str, target: Target) -> Rendition | None:
-        """The stored rendition, verified. A damaged file is deleted, and None returned."""
+        """The stored rendition, verified, or a pending one. A damaged file is deleted, and None returned."""
+        name = file_name(target.rendition_key(key))
 
         def decode(content: bytes) -> Rendition:
             rendition = decode_rendition(content)
@@ -114,18 +123,16 @@ class FolderRenditions:
                 raise DamagedFile("another rendition")
             return rendition
 
-        return self._find(file_name(target.rendition_key(key)), decode, "rendition")
+        return self._pending.get(name) or self._find(name, decode, "rendition")
 
     async def facts(self, key: str) -> FactRecord | None:
         """The stored record, verified. A damaged file is deleted, and None returned."""
         return self._find(file_name(facts_key(key)), lambda content: decode_record(content, key), "facts")
 
     async def put_facts(self, record: FactRecord) -> None:
-        """Store a record, over an earlier one, within the limit of all renditions. Raises `StoreUnreachable`.
-
-        It is not fsynced: after a power failure it may be damaged, which is detected, and made again.
-        """
-        await self._put(file_name(facts_key(record.key)), encode_record(record))
+        """Store a record, over an earlier one, within the limit. Raises `StoreUnreachable`."""
+        name = file_name(facts_key(record.key))
+        await self._await_write(name, self._begin_write(name, encode_record(record), lambda: None))
 
     async def delete_facts(self, key: str) -> None:
         """Remove a record, if there is one. Raises `StoreUnreachable`."""
@@ -133,9 +140,12 @@ class FolderRenditions:
 
     async def head(self, key: str, target: Target) -> StoredObject | None:
         """Version and time of the stored file. Not a use: it does not delay its eviction."""
+        name = file_name(target.rendition_key(key))
+        if (pending := self._pending.get(name)) is not None:
+            return StoredObject(pending.record.version, self._now())
         with store_errors():
             try:
-                content, status = self._read(file_name(target.rendition_key(key)))
+                content, status = self._read(name)
             except FileNotFoundError:
                 return None
         version = ""
@@ -151,15 +161,40 @@ class FolderRenditions:
         return found.record if found else None
 
     async def put(self, rendition: Rendition, keeps: Keeps | None = None) -> Rendition:
-        """Store durably and atomically, unless `keeps` the stored one. Raises `StoreUnreachable`.
+        """Store atomically, unless `keeps` the stored one. Raises `StoreUnreachable`.
 
         The write is finished even if the caller is cancelled.
         """
-        record = rendition.record
-        name = file_name(record.target.rendition_key(record.key))
-        find_kept = partial(self._find_kept, name, record, keeps or keeps_same(record))
-        kept = await self._put(name, encode_rendition(rendition), find_kept)
-        return kept or rendition
+        name, find_kept = self._put_of(rendition, keeps)
+        written = self._begin_write(name, encode_rendition(rendition), find_kept)
+        written.add_done_callback(self._end_put)
+        return await self._await_write(name, written) or rendition
+
+    def begin_put(self, rendition: Rendition, keeps: Keeps) -> Awaitable[Rendition] | None:
+        """Begin to store; reads of this object return the rendition from now on.
+
+        None, and nothing is begun, if the put has to be waited for: the stored rendition is kept, the last
+        write failed, or `_MAX_PENDING_BYTES` are pending.
+        """
+        name, find_kept = self._put_of(rendition, keeps)
+        content = encode_rendition(rendition)
+        if self._is_failing or self._pending_bytes + len(content) > _MAX_PENDING_BYTES:
+            return None
+        try:
+            if find_kept() is not None:
+                return None
+            written = self._begin_write(name, content, find_kept)
+        except (OSError, StoreUnreachable):
+            return None
+        self._pending[name] = rendition
+        self._pending_bytes += len(content)
+        written.add_done_callback(self._end_put)
+        written.add_done_callback(lambda _: self._end_pending(name, rendition, len(content)))
+
+        async def finish() -> Rendition:
+            return await self._await_write(name, written) or rendition
+
+        return finish()
 
     async def targets(self) -> frozenset[Target]:
         """The targets of all recipes that were ever listed: a file's name does not tell its target.
@@ -172,7 +207,9 @@ class FolderRenditions:
 
     async def delete(self, key: str, target: Target) -> bool:
         """Remove a rendition; whether there was one. Raises `StoreUnreachable`."""
-        return await self._remove(file_name(target.rendition_key(key)))
+        name = file_name(target.rendition_key(key))
+        self._pending.pop(name, None)  # its write goes before the removal
+        return await self._remove(name)
 
     def _find(self, name: bytes, decode: Callable[[bytes], T], what: str) -> T | None:
         """A file's decoded content; `what` begins the name of the event that is counted if it is unusable."""
@@ -191,6 +228,14 @@ class FolderRenditions:
             return found
         return None
 
+    def _put_of(
+        self, rendition: Rendition, keeps: Keeps | None
+    ) -> tuple[bytes, Callable[[], Rendition | None]]:
+        """The name of a rendition's file, and a function that finds the stored rendition that is kept."""
+        record = rendition.record
+        name = file_name(record.target.rendition_key(record.key))
+        return name, partial(self._find_kept, name, record, keeps or keeps_same(record))
+
     def _find_kept(self, name: bytes, made: Record, keeps: Keeps) -> Rendition | None:
         """The stored rendition, if it is kept. Raises `OSError`."""
         with suppress(FileNotFoundError, DamagedFile):
@@ -199,10 +244,13 @@ class FolderRenditions:
             return stored if is_same and keeps(stored.record) else None
         return None
 
-    async def _put(
-        self, name: bytes, content: bytes, find_kept: Callable[[], Rendition | None] | None = None
-    ) -> Rendition | None:
-        """Store a file, unless another one is kept; that one. With `find_kept`, the file is durable."""
+    def _begin_write(
+        self, name: bytes, content: bytes, find_kept: Callable[[], Rendition | None]
+    ) -> asyncio.Future[Rendition | None]:
+        """Begin to store a file, unless another one is kept; the future of that one.
+
+        Raises `StoreUnreachable` for what is larger than the limit.
+        """
         if disk_bytes(len(content)) > self._limit_bytes:
             raise StoreUnreachable(
                 "the rendition is larger than renditions_bytes, the limit of all renditions"
@@ -210,6 +258,10 @@ class FolderRenditions:
         self._index.use(name, disk_bytes(len(content)))
         written = self._write(name, partial(self._store, name, content, find_kept))
         self._evict(self._limit_bytes)
+        return written
+
+    async def _await_write(self, name: bytes, written: asyncio.Future[Rendition | None]) -> Rendition | None:
+        """The rendition that was kept. Raises `StoreUnreachable`."""
         try:
             kept = await asyncio.shield(written)
         except OSError as error:
@@ -217,6 +269,14 @@ class FolderRenditions:
         if kept is not None:
             self._index.use(name, disk_bytes(len(encode_rendition(kept))))
         return kept
+
+    def _end_put(self, written: asyncio.Future[Rendition | None]) -> None:
+        self._is_failing = written.exception() is not None
+
+    def _end_pending(self, name: bytes, rendition: Rendition, length_bytes: int) -> None:
+        self._pending_bytes -= length_bytes
+        if self._pending.get(name) is rendition:  # not one whose write was begun later
+            del self._pending[name]
 
     async def _remove(self, name: bytes) -> bool:
         try:
@@ -306,36 +366,28 @@ class FolderRenditions:
             del self._unremoved[name]
 
     def _store(
-        self, name: bytes, content: bytes, find_kept: Callable[[], Rendition | None] | None
+        self, name: bytes, content: bytes, find_kept: Callable[[], Rendition | None]
     ) -> Rendition | None:
         self._unremoved.pop(name, None)
         self._remove_all()  # without room, the folder would grow with each write
         path = file_path(self._root, name)
-        self._create_folders(path.parent)
+        if not path.parent.is_dir():
+            for folder in (self._root, path.parent):  # the root as well: it may have been deleted meanwhile
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd, temp_path = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
         try:
             with os.fdopen(fd, "wb") as file, _locked(path.parent):
                 lock_temp_file(fd)
-                if find_kept is not None and (kept := find_kept()) is not None:
+                if (kept := find_kept()) is not None:
                     Path(temp_path).unlink()
                     return kept
                 file.write(content)
                 file.flush()
-                if find_kept is not None:
-                    os.fsync(fd)
                 Path(temp_path).rename(path)
         except BaseException:
             Path(temp_path).unlink(missing_ok=True)
             raise
-        if find_kept is not None:
-            fsync_folder(path.parent)
         return None
-
-    def _create_folders(self, folder: Path) -> None:
-        for path in (self._root, folder):  # the root as well: it may have been deleted meanwhile
-            if not path.is_dir():
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
-                fsync_folder(path.parent)
 
     def _delete(self, name: bytes) -> bool:
         """Remove a file; whether there was one. Raises `OSError`."""

@@ -96,6 +96,9 @@ class RemoteRenditions:
                 return rendition
         raise StoreRefused("other writers replaced the rendition at every attempt")
 
+    def begin_put(self, rendition: Rendition, keeps: Keeps) -> None:
+        """None: a put is awaited, because others read the bucket without this server."""
+
     async def targets(self) -> frozenset[Target]:
         """The targets in the store, by a listing. Raises as the interface says."""
         names = await self._bucket.folders("")
