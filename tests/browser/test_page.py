@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.conftest import photographs, serving
+from tests.browser.conftest import photographs
 from tests.support import pictures
+from tests.support.chromium import serving
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.browser.conftest import Browser
+    from tests.support.chromium import Browser
 
 pytestmark = pytest.mark.browser
 
