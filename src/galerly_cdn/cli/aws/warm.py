@@ -61,7 +61,7 @@ def warm(  # noqa: PLR0913 - its options
     if status_id is None:
         manifest = jobs.list_photographs(gallery or "")
         memory_mb = int(state.parameters.get("Memory", "1769"))
-        targets = terminal.load_settings(file).settings.page_targets
+        targets = terminal.load_settings(file).settings.warm_targets
         price = warm_job.estimate(manifest, len(targets), memory_mb)
         terminal.print_value(price, _price_line(price), as_json=as_json)
         if dry_run or not manifest.photographs:
