@@ -51,7 +51,10 @@ _HEADERS = {"Accept": "image/avif,image/webp,*/*"}
 _READ_TILE = """
 const image = document.querySelectorAll("main img")[given[0]];
 image.scrollIntoView();
-await image.decode();
+while (!(image.complete && image.naturalWidth)) {
+  if (!image.isConnected) throw new Error(`${image.currentSrc} failed`);
+  await image.decode().catch(() => {}); // fails also where the browser changes its choice
+}
 const width = image.getBoundingClientRect().width;
 return [image.closest("a").dataset.key, width, new URL(image.currentSrc).pathname];
 """
@@ -94,6 +97,8 @@ def cut(source: Path, target: Path, aspect: float) -> None:
 
 def tiles(browser: chromium.Browser, address: str, screen: tuple[int, int], ratio: int) -> list[Tile]:
     """The photographs of the page on a screen."""
+    browser.open("about:blank")  # Chromium keeps a larger candidate that the page before has loaded
+    browser.command("Network.clearBrowserCache")
     touch = {"mobile": True} if screen[0] <= _TABLET_PX else {}
     browser.set_screen(*screen, ratio, **touch)
     browser.open(address)
