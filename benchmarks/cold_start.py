@@ -122,8 +122,8 @@ async def peaks(bucket: s3_servers.Objects, size: str, report: Report) -> None:
         (f"{size} → 2000x2000.jpeg", "resizer", request("/resized/2000x2000.jpeg/large.jpg")),
         (f"{size} → 2000x2000.avif", "resizer", request("/resized/2000x2000.avif/large.jpg")),
         (f"{_LARGEST_MP} MP → 2000x2000.jpeg", "resizer", request("/resized/2000x2000.jpeg/largest.jpg")),
-        (f"{size} → all renditions that pages request", "prewarm", change("originals/large.jpg")),
-        (f"{_LARGEST_MP} MP → all renditions that pages request", "prewarm", change("originals/largest.jpg")),
+        (f"{size} → all renditions that are warmed", "prewarm", change("originals/large.jpg")),
+        (f"{_LARGEST_MP} MP → all renditions that are warmed", "prewarm", change("originals/largest.jpg")),
     ):
         peak = await peak_mb(name, bucket, event)
         rows.append([label, f"{peak:.0f}", report.at_most(label, peak, MEMORY_MB, 0)])

@@ -21,6 +21,7 @@ from benchmarks.sampling import interleave, spread
 from galerly_cdn.model import Format, Target
 from galerly_cdn.recipes import recipes_of
 from galerly_cdn.render.pool.pool import WorkerPool
+from galerly_cdn.settings.sizes import named
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def measure(originals: Sequence[Path], rounds: int, runner: asyncio.Runner) -> i
     """Measure every set of formats and print the table; returns the exit code."""
     bench = Bench(runner)
     recipes_by_target = recipes_of(Settings(), bench.libvips)
-    sizes = [rule.size for rule in Settings().size_rules]
+    sizes = [rule.size for rule in named(Settings().size_rules)]
     report = Report(f"CPU of warming, {len(sizes)} sizes of {len(originals)} photograph(s), {rounds} rounds")
     rows = []
     for name, (formats, maximum) in FORMATS.items():

@@ -290,8 +290,8 @@ class StoreCatalog:
 class StoreLibrary(StoreCatalog):
     """The library of the stores.
 
-    `warm` renders what pages request of a key; `check` raises for keys that no upload may have. An upload
-    waits for its `turns` while the render queue is full, or its render is late.
+    `warm` renders the sizes of `warm_sizes` of a key; `check` raises for keys that no upload may have. An
+    upload waits for its `turns` while the render queue is full, or its render is late.
     """
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -384,7 +384,7 @@ class StoreLibrary(StoreCatalog):
         )
 
     def warm(self, key: str) -> AsyncGenerator[Warmed, None]:
-        """Render and store what pages request. Raises as `Filler.warm` does."""
+        """Render and store the sizes of `warm_sizes`. Raises as `Filler.warm` does."""
         return self._warm(checked_key(key))
 
     async def _receive(

@@ -121,7 +121,7 @@ class SizeRule(Value, frozen=True):
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """The targets of URLs that name no format: what is warmed."""
+        """The targets of URLs that name no format."""
         return tuple(Target(self.size, form) for form in (None, *self.negotiable))
 
     @property

@@ -25,7 +25,7 @@ KEY = "g/a b+é.jpg"
 PATH = "/resize/800x600/g/a%20b%2B%C3%A9.jpg"
 WEBP = {"accept": "image/webp,*/*"}
 RED, BLUE = (pictures.saved(Image.new("RGB", (300, 200), color), "JPEG") for color in ("red", "blue"))
-PAGES = {f"resized/{one.rendition_key(KEY)}" for one in Settings().page_targets}
+PAGES = {f"resized/{one.rendition_key(KEY)}" for one in Settings().warm_targets}
 
 pytestmark = [pytest.mark.server("versitygw", "node")]
 

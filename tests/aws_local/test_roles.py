@@ -29,7 +29,7 @@ KEY = "g/a.jpg"
 PATH = f"/resize/150x150/{KEY}"
 RED, BLUE = (pictures.jpeg(60, 40, quality=quality) for quality in (50, 90))
 TRUST = "ResizerRole/Properties/AssumeRolePolicyDocument"
-PAGES = {f"resized/{one.rendition_key(KEY)}" for one in Settings().page_targets}
+PAGES = {f"resized/{one.rendition_key(KEY)}" for one in Settings().warm_targets}
 
 # Each function returns the names of the features that work.
 

@@ -112,8 +112,8 @@ async def test_warm_job_with_a_killed_function_makes_nothing_else_twice(
     tmp_path: Path,
 ) -> None:
     keys = [f"g{number % 3}/é {number}.jpg" for number in range(COUNT)]
-    targets = len(AFTER.page_targets)
-    changed = len(AFTER.page_targets) - 1  # the recipe of 40x40 is the same
+    targets = len(AFTER.warm_targets)
+    changed = len(AFTER.warm_targets) - 1  # the recipe of 40x40 is the same
     async with deployed_stack.start(tmp_path, stack_with(BEFORE)) as stack:
         for key in keys:
             await asyncio.to_thread(stack.bucket.put, f"originals/{key}", PHOTOGRAPH)

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support import pictures
+from tests.support.chromium import Browser, serving, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from selenium.webdriver.chrome.webdriver import WebDriver
-
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--blink-settings=primaryHoverType=2,availableHoverTypes=2",  # a mouse: headless Chromium has no pointer
-)
 
 
 def photographs() -> dict[str, bytes]:
@@ -45,23 +30,6 @@ def photographs() -> dict[str, bytes]:
     }
 
 
-@contextmanager
-def serving(folder: Path, renditions: Path) -> Iterator[str]:
-    """Run `galerly-cdn serve FOLDER`; yields the page's address."""
-    command = [sys.executable, "-c", "from galerly_cdn.cli import main; main()", "serve", str(folder)]
-    options = ["--port", "0", "--renditions", str(renditions)]
-    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            address = server.stdout.readline().split()[-1]
-            # Reads the access log: a full pipe would block the server.
-            with subprocess.Popen(["cat"], stdin=server.stdout, stdout=subprocess.DEVNULL):
-                yield address
-                server.terminate()
-        finally:
-            server.terminate()
-
-
 @pytest.fixture(scope="session")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the browsing page."""
@@ -75,95 +43,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    driver.set_script_timeout(60)
-    yield driver
-    driver.quit()
-
-
-class Browser:
-    """One browser tab, with the screen of a desktop or a phone."""
-
-    def __init__(self, driver: WebDriver) -> None:
-        self._driver = driver
-        self.errors()  # discards those of the previous test
-
-    def set_screen(self, width_px: int, height_px: int, ratio: float = 1, **more: object) -> None:
-        """Emulate a screen: its size in CSS pixels, and the device pixels per CSS pixel."""
-        screen = {"width": width_px, "height": height_px, "deviceScaleFactor": ratio, "mobile": False}
-        self.command("Emulation.setDeviceMetricsOverride", **screen | more)
-        self.command("Emulation.setTouchEmulationEnabled", enabled="mobile" in more)
-
-    def command(self, name: str, **arguments: object) -> Any:  # noqa: ANN401 - a JavaScript value
-        """Send a command of the DevTools protocol."""
-        return self._driver.execute_cdp_cmd(name, arguments)
-
-    @contextmanager
-    def slow_connection(self, bytes_per_s: float) -> Iterator[None]:
-        """Limit the rate at which the browser receives. Without compression, it shows what it has."""
-        conditions = {"offline": False, "latency": 0, "uploadThroughput": -1}
-        self.command("Network.enable")
-        self.command("Network.setExtraHTTPHeaders", headers={"Accept-Encoding": "identity"})
-        self.command("Network.emulateNetworkConditions", downloadThroughput=bytes_per_s, **conditions)
-        try:
-            yield
-        finally:
-            self.command("Network.emulateNetworkConditions", downloadThroughput=-1, **conditions)
-            self.command("Network.setExtraHTTPHeaders", headers={})
-            self.command("Network.disable")
-
-    def open(self, address: str) -> None:
-        self._driver.get(address)
-
-    def run(self, script: str, *arguments: object) -> Any:  # noqa: ANN401 - a JavaScript value
-        """Run the body of an async function, whose arguments are `given`; returns its value."""
-        code = "const done = arguments[arguments.length - 1], given = [...arguments].slice(0, -1);"
-        code += "(async () => {" + script + "})().then(done, (error) => done(`failed: ${error}`));"
-        value = self._driver.execute_async_script(code, *arguments)
-        assert not (isinstance(value, str) and value.startswith("failed: ")), value
-        return value
-
-    def until(self, condition: str, *arguments: object) -> Any:  # noqa: ANN401 - a JavaScript value
-        """Evaluate an expression once per frame until it is true; returns its value."""
-        frame = "await new Promise(requestAnimationFrame)"
-        return self.run(
-            f"for (;;) {{ const value = ({condition}); if (value) return value; {frame}; }}", *arguments
-        )
-
-    def load_pictures(self) -> None:
-        """Scroll every picture into view and wait until it is decoded."""
-        self.run(
-            """
-            for (const image of document.querySelectorAll("main img")) {
-              image.scrollIntoView();
-              await image.decode().catch(() => {});
-            }
-            scrollTo(0, 0);
-            """
-        )
-
-    def press(self, key: str) -> None:
-        """Press a key: `ArrowRight`, `Escape`."""
-        codes = {"ArrowLeft": 37, "ArrowRight": 39, "Escape": 27, "Enter": 13, "Tab": 9}
-        for kind in ("rawKeyDown", "keyUp"):
-            code = {"windowsVirtualKeyCode": codes[key]}
-            self.command("Input.dispatchKeyEvent", type=kind, key=key, code=key, **code)
-
-    def click(self, selector: str) -> None:
-        self._driver.find_element("css selector", selector).click()
-
-    def errors(self) -> list[str]:
-        """The console's errors and warnings since the last call."""
-        logged: list[dict[str, str]] = self._driver.get_log("browser")  # type: ignore[no-untyped-call]  # selenium has no types
-        return [line["message"] for line in logged if line["level"] in {"SEVERE", "WARNING"}]
+    with started(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from galerly_cdn import cli
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.browser.conftest import Browser
+    from tests.support.chromium import Browser
 
 pytestmark = pytest.mark.browser
 

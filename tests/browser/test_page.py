@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.conftest import photographs, serving
+from galerly_cdn.model import Size
+from tests.browser.conftest import photographs
 from tests.support import pictures
+from tests.support.chromium import serving
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.browser.conftest import Browser
+    from tests.support.chromium import Browser
 
 pytestmark = pytest.mark.browser
 
@@ -266,9 +268,9 @@ def test_details_show_format_size_cache_state_and_losses(browser: Browser, page:
     length = browser.run(
         f"return (await (await fetch('/resize/{size}.avif/formats/wide.jpg')).arrayBuffer()).byteLength"
     )
-    sides = {"400x400": "400 × 167", "800x600": "800 × 333", "2000x2000": "2000 × 833"}[size]
+    width, height = Size(*map(int, size.split("x"))).fit(2400, 1000)
     assert facts["name"] == "formats/wide.jpg"
-    assert facts["shown"] == f"AVIF, {sides} px, {length / 1e3:.1f} kB"
+    assert facts["shown"] == f"AVIF, {width} × {height} px, {length / 1e3:.1f} kB"
     assert facts["original"].startswith("JPEG, 2400 × 1000 px, ")
     assert facts["asked"].startswith("hit, from memory, ")
     assert "The place it was taken (EXIF GPS)." in facts["lost"]

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import serving
+from tests.support.chromium import serving
 
 if TYPE_CHECKING:
-    from tests.browser.conftest import Browser
+    from tests.support.chromium import Browser
 
 DEMO = Path(__file__).parents[2] / "src/galerly_cdn/demo"
 OUTPUT_FILE = os.environ.get("PAGE_SCREENSHOT", "")

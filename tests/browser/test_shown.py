@@ -14,7 +14,7 @@ from tests.support import color_cases, frame_cases
 from tests.support.shown_colors import SHOWN
 
 if TYPE_CHECKING:
-    from tests.browser.conftest import Browser
+    from tests.support.chromium import Browser
 
 pytestmark = pytest.mark.browser
 

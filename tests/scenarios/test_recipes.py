@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from galerly_cdn.settings.table import Settings
 from tests.support import pictures
 from tests.support.cdn_process import PROGRAM
 from tests.support.shapes import S3ServeProcess, ServeProcess
@@ -117,6 +118,16 @@ def test_two_nodes_of_different_settings_make_each_picture_once_more(nodes: Node
     assert nodes.command(earlier, "store", "rollback").startswith("unchanged ")
     lines = nodes.command(later, "store", "recipes").splitlines()
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+
+
+def test_node_of_further_sizes_makes_no_stored_picture_again(nodes: Nodes) -> None:
+    """A release adds sizes to the allow-list: the recipes of the others, and their pictures, stay."""
+    earlier = nodes.start({"sizes": ";".join(Settings().sizes[:4])})
+    assert alternate(earlier) == len(PATHS)
+    later = nodes.start({})
+    assert alternate(later, earlier) == 0
+    assert later.request("GET", "/resize/1200x1200/g/a.jpg", {}).status == 200
+    assert warnings(earlier) == warnings(later) == []
 
 
 def test_node_that_is_killed_and_started_with_other_settings_makes_each_picture_once_more(

@@ -180,7 +180,7 @@ class InMemoryAdmin:
             facts=self.cdn.facts,
             listed=self.cdn.listed,
             max_bytes=self.settings.max_original_bytes,
-            warm=functools.partial(self.cdn.origin.warm, targets=self.settings.page_targets),
+            warm=functools.partial(self.cdn.origin.warm, targets=self.settings.warm_targets),
             check=lambda key: authorizer.checked_upload(checked_key(key)),
             forget=self.cdn.edge.forget,
             turns=Retries(RENDERERS_BUSY, 0, lambda: 0.0),

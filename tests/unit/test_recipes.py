@@ -88,6 +88,18 @@ def test_recipes_of_the_settings_are_listed_by_size_and_format() -> None:
     assert len(set(names.values())) == len(names)
 
 
+def test_recipes_of_the_named_sizes_are_the_same_beside_further_sizes() -> None:
+    """A store of renditions in the named sizes keeps them all when a release adds sizes."""
+    every = Settings()
+    named = Settings(sizes=tuple(line for line in every.sizes if not line[0].isdigit()))
+    before, after = (named_digests(recipes_of(one, "8.18")) for one in (named, every))
+    assert len(named.sizes) == 4
+    assert before.items() < after.items()
+    standing = Ranks.of([RecipeEntry(1, before)])
+    assert standing.unlisted(after).keys() == after.keys() - before.keys()
+    assert not standing.outdated(after)
+
+
 NAMES = st.sampled_from(["a", "b"])
 ENTRIES = st.lists(st.dictionaries(NAMES, st.sampled_from("ABC")), max_size=8)
 

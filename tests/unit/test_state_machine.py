@@ -446,7 +446,7 @@ class Photographs(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def warm(self, key: str) -> None:
-        """Afterwards every picture that a page requests is stored and current."""
+        """Afterwards every picture of the warmed sizes is stored and current."""
         content = self.model.get(key)
 
         async def warm() -> list[str]:
@@ -457,7 +457,7 @@ class Photographs(RuleBasedStateMachine):
                 self.run(warm())
             return
         warmed = self.run(warm())
-        assert sorted(warmed) == sorted(str(one) for rule in self.settings.size_rules for one in rule.targets)
+        assert sorted(warmed) == sorted(map(str, self.settings.warm_targets))
         inspection = self.run(self.archive.inspect(key))
         assert set(warmed) <= {one.target for one in inspection.renditions if one.is_current}
 

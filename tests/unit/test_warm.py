@@ -125,7 +125,7 @@ async def test_warm_with_real_workers_stores_what_viewers_get(tmp_path: Path) ->
     folder.mkdir()
     (folder / "a.jpg").write_bytes(pictures.jpeg(900, 600))
     settings = Settings(workers=1, renditions=str(tmp_path / "renditions"), access_log=False)
-    targets = [one for rule in settings.size_rules for one in rule.targets]
+    targets = list(settings.warm_targets)
     roots = locations.resolve_locations(settings, str(folder))
     async with open_renderer(settings, roots, command_telemetry()) as rendering:
         version = (await rendering.stores.originals.head("a.jpg")).version

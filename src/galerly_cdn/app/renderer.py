@@ -97,7 +97,7 @@ class RenderingStores:
             facts=self.facts,
             listed=self.listed,
             max_bytes=settings.max_original_bytes,
-            warm=functools.partial(self.filler.warm, targets=settings.page_targets),
+            warm=functools.partial(self.filler.warm, targets=settings.warm_targets),
             check=lambda key: self.authorizer.checked_upload(checked_key(key)),
             forget=forget,
             invalidate=invalidate,

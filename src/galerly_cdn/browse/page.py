@@ -25,6 +25,7 @@ from galerly_cdn.http.urls import parse_key
 from galerly_cdn.model import PREFERENCE
 from galerly_cdn.render.losses import LOSSES
 from galerly_cdn.serialization import to_json
+from galerly_cdn.settings.sizes import named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 
 _ROW_PX = 220
 """Minimum height of a grid row on a wide screen; style.css lets rows grow."""
-_NARROW_SCREEN_PX = 600
+_TYPICAL_ROW_PX, _GRID_VW = 264, 93
+"""Typical height of a grid row, in CSS pixels, and width of the grid, in hundredths of the screen's."""
 _ASPECTS = range(20, 401)
 """Aspect ratios (100 × width / height) that have a CSS class; pictures outside the range are cropped."""
 _RECORD_PREFIX = b"/-/record/"
@@ -103,7 +105,7 @@ class BrowsePage:
         self._renditions = renditions
         self._links = links
         self._facts_cache = FactsCache(originals, facts, inspect)
-        sizes = sorted(rule.size for rule in links.allowed.rules)
+        sizes = sorted(rule.size for rule in named(links.allowed.rules))
         self._large_size = str(sizes[-1])
         self._grid_size = str(sizes[-2:][0])
         self._assets, addresses = _assets()
@@ -167,7 +169,7 @@ class BrowsePage:
             src=self._links.src(key, self._grid_size),
             srcset=self._links.srcset(key, *sides),
             # `auto` uses the layout width (allowed for lazy pictures); browsers without it use the estimate.
-            sizes=f"auto, (max-width: {_NARROW_SCREEN_PX}px) 100vw, {aspect * _ROW_PX * 6 // 500}px",
+            sizes=f"auto, min({_GRID_VW}vw, {aspect * _TYPICAL_ROW_PX // 100}px)",
             width_px=width_px,
             height_px=height_px,
             aspect=aspect,

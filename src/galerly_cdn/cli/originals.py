@@ -71,7 +71,9 @@ def purge(keys: tuple[str, ...], gallery: str | None, *, where: LibraryOptions, 
 @library_options
 @terminal.JSON
 def warm(keys: tuple[str, ...], gallery: str | None, *, where: LibraryOptions, as_json: bool) -> None:
-    """Render every size and format of the photographs KEYS in advance.
+    """Render the photographs KEYS in advance, in the sizes of the setting `warm_sizes`.
+
+    By default, these are the sizes with a name. Each is rendered in every format that browsers choose.
 
     Renditions that are stored and current are kept, so a repeated command continues an interrupted one.
     In a running CDN, viewers have priority.

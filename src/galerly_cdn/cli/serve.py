@@ -117,6 +117,7 @@ def _without_collections() -> Iterator[None]:
 def _describe(settings: Settings, address: str, contents: Contents) -> None:
     """Print what is served, one picture's address, and how to stop."""
     from galerly_cdn.links import Links
+    from galerly_cdn.settings.sizes import named
 
     photographs = f"{contents.photographs} photograph{'' if contents.photographs == 1 else 's'}"
     galleries = f"{contents.galleries} {'gallery' if contents.galleries == 1 else 'galleries'}"
@@ -124,7 +125,8 @@ def _describe(settings: Settings, address: str, contents: Contents) -> None:
     if contents.other_files:
         click.echo(f"  ignored   {contents.other_files} other files, by their extension")
     if contents.first_photograph and not settings.private_prefixes:
-        size = str(settings.size_rules[len(settings.size_rules) // 2].size)
+        rules = named(settings.size_rules)
+        size = str(rules[len(rules) // 2].size)
         url = Links(address.rstrip("/"), settings.sizes).src(contents.first_photograph, size)
         click.echo(f"  picture   {url}")
     click.echo("  stop      Ctrl-C")

@@ -86,7 +86,7 @@ class Workload(Value, frozen=True, kw_only=True):
     render_s: Annotated[float, Meta(ge=0)] = 1
     memory_mb: Annotated[float, Meta(gt=0)] = 1769
     """The template's `Memory`."""
-    targets: Annotated[int, Meta(ge=0)] = 20
+    targets: Annotated[int, Meta(ge=0)] = 45
     """Sizes × formats of the allow-list, for each of which the janitor looks."""
     retained_days: Annotated[float, Meta(ge=0)] = 30
     """The template's `DeletedOriginalDays` and `LogDays`."""

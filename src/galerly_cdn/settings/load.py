@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.serialization import ValidationError, Value, convert
 from galerly_cdn.settings import cloud_variables
-from galerly_cdn.settings.sizes import parse_sizes
+from galerly_cdn.settings.sizes import choose_sizes, parse_sizes
 from galerly_cdn.settings.table import DESCRIBED, PREFIX, Settings
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ _ENDPOINT = re.compile(
 )
 _LISTS: dict[str, Callable[[tuple[str, ...]], object]] = {
     "sizes": parse_sizes,
+    "warm_sizes": tuple,  # checked together with the sizes
     "private_prefixes": _check_prefixes,
     "public_urls": _check_public_urls,
     "trusted_proxies": _check_networks,
@@ -143,6 +144,10 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     defaults = {setting.name: setting.default for setting in DESCRIBED}
     combined = {**defaults, **values}
     problems = []
+    try:
+        choose_sizes(parse_sizes(combined["sizes"]), combined["warm_sizes"])
+    except ValueError as problem:
+        problems.append(f"warm_sizes: {problem}")
     if combined["worker_rss_bytes"] >= combined["worker_memory_bytes"]:
         problems.append(
             "worker_rss_bytes must be below worker_memory_bytes: no worker would ever be replaced"

@@ -58,6 +58,32 @@ def parse_size(line: str) -> SizeRule:
     return SizeRule(size, name, {Format.JPEG: 85, Format.PNG: 100, **chosen})
 
 
+def named(rules: Iterable[SizeRule]) -> tuple[SizeRule, ...]:
+    """The sizes with a name, or all of them if none has one.
+
+    Names are for the sizes that people and pages ask for; a browser chooses among the others by `srcset`.
+    """
+    every = tuple(rules)
+    return tuple(rule for rule in every if rule.name) or every
+
+
+def choose_sizes(rules: Iterable[SizeRule], chosen: Iterable[str]) -> tuple[SizeRule, ...]:
+    """The rules of the `chosen` sizes, each a name or `WxH`, in the order of `rules`.
+
+    Raises `ValueError` for a size that is not in the allow-list, and for one that is chosen twice.
+    """
+    every = tuple(rules)
+    by_text = {text: rule.size for rule in every for text in (rule.name, str(rule.size)) if text}
+    found = set()
+    for text in map(str.strip, chosen):
+        if text not in by_text:
+            raise ValueError(f"{text!r} is no size of the allow-list: {', '.join(by_text)}")
+        if by_text[text] in found:
+            raise ValueError(f"{text!r} is listed twice")
+        found.add(by_text[text])
+    return tuple(rule for rule in every if rule.size in found)
+
+
 def _parse_quality(part: str) -> tuple[Format, int]:
     """`webp=88` as a format and its quality. Raises `ValueError`."""
     formats = {one.value: one for one in Format if one.has_quality}

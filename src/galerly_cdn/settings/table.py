@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from galerly_cdn.model import Limits, SizeRule, Target
 from galerly_cdn.serialization import Meta, Value, describe_fields
-from galerly_cdn.settings.sizes import parse_sizes
+from galerly_cdn.settings.sizes import choose_sizes, named, parse_sizes
 
 PREFIX = "GALERLY_"
 _MIB = 1024 * 1024
@@ -96,14 +96,28 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         tuple[str, ...],
         Meta(
             description="The allow-list, one size per line: `name WxH format=quality …`. The name is "
-            "optional; jpeg is always offered, png always for pictures with alpha."
+            "optional; jpeg is always offered, png always for pictures with alpha. A size without a name is "
+            "a candidate of `srcset`: it is not warmed, and the lightbox does not use it. If no size has a "
+            "name, all count as named."
         ),
     ] = (
         "tiny 150x150 jpeg=85 webp=86 avif=74",
         "small 400x400 jpeg=85 webp=86 avif=74",
         "thumbnail 800x600 jpeg=85 webp=88 avif=74",
         "medium 2000x2000 jpeg=85 webp=90 avif=76",
+        "280x280 jpeg=85 webp=85 avif=74",
+        "540x540 jpeg=85 webp=89 avif=75",
+        "880x880 jpeg=85 webp=89 avif=75",
+        "1200x1200 jpeg=85 webp=90 avif=75",
+        "2560x2560 jpeg=85 webp=91 avif=76",
     )
+    warm_sizes: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Sizes of the allow-list, by name or as `WxH`, that `warm`, `warm_on_upload` and "
+            "prewarm on AWS render in advance. Empty: those with a name, or all if none has one."
+        ),
+    ] = ()
     keep_copyright: Annotated[
         bool, Meta(description="Keep copyright and creator in the renditions; all other metadata is removed.")
     ] = False
@@ -287,7 +301,10 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     ] = ""
     warm_on_upload: Annotated[
         bool,
-        Meta(description="Render every size and format of an upload at once; viewers' renders go first."),
+        Meta(
+            description="Render an upload at once, in the sizes of `warm_sizes` and every format that "
+            "`Accept` may choose; viewers' renders go first."
+        ),
     ] = False
     access_log: Annotated[
         bool,
@@ -333,9 +350,10 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         return tuple(target for rule in self.size_rules for target in rule.all_targets)
 
     @functools.cached_property
-    def page_targets(self) -> tuple[Target, ...]:
-        """What pages request: every size in the original's own format and those that `Accept` may choose."""
-        return tuple(sorted((target for rule in self.size_rules for target in rule.targets), key=str))
+    def warm_targets(self) -> tuple[Target, ...]:
+        """What is warmed: `warm_sizes` in the original's own format and those that `Accept` may choose."""
+        rules = choose_sizes(self.size_rules, self.warm_sizes) if self.warm_sizes else named(self.size_rules)
+        return tuple(sorted((target for rule in rules for target in rule.targets), key=str))
 
     @functools.cached_property
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:

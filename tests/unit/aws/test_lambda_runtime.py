@@ -148,7 +148,7 @@ async def test_prewarm_upload_stores_every_page_target(bucket: Objects) -> None:
         bucket.put("originals/bad.jpg", b"nothing")
         assert await runtime.invoke(change("originals/bad.jpg")) is None
     stored = set(bucket.rendition_names())
-    renditions = {f"resized/{one.rendition_key(KEY)}" for one in Settings().page_targets}
+    renditions = {f"resized/{one.rendition_key(KEY)}" for one in Settings().warm_targets}
     assert stored == renditions | {f"resized/{facts_key(KEY)}", "resized/facts/bad.jpg"}
 
 

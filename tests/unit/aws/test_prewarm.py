@@ -50,7 +50,7 @@ async def test_prewarm_upload_stores_every_page_target_from_one_decode(bucket: O
     bucket.put(f"originals/{KEY}", b"an original")
     functions = Functions(bucket.settings())
     await prewarm(functions).handle(change(f"originals/{KEY}"), "prewarm")
-    targets = functions.settings.page_targets
+    targets = functions.settings.warm_targets
     stored = bucket.rendition_names()
     names = [facts_key(KEY), *(one.rendition_key(KEY) for one in targets)]
     assert sorted(stored) == sorted(f"resized/{name}" for name in names)
@@ -68,7 +68,7 @@ async def test_prewarm_stored_renditions_are_not_rendered_again(fake: FakeS3) ->
     functions = Functions(fake.settings())
     for _ in range(2):  # a queue may deliver a message twice
         await prewarm(functions).handle(change(f"originals/{KEY}"), "prewarm")
-    count = len(functions.settings.page_targets)
+    count = len(functions.settings.warm_targets)
     assert functions.renderer.renders == count
     assert functions.lines[-1] == {"key": KEY, "made": 0, "was_there": count}
 
@@ -101,7 +101,7 @@ async def test_prewarm_unreachable_store_raises_and_retry_renders_the_rest(fake:
     first, *_, last, metrics = functions.lines
     assert (
         first["made"] + last["made"]
-        == len(functions.settings.page_targets)
+        == len(functions.settings.warm_targets)
         == last["made"] + last["was_there"]
     )
     assert metrics["RenditionBytes"] > 0
@@ -138,7 +138,7 @@ async def test_prewarm_job_makes_missing_and_outdated_renditions(fake: FakeS3) -
     functions = Functions(fake.settings())
     explicit = target("800x600", Format.JPEG)  # no page requests it without its name
     assert (await functions.ask(format_stored(explicit, KEY))).status == 200
-    count = len(functions.settings.page_targets)
+    count = len(functions.settings.warm_targets)
     made = {"made": count, "outdated": 0, "current": 0}
     assert await run_job(functions, f"originals/{KEY}") == [("Succeeded", made)]
     fake.put(f"originals/{KEY}", b"another original")

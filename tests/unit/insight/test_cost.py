@@ -12,6 +12,7 @@ from galerly_cdn.insight.cost import REGIONS, Workload, estimate, per_100k_views
 from galerly_cdn.insight.cost_comparison import Machines, alternatives, specification_figures
 from galerly_cdn.insight.prices import packaged_prices
 from galerly_cdn.serialization import replaced
+from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
     from galerly_cdn.insight.cost import Estimate, Line
@@ -88,8 +89,28 @@ def test_specification_figures_have_their_own_and_the_computed_amount() -> None:
         "S3 requests and Origin Shield of the misses": (None, 0.009),
         "100,000 views": (0.87, 0.992),
         "monitoring, logs and queues, each month": (None, 7.682),
-        "janitor for the uploads, once": (None, 0.025),
+        "janitor for the uploads, once": (None, 0.035),
     }  # fmt: skip
+
+
+def test_example_has_the_four_named_sizes_of_the_specification() -> None:
+    names = {rule.name: str(rule.size) for rule in Settings().size_rules if rule.name}
+    assert names == {
+        "tiny": "150x150", "small": "400x400", "thumbnail": "800x600", "medium": "2000x2000",
+    }  # fmt: skip
+    assert EXAMPLE.renditions == len(names)
+
+
+@pytest.mark.parametrize("targets", [20, 45, 225])
+def test_longer_allow_list_changes_only_the_janitors_reads(targets: int) -> None:
+    found = estimate(replaced(EXAMPLE, targets=targets), PRICES, free_tier=False)
+    before = estimate(EXAMPLE, PRICES, free_tier=False)
+    differing = {one.item for one in set(found.lines) ^ set(before.lines)}
+    assert differing <= {"uploads: janitor, S3 reads"}
+    assert round(found.sum_usd("storage"), 3) == 0.161
+    assert round(per_100k_views_usd(found, EXAMPLE), 2) == 0.99
+    renders = [one.amount_usd for one in found.lines if one.item.startswith("first requests: resizer")]
+    assert round(sum(renders), 3) == 0.094
 
 
 def test_alternatives_of_the_example() -> None:

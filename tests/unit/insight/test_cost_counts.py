@@ -53,14 +53,14 @@ async def started(server: FakeS3) -> Functions:
     """Functions that have read the list of recipes, as a cold start does."""
     functions = Functions(server.settings())
     server.put(f"originals/{OTHER_KEY}", b"another original")
-    await functions.ask(urls.format_stored(SETTINGS.page_targets[0], OTHER_KEY))
+    await functions.ask(urls.format_stored(SETTINGS.warm_targets[0], OTHER_KEY))
     server.requests.clear()
     return functions
 
 
 async def test_first_render_of_an_original_is_the_reads_and_puts_of_the_estimate(fake: FakeS3) -> None:
     functions = await started(fake)
-    await functions.ask(urls.format_stored(SETTINGS.page_targets[0], KEY))
+    await functions.ask(urls.format_stored(SETTINGS.warm_targets[0], KEY))
     assert reads_and_puts(fake) == (cost.RENDER_READS, 2)  # the rendition and the fact record
 
 
@@ -91,7 +91,7 @@ async def test_prewarm_makes_the_reads_and_puts_of_the_estimate(fake: FakeS3) ->
     functions = await started(fake)
     prewarm = Prewarm(functions.stores, functions.filler, wall=time.time, log=functions.log)
     await prewarm.handle(change(f"originals/{KEY}"), "prewarm")
-    renditions = len(SETTINGS.page_targets)
+    renditions = len(SETTINGS.warm_targets)
     reads = cost.PREWARM_READS + cost.PREWARM_READS_PER_RENDITION * renditions
     assert reads_and_puts(fake) == (reads, renditions + 1)
 

@@ -198,6 +198,9 @@ def test_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None
         ({"GALERLY_WORKER_RSS_BYTES": str(2**31)}, ("worker_rss_bytes", "worker_memory_bytes")),
         ({"GALERLY_WORKER_MEMORY_BYTES": str(2**29)}, ("max_coefficient_bytes", "worker_memory_bytes")),
         ({"GALERLY_QUEUE_BYTES": "1000"}, ("queue_bytes", "max_original_bytes")),
+        ({"GALERLY_WARM_SIZES": "small;huge"}, ("warm_sizes", "'huge' is no size of the allow-list: tiny, ")),
+        ({"GALERLY_WARM_SIZES": "400x400;small"}, ("warm_sizes", "'small' is listed twice")),
+        ({"GALERLY_SIZES": "a 10x10", "GALERLY_WARM_SIZES": "tiny"}, ("warm_sizes", "'tiny' is no size")),
     ],
 )
 def test_contradicting_settings_are_both_named(variables: dict[str, str], named: tuple[str, str]) -> None:
@@ -309,7 +312,7 @@ def test_limits_are_in_pixels() -> None:
     assert Settings(max_megapixels=3).limits.max_pixels == 3_000_000
 
 
-PARSED = ["limits", "size_rules", "all_targets", "page_targets", "trusted_networks"]
+PARSED = ["limits", "size_rules", "all_targets", "warm_targets", "trusted_networks"]
 
 
 @pytest.mark.parametrize("name", PARSED)
@@ -329,7 +332,25 @@ def test_targets_are_every_format_of_every_size() -> None:
     settings = Settings(sizes=("10x10 webp=80",))
     names = [str(target) for target in settings.all_targets]
     assert names == ["10x10", "10x10.jpeg", "10x10.png", "10x10.webp"]
-    assert [str(target) for target in settings.page_targets] == ["10x10", "10x10.webp"]
+    assert [str(target) for target in settings.warm_targets] == ["10x10", "10x10.webp"]
+
+
+@pytest.mark.parametrize(
+    ("allowed", "warm_sizes", "warmed"),
+    [
+        (Settings().sizes, (), ["150x150", "400x400", "800x600", "2000x2000"]),
+        (("a 10x10", "20x20", "b 30x30"), (), ["10x10", "30x30"]),
+        (("10x10", "20x20"), (), ["10x10", "20x20"]),
+        (("a 10x10", "20x20", "b 30x30"), ("20x20", "a"), ["10x10", "20x20"]),
+    ],
+)
+def test_warmed_sizes_are_the_chosen_else_the_named_else_all(
+    allowed: tuple[str, ...], warm_sizes: tuple[str, ...], warmed: list[str]
+) -> None:
+    settings = load.load_settings({"sizes": allowed, "warm_sizes": warm_sizes}, environment={}).settings
+    targets = [target for rule in settings.size_rules for target in rule.targets]
+    expected = [str(one) for one in targets if str(one.size) in warmed]
+    assert [str(one) for one in settings.warm_targets] == sorted(expected)
 
 
 def test_trusted_proxies_are_networks() -> None:

@@ -43,6 +43,7 @@ _PREFIX = re.compile(r"[A-Za-z0-9_.~/$'@:+&-]+")
 """The characters of CloudFront's path patterns, without the wildcards."""
 _FUNCTION_SETTINGS = (
     "sizes",
+    "warm_sizes",
     "keep_copyright",
     "max_megapixels",
     "max_original_bytes",

@@ -1,4 +1,4 @@
-"""Renders every size and format of a photograph from one decode, before a viewer requests them.
+"""Renders the sizes of `warm_sizes` of a photograph from one decode, before a viewer requests them.
 
 A queue passes uploads. S3 Batch Operations passes the photographs of a job (`galerly-cdn aws warm --all`).
 """
@@ -57,7 +57,7 @@ class Prewarm:
         self._folder = stores.folder
         self._originals = stores.originals
         self._renditions = stores.renditions
-        self._targets = stores.settings.page_targets
+        self._targets = stores.settings.warm_targets
         self._all_targets = stores.settings.all_targets
         self._filler = filler
         self._wall = wall

@@ -83,7 +83,7 @@ def _request(options: Mapping[str, Any]) -> DeploymentRequest:
     help="A private folder, in place of the setting private_prefixes.",
 )
 @click.option("--avif", type=_ON_OFF, default="on", show_default=True, help="off removes AVIF from `sizes`.")
-@click.option("--prewarm", type=_ON_OFF, help="Render every size and format of an upload at once.")
+@click.option("--prewarm", type=_ON_OFF, help="Render the sizes of warm_sizes of an upload at once.")
 @click.option(
     "--budget",
     type=click.IntRange(min=0),

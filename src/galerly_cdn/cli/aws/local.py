@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     type=click.Choice(["on", "off"]),
     default="off",
     show_default=True,
-    help="Render every size and format of an upload at once. Needs versitygw.",
+    help="Render the sizes of warm_sizes of an upload at once. Needs versitygw.",
 )
 @terminal.CONFIG
 def local(photographs: Path, port: int, prewarm: str, file: Path | None) -> None:

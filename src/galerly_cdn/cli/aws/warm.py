@@ -45,6 +45,8 @@ def warm(  # noqa: PLR0913 - its options
 ) -> None:
     """Make the missing and the outdated renditions of every photograph, without viewers' requests.
 
+    Missing ones are made in the sizes of the setting warm_sizes, outdated ones in every size.
+
     S3 Batch Operations invokes the prewarm function for each photograph, after the price was confirmed.
     What was replaced is invalidated. Ctrl-C leaves the job running; --status continues to wait for it.
     """
@@ -61,8 +63,9 @@ def warm(  # noqa: PLR0913 - its options
     if status_id is None:
         manifest = jobs.list_photographs(gallery or "")
         memory_mb = int(state.parameters.get("Memory", "1769"))
-        targets = terminal.load_settings(file).settings.page_targets
-        price = warm_job.estimate(manifest, len(targets), memory_mb)
+        rules = terminal.load_settings(file).settings.size_rules
+        most = sum(len(rule.targets) for rule in rules)  # outdated ones of sizes that are not warmed, too
+        price = warm_job.estimate(manifest, most, memory_mb)
         terminal.print_value(price, _price_line(price), as_json=as_json)
         if dry_run or not manifest.photographs:
             return
