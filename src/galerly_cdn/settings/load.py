@@ -129,7 +129,7 @@ def _checked(name: str, raw: object) -> object:
     setting_type = _TYPES[name]
     check = _LISTS.get(name)
     if check is not None:
-        lines = [line for line in raw.split(";") if line.strip()] if isinstance(raw, str) else raw
+        lines = [line.strip() for line in raw.split(";") if line.strip()] if isinstance(raw, str) else raw
         items: tuple[str, ...] = convert(tuple[str, ...], lines)
         check(items)
         return items

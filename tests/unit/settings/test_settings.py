@@ -100,6 +100,18 @@ def test_store_endpoint_is_read_from_the_variables_of_aws_tools(
     assert (loaded.settings.store_endpoint, loaded.origin["store_endpoint"]) == (endpoint, origin)
 
 
+def test_list_in_a_variable_may_have_spaces_around_its_items() -> None:
+    """A prefix with a space in front names another folder, and the one that is meant would be public."""
+    variables = {
+        "GALERLY_PRIVATE_PREFIXES": "clients; studio/2026 ;",
+        "GALERLY_PUBLIC_URLS": "https://one.example ; https://two.example",
+        "GALERLY_PUBLIC_KEYS": "keys",
+    }
+    settings = load.load_settings(environment=variables).settings
+    assert settings.private_prefixes == ("clients", "studio/2026")
+    assert settings.public_urls == ("https://one.example", "https://two.example")
+
+
 def test_environment_of_the_process_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("GALERLY_")]:
         monkeypatch.delenv(name)
