@@ -70,6 +70,11 @@ class MalformedBody(BadRequest):
     public = "The request’s body is not the JSON that this operation accepts."
 
 
+class MalformedForm(BadRequest):
+    code = "malformed-form"
+    public = "The form’s fields are not those of this page."
+
+
 class ChecksumMismatch(BadRequest):
     code = "checksum-mismatch"
     public = "The upload does not match its checksum; send it again."
@@ -82,6 +87,11 @@ class Unauthorized(GalerlyError):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return [*super().headers(), (b"www-authenticate", b"Bearer")]  # RFC 9110 §11.6.1, RFC 6750 §3
+
+
+class WrongToken(Unauthorized):
+    code = "wrong-token"
+    public = "This is not one of the admin tokens."
 
 
 class Forbidden(GalerlyError):
@@ -105,6 +115,13 @@ class CrossSite(Forbidden):
 
     code = "cross-site"
     public = "Requests by pages of other sites are not allowed."
+
+
+class CsrfTokenMismatch(Forbidden):
+    """A change by a session's cookie without the token that only the session's own pages have."""
+
+    code = "csrf-token-mismatch"
+    public = "The page is older than the last login; load it again."
 
 
 class SignatureRequired(Forbidden):
@@ -236,6 +253,15 @@ class Misdirected(GalerlyError):
     status = 421
     code = "misdirected"
     public = "Without a token, only requests to this machine’s own name are answered."
+
+
+class TooManyLogins(GalerlyError):
+    """One client, or all together, failed to log in more often than is allowed in a minute."""
+
+    status = 429
+    code = "too-many-logins"
+    public = "Too many logins failed; try again in a minute."
+    retry_after_s = 60
 
 
 class HeadersTooLarge(GalerlyError):

@@ -18,6 +18,8 @@ from galerly_cdn.admin.metric_table import METRICS
 from galerly_cdn.admin.metrics import Metrics
 from galerly_cdn.admin.routes import all_routes
 from galerly_cdn.admin.warming import Warmer
+from galerly_cdn.clock import Clock
+from galerly_cdn.dashboard.composition import Dashboard
 from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, UnsupportedFormat
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.inspector import Inspector
@@ -204,12 +206,18 @@ class InMemoryAdmin:
             new_upload_id=lambda: UPLOAD_ID,
         )
         gauges = {one.name: lambda: 2.0 for one in METRICS if not one.labels}
+        clock = Clock(wall=self.cdn.clock.wall, monotonic=lambda: self.now_s)
+        authenticator = Authenticator(self.tokens, is_local=self.is_local, now_s=clock.monotonic)
+        self.dashboard = Dashboard(
+            self.settings, telemetry=self.telemetry, clock=clock, authenticator=authenticator, gauges=gauges
+        )
         self.application = AdminApplication(
             all_routes(handlers, self.health, Metrics(self.telemetry, gauges, "8.18")),
-            Authenticator(self.tokens, is_local=self.is_local),
+            authenticator,
             self.settings,
             self.telemetry,
             clock=self.cdn.clock,
+            pages=self.dashboard,
         )
 
     async def request(

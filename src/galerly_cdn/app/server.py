@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from galerly_cdn.admin.composition import AdminSide
     from galerly_cdn.app.renderer import RenderingStores
     from galerly_cdn.contents import Contents
+    from galerly_cdn.dashboard.composition import Dashboard
     from galerly_cdn.http.exchange import Handler
     from galerly_cdn.library import Invalidate
     from galerly_cdn.recipe_list import RecipeList
@@ -86,6 +87,7 @@ class Cdn:
             listed=rendering.listed,
         )
         self.admin: AdminSide | None = None
+        self.dashboard: Dashboard | None = None
 
     def _open_application(self) -> Application | LoopbackApplication:
         settings, clock = self.rendering.stores.settings, self.rendering.stores.clock
@@ -182,21 +184,34 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
     """The admin API; None where the settings have no port for it. Raises `SettingsError`."""
     if settings.admin_port < 0:
         return None
-    from galerly_cdn.admin.composition import AdminSide  # noqa: PLC0415 - prometheus_client starts slowly
+    # prometheus_client starts slowly, and nothing here is needed without an admin port
+    from galerly_cdn.admin.auth import authenticator  # noqa: PLC0415
+    from galerly_cdn.admin.composition import AdminSide, read_gauges  # noqa: PLC0415
+    from galerly_cdn.dashboard.composition import Dashboard  # noqa: PLC0415
 
+    stores, workers = cdn.rendering.stores, cdn.rendering.workers
+    authenticated = authenticator(settings, stores.clock.monotonic)
+    folder = None if is_remote(locations.renditions) else locations.renditions
+    gauges = read_gauges(workers, lambda: cdn.edge.memory_bytes, folder)
+    cdn.dashboard = Dashboard(
+        settings,
+        telemetry=cdn.telemetry,
+        clock=stores.clock,
+        authenticator=authenticated,
+        gauges=gauges,
+    )
     return AdminSide(
         settings,
         telemetry=cdn.telemetry,
-        clock=cdn.rendering.stores.clock,
+        clock=stores.clock,
+        authenticator=authenticated,
         library=cdn.library,
-        direct_uploads=await store_open.open_direct_uploads(
-            settings, locations, cdn.telemetry, cdn.rendering.stores.clock
-        ),
-        workers=cdn.rendering.workers,
+        direct_uploads=await store_open.open_direct_uploads(settings, locations, cdn.telemetry, stores.clock),
+        workers=workers,
         libvips=cdn.rendering.libvips,
         health=cdn.health,
-        memory_cache_bytes=lambda: cdn.edge.memory_bytes,
-        renditions_folder=None if is_remote(locations.renditions) else locations.renditions,
+        gauges=gauges,
+        pages=cdn.dashboard,
     )
 
 
