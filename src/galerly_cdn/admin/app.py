@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from galerly_cdn.admin import openapi
 from galerly_cdn.admin.auth import check_site
-from galerly_cdn.admin.request import AdminRequest, is_page_path
+from galerly_cdn.admin.request import AdminRequest
 from galerly_cdn.admin.responses import JSON, body_response
 from galerly_cdn.admin.routes import Route, Routes
 from galerly_cdn.errors import GalerlyError
@@ -80,11 +80,11 @@ class AdminApplication:
 
     async def _answer(self, request: AdminRequest) -> Response:
         """The response of the operation; without authentication, a client learns nothing of what exists."""
-        if self._pages is None or not is_page_path(request.raw_path):
-            return await self._operate(request)
         try:
             return await self._operate(request)
         except GalerlyError as error:
+            if self._pages is None or not request.is_of_page:
+                raise
             request.error = error
             return await self._pages.failure(request, error)
 

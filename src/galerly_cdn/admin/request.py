@@ -72,7 +72,22 @@ class AdminRequest(Exchange):
     @property
     def shows_html(self) -> bool:
         """For a browser's window at the address of a page, or of what could be one."""
-        return is_page_path(self.raw_path) and accepts_html(self.headers.get(b"accept", b""))
+        return self._is_in_pages and accepts_html(self.headers.get(b"accept", b""))
+
+    @property
+    def is_part(self) -> bool:
+        """Whether a page requests it by htmx, to show the response as a part of itself."""
+        return self._is_in_pages and b"hx-request" in self.headers
+
+    @property
+    def is_of_page(self) -> bool:
+        """Whether a browser shows the response, so that an error is told in HTML."""
+        return self.shows_html or self.is_part
+
+    @property
+    def _is_in_pages(self) -> bool:
+        path = self.raw_path.decode("latin-1")
+        return path == "/" or f"{path}/".startswith(f"{PAGES_PATH}/")
 
     async def json(self, kind: type[V]) -> V:
         """The body's JSON as a `kind`. Raises `MalformedBody`."""
@@ -103,11 +118,6 @@ class AdminRequest(Exchange):
             self.length_bytes += len(chunk)
             if chunk:
                 yield chunk
-
-
-def is_page_path(raw_path: bytes) -> bool:
-    """Whether a path is in the space of the dashboard's pages."""
-    return raw_path == b"/" or f"{raw_path.decode('latin-1')}/".startswith(f"{PAGES_PATH}/")
 
 
 def _parameters(encoded: bytes) -> dict[str, str]:

@@ -96,6 +96,6 @@ class Logins:
         request.outcome = "logged-out"
         cookie = sessions.expired_cookie(is_secure=request.is_secure)
         response = redirect(LOGIN_PATH, (b"set-cookie", cookie))
-        if b"hx-request" not in request.headers:
+        if not request.is_part:
             return response
         return Response(204, [*response.headers[2:], (b"hx-redirect", LOGIN_PATH.encode())])

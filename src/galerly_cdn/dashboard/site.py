@@ -76,8 +76,7 @@ class Site:
 
     async def failure(self, request: AdminRequest, error: GalerlyError) -> Response:
         """The answer to a request for a page that failed: a page, or the way to the login."""
-        is_part = b"hx-request" in request.headers
-        if isinstance(error, Unauthorized) and is_part:
+        if isinstance(error, Unauthorized) and request.is_part:
             return _redirect_part(LOGIN_PATH)
         if isinstance(error, Unauthorized) and request.method in {"GET", "HEAD"}:
             return redirect(LOGIN_PATH)
@@ -86,7 +85,7 @@ class Site:
             "request_id": request.request_id,
             "is_cross_site": isinstance(error, CrossSite),
         }
-        template = "failed_part.html" if is_part else "failed.html"
+        template = "failed_part.html" if request.is_part else "failed.html"
         response = await self.render(request, template, values, error.status)
         return Response(response.status, [*response.headers, *error.headers()], response.body)
 

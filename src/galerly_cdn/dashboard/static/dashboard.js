@@ -2,6 +2,11 @@
 
 const said = document.querySelector("#said");
 
+/** The headers with which a page's own `fetch` may make changes; empty without a session. */
+function csrfHeaders() {
+  return JSON.parse(document.body.getAttribute("hx-headers") ?? "{}");
+}
+
 function isPolled(element) {
   return element.getAttribute("hx-trigger")?.includes("every ") ?? false;
 }
