@@ -72,7 +72,8 @@ ERRORS = f"""{GENERATED}
 
 The response to a request for a picture has the status 200, 206 (one range) or 304. The body of every other
 response is a JSON object of one shape: `code` is stable, `message` is a sentence for people, and
-`request_id` identifies the request in the access log. Only the access log contains the details.
+`request_id` identifies the request in the access log. Only the access log contains the details. A browser's
+window is shown the same as a page by the gallery page and the [dashboard](dashboard.md).
 
 ```json
 %s

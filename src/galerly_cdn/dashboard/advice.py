@@ -8,7 +8,6 @@ _STORE = "Run `galerly-cdn doctor --store`; the access log has the store’s own
 _ORIGINAL = "Replace the photograph by a sound one, or delete it."
 _LIMIT = "Upload a smaller photograph, or raise {}."
 _UPLOAD = "Correct the upload as the sentence says."
-_LINKS = "Make the link anew, with the key that the server knows."
 
 ADVICE = {
     "bad-request": _CLIENT,
@@ -23,15 +22,15 @@ ADVICE = {
     "signature-wrong-client": "Make the link without an address, or for the viewer’s network.",
     "signature-too-early": "Compare the clocks of this machine and of the one that signs.",
     "signature-expired": "Make a new link; give it a longer lifetime if this happens often.",
-    "signature-invalid": f"Compare the signing key and `public_urls` with those that sign. {_LINKS}",
-    "signature-required": f"Sign the links to this gallery, or take it out of `private_prefixes`. {_LINKS}",
+    "signature-invalid": "Compare `public_keys` and `public_urls` with the key and the address that sign.",
+    "signature-required": "Sign the links to this gallery, or take it out of `private_prefixes`.",
     "csrf-token-mismatch": "Load the page again.",
     "cross-site": "Open the address in a window of its own, not by another site’s link.",
-    "format-not-allowed": f"Add the format to the size in the settings, or: {_PAGES[0].lower()}{_PAGES[1:]}",
-    "size-not-allowed": f"Many from one client are a sweep. Else add the size to the settings. {_PAGES}",
+    "format-not-allowed": "Add the format to the size in `sizes`, or correct the page that requests it.",
+    "size-not-allowed": "Add the size to `sizes`, or correct the page. Many from one client are a sweep.",
     "not-found": _PAGES,
     "no-such-upload": "Upload it again.",
-    "no-such-original": f"Upload the photograph, or remove the link to it. {_PAGES}",
+    "no-such-original": "Upload the photograph, or remove the links to it.",
     "unknown-path": _CLIENT,
     "method-not-allowed": _CLIENT,
     "read-only-store": "Start the server with `--store`, or with `--writable`.",
@@ -69,7 +68,7 @@ ADVICE = {
     "draining": "Nothing: the server was stopping.",
     "queue-full": "Warm galleries before they open; add workers or machines.",
     "render-failed": _ORIGINAL,
-    "worker-died": f"If it is always the same photograph: {_ORIGINAL[0].lower()}{_ORIGINAL[1:]}",
+    "worker-died": "Replace or delete the photograph if it happens again. Else look at the machine’s memory.",
     "render-timeout": "Raise `render_deadline_s`, add CPU, or upload a smaller photograph.",
 }
 """By error code."""

@@ -39,24 +39,24 @@ class Dashboard:
         gauges: Gauges,
         workers: Callable[[], Sequence[WorkerFacts]],
     ) -> None:
-        self._sampler = Sampler(telemetry, gauges, workers, clock)
+        self.sampler = Sampler(telemetry, gauges, workers, clock)
         self._site = Site(NAVIGATION, authenticator)
         self.failure = self._site.failure
         self.routes: tuple[Route, ...] = (
             *(Route("GET", path, _open_home, "The dashboard", {}) for path in ("/", PAGES_PATH)),
             *asset_routes(self._site.assets),
             *Logins(self._site, authenticator, clock.monotonic).routes(),
-            *NowPage(self._sampler, workers).routes(self._site),
+            *NowPage(self.sampler, workers).routes(self._site),
             *ErrorsPage(telemetry).routes(self._site),
         )
 
     def start(self) -> None:
         """Begin to sample the counters."""
-        self._sampler.start()
+        self.sampler.start()
 
     def close(self) -> None:
         """End the sampling."""
-        self._sampler.stop()
+        self.sampler.stop()
 
 
 async def _open_home(_request: AdminRequest) -> Response:
