@@ -67,7 +67,7 @@ class MalformedQuery(BadRequest):
 
 class MalformedBody(BadRequest):
     code = "malformed-body"
-    public = "The request’s body is not the JSON that this operation accepts."
+    public = "The request’s body is not what this operation accepts."
 
 
 class ChecksumMismatch(BadRequest):
@@ -105,6 +105,11 @@ class CrossSite(Forbidden):
 
     code = "cross-site"
     public = "Requests by pages of other sites are not allowed."
+
+
+class CsrfTokenMismatch(Forbidden):
+    code = "csrf-token-mismatch"
+    public = "The page is older than the last login; load it again."
 
 
 class SignatureRequired(Forbidden):
@@ -204,9 +209,7 @@ class LooksPrivate(GalerlyError):
     public = "Another folder has nearly this name; write its name exactly."
 
 
-class NoDirectUploads(GalerlyError):
-    """A folder has no presigned URLs."""
-
+class NoDirectUploads(GalerlyError):  # a folder has no presigned URLs
     status = 409
     code = "no-direct-uploads"
     public = "The store accepts no direct uploads; send the photograph to the CDN."
@@ -238,6 +241,13 @@ class Misdirected(GalerlyError):
     public = "Without a token, only requests to this machine’s own name are answered."
 
 
+class TooManyLogins(GalerlyError):
+    status = 429
+    code = "too-many-logins"
+    public = "Too many logins failed; try again in a minute."
+    retry_after_s = 60
+
+
 class HeadersTooLarge(GalerlyError):
     status = 431
     code = "headers-too-large"
@@ -254,8 +264,7 @@ class RangeNotSatisfiable(GalerlyError):
         self.length_bytes = length_bytes
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        # RFC 9110 §15.5.17
-        return [*super().headers(), (b"content-range", b"bytes */%d" % self.length_bytes)]
+        return [*super().headers(), (b"content-range", b"bytes */%d" % self.length_bytes)]  # §15.5.17
 
 
 class Disconnected(GalerlyError):

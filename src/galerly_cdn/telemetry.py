@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _MAX_QUEUED = 10_000
 _BATCH_S = 0.05
+_MAX_RECENT_ERRORS = 300
+_LEFT = 499
+"""The viewer closed the connection before there was a response, which is no error."""
 
 
 class AccessRecord(Value, frozen=True, omit_defaults=True):
@@ -53,7 +56,8 @@ class AuditRecord(Value, frozen=True, omit_defaults=True):
     request_id: str
     client: str
     who: str
-    """How the client was authenticated: `loopback`, or `token` and the beginning of its SHA-256."""
+    """How the client was authenticated: `loopback`, or `token` or `session` and the beginning of the token's
+    SHA-256."""
     action: str
     """The operation's method and path, for example `PUT /originals/{key}`."""
     outcome: str
@@ -202,6 +206,8 @@ class Telemetry:
     ) -> None:
         self.counters = counters
         self.traffic = traffic
+        self.recent_errors: deque[AccessRecord] = deque(maxlen=0 if traffic is None else _MAX_RECENT_ERRORS)
+        """The last error responses, oldest first; none is kept if no metrics are served."""
         self._log = log
         self._audit = audit
         self._run = secrets.token_hex(4)
@@ -217,6 +223,8 @@ class Telemetry:
             self.traffic.add(record, result)
         if record.reason:
             self.counters.count(record.reason)
+            if record.status != _LEFT:
+                self.recent_errors.append(record)
         if self._log is not None:
             self._log.write(record)
 

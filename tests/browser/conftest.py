@@ -54,4 +54,5 @@ def browser(chromium: WebDriver) -> Iterator[Browser]:
     yield browser
     browser.command("Emulation.setScriptExecutionDisabled", value=False)
     browser.command("Emulation.setTouchEmulationEnabled", enabled=False)
+    browser.command("Emulation.setEmulatedMedia", media="", features=[])
     browser.open("about:blank")

@@ -18,6 +18,8 @@ from galerly_cdn.admin.metric_table import METRICS
 from galerly_cdn.admin.metrics import Metrics
 from galerly_cdn.admin.routes import all_routes
 from galerly_cdn.admin.warming import Warmer
+from galerly_cdn.clock import Clock
+from galerly_cdn.dashboard.composition import Dashboard
 from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, UnsupportedFormat
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.inspector import Inspector
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from galerly_cdn.model import FactRecord, Facts, Head, Job, Learn, Rendered
+    from galerly_cdn.render.pool.supervisor import WorkerFacts
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import DirectUploads
 
@@ -186,6 +189,7 @@ class InMemoryAdmin:
             turns=Retries(RENDERERS_BUSY, 0, lambda: 0.0),
         )
         self.now_s = 0.0
+        self.workers: list[WorkerFacts] = []
         self.warmer = Warmer(self.library, self.concurrency, self.cdn.counters.count)
         self.prefixes = PrefixCheck(self.originals, self.settings.private_prefixes)
         self.health = Health(
@@ -204,12 +208,22 @@ class InMemoryAdmin:
             new_upload_id=lambda: UPLOAD_ID,
         )
         gauges = {one.name: lambda: 2.0 for one in METRICS if not one.labels}
+        clock = Clock(wall=self.cdn.clock.wall, monotonic=lambda: self.now_s)
+        authenticator = Authenticator(self.tokens, is_local=self.is_local, now_s=clock.monotonic)
+        self.dashboard = Dashboard(
+            telemetry=self.telemetry,
+            clock=clock,
+            authenticator=authenticator,
+            gauges=gauges,
+            workers=lambda: self.workers,
+        )
         self.application = AdminApplication(
             all_routes(handlers, self.health, Metrics(self.telemetry, gauges, "8.18")),
-            Authenticator(self.tokens, is_local=self.is_local),
+            authenticator,
             self.settings,
             self.telemetry,
             clock=self.cdn.clock,
+            pages=self.dashboard,
         )
 
     async def request(
@@ -220,6 +234,8 @@ class InMemoryAdmin:
         body: Iterable[bytes] | bytes = b"",
         headers: dict[str, str] | None = None,
         disconnects_early: bool = False,
+        client: str = "127.0.0.1",
+        scheme: str = "http",
     ) -> AdminResponse:
         """Send a request; with `disconnects_early` the client disconnects before the end of its body."""
         sent: list[MutableMapping[str, Any]] = []
@@ -243,7 +259,8 @@ class InMemoryAdmin:
             "method": method,
             "raw_path": raw_path,
             "query_string": query,
-            "client": ("127.0.0.1", 4711),
+            "client": (client, 4711),
+            "scheme": scheme,
             "headers": [(name.lower().encode(), value.encode()) for name, value in sent_headers.items()],
         }
         await self.application(scope, receive, send)

@@ -1,7 +1,7 @@
 """Answers one request to the admin API, from path to response. Read `AdminApplication._answer` first.
 
 routes.find           method and path → operation
-authenticate          a bearer token, or a client on this machine
+authenticate          a bearer token, a session of the dashboard, or a client on this machine
 handler               parameters and body → library → a value, or lines of values
 run                   the response or the error is sent as JSON, not to be cached (`http/exchange.py`)
 audit                 of a change: the client and the outcome
@@ -9,12 +9,14 @@ audit                 of a change: the client and the outcome
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from galerly_cdn.admin import openapi
+from galerly_cdn.admin.auth import check_site
 from galerly_cdn.admin.request import AdminRequest
 from galerly_cdn.admin.responses import JSON, body_response
 from galerly_cdn.admin.routes import Route, Routes
+from galerly_cdn.errors import GalerlyError
 from galerly_cdn.http import responses
 from galerly_cdn.http.exchange import ExchangeRunner
 from galerly_cdn.serialization import to_json
@@ -23,17 +25,27 @@ from galerly_cdn.telemetry import AuditRecord, printable
 if TYPE_CHECKING:
     from galerly_cdn.admin.auth import Authenticator
     from galerly_cdn.clock import Clock
-    from galerly_cdn.errors import GalerlyError
     from galerly_cdn.http.request import Receive, Scope, Send
     from galerly_cdn.http.responses import Response
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.telemetry import Telemetry
 
 
-class AdminApplication:
-    """The ASGI application of the admin API."""
+class Pages(Protocol):
+    """The pages for people: their routes, and the answer to what fails in their space of paths."""
 
-    def __init__(
+    @property
+    def routes(self) -> tuple[Route, ...]: ...
+
+    async def failure(self, request: AdminRequest, error: GalerlyError) -> Response:
+        """The page, or the redirect, that a browser gets in place of the page it requested."""
+        ...
+
+
+class AdminApplication:
+    """The ASGI application of the admin API, and of the dashboard's pages where there are any."""
+
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         routes: tuple[Route, ...],
         authenticator: Authenticator,
@@ -41,15 +53,18 @@ class AdminApplication:
         telemetry: Telemetry,
         *,
         clock: Clock,
+        pages: Pages | None = None,
     ) -> None:
         openapi_route = Route("GET", "/openapi.json", self._openapi, "This description", {200: dict})
-        self._routes = Routes((*routes, openapi_route))
+        described = (*routes, openapi_route)
+        self._pages = pages
+        self._routes = Routes((*described, *(pages.routes if pages is not None else ())))
         self._authenticator = authenticator
         self._settings = settings
         self._telemetry = telemetry
         self._clock = clock
         self._runner = ExchangeRunner[AdminRequest](settings, clock.monotonic, self._audit)
-        self._openapi_document = to_json(openapi.openapi_document(self._routes.routes)) + b"\n"
+        self._openapi_document = to_json(openapi.openapi_document(described)) + b"\n"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one exchange."""
@@ -65,10 +80,26 @@ class AdminApplication:
 
     async def _answer(self, request: AdminRequest) -> Response:
         """The response of the operation; without authentication, a client learns nothing of what exists."""
-        if request.route.is_probe:
-            return await request.route.handler(request)
-        request.who = self._authenticator.authenticate(request.headers, is_open=request.route.is_open)
-        return await request.route.handler(request)
+        try:
+            return await self._operate(request)
+        except GalerlyError as error:
+            if self._pages is None or not request.is_of_page:
+                raise
+            request.error = error
+            return await self._pages.failure(request, error)
+
+    async def _operate(self, request: AdminRequest) -> Response:
+        route = request.route
+        if route.is_public:
+            check_site(request.headers)
+        elif not route.is_probe:
+            request.who = self._authenticator.authenticate(
+                request.headers,
+                is_open=route.is_open,
+                is_change=route.is_change,
+                is_use=not route.is_polled,
+            )
+        return await route.handler(request)
 
     async def _openapi(self, _request: AdminRequest) -> Response:
         return body_response(self._openapi_document, JSON)

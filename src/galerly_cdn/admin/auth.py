@@ -1,4 +1,4 @@
-"""Authenticates clients of the admin API: by bearer token, or on loopback without one as a local client.
+"""Authenticates clients of the admin side: by bearer token or session, or on loopback without one.
 
 A page in a browser on this machine is not a local client. A website can reach the loopback address under a
 name of its own (DNS rebinding), which the Host header shows, or by a cross-site request, which Origin and
@@ -12,12 +12,19 @@ import hmac
 import re
 from typing import TYPE_CHECKING
 
-from galerly_cdn.errors import CrossSite, Misdirected, SettingsError, Unauthorized
+from galerly_cdn.admin.sessions import Sessions, csrf_token, has_csrf_token
+from galerly_cdn.errors import (
+    CrossSite,
+    CsrfTokenMismatch,
+    Misdirected,
+    SettingsError,
+    Unauthorized,
+)
 from galerly_cdn.http.urls import is_loopback
 from galerly_cdn.settings.load import admin_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from galerly_cdn.settings.table import Settings
 
@@ -30,41 +37,83 @@ LOOPBACK = "loopback"
 
 
 class Authenticator:
-    """Authenticates requests. `is_local`: the listener's address is loopback."""
+    """Authenticates requests. `is_local`: the listener's address is loopback. `now_s` is monotonic."""
 
-    def __init__(self, tokens: Iterable[str], *, is_local: bool) -> None:
+    def __init__(self, tokens: Iterable[str], *, is_local: bool, now_s: Callable[[], float]) -> None:
         self._digests = tuple(hashlib.sha256(one.encode("ascii")).digest() for one in tokens)
         self._is_local = is_local
+        self._sessions = Sessions(now_s)
 
-    def authenticate(self, headers: Mapping[bytes, bytes], *, is_open: bool) -> str:
-        """The client for the audit log: `loopback`, or `token` and the beginning of its SHA-256.
+    @property
+    def needs_login(self) -> bool:
+        """Whether there are tokens; without one, every client of this machine is allowed."""
+        return bool(self._digests)
 
-        `is_open`: on loopback, the operation needs no token. Raises `CrossSite`, `Misdirected`,
-        `Unauthorized`.
+    def authenticate(
+        self, headers: Mapping[bytes, bytes], *, is_open: bool, is_change: bool = False, is_use: bool = True
+    ) -> str:
+        """The client for the audit log: `loopback`, or `token` or `session` and the start of a SHA-256.
+
+        `is_open`: on loopback, the operation needs no token. `is_change`: a session needs its CSRF token.
+        `is_use`: the request delays a session's expiry. Raises `CrossSite`, `CsrfTokenMismatch`,
+        `Misdirected`, `Unauthorized`.
         """
-        host = headers.get(b"host", b"")
-        if not _is_same_site(headers, host):
-            raise CrossSite
+        check_site(headers)
         client = self._token_client(headers.get(b"authorization", b""))
         if client:
             return client
-        if not self._is_local:
+        session = self._sessions.find(headers, is_use=is_use)
+        if session is not None:
+            if is_change and not has_csrf_token(headers):
+                raise CsrfTokenMismatch
+            return session.who
+        if not self._is_local or (self._digests and not is_open):
             raise Unauthorized
+        host = headers.get(b"host", b"")
         if not is_loopback(host.decode("latin-1")):
             raise Misdirected(f"the Host header is {host!r}")
-        if is_open or not self._digests:
-            return LOOPBACK
-        raise Unauthorized
+        return LOOPBACK
+
+    def log_in(self, token: str, headers: Mapping[bytes, bytes], *, is_secure: bool) -> tuple[str, str]:
+        """Begin a session in place of the browser's former one; its id, and the client for the audit log.
+
+        `is_secure`: the browser's connection has TLS. Raises `Unauthorized`.
+        """
+        name = self._token_name(token.encode("utf-8", "surrogatepass"))
+        if not name:
+            raise Unauthorized
+        self._sessions.end(headers)
+        who = f"session {name}"
+        return self._sessions.begin(who, is_secure=is_secure), who
+
+    def log_out(self, headers: Mapping[bytes, bytes]) -> None:
+        """End the session of a request."""
+        self._sessions.end(headers)
+
+    def csrf_token(self, headers: Mapping[bytes, bytes]) -> str:
+        """The CSRF token for a page of a request's session; empty for a request without a session."""
+        return csrf_token(headers) if self._sessions.find(headers, is_use=False) is not None else ""
 
     def _token_client(self, authorization: bytes) -> str:
-        """The token's name; empty for a wrong one.
+        """`token` and the token's name; empty for a wrong one."""
+        matched = _BEARER.fullmatch(authorization)
+        name = self._token_name(matched[1] if matched else b"")
+        return f"token {name}" if name else ""
+
+    def _token_name(self, token: bytes) -> str:
+        """The start of the token's SHA-256; empty for a wrong one.
 
         Digests are compared whole and with every token, so that the time reveals nothing.
         """
-        matched = _BEARER.fullmatch(authorization)
-        digest = hashlib.sha256(matched[1] if matched else b"").digest()
+        digest = hashlib.sha256(token).digest()
         equal = [one for one in self._digests if hmac.compare_digest(digest, one)]
-        return f"token {equal[0].hex()[:8]}" if equal and matched else ""
+        return equal[0].hex()[:8] if equal else ""
+
+
+def check_site(headers: Mapping[bytes, bytes]) -> None:
+    """Raise `CrossSite` for a request by another site's page."""
+    if not _is_same_site(headers, headers.get(b"host", b"")):
+        raise CrossSite
 
 
 def _is_same_site(headers: Mapping[bytes, bytes], host: bytes) -> bool:
@@ -76,13 +125,16 @@ def _is_same_site(headers: Mapping[bytes, bytes], host: bytes) -> bool:
     return origin is None or (matched is not None and matched[1] == host)
 
 
-def authenticator(settings: Settings) -> Authenticator:
-    """An authenticator by the settings. Raises `SettingsError` for a public address without a token."""
+def authenticator(settings: Settings, now_s: Callable[[], float]) -> Authenticator:
+    """An authenticator by the settings; `now_s` is monotonic.
+
+    Raises `SettingsError` for a public address without a token.
+    """
     is_local = is_loopback(settings.admin_host)
     tokens = _strong_tokens(settings) if settings.admin_token_file else ()
     if not (tokens or is_local):
         raise SettingsError([f"admin_host {settings.admin_host} is not loopback: set admin_token_file"])
-    return Authenticator(tokens, is_local=is_local)
+    return Authenticator(tokens, is_local=is_local, now_s=now_s)
 
 
 def _strong_tokens(settings: Settings) -> tuple[str, ...]:

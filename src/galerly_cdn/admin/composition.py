@@ -7,7 +7,6 @@ import shutil
 from typing import TYPE_CHECKING
 
 from galerly_cdn.admin.app import AdminApplication
-from galerly_cdn.admin.auth import authenticator
 from galerly_cdn.admin.handlers import Handlers
 from galerly_cdn.admin.metrics import Metrics
 from galerly_cdn.admin.routes import all_routes
@@ -16,7 +15,10 @@ from galerly_cdn.admin.warming import Warmer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from galerly_cdn.admin.app import Pages
+    from galerly_cdn.admin.auth import Authenticator
     from galerly_cdn.admin.health import Health
+    from galerly_cdn.admin.metrics import Gauges
     from galerly_cdn.clock import Clock
     from galerly_cdn.library import StoreLibrary
     from galerly_cdn.render.pool.pool import WorkerPool
@@ -25,11 +27,29 @@ if TYPE_CHECKING:
     from galerly_cdn.telemetry import Telemetry
 
 
-class AdminSide:
-    """The admin application, with the steps that end it. Raises `SettingsError`.
+def read_gauges(
+    workers: WorkerPool, memory_cache_bytes: Callable[[], int], renditions_folder: str | None
+) -> Gauges:
+    """The functions that read the gauges of `metric_table`.
 
     `renditions_folder` is None for renditions in a remote store.
     """
+    gauges: dict[str, Callable[[], float]] = {
+        "galerly_workers": lambda: float(workers.size),
+        "galerly_renders_in_progress": lambda: float(workers.in_flight),
+        "galerly_render_queue": lambda: float(workers.queued),
+        "galerly_memory_cache_bytes": lambda: float(memory_cache_bytes()),
+    }
+    if renditions_folder is not None:
+        gauges |= {
+            "galerly_renditions_disk_free_bytes": lambda: _disk_bytes(renditions_folder)[0],
+            "galerly_renditions_disk_size_bytes": lambda: _disk_bytes(renditions_folder)[1],
+        }
+    return gauges
+
+
+class AdminSide:
+    """The admin application, with the steps that end it."""
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
@@ -37,35 +57,26 @@ class AdminSide:
         *,
         telemetry: Telemetry,
         clock: Clock,
+        authenticator: Authenticator,
         library: StoreLibrary,
         direct_uploads: DirectUploads | None,
         workers: WorkerPool,
         libvips: str,
         health: Health,
-        memory_cache_bytes: Callable[[], int],
-        renditions_folder: str | None = None,
+        gauges: Gauges,
+        pages: Pages | None = None,
     ) -> None:
         self._health = health
         self._warming = Warmer(library, workers.capacity, telemetry.counters.count)
-        gauges: dict[str, Callable[[], float]] = {
-            "galerly_workers": lambda: float(workers.size),
-            "galerly_renders_in_progress": lambda: float(workers.in_flight),
-            "galerly_render_queue": lambda: float(workers.queued),
-            "galerly_memory_cache_bytes": lambda: float(memory_cache_bytes()),
-        }
-        if renditions_folder is not None:
-            gauges |= {
-                "galerly_renditions_disk_free_bytes": lambda: _disk_bytes(renditions_folder)[0],
-                "galerly_renditions_disk_size_bytes": lambda: _disk_bytes(renditions_folder)[1],
-            }
         handlers = Handlers(library, self._warming, settings, direct_uploads=direct_uploads)
         metrics = Metrics(telemetry, gauges, libvips)
         self.application = AdminApplication(
             all_routes(handlers, self._health, metrics),
-            authenticator(settings),
+            authenticator,
             settings,
             telemetry,
             clock=clock,
+            pages=pages,
         )
 
     def drain(self) -> None:

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 
 from galerly_cdn.errors import Disconnected, MalformedBody, MalformedQuery
 from galerly_cdn.http.exchange import Exchange
+from galerly_cdn.http.negotiation import accepts_html
 from galerly_cdn.serialization import ValidationError, Value, convert, from_json
 
 if TYPE_CHECKING:
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
     from galerly_cdn.http.client_address import Network
     from galerly_cdn.http.request import Receive, Scope
 
+PAGES_PATH = "/dashboard"
+
 V = TypeVar("V", bound=Value)
 
-MAX_JSON_BYTES = 16 * 1024
+MAX_BODY_BYTES = 16 * 1024
 _MAX_PARAMETERS = 16
 
 
@@ -31,13 +34,16 @@ class AdminRequest(Exchange):
 
     route: Route
 
-    __slots__ = ("_receive", "length_bytes", "named", "outcome", "route", "subject", "who")
+    __slots__ = ("_receive", "is_secure", "length_bytes", "named", "outcome", "route", "subject", "who")
 
     def __init__(self, scope: Scope, receive: Receive, request_id: str, trusted: tuple[Network, ...]) -> None:
         super().__init__(scope, request_id, trusted)
         self.is_private = True
         self.named = b""
         self._receive = receive
+        # A proxy that ends TLS passes the browser's Origin, which `check_site` compares with Host.
+        self.is_secure = scope.get("scheme") == "https" or self.headers.get(b"origin", b"")[:6] == b"https:"
+        """Whether the browser's connection has TLS."""
         self.who = ""
         """The authenticated client; empty before authentication."""
         self.subject = ""
@@ -50,30 +56,54 @@ class AdminRequest(Exchange):
     def parse_query(self, kind: type[V]) -> V:
         """The query's parameters as a `kind`. Raises `MalformedQuery`."""
         try:
-            parameters = parse_qsl(
-                self.query.decode("ascii"),
-                keep_blank_values=True,
-                strict_parsing=True,
-                errors="strict",
-                max_num_fields=_MAX_PARAMETERS,
-            )
-            if len(dict(parameters)) != len(parameters):
-                raise MalformedQuery("a parameter is repeated")
-            return convert(kind, dict(parameters))
+            return convert(kind, _parameters(self.query))
         except ValueError as error:  # ValidationError and UnicodeDecodeError too
             raise MalformedQuery(str(error)) from error
 
+    async def form(self, kind: type[V]) -> V:
+        """The fields of a form (`application/x-www-form-urlencoded`) as a `kind`. Raises `MalformedBody`."""
+        body = await self._whole_body()
+        try:
+            return convert(kind, _parameters(bytes(body)))
+        except ValueError as error:
+            raise MalformedBody(type(error).__name__) from error  # the message might repeat a token
+
+    @property
+    def shows_html(self) -> bool:
+        """For a browser's window at the address of a page, or of what could be one."""
+        return self._is_in_pages and accepts_html(self.headers.get(b"accept", b""))
+
+    @property
+    def is_part(self) -> bool:
+        """Whether a page requests it by htmx, to show the response as a part of itself."""
+        return self._is_in_pages and b"hx-request" in self.headers
+
+    @property
+    def is_of_page(self) -> bool:
+        """Whether a browser shows the response, so that an error is told in HTML."""
+        return self.shows_html or self.is_part
+
+    @property
+    def _is_in_pages(self) -> bool:
+        path = self.raw_path.decode("latin-1")
+        return path == "/" or f"{path}/".startswith(f"{PAGES_PATH}/")
+
     async def json(self, kind: type[V]) -> V:
         """The body's JSON as a `kind`. Raises `MalformedBody`."""
-        body = bytearray()
-        async for chunk in self.body():
-            body += chunk
-            if len(body) > MAX_JSON_BYTES:
-                raise MalformedBody(f"longer than {MAX_JSON_BYTES} bytes")
+        body = await self._whole_body()
         try:
             return from_json(kind, body)
         except ValidationError as error:
             raise MalformedBody(str(error)) from error
+
+    async def _whole_body(self) -> bytearray:
+        """The body. Raises `MalformedBody` if it is longer than `MAX_BODY_BYTES`."""
+        body = bytearray()
+        async for chunk in self.body():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise MalformedBody(f"longer than {MAX_BODY_BYTES} bytes")
+        return body
 
     async def body(self) -> AsyncIterator[bytes]:
         """The body, chunk by chunk. Raises `Disconnected`, `BadRequest`, `BodyTooSlow`."""
@@ -87,3 +117,17 @@ class AdminRequest(Exchange):
             self.length_bytes += len(chunk)
             if chunk:
                 yield chunk
+
+
+def _parameters(encoded: bytes) -> dict[str, str]:
+    """The parameters of a query or form by name. Raises `ValueError` if it is malformed or repeats one."""
+    parameters = parse_qsl(
+        encoded.decode("ascii"),
+        keep_blank_values=True,
+        strict_parsing=True,
+        errors="strict",
+        max_num_fields=_MAX_PARAMETERS,
+    )
+    if len(dict(parameters)) != len(parameters):
+        raise ValueError("a parameter is repeated")
+    return dict(parameters)

@@ -89,6 +89,11 @@ class Route(NamedTuple):
     """Whether everyone may request it: probes of Kubernetes and of load balancers have no token, and name the
     server by its IP address."""
 
+    is_public: bool = False
+    """Whether everyone may request it, except other sites' pages: the form to log in."""
+    is_polled: bool = False
+    """Whether pages repeat it by themselves, so that it does not delay a session's expiry."""
+
     @property
     def is_change(self) -> bool:
         """Whether requests are written to the audit log."""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from galerly_cdn.app.renderer import RenderingStores
     from galerly_cdn.browse.page import BrowsePage
     from galerly_cdn.contents import Contents
+    from galerly_cdn.dashboard.composition import Dashboard
     from galerly_cdn.http.exchange import Handler, ViewerExchange
     from galerly_cdn.http.responses import Response
     from galerly_cdn.library import Invalidate
@@ -91,6 +92,7 @@ class Cdn:
             listed=rendering.listed,
         )
         self.admin: AdminSide | None = None
+        self.dashboard: Dashboard | None = None
 
     def _open_application(self) -> Application | LoopbackApplication:
         settings, clock = self.rendering.stores.settings, self.rendering.stores.clock
@@ -162,6 +164,8 @@ async def compose(
             yield cdn
             if cdn.admin is not None:
                 await cdn.admin.close()
+            if cdn.dashboard is not None:
+                cdn.dashboard.close()
     finally:
         telemetry.close()
 
@@ -201,21 +205,37 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
     """The admin API; None where the settings have no port for it. Raises `SettingsError`."""
     if settings.admin_port < 0:
         return None
-    from galerly_cdn.admin.composition import AdminSide  # noqa: PLC0415 - prometheus_client starts slowly
+    from galerly_cdn.admin.auth import authenticator  # noqa: PLC0415 - not needed without an admin port
+    from galerly_cdn.admin.composition import (  # noqa: PLC0415 - prometheus_client starts slowly
+        AdminSide,
+        read_gauges,
+    )
+    from galerly_cdn.dashboard.composition import Dashboard  # noqa: PLC0415 - as the admin side
 
+    stores, workers = cdn.rendering.stores, cdn.rendering.workers
+    authenticated = authenticator(settings, stores.clock.monotonic)
+    folder = None if is_remote(locations.renditions) else locations.renditions
+    gauges = read_gauges(workers, lambda: cdn.edge.memory_bytes, folder)
+    cdn.dashboard = Dashboard(
+        telemetry=cdn.telemetry,
+        clock=stores.clock,
+        authenticator=authenticated,
+        gauges=gauges,
+        workers=lambda: workers.worker_facts,
+    )
+    cdn.dashboard.start()
     return AdminSide(
         settings,
         telemetry=cdn.telemetry,
-        clock=cdn.rendering.stores.clock,
+        clock=stores.clock,
+        authenticator=authenticated,
         library=cdn.library,
-        direct_uploads=await store_open.open_direct_uploads(
-            settings, locations, cdn.telemetry, cdn.rendering.stores.clock
-        ),
-        workers=cdn.rendering.workers,
+        direct_uploads=await store_open.open_direct_uploads(settings, locations, cdn.telemetry, stores.clock),
+        workers=workers,
         libvips=cdn.rendering.libvips,
         health=cdn.health,
-        memory_cache_bytes=lambda: cdn.edge.memory_bytes,
-        renditions_folder=None if is_remote(locations.renditions) else locations.renditions,
+        gauges=gauges,
+        pages=cdn.dashboard,
     )
 
 

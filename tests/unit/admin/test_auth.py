@@ -30,9 +30,9 @@ def authenticate(authenticator_: Authenticator, headers: Mapping[str, str], *, i
     )
 
 
-LOCAL = Authenticator([], is_local=True)
-LOCAL_WITH_TOKEN = Authenticator([OTHER, TOKEN], is_local=True)
-PUBLIC = Authenticator([TOKEN], is_local=False)
+LOCAL = Authenticator([], is_local=True, now_s=lambda: 0.0)
+LOCAL_WITH_TOKEN = Authenticator([OTHER, TOKEN], is_local=True, now_s=lambda: 0.0)
+PUBLIC = Authenticator([TOKEN], is_local=False, now_s=lambda: 0.0)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ async def test_audit_record_of_a_refused_change_names_no_client() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "admin.example"])
 def test_public_address_without_a_token_is_a_settings_error(host: str) -> None:
     with pytest.raises(SettingsError, match="admin_token_file"):
-        authenticator(Settings(admin_host=host))
+        authenticator(Settings(admin_host=host), lambda: 0.0)
 
 
 @pytest.mark.parametrize(
@@ -180,20 +180,20 @@ def test_token_file_without_a_strong_token_is_a_settings_error(
     file = tmp_path / "token"
     file.write_bytes(content)
     with pytest.raises(SettingsError, match=problem) as raised:
-        authenticator(Settings(admin_token_file=str(file)))
+        authenticator(Settings(admin_token_file=str(file)), lambda: 0.0)
     assert TOKEN not in str(raised.value)
     assert "short\n" not in str(raised.value)
 
 
 def test_missing_token_file_is_a_settings_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
-        authenticator(Settings(admin_token_file=str(tmp_path / "none")))
+        authenticator(Settings(admin_token_file=str(tmp_path / "none")), lambda: 0.0)
 
 
 def test_every_token_of_the_file_is_accepted(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text(f"{OTHER}\n{TOKEN}\n")
-    public = authenticator(Settings(admin_token_file=str(file), admin_host="0.0.0.0"))
+    public = authenticator(Settings(admin_token_file=str(file), admin_host="0.0.0.0"), lambda: 0.0)
     assert (
         len({authenticate(public, OTHER_HOST | {"authorization": f"Bearer {one}"}) for one in (OTHER, TOKEN)})
         == 2

@@ -320,7 +320,7 @@ async def test_inspect_with_unreachable_store_answers_503(admin: InMemoryAdmin) 
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
+        "/nowhere",
         "/originals.css",
         "/livez/",
         "/livez/a.jpg",

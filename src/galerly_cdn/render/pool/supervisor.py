@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
 from galerly_cdn.errors import QueueFull, SettingsError
 from galerly_cdn.render.pool import process, protocol
@@ -169,6 +169,17 @@ async def _in_start_time(step: Coroutine[Any, Any, T]) -> T:
         warning.cancel()
 
 
+class WorkerFacts(NamedTuple):
+    """What a worker process does now."""
+
+    pid: int
+    phase: Phase
+    responses: int
+    """How many pictures and inspections it has finished."""
+    resident_bytes: int
+    """Its memory at the end of the last one; 0 before the first."""
+
+
 class Supervisor:
     """Starts, replaces and ends the workers; the free ones are in `queue`."""
 
@@ -191,6 +202,13 @@ class Supervisor:
         self._is_closed = False
         self.all_ready = asyncio.Event()
         """Set while as many workers as the capacity serve."""
+
+    @property
+    def facts(self) -> list[WorkerFacts]:
+        """What each process does, in the order of their ids."""
+        return sorted(
+            WorkerFacts(one.pid, one.state.phase, one.responses, one.resident_bytes) for one in self._workers
+        )
 
     @property
     def serving(self) -> list[Worker]:
