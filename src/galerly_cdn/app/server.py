@@ -145,6 +145,8 @@ async def compose(
             yield cdn
             if cdn.admin is not None:
                 await cdn.admin.close()
+            if cdn.dashboard is not None:
+                cdn.dashboard.close()
     finally:
         telemetry.close()
 
@@ -194,12 +196,13 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
     folder = None if is_remote(locations.renditions) else locations.renditions
     gauges = read_gauges(workers, lambda: cdn.edge.memory_bytes, folder)
     cdn.dashboard = Dashboard(
-        settings,
         telemetry=cdn.telemetry,
         clock=stores.clock,
         authenticator=authenticated,
         gauges=gauges,
+        workers=lambda: workers.worker_facts,
     )
+    cdn.dashboard.start()
     return AdminSide(
         settings,
         telemetry=cdn.telemetry,
