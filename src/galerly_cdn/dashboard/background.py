@@ -93,7 +93,7 @@ class BackgroundRun(Generic[R]):
             self._fail(error.detail or error.public)
         except OSError as error:
             self._fail(f"{error.filename or 'This machine'}: {error.strerror or error}")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - nobody awaits the run: its page says how it ended
             _log.exception("a run of the dashboard failed")
             self._fail(f"An internal error occurred ({type(error).__name__}); the server's log has more.")
 

@@ -22,7 +22,7 @@ from galerly_cdn.serialization import Value
 from galerly_cdn.settings.load import command_environment, settings_file
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from galerly_cdn.settings.table import Settings
 
@@ -81,6 +81,18 @@ async def run(
     Raises `CommandFailed` if it does not end in `MAX_S`, `OSError` if it cannot be started.
     """
     (folder / _SETTINGS).write_bytes(settings_file(settings))
+    process = _start(arguments, folder, files, {"TMPDIR": str(folder)} if keeps_temporary else {})
+    try:
+        await asyncio.to_thread(_wait, process, MAX_S)
+    finally:
+        await _end(process)
+    return Ended(process.returncode, _message(folder, process.returncode))
+
+
+def _start(
+    arguments: Sequence[str], folder: Path, files: Sequence[int], variables: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """The process, restricted. Raises `OSError`."""
     name, *others = arguments
     with (folder / _OUTPUT).open("wb") as output, (folder / _MESSAGES).open("wb") as messages:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and command
@@ -89,15 +101,11 @@ async def run(
             stdout=output,
             stderr=messages,
             pass_fds=files,
-            env=command_environment({"TMPDIR": str(folder)} if keeps_temporary else {}),
+            env=command_environment(variables),
             process_group=0,  # as a worker's: Ctrl-C reaches the server alone
         )
-    try:
-        _restrict(process.pid)
-        await asyncio.to_thread(_wait, process, MAX_S)
-    finally:
-        await _end(process)
-    return Ended(process.returncode, _message(folder, process.returncode))
+    _restrict(process.pid)
+    return process
 
 
 def read_output(folder: Path, offset: int = 0) -> bytes:
@@ -111,8 +119,8 @@ def read_bounded(fd: int, offset: int = 0) -> bytes:
     length_bytes = os.fstat(fd).st_size - offset
     if length_bytes > _MAX_OUTPUT_BYTES:
         raise CommandFailed(
-            f"The result has {length_bytes / 1e6:.0f} MB, which is too much for a page: choose a gallery or a "
-            "shorter time, or run the command in a terminal."
+            f"The result has {length_bytes / 1e6:.0f} MB, which is too much for a page: choose a gallery or "
+            "a shorter time, or run the command in a terminal."
         )
     return os.pread(fd, max(0, length_bytes), offset)
 

@@ -13,7 +13,7 @@ from galerly_cdn.errors import CommandError, MalformedBody
 from galerly_cdn.serialization import Meta, ValidationError, Value, from_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
 MAX_BYTES = 512 * 1024 * 1024
@@ -54,7 +54,7 @@ class _Head(Value, frozen=True):
 
 
 async def receive(chunks: AsyncIterator[bytes], folder: Path) -> tuple[SentFile, ...]:
-    """Write the files of a body to `folder`, each under its number: `0`, `1`, ….
+    """Write the files of a body to `folder`, which is created, each under its number: `0`, `1`, ….
 
     Raises `MalformedBody`, `LogsTooLarge`, `LogsNotStored`, and what reading the body raises.
     """
@@ -93,8 +93,7 @@ async def _batches(first: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[
 async def _write(batches: AsyncIterator[bytes], files: tuple[SentFile, ...], folder: Path) -> None:
     """Raises `MalformedBody` if the body is longer or shorter than its files, and `OSError`."""
     paths = [folder / str(number) for number in range(len(files))]
-    for path in paths:
-        path.touch()
+    await asyncio.to_thread(_create, paths)
     number, missing = 0, files[0].length_bytes
     async for batch in batches:
         rest = memoryview(batch)
@@ -109,6 +108,12 @@ async def _write(batches: AsyncIterator[bytes], files: tuple[SentFile, ...], fol
             rest, missing = rest[written:], missing - written
     if missing or any(one.length_bytes for one in files[number + 1 :]):
         raise MalformedBody("the body is shorter than its files")
+
+
+def _create(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
 
 
 def _append(path: Path, part: memoryview) -> None:

@@ -69,7 +69,7 @@ def opened(fd: int = STANDARD_OUTPUT) -> Iterator[list[OpenLog]]:
     if not stat.S_ISREG(status.st_mode):
         kind = next((name for matches, name in _KINDS if matches(status.st_mode)), "no file")
         raise OSError(0, f"The server's standard output is {kind}, not a file.")
-    path = Path(os.readlink(link).removesuffix(" (deleted)"))
+    path = Path(str(Path(link).readlink()).removesuffix(" (deleted)"))
     with contextlib.ExitStack() as files:
         found = [OpenLog(_open(link, path, files), str(path))]
         for sibling in _siblings(path, status):

@@ -12,7 +12,7 @@ from galerly_cdn.admin.routes import Route
 from galerly_cdn.dashboard import command, log_uploads, own_log
 from galerly_cdn.dashboard.assets import SECURITY_HEADERS
 from galerly_cdn.dashboard.background import AlreadyRunning, BackgroundRun
-from galerly_cdn.errors import MalformedForm, SettingsError, UnknownPath
+from galerly_cdn.errors import MalformedBody, SettingsError, UnknownPath
 from galerly_cdn.http import content_disposition
 from galerly_cdn.http.responses import Response
 from galerly_cdn.insight.cost_report import TrafficReport, read_report
@@ -47,7 +47,7 @@ class ReportForm(Value, frozen=True):
 
 
 class MadeReport(Value, frozen=True):
-    """A report: what it is on, its HTML as a part of a page and as a file, and its traffic for an estimate."""
+    """A report: what it is on, its HTML as a part of a page and as a file, and its traffic."""
 
     source: str
     form: ReportForm
@@ -134,7 +134,6 @@ class ReportPage:
         scratch = command.scratch_folder()
         logs = Path(scratch.name, _LOGS)
         try:
-            logs.mkdir()
             files = await log_uploads.receive(request.body(), logs)
             names = {str(logs / str(number)): one.name for number, one in enumerate(files)}
             source = files[0].name if len(files) == 1 else f"{len(files)} files"
@@ -181,9 +180,9 @@ class ReportPage:
 
 
 def _checked(form: ReportForm) -> ReportForm:
-    """Raises `MalformedForm` for what no option can be."""
+    """Raises `MalformedBody` for what no option can be."""
     if not f"{form.since}{form.gallery}".isprintable():
-        raise MalformedForm("a control character")
+        raise MalformedBody("a control character")
     return form
 
 
