@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,10 +83,12 @@ async def run(
     """
     (folder / _SETTINGS).write_bytes(settings_file(settings))
     process = _start(arguments, folder, files, {"TMPDIR": str(folder)} if keeps_temporary else {})
+    waiter = ThreadPoolExecutor(1, "command")  # not a thread of the pool in which files are read for viewers
     try:
-        await asyncio.to_thread(_wait, process, MAX_S)
+        await asyncio.get_running_loop().run_in_executor(waiter, _wait, process, MAX_S)
     finally:
         await _end(process)
+        waiter.shutdown(wait=False)
     return Ended(process.returncode, _message(folder, process.returncode))
 
 
