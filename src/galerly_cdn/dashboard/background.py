@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -78,12 +77,14 @@ class BackgroundRun(Generic[R]):
 
     async def stop(self) -> None:
         """End the run, if there is one, and wait until it has."""
-        task = self._task
-        if task is None or task.done():
-            return
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        if self._task is not None:
+            self._task.cancel()
+        await self.wait()
+
+    async def wait(self) -> None:
+        """Wait until the run has ended, if there is one."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
 
     async def _run(self, work: Callable[[], Coroutine[Any, Any, R]]) -> None:
         try:

@@ -142,10 +142,10 @@ def _restrict(pid: int) -> None:
 
     free = shutil.disk_usage(tempfile.gettempdir()).free
     file_bytes = min(_MAX_FILE_BYTES, max(_MAX_OUTPUT_BYTES, free // 2))
-    cpu_s = int(MAX_S) * (os.cpu_count() or 1)
+    cpu_s = int(MAX_S + 1) * (os.cpu_count() or 1)
     with contextlib.suppress(OSError):  # it has ended
         Path(f"/proc/{pid}/oom_score_adj").write_text("1000", "ascii")
-        resource.prlimit(pid, resource.RLIMIT_CPU, (cpu_s, cpu_s))
+        resource.prlimit(pid, resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 
 

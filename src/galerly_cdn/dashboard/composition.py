@@ -54,17 +54,18 @@ class Dashboard:
         self.sampler = Sampler(telemetry, gauges, workers, clock)
         self._site = Site(NAVIGATION, authenticator)
         self.failure = self._site.failure
-        self._report = ReportPage(self._site, settings, clock)
-        self._doctor = DoctorPage(self._site, settings, clock)
+        report_page = ReportPage(self._site, settings, clock)
+        doctor_page = DoctorPage(self._site, settings, clock)
+        self.runs = (report_page.run, doctor_page.run)
         self.routes: tuple[Route, ...] = (
             *(Route("GET", path, _open_home, "The dashboard", {}) for path in ("/", PAGES_PATH)),
             *asset_routes(self._site.assets),
             *Logins(self._site, authenticator, clock.monotonic).routes(),
             *NowPage(self.sampler, workers).routes(self._site),
             *ErrorsPage(telemetry).routes(self._site),
-            *self._report.routes(),
-            *CostPage(self._site, lambda: self._report.made).routes(),
-            *self._doctor.routes(),
+            *report_page.routes(),
+            *CostPage(self._site, lambda: report_page.run.result).routes(),
+            *doctor_page.routes(),
         )
 
     def start(self) -> None:
@@ -74,8 +75,8 @@ class Dashboard:
     async def close(self) -> None:
         """End the sampling, and the commands that run."""
         self.sampler.stop()
-        await self._report.close()
-        await self._doctor.close()
+        for run in self.runs:
+            await run.stop()
 
 
 async def _open_home(_request: AdminRequest) -> Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import re
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -172,16 +171,21 @@ def _options(sent: Mapping[str, str], *, is_sent: bool) -> CostOptions:
         return convert(CostOptions, {**unticked, **sent})
     except ValidationError as error:
         name = re.search(r"\$\.(\w+)", str(error))
-        expected = str(error).partition(" - at ")[0].replace("`", "")
-        raise OptionError(name[1] if name else "", f"{expected}.") from error
+        raise OptionError(name[1] if name else "", _problem(str(error))) from error
+
+
+def _problem(error: str) -> str:
+    """A sentence for people, of a message such as "Expected `float` >= 0.0 - at `$.views`"."""
+    bound = re.search(r"([<>])= ([\d.]+)", error)
+    if bound is None:
+        return "not a number."
+    return f"not a number of at {'least' if bound[1] == '>' else 'most'} {float(bound[2]):g}."
 
 
 def _estimate(options: CostOptions, made: MadeReport | None) -> tuple[str, dict[str, object]]:
     """The HTML of the estimate, and the fields that it was made of. Raises `OptionError`."""
     given = {name: getattr(options, name) for name in _OF_WORKLOAD}
     traffic = made.traffic if made is not None else None
-    if options.machine_hour is not None and math.isnan(options.machine_hour):
-        raise OptionError("machine_hour", "not a number.")
     workload = read_workload(given, traffic, options.viewers)
     own = Machines(count=options.machines, hour_usd=options.machine_hour)
     prices = packaged_prices()

@@ -32,7 +32,7 @@ class DoctorPage:
     def __init__(self, site: Site, settings: Settings, clock: Clock) -> None:
         self._site = site
         self._settings = settings
-        self._run = BackgroundRun[tuple[Finding, ...]](clock)
+        self.run = BackgroundRun[tuple[Finding, ...]](clock)
         self._folder: Path | None = None
 
     def routes(self) -> tuple[Route, ...]:
@@ -44,15 +44,11 @@ class DoctorPage:
             Route("POST", f"{PATH}/stop", self._stop, "Stop the checks", {}),
         )
 
-    async def close(self) -> None:
-        """End the checks that run."""
-        await self._run.stop()
-
     async def _state(self, _request: AdminRequest) -> Mapping[str, object]:
-        found = self._so_far() if self._run.is_running else self._run.result or ()
+        found = self._so_far() if self.run.is_running else self.run.result or ()
         by_status = {status: [one for one in found if one.status is status] for status in _WORST_FIRST}
         return {
-            "run": self._run,
+            "run": self.run,
             "found": found,
             "groups": {status: findings for status, findings in by_status.items() if findings},
             "has_store": bool(self._settings.store),
@@ -62,12 +58,12 @@ class DoctorPage:
         return await self._site.render(request, "doctor_state.html", await self._state(request))
 
     async def _start(self, request: AdminRequest) -> Response:
-        self._run.start(self._check)
+        self.run.start(self._check)
         request.outcome = "started"
         return await self._respond(request)
 
     async def _stop(self, request: AdminRequest) -> Response:
-        await self._run.stop()
+        await self.run.stop()
         request.outcome = "stopped"
         return await self._respond(request)
 

@@ -63,7 +63,7 @@ class ReportPage:
     def __init__(self, site: Site, settings: Settings, clock: Clock) -> None:
         self._site = site
         self._settings = settings
-        self._run = BackgroundRun[MadeReport](clock)
+        self.run = BackgroundRun[MadeReport](clock)
         self._is_receiving = False
 
     def routes(self) -> tuple[Route, ...]:
@@ -78,15 +78,6 @@ class ReportPage:
             Route("GET", f"{PATH}/{_FILE}", self._download, "The last report as a file", {}),
         )
 
-    @property
-    def made(self) -> MadeReport | None:
-        """The last report."""
-        return self._run.result
-
-    async def close(self) -> None:
-        """End the report that is being made."""
-        await self._run.stop()
-
     async def _show(self, request: AdminRequest) -> Mapping[str, object]:
         return {
             "log": await asyncio.to_thread(own_log.find),
@@ -98,7 +89,7 @@ class ReportPage:
         }
 
     async def _state(self, _request: AdminRequest) -> Mapping[str, object]:
-        return {"run": self._run, "made": self.made}
+        return {"run": self.run, "made": self.run.result}
 
     async def _respond(self, request: AdminRequest) -> Response:
         return await self._site.render(request, "report_state.html", await self._state(request))
@@ -113,13 +104,13 @@ class ReportPage:
                 async with command.cleaned(command.scratch_folder()) as folder:
                     return await self._make(source, form, folder, names, [one.fd for one in files])
 
-        self._run.start(work)
+        self.run.start(work)
         request.outcome = "started"
         return await self._respond(request)
 
     async def _on_files(self, request: AdminRequest) -> Response:
         form = _checked(request.parse_query(ReportForm))
-        if self._is_receiving or self._run.is_running:
+        if self._is_receiving or self.run.is_running:
             raise AlreadyRunning
         self._is_receiving = True
         try:
@@ -142,26 +133,28 @@ class ReportPage:
                 async with command.cleaned(scratch) as folder:
                     return await self._make(source, form, folder, names)
 
-            self._run.start(work, scratch.cleanup)
+            self.run.start(work, scratch.cleanup)
         except BaseException:
             await asyncio.to_thread(scratch.cleanup)
             raise
 
     async def _stop(self, request: AdminRequest) -> Response:
-        await self._run.stop()
+        await self.run.stop()
         request.outcome = "stopped"
         return await self._respond(request)
 
     async def _download(self, _request: AdminRequest) -> Response:
-        if self.made is None:
+        if self.run.result is None:
             raise UnknownPath
         headers: Headers = [
             (b"content-type", b"text/html; charset=utf-8"),
-            (b"content-length", b"%d" % len(self.made.page)),
+            (b"content-length", b"%d" % len(self.run.result.page)),
             (b"content-disposition", content_disposition.attachment(_FILE).encode()),
             (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; sandbox"),
         ]
-        return Response(200, [*headers, (b"cache-control", b"no-store"), *SECURITY_HEADERS], self.made.page)
+        return Response(
+            200, [*headers, (b"cache-control", b"no-store"), *SECURITY_HEADERS], self.run.result.page
+        )
 
     async def _make(
         self,
