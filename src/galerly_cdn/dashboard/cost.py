@@ -157,8 +157,10 @@ class CostPage:
             body, fields = await asyncio.to_thread(_estimate, options, made)
         except OptionError as error:
             problem = f"{_LABELS.get(error.name, error.name)}: {error.problem}"
-            fields = {**dict.fromkeys(_LABELS, ""), **dict.fromkeys(BOXES, ""), **sent}
-            values |= {"error": problem, "wrong": error.name, "body": "", "fields": fields}
+            _, fields = await asyncio.to_thread(_estimate, CostOptions(), made)
+            unticked = dict.fromkeys(BOXES, "")
+            kept = {**_texts(fields), **unticked, **sent}
+            values |= {"error": problem, "wrong": error.name, "body": "", "fields": kept}
             return await self._site.render(request, "cost.html", values, 400)
         values |= {"error": None, "wrong": "", "body": body, "fields": {**_texts(fields), **sent}}
         return await self._site.render(request, "cost.html", values)

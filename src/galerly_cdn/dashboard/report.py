@@ -180,7 +180,11 @@ def _checked(form: ReportForm) -> ReportForm:
 
 
 def _with_names(message: str, names: Mapping[str, str]) -> str:
-    """The message with the files' names in place of their paths, the longer ones first: `/1` is in `/12`."""
+    """The message with the files' names in place of their paths, the longer ones first: `/1` is in `/12`.
+
+    An option has the name of its field.
+    """
+    message = message.replace("--since: ", "Since: ")
     longest_first = sorted(names, key=len, reverse=True)
     return re.sub("|".join(map(re.escape, longest_first)), lambda matched: names[matched[0]], message)
 

@@ -201,7 +201,7 @@ async def test_report_that_fails_names_the_file_and_leaves_nothing(
 @pytest.mark.usefixtures("log")
 async def test_report_since_no_time_says_what_a_time_is(admin: InMemoryAdmin, since: str) -> None:
     await post(admin, f"{REPORT}/run", urlencode({"since": since}).encode())
-    assert f"--since: '{since}' is no time: use 24h, 7d or 2026-11-30." in text(await ended(admin))
+    assert f"Since: '{since}' is no time: use 24h, 7d or 2026-11-30." in text(await ended(admin))
 
 
 @pytest.mark.parametrize(
