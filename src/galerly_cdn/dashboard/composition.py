@@ -58,7 +58,10 @@ class Dashboard:
         doctor_page = DoctorPage(self._site, settings, clock)
         self.runs = (report_page.run, doctor_page.run)
         self.routes: tuple[Route, ...] = (
-            *(Route("GET", path, _open_home, "The dashboard", {}) for path in ("/", PAGES_PATH)),
+            *(
+                Route("GET", path, _open_home, "The dashboard", {})
+                for path in ("/", PAGES_PATH, f"{PAGES_PATH}/")
+            ),
             *asset_routes(self._site.assets),
             *Logins(self._site, authenticator, clock.monotonic).routes(),
             *NowPage(self.sampler, workers).routes(self._site),
