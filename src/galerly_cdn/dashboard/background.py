@@ -34,7 +34,7 @@ class AlreadyRunning(CommandError):
 
     status = 409
     code = "already-running"
-    public = "It is running already: wait until it has ended, or stop it."
+    public = "It is running already; wait until it has ended, or stop it."
 
 
 class BackgroundRun(Generic[R]):

@@ -28,10 +28,7 @@ class LogsTooLarge(CommandError):
 
     status = 413
     code = "logs-too-large"
-    public = (
-        "The log files have more than 512 MiB together: run `galerly-cdn report FILES` where they are, or "
-        "choose fewer of them."
-    )
+    public = "The log files have more than 512 MiB together; make the report where they are, or choose fewer."
 
 
 class LogsNotStored(CommandError):
@@ -39,7 +36,7 @@ class LogsNotStored(CommandError):
 
     status = 507
     code = "logs-not-stored"
-    public = "The log files cannot be stored on the server’s disk for the report: it has no room for them."
+    public = "The server has no room for the log files."
 
 
 class SentFile(Value, frozen=True):
