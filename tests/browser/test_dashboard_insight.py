@@ -94,7 +94,7 @@ def test_report_in_each_state_is_accessible_and_fits(screen: Browser, admin: str
     assert "is no time: use 24h, 7d or 2026-11-30." in text(screen, "#state")
     assert (screen.violations(), screen.overflow()) == ([], [])
     make_report(screen, admin)
-    assert text(screen, "#progress") == "The report is ready."
+    screen.until("document.querySelector('#progress').textContent === 'The report is ready.'")
     assert (screen.violations(), screen.overflow(), screen.errors()) == ([], [], [])
     screen.open(f"{admin}/dashboard/report")  # it is there when the page is opened again
     assert "The server" not in text(screen, "#said")
@@ -197,5 +197,5 @@ def test_doctor_in_each_state_is_accessible_and_fits(screen: Browser, admin: str
     assert (screen.violations(), screen.overflow()) == ([], [])
     screen.until(f"document.querySelector('.findings') && {NO_RUN}")
     assert " checks, " in text(screen, "#state")
-    assert text(screen, "#progress") == "The checks have ended."
+    screen.until("document.querySelector('#progress').textContent === 'The checks have ended.'")
     assert (screen.violations(), screen.overflow(), screen.errors()) == ([], [], [])
