@@ -29,6 +29,7 @@ from galerly_cdn.clock import Clock
 from galerly_cdn.dashboard.composition import Dashboard
 from galerly_cdn.dashboard.samples import HISTORY_S, INTERVAL_S
 from galerly_cdn.http.request import empty_scope
+from galerly_cdn.settings.table import Settings
 from galerly_cdn.telemetry import AccessRecord, Counters, Telemetry, TrafficStatistics
 
 if TYPE_CHECKING:
@@ -94,7 +95,12 @@ class FullHour:
         clock = Clock(wall=lambda: 1e9 + self.now_s, monotonic=lambda: self.now_s)
         authenticator = Authenticator([], is_local=True, now_s=clock.monotonic)
         self.dashboard = Dashboard(
-            telemetry=telemetry, clock=clock, authenticator=authenticator, gauges=_GAUGES, workers=list
+            Settings(),
+            telemetry=telemetry,
+            clock=clock,
+            authenticator=authenticator,
+            gauges=_GAUGES,
+            workers=list,
         )
         for _ in range(int(HISTORY_S / INTERVAL_S) + 1):
             for result, size, image_format in _KINDS:

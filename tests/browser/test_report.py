@@ -8,43 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from galerly_cdn.insight import html
-from tests.support.logs import DAY_S, MONDAY_S, access_line, cloudfront_line, report_on_lines
+from tests.support.logs import access_line, cloudfront_line, month, report_on_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.support.chromium import Browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.server("axe-core")]
-
-LONG = (
-    'portraits/a gallery with a very long name & <b>markup</b>, "quoted"/IMG_0001_without_a_break_at_all.jpg'
-)
-
-
-def month() -> Iterator[bytes]:
-    """A month with hits, renders, refused sizes and a sweep, which misses targets."""
-    for day in range(31):
-        time_s = MONDAY_S + day * DAY_S
-        for number in range(20 - day % 5):
-            key = LONG if number % 3 else f"coast/{number}.jpg"
-            yield access_line(key, time_s=time_s, size=("150x150", "800x600", "2000x2000")[number % 3])
-        yield access_line(cache="fwd=uri-miss; stored", render_ms=3000.0 + day, time_s=time_s)
-        yield access_line(
-            "",
-            "",
-            403,
-            "",
-            path=f"/resize/{day}x{day}/{LONG}",
-            format="",
-            reason="size-not-allowed",
-            time_s=time_s,
-        )
-    for number in range(60):
-        yield access_line(f"none/{number}.jpg", "", 404, reason="no-such-original", time_s=MONDAY_S)
-    yield b"galerly-cdn serves http://127.0.0.1:8000/"
-
 
 LOGS = {
     "a month": tuple(month()),

@@ -211,6 +211,7 @@ class InMemoryAdmin:
         clock = Clock(wall=self.cdn.clock.wall, monotonic=lambda: self.now_s)
         authenticator = Authenticator(self.tokens, is_local=self.is_local, now_s=clock.monotonic)
         self.dashboard = Dashboard(
+            self.settings,
             telemetry=self.telemetry,
             clock=clock,
             authenticator=authenticator,

@@ -14,13 +14,16 @@ from galerly_cdn.settings.table import Settings
 from galerly_cdn.telemetry import AccessRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from galerly_cdn.insight.report import Report
 
 MONDAY_S = 1_795_996_800.0
 """2026-11-30 at midnight, UTC."""
 DAY_S = 86_400.0
+LONG_KEY = (
+    'portraits/a gallery with a very long name & <b>markup</b>, "quoted"/IMG_0001_without_a_break_at_all.jpg'
+)
 SEGMENTS = AllowList(Settings().size_rules).segments()
 
 
@@ -73,6 +76,29 @@ def cloudfront_line(
         "x-edge-response-result-type": result,
     }
     return to_json({**values, **{name.replace("_", "-"): value for name, value in fields.items()}})
+
+
+def month() -> Iterator[bytes]:
+    """A month with hits, renders, refused sizes and a sweep, which misses targets."""
+    for day in range(31):
+        time_s = MONDAY_S + day * DAY_S
+        for number in range(20 - day % 5):
+            key = LONG_KEY if number % 3 else f"coast/{number}.jpg"
+            yield access_line(key, time_s=time_s, size=("150x150", "800x600", "2000x2000")[number % 3])
+        yield access_line(cache="fwd=uri-miss; stored", render_ms=3000.0 + day, time_s=time_s)
+        yield access_line(
+            "",
+            "",
+            403,
+            "",
+            path=f"/resize/{day}x{day}/{LONG_KEY}",
+            format="",
+            reason="size-not-allowed",
+            time_s=time_s,
+        )
+    for number in range(60):
+        yield access_line(f"none/{number}.jpg", "", 404, reason="no-such-original", time_s=MONDAY_S)
+    yield b"galerly-cdn serves http://127.0.0.1:8000/"
 
 
 def report_on(*paths: Path, originals: Iterable[tuple[str, int]] = (), **selected: object) -> Report:

@@ -22,7 +22,7 @@ PAGES_PATH = "/dashboard"
 V = TypeVar("V", bound=Value)
 
 MAX_BODY_BYTES = 16 * 1024
-_MAX_PARAMETERS = 16
+_MAX_PARAMETERS = 32
 
 
 class AdminRequest(Exchange):

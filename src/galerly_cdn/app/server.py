@@ -27,7 +27,7 @@ from galerly_cdn.library import no_invalidation
 from galerly_cdn.links import Links
 from galerly_cdn.prefix_check import PrefixCheck
 from galerly_cdn.rate_limit import MissLimiter
-from galerly_cdn.serialization import to_json
+from galerly_cdn.serialization import replaced, to_json
 from galerly_cdn.server import serve as http_server
 from galerly_cdn.settings.locations import is_remote, resolve_locations
 from galerly_cdn.store import open as store_open
@@ -161,11 +161,13 @@ async def compose(
             await _check_prefixes(cdn.prefixes)
             await _list_recipes(rendering.listed)
             cdn.admin = await _open_admin(cdn, settings, locations)
-            yield cdn
+            try:
+                yield cdn
+            finally:
+                if cdn.dashboard is not None:
+                    await cdn.dashboard.close()
             if cdn.admin is not None:
                 await cdn.admin.close()
-            if cdn.dashboard is not None:
-                cdn.dashboard.close()
     finally:
         telemetry.close()
 
@@ -217,6 +219,7 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
     folder = None if is_remote(locations.renditions) else locations.renditions
     gauges = read_gauges(workers, lambda: cdn.edge.memory_bytes, folder)
     cdn.dashboard = Dashboard(
+        replaced(settings, renditions=locations.renditions),
         telemetry=cdn.telemetry,
         clock=stores.clock,
         authenticator=authenticated,

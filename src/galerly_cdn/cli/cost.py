@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
     from galerly_cdn.insight.cost_report import TrafficReport
 
 _NOT_NEGATIVE = click.FloatRange(0, 1e15)
-_UNITS = {"kb": 1000, "mb": 1_000_000}
 _RATIO = click.FloatRange(0, 1)
 
 
@@ -102,42 +99,10 @@ def cost(  # noqa: PLR0913 - its options
 
 
 def _workload(fields: dict[str, float | None], report: TrafficReport | None, viewers: str | None) -> Workload:
-    """The workload: options override the report, which overrides the specification's example.
+    """Raises `UsageError` for an option that is no quantity."""
+    from galerly_cdn.insight import cost_options
 
-    `fields` are the options by the names of the workload's fields, lengths in kB or MB.
-    """
-    from galerly_cdn.insight.cost import Workload
-    from galerly_cdn.insight.cost_report import month_fields
-    from galerly_cdn.serialization import convert
-
-    given: dict[str, object] = {} if report is None else dict(month_fields(report))
-    for name, value in fields.items():
-        if value is None:
-            continue
-        if math.isnan(value):  # which click finds in every range
-            raise click.UsageError(f"--{name.replace('_', '-')}: not a number.")
-        stem, _, unit = name.rpartition("_")
-        if unit in _UNITS and name != "memory_mb":
-            given[f"{stem}_bytes"] = value * _UNITS[unit]
-        else:
-            given[name] = value
-    if viewers is not None:
-        given["viewers"] = _parse_viewers(viewers)
-    return convert(Workload, given)
-
-
-def _parse_viewers(text: str) -> tuple[tuple[str, float], ...]:
-    """Shares by region. Raises `UsageError`."""
-    from galerly_cdn.insight.cost import REGIONS
-
-    shares: dict[str, float] = {}
-    for part in text.split(","):
-        matched = re.fullmatch(r"\s*([a-z-]+)=([0-9]*\.?[0-9]+)\s*", part)
-        if matched is None or matched[1] not in REGIONS or matched[1] in shares:
-            raise click.UsageError(
-                f"--viewers: {part!r} is not REGION=SHARE; the regions are {', '.join(REGIONS)}."
-            )
-        shares[matched[1]] = float(matched[2])
-    if abs(sum(shares.values()) - 1) > 0.001:
-        raise click.UsageError(f"--viewers: the shares add up to {sum(shares.values()):g}, not to 1.")
-    return tuple(shares.items())
+    try:
+        return cost_options.read_workload(fields, report, viewers)
+    except cost_options.OptionError as error:
+        raise click.UsageError(f"--{error.name.replace('_', '-')}: {error.problem}") from error

@@ -20,7 +20,9 @@ _MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_OWN = ("style.css", "dashboard.js", "charts.js", "icon.svg")
+_OWN = ("style.css", "dashboard.js", "charts.js", "insight.css", "insight.js", "icon.svg")
+_OF_INSIGHT = ("report.css", "cost_page.css")
+"""Styles of what the pages have in common with the files that the commands write."""
 SECURITY_HEADERS: Headers = [
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -80,8 +82,9 @@ class Asset(NamedTuple):
 def read_assets() -> dict[str, Asset]:
     """The files by name."""
     names = (*_OWN, *(f"vendor/{one.name}" for one in VENDORED))
-    assets = (_read(name) for name in names)
-    return {asset.name: asset for asset in assets}
+    assets = [_asset(name, read_file(f"static/{name}")) for name in names]
+    styles = [_asset(name, read_file(name, "galerly_cdn.insight")) for name in _OF_INSIGHT]
+    return {asset.name: asset for asset in (*assets, *styles)}
 
 
 def asset_routes(assets: dict[str, Asset]) -> tuple[Route, ...]:
@@ -89,13 +92,12 @@ def asset_routes(assets: dict[str, Asset]) -> tuple[Route, ...]:
     return tuple(_route(asset) for asset in assets.values())
 
 
-def read_file(name: str) -> bytes:
-    """A file of this package."""
-    return resources.files("galerly_cdn.dashboard").joinpath(name).read_bytes()
+def read_file(name: str, package: str = "galerly_cdn.dashboard") -> bytes:
+    """A file of this package, or of another one."""
+    return resources.files(package).joinpath(name).read_bytes()
 
 
-def _read(name: str) -> Asset:
-    body = read_file(f"static/{name}")
+def _asset(name: str, body: bytes) -> Asset:
     file_name = name.rpartition("/")[2]
     stem, _, extension = file_name.rpartition(".")
     digest = hashlib.sha256(body).hexdigest()[:12]

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.admin.request import PAGES_PATH
 from galerly_cdn.admin.routes import Route
+from galerly_cdn.dashboard import cost, doctor, report
 from galerly_cdn.dashboard.assets import asset_routes
+from galerly_cdn.dashboard.cost import CostPage
+from galerly_cdn.dashboard.doctor import DoctorPage
 from galerly_cdn.dashboard.login import Logins
 from galerly_cdn.dashboard.now import NowPage
 from galerly_cdn.dashboard.recent_errors import ERRORS_PATH, ErrorsPage
+from galerly_cdn.dashboard.report import ReportPage
 from galerly_cdn.dashboard.sampler import Sampler
 from galerly_cdn.dashboard.site import HOME_PATH, Link, Site, redirect
 
@@ -22,16 +26,24 @@ if TYPE_CHECKING:
     from galerly_cdn.clock import Clock
     from galerly_cdn.http.responses import Response
     from galerly_cdn.render.pool.supervisor import WorkerFacts
+    from galerly_cdn.settings.table import Settings
     from galerly_cdn.telemetry import Telemetry
 
-NAVIGATION = (Link(HOME_PATH, "Now"), Link(ERRORS_PATH, "Errors"))
+NAVIGATION = (
+    Link(HOME_PATH, "Now"),
+    Link(ERRORS_PATH, "Errors"),
+    Link(report.PATH, "Report"),
+    Link(cost.PATH, "Cost"),
+    Link(doctor.PATH, "Doctor"),
+)
 
 
 class Dashboard:
     """The dashboard's routes, with the steps that begin and end it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
+        settings: Settings,
         *,
         telemetry: Telemetry,
         clock: Clock,
@@ -42,6 +54,9 @@ class Dashboard:
         self.sampler = Sampler(telemetry, gauges, workers, clock)
         self._site = Site(NAVIGATION, authenticator)
         self.failure = self._site.failure
+        report_page = ReportPage(self._site, settings, clock)
+        doctor_page = DoctorPage(self._site, settings, clock)
+        self.runs = (report_page.run, doctor_page.run)
         self.routes: tuple[Route, ...] = (
             *(
                 Route("GET", path, _open_home, "The dashboard", {})
@@ -51,15 +66,20 @@ class Dashboard:
             *Logins(self._site, authenticator, clock.monotonic).routes(),
             *NowPage(self.sampler, workers).routes(self._site),
             *ErrorsPage(telemetry).routes(self._site),
+            *report_page.routes(),
+            *CostPage(self._site, lambda: report_page.run.result).routes(),
+            *doctor_page.routes(),
         )
 
     def start(self) -> None:
         """Begin to sample the counters."""
         self.sampler.start()
 
-    def close(self) -> None:
-        """End the sampling."""
+    async def close(self) -> None:
+        """End the sampling, and the commands that run."""
         self.sampler.stop()
+        for run in self.runs:
+            await run.stop()
 
 
 async def _open_home(_request: AdminRequest) -> Response:

@@ -25,6 +25,15 @@ _WORST_HIT_RATIO = 0.8
 
 def render_page(report: CostReport, prices: Mapping[str, Price]) -> str:
     """The page's HTML."""
+    return _render("cost_page", report, prices)
+
+
+def render_body(report: CostReport, prices: Mapping[str, Price]) -> str:
+    """The page's main part, for an element of the class `cost` on a page with `cost_page.css`."""
+    return _render("cost_page_body", report, prices)
+
+
+def _render(template: str, report: CostReport, prices: Mapping[str, Price]) -> str:
     filters: dict[str, Callable[..., object]] = {
         "usd": cost_text.format_usd,
         "quantity": cost_text.format_quantity,
@@ -40,7 +49,7 @@ def render_page(report: CostReport, prices: Mapping[str, Price]) -> str:
         "left": cost_chart.LEFT,
         "right": cost_chart.RIGHT,
     }
-    return pages.render("cost_page", filters, values)
+    return pages.render(template, filters, values)
 
 
 def _views_chart(report: CostReport, prices: Mapping[str, Price]) -> Chart:

@@ -6,6 +6,7 @@ no extension and reads no file but those that it is given.
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +30,11 @@ class InsightMissing(CommandError):
 
     code = "insight-missing"
     public = "This command requires DuckDB, which is not installed."
+
+
+def is_installed() -> bool:
+    """Whether DuckDB is there; it is not loaded."""
+    return importlib.util.find_spec("duckdb") is not None
 
 
 class UnreadableLog(CommandError):
@@ -90,7 +96,7 @@ class LogDatabase:
         self._links.mkdir()
         for number, file in enumerate(files):
             link = self._links / f"{number:08}"  # DuckDB takes a file's name for a pattern
-            link.symlink_to(Path(file.path).resolve())
+            link.symlink_to(Path(file.path).absolute())
             self._names[str(link)] = file.path
             by_reader.setdefault(log_lines.reader(file.kind), []).append(str(link))
         parameters = {

@@ -37,6 +37,15 @@ class Point(NamedTuple):
 
 def page(report: Report) -> str:
     """The page; it is HTML5 in UTF-8."""
+    return _render("report", report)
+
+
+def body(report: Report) -> str:
+    """The page's main part, for an element of the class `report` on a page with `report.css`."""
+    return _render("report_body", report)
+
+
+def _render(template: str, report: Report) -> str:
     filters: dict[str, Callable[..., object]] = {
         "count": units.count,
         "percent": units.percent,
@@ -60,7 +69,7 @@ def page(report: Report) -> str:
         "lowest": lowest,
         "target_y": _y(HIT_RATIO, lowest),
     }
-    return pages.render("report", filters, values)
+    return pages.render(template, filters, values)
 
 
 def _groups(report: Report) -> list[tuple[str, str, Sequence[Group], int]]:

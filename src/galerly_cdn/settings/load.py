@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.serialization import ValidationError, Value, convert
+from galerly_cdn.serialization import ValidationError, Value, convert, fields_of, to_json
 from galerly_cdn.settings import cloud_variables
 from galerly_cdn.settings.sizes import choose_sizes, parse_sizes
 from galerly_cdn.settings.table import DESCRIBED, PREFIX, Settings
@@ -188,6 +188,30 @@ def _read_variables(variables: Mapping[str, str]) -> dict[str, str]:
         for name, value in variables.items()
         if name.startswith(PREFIX) and name not in {_CONFIG, ADMIN_TOKEN}
     }
+
+
+def settings_file(settings: Settings) -> bytes:
+    """A TOML file with every setting, the inverse of reading one.
+
+    JSON's strings, numbers and arrays are TOML's too, except that TOML escapes DEL. Raises `SettingsError`
+    for a path that is not UTF-8.
+    """
+    try:
+        lines = [f"{name} = ".encode() + to_json(value) for name, value in fields_of(settings).items()]
+    except UnicodeEncodeError as error:
+        raise SettingsError(["a setting is not UTF-8"]) from error
+    return b"".join(line.replace(b"\x7f", b"\\u007f") + b"\n" for line in lines)
+
+
+def command_environment(
+    changes: Mapping[str, str], environment: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The environment of a command that this process starts: its own without settings and without a token.
+
+    The command gets its settings in a file, over which the variables would take precedence.
+    """
+    variables = os.environ if environment is None else environment
+    return {**{name: value for name, value in variables.items() if not name.startswith(PREFIX)}, **changes}
 
 
 _CONFIG = PREFIX + "CONFIG"

@@ -63,6 +63,16 @@ def resolve_locations(settings: Settings, photographs: str | None) -> Locations:
     return Locations(originals, renditions, bool(settings.store) or settings.writable, incoming)
 
 
+def renditions_root(settings: Settings) -> str:
+    """The root of the renditions, also where no photographs are named: then what holds those of any folder.
+
+    Raises `SettingsError`.
+    """
+    if settings.store:
+        return resolve_locations(settings, None).renditions
+    return _address("renditions", settings.renditions) if settings.renditions else str(_cache())
+
+
 def is_remote(root: str) -> bool:
     """Whether a root is the address of a remote store."""
     return _REMOTE.fullmatch(root) is not None
@@ -94,7 +104,11 @@ def _check_remote(name: str, root: str) -> None:
 
 def _cache_folder(originals: str) -> str:
     digest = hashlib.sha256(os.fsencode(originals)).hexdigest()[:16]
-    return str(Path(platformdirs.user_cache_path("galerly-cdn", appauthor=False)) / digest)
+    return str(_cache() / digest)
+
+
+def _cache() -> Path:
+    return Path(platformdirs.user_cache_path("galerly-cdn", appauthor=False))
 
 
 def _holds(outer: str, inner: str) -> bool:

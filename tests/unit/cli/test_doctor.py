@@ -34,6 +34,14 @@ def test_doctor_healthy_machine_exits_with_0(tmp_path: Path) -> None:
     assert result.output.splitlines()[-1].startswith(f"{len(machine.CHECKS)} checks: 0 failed, ")
 
 
+def test_doctor_folder_that_holds_the_renditions_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path.parent)
+    result = run(GALERLY_RENDITIONS=str(tmp_path))
+    assert result.exit_code == 0, result.output
+
+
 def test_doctor_failed_check_says_what_to_do_and_exits_with_1() -> None:
     result = run("--url", "http://absent.invalid")
     assert result.exit_code == 1

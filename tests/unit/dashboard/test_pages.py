@@ -293,7 +293,7 @@ async def test_samples_are_taken_again_and_again_until_the_end(
     monkeypatch.setattr(taken, "sample", count)
     admin.dashboard.start()
     await asyncio.wait_for(is_third.wait(), 30)
-    admin.dashboard.close()
+    await admin.dashboard.close()
     number = len(taken.history)
     for _ in range(10):
         await asyncio.sleep(0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import os
+import tempfile
 from ipaddress import ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,8 +21,6 @@ from galerly_cdn.settings.sizes import parse_size
 from galerly_cdn.settings.table import DESCRIBED, Settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from galerly_cdn.serialization import FieldDescription
 
 NAMES = [setting.name for setting in DESCRIBED]
@@ -246,6 +246,30 @@ def test_values_from_file_and_from_variables_are_equal(values: dict[str, Any]) -
         given_value = tuple(value) if isinstance(value, list) else value
         assert getattr(loaded.settings, name) == given_value
     assert load.load_settings(values, environment={}).settings == loaded.settings
+
+
+@given(
+    host=st.text(st.characters(codec="utf-8"), min_size=1),
+    sizes=st.sampled_from([Settings().sizes, ("cover 10x10 webp=80", "20x20")]),
+    idle_s=st.floats(0.001, 604_800),
+    browse=st.booleans(),
+)
+def test_settings_file_is_read_as_the_same_settings(**values: Any) -> None:  # noqa: ANN401 - of any setting
+    settings = replaced(Settings(), **values)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "settings.toml")
+        file.write_bytes(load.settings_file(settings))
+        assert load.load_settings(file=file, environment={}).settings == settings
+
+
+def test_settings_file_of_a_path_that_is_not_utf_8_is_refused() -> None:
+    with pytest.raises(SettingsError, match="UTF-8"):
+        load.settings_file(Settings(store="photographs-\udcff"))
+
+
+def test_environment_of_a_command_has_neither_settings_nor_token() -> None:
+    variables = {"GALERLY_ADMIN_TOKEN": "s3cret", "GALERLY_CONFIG": "x", "GALERLY_HOST": "y", "HOME": "/home"}
+    assert load.command_environment({"TMPDIR": "z"}, variables) == {"HOME": "/home", "TMPDIR": "z"}
 
 
 # sizes

@@ -14,7 +14,7 @@ from galerly_cdn.errors import SettingsError
 from galerly_cdn.insight.doctor.machine import Disk, MachineFacts
 from galerly_cdn.render.libvips_version import packaged_version
 from galerly_cdn.serialization import replaced
-from galerly_cdn.settings.locations import is_remote, resolve_locations
+from galerly_cdn.settings.locations import is_remote, renditions_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ def read(
 
     Raises `SettingsError` for roots that cannot be used.
     """
-    places = resolve_locations(settings, None if settings.store else ".")
+    renditions = renditions_root(settings)
     worker, problem = None, ""
     try:
         worker = describe_worker(replaced(settings, workers=1))
@@ -46,7 +46,7 @@ def read(
         open_files_needed=open_files_needed,
         cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
         memory_bytes=_memory_bytes(),
-        renditions=None if is_remote(places.renditions) else _disk(Path(places.renditions)),
+        renditions=None if is_remote(renditions) else _disk(Path(renditions)),
         temporary=_disk(Path(tempfile.gettempdir())),
         worker=worker,
         worker_problem=problem,
