@@ -196,6 +196,7 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
         libvips=cdn.rendering.libvips,
         health=cdn.health,
         memory_cache_bytes=lambda: cdn.edge.memory_bytes,
+        usage=cdn.rendering.stores.renditions.usage,
         renditions_folder=None if is_remote(locations.renditions) else locations.renditions,
     )
 

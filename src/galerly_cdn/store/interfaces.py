@@ -125,6 +125,13 @@ class DirectUploads(Protocol):
         ...
 
 
+class Usage(Value, frozen=True):
+    """What a store of renditions holds: renditions and fact records."""
+
+    objects: int
+    disk_bytes: int
+
+
 class StoredObject(Value, frozen=True):
     """Version and time of a stored object, without its bytes.
 
@@ -205,6 +212,10 @@ class Renditions(FactRecords, RecipeEntries, Protocol):
         the rendition that is stored now. `keeps` may be called in another thread, and more than once; what
         it has not seen is not replaced. Raises `StoreRefused`, `StoreUnreachable`.
         """
+        ...
+
+    def usage(self) -> Usage | None:
+        """What the store holds, where that is known without asking it; None for a remote store."""
         ...
 
     async def targets(self) -> frozenset[Target]:

@@ -96,6 +96,9 @@ class RemoteRenditions:
                 return rendition
         raise StoreRefused("other writers replaced the rendition at every attempt")
 
+    def usage(self) -> None:
+        """Not known: counting the objects of a remote store takes long, and is billed."""
+
     async def targets(self) -> frozenset[Target]:
         """The targets in the store, by a listing. Raises as the interface says."""
         names = await self._bucket.folders("")
