@@ -17,7 +17,7 @@ from galerly_cdn.app.renderer import open_renderer
 from galerly_cdn.contents import read_contents
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
-from galerly_cdn.errors import GalerlyError, StoreRefused, StoreUnreachable
+from galerly_cdn.errors import GalerlyError, SettingsError, StoreRefused, StoreUnreachable
 from galerly_cdn.http.cross_origin import LoopbackApplication, public_hosts
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList, is_loopback
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from galerly_cdn.recipe_list import RecipeList
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
+    from galerly_cdn.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -49,13 +50,39 @@ _log = logging.getLogger(__name__)
 class Cdn:
     """The parts that answer requests, built over open stores and started workers."""
 
-    def __init__(self, rendering: RenderingStores, invalidate: Invalidate = no_invalidation) -> None:
+    def __init__(
+        self,
+        rendering: RenderingStores,
+        invalidate: Invalidate = no_invalidation,
+        open_application: Callable[..., Application] = Application,
+    ) -> None:
         stores = rendering.stores
         settings, self.telemetry = stores.settings, stores.telemetry
         self.rendering = rendering
         self.filler = rendering.filler
+        self.edge = self._open_edge()
+        self.library = rendering.library(invalidate, self.edge.forget)
+        self._page = self._browse_page()
+        self._health_path = settings.health_path
+        self.application = self._local(
+            open_application(self._handler, settings, self.telemetry, clock=stores.clock)
+        )
+        self.prefixes = PrefixCheck(stores.originals, settings.private_prefixes)
+        self.health = Health(
+            rendering.workers,
+            stores.originals,
+            settings.limits,
+            stores.clock.monotonic,
+            prefixes=self.prefixes,
+            listed=rendering.listed,
+        )
+        self.admin: AdminSide | None = None
+
+    def _open_edge(self) -> Edge:
+        rendering, stores = self.rendering, self.rendering.stores
+        settings = stores.settings
         limiter = MissLimiter(stores.originals, settings, stores.clock.monotonic)
-        self.edge = Edge(
+        return Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
             miss_limiter=limiter,
@@ -72,24 +99,10 @@ class Cdn:
                 rendering.inspector.record,
             ),
         )
-        self.library = rendering.library(invalidate, self.edge.forget)
-        self._page = self._browse_page()
-        self._health_path = settings.health_path
-        self.application = self._open_application()
-        self.prefixes = PrefixCheck(stores.originals, settings.private_prefixes)
-        self.health = Health(
-            rendering.workers,
-            stores.originals,
-            settings.limits,
-            stores.clock.monotonic,
-            prefixes=self.prefixes,
-            listed=rendering.listed,
-        )
-        self.admin: AdminSide | None = None
 
-    def _open_application(self) -> Application | LoopbackApplication:
-        settings, clock = self.rendering.stores.settings, self.rendering.stores.clock
-        application = Application(self._handler, settings, self.telemetry, clock=clock)
+    def _local(self, application: Application) -> Application | LoopbackApplication:
+        """The application, guarded against other websites if it is for this machine."""
+        settings = self.rendering.stores.settings
         return (
             LoopbackApplication(application, settings.public_urls)
             if is_loopback(settings.host)
@@ -133,10 +146,11 @@ async def compose(
 
     On leaving, fills in progress are finished, the workers end, and the access log is written out.
     """
+    tracer = _open_tracer(settings)
     telemetry = _open_telemetry(settings)
     try:
         async with open_renderer(settings, locations, telemetry) as rendering:
-            cdn = Cdn(rendering, invalidate)
+            cdn = Cdn(rendering, invalidate, tracer.application if tracer else Application)
             await _check_prefixes(cdn.prefixes)
             await _list_recipes(rendering.listed)
             cdn.admin = await _open_admin(cdn, settings, locations)
@@ -145,6 +159,8 @@ async def compose(
                 await cdn.admin.close()
     finally:
         telemetry.close()
+        if tracer is not None:
+            await asyncio.to_thread(tracer.close)
 
 
 async def _check_prefixes(prefixes: PrefixCheck) -> None:
@@ -176,6 +192,18 @@ def _open_telemetry(settings: Settings) -> Telemetry:
         audit=log,
         traffic=TrafficStatistics() if has_admin else None,
     )
+
+
+def _open_tracer(settings: Settings) -> Tracer | None:
+    """What sends traces; None where the settings do not ask for them. Raises `SettingsError`."""
+    if not settings.traces:
+        return None
+    try:
+        from galerly_cdn.tracing import Tracer  # noqa: PLC0415 - an extra, which starts slowly
+    except ImportError as error:
+        problem = "traces needs OpenTelemetry, which is not installed: pip install 'galerly-cdn[otel]'"
+        raise SettingsError([problem]) from error
+    return Tracer()
 
 
 async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> AdminSide | None:
