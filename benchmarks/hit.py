@@ -161,7 +161,7 @@ def traced(root: Path, rounds: int, requests: int, report: Report) -> None:
             os.environ["OTEL_TRACES_SAMPLER_ARG"] = share
             server = galerly(root, Path(scratch, name), traces=bool(share))
             running[name] = servers.enter_context(server)
-        path = [nearest(root, server.address)[0] for server in running.values()][0]
+        path, *_ = [nearest(root, server.address)[0] for server in running.values()]
         cpu_us = interleave(
             {name: partial(ask, server, path, {}, requests) for name, server in running.items()}, rounds
         )
