@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conftest import AXE
 from tests.support import pictures
 
 if TYPE_CHECKING:
@@ -105,6 +106,14 @@ class Browser:
     def command(self, name: str, **arguments: object) -> Any:  # noqa: ANN401 - a JavaScript value
         """Send a command of the DevTools protocol."""
         return self._driver.execute_cdp_cmd(name, arguments)
+
+    def violations(self) -> list[tuple[str, str]]:
+        """The rules of axe-core that the page breaks, each with an element. Needs `axe-core`."""
+        found: list[tuple[str, str]] = self.run(
+            AXE.read_text("utf-8")
+            + "return (await axe.run()).violations.map((one) => [one.id, one.nodes[0].html])"
+        )
+        return found
 
     @contextmanager
     def slow_connection(self, bytes_per_s: float) -> Iterator[None]:
