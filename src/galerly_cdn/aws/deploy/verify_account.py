@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NAMES = ("a b.jpg", "été.jpg", "e\u0301te\u0301.jpg", "a+b&c=d@e.jpg", "(1)'!*~.jpg", "100%.jpg")
 """Characters that must be escaped, characters that signers treat differently, and é in NFC and NFD."""
 _LONG_KEY_BYTES = 900
-"""The longest key (`http.urls`). Without a letter, the viewer function passes 2,700 bytes of it in a header."""
+"""The longest key (`http.urls`). In a header of the viewer function, a byte that is no letter has three."""
 _NOISE_PX = 1300
 """Side of a PNG of noise: 6.8 MB, above the function URL's maximum of 6 MB in base64."""
 _MAX_UTILIZATION = 50
