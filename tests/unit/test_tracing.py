@@ -54,7 +54,7 @@ def traced(cdn: TracedCdn) -> Iterator[TracedCdn]:
     try:
         yield cdn
     finally:
-        tracer.close()
+        tracer.close(timeout_s=60)  # however busy the machine is: no thread may outlive its test
 
 
 @pytest.fixture
