@@ -5,11 +5,13 @@ It also measures the latency of hits while the render queue is full.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from argparse import ArgumentParser
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -130,15 +132,60 @@ def under_load(root: Path, hits: int, report: Report) -> None:
     )
 
 
+@contextmanager
+def span_sink() -> Iterator[str]:
+    """An address that takes OpenTelemetry spans and forgets them."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
+            """Log nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def traced(root: Path, rounds: int, requests: int, report: Report) -> None:
+    """Print the CPU per hit without traces, with every hundredth request traced, and with every one."""
+    with TemporaryDirectory() as scratch, ExitStack() as servers:
+        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = servers.enter_context(span_sink())
+        os.environ["OTEL_TRACES_SAMPLER"] = "parentbased_traceidratio"
+        running = {}
+        for name, share in {"off": "", "1 %": "0.01", "100 %": "1"}.items():
+            os.environ["OTEL_TRACES_SAMPLER_ARG"] = share
+            server = galerly(root, Path(scratch, name), traces=bool(share))
+            running[name] = servers.enter_context(server)
+        path, *_ = [nearest(root, server.address)[0] for server in running.values()]
+        cpu_us = interleave(
+            {name: partial(ask, server, path, {}, requests) for name, server in running.items()}, rounds
+        )
+        above = {
+            name: spread([a - b for a, b in zip(cpu_us[name], cpu_us["off"], strict=True)]).show(1)
+            for name in running
+        }
+    rows = [[name, spread(cpu_us[name]).show(1), above[name]] for name in running]
+    report.table(["traced hits", "CPU µs", "above off (quartiles)"], rows)
+
+
 def main() -> int:
     """Run the command line."""
     parser = ArgumentParser(prog="python -m benchmarks.hit", description=__doc__)
     photographs.add_option(parser)
     parser.add_argument("--rounds", type=int, default=9, help="rounds of bare and ours [9]")
     parser.add_argument("--requests", type=int, default=8000, help="requests per measurement [8000]")
+    parser.add_argument("--traces", action="store_true", help="measure what OpenTelemetry traces cost")
     options = parser.parse_args()
     root = photographs.folder(options.photographs)
     report = Report(f"Hits: {options.rounds} rounds of {options.requests} requests, access log on")
+    if options.traces:
+        traced(root, options.rounds, options.requests, report)
+        return report.end()
     compare(root, options.rounds, options.requests, report)
     under_load(root, options.requests // 4, report)
     return report.end()

@@ -229,11 +229,12 @@ class Filler:
         is_given = rendition is not None
         for _ in range(_ATTEMPTS):
             stages = _Stages(self._clock)
-            await self._listed.refresh(FILL_AGE_S)
+            refreshed = self._listed.refresh(FILL_AGE_S)
             copied = None
-            if rendition is None:
-                head = await self._originals.head(rendition_key.key)
-                self._facts.check(self._facts.remembered(rendition_key.key, head.version))
+            if rendition is not None:
+                await refreshed
+            else:
+                _, head = await asyncio.gather(refreshed, self._head(rendition_key))
                 copied = await self._copy(rendition_key, head.version, stages)
                 self._facts.check(self._facts.remembered(rendition_key.key, head.version))
                 rendition = copied or await self._render(rendition_key, head, stages)
@@ -249,6 +250,19 @@ class Filler:
             self._count("original-changed")
             rendition = None
         raise Unsettled
+
+    async def _head(self, rendition_key: RenditionKey) -> Head:
+        """The original's head. Raises a known refusal.
+
+        For a picture in the own format, whose twin only the fact record tells, the record is sought too: it
+        is in memory then, or the store has none.
+        """
+        key = rendition_key.key
+        head = await self._originals.head(key)
+        self._facts.check(self._facts.remembered(key, head.version))
+        if rendition_key.target.format is None:
+            await self._facts.find(key, head.version)
+        return head
 
     async def _copy(self, rendition_key: RenditionKey, version: str, stages: _Stages) -> Rendition | None:
         """The same picture under another target, which may be in the making."""
@@ -268,7 +282,7 @@ class Filler:
                 admission = self._renderer.admit(head.length_bytes, job, head.token(key))
                 call = await stack.enter_async_context(admission)
             stages.ended("queue")
-            # `_copy` has looked for the record of a picture in the own format
+            # `_head` has looked for the record of a picture in the own format
             is_sought = rendition_key.target.format is None
             original, known = await self._open(key, head.version, is_sought=is_sought)
             stack.enter_context(original)

@@ -46,9 +46,9 @@ class StoredRenditions:
         """The rendition of another target that is the same picture, as one of this target; not stored yet.
 
         A picture in its original's own format has two targets: with the format's name and without. The fact
-        record tells that format, and was stored when the other one was made.
+        record tells that format, and was stored when the other one was made. It has to be in memory.
         """
-        twin = await self._twin(key, target, version)
+        twin = self._twin(key, target, version)
         stored = await self.find(key, twin, version) if twin else None
         if stored is None or stored.record.format is not (target.format or stored.record.target.format):
             return None
@@ -83,11 +83,11 @@ class StoredRenditions:
             return stored
         return await self._renditions.put(rendition, self.listed.keeps(made, unlisted=False))
 
-    async def _twin(self, key: str, target: Target, version: str) -> Target | None:
+    def _twin(self, key: str, target: Target, version: str) -> Target | None:
         """The other target that may be the same picture."""
         if target.format is not None:
             return Target(target.size) if target.format in OWN_FORMATS else None
-        known = await self._facts.find(key, version)
+        known = self._facts.remembered(key, version)
         if known is None or known.facts is None or known.refusal is not None:
             return None
         return Target(target.size, own_format(has_alpha=known.facts.has_alpha))

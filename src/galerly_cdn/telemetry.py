@@ -100,8 +100,37 @@ class Histogram:
         self.seconds += other.seconds
 
 
+class GalleryBytes:
+    """Bytes sent by gallery, the folder of a key, for the galleries with most of them.
+
+    At most twice `max_galleries` are counted at a time; then those with the fewest bytes are forgotten. A
+    gallery with more than a thousandth of all bytes is never one of them. A count is exact since the gallery
+    was last forgotten.
+    """
+
+    def __init__(self, max_galleries: int = 1000) -> None:
+        self._max_galleries = max_galleries
+        self._bytes: dict[str, int] = {}
+
+    def add(self, key: str, length_bytes: int) -> None:
+        """Count bytes; a key without a folder is in no gallery."""
+        gallery = key.rpartition("/")[0]
+        counted = self._bytes.get(gallery)
+        if counted is not None:
+            self._bytes[gallery] = counted + length_bytes
+        elif gallery:
+            self._bytes[gallery] = length_bytes
+            if len(self._bytes) > 2 * self._max_galleries:
+                self._bytes = self.largest(self._max_galleries)
+
+    def largest(self, count: int) -> dict[str, int]:
+        """The bytes of so many galleries, the largest first."""
+        by_bytes = sorted(self._bytes.items(), key=lambda one: one[1], reverse=True)
+        return dict(by_bytes[:count])
+
+
 class TrafficStatistics:
-    """Responses to viewers since the start. A hit costs one look-up and three additions."""
+    """Responses to viewers since the start. A hit costs two look-ups and four additions."""
 
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str, str, int], Histogram] = {}
@@ -110,6 +139,9 @@ class TrafficStatistics:
         """By error code."""
         self.stages: defaultdict[str, Histogram] = defaultdict(Histogram)
         """Durations of the stages of fills: opening, rendering, storing."""
+        self.renders: defaultdict[str, Histogram] = defaultdict(Histogram)
+        """Durations of a worker's first picture of a job, by the kind of the original."""
+        self.galleries = GalleryBytes()
 
     def add(self, record: AccessRecord, result: str) -> None:
         """Count one response; `result` is a label of `answers`."""
@@ -120,6 +152,8 @@ class TrafficStatistics:
         histogram.add(record.duration_ms / 1000, record.bytes)
         if record.reason:
             self.refusals[record.reason] += 1
+        elif record.key:
+            self.galleries.add(record.key, record.bytes)
         if record.stages_ms:
             for stage, spent_ms in record.stages_ms.items():
                 self.stages[stage].add(spent_ms / 1000)
@@ -227,6 +261,11 @@ class Telemetry:
                 self.recent_errors.append(record)
         if self._log is not None:
             self._log.write(record)
+
+    def record_render(self, kind: str, seconds: float) -> None:
+        """Note how long a worker took for the first picture of an original of this kind."""
+        if self.traffic is not None:
+            self.traffic.renders[kind].add(seconds)
 
     def audit(self, record: AuditRecord) -> None:
         """Log a change made through the admin API."""

@@ -64,6 +64,33 @@ def test_page_is_no_wider_than_the_screen(browser: Browser, page: str, width_px:
         browser.command("Emulation.setEmulatedMedia", media="")
 
 
+STATES = {
+    "the example": [],
+    "a report": ["--from-report"],
+    "nothing": ["--views", "0", "--originals", "0"],
+    "own machines": ["--machine-hour", "0.05"],
+}
+
+
+@pytest.mark.server("axe-core")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("state", STATES)
+def test_page_is_accessible(browser: Browser, tmp_path: Path, state: str, scheme: str) -> None:
+    html, report = tmp_path / "cost.html", tmp_path / "report.json"
+    report.write_text(json.dumps(REPORT))
+    options = [*STATES[state], *([str(report)] if state == "a report" else [])]
+    result = CliRunner().invoke(cli.main, ["cost", *options, "--html", str(html)])
+    assert result.exit_code == 0, result.output
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    try:
+        browser.command("Emulation.setEmulatedMedia", features=features)
+        browser.set_screen(390, 844)
+        browser.open(html.as_uri())
+        assert browser.violations() == []
+    finally:
+        browser.command("Emulation.setEmulatedMedia", features=[])
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_follows_the_colour_scheme_and_prints_light(browser: Browser, page: str, scheme: str) -> None:
     features = [{"name": "prefers-color-scheme", "value": scheme}]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.browser.conftest import Browser
+    from tests.support.chromium import Browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.server("axe-core")]
 

@@ -83,6 +83,11 @@ CASES: dict[str, tuple[int, Series, Series]] = {
         {"galerly_render_queue": "20x60", "galerly_workers": "4x60"},
         {"galerly_render_queue": "16x60", "galerly_workers": "4x60"},
     ),
+    "GalerlyQueueAge": (
+        40,
+        {"galerly_render_queue_age_seconds": "3x60"},
+        {"galerly_render_queue_age_seconds": "1x36 9 9 9 1x60"},
+    ),
     "GalerlyQueueRefuses": (
         40,
         {'galerly_errors_total{code="queue-full"}': "0x25 1+1x60"},

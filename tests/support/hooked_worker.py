@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from galerly_cdn import errors
 from galerly_cdn.model import Facts, Format, Rendered
+from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.render.pool import protocol, worker
 
 if TYPE_CHECKING:
@@ -163,8 +164,8 @@ def send_huge_header(_: Script) -> None:
 
 
 def respond_twice(_: Script) -> None:
-    protocol.send_message(server(), protocol.MemoryNeeded(1))
-    protocol.send_message(server(), protocol.MemoryNeeded(1))
+    protocol.send_message(server(), protocol.MemoryNeeded(1, OriginalFormat.RAW))
+    protocol.send_message(server(), protocol.MemoryNeeded(1, OriginalFormat.RAW))
 
 
 def server() -> socket.socket:

@@ -33,7 +33,7 @@ from galerly_cdn.store.temp_files import UploadFile
 from tests.support.in_memory_cdn import FACTS, CountingRenderer, InMemoryCdn, MemoryOriginals
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, MutableMapping
     from typing import Any
 
     from galerly_cdn.model import FactRecord, Facts, Head, Job, Learn, Rendered
@@ -207,7 +207,10 @@ class InMemoryAdmin:
             direct_uploads=self.direct_uploads,
             new_upload_id=lambda: UPLOAD_ID,
         )
-        gauges = {one.name: lambda: 2.0 for one in METRICS if not one.labels}
+        gauges: dict[str, Callable[[], float | Mapping[str, float]]] = {
+            one.name: lambda: 2.0 for one in METRICS if not one.labels
+        }
+        gauges["galerly_worker_states"] = lambda: {"free": 2.0}
         clock = Clock(wall=self.cdn.clock.wall, monotonic=lambda: self.now_s)
         authenticator = Authenticator(self.tokens, is_local=self.is_local, now_s=clock.monotonic)
         self.dashboard = Dashboard(

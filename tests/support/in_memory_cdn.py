@@ -46,7 +46,7 @@ from galerly_cdn.recipes import Recipe
 from galerly_cdn.render import header
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
-from galerly_cdn.store.interfaces import Original, StoredObject, keeps_same
+from galerly_cdn.store.interfaces import Original, StoredObject, Usage, keeps_same
 from galerly_cdn.stored_renditions import StoredRenditions
 from galerly_cdn.telemetry import Counters, Telemetry, TrafficStatistics
 
@@ -217,6 +217,9 @@ class MemoryRenditions:
 
     def begin_put(self, rendition: Rendition, keeps: Keeps) -> Awaitable[Rendition] | None:
         return self.put(rendition, keeps) if self.begins_puts else None
+
+    def usage(self) -> Usage | None:
+        return Usage(len(self.kept), sum(len(one.body) for one in self.kept.values()))
 
     async def targets(self) -> frozenset[Target]:
         return frozenset(one.record.target for one in self.kept.values())

@@ -33,9 +33,10 @@ from tests.support.in_memory_cdn import (
     MemoryRenditions,
     original_facts,
 )
+from tests.support.worker_pool import ticks
 
 if TYPE_CHECKING:
-    from galerly_cdn.model import FactRecord, Rendered
+    from galerly_cdn.model import FactRecord, RecipeEntry, Rendered
     from galerly_cdn.store.interfaces import Original
 
 KEY = "g/a.jpg"
@@ -307,6 +308,26 @@ async def test_concurrent_reads_of_one_record_are_one_request() -> None:
     found = await asyncio.gather(*(cdn.facts.find(KEY, version) for _ in range(50)))
     assert found == [good(KEY, version, REVISION)] * 50
     assert cdn.renditions.facts_read == 1
+
+
+async def test_record_of_a_picture_in_the_own_format_is_read_beside_the_list_of_recipes() -> None:
+    class SlowList(MemoryRenditions):
+        gate = Gate(is_open=False)
+
+        async def entries(self, after: int = 0) -> tuple[RecipeEntry, ...]:
+            await self.gate.passed()
+            return await super().entries(after)
+
+    renditions = SlowList()
+    cdn = InMemoryCdn(renditions=renditions)
+    cdn.originals.put(KEY)
+    asked = asyncio.create_task(cdn.ask(f"/resize/tiny/{KEY}"))
+    await renditions.gate.arrival()
+    await ticks()
+    assert (renditions.facts_read, cdn.renderer.renders) == (1, 0)
+    renditions.gate.open()
+    assert (await asked).status == 200
+    assert renditions.facts_read == 1, "it is not sought again"
 
 
 async def test_record_read_from_the_store_does_not_replace_what_was_learnt_meanwhile() -> None:

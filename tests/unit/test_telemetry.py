@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,8 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn.app import server
+from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.table import Settings
-from galerly_cdn.telemetry import AccessLog, AccessRecord, Counters, Telemetry
+from galerly_cdn.telemetry import (
+    AccessLog,
+    AccessRecord,
+    Counters,
+    GalleryBytes,
+    Telemetry,
+    TrafficStatistics,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -161,6 +170,29 @@ def test_snapshot_does_not_change() -> None:
     snapshot = counters.snapshot()
     counters.count("a")
     assert (snapshot, counters.snapshot()) == ({"a": 2}, {"a": 3})
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 100)), max_size=80))
+def test_gallery_bytes_keep_every_gallery_above_its_share(sent: list[tuple[str, int]]) -> None:
+    galleries = GalleryBytes(max_galleries=3)
+    exact: Counter[str] = Counter()
+    for gallery, length_bytes in sent:
+        galleries.add(f"{gallery}/a.jpg", length_bytes)
+        exact[gallery] += length_bytes
+        counted = galleries.largest(100)
+        assert len(counted) <= 6
+        assert all(exact[one] >= count for one, count in counted.items())
+        assert list(counted.values()) == sorted(counted.values(), reverse=True)
+    if exact:
+        gallery, most = exact.most_common(1)[0]
+        assert gallery in galleries.largest(100) or most * 3 <= exact.total()
+
+
+def test_gallery_bytes_are_those_of_the_folder_of_successful_answers() -> None:
+    traffic = TrafficStatistics()
+    for key, reason in {"a/b/1.jpg": "", "a/b/2.jpg": "", "a/3.jpg": "no-such-original", "4.jpg": ""}.items():
+        traffic.add(replaced(record(reason=reason), key=key), "hit")
+    assert traffic.galleries.largest(9) == {"a/b": 20}
 
 
 def test_error_code_is_counted_without_a_log() -> None:

@@ -11,6 +11,7 @@ from galerly_cdn.admin.handlers import Handlers
 from galerly_cdn.admin.metrics import Metrics
 from galerly_cdn.admin.routes import all_routes
 from galerly_cdn.admin.warming import Warmer
+from galerly_cdn.render.pool.worker_state import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,29 +24,22 @@ if TYPE_CHECKING:
     from galerly_cdn.library import StoreLibrary
     from galerly_cdn.render.pool.pool import WorkerPool
     from galerly_cdn.settings.table import Settings
-    from galerly_cdn.store.interfaces import DirectUploads
+    from galerly_cdn.store.interfaces import DirectUploads, Usage
     from galerly_cdn.telemetry import Telemetry
 
 
 def read_gauges(
-    workers: WorkerPool, memory_cache_bytes: Callable[[], int], renditions_folder: str | None
+    workers: WorkerPool,
+    memory_cache_bytes: Callable[[], int],
+    renditions_folder: str | None,
+    usage: Callable[[], Usage | None],
 ) -> Gauges:
     """The functions that read the gauges of `metric_table`.
 
-    `renditions_folder` is None for renditions in a remote store.
+    `renditions_folder` is None for renditions in a remote store; `usage` is what a folder holds.
     """
-    gauges: dict[str, Callable[[], float]] = {
-        "galerly_workers": lambda: float(workers.size),
-        "galerly_renders_in_progress": lambda: float(workers.in_flight),
-        "galerly_render_queue": lambda: float(workers.queued),
-        "galerly_memory_cache_bytes": lambda: float(memory_cache_bytes()),
-    }
-    if renditions_folder is not None:
-        gauges |= {
-            "galerly_renditions_disk_free_bytes": lambda: _disk_bytes(renditions_folder)[0],
-            "galerly_renditions_disk_size_bytes": lambda: _disk_bytes(renditions_folder)[1],
-        }
-    return gauges
+    gauges = {**_worker_gauges(workers), "galerly_memory_cache_bytes": memory_cache_bytes}
+    return gauges if renditions_folder is None else {**gauges, **_folder_gauges(renditions_folder, usage)}
 
 
 class AdminSide:
@@ -86,6 +80,30 @@ class AdminSide:
     async def close(self) -> None:
         """End the warming that runs in the background."""
         await self._warming.close()
+
+
+def _worker_gauges(workers: WorkerPool) -> Gauges:
+    def states() -> dict[str, float]:
+        counts = workers.phases()
+        return {phase.name.lower(): counts[phase] for phase in Phase}
+
+    return {
+        "galerly_workers": lambda: workers.size,
+        "galerly_worker_states": states,
+        "galerly_renders_in_progress": lambda: workers.in_flight,
+        "galerly_render_queue": lambda: workers.queued,
+        "galerly_render_queue_age_seconds": workers.oldest_wait_s,
+    }
+
+
+def _folder_gauges(folder: str, usage: Callable[[], Usage | None]) -> Gauges:
+    """The gauges of renditions in a folder; NaN for what is not known."""
+    return {
+        "galerly_renditions_bytes": lambda: found.disk_bytes if (found := usage()) else math.nan,
+        "galerly_renditions_files": lambda: found.objects if (found := usage()) else math.nan,
+        "galerly_renditions_disk_free_bytes": lambda: _disk_bytes(folder)[0],
+        "galerly_renditions_disk_size_bytes": lambda: _disk_bytes(folder)[1],
+    }
 
 
 def _disk_bytes(folder: str) -> tuple[float, float]:

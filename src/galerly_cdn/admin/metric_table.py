@@ -60,6 +60,21 @@ METRICS = (
         "histogram_quantile(0.95, sum by (le, stage) (rate(galerly_fill_duration_seconds_bucket[5m])))",
     ),
     MetricDescription(
+        "galerly_render_duration_seconds",
+        "kind",
+        "seconds (histogram)",
+        "A worker's time for the first picture of an original, by its kind (jpeg, png, webp, gif, tiff, "
+        "avif, heic, raw): reading, decoding, scaling and encoding, which libvips does in one pass.",
+        "histogram_quantile(0.95, sum by (le, kind) (rate(galerly_render_duration_seconds_bucket[1h])))",
+    ),
+    MetricDescription(
+        "galerly_gallery_bytes_total",
+        "gallery",
+        "bytes",
+        "Bytes of pictures and originals sent, of the 20 galleries with most. A gallery is a key's folder.",
+        "topk(5, sum by (gallery) (rate(galerly_gallery_bytes_total[1h])))",
+    ),
+    MetricDescription(
         "galerly_errors_total",
         "code",
         "responses",
@@ -81,6 +96,15 @@ METRICS = (
         "min_over_time(galerly_workers[10m])",
     ),
     MetricDescription(
+        "galerly_worker_states",
+        "state",
+        "processes",
+        "Render processes by state: starting, free, working, responded (its picture is being taken over), "
+        "paused (between two pictures of a warming), stopping, and those that ended and are being replaced "
+        "(start_failed, crashed, timed_out, discarded).",
+        "sum by (state) (galerly_worker_states) > 0",
+    ),
+    MetricDescription(
         "galerly_renders_in_progress",
         "",
         "renders",
@@ -95,11 +119,34 @@ METRICS = (
         "galerly_render_queue / galerly_workers",
     ),
     MetricDescription(
+        "galerly_render_queue_age_seconds",
+        "",
+        "seconds",
+        "How long the oldest viewer's call that has no worker yet has waited; 0 if there is none.",
+        "max_over_time(galerly_render_queue_age_seconds[10m])",
+    ),
+    MetricDescription(
         "galerly_memory_cache_bytes",
         "",
         "bytes",
         "Bytes of hot renditions in memory.",
         "sum(galerly_memory_cache_bytes)",
+    ),
+    MetricDescription(
+        "galerly_renditions_bytes",
+        "",
+        "bytes",
+        "Disk space of the stored renditions and fact records, in whole blocks. NaN until the folder has "
+        "been read after a start; not exported for a remote store.",
+        "galerly_renditions_bytes / galerly_renditions_disk_size_bytes",
+    ),
+    MetricDescription(
+        "galerly_renditions_files",
+        "",
+        "files",
+        "Stored renditions and fact records. NaN until the folder has been read after a start; not exported "
+        "for a remote store.",
+        "delta(galerly_renditions_files[1d])",
     ),
     MetricDescription(
         "galerly_renditions_disk_free_bytes",
@@ -118,6 +165,7 @@ METRICS = (
 )
 
 MEANINGS = {one.name: one.meaning for one in METRICS}
+LABELS = {one.name: one.labels for one in METRICS}
 
 EVENTS = {
     "render": "A picture was rendered.",

@@ -20,7 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from galerly_cdn import __version__
-from galerly_cdn.admin.metric_table import EVENTS, MEANINGS
+from galerly_cdn.admin.metric_table import EVENTS, LABELS, MEANINGS
 from galerly_cdn.admin.responses import body_response
 from galerly_cdn.errors import CommandError, by_code
 from galerly_cdn.telemetry import Histogram, TrafficStatistics
@@ -34,15 +34,18 @@ if TYPE_CHECKING:
     from galerly_cdn.http.responses import Response
     from galerly_cdn.telemetry import Telemetry
 
-    Gauges = Mapping[str, Callable[[], float]]
+    Gauges = Mapping[str, Callable[[], float | Mapping[str, float]]]
+    """By a name of `metric_table`, a function that reads the value, or the values by the metric's label."""
 
 _ERROR_CODES = frozenset(by_code())
 """Counters with these names count errors, which `galerly_errors` exports from the traffic statistics."""
+_MAX_GALLERIES = 20
+"""Galleries that are exported. A series that leaves them ends; the bytes of all are in another metric."""
 _VIEWERS_CODES = tuple(code for code, kind in by_code().items() if not issubclass(kind, CommandError))
 
 
 class Metrics:
-    """Handles `/metrics`. `gauges` maps a name of `metric_table` to a function that reads the value."""
+    """Handles `/metrics`."""
 
     def __init__(self, telemetry: Telemetry, gauges: Gauges, libvips: str) -> None:
         self._registry = CollectorRegistry()
@@ -69,11 +72,13 @@ class _TelemetryCollector(Collector):
         # A series that begins above 0 has no increase: a rule would miss the first error or event.
         yield _counter("galerly_errors", "code", dict.fromkeys(_VIEWERS_CODES, 0) | self._traffic.refusals)
         yield _histogram("galerly_fill_duration_seconds", "stage", self._traffic.stages)
+        yield _histogram("galerly_render_duration_seconds", "kind", self._traffic.renders)
+        yield _counter("galerly_gallery_bytes", "gallery", self._traffic.galleries.largest(_MAX_GALLERIES))
         counts = self._telemetry.counters.snapshot()
         events = {event: times for event, times in counts.items() if event not in _ERROR_CODES}
         yield _counter("galerly_events", "event", dict.fromkeys(EVENTS, 0) | events)
         for name, read in self._gauges.items():
-            yield GaugeMetricFamily(name, MEANINGS[name], value=read())
+            yield _gauge(name, read())
 
     def _response_metrics(self) -> Iterable[Metric]:
         """Four metrics from the tallies by result, size, format and status."""
@@ -98,6 +103,16 @@ class _TelemetryCollector(Collector):
         yield _counter("galerly_responses", "status", by_status)
         yield _counter("galerly_response_bytes", "result", bytes_by_result)
         yield _histogram("galerly_request_duration_seconds", "result", durations)
+
+
+def _gauge(name: str, value: float | Mapping[str, float]) -> Metric:
+    """A gauge, with one label if there is a value for each."""
+    if isinstance(value, (int, float)):
+        return GaugeMetricFamily(name, MEANINGS[name], value=value)
+    family = GaugeMetricFamily(name, MEANINGS[name], labels=[LABELS[name]])
+    for label, one in value.items():
+        family.add_metric([label], one)
+    return family
 
 
 def _counter(name: str, label: str, counts: Mapping[str, int]) -> Metric:

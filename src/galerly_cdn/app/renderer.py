@@ -26,7 +26,6 @@ from galerly_cdn.render import libvips_version, recipe
 from galerly_cdn.render.pool.pool import WorkerPool
 from galerly_cdn.settings.locations import resolve_locations
 from galerly_cdn.stored_renditions import StoredRenditions
-from galerly_cdn.telemetry import Counters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -117,7 +116,7 @@ async def open_renderer(
     """
     async with (
         open_stores(settings, locations, telemetry) as stores,
-        _start_workers(settings, telemetry.counters, fork_server) as (workers, ready),
+        _start_workers(settings, telemetry, fork_server) as (workers, ready),
     ):
         rendering = RenderingStores(stores, workers, ready.libvips, ready.formats)
         yield rendering
@@ -157,7 +156,7 @@ def render_file(
     job = job_of(rule, target, settings)
 
     async def render() -> tuple[Rendered, bytes]:
-        async with _start_workers(settings, Counters()) as (workers, _):
+        async with _start_workers(settings, command_telemetry()) as (workers, _):
             with file.open("rb") as original:
                 length_bytes = os.fstat(original.fileno()).st_size
                 return await workers.render(original.fileno(), length_bytes, job, str(file))
@@ -169,7 +168,7 @@ def inspect_file(settings: Settings, file: Path) -> FileInspection:
     """Read one file's header, and decode its pixels. Raises the refusal of a header that cannot be read."""
 
     async def inspect() -> FileInspection:
-        async with _start_workers(settings, Counters()) as (workers, ready):
+        async with _start_workers(settings, command_telemetry()) as (workers, ready):
             with file.open("rb") as original:
                 fd, length_bytes = original.fileno(), os.fstat(original.fileno()).st_size
                 facts = await workers.inspect(fd, length_bytes, str(file))
@@ -196,7 +195,7 @@ def describe_worker(settings: Settings) -> Ready:
     """As `describe_renderer`, and the limits in force, of any libvips. Raises `SettingsError`."""
 
     async def describe() -> Ready:
-        workers = WorkerPool(settings, Counters().count)
+        workers = WorkerPool(settings, command_telemetry().counters.count)
         try:
             return await workers.start()
         finally:
@@ -207,10 +206,12 @@ def describe_worker(settings: Settings) -> Ready:
 
 @contextlib.asynccontextmanager
 async def _start_workers(
-    settings: Settings, counters: Counters, fork_server: ForkServerProcess | None = None
+    settings: Settings, telemetry: Telemetry, fork_server: ForkServerProcess | None = None
 ) -> AsyncIterator[tuple[WorkerPool, Ready]]:
     """Start the worker processes; they end on leaving. Raises `SettingsError`."""
-    workers = WorkerPool(settings, counters.count, started=fork_server)
+    workers = WorkerPool(
+        settings, telemetry.counters.count, observe=telemetry.record_render, started=fork_server
+    )
     try:
         ready = await workers.start()
         libvips_version.check_version(ready.libvips)

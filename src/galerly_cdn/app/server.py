@@ -19,7 +19,7 @@ from galerly_cdn.app.renderer import open_renderer
 from galerly_cdn.contents import read_contents
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
-from galerly_cdn.errors import GalerlyError, StoreRefused, StoreUnreachable
+from galerly_cdn.errors import GalerlyError, SettingsError, StoreRefused, StoreUnreachable
 from galerly_cdn.http.cross_origin import LoopbackApplication, public_hosts
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList, is_loopback
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from galerly_cdn.render.pool.fork_server_process import ForkServerProcess
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
+    from galerly_cdn.tracing import Tracer
 
 _log = logging.getLogger(__name__)
 
@@ -55,13 +56,40 @@ _log = logging.getLogger(__name__)
 class Cdn:
     """The parts that answer requests, built over open stores and started workers."""
 
-    def __init__(self, rendering: RenderingStores, invalidate: Invalidate = no_invalidation) -> None:
+    def __init__(
+        self,
+        rendering: RenderingStores,
+        invalidate: Invalidate = no_invalidation,
+        open_application: Callable[..., Application] = Application,
+    ) -> None:
         stores = rendering.stores
         settings, self.telemetry = stores.settings, stores.telemetry
         self.rendering = rendering
         self.filler = rendering.filler
+        self.edge = self._open_edge()
+        self.library = rendering.library(invalidate, self.edge.forget)
+        self._page = self._browse_page()
+        self._health_path = settings.health_path
+        self.application = self._local(
+            open_application(self._handler, settings, self.telemetry, clock=stores.clock)
+        )
+        self.prefixes = PrefixCheck(stores.originals, settings.private_prefixes)
+        self.health = Health(
+            rendering.workers,
+            stores.originals,
+            settings.limits,
+            stores.clock.monotonic,
+            prefixes=self.prefixes,
+            listed=rendering.listed,
+        )
+        self.admin: AdminSide | None = None
+        self.dashboard: Dashboard | None = None
+
+    def _open_edge(self) -> Edge:
+        rendering, stores = self.rendering, self.rendering.stores
+        settings = stores.settings
         limiter = MissLimiter(stores.originals, settings, stores.clock.monotonic)
-        self.edge = Edge(
+        return Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
             miss_limiter=limiter,
@@ -78,25 +106,10 @@ class Cdn:
                 rendering.inspector.record,
             ),
         )
-        self.library = rendering.library(invalidate, self.edge.forget)
-        self._page = self._browse_page()
-        self._health_path = settings.health_path
-        self.application = self._open_application()
-        self.prefixes = PrefixCheck(stores.originals, settings.private_prefixes)
-        self.health = Health(
-            rendering.workers,
-            stores.originals,
-            settings.limits,
-            stores.clock.monotonic,
-            prefixes=self.prefixes,
-            listed=rendering.listed,
-        )
-        self.admin: AdminSide | None = None
-        self.dashboard: Dashboard | None = None
 
-    def _open_application(self) -> Application | LoopbackApplication:
-        settings, clock = self.rendering.stores.settings, self.rendering.stores.clock
-        application = Application(self._handler, settings, self.telemetry, clock=clock)
+    def _local(self, application: Application) -> Application | LoopbackApplication:
+        """The application, guarded against other websites if it is for this machine."""
+        settings = self.rendering.stores.settings
         return (
             LoopbackApplication(application, settings.public_urls)
             if is_loopback(settings.host)
@@ -154,10 +167,11 @@ async def compose(
 
     On leaving, fills in progress are finished, the workers end, and the access log is written out.
     """
+    tracer = _open_tracer(settings)
     telemetry = _open_telemetry(settings)
     try:
         async with open_renderer(settings, locations, telemetry, fork_server) as rendering:
-            cdn = Cdn(rendering, invalidate)
+            cdn = Cdn(rendering, invalidate, tracer.application if tracer else Application)
             await _check_prefixes(cdn.prefixes)
             await _list_recipes(rendering.listed)
             cdn.admin = await _open_admin(cdn, settings, locations)
@@ -170,6 +184,8 @@ async def compose(
                 await cdn.admin.close()
     finally:
         telemetry.close()
+        if tracer is not None:
+            await asyncio.to_thread(tracer.close)
 
 
 async def _check_prefixes(prefixes: PrefixCheck) -> None:
@@ -203,6 +219,18 @@ def _open_telemetry(settings: Settings) -> Telemetry:
     )
 
 
+def _open_tracer(settings: Settings) -> Tracer | None:
+    """What sends traces; None where the settings do not ask for them. Raises `SettingsError`."""
+    if not settings.traces:
+        return None
+    try:
+        from galerly_cdn.tracing import Tracer  # noqa: PLC0415 - an extra, which starts slowly
+    except ImportError as error:
+        problem = "traces needs OpenTelemetry, which is not installed: pip install 'galerly-cdn[otel]'"
+        raise SettingsError([problem]) from error
+    return Tracer()
+
+
 async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> AdminSide | None:
     """The admin API; None where the settings have no port for it. Raises `SettingsError`."""
     if settings.admin_port < 0:
@@ -217,7 +245,7 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
     stores, workers = cdn.rendering.stores, cdn.rendering.workers
     authenticated = authenticator(settings, stores.clock.monotonic)
     folder = None if is_remote(locations.renditions) else locations.renditions
-    gauges = read_gauges(workers, lambda: cdn.edge.memory_bytes, folder)
+    gauges = read_gauges(workers, lambda: cdn.edge.memory_bytes, folder, stores.renditions.usage)
     cdn.dashboard = Dashboard(
         replaced(settings, renditions=locations.renditions),
         telemetry=cdn.telemetry,

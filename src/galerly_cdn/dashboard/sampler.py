@@ -77,9 +77,10 @@ class Sampler:
         )
 
     def _gauge(self, name: str) -> float:
-        """A gauge of `metric_table`; NaN if it is not kept here."""
+        """A gauge of `metric_table` without labels; NaN if it is not kept here."""
         read = self._gauges.get(name)
-        return read() if read is not None else math.nan
+        value = read() if read is not None else math.nan
+        return value if isinstance(value, float | int) else math.nan
 
 
 def _memory_bytes() -> float:

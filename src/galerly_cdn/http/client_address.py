@@ -38,7 +38,7 @@ def client_address(peer: str, forwarded: bytes, trusted: tuple[Network, ...]) ->
     """
     client = peer
     for item in reversed(forwarded.decode("latin-1").split(",")):
-        if not _is_trusted(client, trusted):
+        if not is_trusted(client, trusted):
             break
         address = _address(item.strip(" \t"))
         if address is None:
@@ -47,7 +47,8 @@ def client_address(peer: str, forwarded: bytes, trusted: tuple[Network, ...]) ->
     return client
 
 
-def _is_trusted(text: str, trusted: tuple[Network, ...]) -> bool:
+def is_trusted(text: str, trusted: tuple[Network, ...]) -> bool:
+    """Whether an address is in one of the networks; no text that is not an address is."""
     address = _address(text)
     return address is not None and any(address in network for network in trusted)
 

@@ -277,6 +277,8 @@ if TYPE_CHECKING:
 class Application:
     """The public ASGI application. `route` returns the handler of a path."""
 
+    exchange_type: type[ViewerExchange] = ViewerExchange
+
     def __init__(
         self,
         route: Callable[[bytes], Handler],
@@ -293,7 +295,7 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one exchange."""
-        exchange = ViewerExchange(scope, self._telemetry.next_request_id(), self._trusted_proxies)
+        exchange = self.exchange_type(scope, self._telemetry.next_request_id(), self._trusted_proxies)
         exchange.receive = receive
         await self._runner.run(exchange, self._route(exchange.raw_path), send)
 

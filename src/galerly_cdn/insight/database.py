@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from galerly_cdn.errors import CommandError
 from galerly_cdn.insight import log_lines
+from galerly_cdn.insight.log_lines import FileKind
 from galerly_cdn.insight.outcomes import OUTERMOST_FIRST, Outcome, Tier, access_outcome, cloudfront_outcome
 from galerly_cdn.serialization import Value
 
@@ -92,25 +93,33 @@ class LogDatabase:
 
         Called once. Lines that are not selected are counted, and not kept.
         """
-        by_reader: dict[str, list[str]] = {}
+        by_kind: dict[FileKind, list[str]] = {}
         self._links.mkdir()
         for number, file in enumerate(files):
             link = self._links / f"{number:08}"  # DuckDB takes a file's name for a pattern
             link.symlink_to(Path(file.path).absolute())
             self._names[str(link)] = file.path
-            by_reader.setdefault(log_lines.reader(file.kind), []).append(str(link))
+            by_kind.setdefault(file.kind, []).append(str(link))
         parameters = {
             "since_s": selection.since_s,
             "folder": f"{selection.gallery}/" if selection.gallery else "",
         }
-        for reader, paths in by_reader.items():
-            self._execute(log_lines.insert(reader), {"files": paths, **parameters})
+        for kind, paths in by_kind.items():
+            self._execute(log_lines.insert(log_lines.reader(kind)), {"files": paths, **parameters})
+            self._accept_start_lines(kind, paths)
         kinds = [_LineKind(*row) for row in self.rows(log_lines.KINDS_OF_LINES)]
         if kinds:
             outcomes = [(*kind, kind.outcome) for kind in kinds]
             self._connection.executemany("INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?)", outcomes)
         tiers = {kind.tier for kind in kinds}
         return next((tier for tier in OUTERMOST_FIRST if tier in tiers), None)
+
+    def _accept_start_lines(self, kind: FileKind, paths: list[str]) -> None:
+        """Count the lines of a server's start as no requests; files are read again only where they may be."""
+        ((malformed,),) = self.rows(log_lines.COUNT_MALFORMED)
+        if malformed and kind is not FileKind.PARQUET:
+            ((found,),) = self.rows(log_lines.start_lines(kind), {"files": paths, "at_most": malformed})
+            self._execute(log_lines.ACCEPT_START_LINES, {"start_lines": found})
 
     def rows(self, query: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
         """The rows of a query's result. Raises `UnreadableLog`."""

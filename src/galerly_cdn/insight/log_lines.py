@@ -58,6 +58,15 @@ _OTHERS = {
     "type": "VARCHAR",
 }
 
+_START_LINE = "galerly-cdn (serves|is administered at) https?://[^ ]+"
+
+COUNT_MALFORMED = "SELECT count(*) FROM lines WHERE tier = 'malformed'"
+ACCEPT_START_LINES = """
+UPDATE lines SET tier = 'other'
+WHERE rowid IN (SELECT rowid FROM lines WHERE tier = 'malformed' LIMIT $start_lines)
+"""
+"""A line that is no JSON has left nothing but its row."""
+
 TABLES = """
 CREATE TABLE segments (segment VARCHAR PRIMARY KEY, size VARCHAR, format VARCHAR);
 CREATE TABLE originals (key VARCHAR, length_bytes BIGINT);
@@ -99,6 +108,20 @@ def reader(kind: FileKind) -> str:
         f"read_json($files, format = 'newline_delimited', compression = '{kind}', ignore_errors = true, "
         f"columns = {{{columns}}})"
     )
+
+
+def start_lines(kind: FileKind) -> str:
+    """Counts the lines that `galerly-cdn serve` prints at its start, until there are `at_most` so many.
+
+    They are the only lines of its standard output that are not JSON. The files are the parameter `files`.
+    """
+    lines = (
+        f"read_csv($files, columns = {{'line': 'VARCHAR'}}, auto_detect = false, header = false, "
+        f"delim = '\x1f', quote = '', escape = '', strict_mode = false, ignore_errors = true, "
+        f"compression = '{kind}')"
+    )
+    found = f"SELECT 1 FROM {lines} WHERE regexp_full_match(line, '{_START_LINE} *') LIMIT $at_most"
+    return f"SELECT count(*) FROM ({found})"
 
 
 def _parquet(name: str) -> str:

@@ -117,6 +117,11 @@ class OriginalFormat(enum.StrEnum):
         return f"image/{self.value}"
 
 
+def kind_of(format_name: str) -> OriginalFormat:
+    """The kind of an original whose facts name this format: a camera's kind of file is `RAW`."""
+    return OriginalFormat(format_name) if format_name in set(OriginalFormat) else OriginalFormat.RAW
+
+
 def detect_format(original: bytes) -> OriginalFormat:
     """Return the format. Raises `UnsupportedFormat` for everything outside the allow-list."""
     if original.startswith(b"\xff\xd8\xff"):

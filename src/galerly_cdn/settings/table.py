@@ -310,6 +310,13 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         bool,
         Meta(description="One line per request on stdout: JSON, or readable text if stdout is a terminal."),
     ] = True
+    traces: Annotated[
+        bool,
+        Meta(
+            description="Send OpenTelemetry traces of viewers' requests. It needs `galerly-cdn[otel]`; the "
+            "variables `OTEL_…` say where and how many (docs/logs.md)."
+        ),
+    ] = False
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Meta(description="The least severe messages that are logged on stderr."),

@@ -125,6 +125,13 @@ class DirectUploads(Protocol):
         ...
 
 
+class Usage(Value, frozen=True):
+    """What a store of renditions holds: renditions and fact records."""
+
+    objects: int
+    disk_bytes: int
+
+
 class StoredObject(Value, frozen=True):
     """Version and time of a stored object, without its bytes.
 
@@ -214,6 +221,10 @@ class Renditions(FactRecords, RecipeEntries, Protocol):
         None, and nothing is begun, where the put itself has to be awaited: always in a remote store
         (decision 0028). The put is finished even if nothing awaits its end.
         """
+        ...
+
+    def usage(self) -> Usage | None:
+        """What the store holds, where that is known without asking it; None for a remote store."""
         ...
 
     async def targets(self) -> frozenset[Target]:

@@ -113,9 +113,21 @@ async def test_duration_metrics_are_in_seconds(admin: InMemoryAdmin) -> None:
     }
 
 
+async def test_render_times_and_gallery_bytes_are_exported_by_kind_and_gallery(admin: InMemoryAdmin) -> None:
+    admin.telemetry.record_render("heic", 0.3)
+    admin.telemetry.record_render("heic", 0.4)
+    answer = await admin.cdn.ask(PATH)
+    metrics = await families(admin)
+    renders = metrics["galerly_render_duration_seconds"]
+    assert values(renders, "kind", suffix="_count") == {("heic",): 2}
+    assert values(renders, "kind", suffix="_sum")[("heic",)] == pytest.approx(0.7)
+    assert values(metrics["galerly_gallery_bytes"], "gallery") == {("g",): len(answer.body)}
+
+
 async def test_gauges_and_build_info_are_exported(admin: InMemoryAdmin) -> None:
     metrics = await families(admin)
     assert metrics["galerly_workers"].samples[0].value == 2
+    assert values(metrics["galerly_worker_states"], "state", suffix="") == {("free",): 2}
     assert metrics["galerly_build_info"].samples[0].labels["libvips"] == "8.18"
     assert metrics["process_resident_memory_bytes"].samples[0].value > 0
 
@@ -137,6 +149,7 @@ async def test_metrics_request_does_not_change_the_metrics(admin: InMemoryAdmin)
 
 async def test_every_metric_is_in_the_table_with_its_meaning(admin: InMemoryAdmin) -> None:
     await admin.cdn.ask(PATH)
+    admin.telemetry.record_render("jpeg", 0.1)
     exported = {
         family.name + {"counter": "_total", "info": "_info"}.get(family.type, ""): family.documentation
         for family in (await families(admin)).values()
@@ -163,6 +176,14 @@ def test_every_event_that_is_counted_is_in_the_table() -> None:
     counted |= {*worker_state._COUNTERS.values(), "facts-corrupt", "facts-unreadable", "rendition-corrupt"}
     assert counted - {"queue-full", "quarantined"} == set(EVENTS)
     assert not set(EVENTS) & set(by_code())
+
+
+def test_folder_that_is_not_read_yet_has_an_unknown_size(tmp_path: Path) -> None:
+    gauges = composition._folder_gauges(str(tmp_path), lambda: None)
+    for name in ("galerly_renditions_bytes", "galerly_renditions_files"):
+        value = gauges[name]()
+        assert isinstance(value, float)
+        assert math.isnan(value)
 
 
 def test_disk_of_an_absent_folder_is_not_a_number(tmp_path: Path) -> None:

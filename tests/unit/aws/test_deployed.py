@@ -124,7 +124,7 @@ def expect_verification(
     drifted: str = "",
 ) -> None:
     """The AWS calls of `aws verify`."""
-    for puts in (1, len(verify_account.NAMES) + 2):
+    for puts in (1, len(verify_account.NAMES) + 3):
         for _ in range(puts):
             aws.expect("s3", "put_object", None)
         aws.expect("s3", "delete_objects", None)
@@ -163,7 +163,7 @@ def unmet(aws: FakeAws, responses: dict[str, list[ViewerResponse]], **results: s
         smoke_test.Deployed.from_outputs(OUTPUTS), ScriptedCdn(AS_EXPECTED | responses)
     )
     checks = list(verify_account.run_checks(viewer, "photos", PRIVATE))
-    assert len(checks) == 2 * 4 + 5 + 5 + len(verify_account.NAMES) + 3 + 1
+    assert len(checks) == 2 * 4 + 5 + 5 + len(verify_account.NAMES) + 4 + 1
     return [check.what for check in checks if not check.is_met]
 
 

@@ -13,8 +13,13 @@ from galerly_cdn.app.stores import command_telemetry
 from galerly_cdn.clock import Clock
 from galerly_cdn.insight.doctor import store, store_facts
 from galerly_cdn.insight.doctor.checks import Finding, Status, run
+from galerly_cdn.model import RecipeEntry
+from galerly_cdn.recipes import named_digests, recipes_of
+from galerly_cdn.render.libvips_version import packaged_version
 from galerly_cdn.serialization import replaced
+from galerly_cdn.settings.locations import resolve_locations
 from galerly_cdn.settings.table import Settings
+from galerly_cdn.store import open as store_open
 from tests.support import faulty_proxy
 from tests.support.faulty_proxy import Faults
 
@@ -40,6 +45,8 @@ class Fault(NamedTuple):
     proxy: Faults = Faults()
     ahead_s: float = 0.0
     """How far this machine's clock is ahead."""
+    lists: tuple[str, ...] = ()
+    """The entries of the list of recipes: `own` of these settings, `other` of a newer release."""
 
 
 REMOTE = {
@@ -50,6 +57,9 @@ REMOTE = {
     "unservable-keys": Fault(Status.WARNING, "'clients/a//b.jpg'", original="clients/a//b.jpg"),
     "oversize-originals": Fault(Status.WARNING, "clients/1.jpg", {"max_original_bytes": 999}),
     "private-prefixes": Fault(Status.WARNING, "no folder is named client", {"private_prefixes": ("client",)}),
+    "store-recipes": Fault(
+        Status.WARNING, "entry 2, by release 9.9, is newer than these settings", lists=("own", "other")
+    ),
 }
 """Faults of a bucket of a real S3 server, or of a proxy in front of it."""
 FOLDER = {
@@ -62,6 +72,7 @@ FOLDER = {
     "private-prefixes": Fault(
         Status.FAILED, "'Clients' is not the folder 'clients'", {"private_prefixes": ("Clients",)}
     ),
+    "store-recipes": Fault(Status.WARNING, "no server has rendered by these settings", lists=("other",)),
 }
 """Faults of a folder."""
 FAULTS = REMOTE
@@ -74,6 +85,22 @@ def facts_of(settings: Settings, ahead_s: float = 0.0) -> StoreFacts:
 
 def findings(settings: Settings, ahead_s: float = 0.0) -> dict[str, Finding]:
     return {one.check: one for one in run(store.CHECKS, facts_of(settings, ahead_s))}
+
+
+def list_recipes(settings: Settings, entries: tuple[str, ...]) -> None:
+    """Append entries to the list of recipes of a store."""
+    own = named_digests(recipes_of(settings, packaged_version()))
+    recipes = {"own": own, "other": dict.fromkeys(own, "0" * 64)}
+
+    async def append() -> None:
+        root = resolve_locations(settings, None).renditions
+        clock = Clock(time.time, time.monotonic)
+        listed = await store_open.open_recipes(settings, root, command_telemetry(), clock)
+        for number, one in enumerate(entries, 1):
+            assert await listed.append(RecipeEntry(number, recipes[one], "9.9", 0.0))
+
+    if entries:
+        asyncio.run(append())
 
 
 def assert_found(fault: Fault, finding: Finding) -> None:
@@ -103,6 +130,7 @@ def test_bucket_with_fault_is_found(check: str, objects: Objects) -> None:
     port = int(objects.server.endpoint.rpartition(":")[2])
     with faulty_proxy.running(port, fault.proxy) as endpoint:
         settings = objects.settings(store_endpoint=endpoint, **{**PRIVATE, **fault.settings})
+        list_recipes(settings, fault.lists)
         assert_found(fault, findings(settings, fault.ahead_s)[check])
 
 
@@ -123,6 +151,7 @@ def test_folder_with_fault_is_found(check: str, folder: Path) -> None:
         for name, value in fault.settings.items()
     }
     settings = replaced(Settings(store=str(folder), **PRIVATE), **changed)
+    list_recipes(settings, fault.lists)
     assert_found(fault, findings(settings)[check])
 
 
@@ -131,6 +160,20 @@ def test_folder_without_fault_is_ok(check: str, folder: Path) -> None:
     finding = findings(Settings(store=str(folder), **PRIVATE))[check]
     assert finding.status is Status.OK, finding.found
     assert sorted(one.name for one in folder.rglob("*")) == ["1.jpg", "clients", "file", "originals"]
+
+
+@pytest.mark.parametrize("lists", [("own",), ("other", "own")], ids=["alone", "after a rollback"])
+def test_folder_with_current_recipes_is_ok(folder: Path, lists: tuple[str, ...]) -> None:
+    settings = Settings(store=str(folder))
+    list_recipes(settings, lists)
+    finding = findings(settings)["store-recipes"]
+    assert (finding.status, "are current" in finding.found) == (Status.OK, True), finding.found
+
+
+def test_folder_list_of_recipes_that_cannot_be_read_is_found(folder: Path) -> None:
+    (folder / "resized" / "recipes" / "00000001.json").mkdir(parents=True)
+    finding = findings(Settings(store=str(folder)))["store-recipes"]
+    assert (finding.status, "cannot be read" in finding.found) == (Status.FAILED, True), finding.found
 
 
 def test_folder_hidden_files_are_no_originals(folder: Path) -> None:

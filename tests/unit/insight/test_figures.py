@@ -27,6 +27,7 @@ from tests.support.logs import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 RENDERED = access_line(cache="fwd=uri-miss; stored", render_ms=400.0)
@@ -192,6 +193,24 @@ def test_lines_that_are_no_requests_are_counted_apart() -> None:
     assert (report.lines.other, report.lines.malformed, report.requests) == (5, 0, 4)
     assert report.growth is not None
     assert (report.growth.renditions, report.growth.prewarmed) == (12, 11)
+
+
+START = (
+    b"galerly-cdn serves http://127.0.0.1:8000/",
+    b"galerly-cdn is administered at https://[::1]:8001/",
+)
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_start_lines_of_a_redirected_output_are_not_malformed(
+    tmp_path: Path, compress: Callable[[bytes], bytes]
+) -> None:
+    cut_off, text = RENDERED[:40], b"galerly-cdn serves nobody"
+    day = lines_of(*START, *LINES, *START, cut_off, text)
+    for name in ("access.log", "access.log.1"):
+        (tmp_path / name).write_bytes(compress(day))
+    report = report_on(tmp_path)
+    assert (report.requests, report.lines.other, report.lines.malformed) == (8, 8, 4)
 
 
 @given(

@@ -185,6 +185,25 @@ async def test_call_whose_caller_leaves_gives_up_its_place() -> None:
     assert not (await wait(admission)).exception()
 
 
+async def test_oldest_wait_is_that_of_the_first_call_without_a_worker() -> None:
+    clock = Clock()
+    admission = Admission(1, MANY, clock)
+    assert admission.oldest_wait_s() == 0
+    first = await start(admission)
+    clock.now_s = 1
+    admitted = [await admission.enter(WORK) for _ in range(4)]
+    clock.now_s = 3
+    waiting = await wait(admission)
+    clock.now_s = 7
+    assert admission.oldest_wait_s() == 6, "an admitted call that has no worker yet"
+    for place in admitted:
+        admission.start(place)
+    assert admission.oldest_wait_s() == 4, "a call that waits to be admitted"
+    admission.leave(first)
+    admission.start(await waiting)
+    assert admission.oldest_wait_s() == 0
+
+
 class Calls:
     """Calls that enter, leave and are cancelled."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,16 @@ import pytest
 
 from galerly_cdn import errors
 from galerly_cdn.model import FactRecord
+from galerly_cdn.render.pool.worker_state import Phase
 from tests.support.fact_records import FACTS
 from tests.support.render_jobs import job_for, target
-from tests.support.worker_pool import JOB, file_with, hooked_pool
+from tests.support.worker_pool import JOB, LoopClock, file_with, hooked_pool, ticks
 
 if TYPE_CHECKING:
     from galerly_cdn.model import Facts
     from galerly_cdn.render.pool import protocol
+
+WAIT_S = 1000.0
 
 
 @pytest.mark.parametrize("is_known_good", [False, True])
@@ -97,3 +101,37 @@ async def test_own_sentence_of_a_refusal_reaches_the_server_shortened() -> None:
                 await workers.render(fd, len(content), JOB, "token")
         assert refused.value.public == sentence[:300]
         assert refused.value.detail == "the hook's detail"
+
+
+async def test_render_and_warming_are_observed_by_kind_once_for_each_job() -> None:
+    """The kind of a script is not among the formats of pictures, as that of a camera's raw file."""
+    observed: list[tuple[str, float]] = []
+    job = job_for(target("800x600"), target("400x400"))
+    content = json.dumps({"do": "nothing"}).encode()
+    async with hooked_pool(workers=1) as workers:
+        workers._observe = lambda kind, seconds: observed.append((kind, seconds))
+        with file_with(content) as fd:
+            await workers.render(fd, len(content), JOB, "token")
+            assert [kind for kind, _ in observed] == ["raw"]
+            async with contextlib.aclosing(workers.warm(fd, len(content), job, "token")) as pictures:
+                assert len([one async for one in pictures]) == 2
+            await workers.inspect(fd, len(content), "token")
+            assert workers.phases() == {Phase.FREE: 1}
+    assert [kind for kind, _ in observed] == ["raw", "raw"]
+    assert all(0 < seconds < WAIT_S for _, seconds in observed)
+
+
+async def test_waiting_for_memory_is_not_observed() -> None:
+    observed: list[float] = []
+    script = {"do": "nothing", "memory_bytes": 10}
+    content = json.dumps(script).encode()
+    async with hooked_pool(workers=1, render_memory_bytes=10) as workers:
+        workers._observe = lambda _kind, seconds: observed.append(seconds)
+        async with workers._budget.reserve(10):
+            with file_with(content) as fd:
+                render = asyncio.create_task(workers.render(fd, len(content), JOB, "token"))
+                while not workers._budget._waiting:
+                    await ticks()
+                LoopClock(asyncio.get_running_loop()).skip(WAIT_S)
+        await render
+    assert 0 < observed[0] < WAIT_S

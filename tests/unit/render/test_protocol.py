@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from galerly_cdn.model import Format, Rendered, Size, Target
+from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.render.pool import protocol
 from tests.support.fact_records import FACTS
 from tests.support.worker_pool import JOB
@@ -21,7 +22,7 @@ MESSAGES: list[protocol.Message] = [
     protocol.Continue(),
     protocol.Abandon(),
     protocol.Ready("8.18.7", ("jpeg",), ("memory",)),
-    protocol.MemoryNeeded(7),
+    protocol.MemoryNeeded(7, OriginalFormat.TIFF),
     protocol.Done(1, Rendered(Target(Size(4, 4)), Format.AVIF, 1, 2, 3, "md5", ("gps",))),
     protocol.Done(1, Rendered(Target(Size(4, 4)), Format.AVIF, 1, 2, 3, "md5"), FACTS),
     protocol.Done(1, facts=FACTS),

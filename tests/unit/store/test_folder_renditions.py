@@ -32,7 +32,7 @@ from galerly_cdn.store.folder import renditions as renditions_module
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
 from galerly_cdn.store.folder.renditions import _SLICE, FolderRenditions
 from galerly_cdn.store.folder.renditions_index import RenditionsIndex, disk_bytes, file_name, scan_folder
-from galerly_cdn.store.interfaces import StoredObject, keeps_same
+from galerly_cdn.store.interfaces import StoredObject, Usage, keeps_same
 from tests.support.descriptors import open_descriptors
 from tests.support.rendition_folders import (
     MIB,
@@ -756,6 +756,21 @@ async def test_close_ends_the_eviction_after_its_slice(tmp_path: Path) -> None:
         assert store._eviction_task
         await store._eviction_task
     assert on_disk(tmp_path) == 40 * KIB
+
+
+async def test_usage_is_that_of_the_files_once_the_folder_is_indexed(tmp_path: Path) -> None:
+    async with open_folder(tmp_path) as renditions:
+        await renditions.put(make_rendition("a", b"x" * 9 * KIB))
+    async with open_folder(tmp_path) as renditions:
+        await renditions.put(make_rendition("b"))
+        assert renditions._index_task is not None
+        await renditions._index_task
+        assert renditions.usage() == Usage(2, on_disk(tmp_path))
+        await renditions.delete("a", TARGET)
+        assert renditions.usage() == Usage(1, on_disk(tmp_path))
+    not_started = FolderRenditions(tmp_path, MIB, print, lambda: 0.0)
+    assert not_started.usage() is None
+    await not_started.close()
 
 
 async def test_get_does_not_wait_for_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

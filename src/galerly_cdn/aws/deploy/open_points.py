@@ -50,6 +50,11 @@ OPEN_POINTS = (
         "keys of letters, digits and `._-`; `--prewarm on` makes renditions without the function URL",
     ),
     OpenPoint(
+        "a key of 900 bytes",
+        "the viewer function passes a key of any length in a header",
+        "keys of at most 590 bytes, whose header has at most 1,783",
+    ),
+    OpenPoint(
         "a cache tag hidden from viewers",
         "photographs and galleries are invalidated by tags, which viewers do not see",
         "remove x-amz-meta-cache-tag from RemoveHeadersConfig in the template",

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 NAMES = ("a b.jpg", "été.jpg", "e\u0301te\u0301.jpg", "a+b&c=d@e.jpg", "(1)'!*~.jpg", "100%.jpg")
 """Characters that must be escaped, characters that signers treat differently, and é in NFC and NFD."""
+_LONG_KEY_BYTES = 900
+"""The longest key (`http.urls`). In a header of the viewer function, a byte that is no letter has three."""
 _NOISE_PX = 1300
 """Side of a PNG of noise: 6.8 MB, above the function URL's maximum of 6 MB in base64."""
 _MAX_UTILIZATION = 50
@@ -50,6 +52,7 @@ def run_checks(viewer: SmokeViewer, stack: str, settings: Settings) -> Iterator[
         folder = f"galerly-verify/{uuid.uuid4().hex}"
         with smoke_test.temporary_uploads(viewer, settings):
             yield from _check_escapes(viewer, folder, settings)
+            yield _check_long_key(viewer, folder, settings)
             yield _check_tag(viewer, f"{folder}/{NAMES[0]}", settings)
             yield _check_late_upload(viewer, f"{folder}/late.jpg", settings)
             yield from _check_redirect(viewer, f"{folder}/noise.png", settings)
@@ -126,6 +129,14 @@ def _check_escapes(viewer: SmokeViewer, folder: str, settings: Settings) -> Iter
         viewer.upload(key, SPECIMENS["jpeg"])
         found = str(viewer.fetch(links.src(key, size)))
         yield Check(f"first request of {name!r}", "200 Miss", found, is_met=found == "200 Miss")
+
+
+def _check_long_key(viewer: SmokeViewer, folder: str, settings: Settings) -> Check:
+    """Whether CloudFront sends a header of about 2,700 bytes, which the function adds, to the resizer."""
+    key = f"{folder}/" + "写" * ((_LONG_KEY_BYTES - len(folder) - 1) // 3)
+    viewer.upload(key, SPECIMENS["jpeg"])
+    found = str(viewer.fetch(_links(viewer, settings).src(key, str(settings.size_rules[0].size))))
+    return Check("a key of 900 bytes without a letter", "200 Miss", found, is_met=found == "200 Miss")
 
 
 def _check_tag(viewer: SmokeViewer, key: str, settings: Settings) -> Check:

@@ -47,6 +47,21 @@ class Contents(Value, frozen=True, kw_only=True):
     """The key of a photograph that needs no signature; empty for none."""
 
 
+class Recipes(Value, frozen=True, kw_only=True):
+    """The recipes of these settings and this release, against the store's list (decision 0022)."""
+
+    problem: str = ""
+    """Why the list cannot be read."""
+    own: int = 0
+    entries: int = 0
+    outdated: tuple[str, ...] = ()
+    """The sizes and formats whose recipes are listed, and not current."""
+    unlisted: tuple[str, ...] = ()
+    """Those whose recipes are in no entry."""
+    changed_by: str = ""
+    """The entry that made the first of the outdated ones so, with its release."""
+
+
 class StoreFacts(Value, frozen=True, kw_only=True):
     """A store, as this machine and its credentials reach it."""
 
@@ -65,6 +80,8 @@ class StoreFacts(Value, frozen=True, kw_only=True):
     misspelt_prefixes: tuple[str, ...] = ()
     """A line for each private prefix that is nearly a folder's name."""
     absent_prefixes: tuple[str, ...] = ()
+    recipes: Recipes | None = None
+    """None if the store cannot be reached."""
 
 
 def _reachable(facts: StoreFacts) -> Result:
@@ -137,6 +154,23 @@ def _prefixes(facts: StoreFacts) -> Result:
     return Result(Status.OK, f"folders of the store: {some(prefixes)}")
 
 
+def _recipes(facts: StoreFacts) -> Result:
+    recipes = facts.recipes
+    if recipes is None:
+        return skipped("the store cannot be reached")
+    if recipes.problem:
+        return Result(Status.FAILED, f"the list of recipes cannot be read: {recipes.problem}")
+    if not recipes.entries:
+        return Result(Status.OK, "no server has listed recipes yet")
+    if recipes.outdated:
+        found = f"{recipes.changed_by} is newer than these settings for {some(recipes.outdated)}"
+        return Result(Status.WARNING, found)
+    if recipes.unlisted:
+        found = f"no server has rendered by these settings: {some(recipes.unlisted)} would be rendered anew"
+        return Result(Status.WARNING, found)
+    return Result(Status.OK, f"the {recipes.own} recipes of these settings are current")
+
+
 CHECKS: tuple[Check[StoreFacts], ...] = (
     Check(
         "store-reachable",
@@ -200,6 +234,15 @@ CHECKS: tuple[Check[StoreFacts], ...] = (
         "A prefix that matches nothing protects nothing: the folder that was meant is public.",
         "Write the folder’s name exactly, also its case and its Unicode normalisation.",
         _prefixes,
+    ),
+    Check(
+        "store-recipes",
+        Subject.STORE,
+        Symptom.SLOW,
+        "The recipes of these settings and this release are the current ones of the store’s list.",
+        "A server with older recipes serves what newer servers made; one with new ones renders all anew.",
+        "Give the servers one release and one configuration; to go back, run `galerly-cdn store rollback`.",
+        _recipes,
     ),
 )
 """The checks of a store, in the order of the report."""

@@ -20,9 +20,11 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.insight.doctor.machine_facts import existing_folder
-from galerly_cdn.insight.doctor.store import Contents, StoreFacts, Writing
+from galerly_cdn.insight.doctor.store import Contents, Recipes, StoreFacts, Writing
 from galerly_cdn.prefix_check import PrefixCheck
+from galerly_cdn.recipes import Ranks, named_digests, recipes_of
 from galerly_cdn.render.formats import is_photograph_name
+from galerly_cdn.render.libvips_version import packaged_version
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.locations import is_remote, resolve_locations
 from galerly_cdn.store import open as store_open
@@ -55,7 +57,10 @@ async def read(settings: Settings, telemetry: Telemetry, clock: Clock) -> StoreF
     elif not facts.problem:
         bucket = store_open.connect_bucket(places.renditions, settings, telemetry, clock)
         facts = replaced(facts, writing_renditions=await _write_object(bucket))
-    return facts if facts.problem else await _with_prefixes(facts, places, telemetry, clock)
+    if facts.problem:
+        return facts
+    recipes = await _read_recipes(facts, telemetry, clock)
+    return await _with_prefixes(replaced(facts, recipes=recipes), places, telemetry, clock)
 
 
 def _folder(facts: StoreFacts, places: Locations) -> StoreFacts:
@@ -191,6 +196,27 @@ async def _write_object(bucket: Bucket) -> Writing:
     except GalerlyError as error:
         return Writing(error.detail or error.public)
     return Writing(creates_once=creates_once)
+
+
+async def _read_recipes(facts: StoreFacts, telemetry: Telemetry, clock: Clock) -> Recipes:
+    """What a server with these settings would find in the list; nothing is appended."""
+    try:
+        listed = await store_open.open_recipes(facts.settings, facts.renditions, telemetry, clock)
+        entries = await listed.entries()
+    except SettingsError as error:
+        return Recipes(problem=" ".join(error.problems))
+    except (StoreRefused, StoreUnreachable) as error:
+        return Recipes(problem=error.detail or error.public)
+    own, ranks = named_digests(recipes_of(facts.settings, packaged_version())), Ranks.of(entries)
+    outdated = tuple(ranks.outdated(own))
+    newer = next((one for one in reversed(entries) if outdated and outdated[0] in one.recipes), None)
+    return Recipes(
+        own=len(own),
+        entries=len(entries),
+        outdated=outdated,
+        unlisted=tuple(ranks.unlisted(own)),
+        changed_by=f"entry {newer.number}, by release {newer.release or 'unknown'}," if newer else "",
+    )
 
 
 async def _with_prefixes(

@@ -98,8 +98,9 @@ class RenderTimes:
 class Place:
     """The place of an admitted call."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, entered_s: float) -> None:
         self.work = work
+        self.entered_s = entered_s
         self.admitted_s = 0.0
         self.started_s: float | None = None
         """When it got its worker."""
@@ -125,6 +126,17 @@ class Admission:
         """The number of calls that wait to be admitted."""
         return len(self._waiting)
 
+    def oldest_wait_s(self) -> float:
+        """How long the oldest call that has no worker yet has waited; 0 if there is none.
+
+        An admitted call may be opening its original meanwhile.
+        """
+        first_waiting = next(iter(self._waiting.values()), None)
+        no_worker = [place.entered_s for place in self._admitted if place.started_s is None]
+        if first_waiting is not None:
+            no_worker.append(first_waiting.entered_s)
+        return self._clock() - min(no_worker) if no_worker else 0.0
+
     def expected_wait_s(self) -> float:
         """How long a further call would wait for a worker.
 
@@ -144,7 +156,7 @@ class Admission:
         """Wait for a place. Raises `QueueFull` at once if the wait would be too long, or when it is."""
         expected_s = self.expected_wait_s()
         self._check(work, expected_s)
-        place = Place(work)
+        place = Place(work, self._clock())
         if not self._waiting and len(self._admitted) < self._places:
             self._admit(place)
             return place

@@ -15,6 +15,8 @@ from galerly_cdn.render.pool import protocol
 from galerly_cdn.render.pool.worker_state import Event
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from galerly_cdn.model import Learn, Target
     from galerly_cdn.render.pool.scheduling import MemoryBudget
     from galerly_cdn.render.pool.supervisor import Worker
@@ -38,10 +40,12 @@ class Assignment:
         budget: MemoryBudget,
         deadline_s: float,
         learn: Learn,
+        observe: Callable[[str, float], None],
     ) -> None:
         """Send the request. Raises `OSError` when the worker has ended.
 
-        `learn` is called with the original's facts when they arrive, also with an error.
+        `learn` is called with the original's facts when they arrive, also with an error; `observe` with the
+        kind of the original, and the seconds until the first picture of a job was made.
         """
         self.worker = worker
         self.token = token
@@ -49,6 +53,7 @@ class Assignment:
         self._budget = budget
         self._deadline_s = deadline_s
         self._learn = learn
+        self._observe = observe
         self._memory_bytes = 0
         self._remaining: set[Target] = {one.target for one in request.job.pictures} if request.job else set()
         self._response = worker.start_request(request, fd)
@@ -66,18 +71,24 @@ class Assignment:
         if not isinstance(message, protocol.MemoryNeeded) or self._request.job is None:
             return self._checked(message, body)
         self._memory_bytes = message.memory_bytes
-        return await self.next_picture(spent_s=_now() - start_s)
+        return await self.next_picture(spent_s=_now() - start_s, first_of=message.kind)
 
-    async def next_picture(self, spent_s: float = 0) -> tuple[protocol.Done, bytes]:
+    async def next_picture(self, spent_s: float = 0, first_of: str = "") -> tuple[protocol.Done, bytes]:
         """Return the next picture; `spent_s` of its deadline have passed already.
 
-        Raises the original's error, `TimeoutError`, `EOFError` or `OSError` when the worker has ended, and
-        `protocol.ProtocolError` if the response does not fit the request.
+        `first_of` is the kind of the original if it is the job's first picture. Raises the original's error,
+        `TimeoutError`, `EOFError` or `OSError` when the worker has ended, and `protocol.ProtocolError` if the
+        response does not fit the request.
         """
         async with self._budget.reserve(self._memory_bytes):  # waiting for memory does not count as rendering
+            start_s = _now()
             async with asyncio.timeout(self._deadline_s - spent_s):
                 message, body = await self.worker.continue_job()
-        return self._checked(message, body)
+            made_s = _now()
+        checked = self._checked(message, body)
+        if first_of:
+            self._observe(first_of, spent_s + made_s - start_s)
+        return checked
 
     def _checked(self, message: protocol.Message, body: bytes) -> tuple[protocol.Done, bytes]:
         """Return the result or raise the error it reports. Raises `ProtocolError` for an invalid response."""

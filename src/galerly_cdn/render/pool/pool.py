@@ -35,6 +35,7 @@ from galerly_cdn.render.pool.supervisor import Supervisor, Worker
 from galerly_cdn.render.pool.worker_state import Event, Phase, is_crash, is_too_slow
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
     from typing import Any
 
@@ -86,14 +87,23 @@ class AdmittedCall:
         return cast("Facts", done.facts)
 
 
-class WorkerPool:
-    """The pool. `count` is called with the name of every event that operators count."""
+def ignore_render(_kind: str, _seconds: float) -> None:
+    """The `observe` of a pool whose renders nobody measures."""
 
-    def __init__(
+
+class WorkerPool:
+    """The pool. `count` is called with the name of every event that operators count.
+
+    `observe` is called with the kind of an original and the seconds that a worker took for its first
+    picture: reading, decoding, scaling and encoding, which libvips does in one pass.
+    """
+
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         settings: Settings,
         count: Callable[[str], None],
         *,
+        observe: Callable[[str, float], None] = ignore_render,
         clock: Callable[[], float] = time.monotonic,
         command: Sequence[str] = (),
         started: ForkServerProcess | None = None,
@@ -101,6 +111,7 @@ class WorkerPool:
         """`command` is a `worker_command`; `started` is its process, if that runs already."""
         self._settings = settings
         self._count = count
+        self._observe = observe
         self._capacity = capacity = settings.workers or _available_cores()
         bounds = Bounds(settings.queue_renders, settings.queue_bytes, settings.queue_wait_s)
         self._admission = Admission(capacity, bounds, clock)
@@ -144,6 +155,14 @@ class WorkerPool:
     def worker_facts(self) -> list[WorkerFacts]:
         """What each worker process does now."""
         return self._supervisor.facts
+
+    def oldest_wait_s(self) -> float:
+        """How long the oldest viewer's call that has no worker yet has waited; 0 if there is none."""
+        return self._admission.oldest_wait_s()
+
+    def phases(self) -> Counter[Phase]:
+        """The number of worker processes in each phase."""
+        return self._supervisor.phases()
 
     async def start(self) -> protocol.Ready:
         """Start every worker; return when the first is ready. Raises `SettingsError` if it cannot start."""
@@ -318,7 +337,14 @@ class WorkerPool:
                 worker = await acquire()
                 try:
                     return Assignment(
-                        worker, fd, request, token, budget=self._budget, deadline_s=deadline_s, learn=learn
+                        worker,
+                        fd,
+                        request,
+                        token,
+                        budget=self._budget,
+                        deadline_s=deadline_s,
+                        learn=learn,
+                        observe=self._observe,
                     )
                 except OSError:
                     worker.kill(Event.CRASH)  # it ended while it was free: try the next worker

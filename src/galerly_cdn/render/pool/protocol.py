@@ -21,6 +21,7 @@ import socket
 import struct
 
 from galerly_cdn.model import Facts, Job, Rendered
+from galerly_cdn.render.formats import OriginalFormat
 from galerly_cdn.serialization import ValidationError, Value, from_json, to_json
 
 HEADER = struct.Struct("!cII")
@@ -80,9 +81,10 @@ class Ready(Value, frozen=True):
 
 
 class MemoryNeeded(Value, frozen=True):
-    """The original's header is read: the memory that decoding will take."""
+    """The original's header is read: its kind, and the memory that decoding will take."""
 
     memory_bytes: int
+    kind: OriginalFormat
 
 
 class Done(Value, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
 
 from galerly_cdn.errors import QueueFull, SettingsError
@@ -214,6 +215,10 @@ class Supervisor:
     def serving(self) -> list[Worker]:
         """The workers that are ready or have a call."""
         return [worker for worker in self._workers if worker.state.is_serving]
+
+    def phases(self) -> Counter[Phase]:
+        """The number of processes in each phase, those included that have ended and are not yet reaped."""
+        return Counter(worker.state.phase for worker in self._workers)
 
     async def start(self) -> protocol.Ready:
         """Start every worker; return when the first is ready. Raises `SettingsError` if it cannot start."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.errors import GalerlyError, TooMuchMemory, Unsettled, UnsupportedFormat
 from galerly_cdn.render import refusals
+from galerly_cdn.render.formats import kind_of
 from galerly_cdn.render.pool import fork_server, protocol, sandbox
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _answer(  # noqa: PLR0913, PLR0917 - the parts of a worker
             return
         facts, pictures = renderer.prepare(original, request.job, request.is_known_good)
         refusals.check_limits(facts, request.job.limits)
-        protocol.send_message(server, protocol.MemoryNeeded(facts.decode_bytes))
+        protocol.send_message(server, protocol.MemoryNeeded(facts.decode_bytes, kind_of(facts.format)))
         news = None if request.is_known_good else facts
         for _ in request.job.pictures:
             message, _ = protocol.receive_message(server)

@@ -40,7 +40,7 @@ from galerly_cdn.store.folder.renditions_index import (
     file_path,
     scan_folder,
 )
-from galerly_cdn.store.interfaces import StoredObject, keeps_same
+from galerly_cdn.store.interfaces import StoredObject, Usage, keeps_same
 from galerly_cdn.store.record_file import DamagedRecord, decode_record, encode_record
 from galerly_cdn.store.temp_files import HOUR_S, lock_temp_file, store_errors
 
@@ -195,6 +195,12 @@ class FolderRenditions:
             return await self._await_write(name, written) or rendition
 
         return finish()
+
+    def usage(self) -> Usage | None:
+        """The files that this server has found, put or read, in whole blocks; None until it has looked."""
+        if self._index_task is None or not self._index_task.done():
+            return None
+        return Usage(len(self._index), self._index.used_bytes)
 
     async def targets(self) -> frozenset[Target]:
         """The targets of all recipes that were ever listed: a file's name does not tell its target.

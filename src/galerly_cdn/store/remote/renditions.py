@@ -99,6 +99,9 @@ class RemoteRenditions:
     def begin_put(self, rendition: Rendition, keeps: Keeps) -> None:
         """None: a put is awaited, because others read the bucket without this server."""
 
+    def usage(self) -> None:
+        """Not known: counting the objects of a remote store takes long, and is billed."""
+
     async def targets(self) -> frozenset[Target]:
         """The targets in the store, by a listing. Raises as the interface says."""
         names = await self._bucket.folders("")
