@@ -29,7 +29,7 @@ from galerly_cdn.errors import (
     TooManyBytes,
     Unsettled,
 )
-from galerly_cdn.store.remote import bucket as bucket_module
+from galerly_cdn.store.remote import connection
 from galerly_cdn.store.remote import resilience
 from galerly_cdn.store.remote.bucket import Bucket
 from galerly_cdn.store.remote.originals import RemoteOriginals
@@ -60,7 +60,7 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bucket_module, "_BACKOFF_S", 0.001)
+    monkeypatch.setattr(connection, "_BACKOFF_S", 0.001)
     monkeypatch.setattr(resilience, "_BACKOFF_S", 0.001)
 
 
