@@ -29,8 +29,7 @@ from galerly_cdn.errors import (
     TooManyBytes,
     Unsettled,
 )
-from galerly_cdn.store.remote import connection
-from galerly_cdn.store.remote import resilience
+from galerly_cdn.store.remote import connection, resilience
 from galerly_cdn.store.remote.bucket import Bucket
 from galerly_cdn.store.remote.originals import RemoteOriginals
 from galerly_cdn.store.remote.renditions import RemoteRenditions

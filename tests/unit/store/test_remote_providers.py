@@ -13,8 +13,7 @@ import pytest
 
 from galerly_cdn.errors import NoSuchOriginal, SettingsError, StoreCorrupt, StoreRefused, StoreUnreachable
 from galerly_cdn.settings.table import Settings
-from galerly_cdn.store.remote import connection
-from galerly_cdn.store.remote import resilience
+from galerly_cdn.store.remote import connection, resilience
 from galerly_cdn.store.remote.bucket import Bucket
 from galerly_cdn.store.remote.originals import RemoteOriginals
 from tests.support import tls_certificates

@@ -37,9 +37,10 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.http.urls import cache_tags
 from galerly_cdn.model import Listed
-from galerly_cdn.store.remote import raw_listing
+from galerly_cdn.store.remote import raw_listing, raw_request
 from galerly_cdn.store.remote.clock_skew import ClockSkew
 from galerly_cdn.store.remote.connection import connect, store_errors, timedelta, variable_of
+from galerly_cdn.store.remote.raw_listing import ListedObject
 from galerly_cdn.store.remote.resilience import TRIES, CircuitBreaker, RetryBudget
 
 if TYPE_CHECKING:
@@ -247,24 +248,56 @@ class Bucket:
         async with self._request():
             await self._retries.run(request)
 
+    async def delete_unchanged(self, key: str, etag: str) -> bool:
+        """Remove an object if it still has this ETag, without its quotes; whether it was removed.
+
+        S3 compares and deletes in one step. Other stores are asked first: a change between the two requests
+        goes unnoticed.
+        """
+        if self.is_s3:
+            removed = await self._retries.run(partial(self._delete_unchanged, key, etag))
+            if removed is not None:
+                return removed
+        try:
+            if ((await self.head(key))["e_tag"] or "").strip('"') != etag:
+                return False
+        except NoSuchOriginal:
+            return False
+        await self.delete(key)
+        return True
+
+    async def _delete_unchanged(self, key: str, etag: str) -> bool | None:
+        async with self._request():
+            with store_errors():
+                url = await obstore.sign_async(cast("SignCapableStore", self._store), "DELETE", key, _SIGNED)
+            return await asyncio.to_thread(raw_request.delete, url, etag, _READ_TIMEOUT_S)
+
     async def list(self, folder: str, after: str) -> AsyncIterator[Listed]:
         """The objects under a folder that sort after a key, in the store's order.
 
         In S3 also those whose keys are none of ours. Other stores raise `StoreRefused` for a key that obstore
         cannot represent.
         """
+        async for one in self.objects(folder, after):
+            yield Listed(one.key, one.length_bytes, one.modified_s)
+
+    async def objects(self, folder: str, after: str = "") -> AsyncIterator[ListedObject]:
+        """As `list`, with the ETag of each object, without its quotes."""
         while not self._lists_raw:
             try:
                 async for page in self._list_paths(folder, after):
                     for meta in page:
                         after = meta["path"]
-                        yield Listed(after, meta["size"], meta["last_modified"].timestamp())
+                        modified_s = meta["last_modified"].timestamp()
+                        etag = (meta["e_tag"] or "").strip('"')
+                        yield ListedObject(after, meta["size"], modified_s, etag)
             except StoreRefused as error:
                 self._list_raw_from_now_on(error)
             else:
                 return
-        async for listed in self._list_raw(folder, after):
-            yield listed
+        async for raw_page in self._raw_pages(folder, after):
+            for one in raw_page.objects:
+                yield one._replace(key=one.key.removeprefix(self._root))
 
     async def _list_paths(self, folder: str, after: str) -> AsyncIterator[Sequence[ObjectMeta]]:
         pages = obstore.list(
@@ -295,11 +328,6 @@ class Bucket:
             raise error
         self._lists_raw = True
 
-    async def _list_raw(self, folder: str, after: str) -> AsyncIterator[Listed]:
-        async for page in self._raw_pages(folder, after):
-            for one in page.objects:
-                yield Listed(one.key.removeprefix(self._root), one.length_bytes, one.modified_s)
-
     async def _raw_pages(
         self, folder: str, after: str, delimiter: str = ""
     ) -> AsyncIterator[raw_listing.RawPage]:
@@ -326,7 +354,7 @@ class Bucket:
             endpoint = f"{await self._bucket_url()}?{query}"
             queried = connect(bucket, self._settings, self._client, endpoint=endpoint)
             url = await obstore.sign_async(cast("SignCapableStore", queried), "GET", "x", _SIGNED)
-        return await asyncio.to_thread(raw_listing.fetch, url, _READ_TIMEOUT_S)
+        return await asyncio.to_thread(raw_request.fetch, url, _READ_TIMEOUT_S)
 
     async def _bucket_url(self) -> str:
         """The URL of the bucket itself, in S3."""
@@ -338,7 +366,7 @@ class Bucket:
         """The header Date of the store's response to an unsigned request, in S3; empty if there is none."""
         with store_errors():
             url = await self._bucket_url()
-        return await asyncio.to_thread(raw_listing.fetch_date, url, _READ_TIMEOUT_S)
+        return await asyncio.to_thread(raw_request.fetch_date, url, _READ_TIMEOUT_S)
 
     @contextlib.asynccontextmanager
     async def _request(self, *, is_optional: bool = False) -> AsyncGenerator[asyncio.Timeout]:
