@@ -14,6 +14,7 @@ from galerly_cdn.cli import (
     report,
     serve,
     store,
+    store_audit,
     terminal,
     upload,
 )
@@ -56,6 +57,8 @@ def completion(ctx: click.Context, shell: str) -> None:
     click.echo(complete(ctx.find_root().command, {}, "galerly-cdn", "_GALERLY_CDN_COMPLETE").source())
 
 
+for _command in (store_audit.audit, store_audit.clean):
+    store.store.add_command(_command)
 for _command in (
     serve.serve,
     serve.demo,

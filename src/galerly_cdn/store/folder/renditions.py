@@ -13,9 +13,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import fcntl
 import os
 import stat
 import tempfile
@@ -28,7 +26,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from galerly_cdn.errors import SettingsError, StoreUnreachable
 from galerly_cdn.model import Target, facts_key, parse_target
-from galerly_cdn.store.folder.paths import fsync_folder
+from galerly_cdn.store.folder.paths import fsync_folder, locked_folder
 from galerly_cdn.store.folder.recipes import FolderRecipes
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
 from galerly_cdn.store.folder.renditions_index import (
@@ -44,7 +42,7 @@ from galerly_cdn.store.record_file import DamagedRecord, decode_record, encode_r
 from galerly_cdn.store.temp_files import HOUR_S, lock_temp_file, store_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from galerly_cdn.model import FactRecord, Record, Rendition
     from galerly_cdn.store.interfaces import Keeps
@@ -314,7 +312,7 @@ class FolderRenditions:
         self._create_folders(path.parent)
         fd, temp_path = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
         try:
-            with os.fdopen(fd, "wb") as file, _locked(path.parent):
+            with os.fdopen(fd, "wb") as file, locked_folder(path.parent):
                 lock_temp_file(fd)
                 if find_kept is not None and (kept := find_kept()) is not None:
                     Path(temp_path).unlink()
@@ -359,15 +357,3 @@ def _prepare(root: Path) -> None:
         tag = root / "CACHEDIR.TAG"
     if not tag.is_file() or tag.read_bytes() != _CACHEDIR_TAG:
         tag.write_bytes(_CACHEDIR_TAG)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock a folder: between the look at the stored rendition and its replacement, no other server writes."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with suppress(OSError):  # a file system without locks: the next read puts a wrong order right
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
