@@ -77,7 +77,7 @@ class OpenedAudit:
         self, selection: Selection, invalidate: Invalidate, show: Callable[[Removed], None]
     ) -> Cleaned:
         """Remove what `run` has found. Raises `NoOriginals`, `ReadOnlyStore`, and as the stores do."""
-        if not self._survey.all_originals:
+        if not self._survey.all_originals and self._index.findings_by_reason():
             raise NoOriginals("if all of them were deleted on purpose, delete the renditions' folder instead")
         async with contextlib.AsyncExitStack() as stack:
             expired = None

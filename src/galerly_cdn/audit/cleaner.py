@@ -68,7 +68,7 @@ class Cleaner:
         return self.result(is_trial=False)
 
     def preview(self, chunks: Iterable[Sequence[Finding]]) -> Cleaned:
-        """Show what `remove` would remove, and remove nothing."""
+        """Show what `remove` would remove, and remove nothing: a trial."""
         for finding in (one for chunk in chunks for one in chunk):
             self._add(finding)
         return self.result(is_trial=True)

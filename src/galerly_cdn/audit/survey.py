@@ -194,9 +194,10 @@ class Survey:
         """Whether an item is taken for current without reading it."""
         if self._presumption is None or known is None or item.is_read:
             return False
-        if item.kind is Kind.FACTS and self._index.is_shown(item.stored):
-            self._unread_facts += 1
-            return True
+        if item.kind is Kind.FACTS:
+            is_presumed = self._index.is_shown(item.stored) and item.modified_s >= known.modified_s
+            self._unread_facts += is_presumed
+            return is_presumed
         rules = self._judge.rules
         rule = rule_for(rules.expire, gallery_name(known.key))
         is_expired = rule is not None and rule.has_expired(item.modified_s, self._judge.now())

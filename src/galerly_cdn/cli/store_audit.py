@@ -153,7 +153,7 @@ def clean(  # noqa: PLR0913 - its options
     """
     import asyncio
 
-    if not (yes or dry_run or sys.stdin.isatty()):
+    if not (yes or dry_run or _can_ask()):
         raise click.UsageError("there is no terminal to ask on: give --yes, or --dry-run to remove nothing.")
     if expired and not where.settings.expire_rules:
         raise click.UsageError("--expired: the setting `expire` is empty; `galerly-cdn config` shows it.")
@@ -189,11 +189,11 @@ async def _clean(  # noqa: PLR0913 - the options
         ) as opened:
             made = await opened.run()
             counter.clear()
-            if dry_run or made.is_clean:
+            if not (yes or dry_run or made.is_clean):
+                click.confirm(audit_text.question(made), abort=True, err=True)
+            if dry_run:
                 cleaned = opened.preview(selection, show)
             else:
-                if not yes:
-                    click.confirm(audit_text.question(made), abort=True, err=True)
                 cleaned = await opened.clean(selection, purged.add, show)
     terminal.print_value(cleaned, audit_text.cleaned_text(cleaned), as_json=as_json)
     return cleaned
@@ -212,6 +212,10 @@ def _run_audit(where: AuditOptions, selection: Selection) -> Audit:
                 return await opened.run()
 
     return asyncio.run(run())
+
+
+def _can_ask() -> bool:
+    return sys.stdin.isatty()
 
 
 class _Counter:

@@ -251,8 +251,8 @@ class Bucket:
     async def delete_unchanged(self, key: str, etag: str) -> bool:
         """Remove an object if it still has this ETag, without its quotes; whether it was removed.
 
-        S3 compares and deletes in one step. Other stores are asked first: a change between the two requests
-        goes unnoticed.
+        S3 compares and deletes in one step; some servers also say that they removed what was gone. Other
+        stores are asked first: a change between the two requests goes unnoticed.
         """
         if self.is_s3:
             removed = await self._retries.run(partial(self._delete_unchanged, key, etag))
