@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from galerly_cdn.audit.caches import RememberedCaches
 from galerly_cdn.audit.cleaner import Cleaner
 from galerly_cdn.audit.index import open_index
 from galerly_cdn.audit.judge import Judge
@@ -35,7 +36,7 @@ from galerly_cdn.store.stored_items import Kind
 from tests.support.rendition_folders import file_of, open_folder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from galerly_cdn.audit.expired import ExpiredOriginals
@@ -263,14 +264,17 @@ class AuditedStore:
         removes: bool = False,
         judge: Judge | None = None,
         expired: ExpiredOriginals | None = None,
+        caches: RememberedCaches | None = None,
         max_bytes: int = 1000,
     ) -> tuple[Audit, list[Removed]]:
         """Audit the store, then remove or preview what was found; both results."""
         judge = judge or self.judge()
         removed: list[Removed] = []
 
-        async def invalidate(key: str) -> None:
-            self.invalidated.append(key)
+        async def invalidate(keys: Sequence[str]) -> None:
+            self.invalidated += keys
+
+        caches = caches or RememberedCaches(invalidate, None)
 
         await judge.read_recipes()
         with open_index() as index:
@@ -283,7 +287,7 @@ class AuditedStore:
                 max_bytes=max_bytes,
             )
             audit = await survey.run()
-            cleaner = Cleaner(judge, selection, invalidate=invalidate, show=removed.append, expired=expired)
+            cleaner = Cleaner(judge, selection, caches=caches, show=removed.append, expired=expired)
             if removes:
                 await cleaner.remove(index.findings())
             else:

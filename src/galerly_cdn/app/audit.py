@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn.app.stores import command_telemetry, existing_locations
+from galerly_cdn.audit.caches import RememberedCaches
 from galerly_cdn.audit.cleaner import Cleaner
 from galerly_cdn.audit.expired import ExpiredOriginals
 from galerly_cdn.audit.index import open_index
@@ -24,7 +25,7 @@ from galerly_cdn.audit.judgement import Rules
 from galerly_cdn.audit.survey import Presumption, Survey
 from galerly_cdn.clock import SYSTEM_CLOCK
 from galerly_cdn.errors import CommandError
-from galerly_cdn.library import StoreCatalog, no_invalidation
+from galerly_cdn.library import StoreCatalog
 from galerly_cdn.recipes import Ranks
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.locations import is_remote
@@ -34,11 +35,11 @@ from galerly_cdn.store.folder.stored_files import OriginalFiles, RenditionFiles,
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from galerly_cdn.audit.caches import InvalidateKeys
     from galerly_cdn.audit.index import AuditIndex
     from galerly_cdn.audit.judgement import Selection
     from galerly_cdn.audit.result import Audit, Cleaned, Removed
     from galerly_cdn.audit.survey import Progress
-    from galerly_cdn.library import Invalidate
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import Originals
@@ -74,30 +75,43 @@ class OpenedAudit:
         return self._cleaner(selection, show).preview(self._index.findings())
 
     async def clean(
-        self, selection: Selection, invalidate: Invalidate, show: Callable[[Removed], None]
+        self, selection: Selection, invalidate: InvalidateKeys | None, show: Callable[[Removed], None]
     ) -> Cleaned:
-        """Remove what `run` has found. Raises `NoOriginals`, `ReadOnlyStore`, and as the stores do."""
+        """Remove what `run` has found. `invalidate` drops keys from the caches in front, if there are some.
+
+        Raises `NoOriginals`, `ReadOnlyStore`, and as the stores and `invalidate` do.
+        """
         if not self._survey.all_originals and self._index.findings_by_reason():
             raise NoOriginals("if all of them were deleted on purpose, delete the renditions' folder instead")
         async with contextlib.AsyncExitStack() as stack:
-            expired = None
+            caches = expired = None
+            if invalidate is not None:
+                caches = await self._caches(invalidate)
+                await caches.finish()
             if selection.is_expired and any(rule.with_originals for rule in self._settings.expire_rules):
-                expired = await self._expired(selection, invalidate, stack)
-            cleaner = self._cleaner(selection, show, invalidate, expired)
+                expired = await self._expired(selection, stack)
+            cleaner = self._cleaner(selection, show, caches, expired)
             return await cleaner.remove(self._index.findings())
 
     def _cleaner(
         self,
         selection: Selection,
         show: Callable[[Removed], None],
-        invalidate: Invalidate = no_invalidation,
+        caches: RememberedCaches | None = None,
         expired: ExpiredOriginals | None = None,
     ) -> Cleaner:
-        return Cleaner(self._judge, selection, invalidate=invalidate, show=show, expired=expired)
+        return Cleaner(self._judge, selection, caches=caches, show=show, expired=expired)
 
-    async def _expired(
-        self, selection: Selection, invalidate: Invalidate, stack: contextlib.AsyncExitStack
-    ) -> ExpiredOriginals:
+    async def _caches(self, invalidate: InvalidateKeys) -> RememberedCaches:
+        """The caches in front; a folder remembers nothing for the next clean-up."""
+        if not is_remote(self._places.renditions):
+            return RememberedCaches(invalidate, None)
+        from galerly_cdn.store.remote.pending_invalidations import PendingInvalidations  # noqa: PLC0415 - loading obstore takes time
+
+        bucket = await _bucket(self._settings, self._places.renditions)
+        return RememberedCaches(invalidate, PendingInvalidations(bucket))
+
+    async def _expired(self, selection: Selection, stack: contextlib.AsyncExitStack) -> ExpiredOriginals:
         """The originals, opened for deletions."""
         settings, places, telemetry = self._settings, self._places, command_telemetry()
         originals = await store_open.open_originals(settings, places, telemetry, SYSTEM_CLOCK)
@@ -106,7 +120,6 @@ class OpenedAudit:
             originals=originals,
             renditions=await stack.enter_async_context(opening),
             targets=settings.all_targets,
-            invalidate=invalidate,
         )
         return ExpiredOriginals(
             originals, catalog, rules=self._judge.rules, selection=selection, now=SYSTEM_CLOCK.wall

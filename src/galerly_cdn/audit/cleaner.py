@@ -10,10 +10,10 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from galerly_cdn.audit.caches import RememberedCaches
 from galerly_cdn.audit.index import Finding
 from galerly_cdn.audit.result import Amount, Cleaned, Removed
 from galerly_cdn.errors import StoreRefused
-from galerly_cdn.library import no_invalidation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from galerly_cdn.audit.expired import ExpiredOriginals
     from galerly_cdn.audit.judge import Judge
     from galerly_cdn.audit.judgement import Reason, Selection
-    from galerly_cdn.library import Invalidate
     from galerly_cdn.store.stored_items import StoredItem
 
 _PARALLEL = 16
@@ -35,13 +34,13 @@ class Cleaner:
         judge: Judge,
         selection: Selection,
         *,
-        invalidate: Invalidate = no_invalidation,
+        caches: RememberedCaches | None = None,
         show: Callable[[Removed], None],
         expired: ExpiredOriginals | None = None,
     ) -> None:
         self._judge = judge
         self._selection = selection
-        self._invalidate = invalidate
+        self._caches = caches or RememberedCaches(None, None)
         self._show = show
         self._expired = expired
         self._items: Counter[Reason] = Counter()
@@ -49,7 +48,7 @@ class Cleaner:
         self._kept = self._failed = 0
 
     async def remove(self, chunks: Iterable[Sequence[Finding]]) -> Cleaned:
-        """Remove what is still to be removed. Raises as the stores and `invalidate` do."""
+        """Remove what is still to be removed. Raises as the stores and the caches do."""
         slots = asyncio.Semaphore(_PARALLEL)
 
         async def remove(finding: Finding) -> bool:
@@ -57,11 +56,11 @@ class Cleaner:
                 return await self._remove(finding)
 
         for chunk in chunks:
+            keys = tuple(dict.fromkeys(one.key for one in chunk if one.key))
+            await self._caches.expect(keys)
             results = await asyncio.gather(*map(remove, chunk), return_exceptions=True)
-            removed = [one for one, result in zip(chunk, results, strict=True) if result is True]
-            # An expired original's renditions are purged, and invalidated, by the catalogue
-            for key in dict.fromkeys(one.key for one in removed if one.item and one.key):
-                await self._invalidate(key)
+            removed = {one.key for one, result in zip(chunk, results, strict=True) if result is True}
+            await self._caches.invalidate(keys, [key for key in keys if key in removed])
             for result in results:
                 if isinstance(result, BaseException):
                     raise result

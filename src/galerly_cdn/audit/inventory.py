@@ -16,6 +16,8 @@ from urllib.parse import unquote_plus
 
 from galerly_cdn.errors import CommandError
 from galerly_cdn.serialization import ValidationError, Value, from_json
+from galerly_cdn.store.recipe_entry import FOLDER as RECIPES
+from galerly_cdn.store.remote.pending_invalidations import FOLDER as INVALIDATIONS
 from galerly_cdn.store.remote.raw_listing import ListedObject
 from galerly_cdn.store.remote.stored_objects import item_of, original_item
 from galerly_cdn.store.stored_items import Kind
@@ -194,5 +196,6 @@ class InventoryRenditions:
         """The objects of a part. Raises `InvalidInventory`."""
         for one in self._inventory.objects(self._prefix):
             item = item_of(one)
-            if (item.kind is Kind.FACTS) == (part == _FACTS) and not one.key.startswith("recipes/"):
+            is_shown = one.key.partition("/")[0] not in {RECIPES, INVALIDATIONS}
+            if is_shown and (item.kind is Kind.FACTS) == (part == _FACTS):
                 yield item

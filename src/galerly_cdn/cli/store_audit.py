@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import click
 
 from galerly_cdn.cli import terminal
-from galerly_cdn.cli.invalidation import InvalidationAtExit
+from galerly_cdn.cli.invalidation import keys_invalidator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,23 +158,13 @@ def clean(  # noqa: PLR0913 - its options
     if expired and not where.settings.expire_rules:
         raise click.UsageError("--expired: the setting `expire` is empty; `galerly-cdn config` shows it.")
     selection = where.selection(is_expired=expired, older_than_s=older_than)
-    purged = InvalidationAtExit()
-    try:
-        cleaned = asyncio.run(_clean(where, selection, purged, dry_run=dry_run, yes=yes, as_json=as_json))
-    finally:
-        purged.invalidate(where.settings, as_json=as_json)
+    cleaned = asyncio.run(_clean(where, selection, dry_run=dry_run, yes=yes, as_json=as_json))
     if cleaned.failed:
         sys.exit(1)
 
 
-async def _clean(  # noqa: PLR0913 - the options
-    where: AuditOptions,
-    selection: Selection,
-    purged: InvalidationAtExit,
-    *,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
+async def _clean(
+    where: AuditOptions, selection: Selection, *, dry_run: bool, yes: bool, as_json: bool
 ) -> Cleaned:
     from galerly_cdn.app.audit import open_audit
     from galerly_cdn.insight import audit_text
@@ -183,6 +173,7 @@ async def _clean(  # noqa: PLR0913 - the options
         line = audit_text.removed_line(removed, is_trial=dry_run)
         terminal.print_value(removed, line, as_json=as_json)
 
+    invalidate = keys_invalidator(where.settings)
     with _Counter() as counter:
         async with open_audit(
             where.settings, where.photographs, selection, inventory=where.inventory, report=counter.show
@@ -194,7 +185,7 @@ async def _clean(  # noqa: PLR0913 - the options
             if dry_run:
                 cleaned = opened.preview(selection, show)
             else:
-                cleaned = await opened.clean(selection, purged.add, show)
+                cleaned = await opened.clean(selection, invalidate, show)
     terminal.print_value(cleaned, audit_text.cleaned_text(cleaned), as_json=as_json)
     return cleaned
 

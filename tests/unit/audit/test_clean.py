@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from galerly_cdn.audit.caches import RememberedCaches
 from galerly_cdn.audit.judgement import Reason, Selection
+from galerly_cdn.errors import NotInvalidated
+from galerly_cdn.store.remote.pending_invalidations import PendingInvalidations
 from tests.support.audited_stores import ALLOWED, GONE, fill_with_everything, open_audited_store
 from tests.support.s3_servers import SERVERS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Sequence
 
+    from galerly_cdn.audit.caches import InvalidateKeys
     from galerly_cdn.audit.result import Audit, Removed
     from tests.support.audited_stores import AuditedStore
 
@@ -55,6 +59,36 @@ async def test_clean_removes_exactly_what_the_audit_lists(store: AuditedStore) -
     assert (by_reason(again), removed) == ({}, [])
     assert (again.renditions.items, again.facts.items) == (len(current), 2)
     assert set(store.invalidated) >= {"deleted.jpg", "h/replaced.jpg", "g/1.jpg"}
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_keys_that_were_not_invalidated_are_invalidated_by_the_next_clean(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    """CloudFront holds for a year what a killed clean-up has removed and not invalidated."""
+    objects = request.getfixturevalue(kind).bucket()
+    sent: list[str] = []
+
+    async def refuse(_keys: Sequence[str]) -> None:
+        raise NotInvalidated
+
+    async def invalidate(keys: Sequence[str]) -> None:
+        sent.extend(keys)
+
+    def caches(work: InvalidateKeys) -> RememberedCaches:
+        return RememberedCaches(work, PendingInvalidations(objects.root("resized")))
+
+    async with open_audited_store(Path(), objects) as store:
+        await fill_with_everything(store)
+        with pytest.raises(NotInvalidated):
+            await store.run(Selection(), removes=True, caches=caches(refuse))
+        assert (await store.audit()).is_clean
+        await caches(invalidate).finish()
+        assert {"deleted.jpg", "h/replaced.jpg", "g/1.jpg"} <= set(sent)
+        sent.clear()
+        await caches(invalidate).finish()
+        assert sent == []
+    assert [name for name in objects.names() if "invalidations" in name] == []
 
 
 async def test_audit_sums_up_galleries_sizes_and_days(store: AuditedStore) -> None:

@@ -13,7 +13,6 @@ import pytest
 from galerly_cdn.app.audit import open_audit
 from galerly_cdn.audit.inventory import InvalidInventory, parse_manifest, read_inventory
 from galerly_cdn.audit.judgement import Selection
-from galerly_cdn.library import no_invalidation
 from tests.support.audited_stores import fill_with_everything, open_audited_store
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ async def test_clean_by_an_inventory_removes_what_a_listing_finds(
         selection = Selection(is_expired=False)
         async with open_audit(settings, None, selection, inventory=address) as opened:
             audit = await opened.run()
-            await opened.clean(selection, no_invalidation, removed.append)
+            await opened.clean(selection, None, removed.append)
         # The upload is too young for the real clock; the fact record is not read, as its original is shown
         found = {one.name for one in listed} - {"2f1b", "facts/h/replaced.jpg"}
         assert {one.name for one in removed} == found

@@ -15,6 +15,7 @@ from galerly_cdn.model import facts_key, parse_target
 from galerly_cdn.serialization import replaced
 from galerly_cdn.store.recipe_entry import FOLDER as RECIPES
 from galerly_cdn.store.record_file import DamagedRecord, decode_record
+from galerly_cdn.store.remote.pending_invalidations import FOLDER as INVALIDATIONS
 from galerly_cdn.store.remote.renditions import record_of
 from galerly_cdn.store.stored_items import Kind, OriginalItem, StoredItem
 from galerly_cdn.stored_keys import DIGEST_PREFIX, key_of, stored_key
@@ -76,7 +77,7 @@ class UploadObjects:
 
 
 class RenditionObjects:
-    """The objects in the root of the renditions, but the list of recipes."""
+    """The objects in the root of the renditions, but the list of recipes and pending invalidations."""
 
     parallel = PARALLEL
 
@@ -86,7 +87,7 @@ class RenditionObjects:
     async def parts(self) -> tuple[str, ...]:
         """The folders of the targets and of other programs, then that of the fact records."""
         folders = await self._bucket.folders("")
-        return (*sorted(folders - {RECIPES, FACTS}), *(folders & {FACTS}))
+        return (*sorted(folders - {RECIPES, INVALIDATIONS, FACTS}), *(folders & {FACTS}))
 
     async def items(self, part: str) -> AsyncIterator[StoredItem]:
         """The objects of a folder, classified by their names. Raises as the interface says."""
