@@ -169,7 +169,7 @@ def test_clean_beside_other_processes_removes_nothing_current(
             asyncio.run(in_store(lambda store: clean_beside(store, steps), Path(folder, "store"), objects))
 
     async def in_store(work: Callable[[AuditedStore], Awaitable[None]], *arguments: object) -> None:
-        async with open_audited_store(*arguments) as store:  # type: ignore[arg-type] # a folder, and objects or None
+        async with open_audited_store(*arguments) as store:  # type: ignore[arg-type]  # a folder, and objects or None
             await work(store)
 
     check()
@@ -185,7 +185,7 @@ async def clean_beside(store: AuditedStore, steps: list[Step]) -> None:
     await store.upload("h/replaced.jpg")
     others = OtherProcesses(store, list(steps))
     roots = tuple(WatchedRoot(root, others) for root in store.place.roots())
-    judge = store.judge(roots, WatchedOriginals(store.originals, others))  # type: ignore[arg-type] # it is asked for heads
+    judge = store.judge(roots, WatchedOriginals(store.originals, others))  # type: ignore[arg-type]  # it is asked for heads
     await store.run(Selection(is_expired=False), removes=True, judge=judge)
     assert others.wrongly_removed == []
     current = await store.current()

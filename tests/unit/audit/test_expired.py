@@ -14,7 +14,7 @@ from tests.support.audited_stores import ALLOWED, open_audited_store
 from tests.support.s3_servers import SERVERS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from tests.support.audited_stores import AuditedStore
@@ -39,14 +39,13 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 
 def expired_originals(
-    store: AuditedStore, before_delete: Callable[[], object] = lambda: None
+    store: AuditedStore, before_delete: Callable[[], Awaitable[object]] | None = None
 ) -> ExpiredOriginals:
     class Catalog:
         async def purge(self, key: str) -> None:
             await store.purge(key)
-            result = before_delete()
-            if result is not None:
-                await result  # type: ignore[misc] # a coroutine
+            if before_delete is not None:
+                await before_delete()
 
     return ExpiredOriginals(
         store.originals,
