@@ -42,7 +42,7 @@ class NoTemporarySpace(CommandError):
     """The database cannot be written; `detail` is SQLite's message."""
 
     code = "no-temporary-space"
-    public = "The folder of temporary files has no room for the audit: name another one by TMPDIR."
+    public = "The folder of temporary files has no room; name another one by TMPDIR."
 
 
 class Known(NamedTuple):

@@ -165,9 +165,10 @@ class Survey:
             async with slots:
                 await self._take(root, item)
 
-        async with asyncio.TaskGroup() as group:
-            for item in selected:
-                group.create_task(take(item))
+        results = await asyncio.gather(*map(take, selected), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def _take(self, root: int, item: StoredItem) -> None:
         known = None if item.is_read else self._index.original(item.stored)

@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import obstore
 import pytest
+from obstore.exceptions import GenericError
 
 from galerly_cdn.audit.caches import RememberedCaches
 from galerly_cdn.audit.judgement import Reason, Selection
-from galerly_cdn.errors import NotInvalidated
+from galerly_cdn.errors import NotInvalidated, StoreUnreachable
 from galerly_cdn.store.remote.pending_invalidations import PendingInvalidations
 from tests.support.audited_stores import ALLOWED, GONE, fill_with_everything, open_audited_store
 from tests.support.s3_servers import SERVERS
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from galerly_cdn.audit.caches import InvalidateKeys
     from galerly_cdn.audit.result import Audit, Removed
     from tests.support.audited_stores import AuditedStore
+    from tests.support.s3_servers import S3Server
 
 STORES = ["folder", *SERVERS]
 
@@ -59,6 +62,22 @@ async def test_clean_removes_exactly_what_the_audit_lists(store: AuditedStore) -
     assert (by_reason(again), removed) == ({}, [])
     assert (again.renditions.items, again.facts.items) == (len(current), 2)
     assert set(store.invalidated) >= {"deleted.jpg", "h/replaced.jpg", "g/1.jpg"}
+
+
+async def test_audit_of_a_store_that_fails_raises_its_error(
+    moto: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = moto.bucket()
+    async with open_audited_store(Path(), objects) as store:
+        await fill_with_everything(store)
+        judge = store.judge()
+        monkeypatch.setattr(obstore, "get_async", refuse_request)
+        with pytest.raises(StoreUnreachable):
+            await store.run(Selection(), judge=judge)
+
+
+async def refuse_request(*_: object, **__: object) -> None:
+    raise GenericError("503 Service Unavailable")
 
 
 @pytest.mark.parametrize("kind", SERVERS)
