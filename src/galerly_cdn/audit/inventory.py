@@ -177,6 +177,10 @@ class InventoryOriginals:
             if (item := original_item(one)) is not None:
                 yield item
 
+    def version(self, key: str) -> str:  # noqa: ARG002 - the interface has it
+        """Not known without a request."""
+        return ""
+
 
 class InventoryRenditions:
     """The renditions of an inventory, which are read from and removed from the store itself."""

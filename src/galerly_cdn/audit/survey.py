@@ -175,8 +175,9 @@ class Survey:
         if self._is_presumed(item, known):
             self._add(item, known.key if known else item.key)
             return
+        listed_version = known.version if known else self._originals.version(item.key)
         try:
-            judged = await self._judge.judge(root, item, known.version if known else "")
+            judged = await self._judge.judge(root, item, listed_version)
         except StoreRefused as error:
             self._add_unshown(error, item.key or item.name)
             return

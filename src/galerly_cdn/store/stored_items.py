@@ -85,6 +85,13 @@ class OriginalItems(Protocol):
         """The originals, in an order of the store's. Raises `StoreRefused`, `StoreUnreachable`."""
         ...
 
+    def version(self, key: str) -> str:
+        """The version of a file of this name, without a check whether the key is served; empty if not known.
+
+        It costs no request. An item that was made from it can be kept; for another one the store is asked.
+        """
+        ...
+
 
 class StoredItems(Protocol):
     """Lists a root completely, reads single items again, and removes those that have not changed.

@@ -13,10 +13,11 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from galerly_cdn.errors import MalformedKey
+from galerly_cdn.errors import MalformedKey, NoSuchOriginal
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.model import facts_key
 from galerly_cdn.serialization import replaced
+from galerly_cdn.store.folder.originals import head_of
 from galerly_cdn.store.folder.paths import RESERVED, locked_folder
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_header, header_bytes
 from galerly_cdn.store.folder.renditions_index import TEMP_PREFIX, file_name
@@ -57,6 +58,12 @@ class OriginalFiles:
             yield OriginalItem(one.key, one.key, one.length_bytes, one.modified_s, "")
         async for item in _in_batches(_unservable(self._root, "")):
             yield item
+
+    def version(self, key: str) -> str:
+        """By one `lstat`: a head lists the folders of the key, and renditions come in no order of keys."""
+        with suppress(NoSuchOriginal, OSError, ValueError):
+            return head_of(os.lstat(f"{self._root}/{key}")).version
+        return ""
 
 
 class _Files:

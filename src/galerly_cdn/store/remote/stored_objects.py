@@ -47,6 +47,10 @@ class OriginalObjects:
             if (item := original_item(one)) is not None:
                 yield item
 
+    def version(self, key: str) -> str:  # noqa: ARG002 - the interface has it
+        """Not known without a request."""
+        return ""
+
 
 class UploadObjects:
     """The direct uploads that were not completed. `now` is the wall clock in seconds."""
