@@ -87,6 +87,7 @@ async def test_clean_by_an_inventory_removes_what_a_listing_finds(
         assert audit.unshown == ()
 
 
+SHORT_ROW = gzip.compress(b"a,row,too,short\n", mtime=0)
 VALID = {"sourceBucket": "photographs", "fileFormat": "CSV", "fileSchema": SCHEMA, "files": []}
 
 
@@ -112,8 +113,9 @@ def test_manifest_that_cannot_be_used_is_refused_with_the_reason(
     [
         (None, "neither beside the manifest"),
         (b"not gzip", "MD5"),
-        (gzip.compress(b"a,row,too,short\n"), "MD5"),
+        (SHORT_ROW, "MD5"),
     ],
+    ids=["missing", "not gzip", "short row"],
 )
 def test_inventory_file_that_is_missing_or_altered_is_refused(
     tmp_path: Path, content: bytes | None, why: str
@@ -128,7 +130,7 @@ def test_inventory_file_that_is_missing_or_altered_is_refused(
 
 
 @pytest.mark.parametrize(
-    "content", [b"not gzip", gzip.compress(b"a,row,too,short\n"), gzip.compress(b"x" * 99)[:20]]
+    "content", [b"not gzip", SHORT_ROW, SHORT_ROW[:20]], ids=["not gzip", "short row", "cut off"]
 )
 def test_inventory_file_that_cannot_be_read_is_refused(tmp_path: Path, content: bytes) -> None:
     manifest = tmp_path / "manifest.json"
