@@ -44,9 +44,10 @@ class Group(Value, frozen=True):
 class Audit(Value, frozen=True, kw_only=True):
     """What a store, or one shard of it, holds, and what can be removed.
 
-    `foreign` is of other programs, or in use, and left alone. `galleries` are the largest; `gallery_count`
-    is the number of all. `unread_facts` counts the fact records that were not read, so that refusals by them
-    are missing in `unshown`; `without_facts` the originals that were never requested.
+    `expired_originals` are among the removable items. `foreign` is of other programs, or in use, and left
+    alone. `galleries` are the largest; `gallery_count` is the number of all. `unread_facts` counts the fact
+    records that were not read, so that refusals by them are missing in `unshown`; `without_facts` the
+    originals that were never requested.
     """
 
     shard: str
@@ -55,6 +56,7 @@ class Audit(Value, frozen=True, kw_only=True):
     facts: Amount
     foreign: Amount
     removable: tuple[Removable, ...]
+    expired_originals: int
     unshown: tuple[Unshown, ...]
     unread_facts: int
     without_facts: int

@@ -100,7 +100,7 @@ class Survey:
         self._progress = Progress(0, 0, 0, 0)
         self._amounts = {name: [0, 0] for name in ("originals", "renditions", "facts", "foreign")}
         self._unshown: dict[str, tuple[str, list[int], list[str]]] = {}
-        self._unread_facts = self._known_facts = 0
+        self._unread_facts = self._known_facts = self._expired_originals = 0
         self.all_originals = 0
         """How many the listing showed, in all shards."""
 
@@ -228,6 +228,7 @@ class Survey:
     def _add_finding(self, finding: Finding, modified_s: float) -> None:
         if self._selection.includes(finding.reason, modified_s, self._judge.now()):
             self._index.add_finding(finding)
+            self._expired_originals += finding.original is not None
 
     def _count(self, name: str, length_bytes: int) -> None:
         self._amounts[name][0] += 1
@@ -250,6 +251,7 @@ class Survey:
                 for reason in Reason
                 if reason in by_reason
             ),
+            expired_originals=self._expired_originals,
             unshown=tuple(
                 Unshown(code, public, count, tuple(examples))
                 for code, (public, (count,), examples) in sorted(self._unshown.items())

@@ -47,9 +47,9 @@ def question(audit: Audit) -> str:
     """Asks for confirmation, with what is lost."""
     total = sum(one.items for one in audit.removable)
     length_bytes = sum(one.bytes for one in audit.removable)
-    originals = sum(name.startswith("originals/") for one in audit.removable for name in one.examples)
-    what = "photographs and what was made from them" if originals else "files that can be made again"
-    return f"Remove {total:,} items, {length(length_bytes)}: {what}?"
+    lost = audit.expired_originals
+    what = f"{count(lost)} of them photographs, which are lost" if lost else "all can be made again"
+    return f"Remove {count(total)} items, {length(length_bytes)}; {what}?"
 
 
 def _audit_lines(audit: Audit) -> Iterator[str]:

@@ -142,6 +142,17 @@ def test_clean_of_expired_originals_needs_a_rule_that_says_so(root: Path) -> Non
     assert (root / "originals/g/1.jpg").exists()
 
 
+def test_question_says_how_many_photographs_are_lost(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("galerly_cdn.cli.store_audit._can_ask", lambda: True)
+    for path in (*root.glob("resized/??/*"), *root.glob("originals/?/*")):
+        os.utime(path, (0, 0))
+    asked = run("clean", "--store", root, "--expired", GALERLY_EXPIRE="** 30 originals")
+    assert "5 of them photographs, which are lost?" in asked.stderr
+    assert asked.exit_code == 1
+    asked = run("clean", "--store", root)
+    assert "all can be made again?" in asked.stderr
+
+
 def test_progress_names_the_time_that_is_left_when_a_part_is_done() -> None:
     assert progress_line(Progress(0, 9, 1500, 0), 1.0) == "1,500 originals, 0 other items"
     assert progress_line(Progress(3, 9, 10, 2000), 20.0).endswith("2,000 other items, 25 %, about 60 s left")
