@@ -100,7 +100,7 @@ class WritableFolderOriginals(FolderOriginals):
     async def delete_unchanged(self, key: str, version: str) -> bool:
         """Remove an original that still has this version. Raises as the interface says.
 
-        A server that stores an upload meanwhile waits: it locks the folder, too. Other programs do not.
+        A server that replaces it meanwhile waits: it locks the folder, too. Other programs do not.
         """
         return await _run_to_end(partial(self._delete, key, version))
 
@@ -122,7 +122,6 @@ class WritableFolderOriginals(FolderOriginals):
                 os.fchmod(fd, os.fstat(found.folder_fd).st_mode & 0o666)
                 os.fsync(fd)
                 with self._publish_lock:
-                    lock_folder(found.folder_fd)
                     existing = publish(found)
                 found.fsync_folders()
                 return existing or head_of(os.fstat(fd)), existing is None
@@ -135,7 +134,8 @@ class WritableFolderOriginals(FolderOriginals):
         """Remove a file, of this version if it is not None."""
         try:
             with open_upload_path(self._root, key, creates=False) as found:
-                lock_folder(found.folder_fd)
+                if version is not None:
+                    lock_folder(found.folder_fd)
                 status = found.status()
                 if status is None or version not in {None, head_of(status).version}:
                     return False
@@ -184,6 +184,7 @@ def _create(upload: Path, md5: str, found: UploadPath) -> Head | None:
 
 def _replace(upload: Path, found: UploadPath) -> Head | None:
     """Take the name, over the file that has it. Raises `KeyNotHeld`, `OSError`."""
+    lock_folder(found.folder_fd)  # `delete_unchanged` compares and deletes meanwhile
     found.status()
     os.rename(upload, found.name, dst_dir_fd=found.folder_fd)
     found.verify()
