@@ -68,14 +68,8 @@ class OriginalFacts:
         return known or stored
 
     def refusal(self, record: FactRecord) -> Unrenderable | None:
-        """Why an original is not rendered: a limit as it is set now, or the verdict of the record."""
-        if record.facts is not None:
-            try:
-                refusals.check_limits(record.facts, self._limits)
-            except Unrenderable as error:
-                return error
-        refusal = record.refusal
-        return refusals.of_code(refusal.code, refusal.detail, refusal.public) if refusal else None
+        """Why an original is not rendered: as `refusal_of`, by the limits that are set."""
+        return refusal_of(record, self._limits)
 
     def check(self, record: FactRecord | None) -> None:
         """Raise the `refusal` of a record, if it is known and has one."""
@@ -125,6 +119,17 @@ class OriginalFacts:
                 await self._store.put_facts(record)
             except (StoreRefused, StoreUnreachable):
                 self._count("facts-not-stored")
+
+
+def refusal_of(record: FactRecord, limits: Limits) -> Unrenderable | None:
+    """Why an original is not rendered: a limit, or the verdict of the record; None if it is."""
+    if record.facts is not None:
+        try:
+            refusals.check_limits(record.facts, limits)
+        except Unrenderable as error:
+            return error
+    refusal = record.refusal
+    return refusals.of_code(refusal.code, refusal.detail, refusal.public) if refusal else None
 
 
 def _is_verdict(refusal: Refusal) -> bool:

@@ -254,6 +254,15 @@ async def test_delete_of_a_missing_key_deletes_nothing(tested: StoreUnderTest, k
     assert await keys_of(tested.store) == ["a/x", "b"]
 
 
+async def test_delete_unchanged_removes_only_the_version_that_is_named(tested: StoreUnderTest) -> None:
+    before, _ = await put(tested.store, "a/x", b"before")
+    after, _ = await put(tested.store, "a/x", b"after", replaces=True)
+    assert not await tested.store.delete_unchanged("a/x", before.version)
+    assert await content_of(tested.store, "a/x") == b"after"
+    assert await tested.store.delete_unchanged("a/x", after.version)
+    assert await keys_of(tested.store) == []
+
+
 async def test_delete_keeps_other_originals(tested: StoreUnderTest) -> None:
     for key in ("a/x", "a/y", "a/z/1", "b"):
         await put(tested.store, key, key.encode())

@@ -85,6 +85,9 @@ class InMemoryWritableOriginals:
         self._originals.remove(key)
         return self.contents.pop(key, None) is not None
 
+    async def delete_unchanged(self, key: str, version: str) -> bool:
+        raise AssertionError(f"{key}, {version}: only `store clean` does this")
+
 
 class FakeRenderer(CountingRenderer):
     """Accepts files that begin with `photograph`, and the sample of `readyz`, as JPEGs of 60 × 40 px."""

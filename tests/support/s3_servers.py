@@ -22,6 +22,7 @@ from tests.support.rendition_folders import Counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from galerly_cdn.store.remote.bucket import Bucket
     from galerly_cdn.store.remote.originals import RemoteOriginals
     from galerly_cdn.store.remote.renditions import RemoteRenditions
 
@@ -84,6 +85,13 @@ class Objects:
         return RemoteOriginals(
             Bucket(f"{changed.store}/originals", changed, clock, self.count), changed, clock
         )
+
+    def root(self, name: str) -> Bucket:
+        """The objects under `originals`, `resized` or `incoming`."""
+        from galerly_cdn.store.remote.bucket import Bucket
+
+        settings = self.settings()
+        return Bucket(f"{settings.store}/{name}", settings, lambda: 0.0, self.count)
 
     def renditions(self, clock: Callable[[], float] = lambda: 0.0, **settings: object) -> RemoteRenditions:
         from galerly_cdn.store.remote.bucket import Bucket

@@ -9,7 +9,7 @@ import click
 from galerly_cdn.cli import terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from galerly_cdn.aws.deploy.invalidation import Invalidated
     from galerly_cdn.settings.table import Settings
@@ -24,6 +24,25 @@ def key_invalidator(settings: Settings) -> Callable[[str], Awaitable[None]]:
     from galerly_cdn.library import no_invalidation
 
     return no_invalidation
+
+
+def keys_invalidator(settings: Settings) -> Callable[[Sequence[str]], Awaitable[None]] | None:
+    """The function that invalidates many keys and does not wait until CloudFront has finished.
+
+    None without a distribution. Raises `AwsMissing` now rather than after the first removal.
+    """
+    if not settings.distribution:
+        return None
+    import asyncio
+
+    from galerly_cdn.aws.deploy import boto, invalidation
+
+    boto.client("cloudfront")
+
+    async def send(keys: Sequence[str]) -> None:
+        await asyncio.to_thread(invalidation.invalidate, settings.distribution, keys, settings.all_targets)
+
+    return send
 
 
 class InvalidationAtExit:

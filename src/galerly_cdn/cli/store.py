@@ -25,9 +25,13 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     return photographs(store(terminal.CONFIG(terminal.JSON(command))))
 
 
-@click.group(epilog="Example: galerly-cdn store recipes --store s3://photographs")
+@click.group(
+    cls=terminal.CommandGroup,
+    modules={"audit": "store_audit", "clean": "store_audit", "recipes": "store", "rollback": "store"},
+    epilog="Example: galerly-cdn store recipes --store s3://photographs",
+)
 def store() -> None:
-    """Show and change which recipes are current in a store.
+    """Show what a store holds, clean it up, and change which recipes are current in it.
 
     A recipe is a digest of what decides a rendition's bytes: the release, libvips, the sizes, the qualities.
     A store lists the recipes of all processes that use it, and the last one of a size and format is current

@@ -166,7 +166,7 @@ def listings(report: Report) -> list[Listing]:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Aligned columns: the first one and the last one of bars to the left, the others to the right."""
-    safe = [[_printable(cell) for cell in row] for row in (header, *rows)]
+    safe = [[printable(cell) for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
     for row in safe:
         cells = [
@@ -176,7 +176,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
         yield "  ".join(cells).rstrip()
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without control sequences: a key or a client's address comes from a request."""
     return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.serialization import ValidationError, Value, convert, fields_of, to_json
 from galerly_cdn.settings import cloud_variables
+from galerly_cdn.settings.expire import parse_expire
 from galerly_cdn.settings.sizes import choose_sizes, parse_sizes
 from galerly_cdn.settings.table import DESCRIBED, PREFIX, Settings
 
@@ -117,6 +118,7 @@ _ENDPOINT = re.compile(
 _LISTS: dict[str, Callable[[tuple[str, ...]], object]] = {
     "sizes": parse_sizes,
     "warm_sizes": tuple,  # checked together with the sizes
+    "expire": parse_expire,
     "private_prefixes": _check_prefixes,
     "public_urls": _check_public_urls,
     "trusted_proxies": _check_networks,

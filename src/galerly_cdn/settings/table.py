@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from galerly_cdn.model import Limits, SizeRule, Target
 from galerly_cdn.serialization import Meta, Value, describe_fields
+from galerly_cdn.settings.expire import ExpireRule, parse_expire
 from galerly_cdn.settings.sizes import choose_sizes, named, parse_sizes
 
 PREFIX = "GALERLY_"
@@ -216,6 +217,16 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     drain_s: Annotated[
         Seconds, Meta(description="How long answers in progress may take to finish after SIGTERM.")
     ] = 30.0
+    expire: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="What `store clean --expired` removes, one line each: `gallery days`, such as "
+            "`clients/* 90`; the first line that matches counts. `*` stands for any part of a name, `**` for "
+            "any galleries. It removes renditions that were stored (in a folder: last read) so many days "
+            "ago; with the word `originals` after the days also photographs that were uploaded then. The "
+            "server removes nothing by it."
+        ),
+    ] = ()
     browse: Annotated[
         bool,
         Meta(
@@ -350,6 +361,11 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     def size_rules(self) -> tuple[SizeRule, ...]:
         """The allow-list: one rule a line of `sizes`."""
         return parse_sizes(self.sizes)
+
+    @functools.cached_property
+    def expire_rules(self) -> tuple[ExpireRule, ...]:
+        """What expires: one rule a line of `expire`."""
+        return parse_expire(self.expire)
 
     @functools.cached_property
     def all_targets(self) -> tuple[Target, ...]:

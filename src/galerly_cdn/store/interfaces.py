@@ -99,6 +99,10 @@ class WritableOriginals(Originals, Protocol):
         """Remove an original; whether there was one. Raises as `put` does."""
         ...
 
+    async def delete_unchanged(self, key: str, version: str) -> bool:
+        """Remove an original that still has this version; whether it was removed. Raises as `delete`."""
+        ...
+
 
 class PresignedUpload(Value, frozen=True, kw_only=True):
     """A request that stores an upload directly in the remote store, valid for `expires_s` seconds."""

@@ -95,6 +95,9 @@ class ReadOnlyOriginals:
     async def delete(self, key: str) -> bool:  # noqa: ARG002 - the interface has it
         raise ReadOnlyStore
 
+    async def delete_unchanged(self, key: str, version: str) -> bool:  # noqa: ARG002 - the interface has it
+        raise ReadOnlyStore
+
 
 @contextlib.asynccontextmanager
 async def open_renditions(

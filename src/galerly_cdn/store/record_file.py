@@ -10,8 +10,8 @@ import hashlib
 from galerly_cdn.model import FactRecord
 from galerly_cdn.serialization import ValidationError, from_json, to_json
 
-_MAGIC = b"galerly-facts "
-_LINE_BYTES = len(_MAGIC) + 32 + 1
+MAGIC = b"galerly-facts "
+_LINE_BYTES = len(MAGIC) + 32 + 1
 
 
 class DamagedRecord(Exception):
@@ -24,8 +24,8 @@ def encode_record(record: FactRecord) -> bytes:
     return _first_line(text) + text
 
 
-def decode_record(content: bytes, key: str) -> FactRecord:
-    """The inverse of `encode_record`. Raises `DamagedRecord`."""
+def decode_record(content: bytes, key: str | None = None) -> FactRecord:
+    """The inverse of `encode_record`; of this key, unless that is None. Raises `DamagedRecord`."""
     text = content[_LINE_BYTES:]
     if content[:_LINE_BYTES] != _first_line(text):
         raise DamagedRecord("checksum")
@@ -33,10 +33,10 @@ def decode_record(content: bytes, key: str) -> FactRecord:
         record = from_json(FactRecord, text)
     except ValidationError as error:
         raise DamagedRecord(str(error)) from error
-    if record.key != key:
+    if key is not None and record.key != key:
         raise DamagedRecord("another key")
     return record
 
 
 def _first_line(text: bytes) -> bytes:
-    return _MAGIC + hashlib.md5(text, usedforsecurity=False).hexdigest().encode() + b"\n"
+    return MAGIC + hashlib.md5(text, usedforsecurity=False).hexdigest().encode() + b"\n"

@@ -27,20 +27,35 @@ def lock_temp_file(fd: int) -> None:
         fcntl.flock(fd, fcntl.LOCK_EX)
 
 
-def remove_if_abandoned(entry: os.DirEntry[str], now_s: float) -> None:
-    """Remove a temporary file that its writer no longer locks, or that is more than an hour old.
+def is_abandoned(path: str | Path, now_s: float) -> bool:
+    """Whether a temporary file is no longer locked by its writer, or is more than an hour old.
 
-    The age decides where the file system has no locks. A writer that loses its file this way gets an error
-    when it renames it, and stores nothing.
+    The age decides where the file system has no locks.
     """
+    return _check_abandoned(path, now_s, removes=False)
+
+
+def remove_if_abandoned(path: str | Path, now_s: float) -> bool:
+    """Remove a temporary file that `is_abandoned`; whether it was removed.
+
+    A writer that loses its file this way gets an error when it renames it, and stores nothing.
+    """
+    return _check_abandoned(path, now_s, removes=True)
+
+
+def _check_abandoned(path: str | Path, now_s: float, *, removes: bool) -> bool:
+    """Whether it is abandoned, and was removed if that is wanted. The lock is held during the removal."""
     with suppress(OSError):
-        fd = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if os.fstat(fd).st_mtime > now_s - HOUR_S:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            Path(entry.path).unlink()
+            if removes:
+                Path(path).unlink()
         finally:
             os.close(fd)
+        return True
+    return False
 
 
 UPLOAD_PREFIX = "incoming-"
@@ -57,7 +72,7 @@ def sweep_shared_folder(now_s: float) -> None:
     with suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
             if entry.name.startswith(_SHARED_PREFIX):
-                remove_if_abandoned(entry, now_s)
+                remove_if_abandoned(entry.path, now_s)
 
 
 @contextlib.contextmanager

@@ -29,8 +29,7 @@ from galerly_cdn.errors import (
     TooManyBytes,
     Unsettled,
 )
-from galerly_cdn.store.remote import bucket as bucket_module
-from galerly_cdn.store.remote import resilience
+from galerly_cdn.store.remote import connection, resilience
 from galerly_cdn.store.remote.bucket import Bucket
 from galerly_cdn.store.remote.originals import RemoteOriginals
 from galerly_cdn.store.remote.renditions import RemoteRenditions
@@ -60,7 +59,7 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bucket_module, "_BACKOFF_S", 0.001)
+    monkeypatch.setattr(connection, "_BACKOFF_S", 0.001)
     monkeypatch.setattr(resilience, "_BACKOFF_S", 0.001)
 
 

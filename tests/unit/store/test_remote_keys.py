@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from galerly_cdn.errors import StoreRefused, StoreUnreachable
 from galerly_cdn.http import content_disposition
 from galerly_cdn.model import Format, Listed, Record, Rendition, Size, Target
-from galerly_cdn.store.remote import raw_listing
+from galerly_cdn.store.remote import raw_listing, raw_request
 from galerly_cdn.stored_keys import stored_key
 from tests.support.fake_s3 import fake_s3
 
@@ -237,7 +237,7 @@ def test_failed_raw_listing_raises_the_error_of_the_store(
         thread.start()
         try:
             with pytest.raises(error):
-                raw_listing.parse_page(raw_listing.fetch(f"http://127.0.0.1:{server.server_port}/x", 5))
+                raw_listing.parse_page(raw_request.fetch(f"http://127.0.0.1:{server.server_port}/x", 5))
         finally:
             server.shutdown()
             thread.join()
@@ -245,7 +245,7 @@ def test_failed_raw_listing_raises_the_error_of_the_store(
 
 def test_raw_listing_of_an_unreachable_store_is_an_error() -> None:
     with pytest.raises(StoreUnreachable):
-        raw_listing.fetch("http://127.0.0.1:1/", 5)
+        raw_request.fetch("http://127.0.0.1:1/", 5)
 
 
 async def test_delete_is_a_plain_delete_request() -> None:

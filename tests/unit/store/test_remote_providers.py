@@ -13,8 +13,7 @@ import pytest
 
 from galerly_cdn.errors import NoSuchOriginal, SettingsError, StoreCorrupt, StoreRefused, StoreUnreachable
 from galerly_cdn.settings.table import Settings
-from galerly_cdn.store.remote import bucket as bucket_module
-from galerly_cdn.store.remote import resilience
+from galerly_cdn.store.remote import connection, resilience
 from galerly_cdn.store.remote.bucket import Bucket
 from galerly_cdn.store.remote.originals import RemoteOriginals
 from tests.support import tls_certificates
@@ -42,7 +41,7 @@ async def cloud(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[FakeS3, RemoteOriginals]]:
     """The server, and a store of originals on it."""
-    monkeypatch.setattr(bucket_module, "_BACKOFF_S", 0.001)
+    monkeypatch.setattr(connection, "_BACKOFF_S", 0.001)
     monkeypatch.setattr(resilience, "_BACKOFF_S", 0.001)
     address, metadata, variables, endpoint = CLOUDS[request.param]
     async with fake_s3(tls_certificates.make(tmp_path)) as fake:
@@ -93,7 +92,7 @@ async def test_missing_credentials_are_a_settings_error(monkeypatch: pytest.Monk
     """The last place where obstore looks for credentials is a cloud's metadata service, which fails here."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(bucket_module, "_BACKOFF_S", 0.001)
+    monkeypatch.setattr(connection, "_BACKOFF_S", 0.001)
     monkeypatch.setattr(resilience, "_BACKOFF_S", 0.001)
     async with fake_s3() as fake:
         fake.fault = lambda _request: Fault(resets=True)

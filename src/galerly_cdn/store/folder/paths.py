@@ -11,10 +11,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from collections import OrderedDict
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.errors import NoSuchOriginal, StoreRefused, StoreUnreachable
@@ -201,6 +202,26 @@ class _Walk:
 
     def _add_check(self, path: str, status: os.stat_result) -> None:
         self._checks.append(PathCheck(path, status.st_dev, status.st_ino, status.st_ctime_ns))
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Lock a folder against the other processes of galerly-cdn that change what it holds.
+
+    Between the look at a file and its replacement or removal, no other process writes. Raises `OSError`.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        lock_folder(fd)
+        yield
+    finally:
+        os.close(fd)
+
+
+def lock_folder(folder_fd: int) -> None:
+    """Lock a folder until its descriptor is closed."""
+    with suppress(OSError):  # a file system without locks: the next read puts a wrong order right
+        fcntl.flock(folder_fd, fcntl.LOCK_EX)
 
 
 def fsync_folder(folder: Path) -> None:

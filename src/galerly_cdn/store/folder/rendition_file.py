@@ -13,7 +13,7 @@ from galerly_cdn.serialization import ValidationError, from_json, to_json
 
 _MAGIC = b"galerly-rendition 1 "
 _LENGTH = slice(len(_MAGIC), len(_MAGIC) + 8)
-_LINE_BYTES = len(_MAGIC) + 8 + 1 + 32 + 1
+LINE_BYTES = len(_MAGIC) + 8 + 1 + 32 + 1
 
 
 class DamagedFile(Exception):
@@ -28,19 +28,34 @@ def encode_rendition(rendition: Rendition) -> bytes:
 
 def decode_rendition(content: bytes) -> Rendition:
     """The inverse of `encode_rendition`. Raises `DamagedFile` if any byte differs."""
-    digits = content[_LENGTH]
-    length_bytes = int(digits) if digits.isdigit() else 0
-    header = content[_LINE_BYTES : _LINE_BYTES + length_bytes]
-    if not header or content[:_LINE_BYTES] != _first_line(header):
+    record = decode_header(content, len(content))
+    body = content[len(content) - record.length_bytes :]
+    if _md5(body) != record.md5:
+        raise DamagedFile("body")
+    return Rendition(record, body)
+
+
+def header_bytes(start: bytes) -> int:
+    """How many bytes the line and the header of a file have, by its first `LINE_BYTES` bytes or more."""
+    digits = start[_LENGTH]
+    return LINE_BYTES + (int(digits) if digits.isdigit() else 0)
+
+
+def decode_header(start: bytes, file_bytes: int) -> Record:
+    """The record of a file of `file_bytes` that begins with these bytes, the whole header among them.
+
+    Raises `DamagedFile` for a damaged header, and for a body of another length; its bytes are not looked at.
+    """
+    header = start[LINE_BYTES : header_bytes(start)]
+    if not header or start[:LINE_BYTES] != _first_line(header):
         raise DamagedFile("header")
     try:
         record = from_json(Record, header)
     except ValidationError as error:  # written by another version of this package
         raise DamagedFile(str(error)) from error
-    body = content[_LINE_BYTES + length_bytes :]
-    if len(body) != record.length_bytes or _md5(body) != record.md5:
+    if file_bytes != LINE_BYTES + len(header) + record.length_bytes:
         raise DamagedFile("body")
-    return Rendition(record, body)
+    return record
 
 
 def _first_line(header: bytes) -> bytes:

@@ -15,9 +15,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import fcntl
 import os
 import stat
 import tempfile
@@ -30,6 +28,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from galerly_cdn.errors import SettingsError, StoreUnreachable
 from galerly_cdn.model import Target, facts_key, parse_target
+from galerly_cdn.store.folder.paths import locked_folder
 from galerly_cdn.store.folder.recipes import FolderRecipes
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
 from galerly_cdn.store.folder.renditions_index import (
@@ -45,7 +44,7 @@ from galerly_cdn.store.record_file import DamagedRecord, decode_record, encode_r
 from galerly_cdn.store.temp_files import HOUR_S, lock_temp_file, store_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable
 
     from galerly_cdn.model import FactRecord, Record, Rendition
     from galerly_cdn.store.interfaces import Keeps
@@ -382,7 +381,7 @@ class FolderRenditions:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd, temp_path = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
         try:
-            with os.fdopen(fd, "wb") as file, _locked(path.parent):
+            with os.fdopen(fd, "wb") as file, locked_folder(path.parent):
                 lock_temp_file(fd)
                 if (kept := find_kept()) is not None:
                     Path(temp_path).unlink()
@@ -417,15 +416,3 @@ def _prepare(root: Path) -> None:
         tag = root / "CACHEDIR.TAG"
     if not tag.is_file() or tag.read_bytes() != _CACHEDIR_TAG:
         tag.write_bytes(_CACHEDIR_TAG)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock a folder: between the look at the stored rendition and its replacement, no other server writes."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with suppress(OSError):  # a file system without locks: the next read puts a wrong order right
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)

@@ -92,7 +92,7 @@ def scan_folder(root: Path, now_s: float, is_closing: Callable[[], bool]) -> Ren
         with suppress(OSError), os.scandir(root / folder) as entries:
             for entry in entries:
                 if entry.name.startswith(TEMP_PREFIX):
-                    remove_if_abandoned(entry, now_s)
+                    remove_if_abandoned(entry.path, now_s)
                 elif _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     status = entry.stat(follow_symlinks=False)
                     names, sizes = hours.setdefault(int(status.st_mtime // HOUR_S), ([], []))

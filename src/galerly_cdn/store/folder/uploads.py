@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from galerly_cdn.errors import KeyNotHeld, OriginalExists, SettingsError, StoreUnreachable
 from galerly_cdn.store.folder.originals import FILE_FLAGS, FolderOriginals, head_of
-from galerly_cdn.store.folder.paths import FOLDER, RESERVED
+from galerly_cdn.store.folder.paths import FOLDER, RESERVED, lock_folder
 from galerly_cdn.store.folder.upload_paths import open_upload_path
 from galerly_cdn.store.temp_files import UPLOAD_PREFIX, UploadFile, remove_if_abandoned, store_errors
 
@@ -95,7 +95,14 @@ class WritableFolderOriginals(FolderOriginals):
 
     async def delete(self, key: str) -> bool:
         """Remove an original and the folders it leaves empty; whether there was one. Raises as `put` does."""
-        return await _run_to_end(partial(self._delete, key))
+        return await _run_to_end(partial(self._delete, key, None))
+
+    async def delete_unchanged(self, key: str, version: str) -> bool:
+        """Remove an original that still has this version. Raises as the interface says.
+
+        A server that replaces it meanwhile waits: it locks the folder, too. Other programs do not.
+        """
+        return await _run_to_end(partial(self._delete, key, version))
 
     def _put(self, key: str, fd: int, publish: Publish) -> tuple[Head, bool]:
         try:
@@ -123,10 +130,14 @@ class WritableFolderOriginals(FolderOriginals):
                 raise
             raise KeyNotHeld(str(error)) from error
 
-    def _delete(self, key: str) -> bool:
+    def _delete(self, key: str, version: str | None) -> bool:
+        """Remove a file, of this version if it is not None."""
         try:
             with open_upload_path(self._root, key, creates=False) as found:
-                if found.status() is None:
+                if version is not None:
+                    lock_folder(found.folder_fd)
+                status = found.status()
+                if status is None or version not in {None, head_of(status).version}:
                     return False
                 os.unlink(found.name, dir_fd=found.folder_fd)
                 os.fsync(found.folder_fd)
@@ -149,7 +160,7 @@ def _prepare(folder: Path, now_s: float) -> None:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.startswith(UPLOAD_PREFIX):
-                    remove_if_abandoned(entry, now_s)
+                    remove_if_abandoned(entry.path, now_s)
         with tempfile.NamedTemporaryFile(prefix=UPLOAD_PREFIX, dir=folder) as trial:
             linked = Path(f"{trial.name}-linked")
             os.link(trial.name, linked)
@@ -173,6 +184,7 @@ def _create(upload: Path, md5: str, found: UploadPath) -> Head | None:
 
 def _replace(upload: Path, found: UploadPath) -> Head | None:
     """Take the name, over the file that has it. Raises `KeyNotHeld`, `OSError`."""
+    lock_folder(found.folder_fd)  # `delete_unchanged` compares and deletes meanwhile
     found.status()
     os.rename(upload, found.name, dst_dir_fd=found.folder_fd)
     found.verify()

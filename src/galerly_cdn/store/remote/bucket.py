@@ -2,7 +2,7 @@
 
 A request that failed on the network or was throttled (429, 503) is retried (`resilience`). A download or a
 listing resumes where it broke off, which obstore does itself. Each request has one deadline, which includes
-its retries. The only importer of obstore.
+its retries.
 """
 
 from __future__ import annotations
@@ -17,14 +17,11 @@ from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
     InvalidPathError,
     PermissionDeniedError,
-    PreconditionError,
     UnauthenticatedError,
 )
-from obstore.store import AzureStore, from_url
+from obstore.store import AzureStore
 
 from galerly_cdn.clock import SYSTEM_CLOCK
 from galerly_cdn.errors import (
@@ -40,16 +37,18 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.http.urls import cache_tags
 from galerly_cdn.model import Listed
-from galerly_cdn.store.remote import raw_listing
+from galerly_cdn.store.remote import raw_listing, raw_request
 from galerly_cdn.store.remote.clock_skew import ClockSkew
+from galerly_cdn.store.remote.connection import connect, store_errors, timedelta, variable_of
+from galerly_cdn.store.remote.raw_listing import ListedObject
 from galerly_cdn.store.remote.resilience import TRIES, CircuitBreaker, RetryBudget
 
 if TYPE_CHECKING:
     import mmap
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 
     from obstore import GetOptions, GetResult, ObjectMeta, PutResult, SignCapableStore, UpdateVersion
-    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+    from obstore.store import ClientConfig
 
     from galerly_cdn.settings.table import Settings
 
@@ -58,25 +57,13 @@ _SIGNED = dt.timedelta(minutes=5)
 _CONNECT_S = 2
 _READ_TIMEOUT_S = 3
 """How long a store may send nothing in response to a request before it is retried on another connection."""
-_BACKOFF_S = 0.1
-"""The wait before obstore's first retry; the next ones are longer, at random, up to 2 s."""
 _MIN_BYTES_PER_S = 256 * 1024
 """The rate by which a body extends the deadline. A slower transfer is aborted: it could last for days."""
-_MAX_ERROR_CHARACTERS = 500
 _LISTED_TOGETHER = 1000
 """The objects of one page of S3 (ListObjectsV2), which obstore would pass on by fifties."""
-_REFUSED = re.compile(r"status code: (?!408|429)[34]\d\d|redirect|BadScheme")
 _NO_BUCKET = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound)</Code>")
 _NO_CREDENTIALS = re.compile(r"/latest/api/token|/computeMetadata/|/metadata/identity/")
 """Paths of the clouds' metadata services, which are the last place where obstore looks for credentials."""
-_VARIABLES = {
-    "Account must be specified": "AZURE_STORAGE_ACCOUNT_NAME",
-    "Invalid Access Key": "AZURE_STORAGE_ACCOUNT_KEY",
-    "service account file from": "GOOGLE_SERVICE_ACCOUNT",
-    "decode service account file": "GOOGLE_SERVICE_ACCOUNT_KEY",
-    "Failed to read token file": "AWS_WEB_IDENTITY_TOKEN_FILE",
-}
-"""The variable that an error of obstore is about."""
 _NO_HTTP = re.compile("BadScheme")
 # `ObjectParentIsFile` and `ExistingObjectIsDirectory`: servers that store objects as files, such as versitygw
 _NOT_HELD = re.compile(r"<Code>(KeyTooLong\w*|ObjectParentIsFile|ExistingObjectIsDirectory)</Code>")
@@ -110,15 +97,15 @@ class Bucket:
         client: ClientConfig = {
             # An https store cannot redirect to http: there it could reach a cloud's metadata service
             "allow_http": settings.store_endpoint.startswith("http://"),
-            "connect_timeout": _timedelta(_CONNECT_S),
-            "timeout": _timedelta(max_transfer_s),
+            "connect_timeout": timedelta(_CONNECT_S),
+            "timeout": timedelta(max_transfer_s),
         }
         self._client = client
-        with_read_timeout: ClientConfig = {**client, "read_timeout": _timedelta(_READ_TIMEOUT_S)}
-        self._store = _connect(address, settings, with_read_timeout)
-        self._downloads = _connect(address, settings, with_read_timeout, retries=TRIES - 1)
+        with_read_timeout: ClientConfig = {**client, "read_timeout": timedelta(_READ_TIMEOUT_S)}
+        self._store = connect(address, settings, with_read_timeout)
+        self._downloads = connect(address, settings, with_read_timeout, retries=TRIES - 1)
         # No read timeout: it would also run while a body is being sent
-        self._uploads = _connect(address, settings, client)
+        self._uploads = connect(address, settings, client)
 
     async def check(self) -> None:
         """Send a test request.
@@ -142,7 +129,7 @@ class Bucket:
                 raise SettingsError(
                     ["store_endpoint: the store uses http; begin the address with http:// to allow that"]
                 ) from error
-            if variable := _variable(cause):
+            if variable := variable_of(cause):
                 raise SettingsError([f"{variable}: {error.detail}"]) from error
             if isinstance(error, StoreRefused):
                 raise SettingsError(
@@ -174,7 +161,7 @@ class Bucket:
         """
 
         async def request() -> ObjectMeta:
-            with _store_errors():
+            with store_errors():
                 return await obstore.head_async(self._store, key)
 
         async with self._request(is_optional=is_optional):
@@ -187,7 +174,7 @@ class Bucket:
         """
 
         async def request() -> tuple[GetResult, bytes]:
-            with _store_errors():
+            with store_errors():
                 result = await obstore.get_async(self._store, key, options=options)
                 return result, bytes(await result.bytes_async())
 
@@ -219,7 +206,7 @@ class Bucket:
         """
 
         async def request() -> PutResult:
-            with _store_errors():
+            with store_errors():
                 return await obstore.put_async(
                     self._uploads,
                     key,
@@ -247,7 +234,7 @@ class Bucket:
         """A URL that stores one object without further credentials, and the headers to send with it."""
         async with self._request():
             store = cast("SignCapableStore", self._store)
-            signed = await obstore.sign_async(store, "PUT", key, _timedelta(expires_s))
+            signed = await obstore.sign_async(store, "PUT", key, timedelta(expires_s))
         # Azure requires this header (REST reference, Put Blob)
         return signed, {"x-ms-blob-type": "BlockBlob"} if isinstance(store, AzureStore) else {}
 
@@ -255,11 +242,35 @@ class Bucket:
         """Remove an object, if there is one."""
 
         async def request() -> None:
-            with _store_errors():
+            with store_errors():
                 await obstore.delete_async(self._store, key)
 
         async with self._request():
             await self._retries.run(request)
+
+    async def delete_unchanged(self, key: str, etag: str) -> bool:
+        """Remove an object if it still has this ETag, without its quotes; whether it was removed.
+
+        S3 compares and deletes in one step; some servers also say that they removed what was gone. Other
+        stores are asked first: a change between the two requests goes unnoticed.
+        """
+        if self.is_s3:
+            removed = await self._retries.run(partial(self._delete_unchanged, key, etag))
+            if removed is not None:
+                return removed
+        try:
+            if ((await self.head(key))["e_tag"] or "").strip('"') != etag:
+                return False
+        except NoSuchOriginal:
+            return False
+        await self.delete(key)
+        return True
+
+    async def _delete_unchanged(self, key: str, etag: str) -> bool | None:
+        async with self._request():
+            with store_errors():
+                url = await obstore.sign_async(cast("SignCapableStore", self._store), "DELETE", key, _SIGNED)
+            return await asyncio.to_thread(raw_request.delete, url, etag, _READ_TIMEOUT_S)
 
     async def list(self, folder: str, after: str) -> AsyncIterator[Listed]:
         """The objects under a folder that sort after a key, in the store's order.
@@ -267,18 +278,26 @@ class Bucket:
         In S3 also those whose keys are none of ours. Other stores raise `StoreRefused` for a key that obstore
         cannot represent.
         """
+        async for one in self.objects(folder, after):
+            yield Listed(one.key, one.length_bytes, one.modified_s)
+
+    async def objects(self, folder: str, after: str = "") -> AsyncIterator[ListedObject]:
+        """As `list`, with the ETag of each object, without its quotes."""
         while not self._lists_raw:
             try:
                 async for page in self._list_paths(folder, after):
                     for meta in page:
                         after = meta["path"]
-                        yield Listed(after, meta["size"], meta["last_modified"].timestamp())
+                        modified_s = meta["last_modified"].timestamp()
+                        etag = (meta["e_tag"] or "").strip('"')
+                        yield ListedObject(after, meta["size"], modified_s, etag)
             except StoreRefused as error:
                 self._list_raw_from_now_on(error)
             else:
                 return
-        async for listed in self._list_raw(folder, after):
-            yield listed
+        async for raw_page in self._raw_pages(folder, after):
+            for one in raw_page.objects:
+                yield one._replace(key=one.key.removeprefix(self._root))
 
     async def _list_paths(self, folder: str, after: str) -> AsyncIterator[Sequence[ObjectMeta]]:
         pages = obstore.list(
@@ -309,11 +328,6 @@ class Bucket:
             raise error
         self._lists_raw = True
 
-    async def _list_raw(self, folder: str, after: str) -> AsyncIterator[Listed]:
-        async for page in self._raw_pages(folder, after):
-            for one in page.objects:
-                yield Listed(one.key.removeprefix(self._root), one.length_bytes, one.modified_s)
-
     async def _raw_pages(
         self, folder: str, after: str, delimiter: str = ""
     ) -> AsyncIterator[raw_listing.RawPage]:
@@ -336,23 +350,23 @@ class Bucket:
     async def _fetch_raw(self, query: str) -> bytes:
         """A page of the bucket's listing. obstore signs every query that the endpoint's address contains."""
         bucket = f"s3://{urlsplit(self._address).netloc}"
-        with _store_errors():
+        with store_errors():
             endpoint = f"{await self._bucket_url()}?{query}"
-            queried = _connect(bucket, self._settings, self._client, endpoint=endpoint)
+            queried = connect(bucket, self._settings, self._client, endpoint=endpoint)
             url = await obstore.sign_async(cast("SignCapableStore", queried), "GET", "x", _SIGNED)
-        return await asyncio.to_thread(raw_listing.fetch, url, _READ_TIMEOUT_S)
+        return await asyncio.to_thread(raw_request.fetch, url, _READ_TIMEOUT_S)
 
     async def _bucket_url(self) -> str:
         """The URL of the bucket itself, in S3."""
         bucket = f"s3://{urlsplit(self._address).netloc}"
-        store = cast("SignCapableStore", _connect(bucket, self._settings, self._client))
+        store = cast("SignCapableStore", connect(bucket, self._settings, self._client))
         return (await obstore.sign_async(store, "GET", "x", _SIGNED)).partition("?")[0].removesuffix("/x")
 
     async def fetch_date(self) -> str:
         """The header Date of the store's response to an unsigned request, in S3; empty if there is none."""
-        with _store_errors():
+        with store_errors():
             url = await self._bucket_url()
-        return await asyncio.to_thread(raw_listing.fetch_date, url, _READ_TIMEOUT_S)
+        return await asyncio.to_thread(raw_request.fetch_date, url, _READ_TIMEOUT_S)
 
     @contextlib.asynccontextmanager
     async def _request(self, *, is_optional: bool = False) -> AsyncGenerator[asyncio.Timeout]:
@@ -362,7 +376,7 @@ class Bucket:
             raise StoreUnreachable("the circuit breaker is open: the last requests to the store failed")
         try:
             async with asyncio.timeout(self._deadline_s) as deadline:
-                with _store_errors():
+                with store_errors():
                     yield deadline
         except (StoreUnreachable, TimeoutError) as error:
             if not is_optional:
@@ -380,65 +394,6 @@ class Bucket:
         self._breaker.record_success()
 
 
-def _connect(
-    address: str, settings: Settings, client: ClientConfig, *, retries: int = 0, endpoint: str = ""
-) -> ObjectStore:
-    """A store. `endpoint` is an address of the bucket itself, in place of the settings' endpoint."""
-    retry: RetryConfig = {
-        "max_retries": retries,
-        "retry_timeout": _timedelta(settings.store_deadline_s),
-        "backoff": {"init_backoff": _timedelta(_BACKOFF_S), "max_backoff": _timedelta(2), "base": 2},
-    }
-    options: dict[str, Any] = {}
-    if address.startswith("s3://"):
-        options["disable_bulk_delete"] = True  # every server knows a plain DELETE, and it is retried
-        if settings.store_endpoint:
-            options["endpoint"] = settings.store_endpoint
-        if endpoint:
-            options |= {"endpoint": endpoint, "virtual_hosted_style_request": True}
-    try:
-        return from_url(address, client_options=client, retry_config=retry, **options)
-    except (BaseError, ValueError) as error:
-        text = _error_text(error)
-        raise SettingsError([f"{_variable(text) or address}: {text}"]) from error
-
-
-def _variable(error: str) -> str:
-    """The variable of the environment that an error is about; empty for another one."""
-    return next((name for text, name in _VARIABLES.items() if text in error), "")
-
-
-@contextlib.contextmanager
-def _store_errors() -> Iterator[None]:
-    """Raises galerly-cdn's errors for obstore's; the cause contains the store's whole response."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise NoSuchOriginal(_error_text(error)) from error
-    except AlreadyExistsError as error:
-        raise OriginalExists(_error_text(error)) from error
-    except PreconditionError as error:
-        raise Unsettled(_error_text(error)) from error
-    except (PermissionDeniedError, UnauthenticatedError, InvalidPathError) as error:
-        raise StoreRefused(_error_text(error)) from error
-    except (BaseError, OSError) as error:
-        kind = StoreRefused if _REFUSED.search(str(error)) else StoreUnreachable
-        raise kind(_error_text(error)) from error
-    except Exception as error:
-        if type(error).__name__ != "RustPanic":  # obstore exports no name for it
-            raise
-        raise StoreRefused("a setting of the store has a value that obstore cannot use") from error
-
-
 def _extend_deadline(deadline: asyncio.Timeout, length_bytes: int) -> None:
     """Extend a deadline for the transfer of a body."""
     deadline.reschedule((deadline.when() or 0.0) + length_bytes / _MIN_BYTES_PER_S)
-
-
-def _timedelta(seconds: float) -> dt.timedelta:
-    return dt.timedelta(seconds=seconds)
-
-
-def _error_text(error: Exception) -> str:
-    """obstore's and the store's message on one line, without obstore's dump of its own state below them."""
-    return " ".join(str(error).partition("\n\nDebug source")[0].split())[:_MAX_ERROR_CHARACTERS]

@@ -196,6 +196,13 @@ class RemoteOriginals:
         self._heads.put(key, None)
         return True
 
+    async def delete_unchanged(self, key: str, version: str) -> bool:
+        """Remove an original that still has this version. Raises as the interface says."""
+        is_removed = await self._bucket.delete_unchanged(key, version)
+        if is_removed:
+            self._heads.put(key, None)
+        return is_removed
+
     async def _download(self, key: str) -> _Download:
         digest = hashlib.md5(usedforsecurity=False)
 

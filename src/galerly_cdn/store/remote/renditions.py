@@ -164,8 +164,8 @@ class RemoteRenditions:
         except (StoreRefused, StoreUnreachable):
             self._count("rendition-unreadable")
             return None
-        record = _record(key, target, found.meta["size"], dict(found.attributes))
-        if record is None:
+        record = record_of(target, found.meta["size"], dict(found.attributes))
+        if record is None or record.key != key:
             self._count("rendition-corrupt")
             return None
         tag: UpdateVersion = {"e_tag": found.meta["e_tag"] or ""}
@@ -212,11 +212,10 @@ def _picture(record: Record) -> str:
     return "; ".join([f"{record.width_px}x{record.height_px}", *record.lost])
 
 
-def _record(key: str, target: Target, length_bytes: int, attributes: Mapping[str, Any]) -> Record | None:
-    """The inverse of `object_attributes`; None for an object that is not a rendition, or not of this key."""
+def record_of(target: Target, length_bytes: int, attributes: Mapping[str, Any]) -> Record | None:
+    """The inverse of `object_attributes`; None for an object that is not a rendition."""
     try:
-        if attributes[_KEY] != _encode_key(key):
-            return None
+        key = base64.b64decode(attributes[_KEY], b"-_", validate=True).decode()
         sides, *lost = attributes["picture"].split("; ")
         width_px, height_px = map(int, sides.split("x"))
         return Record(
