@@ -20,6 +20,8 @@ from galerly_cdn.admin.routes import all_routes
 from galerly_cdn.admin.warming import Warmer
 from galerly_cdn.clock import Clock
 from galerly_cdn.dashboard.composition import Dashboard
+from galerly_cdn.dashboard.photographs import Photographs
+from galerly_cdn.downloads import Downloads
 from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, UnsupportedFormat
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.inspector import Inspector
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, MutableMapping
     from typing import Any
 
+    from galerly_cdn.access.signing import Signer
     from galerly_cdn.model import FactRecord, Facts, Head, Job, Learn, Rendered
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import DirectUploads
@@ -168,6 +171,8 @@ class InMemoryAdmin:
     direct_uploads: DirectUploads | None = None
     renderer: FakeRenderer = field(default_factory=FakeRenderer)
     concurrency: int = 2
+    signer: Signer | None = None
+    patience_s: float = 60.0
 
     def __post_init__(self) -> None:
         self.cdn = InMemoryCdn(self.settings, renderer=self.renderer)
@@ -209,7 +214,27 @@ class InMemoryAdmin:
         clock = Clock(wall=self.cdn.clock.wall, monotonic=lambda: self.now_s)
         authenticator = Authenticator(self.tokens, is_local=self.is_local, now_s=clock.monotonic)
         self.dashboard = Dashboard(
-            self.settings, telemetry=self.telemetry, clock=clock, authenticator=authenticator, gauges=gauges
+            self.settings,
+            telemetry=self.telemetry,
+            clock=clock,
+            authenticator=authenticator,
+            gauges=gauges,
+            photographs=Photographs(
+                self.originals,
+                self.cdn.renditions,
+                self.library,
+                self.cdn.origin,
+                Downloads(
+                    self.settings,
+                    self.cdn.miss_limiter,
+                    self.originals,
+                    authorizer,
+                    self.cdn.facts,
+                    self.cdn.inspector.record,
+                ),
+                signer=self.signer,
+                patience_s=self.patience_s,
+            ),
         )
         self.application = AdminApplication(
             all_routes(handlers, self.health, Metrics(self.telemetry, gauges, "8.18")),

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn.admin.health import Health
@@ -34,6 +35,7 @@ from galerly_cdn.telemetry import AccessLog, Counters, Telemetry, TrafficStatist
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from galerly_cdn.access.signing import Signer
     from galerly_cdn.admin.composition import AdminSide
     from galerly_cdn.app.renderer import RenderingStores
     from galerly_cdn.contents import Contents
@@ -56,6 +58,14 @@ class Cdn:
         self.rendering = rendering
         self.filler = rendering.filler
         limiter = MissLimiter(stores.originals, settings, stores.clock.monotonic)
+        self.downloads = Downloads(
+            settings,
+            limiter,
+            stores.originals,
+            rendering.authorizer,
+            rendering.facts,
+            rendering.inspector.record,
+        )
         self.edge = Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
@@ -64,14 +74,7 @@ class Cdn:
             stored=self.filler.stored,
             filler=self.filler,
             authorizer=rendering.authorizer,
-            downloads=Downloads(
-                settings,
-                limiter,
-                stores.originals,
-                rendering.authorizer,
-                rendering.facts,
-                rendering.inspector.record,
-            ),
+            downloads=self.downloads,
         )
         self.library = rendering.library(invalidate, self.edge.forget)
         self._page = self._browse_page()
@@ -188,6 +191,7 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
     from galerly_cdn.admin.auth import authenticator  # noqa: PLC0415
     from galerly_cdn.admin.composition import AdminSide, read_gauges  # noqa: PLC0415
     from galerly_cdn.dashboard.composition import Dashboard  # noqa: PLC0415
+    from galerly_cdn.dashboard.photographs import Photographs  # noqa: PLC0415
 
     stores, workers = cdn.rendering.stores, cdn.rendering.workers
     authenticated = authenticator(settings, stores.clock.monotonic)
@@ -199,6 +203,14 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
         clock=stores.clock,
         authenticator=authenticated,
         gauges=gauges,
+        photographs=Photographs(
+            stores.originals,
+            stores.renditions,
+            cdn.library,
+            cdn.filler,
+            cdn.downloads,
+            signer=_open_signer(settings),
+        ),
     )
     return AdminSide(
         settings,
@@ -213,6 +225,16 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
         gauges=gauges,
         pages=cdn.dashboard,
     )
+
+
+def _open_signer(settings: Settings) -> Signer | None:
+    """What signs the dashboard's links; None without the setting. Raises `SettingsError`."""
+    if not settings.signing_key:
+        return None
+    from galerly_cdn.access import keys  # noqa: PLC0415 - cryptography starts slowly
+
+    public_keys = keys.load_public_keys(Path(settings.public_keys))
+    return keys.load_paired_signer(Path(settings.signing_key), public_keys)
 
 
 def serve(  # noqa: PLR0913 - what is served, and the callbacks

@@ -20,7 +20,15 @@ _MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_OWN = ("style.css", "dashboard.js", "charts.js", "icon.svg")
+_OWN = (
+    "style.css",
+    "dashboard.js",
+    "charts.js",
+    "icon.svg",
+    "actions.js",
+    "thumbnails.js",
+    "upload.js",
+)
 SECURITY_HEADERS: Headers = [
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
