@@ -10,6 +10,7 @@ import click
 
 from galerly_cdn import cli
 from galerly_cdn.admin.metric_table import EVENTS, METRICS
+from galerly_cdn.dashboard.advice import ADVICE
 from galerly_cdn.errors import CommandError, Disconnected, NoSuchOriginal, QueueFull, by_code
 from galerly_cdn.http import responses
 from galerly_cdn.insight import cost_text
@@ -71,14 +72,15 @@ ERRORS = f"""{GENERATED}
 
 The response to a request for a picture has the status 200, 206 (one range) or 304. The body of every other
 response is a JSON object of one shape: `code` is stable, `message` is a sentence for people, and
-`request_id` identifies the request in the access log. Only the access log contains the details.
+`request_id` identifies the request in the access log. Only the access log contains the details. A browser's
+window is shown the same as a page by the gallery page and the [dashboard](dashboard.md).
 
 ```json
 %s
 ```
 
-| status | code | message | cached |
-|---|---|---|---|
+| status | code | message | cached | what the operator does |
+|---|---|---|---|---|
 """
 LOST = f"""{GENERATED}
 # What a rendition loses
@@ -217,7 +219,7 @@ def _error(kind: type[GalerlyError]) -> str:
     cached = "no" if kind.max_age_s is None else f"{kind.max_age_s} s"
     seconds = "expected wait" if issubclass(kind, QueueFull) else kind.retry_after_s
     retry = f"; `Retry-After: {seconds}`" if seconds is not None else ""
-    return f"| {kind.status} | `{kind.code}` | {kind.public} | {cached}{retry} |\n"
+    return f"| {kind.status} | `{kind.code}` | {kind.public} | {cached}{retry} | {ADVICE[kind.code]} |\n"
 
 
 def metrics() -> str:

@@ -67,12 +67,7 @@ class MalformedQuery(BadRequest):
 
 class MalformedBody(BadRequest):
     code = "malformed-body"
-    public = "The request’s body is not the JSON that this operation accepts."
-
-
-class MalformedForm(BadRequest):
-    code = "malformed-form"
-    public = "The form’s fields are not those of this page."
+    public = "The request’s body is not what this operation accepts."
 
 
 class ChecksumMismatch(BadRequest):
@@ -87,11 +82,6 @@ class Unauthorized(GalerlyError):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return [*super().headers(), (b"www-authenticate", b"Bearer")]  # RFC 9110 §11.6.1, RFC 6750 §3
-
-
-class WrongToken(Unauthorized):
-    code = "wrong-token"
-    public = "This is not one of the admin tokens."
 
 
 class Forbidden(GalerlyError):
@@ -118,8 +108,6 @@ class CrossSite(Forbidden):
 
 
 class CsrfTokenMismatch(Forbidden):
-    """A change by a session's cookie without the token that only the session's own pages have."""
-
     code = "csrf-token-mismatch"
     public = "The page is older than the last login; load it again."
 
@@ -221,9 +209,7 @@ class LooksPrivate(GalerlyError):
     public = "Another folder has nearly this name; write its name exactly."
 
 
-class NoDirectUploads(GalerlyError):
-    """A folder has no presigned URLs."""
-
+class NoDirectUploads(GalerlyError):  # a folder has no presigned URLs
     status = 409
     code = "no-direct-uploads"
     public = "The store accepts no direct uploads; send the photograph to the CDN."
@@ -256,8 +242,6 @@ class Misdirected(GalerlyError):
 
 
 class TooManyLogins(GalerlyError):
-    """One client, or all together, failed to log in more often than is allowed in a minute."""
-
     status = 429
     code = "too-many-logins"
     public = "Too many logins failed; try again in a minute."
@@ -280,8 +264,7 @@ class RangeNotSatisfiable(GalerlyError):
         self.length_bytes = length_bytes
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        # RFC 9110 §15.5.17
-        return [*super().headers(), (b"content-range", b"bytes */%d" % self.length_bytes)]
+        return [*super().headers(), (b"content-range", b"bytes */%d" % self.length_bytes)]  # §15.5.17
 
 
 class Disconnected(GalerlyError):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _MAX_QUEUED = 10_000
 _BATCH_S = 0.05
+_MAX_RECENT_ERRORS = 300
 
 
 class AccessRecord(Value, frozen=True, omit_defaults=True):
@@ -202,6 +203,8 @@ class Telemetry:
     ) -> None:
         self.counters = counters
         self.traffic = traffic
+        self.recent_errors: deque[AccessRecord] = deque(maxlen=_MAX_RECENT_ERRORS if traffic else 0)
+        """The last error responses, oldest first; none is kept if no metrics are served."""
         self._log = log
         self._audit = audit
         self._run = secrets.token_hex(4)
@@ -217,6 +220,7 @@ class Telemetry:
             self.traffic.add(record, result)
         if record.reason:
             self.counters.count(record.reason)
+            self.recent_errors.append(record)
         if self._log is not None:
             self._log.write(record)
 

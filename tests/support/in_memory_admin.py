@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.access.signing import Signer
     from galerly_cdn.model import FactRecord, Facts, Head, Job, Learn, Rendered
+    from galerly_cdn.render.pool.supervisor import WorkerFacts
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import DirectUploads
 
@@ -193,6 +194,7 @@ class InMemoryAdmin:
             turns=Retries(RENDERERS_BUSY, 0, lambda: 0.0),
         )
         self.now_s = 0.0
+        self.workers: list[WorkerFacts] = []
         self.warmer = Warmer(self.library, self.concurrency, self.cdn.counters.count)
         self.prefixes = PrefixCheck(self.originals, self.settings.private_prefixes)
         self.health = Health(
@@ -214,12 +216,12 @@ class InMemoryAdmin:
         clock = Clock(wall=self.cdn.clock.wall, monotonic=lambda: self.now_s)
         authenticator = Authenticator(self.tokens, is_local=self.is_local, now_s=clock.monotonic)
         self.dashboard = Dashboard(
-            self.settings,
             telemetry=self.telemetry,
             clock=clock,
             authenticator=authenticator,
             gauges=gauges,
             photographs=Photographs(
+                self.settings,
                 self.originals,
                 self.cdn.renditions,
                 self.library,
@@ -235,6 +237,7 @@ class InMemoryAdmin:
                 signer=self.signer,
                 patience_s=self.patience_s,
             ),
+            workers=lambda: self.workers,
         )
         self.application = AdminApplication(
             all_routes(handlers, self.health, Metrics(self.telemetry, gauges, "8.18")),
@@ -253,6 +256,8 @@ class InMemoryAdmin:
         body: Iterable[bytes] | bytes = b"",
         headers: dict[str, str] | None = None,
         disconnects_early: bool = False,
+        client: str = "127.0.0.1",
+        scheme: str = "http",
     ) -> AdminResponse:
         """Send a request; with `disconnects_early` the client disconnects before the end of its body."""
         sent: list[MutableMapping[str, Any]] = []
@@ -276,7 +281,8 @@ class InMemoryAdmin:
             "method": method,
             "raw_path": raw_path,
             "query_string": query,
-            "client": ("127.0.0.1", 4711),
+            "client": (client, 4711),
+            "scheme": scheme,
             "headers": [(name.lower().encode(), value.encode()) for name, value in sent_headers.items()],
         }
         await self.application(scope, receive, send)

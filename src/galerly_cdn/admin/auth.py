@@ -19,7 +19,6 @@ from galerly_cdn.errors import (
     Misdirected,
     SettingsError,
     Unauthorized,
-    WrongToken,
 )
 from galerly_cdn.http.urls import is_loopback
 from galerly_cdn.settings.load import admin_tokens
@@ -68,23 +67,21 @@ class Authenticator:
             if is_change and not has_csrf_token(headers):
                 raise CsrfTokenMismatch
             return session.who
-        if not self._is_local:
+        if not self._is_local or (self._digests and not is_open):
             raise Unauthorized
         host = headers.get(b"host", b"")
         if not is_loopback(host.decode("latin-1")):
             raise Misdirected(f"the Host header is {host!r}")
-        if is_open or not self._digests:
-            return LOOPBACK
-        raise Unauthorized
+        return LOOPBACK
 
     def log_in(self, token: str, headers: Mapping[bytes, bytes], *, is_secure: bool) -> tuple[str, str]:
         """Begin a session in place of the browser's former one; its id, and the client for the audit log.
 
-        `is_secure`: the browser's connection has TLS. Raises `WrongToken`.
+        `is_secure`: the browser's connection has TLS. Raises `Unauthorized`.
         """
         name = self._token_name(token.encode("utf-8", "surrogatepass"))
         if not name:
-            raise WrongToken
+            raise Unauthorized
         self._sessions.end(headers)
         who = f"session {name}"
         return self._sessions.begin(who, is_secure=is_secure), who

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl
 
-from galerly_cdn.errors import Disconnected, MalformedBody, MalformedForm, MalformedQuery
+from galerly_cdn.errors import Disconnected, MalformedBody, MalformedQuery
 from galerly_cdn.http.exchange import Exchange
 from galerly_cdn.http.negotiation import accepts_html
 from galerly_cdn.serialization import ValidationError, Value, convert, from_json
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from galerly_cdn.admin.routes import Route
-    from galerly_cdn.errors import BadRequest
     from galerly_cdn.http.client_address import Network
     from galerly_cdn.http.request import Receive, Scope
 
@@ -62,12 +61,12 @@ class AdminRequest(Exchange):
             raise MalformedQuery(str(error)) from error
 
     async def form(self, kind: type[V]) -> V:
-        """The fields of a form (`application/x-www-form-urlencoded`) as a `kind`. Raises `MalformedForm`."""
-        body = await self._whole_body(MalformedForm)
+        """The fields of a form (`application/x-www-form-urlencoded`) as a `kind`. Raises `MalformedBody`."""
+        body = await self._whole_body()
         try:
             return convert(kind, _parameters(bytes(body)))
         except ValueError as error:
-            raise MalformedForm(type(error).__name__) from error  # the message might repeat a token
+            raise MalformedBody(type(error).__name__) from error  # the message might repeat a token
 
     @property
     def shows_html(self) -> bool:
@@ -91,19 +90,19 @@ class AdminRequest(Exchange):
 
     async def json(self, kind: type[V]) -> V:
         """The body's JSON as a `kind`. Raises `MalformedBody`."""
-        body = await self._whole_body(MalformedBody)
+        body = await self._whole_body()
         try:
             return from_json(kind, body)
         except ValidationError as error:
             raise MalformedBody(str(error)) from error
 
-    async def _whole_body(self, error: type[BadRequest]) -> bytearray:
-        """The body. Raises `error` if it is longer than `MAX_BODY_BYTES`."""
+    async def _whole_body(self) -> bytearray:
+        """The body. Raises `MalformedBody` if it is longer than `MAX_BODY_BYTES`."""
         body = bytearray()
         async for chunk in self.body():
             body += chunk
             if len(body) > MAX_BODY_BYTES:
-                raise error(f"longer than {MAX_BODY_BYTES} bytes")
+                raise MalformedBody(f"longer than {MAX_BODY_BYTES} bytes")
         return body
 
     async def body(self) -> AsyncIterator[bytes]:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from galerly_cdn.app.renderer import RenderingStores
     from galerly_cdn.contents import Contents
     from galerly_cdn.dashboard.composition import Dashboard
+    from galerly_cdn.dashboard.photographs import Photographs
     from galerly_cdn.http.exchange import Handler
     from galerly_cdn.library import Invalidate
     from galerly_cdn.recipe_list import RecipeList
@@ -148,6 +149,8 @@ async def compose(
             yield cdn
             if cdn.admin is not None:
                 await cdn.admin.close()
+            if cdn.dashboard is not None:
+                cdn.dashboard.close()
     finally:
         telemetry.close()
 
@@ -191,27 +194,20 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
     from galerly_cdn.admin.auth import authenticator  # noqa: PLC0415
     from galerly_cdn.admin.composition import AdminSide, read_gauges  # noqa: PLC0415
     from galerly_cdn.dashboard.composition import Dashboard  # noqa: PLC0415
-    from galerly_cdn.dashboard.photographs import Photographs  # noqa: PLC0415
 
     stores, workers = cdn.rendering.stores, cdn.rendering.workers
     authenticated = authenticator(settings, stores.clock.monotonic)
     folder = None if is_remote(locations.renditions) else locations.renditions
     gauges = read_gauges(workers, lambda: cdn.edge.memory_bytes, folder)
     cdn.dashboard = Dashboard(
-        settings,
         telemetry=cdn.telemetry,
         clock=stores.clock,
         authenticator=authenticated,
         gauges=gauges,
-        photographs=Photographs(
-            stores.originals,
-            stores.renditions,
-            cdn.library,
-            cdn.filler,
-            cdn.downloads,
-            signer=_open_signer(settings),
-        ),
+        photographs=_photographs(cdn, settings),
+        workers=lambda: workers.worker_facts,
     )
+    cdn.dashboard.start()
     return AdminSide(
         settings,
         telemetry=cdn.telemetry,
@@ -224,6 +220,22 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
         health=cdn.health,
         gauges=gauges,
         pages=cdn.dashboard,
+    )
+
+
+def _photographs(cdn: Cdn, settings: Settings) -> Photographs:
+    """What the dashboard reads of the CDN. Raises `SettingsError`."""
+    from galerly_cdn.dashboard.photographs import Photographs  # noqa: PLC0415 - only with an admin port
+
+    stores = cdn.rendering.stores
+    return Photographs(
+        settings,
+        stores.originals,
+        stores.renditions,
+        cdn.library,
+        cdn.filler,
+        cdn.downloads,
+        signer=_open_signer(settings),
     )
 
 

@@ -25,6 +25,7 @@ _OWN = (
     "dashboard.js",
     "charts.js",
     "icon.svg",
+    "photographs.css",
     "actions.js",
     "thumbnails.js",
     "upload.js",

@@ -8,7 +8,7 @@ from galerly_cdn.admin import sessions
 from galerly_cdn.admin.request import PAGES_PATH
 from galerly_cdn.admin.routes import Route
 from galerly_cdn.dashboard.site import HOME_PATH, LOGIN_PATH, redirect
-from galerly_cdn.errors import GalerlyError, MalformedForm, TooManyLogins, WrongToken
+from galerly_cdn.errors import GalerlyError, MalformedBody, TooManyLogins, Unauthorized
 from galerly_cdn.http.client_address import rate_limit_key
 from galerly_cdn.http.responses import Response
 from galerly_cdn.rate_limit import RateLimit
@@ -60,7 +60,7 @@ class Logins:
         try:
             form = await request.form(LoginForm)
             session_id = self._check(form.token.strip(), request)
-        except (MalformedForm, TooManyLogins, WrongToken) as error:
+        except (MalformedBody, TooManyLogins, Unauthorized) as error:
             request.error = error
             return await self._refused(request, error)
         request.outcome = "logged-in"
@@ -70,7 +70,7 @@ class Logins:
     def _check(self, token: str, request: AdminRequest) -> str:
         """The id of a new session. Nothing is awaited, so that no other attempt gets between.
 
-        Raises `TooManyLogins`, `WrongToken`.
+        Raises `TooManyLogins`, `Unauthorized`.
         """
         now_s, client = self._now_s(), rate_limit_key(request.client)
         for limit, key in ((self._failures, client), (self._failures_of_all, _ALL_CLIENTS)):
@@ -80,7 +80,7 @@ class Logins:
             session_id, request.who = self._authenticator.log_in(
                 token, request.headers, is_secure=request.is_secure
             )
-        except WrongToken:
+        except Unauthorized:
             self._failures.record(client, now_s)
             self._failures_of_all.record(_ALL_CLIENTS, now_s)
             raise

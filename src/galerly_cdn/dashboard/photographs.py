@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 class Photographs(NamedTuple):
     """What the pages read of a CDN. `signer` is None where the settings name no key to sign links with."""
 
+    settings: Settings
     originals: Originals
     renditions: Renditions
     library: Library
@@ -36,11 +37,9 @@ class Photographs(NamedTuple):
     """How long the page of galleries waits for a count."""
 
 
-def photograph_routes(
-    site: Site, settings: Settings, clock: Clock, photographs: Photographs
-) -> tuple[Route, ...]:
+def photograph_routes(site: Site, clock: Clock, photographs: Photographs) -> tuple[Route, ...]:
     """The routes of the pages, and of the pictures in them."""
-    originals, library = photographs.originals, photographs.library
+    settings, originals, library = photographs.settings, photographs.originals, photographs.library
     pictures = Pictures(
         settings, originals=originals, filler=photographs.filler, downloads=photographs.downloads
     )

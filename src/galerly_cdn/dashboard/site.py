@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.admin.request import PAGES_PATH
@@ -10,6 +11,7 @@ from galerly_cdn.admin.routes import Route
 from galerly_cdn.dashboard.assets import SECURITY_HEADERS, read_assets, read_file
 from galerly_cdn.errors import CrossSite, Unauthorized
 from galerly_cdn.http.responses import Response
+from galerly_cdn.insight.units import count
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -70,6 +72,7 @@ class Site:
             "path": path,
             "who": request.who,
             "csrf": self._authenticator.csrf_token(request.headers),
+            "request_is_part": request.is_part,
         }
         body = self._environment.get_template(template).render(values, **common).encode()
         return html_response(body, status)
@@ -100,8 +103,29 @@ class Site:
             auto_reload=False,
             loader=FunctionLoader(lambda name: read_file(f"templates/{name}").decode()),
         )
+        environment.filters |= {
+            "count": count,
+            "time_of_day": time_of_day,
+            "moment": moment,
+            "code_spans": code_spans,
+        }
         environment.globals["assets"] = {name: asset.address for name, asset in self.assets.items()}
         return environment
+
+
+def time_of_day(time_s: float) -> str:
+    """The time in UTC of seconds since the epoch: `14:05:10`."""
+    return datetime.fromtimestamp(time_s, UTC).strftime("%H:%M:%S")
+
+
+def moment(time_s: float) -> str:
+    """The date and time in UTC of seconds since the epoch: `2026-11-30 14:05:10`."""
+    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def code_spans(text: str) -> list[str]:
+    """The parts of a text between its backquotes: every second one is code."""
+    return text.split("`")
 
 
 def html_response(body: bytes, status: int = 200) -> Response:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.errors import GalerlyError, RenderFailed
     from galerly_cdn.model import FactRecord, Facts, Job, Learn, Rendered
+    from galerly_cdn.render.pool.supervisor import WorkerFacts
     from galerly_cdn.settings.table import Settings
 
 Result = tuple[protocol.Done, bytes]
@@ -135,6 +136,11 @@ class WorkerPool:
     def queued(self) -> int:
         """The number of viewers' calls that wait for a worker."""
         return self._admission.waiting + self._queue.waiting
+
+    @property
+    def worker_facts(self) -> list[WorkerFacts]:
+        """What each worker process does now."""
+        return self._supervisor.facts
 
     async def start(self) -> protocol.Ready:
         """Start every worker; return when the first is ready. Raises `SettingsError` if it cannot start."""

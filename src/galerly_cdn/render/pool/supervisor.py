@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from galerly_cdn.errors import QueueFull, SettingsError
 from galerly_cdn.render.pool import process, protocol
@@ -178,6 +178,17 @@ def _end_reason(end: EOFError | OSError | protocol.ProtocolError, exit_code: int
     return ": ".join(filter(None, [*parts, stderr]))
 
 
+class WorkerFacts(NamedTuple):
+    """What a worker process does now."""
+
+    pid: int
+    phase: Phase
+    responses: int
+    """How many pictures and inspections it has finished."""
+    resident_bytes: int
+    """Its memory at the end of the last one; 0 before the first."""
+
+
 class Supervisor:
     """Starts, replaces and ends the workers; the free ones are in `queue`."""
 
@@ -200,6 +211,13 @@ class Supervisor:
         self._is_closed = False
         self.all_ready = asyncio.Event()
         """Set while as many workers as the capacity serve."""
+
+    @property
+    def facts(self) -> list[WorkerFacts]:
+        """What each process does, in the order of their ids."""
+        return sorted(
+            WorkerFacts(one.pid, one.state.phase, one.responses, one.resident_bytes) for one in self._workers
+        )
 
     @property
     def serving(self) -> list[Worker]:
