@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 from urllib.parse import urlencode
 
+from galerly_cdn.access.authorizer import private_folders
 from galerly_cdn.admin.request import PAGES_PATH
 from galerly_cdn.browse.pagination import PAGE_PHOTOGRAPHS, page_numbers
 from galerly_cdn.dashboard.pictures import picture_path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from galerly_cdn.dashboard.survey import GalleryCount, Survey, Surveyed
     from galerly_cdn.library import Listing
     from galerly_cdn.model import Listed
+    from galerly_cdn.settings.table import Settings
 
 GALLERIES_PATH = f"{PAGES_PATH}/galleries"
 _GALLERY_PATH = f"{GALLERIES_PATH}/gallery"
@@ -72,12 +74,13 @@ class Tile(NamedTuple):
 
 
 class GalleriesPage:
-    """The pages *Galleries*, and of one gallery. `page_targets`: how many renditions a warming makes."""
+    """The pages *Galleries*, and of one gallery."""
 
-    def __init__(self, survey: Survey, library: Listing, page_targets: int) -> None:
+    def __init__(self, settings: Settings, survey: Survey, library: Listing) -> None:
         self._survey = survey
         self._library = library
-        self._page_targets = page_targets
+        self._page_targets = len(settings.page_targets)
+        self._private_folders = private_folders(settings.private_prefixes)
 
     def routes(self, site: Site) -> tuple[Route, ...]:
         """The routes of the pages, and of the table, which the page requests until everything is counted."""
@@ -116,7 +119,7 @@ class GalleriesPage:
         path = gallery_path(gallery)
         return {
             "gallery": gallery,
-            "encoded": format_key(gallery),
+            "is_private": any(f"{gallery}/".startswith(one) for one in self._private_folders),
             "query": query,
             "photographs": photographs,
             "renditions": None if photographs is None else photographs * self._page_targets,

@@ -50,7 +50,7 @@ def photograph_routes(site: Site, clock: Clock, photographs: Photographs) -> tup
     links = SignedLinksPage(settings, library, pictures, signer=photographs.signer, now_s=clock.wall)
     return (
         *pictures.routes(),
-        *GalleriesPage(survey, library, len(settings.page_targets)).routes(site),
+        *GalleriesPage(settings, survey, library).routes(site),
         *photograph.routes(site),
         *UploadPage(settings).routes(site),
         *links.routes(site),

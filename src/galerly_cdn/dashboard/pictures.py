@@ -31,7 +31,7 @@ _PICTURES = f"{PAGES_PATH}/picture"
 _ORIGINALS = f"{PAGES_PATH}/original"
 _THUMBNAIL_PX = 300
 """The least longest side of a thumbnail: a tile has about 160 CSS pixels."""
-_LARGE_PX = 700
+_LARGE_PX = 500
 _CACHE_CONTROL = b"private, no-cache"
 
 

@@ -9,7 +9,7 @@ from galerly_cdn.access.policy import Policy, gallery_resource, parse_network, p
 from galerly_cdn.admin.routes import Route
 from galerly_cdn.dashboard.galleries import GALLERIES_PATH
 from galerly_cdn.dashboard.photograph import time_text
-from galerly_cdn.errors import MalformedForm, MalformedKey
+from galerly_cdn.errors import MalformedBody, MalformedKey
 from galerly_cdn.http.urls import checked_key, format_path
 from galerly_cdn.model import Target
 from galerly_cdn.serialization import Value
@@ -102,7 +102,7 @@ class SignedLinksPage:
             problems["gallery"] = "There is no photograph in this gallery."
         request.outcome = "signed"
         if link is None:
-            request.error = MalformedForm(" ".join(problems.values()))
+            request.error = MalformedBody(" ".join(problems.values()))
         return await site.render(
             request, "link_made.html", {"link": link, "problems": problems}, 200 if link else 400
         )

@@ -1,6 +1,7 @@
 // Actions on photographs and galleries with their progress, the questions before them, and copying.
 
 const SHOWN_PROBLEMS = 20;
+const SAID_MS = 4000;
 
 /** Asks a question; whether the answer is the button named `verb`. */
 function ask(text, verb) {
@@ -205,6 +206,7 @@ document.addEventListener("click", async (event) => {
     ? await navigator.clipboard.writeText(area.value).then(() => true, () => document.execCommand("copy"))
     : document.execCommand("copy");
   said.textContent = isCopied ? "Copied." : "Not copied: the text is selected, copy it with the keyboard.";
+  setTimeout(() => { said.textContent = ""; }, SAID_MS);
 });
 
 // A form's part says what is wrong with its fields, with the status 400.
