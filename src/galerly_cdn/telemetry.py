@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _MAX_QUEUED = 10_000
 _BATCH_S = 0.05
 _MAX_RECENT_ERRORS = 300
+_LEFT = 499
+"""The viewer closed the connection before there was a response, which is no error."""
 
 
 class AccessRecord(Value, frozen=True, omit_defaults=True):
@@ -203,7 +205,7 @@ class Telemetry:
     ) -> None:
         self.counters = counters
         self.traffic = traffic
-        self.recent_errors: deque[AccessRecord] = deque(maxlen=_MAX_RECENT_ERRORS if traffic else 0)
+        self.recent_errors: deque[AccessRecord] = deque(maxlen=0 if traffic is None else _MAX_RECENT_ERRORS)
         """The last error responses, oldest first; none is kept if no metrics are served."""
         self._log = log
         self._audit = audit
@@ -220,7 +222,8 @@ class Telemetry:
             self.traffic.add(record, result)
         if record.reason:
             self.counters.count(record.reason)
-            self.recent_errors.append(record)
+            if record.status != _LEFT:
+                self.recent_errors.append(record)
         if self._log is not None:
             self._log.write(record)
 

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
+from tests.conftest import AXE
 from tests.support import pictures
 
 if TYPE_CHECKING:
@@ -46,20 +48,28 @@ def photographs() -> dict[str, bytes]:
 
 
 @contextmanager
-def serving(folder: Path, renditions: Path) -> Iterator[str]:
-    """Run `galerly-cdn serve FOLDER`; yields the page's address."""
+def serving(folder: Path, renditions: Path, *more: str, lines: int = 1) -> Iterator[str]:
+    """Run `galerly-cdn serve FOLDER`; yields the page's address, or those of the first `lines` lines."""
     command = [sys.executable, "-c", "from galerly_cdn.cli import main; main()", "serve", str(folder)]
-    options = ["--port", "0", "--renditions", str(renditions)]
+    options = ["--port", "0", "--renditions", str(renditions), *more]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
-            address = server.stdout.readline().split()[-1]
+            address = " ".join(server.stdout.readline().split()[-1] for _ in range(lines))
             # Reads the access log: a full pipe would block the server.
             with subprocess.Popen(["cat"], stdin=server.stdout, stdout=subprocess.DEVNULL):
                 yield address
                 server.terminate()
         finally:
             server.terminate()
+
+
+@contextmanager
+def serving_with_admin(folder: Path, renditions: Path, *options: str) -> Iterator[tuple[str, str]]:
+    """Run `galerly-cdn serve FOLDER` with an admin port; yields the addresses of both sides."""
+    with serving(folder, renditions, "--admin-port", "0", *options, lines=2) as addresses:
+        public, admin = addresses.split()
+        yield public, admin
 
 
 @pytest.fixture(scope="session")
@@ -138,6 +148,19 @@ class Browser:
             f"for (;;) {{ const value = ({condition}); if (value) return value; {frame}; }}", *arguments
         )
 
+    def arrive(self, path: str, selector: str = "body") -> None:
+        """Wait until the window shows the page at a path, with an element of it.
+
+        A script that waits would end with the page before it.
+        """
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        def is_there(driver: WebDriver) -> bool:
+            has_arrived = urlsplit(driver.current_url).path == path
+            return has_arrived and bool(driver.find_elements("css selector", selector))
+
+        WebDriverWait(self._driver, 30, poll_frequency=0.02).until(is_there)
+
     def load_pictures(self) -> None:
         """Scroll every picture into view and wait until it is decoded."""
         self.run(
@@ -153,12 +176,62 @@ class Browser:
     def press(self, key: str) -> None:
         """Press a key: `ArrowRight`, `Escape`."""
         codes = {"ArrowLeft": 37, "ArrowRight": 39, "Escape": 27, "Enter": 13, "Tab": 9}
-        for kind in ("rawKeyDown", "keyUp"):
-            code = {"windowsVirtualKeyCode": codes[key]}
+        text = {"text": "\r"} if key == "Enter" else {}  # what submits a form
+        for kind in ("keyDown" if text else "rawKeyDown", "keyUp"):
+            code = {"windowsVirtualKeyCode": codes[key]} | (text if kind == "keyDown" else {})
             self.command("Input.dispatchKeyEvent", type=kind, key=key, code=key, **code)
 
     def click(self, selector: str) -> None:
         self._driver.find_element("css selector", selector).click()
+
+    def emulate(self, scheme: str) -> None:
+        """Prefer the colour scheme `light` or `dark`."""
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self.command("Emulation.setEmulatedMedia", features=[feature])
+
+    def violations(self) -> list[list[str]]:
+        """What axe-core finds in the page as it is now: rule and element."""
+        found: list[list[str]] = self.run(
+            AXE.read_text("utf-8")
+            + "return (await axe.run()).violations.map((one) => [one.id, one.nodes[0].html])"
+        )
+        return found
+
+    def overflow(self) -> list[str]:
+        """The elements that reach beyond the screen's width, or whose text is cut; not those that scroll."""
+        found: list[str] = self.run(
+            """
+            const width = document.documentElement.clientWidth;
+            if (document.documentElement.scrollWidth > width) return ["the page"];
+            return [...document.querySelectorAll("body *")]
+              .filter((one) => !one.closest(".scroll, .skip, .uplot, thead"))
+              .filter((one) => one.getBoundingClientRect().right > width + 1
+                || (one.matches("td, th, li, dd, p, h1, h2, button")
+                    && one.clientWidth && one.scrollWidth > one.clientWidth + 1))
+              .map((one) => one.outerHTML.slice(0, 200));
+            """
+        )
+        return found
+
+    def layout_shift(self) -> float:
+        """The sum of the page's layout shifts so far."""
+        shift: float = self.run(
+            """
+            return new Promise((resolve) => {
+              let sum = 0;
+              const observer = new PerformanceObserver((list) => {
+                for (const entry of list.getEntries()) sum += entry.value;
+              });
+              observer.observe({ type: "layout-shift", buffered: true });
+              requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => resolve(sum))));
+            });
+            """
+        )
+        return shift
+
+    def type_text(self, text: str) -> None:
+        """Type into the focused element."""
+        self.command("Input.insertText", text=text)
 
     def errors(self) -> list[str]:
         """The console's errors and warnings since the last call."""
@@ -173,4 +246,5 @@ def browser(chromium: WebDriver) -> Iterator[Browser]:
     yield browser
     browser.command("Emulation.setScriptExecutionDisabled", value=False)
     browser.command("Emulation.setTouchEmulationEnabled", enabled=False)
+    browser.command("Emulation.setEmulatedMedia", media="", features=[])
     browser.open("about:blank")

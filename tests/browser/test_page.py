@@ -79,7 +79,7 @@ def test_layout_does_not_shift_while_pictures_load(
     browser.set_screen(*screen)
     browser.open(page)
     browser.load_pictures()
-    assert layout_shift(browser) < 0.05
+    assert browser.layout_shift() < 0.05
 
 
 def test_layout_does_not_shift_while_the_page_arrives_slowly(browser: Browser, page: str) -> None:
@@ -89,24 +89,7 @@ def test_layout_does_not_shift_while_the_page_arrives_slowly(browser: Browser, p
     with browser.slow_connection(bytes_per_s=8000):
         browser.open(page)
     assert browser.run("return document.querySelectorAll('main img').length") == len(photographs())
-    assert layout_shift(browser) < 0.05
-
-
-def layout_shift(browser: Browser) -> float:
-    """The sum of the page's layout shifts so far."""
-    shift: float = browser.run(
-        """
-        return new Promise((resolve) => {
-          let sum = 0;
-          const observer = new PerformanceObserver((list) => {
-            for (const entry of list.getEntries()) sum += entry.value;
-          });
-          observer.observe({ type: "layout-shift", buffered: true });
-          requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => resolve(sum))));
-        });
-        """
-    )
-    return shift
+    assert browser.layout_shift() < 0.05
 
 
 @each_screen

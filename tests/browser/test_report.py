@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from galerly_cdn.insight import html
-from tests.conftest import AXE
 from tests.support.logs import DAY_S, MONDAY_S, access_line, cloudfront_line, report_on_lines
 
 if TYPE_CHECKING:
@@ -62,13 +61,6 @@ def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return page.as_uri()
 
 
-@pytest.fixture
-def media(browser: Browser) -> Iterator[Browser]:
-    """The browser, whose emulation of media ends with the test."""
-    yield browser
-    browser.command("Emulation.setEmulatedMedia", media="", features=[])
-
-
 def emulate(browser: Browser, scheme: str, media: str = "") -> None:
     scheme_feature = {"name": "prefers-color-scheme", "value": scheme}
     browser.command("Emulation.setEmulatedMedia", media=media, features=[scheme_feature])
@@ -77,31 +69,27 @@ def emulate(browser: Browser, scheme: str, media: str = "") -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width_px", [390, 1280])
 def test_report_is_accessible_and_not_wider_than_the_screen(
-    media: Browser, address: str, width_px: int, scheme: str
+    browser: Browser, address: str, width_px: int, scheme: str
 ) -> None:
-    media.set_screen(width_px, 844)
-    emulate(media, scheme)
-    media.open(address)
-    assert media.run("return document.documentElement.scrollWidth") <= width_px
+    browser.set_screen(width_px, 844)
+    emulate(browser, scheme)
+    browser.open(address)
+    assert browser.run("return document.documentElement.scrollWidth") <= width_px
     cut = """
         return [...document.querySelectorAll("td, th, li, dd, p")]
           .filter((one) => one.clientWidth && one.scrollWidth > one.clientWidth + 1)
           .map((one) => one.outerHTML)
         """
-    assert media.run(cut) == []
-    violations = media.run(
-        AXE.read_text("utf-8")
-        + "return (await axe.run()).violations.map((one) => [one.id, one.nodes[0].html])"
-    )
-    assert violations == []
-    assert media.errors() == []
+    assert browser.run(cut) == []
+    assert browser.violations() == []
+    assert browser.errors() == []
 
 
-def test_report_is_printed_dark_on_white_whatever_the_screen(media: Browser, address: str) -> None:
-    emulate(media, "dark", "print")
-    media.open(address)
+def test_report_is_printed_dark_on_white_whatever_the_screen(browser: Browser, address: str) -> None:
+    emulate(browser, "dark", "print")
+    browser.open(address)
     color = "return getComputedStyle(document.querySelector('h1')).color.match(/[0-9.]+/g).map(Number)"
-    assert max(media.run(color)) < 64
-    assert media.run("return document.documentElement.scrollWidth <= innerWidth")
-    printed = media.command("Page.printToPDF", printBackground=True)["data"]
+    assert max(browser.run(color)) < 64
+    assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
+    printed = browser.command("Page.printToPDF", printBackground=True)["data"]
     assert base64.b64decode(printed).startswith(b"%PDF")

@@ -25,12 +25,15 @@ _FAILURES_PER_MINUTE = 5
 """Of one client."""
 _FAILURES_PER_MINUTE_OF_ALL = 30
 _ALL_CLIENTS = ""
+_WRONG_TOKEN = "This is not one of the admin tokens."  # noqa: S105 - a sentence
 
 
 class LoginForm(Value, frozen=True):
     """The fields of the form."""
 
     token: str
+    username: str = ""
+    """Not read: password managers keep a token under a name."""
 
 
 class Logins:
@@ -54,7 +57,7 @@ class Logins:
     async def _form(self, request: AdminRequest) -> Response:
         if not self._authenticator.needs_login:
             return redirect(HOME_PATH)
-        return await self._site.render(request, "login.html", {"error": None, "request_id": ""})
+        return await self._site.render(request, "login.html", {"problem": ""})
 
     async def _log_in(self, request: AdminRequest) -> Response:
         try:
@@ -87,7 +90,8 @@ class Logins:
         return session_id
 
     async def _refused(self, request: AdminRequest, error: GalerlyError) -> Response:
-        values = {"error": error, "request_id": request.request_id}
+        problem = _WRONG_TOKEN if isinstance(error, Unauthorized) else error.public
+        values = {"problem": problem, "code": error.code, "request_id": request.request_id}
         response = await self._site.render(request, "login.html", values, error.status)
         return Response(response.status, [*response.headers, *error.headers()], response.body)
 

@@ -176,6 +176,7 @@ async def test_login_without_tokens_leads_to_the_pages(admin: InMemoryAdmin) -> 
     assert (await get(admin, "/dashboard/login")).headers["location"] == "/dashboard/now"
     answer = await admin.request("POST", "/dashboard/login", body=b"token=x", headers=WINDOW)
     assert answer.status == 401
+    assert "This is not one of the admin tokens." in visible(answer)
 
 
 async def test_bearer_token_opens_pages_too() -> None:
@@ -303,6 +304,11 @@ async def test_errors_of_one_code_are_selected(admin: InMemoryAdmin) -> None:
     none = await get(admin, "/dashboard/errors?code=%22%3E%3Cscript%3Ealert(1)%3C/script%3E")
     assert "None of the errors that are kept has this code." in visible(none)
     assert b"<script>alert" not in none.body
+
+
+async def test_viewer_who_left_is_no_error(admin: InMemoryAdmin) -> None:
+    record(admin, status=499, reason="disconnected", result="miss")
+    assert not admin.telemetry.recent_errors
 
 
 async def test_errors_are_bounded(admin: InMemoryAdmin) -> None:
