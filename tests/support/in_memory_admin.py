@@ -234,6 +234,7 @@ class InMemoryAdmin:
                     self.cdn.facts,
                     self.cdn.inspector.record,
                 ),
+                is_writable=True,
                 signer=self.signer,
                 patience_s=self.patience_s,
             ),

@@ -204,7 +204,7 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
         clock=stores.clock,
         authenticator=authenticated,
         gauges=gauges,
-        photographs=_photographs(cdn, settings),
+        photographs=_photographs(cdn, settings, is_writable=locations.is_writable),
         workers=lambda: workers.worker_facts,
     )
     cdn.dashboard.start()
@@ -223,7 +223,7 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
     )
 
 
-def _photographs(cdn: Cdn, settings: Settings) -> Photographs:
+def _photographs(cdn: Cdn, settings: Settings, *, is_writable: bool) -> Photographs:
     """What the dashboard reads of the CDN. Raises `SettingsError`."""
     from galerly_cdn.dashboard.photographs import Photographs  # noqa: PLC0415 - only with an admin port
 
@@ -235,6 +235,7 @@ def _photographs(cdn: Cdn, settings: Settings) -> Photographs:
         cdn.library,
         cdn.filler,
         cdn.downloads,
+        is_writable=is_writable,
         signer=_open_signer(settings),
     )
 

@@ -58,7 +58,7 @@ class Embedding(NamedTuple):
 class PhotographPage:
     """The page of one photograph."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         settings: Settings,
         library: Library,
@@ -66,11 +66,13 @@ class PhotographPage:
         *,
         originals: Originals,
         renditions: Renditions,
+        is_writable: bool,
     ) -> None:
         self._settings = settings
         self._library = library
         self._originals = originals
         self._renditions = renditions
+        self._is_writable = is_writable
         self._large = str(pictures.large)
         self._links = Links(next(iter(settings.public_urls), ""), settings.sizes)
         self._segments = self._links.allowed.segments()
@@ -96,6 +98,7 @@ class PhotographPage:
             "version": head.version,
             "changed": time_text(listed[0].modified_s) if listed and listed[0].key == key else "",
             "problem": problem,
+            "is_writable": self._is_writable,
             "is_private": any(key.startswith(one) for one in self._private_folders),
             "has_host": bool(self._settings.public_urls),
             "page_targets": len(self._settings.page_targets),

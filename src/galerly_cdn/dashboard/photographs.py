@@ -32,6 +32,8 @@ class Photographs(NamedTuple):
     library: Library
     filler: Filler
     downloads: Downloads
+    is_writable: bool
+    """Whether the store of originals takes uploads, replacements and deletions."""
     signer: Signer | None = None
     patience_s: float = PATIENCE_S
     """How long the page of galleries waits for a count."""
@@ -45,13 +47,18 @@ def photograph_routes(site: Site, clock: Clock, photographs: Photographs) -> tup
     )
     survey = Survey(originals, clock.monotonic, patience_s=photographs.patience_s)
     photograph = PhotographPage(
-        settings, library, pictures, originals=originals, renditions=photographs.renditions
+        settings,
+        library,
+        pictures,
+        originals=originals,
+        renditions=photographs.renditions,
+        is_writable=photographs.is_writable,
     )
     links = SignedLinksPage(settings, library, pictures, signer=photographs.signer, now_s=clock.wall)
     return (
         *pictures.routes(),
         *GalleriesPage(settings, survey, library).routes(site),
         *photograph.routes(site),
-        *UploadPage(settings).routes(site),
+        *UploadPage(settings, is_writable=photographs.is_writable).routes(site),
         *links.routes(site),
     )

@@ -28,7 +28,8 @@ class UploadPageQuery(Value, frozen=True):
 class UploadPage:
     """The page *Upload*."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, is_writable: bool) -> None:
+        self._is_writable = is_writable
         self._max_bytes = settings.max_original_bytes
 
     def routes(self, site: Site) -> tuple[Route, ...]:
@@ -38,6 +39,7 @@ class UploadPage:
     async def _form(self, request: AdminRequest) -> Mapping[str, object]:
         return {
             "gallery": request.parse_query(UploadPageQuery).gallery,
+            "is_writable": self._is_writable,
             "max_bytes": self._max_bytes,
             "max_length": units.length(self._max_bytes),
         }
