@@ -56,7 +56,8 @@ class AuditRecord(Value, frozen=True, omit_defaults=True):
     request_id: str
     client: str
     who: str
-    """How the client was authenticated: `loopback`, or `token` and the beginning of its SHA-256."""
+    """How the client was authenticated: `loopback`, or `token` or `session` and the beginning of the token's
+    SHA-256."""
     action: str
     """The operation's method and path, for example `PUT /originals/{key}`."""
     outcome: str

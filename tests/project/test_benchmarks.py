@@ -39,6 +39,7 @@ BURN = f"import time\nwhile time.process_time() < {BURN_S}: pass\n"
         "chain",
         "logs",
         "listing",
+        "dashboard",
     ],
 )
 def test_every_benchmark_has_a_help_text(name: str) -> None:

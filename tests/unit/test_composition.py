@@ -29,6 +29,7 @@ HTTP_SERVER = {
     "prometheus_client",
     "galerly_cdn.admin",
     "galerly_cdn.browse",
+    "galerly_cdn.dashboard",
     "galerly_cdn.edge",
     "galerly_cdn.server",
 }

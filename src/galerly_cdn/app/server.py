@@ -190,10 +190,12 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
     """The admin API; None where the settings have no port for it. Raises `SettingsError`."""
     if settings.admin_port < 0:
         return None
-    # prometheus_client starts slowly, and nothing here is needed without an admin port
-    from galerly_cdn.admin.auth import authenticator  # noqa: PLC0415
-    from galerly_cdn.admin.composition import AdminSide, read_gauges  # noqa: PLC0415
-    from galerly_cdn.dashboard.composition import Dashboard  # noqa: PLC0415
+    from galerly_cdn.admin.auth import authenticator  # noqa: PLC0415 - not needed without an admin port
+    from galerly_cdn.admin.composition import (  # noqa: PLC0415 - prometheus_client starts slowly
+        AdminSide,
+        read_gauges,
+    )
+    from galerly_cdn.dashboard.composition import Dashboard  # noqa: PLC0415 - as the admin side
 
     stores, workers = cdn.rendering.stores, cdn.rendering.workers
     authenticated = authenticator(settings, stores.clock.monotonic)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from galerly_cdn.dashboard.recent_errors import reason
 from galerly_cdn.dashboard.samples import HISTORY_S, NOW_S, judge_period, latest, steps
 from galerly_cdn.dashboard.site import HOME_PATH
+from galerly_cdn.insight.targets import ERROR_RATIO, HIT_RATIO, RENDER_MS
 from galerly_cdn.insight.units import count, duration, length, percent
 from galerly_cdn.render.pool.worker_state import Phase
 
@@ -83,36 +84,60 @@ class NowPage:
 
 
 def figures(now: Period) -> list[Figure]:
-    """The figures of the last minute."""
-    totals, load = now.totals, now.load
-    free = load.disk_free_bytes / load.disk_bytes if load.disk_bytes else math.nan
-    return [
+    """The figures of the last minute; those that miss a target, or soon will, are marked."""
+    return [*_traffic(now), *_machine(now)]
+
+
+def _traffic(now: Period) -> tuple[Figure, ...]:
+    totals, hit_ratio, errors = now.totals, now.hit_ratio, now.error_ratio
+    render_time = now.render_time
+    return (
         Figure(
             "Requests", f"{rate(now.per_second(totals.requests))} / s", f"{length(totals.bytes)} in a minute"
         ),
-        Figure("Hits", percent(now.hit_ratio), f"{percent(now.cache_hit_ratio)} from memory"),
-        Figure("Time to a hit", *_times(now.hit_time)),
-        Figure("Time to a render", *_times(now.render_time)),
         Figure(
-            "Errors", percent(now.error_ratio, 3), f"{count(totals.errors)} in a minute", bool(totals.errors)
+            "Hits",
+            percent(hit_ratio),
+            f"{percent(now.cache_hit_ratio)} from memory",
+            is_bad=hit_ratio is not None and hit_ratio <= HIT_RATIO,
         ),
-        Figure("Queue", count(load.queued), "viewers who wait for a worker", load.queued > load.workers),
-        Figure("Workers", f"{load.busy} of {load.workers}", "at work", not load.workers),
+        Figure("95 % of hits within", *_times(now.hit_time)),
+        Figure(
+            "95 % of renders within",
+            *_times(render_time),
+            is_bad=render_time is not None and render_time.p95_ms >= RENDER_MS,
+        ),
+        Figure(
+            "Errors",
+            percent(errors, 3),
+            f"{count(totals.errors)} in a minute",
+            is_bad=errors is not None and errors >= ERROR_RATIO,
+        ),
+    )
+
+
+def _machine(now: Period) -> tuple[Figure, ...]:
+    load = now.load
+    free = load.disk_free_bytes / load.disk_bytes if load.disk_bytes else math.nan
+    disk = Figure(
+        "Disk",
+        f"{_length(load.disk_free_bytes)} free",
+        f"of {_length(load.disk_bytes)} for renditions",
+        is_bad=free < _ALMOST_FULL,
+    )
+    return (
+        Figure(
+            "Queue", count(load.queued), "viewers who wait for a worker", is_bad=load.queued > load.workers
+        ),
+        Figure("Workers", f"{load.busy} of {load.workers}", "at work", is_bad=not load.workers),
         Figure(
             "Memory",
             _length(load.memory_bytes),
             f"{_length(load.worker_bytes)} in workers, {_length(load.cache_bytes)} of pictures",
         ),
         Figure("CPU", f"{now.cpu_cores:.2f} cores", "of the server, without workers"),
-        Figure(
-            "Disk",
-            f"{_length(load.disk_free_bytes)} free",
-            f"of {_length(load.disk_bytes)} for renditions",
-            free < _ALMOST_FULL,
-        )
-        if not math.isnan(free)
-        else Figure("Disk", "–", "renditions are in a remote store"),
-    ]
+        Figure("Disk", "–", "renditions are in a remote store") if math.isnan(free) else disk,
+    )
 
 
 def series(periods: Sequence[Period]) -> dict[str, list[float | None]]:
@@ -174,10 +199,10 @@ def _advice(target: Target) -> str:
 
 
 def _times(times: Percentiles | None) -> tuple[str, str]:
-    """The duration that 95 % do not exceed, and those of 50 % and 99 %."""
+    """The duration that 95 % do not exceed, and those of 50 % and 99 % beside it."""
     if times is None:
         return "–", "none in a minute"
-    return duration(times.p95_ms), f"95 %; half {duration(times.p50_ms)}, 99 % {duration(times.p99_ms)}"
+    return duration(times.p95_ms), f"50 % {duration(times.p50_ms)}, 99 % {duration(times.p99_ms)}"
 
 
 def _p95(times: Percentiles | None) -> str:

@@ -31,6 +31,7 @@ NOW_S = 60.0
 """The figures of *now* are those of the last minute."""
 _LEFT = 499
 _FIRST_ERROR = 400
+_NO_LINES = Lines(read=0, counted=0, inner=0, left_out=0, other=0, malformed=0)
 _HITS = frozenset({"hit", "stale"})
 """The results that `access_outcome` calls cache hits; `stored` is its store hit."""
 
@@ -220,13 +221,12 @@ def judge_period(period: Period) -> tuple[Target, ...]:
     """The four targets of the report, for a period. The growth is unknown: it is that of whole days."""
     totals = period.totals
     by_status = sorted(totals.errors_by_status.items(), key=lambda item: -item[1])
-    none_read = Lines(read=0, counted=0, inner=0, left_out=0, other=0, malformed=0)
     report = Report(
         tier=Tier.SERVER,
         first="",
         last="",
         days=period.seconds / 86_400,
-        lines=none_read,
+        lines=_NO_LINES,
         requests=totals.requests,
         pictures=totals.pictures,
         hits=totals.hits,

@@ -219,7 +219,7 @@ async def test_now_shows_the_last_minute_the_targets_and_the_hour(admin: InMemor
     for shown in (
         "Requests 10.0 / s 100.0 kB in a minute",
         "Hits 98.98 % 97.97 % from memory",
-        "Time to a hit 2.4 ms",
+        "95 % of hits within 2.4 ms",
         "Errors 1.000 % 1 in a minute",
         "met Hit ratio, memory and store",
         "met Time to a rendered picture, 95 %",
