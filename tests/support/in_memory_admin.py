@@ -19,8 +19,7 @@ from galerly_cdn.admin.metrics import Metrics
 from galerly_cdn.admin.routes import all_routes
 from galerly_cdn.admin.warming import Warmer
 from galerly_cdn.clock import Clock
-from galerly_cdn.dashboard.composition import Dashboard
-from galerly_cdn.dashboard.photographs import Photographs
+from galerly_cdn.dashboard.composition import Dashboard, Photographs
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, UnsupportedFormat
 from galerly_cdn.http.urls import checked_key

@@ -39,8 +39,7 @@ if TYPE_CHECKING:
     from galerly_cdn.admin.composition import AdminSide
     from galerly_cdn.app.renderer import RenderingStores
     from galerly_cdn.contents import Contents
-    from galerly_cdn.dashboard.composition import Dashboard
-    from galerly_cdn.dashboard.photographs import Photographs
+    from galerly_cdn.dashboard.composition import Dashboard, Photographs
     from galerly_cdn.http.exchange import Handler
     from galerly_cdn.library import Invalidate
     from galerly_cdn.recipe_list import RecipeList
@@ -227,7 +226,7 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
 
 def _photographs(cdn: Cdn, settings: Settings, *, is_writable: bool) -> Photographs:
     """What the dashboard reads of the CDN. Raises `SettingsError`."""
-    from galerly_cdn.dashboard.photographs import Photographs  # noqa: PLC0415 - only with an admin port
+    from galerly_cdn.dashboard.composition import Photographs  # noqa: PLC0415 - only with an admin port
 
     stores = cdn.rendering.stores
     return Photographs(

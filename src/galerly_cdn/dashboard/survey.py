@@ -102,16 +102,17 @@ class Survey:
         return self._counted and replaced(self._counted, age_s=self._now_s() - self._counted_s)
 
     async def read(self, *, again: bool = False) -> Surveyed:
-        """The valid count, or the one in progress after a short wait. `again`: a count that begins now.
+        """The valid count; after a short wait the last one, or else what the one in progress has found.
 
-        Raises as listing the originals does.
+        `again`: the last one is not valid any more. Raises as listing the originals does.
         """
-        if again or "" in self._flights or self._now_s() >= self._expires_s:
+        if again:
+            self._counted = None
+        if self._counted is None or self._now_s() >= self._expires_s:
             task, _ = self._flights.begin("", self._count)
             done, _ = await asyncio.wait({task}, timeout=self._patience_s)
-            if not done:
-                return self._running.surveyed()
-            task.result()
+            if done:
+                task.result()
         return self.known or self._running.surveyed()
 
     async def _count(self) -> None:

@@ -125,6 +125,14 @@ async def test_prefix_of_every_folder_signs_galleries_of_the_root(tmp_path: Path
     assert (await signing.sign("smith/deeper")).status == 400
 
 
+async def test_page_of_another_site_signs_nothing(signing: Signing) -> None:
+    await upload(signing.admin, f"{GALLERY}/1.jpg")
+    form = urlencode({"gallery": GALLERY, "expires": "2h", "ip": ""}).encode()
+    for headers in ({"sec-fetch-site": "cross-site"}, {"origin": "https://evil.example"}):
+        assert (await signing.admin.request("POST", PATH, body=form, headers=headers)).status == 403
+    assert [one.outcome for one in signing.admin.audits] == ["cross-site"] * 2
+
+
 async def test_key_is_on_no_page(signing: Signing) -> None:
     await upload(signing.admin, f"{GALLERY}/1.jpg")
     secret = signing.pem.splitlines()[1]

@@ -95,6 +95,24 @@ async def test_survey_is_valid_for_twenty_times_as_long_as_it_took(duration_s: f
     assert originals.listed == 3
 
 
+async def test_expired_survey_is_shown_while_the_next_one_takes_long() -> None:
+    originals = GatedOriginals("a/1.jpg")
+    one = survey(originals, patience_s=0.0)
+    while not (await one.read()).is_complete:
+        pass
+    originals.put("a/2.jpg")
+    originals.listings.close()
+    originals.now_s += 5.0
+    expired = await one.read()
+    assert (expired.is_complete, expired.age_s, expired.photographs) == (True, 5.0, 1)
+    assert not (await one.read(again=True)).is_complete
+    assert not (await one.read()).is_complete
+    originals.listings.open()
+    while not (counted := await one.read()).is_complete:
+        pass
+    assert (counted.photographs, originals.listed) == (2, 2)
+
+
 async def test_failed_survey_raises_and_the_next_one_counts_again() -> None:
     originals = GatedOriginals("a/1.jpg")
     originals.error = StoreUnreachable("gone")
