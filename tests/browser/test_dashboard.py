@@ -121,7 +121,7 @@ def test_now_moves_by_itself_and_not_while_it_is_hidden(browser: Browser, open_s
     assert set(ask(public, *["/resize/tiny/g/a.jpg"] * 20, "/resize/1x1/g/a.jpg")) == {200, 403}
     browser.until(REQUESTED)  # within 10 seconds
     browser.until("document.querySelector('.figures').textContent !== given[0]", before)
-    assert "size-not-allowed" in browser.run("return document.querySelector('#figures').textContent")
+    browser.until("document.querySelector('#lists').textContent.includes('size-not-allowed')")
     browser.run("Object.defineProperty(document, 'hidden', { configurable: true, get: () => true })")
     requested = browser.run(f"htmx.trigger('#figures', 'refresh'); return {REQUESTED}")
     browser.run("Object.defineProperty(document, 'hidden', { configurable: true, get: () => false })")

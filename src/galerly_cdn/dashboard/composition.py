@@ -77,7 +77,10 @@ class Dashboard:
         self._site = Site(NAVIGATION, authenticator)
         self.failure = self._site.failure
         self.routes: tuple[Route, ...] = (
-            *(Route("GET", path, _open_home, "The dashboard", {}) for path in ("/", PAGES_PATH)),
+            *(
+                Route("GET", path, _open_home, "The dashboard", {})
+                for path in ("/", PAGES_PATH, f"{PAGES_PATH}/")
+            ),
             *asset_routes(self._site.assets),
             *Logins(self._site, authenticator, clock.monotonic).routes(),
             *NowPage(self.sampler, workers).routes(self._site),

@@ -55,7 +55,7 @@ class Logins:
         )
 
     async def _form(self, request: AdminRequest) -> Response:
-        if not self._authenticator.needs_login:
+        if not self._authenticator.needs_login or self._authenticator.csrf_token(request.headers):
             return redirect(HOME_PATH)
         return await self._site.render(request, "login.html", {"problem": ""})
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn.dashboard.samples import HISTORY_S, INTERVAL_S, Load, Sample, count_totals
-from galerly_cdn.render.pool.sandbox import memory_meter
 from galerly_cdn.telemetry import TrafficStatistics
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ class Sampler:
         self._gauges = gauges
         self._workers = workers
         self._clock = clock
-        self._memory_bytes = memory_meter()
         self._samples: deque[Sample] = deque(maxlen=int(HISTORY_S / INTERVAL_S) + 1)
         self._timer: asyncio.TimerHandle | None = None
 
@@ -68,7 +68,7 @@ class Sampler:
                 busy=int(self._gauge("galerly_renders_in_progress")),
                 queued=int(self._gauge("galerly_render_queue")),
                 cache_bytes=self._gauge("galerly_memory_cache_bytes"),
-                memory_bytes=float(self._memory_bytes()),
+                memory_bytes=_memory_bytes(),
                 worker_bytes=float(sum(one.resident_bytes for one in self._workers())),
                 cpu_s=time.process_time(),
                 disk_free_bytes=self._gauge("galerly_renditions_disk_free_bytes"),
@@ -80,3 +80,12 @@ class Sampler:
         """A gauge of `metric_table`; NaN if it is not kept here."""
         read = self._gauges.get(name)
         return read() if read is not None else math.nan
+
+
+def _memory_bytes() -> float:
+    """The resident memory of this process; NaN where the system does not tell it (Linux does)."""
+    try:
+        pages = Path("/proc/self/statm").read_text("ascii").split()[1]
+    except OSError:
+        return math.nan
+    return float(pages) * os.sysconf("SC_PAGE_SIZE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import html
 import json
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from galerly_cdn.dashboard import sampler
 from galerly_cdn.dashboard.advice import ADVICE
 from galerly_cdn.dashboard.assets import VENDORED, read_assets, read_file
 from galerly_cdn.dashboard.composition import NAVIGATION
@@ -63,7 +65,7 @@ def record(admin: InMemoryAdmin, **fields: Any) -> None:  # noqa: ANN401 - any f
     admin.telemetry.record(AccessRecord(**defaults | fields), result)
 
 
-@pytest.mark.parametrize("path", ["/", "/dashboard"])
+@pytest.mark.parametrize("path", ["/", "/dashboard", "/dashboard/"])
 async def test_short_addresses_lead_to_the_first_page(admin: InMemoryAdmin, path: str) -> None:
     response = await get(admin, path)
     assert (response.status, response.headers["location"]) == (303, NAVIGATION[0].path)
@@ -159,6 +161,8 @@ async def test_login_leads_to_pages_with_a_way_out() -> None:
     cookie = answer.headers["set-cookie"].partition(";")[0]
     page = await get(admin, "/dashboard/now", cookie=cookie)
     assert "Sign out" in visible(page)
+    again = await get(admin, "/dashboard/login", cookie=cookie)
+    assert again.headers["location"] == "/dashboard/now"
     matched = re.search(r'X-CSRF-Token": "(\w+)"', page.body.decode())
     assert matched is not None
     headers = {"cookie": cookie, "x-csrf-token": matched[1]}
@@ -170,6 +174,30 @@ async def test_login_leads_to_pages_with_a_way_out() -> None:
     assert [one.outcome for one in admin.audits] == ["logged-in", "created", "logged-out"]
     name = hashlib.sha256(TOKEN.encode()).hexdigest()[:8]
     assert {one.who for one in admin.audits} == {f"session {name}"}
+
+
+@pytest.mark.parametrize(
+    ("scheme", "origin", "is_secure"),
+    [
+        ("http", {}, False),
+        ("http", {"origin": "http://127.0.0.1:9000"}, False),
+        ("http", {"origin": "https://127.0.0.1:9000"}, True),  # a proxy in front ends TLS
+        ("https", {}, True),
+        ("https", {"origin": "https://127.0.0.1:9000"}, True),
+    ],
+)
+async def test_cookie_is_secure_where_the_browser_has_tls(
+    scheme: str, origin: dict[str, str], *, is_secure: bool
+) -> None:
+    admin = InMemoryAdmin(Settings(), tokens=(TOKEN,))
+    body = f"token={TOKEN}".encode()
+    answer = await admin.request(
+        "POST", "/dashboard/login", body=body, headers=WINDOW | origin, scheme=scheme
+    )
+    written = answer.headers["set-cookie"]
+    assert (written.startswith("__Host-"), written.endswith("; Secure")) == (is_secure, is_secure)
+    cookie = written.partition(";")[0]
+    assert (await get(admin, "/dashboard/now", cookie=cookie)).status == 200
 
 
 async def test_login_without_tokens_leads_to_the_pages(admin: InMemoryAdmin) -> None:
@@ -204,8 +232,8 @@ async def test_now_without_requests_says_so(admin: InMemoryAdmin) -> None:
 
 
 async def test_now_shows_the_last_minute_the_targets_and_the_hour(admin: InMemoryAdmin) -> None:
-    sampler = admin.dashboard.sampler
-    sampler.sample()
+    taken = admin.dashboard.sampler
+    taken.sample()
     for _ in range(97):
         record(admin, result="hit")
     record(admin, result="stored")
@@ -213,7 +241,7 @@ async def test_now_shows_the_last_minute_the_targets_and_the_hour(admin: InMemor
     record(admin, status=404, reason="no-such-original")
     admin.workers[:] = [WorkerFacts(11, Phase.WORKING, 3, 50_000_000), WorkerFacts(12, Phase.STARTING, 0, 0)]
     admin.now_s += INTERVAL_S
-    sampler.sample()
+    taken.sample()
     page = await get(admin, "/dashboard/now")
     text = visible(page)
     for shown in (
@@ -242,9 +270,8 @@ async def test_now_shows_the_last_minute_the_targets_and_the_hour(admin: InMemor
 
 
 async def test_now_keeps_an_hour_of_samples(admin: InMemoryAdmin) -> None:
-    sampler = admin.dashboard.sampler
     for _ in range(400):
-        sampler.sample()
+        admin.dashboard.sampler.sample()
         admin.now_s += INTERVAL_S
     page = await get(admin, "/dashboard/now")
     assert len(series(page)["time"]) == HISTORY_S / INTERVAL_S
@@ -252,9 +279,31 @@ async def test_now_keeps_an_hour_of_samples(admin: InMemoryAdmin) -> None:
     assert visible(page).count(":") > 12
 
 
-async def test_part_of_now_updates_the_table_beside_the_figures(admin: InMemoryAdmin) -> None:
+async def test_samples_are_taken_again_and_again_until_the_end(
+    admin: InMemoryAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampler, "INTERVAL_S", 0.0)
+    taken, sample, is_third = admin.dashboard.sampler, admin.dashboard.sampler.sample, asyncio.Event()
+
+    def count() -> None:
+        sample()
+        if len(taken.history) == 3:
+            is_third.set()
+
+    monkeypatch.setattr(taken, "sample", count)
+    admin.dashboard.start()
+    await asyncio.wait_for(is_third.wait(), 30)
+    admin.dashboard.close()
+    number = len(taken.history)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(taken.history) == number
+
+
+async def test_part_of_now_updates_what_is_below_the_charts_too(admin: InMemoryAdmin) -> None:
     part = await admin.request("GET", "/dashboard/now/figures", headers={"hx-request": "true"})
-    assert b'<div id="hour" hx-swap-oob="innerHTML">' in part.body
+    for name in ("lists", "hour"):
+        assert f'<div id="{name}" hx-swap-oob="innerHTML">'.encode() in part.body
     assert b"<!doctype" not in part.body
 
 

@@ -17,6 +17,7 @@ from galerly_cdn.errors import (
     NoSuchOriginal,
     RangeNotSatisfiable,
     StoreRefused,
+    TooManyLogins,
     Unavailable,
     by_code,
 )
@@ -354,7 +355,7 @@ def test_error_response_has_the_lifetime_of_its_class(error: GalerlyError) -> No
     values = headers(responses.failure(error, "id", SETTINGS))
     cache_control = "no-store" if error.max_age_s is None else f"public, max-age={error.max_age_s}"
     assert values[b"cache-control"].decode() == cache_control
-    assert (b"retry-after" in values) is isinstance(error, Unavailable | StoreRefused)
+    assert (b"retry-after" in values) is isinstance(error, Unavailable | StoreRefused | TooManyLogins)
 
 
 def test_refused_method_gives_the_allowed_methods() -> None:

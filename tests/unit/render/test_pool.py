@@ -23,7 +23,7 @@ from galerly_cdn.render.pool import process
 from galerly_cdn.render.pool.pool import WorkerPool
 from galerly_cdn.render.pool.protocol import WorkerLimits
 from galerly_cdn.render.pool.supervisor import Worker
-from galerly_cdn.render.pool.worker_state import Event
+from galerly_cdn.render.pool.worker_state import Event, Phase
 from galerly_cdn.settings.table import Settings
 from tests.support import pictures
 from tests.support.descriptors import open_descriptors
@@ -42,8 +42,12 @@ async def test_pool_inspects_and_renders_a_photograph() -> None:
             rendered, body = await workers.render(fd, len(original), JOB, "a")
         with file_with(b"<svg/>") as fd, pytest.raises(errors.UnsupportedFormat, match="SVG") as refused:
             await workers.render(fd, 6, JOB, "b")
+        (worker,) = workers.worker_facts
     finally:
         await workers.close(1)
+    assert (worker.phase, worker.responses) == (Phase.FREE, 3)
+    assert worker.pid > 0
+    assert worker.resident_bytes > 1_000_000
     assert refused.value.public.startswith("SVG files are not supported")
     assert {"jpeg", "heic", "raw"} <= set(ready.formats)
     assert ready.libvips

@@ -20,11 +20,24 @@ document.addEventListener("visibilitychange", () => {
   for (const element of document.querySelectorAll("[hx-trigger*='refresh']")) htmx.trigger(element, "refresh");
 });
 
+let failed = null; // the element whose request failed
+
+function say(element, text) {
+  failed = element;
+  said.textContent = text;
+}
+
+/** What a response says: an error of the API is JSON, one of a page is HTML. */
+function message(response) {
+  if (response.getResponseHeader("content-type")?.startsWith("application/json")) {
+    return JSON.parse(response.responseText).error.message;
+  }
+  const answer = new DOMParser().parseFromString(response.responseText, "text/html");
+  return answer.body.textContent.trim() || `The server answered ${response.status}.`;
+}
+
 document.addEventListener("htmx:afterRequest", (event) => {
-  if (event.detail.successful) said.textContent = "";
+  if (event.detail.successful && event.detail.elt === failed) say(null, "");
 });
-document.addEventListener("htmx:sendError", () => { said.textContent = "The server does not answer."; });
-document.addEventListener("htmx:responseError", (event) => {
-  const answer = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
-  said.textContent = answer.body.textContent.trim() || `The server answered ${event.detail.xhr.status}.`;
-});
+document.addEventListener("htmx:sendError", (event) => say(event.detail.elt, "The server does not answer."));
+document.addEventListener("htmx:responseError", (event) => say(event.detail.elt, message(event.detail.xhr)));
