@@ -10,7 +10,7 @@ import pytest
 from galerly_cdn.access import keys
 from galerly_cdn.http.urls import format_key
 from tests.support import pictures
-from tests.support.dashboard_store import answer, choose, store_serving, tab_to, text, write
+from tests.support.dashboard_store import answer, arrived, choose, store_serving, tab_to, text, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -216,10 +216,10 @@ def test_photograph_is_warmed_purged_replaced_and_deleted(
     other.write_bytes(pictures.jpeg(340, 200))
     choose(browser, "#replacement", other)
     answer(browser)
-    browser.until("document.querySelector('dl')?.textContent.includes('340 × 200')")
+    arrived(browser, "document.querySelector('dl')?.textContent.includes('340 × 200')")
     press_button(browser, "Delete")
     answer(browser)
-    browser.until("location.pathname === '/dashboard/galleries/gallery/one'")
+    arrived(browser, "location.pathname === '/dashboard/galleries/gallery/one'")
     assert not (writable.originals / key).exists()
     assert browser.errors() == []
 

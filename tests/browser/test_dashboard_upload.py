@@ -11,7 +11,7 @@ from galerly_cdn.access import keys
 from galerly_cdn.access.signing import Verifier
 from galerly_cdn.errors import SignatureExpired, SignatureWrongClient
 from tests.support import pictures
-from tests.support.dashboard_store import choose, store_serving, tab_to, text, write
+from tests.support.dashboard_store import arrived, choose, store_serving, tab_to, text, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +82,7 @@ def test_files_are_uploaded_three_at_a_time_and_not_sent_again_after_a_reload(
     assert set(settled(browser).values()) == {"Stored."}
     assert text(browser, "#summary") == "9 of 9 stored."
     assert 1 <= browser.run("return window.most") <= 3
-    assert (browser.violations(), browser.overflow()) == ([], [])
+    assert (browser.violations(), browser.overflow(), browser.layout_shift()) == ([], [], 0)
     open_upload(browser, served, gallery)
     (served.originals / gallery / files[1].name).unlink()  # somebody has removed it meanwhile
     choose(browser, "#files", *files)
@@ -237,7 +237,7 @@ def test_session_that_ended_is_told(browser: Browser, tmp_path: Path) -> None:
         browser.open(f"{served.address}/dashboard/login")
         browser.type_text(token.read_text())
         browser.press("Enter")
-        browser.until("location.pathname === '/dashboard/now'")
+        arrived(browser, "location.pathname === '/dashboard/now'")
         open_upload(browser, served, "g")
         files = made(tmp_path / "camera", 2)
         choose(browser, "#files", files[0])

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.request import urlopen
 
@@ -74,6 +74,17 @@ def answer(browser: Browser) -> None:
     """Confirm the question."""
     browser.until("document.querySelector('dialog[open]')")
     browser.click("dialog .yes")
+
+
+def arrived(browser: Browser, condition: str) -> None:
+    """Wait until an expression is true in a page that another one may replace meanwhile."""
+    from selenium.common.exceptions import WebDriverException
+
+    for _ in range(3000):
+        with suppress(WebDriverException):  # the page that was asked is gone
+            if browser.run(f"await new Promise(requestAnimationFrame); return {condition}"):
+                return
+    pytest.fail(f"no page has {condition}")
 
 
 def choose(browser: Browser, selector: str, *files: Path) -> None:

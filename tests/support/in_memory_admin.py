@@ -171,6 +171,7 @@ class InMemoryAdmin:
     direct_uploads: DirectUploads | None = None
     renderer: FakeRenderer = field(default_factory=FakeRenderer)
     concurrency: int = 2
+    is_writable: bool = True
     signer: Signer | None = None
     patience_s: float = 60.0
 
@@ -233,7 +234,7 @@ class InMemoryAdmin:
                     self.cdn.facts,
                     self.cdn.inspector.record,
                 ),
-                is_writable=True,
+                is_writable=self.is_writable,
                 signer=self.signer,
                 patience_s=self.patience_s,
             ),

@@ -219,6 +219,16 @@ async def test_refused_photograph_says_why_and_can_be_replaced(admin: InMemoryAd
     assert "<img" not in response.body.decode()
 
 
+async def test_read_only_store_offers_no_upload_and_no_replacement() -> None:
+    admin = InMemoryAdmin(Settings(), is_writable=False)
+    await upload(admin, "g/a.jpg")
+    page = await get(admin, "/dashboard/upload")
+    assert "The store of photographs is read-only" in visible(page)
+    assert "<input" not in page.body.decode()
+    photograph = (await get(admin, f"{PHOTOGRAPH_PAGE}/g/a.jpg")).body.decode()
+    assert re.findall('data-method="([A-Z]+)"', photograph) == ["POST", "POST"]
+
+
 async def test_missing_photograph_is_404(admin: InMemoryAdmin) -> None:
     assert (await get(admin, f"{PHOTOGRAPH_PAGE}/g/none.jpg")).status == 404
 
