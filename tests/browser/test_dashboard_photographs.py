@@ -200,6 +200,25 @@ def test_gallery_is_warmed_and_purged_with_progress(
     assert writable.inspect(f"{gallery}/0.jpg")["renditions"] == []
 
 
+def test_stopped_warming_goes_on_after_the_last_photograph(browser: Browser, writable: Served) -> None:
+    write(
+        writable.originals,
+        {f"stop/{number:02}.jpg": pictures.jpeg(900, 600 + number) for number in range(12)},
+    )
+    browser.open(f"{writable.address}/dashboard/galleries/gallery/stop")
+    press_button(browser, "Warm")
+    said = "document.querySelector('#progress-text').textContent"
+    browser.until(f"/Warmed: (2[5-9]|[3-9][0-9]) made/.test({said})")
+    browser.click(".stop")
+    browser.until(f"{said}.includes('Stopped: what was done stays done.')")
+    press_button(browser, "Warm")
+    ended(browser, "Warmed")
+    requested = browser.run("return performance.getEntriesByType('resource').map((one) => one.name)")
+    assert [one for one in requested if re.search(r"&after=stop%2F[0-9]{2}\.jpg$", one)]
+    assert {len(writable.inspect(f"stop/{number:02}.jpg")["renditions"]) for number in range(12)} == {12}
+    assert browser.errors() == []
+
+
 def test_photograph_is_warmed_purged_replaced_and_deleted(
     browser: Browser, writable: Served, tmp_path: Path
 ) -> None:
