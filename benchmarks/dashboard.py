@@ -26,10 +26,12 @@ from benchmarks.servers import Client, galerly
 from galerly_cdn.admin.auth import Authenticator
 from galerly_cdn.admin.request import AdminRequest
 from galerly_cdn.clock import Clock
-from galerly_cdn.dashboard.composition import Dashboard
+from galerly_cdn.dashboard.composition import NAVIGATION
+from galerly_cdn.dashboard.now import NowPage
+from galerly_cdn.dashboard.sampler import Sampler
 from galerly_cdn.dashboard.samples import HISTORY_S, INTERVAL_S
+from galerly_cdn.dashboard.site import Site
 from galerly_cdn.http.request import empty_scope
-from galerly_cdn.settings.table import Settings
 from galerly_cdn.telemetry import AccessRecord, Counters, Telemetry, TrafficStatistics
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ def compare_hits(root: Path, rounds: int, requests: int, report: Report) -> None
 
 
 class FullHour:
-    """A dashboard with an hour of samples, and requests for its figures."""
+    """The page *Now* with an hour of samples, and requests for its figures."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -94,20 +96,16 @@ class FullHour:
         telemetry = Telemetry(Counters(), None, traffic=traffic)
         clock = Clock(wall=lambda: 1e9 + self.now_s, monotonic=lambda: self.now_s)
         authenticator = Authenticator([], is_local=True, now_s=clock.monotonic)
-        self.dashboard = Dashboard(
-            Settings(),
-            telemetry=telemetry,
-            clock=clock,
-            authenticator=authenticator,
-            gauges=_GAUGES,
-            workers=list,
-        )
+        self.sampler = Sampler(telemetry, _GAUGES, list, clock)
+        page = NowPage(self.sampler, list)
         for _ in range(int(HISTORY_S / INTERVAL_S) + 1):
             for result, size, image_format in _KINDS:
                 telemetry.record(_record(size, image_format), result)
-            self.dashboard.sampler.sample()
+            self.sampler.sample()
             self.now_s += INTERVAL_S
-        (self._route,) = (one for one in self.dashboard.routes if one.path.endswith("/figures"))
+        (self._route,) = (
+            one for one in page.routes(Site(NAVIGATION, authenticator)) if one.path.endswith("/figures")
+        )
 
     async def poll(self, times: int) -> int:
         """Request the figures; returns the length of a response."""
@@ -160,7 +158,7 @@ def measure_page(rounds: int, report: Report) -> None:
     def sample_ms() -> float:
         started_s = time.process_time()
         for _ in range(_POLLS):
-            hour.dashboard.sampler.sample()
+            hour.sampler.sample()
             hour.now_s += INTERVAL_S
         return (time.process_time() - started_s) / _POLLS * 1000
 

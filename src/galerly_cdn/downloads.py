@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from galerly_cdn.access.authorizer import Authorizer
     from galerly_cdn.facts import OriginalFacts
     from galerly_cdn.http.exchange import ViewerExchange
-    from galerly_cdn.http.responses import Response
+    from galerly_cdn.http.responses import Conditions, Response
     from galerly_cdn.http.urls import OriginalRequest
     from galerly_cdn.model import FactRecord, Head
     from galerly_cdn.rate_limit import MissLimiter
@@ -76,15 +76,17 @@ class Downloads:
         head = await self._miss_limiter.head(key, exchange.client, is_hot=False)
         if not access.is_private:
             await self._check_is_picture(key, head, exchange)
+        return await self.send(key, head, exchange.conditions, is_private=exchange.is_private)
+
+    async def send(self, key: str, head: Head, conditions: Conditions, *, is_private: bool) -> Response:
+        """The response to a request that is allowed: the file of that head. Raises as `answer` does."""
         download = Download(
             key,
             head,
             await self._media_type(key, head),
             lambda first, length_bytes: self._originals.read(key, head.version, first, length_bytes),
         )
-        return responses.original(
-            download, exchange.conditions, self._settings, is_private=exchange.is_private
-        )
+        return responses.original(download, conditions, self._settings, is_private=is_private)
 
     async def _check_is_picture(self, key: str, head: Head, exchange: ViewerExchange) -> None:
         """Raises the refusal in the fact record of a file whose header is not that of a picture.

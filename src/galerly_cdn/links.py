@@ -67,7 +67,11 @@ class Picture(Value, frozen=True, kw_only=True):
             f"<source{_attributes(type=source.type, srcset=source.srcset, sizes=self.sizes)}>"
             for source in self.sources
         )
-        image = _attributes(
+        return f"<picture>{sources}{self.image()}</picture>"
+
+    def image(self) -> str:
+        """The `<img>` element alone: the browser's `Accept` header decides the format."""
+        attributes = _attributes(
             src=self.src,
             srcset=self.srcset,
             sizes=self.sizes,
@@ -77,7 +81,7 @@ class Picture(Value, frozen=True, kw_only=True):
             loading=self.loading,
             decoding=self.decoding,
         )
-        return f"<picture>{sources}<img{image}></picture>"
+        return f"<img{attributes}>"
 
     def __html__(self) -> str:
         return str(self)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from selenium.webdriver.chrome.webdriver import WebDriver
+    from selenium.webdriver.remote.webelement import WebElement
 
 FLAGS = (
     "--headless=new",
@@ -104,6 +105,19 @@ class Browser:
             self.command("Network.setExtraHTTPHeaders", headers={})
             self.command("Network.disable")
 
+    @contextmanager
+    def slow_upload(self, bytes_per_s: float, *, is_offline: bool = False) -> Iterator[None]:
+        """Limit the rate at which the browser sends, or disconnect it."""
+        conditions = {"offline": is_offline, "latency": 0, "downloadThroughput": -1}
+        self.command("Network.enable")
+        self.command("Network.emulateNetworkConditions", uploadThroughput=bytes_per_s, **conditions)
+        try:
+            yield
+        finally:
+            conditions["offline"] = False
+            self.command("Network.emulateNetworkConditions", uploadThroughput=-1, **conditions)
+            self.command("Network.disable")
+
     def open(self, address: str) -> None:
         self._driver.get(address)
 
@@ -156,7 +170,11 @@ class Browser:
             self.command("Input.dispatchKeyEvent", type=kind, key=key, code=key, **code)
 
     def click(self, selector: str) -> None:
-        self._driver.find_element("css selector", selector).click()
+        self.find(selector).click()
+
+    def find(self, selector: str) -> WebElement:
+        """The first element."""
+        return self._driver.find_element("css selector", selector)
 
     def emulate(self, scheme: str) -> None:
         """Prefer the colour scheme `light` or `dark`."""

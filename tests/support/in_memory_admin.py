@@ -19,7 +19,8 @@ from galerly_cdn.admin.metrics import Metrics
 from galerly_cdn.admin.routes import all_routes
 from galerly_cdn.admin.warming import Warmer
 from galerly_cdn.clock import Clock
-from galerly_cdn.dashboard.composition import Dashboard
+from galerly_cdn.dashboard.composition import Dashboard, Photographs
+from galerly_cdn.downloads import Downloads
 from galerly_cdn.errors import NoSuchOriginal, NoSuchUpload, OriginalExists, UnsupportedFormat
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.inspector import Inspector
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, MutableMapping
     from typing import Any
 
+    from galerly_cdn.access.signing import Signer
     from galerly_cdn.model import FactRecord, Facts, Head, Job, Learn, Rendered
     from galerly_cdn.render.pool.supervisor import WorkerFacts
     from galerly_cdn.settings.table import Settings
@@ -172,6 +174,9 @@ class InMemoryAdmin:
     direct_uploads: DirectUploads | None = None
     renderer: FakeRenderer = field(default_factory=FakeRenderer)
     concurrency: int = 2
+    is_writable: bool = True
+    signer: Signer | None = None
+    patience_s: float = 60.0
 
     def __post_init__(self) -> None:
         self.cdn = InMemoryCdn(self.settings, renderer=self.renderer)
@@ -222,6 +227,24 @@ class InMemoryAdmin:
             clock=clock,
             authenticator=authenticator,
             gauges=gauges,
+            photographs=Photographs(
+                self.settings,
+                self.originals,
+                self.cdn.renditions,
+                self.library,
+                self.cdn.origin,
+                Downloads(
+                    self.settings,
+                    self.cdn.miss_limiter,
+                    self.originals,
+                    authorizer,
+                    self.cdn.facts,
+                    self.cdn.inspector.record,
+                ),
+                is_writable=self.is_writable,
+                signer=self.signer,
+                patience_s=self.patience_s,
+            ),
             workers=lambda: self.workers,
         )
         self.application = AdminApplication(

@@ -32,6 +32,7 @@ def links() -> None:
     assert_type(picture, Picture)
     assert_type([one.srcset for one in picture.sources], list[str])
     assert_type(picture.width_px, int)
+    assert_type(picture.image(), str)
     made.src("gallery/photo.jpg", "thumbnail", "webp")  # type: ignore[arg-type]  # a Format, no text
     made.src("gallery/photo.jpg", "thumbnail", version=2)  # type: ignore[arg-type]  # text
     made.picture("gallery/photo.jpg", 6000, 4000, "thumbnail")  # type: ignore[call-arg]  # alt is asked for

@@ -214,6 +214,7 @@ def test_picture_lists_avif_first_and_reserves_its_space() -> None:
             },
         ),
     ]
+    assert Elements(picture.image()).tags == Elements(picture).tags[-1:]
 
 
 def test_picture_options_set_sizes_loading_and_decoding() -> None:

@@ -52,6 +52,23 @@ def load_signer(file: Path) -> signing.Signer:
         raise SettingsError([f"{file}: {str(error).splitlines()[0]}"]) from error
 
 
+def load_paired_signer(file: Path, public_keys: Mapping[str, signing.PublicKey]) -> signing.Signer:
+    """The signer of the setting `signing_key`, whose signatures one of `public_keys` verifies.
+
+    Raises `SettingsError`.
+    """
+    try:
+        signer = load_signer(file)
+    except OSError as error:
+        raise SettingsError([f"signing_key: cannot read {file}: {error.strerror}"]) from error
+    public = public_keys.get(signer.key_id)
+    if public is None or not signer.is_pair_of(public):
+        raise SettingsError(
+            [f"signing_key: {file}: its public key, {signer.key_id}.pem, is not in public_keys"]
+        )
+    return signer
+
+
 def create_key_pair(folder: Path, *, ecdsa: bool) -> tuple[str, Path, Path]:
     """A new pair: its id, `{id}.pem`, and `{id}.private.pem`, which only its owner may read.
 

@@ -119,3 +119,17 @@ def gallery_resource(address: str, gallery: str) -> str:
     parts = urlsplit(address)
     encoded = format_key(checked_key(gallery)).replace("*", "%2A")
     return f"{parts.scheme}://{parts.netloc}/resize/*/{encoded}/*"
+
+
+def parse_time(text: str, now_s: int) -> int:
+    """Seconds of the epoch, from a duration from now (`2h`) or seconds of the epoch. Raises `ValueError`."""
+    matched = re.fullmatch(r"([0-9]{1,12})([smhd]?)", text)
+    if matched is None:
+        raise ValueError(f"{text!r} is not a time: use 90s, 30m, 2h, 7d or seconds of the epoch.")
+    number, unit = matched.groups()
+    return now_s + int(number) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[unit] if unit else int(number)
+
+
+def parse_network(text: str) -> str:
+    """The network in CIDR notation. Raises `ValueError`."""
+    return str(ipaddress.ip_network(text))

@@ -70,6 +70,10 @@ class Signer:
         self.key_id = key_id
         self._key = key
 
+    def is_pair_of(self, public: PublicKey) -> bool:
+        """Whether a public key verifies what this signs."""
+        return self._key.public_key() == public
+
     def parameters(self, policy: Policy) -> dict[str, str]:
         """The signature's query parameters by name, with SHA-256."""
         document = policy.document()

@@ -12,6 +12,7 @@ import functools
 import gc
 import logging
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn.admin.health import Health
@@ -36,11 +37,12 @@ from galerly_cdn.telemetry import AccessLog, Counters, Telemetry, TrafficStatist
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from galerly_cdn.access.signing import Signer
     from galerly_cdn.admin.composition import AdminSide
     from galerly_cdn.app.renderer import RenderingStores
     from galerly_cdn.browse.page import BrowsePage
     from galerly_cdn.contents import Contents
-    from galerly_cdn.dashboard.composition import Dashboard
+    from galerly_cdn.dashboard.composition import Dashboard, Photographs
     from galerly_cdn.http.exchange import Handler, ViewerExchange
     from galerly_cdn.http.responses import Response
     from galerly_cdn.library import Invalidate
@@ -89,6 +91,14 @@ class Cdn:
         rendering, stores = self.rendering, self.rendering.stores
         settings = stores.settings
         limiter = MissLimiter(stores.originals, settings, stores.clock.monotonic)
+        self.downloads = Downloads(
+            settings,
+            limiter,
+            stores.originals,
+            rendering.authorizer,
+            rendering.facts,
+            rendering.inspector.record,
+        )
         return Edge(
             settings=settings,
             allowed=AllowList(settings.size_rules),
@@ -97,14 +107,7 @@ class Cdn:
             stored=self.filler.stored,
             filler=self.filler,
             authorizer=rendering.authorizer,
-            downloads=Downloads(
-                settings,
-                limiter,
-                stores.originals,
-                rendering.authorizer,
-                rendering.facts,
-                rendering.inspector.record,
-            ),
+            downloads=self.downloads,
         )
 
     def _local(self, application: Application) -> Application | LoopbackApplication:
@@ -252,6 +255,7 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
         clock=stores.clock,
         authenticator=authenticated,
         gauges=gauges,
+        photographs=_photographs(cdn, settings, is_writable=locations.is_writable),
         workers=lambda: workers.worker_facts,
     )
     cdn.dashboard.start()
@@ -268,6 +272,33 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
         gauges=gauges,
         pages=cdn.dashboard,
     )
+
+
+def _photographs(cdn: Cdn, settings: Settings, *, is_writable: bool) -> Photographs:
+    """What the dashboard reads of the CDN. Raises `SettingsError`."""
+    from galerly_cdn.dashboard.composition import Photographs  # noqa: PLC0415 - only with an admin port
+
+    stores = cdn.rendering.stores
+    return Photographs(
+        settings,
+        stores.originals,
+        stores.renditions,
+        cdn.library,
+        cdn.filler,
+        cdn.downloads,
+        is_writable=is_writable,
+        signer=_open_signer(settings),
+    )
+
+
+def _open_signer(settings: Settings) -> Signer | None:
+    """What signs the dashboard's links; None without the setting. Raises `SettingsError`."""
+    if not settings.signing_key:
+        return None
+    from galerly_cdn.access import keys  # noqa: PLC0415 - cryptography starts slowly
+
+    public_keys = keys.load_public_keys(Path(settings.public_keys))
+    return keys.load_paired_signer(Path(settings.signing_key), public_keys)
 
 
 def serve(  # noqa: PLR0913 - what is served, and the callbacks

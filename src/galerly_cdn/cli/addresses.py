@@ -136,21 +136,20 @@ def _cookie_attributes(url: str, domain: str | None, path: str | None, *, cookie
 
 
 def _parse_time(text: str, now_s: int) -> int:
-    """Seconds of the epoch, from a duration from now (`2h`) or seconds of the epoch. Raises `UsageError`."""
-    matched = re.fullmatch(r"([0-9]{1,12})([smhd]?)", text)
-    if matched is None:
-        raise click.UsageError(f"{text!r} is not a time: use 90s, 30m, 2h, 7d or seconds of the epoch.")
-    number, unit = matched.groups()
-    return now_s + int(number) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[unit] if unit else int(number)
+    """As `policy.parse_time`. Raises `UsageError`."""
+    from galerly_cdn.access import policy
+
+    try:
+        return policy.parse_time(text, now_s)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _parse_network(text: str | None) -> str | None:
-    """The network in CIDR notation. Raises `UsageError`."""
-    import ipaddress
+    """As `policy.parse_network`. Raises `UsageError`."""
+    from galerly_cdn.access import policy
 
-    if text is None:
-        return None
     try:
-        return str(ipaddress.ip_network(text))
+        return None if text is None else policy.parse_network(text)
     except ValueError as error:
         raise click.UsageError(f"--ip: {error}") from error

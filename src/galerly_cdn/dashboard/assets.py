@@ -20,7 +20,18 @@ _MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-_OWN = ("style.css", "dashboard.js", "charts.js", "insight.css", "insight.js", "icon.svg")
+_OWN = (
+    "style.css",
+    "dashboard.js",
+    "charts.js",
+    "icon.svg",
+    "photographs.css",
+    "actions.js",
+    "thumbnails.js",
+    "upload.js",
+    "insight.css",
+    "insight.js",
+)
 _OF_INSIGHT = ("report.css", "cost_page.css")
 """Styles of what the pages have in common with the files that the commands write."""
 SECURITY_HEADERS: Headers = [

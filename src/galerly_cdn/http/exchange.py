@@ -58,6 +58,13 @@ class Exchange(Request):
         """Of the body."""
 
     @property
+    def conditions(self) -> Conditions:
+        """The headers that decide between 200, 206, 304 and 416; Range is defined for GET only (§14.2)."""
+        header = self.headers.get
+        byte_range = header(b"range") if self.method == "GET" else None
+        return Conditions(header(b"if-none-match"), byte_range, header(b"if-range"))
+
+    @property
     def shows_html(self) -> bool:
         """Whether an error response is a page for a browser's window."""
         return False
@@ -221,13 +228,6 @@ class ViewerExchange(Exchange):
         finally:
             is_over = True
             disconnection.cancel()
-
-    @property
-    def conditions(self) -> Conditions:
-        """The headers that decide between 200, 206, 304 and 416; Range is defined for GET only (§14.2)."""
-        header = self.headers.get
-        byte_range = header(b"range") if self.method == "GET" else None
-        return Conditions(header(b"if-none-match"), byte_range, header(b"if-range"))
 
     @property
     def shows_html(self) -> bool:

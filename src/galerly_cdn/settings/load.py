@@ -172,6 +172,8 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
             problems.append("browse and private_prefixes: the gallery page would show private photographs")
     elif combined["public_keys"] and not combined["public_urls"]:
         problems.append("public_keys needs public_urls: no signature could be verified")
+    if combined["signing_key"] and not combined["public_keys"]:
+        problems.append("signing_key needs public_keys: no signature could be verified")
     return problems
 
 

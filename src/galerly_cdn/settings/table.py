@@ -253,6 +253,13 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         str,
         Meta(description="Folder of the public keys, `{id}.pem` each, that signatures are verified with."),
     ] = ""
+    signing_key: Annotated[
+        str,
+        Meta(
+            description="File of a private key, `{id}.private.pem`, with which the dashboard signs links to "
+            "private galleries; its public key is in `public_keys`. Empty: the dashboard signs none."
+        ),
+    ] = ""
     public_urls: Annotated[
         tuple[str, ...],
         Meta(
