@@ -1,5 +1,7 @@
 """Answers one request of a viewer, from its URL to the bytes of a picture. Read `Edge.answer` first.
 
+`Edge.find_hit` is the short way to a plain hit; every other request takes the whole way:
+
 urls.parse            path → size, format, key; requests for originals go on in `downloads.py`
 authorizer.decide     private key: a valid signature, else 403
 negotiate             Accept → format
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
     from galerly_cdn.stored_renditions import StoredRenditions
 
 
+_METHODS = frozenset({"GET", "HEAD"})
+
+
 class Edge:
     """Answers `/resize/…` and `/original/…`; every other path is 404."""
 
@@ -66,7 +71,7 @@ class Edge:
 
     async def answer(self, exchange: ViewerExchange) -> Response:
         """The response to one request. Raises `GalerlyError` for an error response."""
-        if exchange.method not in {"GET", "HEAD"}:
+        if exchange.method not in _METHODS:
             raise MethodNotAllowed
         request = urls.parse(exchange.raw_path, self._allowed)
         if isinstance(request, OriginalRequest):
@@ -101,6 +106,30 @@ class Edge:
         elif head.stale_s:
             exchange.cache_status = cache_status.stale_hit(head.stale_s)
         return responses.picture(prepared, exchange.conditions, is_private=exchange.is_private)
+
+    def find_hit(self, exchange: ViewerExchange) -> PreparedResponse | None:
+        """The rendition of a plain hit, which needs no waiting; None for every other request.
+
+        A plain hit is a GET or HEAD of a public picture, without Range, whose current rendition is in memory
+        and whose original's head is known. The exchange is then as after `answer`. Raises as `answer` does.
+        """
+        if exchange.method not in _METHODS or b"range" in exchange.headers:
+            return None
+        request = urls.parse(exchange.raw_path, self._allowed)
+        if isinstance(request, OriginalRequest) or not self._authorizer.is_public(request.key):
+            return None
+        target = _negotiated_target(request, exchange)
+        prepared = self._memory.get(RenditionKey(request.key, target))
+        if prepared is None:
+            return None
+        self._stored.listed.renew()
+        head = self._miss_limiter.known_head(request.key)
+        if head is None or not self._stored.is_current(prepared.rendition.record, head.version):
+            return None
+        exchange.negotiated = request.target.format is None
+        exchange.key, exchange.target = request.key, target
+        exchange.cache_status = cache_status.MEMORY_HIT
+        return prepared
 
     @property
     def memory_bytes(self) -> int:

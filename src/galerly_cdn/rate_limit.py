@@ -75,6 +75,10 @@ class MissLimiter:
                 self._lookups.record(limit_key, self._now())
             raise
 
+    def known_head(self, key: str) -> Head | None:
+        """The original's head, if it is known without waiting. No limit: it is no failed look-up."""
+        return self._originals.known_head(key)
+
     def start_fill(self, client: str) -> None:
         """Count a fill for this viewer. Raises `TooManyMisses` instead if it would exceed a limit."""
         limit_key = _limit_key(client)

@@ -124,6 +124,12 @@ class MemoryOriginals:
             return replaced(self._heads[key], stale_s=self.stale_s)
         return self._current(key)
 
+    def known_head(self, key: str) -> Head | None:
+        if self.stale_s or self.error is not None or key not in self._heads:
+            return None
+        self.heads += 1
+        return self._heads[key]
+
     async def open(self, key: str) -> Original:
         self.opened += 1
         head = self._current(key)
@@ -446,6 +452,7 @@ class InMemoryCdn:
             self.settings,
             self.telemetry,
             clock=self.clock,
+            find_hit=lambda exchange: self.edge.find_hit(exchange),  # noqa: PLW0108 - tests replace the edge
         )
 
     def edge_with(self, verifier: Verifier | None) -> Edge:

@@ -89,7 +89,9 @@ class Cdn:
 
     def _open_application(self) -> Application | LoopbackApplication:
         settings, clock = self.rendering.stores.settings, self.rendering.stores.clock
-        application = Application(self._handler, settings, self.telemetry, clock=clock)
+        application = Application(
+            self._handler, settings, self.telemetry, clock=clock, find_hit=self.edge.find_hit
+        )
         return (
             LoopbackApplication(application, settings.public_urls)
             if is_loopback(settings.host)
@@ -240,6 +242,7 @@ async def _listen(
         host=settings.host,
         port=settings.port,
         refuse=cdn.application.refuse,
+        answer_hit=cdn.application.answer_hit,
         on_ready=on_ready,
     )
     if cdn.admin is None:

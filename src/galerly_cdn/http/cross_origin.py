@@ -7,22 +7,24 @@ Host header is one of the public URLs, as a proxy passes it, and for pages of th
 
 from __future__ import annotations
 
+import enum
 import functools
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from galerly_cdn.http import responses
 from galerly_cdn.http.urls import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from galerly_cdn.errors import GalerlyError
-    from galerly_cdn.http.exchange import Application
+    from galerly_cdn.http.exchange import Application, HitAnswer
     from galerly_cdn.http.request import Message, Receive, Scope, Send
     from galerly_cdn.http.responses import Response
 
-_SHARING_HEADERS = frozenset({b"access-control-allow-origin", b"timing-allow-origin"})
 _VARY = (b"vary", b"Origin")
+_VARY_LINE = responses.field_lines([_VARY])
 
 
 def public_hosts(public_urls: Iterable[str]) -> frozenset[str]:
@@ -55,6 +57,16 @@ def is_shared(host: str, origin: str | None, public: frozenset[str]) -> bool:
     return is_loopback(host) and (origin is None or is_own_host(page, public))
 
 
+class Readers(enum.Enum):
+    """Which other sites' pages may read a response."""
+
+    ALL = enum.auto()
+    """As the settings say: the response is the same for every page."""
+    THIS = enum.auto()
+    """As the settings say, for the page that requests it: another page may get another response."""
+    NONE = enum.auto()
+
+
 class LoopbackApplication:
     """The public application, for a loopback address."""
 
@@ -65,13 +77,31 @@ class LoopbackApplication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one exchange."""
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        host = headers.get(b"host", b"").decode("latin-1")
-        origin = headers.get(b"origin")
-        text = None if origin is None else origin.decode("latin-1")
-        if host_name(host) not in self._public:
-            send = _restricted(send, is_shared=is_shared(host, text, self._public))
+        readers = self._readers(scope)
+        if readers is not Readers.ALL:
+            send = _restricted(send, is_shared=readers is Readers.THIS)
         await self._application(scope, receive, send)
+
+    def answer_hit(self, scope: Scope) -> HitAnswer | None:
+        """As `Application.answer_hit`, with the headers that `__call__` sends."""
+        readers = self._readers(scope)
+        if readers is Readers.ALL:
+            return self._application.answer_hit(scope)
+        return self._application.answer_hit(scope, is_shared=readers is Readers.THIS, last_lines=_VARY_LINE)
+
+    def _readers(self, scope: Scope) -> Readers:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        return _readers(headers.get(b"host", b""), headers.get(b"origin"), self._public)
+
+
+@functools.lru_cache(maxsize=256)
+def _readers(host: bytes, origin: bytes | None, public: frozenset[str]) -> Readers:
+    """The pages that may read the response to a request with these headers."""
+    name = host.decode("latin-1")
+    if host_name(name) in public:
+        return Readers.ALL
+    page = None if origin is None else origin.decode("latin-1")
+    return Readers.THIS if is_shared(name, page, public) else Readers.NONE
 
 
 def _restricted(send: Send, *, is_shared: bool) -> Send:
@@ -79,7 +109,7 @@ def _restricted(send: Send, *, is_shared: bool) -> Send:
 
     async def restricted(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = [one for one in message["headers"] if is_shared or one[0] not in _SHARING_HEADERS]
+            headers = [one for one in message["headers"] if is_shared or one[0] not in responses.SHARING]
             message = {**message, "headers": [*headers, _VARY]}
         await send(message)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from galerly_cdn.errors import Disconnected, GalerlyError
 from galerly_cdn.http import responses
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from galerly_cdn.http.cache_status import CacheStatus
     from galerly_cdn.http.client_address import Network
     from galerly_cdn.http.request import Message, Receive, Scope, Send
-    from galerly_cdn.http.responses import Headers
+    from galerly_cdn.http.responses import Headers, PreparedResponse
     from galerly_cdn.model import Target
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.telemetry import Telemetry
@@ -274,6 +274,15 @@ if TYPE_CHECKING:
     Handler = Callable[[ViewerExchange], Awaitable[Response]]
 
 
+class HitAnswer(NamedTuple):
+    """A whole response that is ready to be sent: its status, the lines of its headers, and its body."""
+
+    status: int
+    lines: bytes
+    """All headers but those that the server adds, each with its line end."""
+    body: bytes
+
+
 class Application:
     """The public ASGI application. `route` returns the handler of a path."""
 
@@ -284,8 +293,11 @@ class Application:
         telemetry: Telemetry,
         *,
         clock: Clock,
+        find_hit: Callable[[ViewerExchange], PreparedResponse | None],
     ) -> None:
+        """`find_hit` returns the rendition of a request that can be answered without waiting, or None."""
         self._route = route
+        self._find_hit = find_hit
         self._telemetry = telemetry
         self._clock = clock
         self._trusted_proxies = settings.trusted_networks
@@ -296,6 +308,35 @@ class Application:
         exchange = ViewerExchange(scope, self._telemetry.next_request_id(), self._trusted_proxies)
         exchange.receive = receive
         await self._runner.run(exchange, self._route(exchange.raw_path), send)
+
+    def answer_hit(
+        self, scope: Scope, *, is_shared: bool = True, last_lines: bytes = b""
+    ) -> HitAnswer | None:
+        """The answer to a plain hit, byte for byte that of `__call__`, recorded; None for another request.
+
+        Without `is_shared` it has no `responses.SHARING`; `last_lines` follow the other headers.
+        """
+        started_s = self._clock.monotonic()
+        exchange = ViewerExchange(scope, "", self._trusted_proxies)
+        try:
+            prepared = self._find_hit(exchange)
+        except Exception:  # noqa: BLE001 - `__call__` meets the same error, answers and records it
+            return None
+        if prepared is None:
+            return None
+        exchange.request_id = self._telemetry.next_request_id()
+        lines = prepared.lines
+        shared = lines.shared if is_shared else lines.unreadable
+        if responses.is_unmodified(prepared, exchange.headers.get(b"if-none-match")):
+            exchange.status, content, body = 304, b"", b""
+        else:
+            exchange.status, content = 200, lines.content
+            body = b"" if exchange.method == "HEAD" else prepared.rendition.body
+        exchange.sent_bytes = len(body)
+        exchange.duration_ms = round((self._clock.monotonic() - started_s) * 1000, 3)
+        own = responses.field_lines(exchange.response_headers())
+        self._record(exchange)
+        return HitAnswer(exchange.status, b"".join((shared, content, own, last_lines)), body)
 
     def refuse(self, error: GalerlyError, client: str) -> Response:
         """The response to a request that could not be read, counted and logged as any other."""

@@ -22,6 +22,7 @@ from galerly_cdn.errors import (
     TooManyConnections,
     UrlTooLong,
 )
+from galerly_cdn.http.responses import field_lines
 from galerly_cdn.http.urls import is_loopback
 from galerly_cdn.server.cycle import RequestCycle
 from galerly_cdn.server.framing import check_head, origin_form
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from uvicorn import Config
     from uvicorn.server import ServerState
 
+    from galerly_cdn.http.exchange import HitAnswer
+    from galerly_cdn.http.request import Scope
     from galerly_cdn.http.responses import Response
     from galerly_cdn.settings.table import Settings
 
@@ -76,6 +79,11 @@ class ConnectionLimit:
             del self._count_by_address[address]
 
 
+def no_hit(_scope: Scope) -> HitAnswer | None:
+    """Leaves every request to the application."""
+    return None
+
+
 class ConnectionConfig(NamedTuple):
     """The configuration that all connections of one listener share."""
 
@@ -83,6 +91,7 @@ class ConnectionConfig(NamedTuple):
     refuse: Callable[[GalerlyError, str], Response]
     limit: ConnectionLimit
     takes_bodies: bool = False
+    answer_hit: Callable[[Scope], HitAnswer | None] = no_hit
 
 
 class Connection(HttpToolsProtocol):
@@ -112,6 +121,8 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._is_draining = False
+        self._hits = 0
+        """Plain hits in the bytes that arrived last."""
 
     # start and end
 
@@ -157,6 +168,7 @@ class Connection(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         self._received_bytes = len(data)
+        self._hits = 0
         self._head_bytes += self._received_bytes
         try:
             self.parser.feed_data(data)
@@ -171,7 +183,11 @@ class Connection(HttpToolsProtocol):
             self._send_error(BadRequest(str(error)))
         except GalerlyError as error:
             self._send_error(error)
-        if not self._is_responding and self._head_timer is None and not self.response_transport.is_ended:
+        if self._is_responding or self._head_timer is not None or self.response_transport.is_ended:
+            return
+        if self._hits and not self._is_in_head:
+            self._start_idle_timer()
+        else:
             self._start_head_timer(self._settings.header_deadline_s)
 
     def on_message_begin(self) -> None:
@@ -210,12 +226,15 @@ class Connection(HttpToolsProtocol):
         scope["query_string"] = query
         is_upgrade = self.parser.should_upgrade()
         is_last = version == "1.0" or has_body or self._is_draining or is_upgrade
+        keep_alive = not is_last and self.parser.should_keep_alive()
+        if keep_alive and self._answer_hit():
+            return
         takes_body = has_body and self._connection_config.takes_bodies
         if takes_body and is_upgrade:  # llhttp would leave the body to the new protocol
             raise BadRequest("a request with a body cannot upgrade")
         cycle = RequestCycle(
             self,
-            keep_alive=not is_last and self.parser.should_keep_alive(),
+            keep_alive=keep_alive,
             has_body=takes_body,
             awaits_100=takes_body and self.expect_100_continue and version == "1.1",
         )
@@ -223,6 +242,28 @@ class Connection(HttpToolsProtocol):
             cycle.more_body = False
             cycle.message_event.set()
         self._start_cycle(cycle)
+
+    def _answer_hit(self) -> bool:
+        """Answer a plain hit at once, without a task and a cycle; whether the request was one.
+
+        A request waits for its turn behind others, and while the client has not read the responses before.
+        """
+        if self._is_responding or self.flow.write_paused or self._hits >= MAX_PIPELINED:
+            return False
+        answer = self._connection_config.answer_hit(cast("Scope", self.scope))
+        if answer is None:
+            return False
+        self._hits += 1
+        date = field_lines(self.server_state.default_headers)
+        self.response_transport.writelines(
+            (STATUS_LINE[answer.status] + date + answer.lines + b"\r\n", answer.body)
+        )
+        return True
+
+    def _start_idle_timer(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
 
     def _start_cycle(self, cycle: RequestCycle) -> None:
         must_wait = self._is_responding
@@ -241,6 +282,10 @@ class Connection(HttpToolsProtocol):
             self.cycle.body_received(len(body))
         else:
             self.flow.pause_reading()
+
+    def on_message_complete(self) -> None:
+        if self._is_responding:  # else the request was a plain hit, whose response is written
+            super().on_message_complete()
 
     def _start_head_timer(self, deadline_s: float) -> None:
         self._cancel_head_timer()

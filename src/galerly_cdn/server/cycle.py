@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from galerly_cdn.errors import BodyTooSlow, Disconnected, GalerlyError
+from galerly_cdn.http.responses import field_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,9 +146,7 @@ class RequestCycle(RequestResponseCycle):
             return
         if not self.keep_alive:
             fields.append((b"connection", b"close"))
-        head = b"".join([b"%b: %b\r\n" % field for field in fields])
-        if head.count(b"\n") != len(fields) or head.count(b"\r") != len(fields):
-            raise RuntimeError("a response header has a line break")  # response splitting (CWE-113)
+        head = field_lines(fields)
         self.response_started = True
         self.waiting_for_100_continue = False
         self.chunked_encoding = False

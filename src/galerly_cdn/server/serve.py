@@ -27,17 +27,19 @@ from galerly_cdn.errors import GalerlyError, SettingsError
 from galerly_cdn.http import responses
 from galerly_cdn.http.responses import Response
 from galerly_cdn.serialization import Value
-from galerly_cdn.server.connection import Connection, ConnectionConfig, ConnectionLimit
+from galerly_cdn.server.connection import Connection, ConnectionConfig, ConnectionLimit, no_hit
 from galerly_cdn.server.tls import TlsConnection
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
 
+    from galerly_cdn.http.exchange import HitAnswer
     from galerly_cdn.http.request import Receive, Scope, Send
     from galerly_cdn.server.certificate import Certificate
 
     Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+    AnswerHit = Callable[[Scope], HitAnswer | None]
 
 T = TypeVar("T")
 
@@ -65,6 +67,9 @@ class Listener(Value, frozen=True, kw_only=True):
     refuse: Callable[[GalerlyError, str], Response] = refuse
     """Called with an error and the client's address; makes the response to a request that does not reach
     the application, and may record it."""
+    answer_hit: AnswerHit = no_hit
+    """Called with the ASGI scope of a request that keeps its connection open; makes the response if that
+    needs no waiting, else returns None, and the application gets the request."""
     on_ready: Callable[[str], None] = lambda _: None
     """Called with the address, such as `http://127.0.0.1:8000/`, once connections are accepted."""
 
@@ -228,7 +233,9 @@ def _protocol_factory(
     listener: Listener, settings: Settings, certificate: Certificate | None
 ) -> Callable[..., asyncio.Protocol]:
     """A function that makes the protocol of one connection; it takes the keyword arguments of uvicorn."""
-    config = ConnectionConfig(settings, listener.refuse, ConnectionLimit(settings), listener.takes_bodies)
+    config = ConnectionConfig(
+        settings, listener.refuse, ConnectionLimit(settings), listener.takes_bodies, listener.answer_hit
+    )
     connection = functools.partial(Connection, connection_config=config)
     if certificate is None:
         return connection

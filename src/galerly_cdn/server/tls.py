@@ -18,7 +18,7 @@ from galerly_cdn.errors import TooManyConnections
 from galerly_cdn.server.transport import LINGER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from uvicorn.server import ServerState
 
@@ -144,6 +144,10 @@ class TlsConnection(asyncio.Protocol):
         while unsent:
             unsent = unsent[self._tls.write(unsent) :]
         self._flush()
+
+    def writelines(self, parts: Iterable[bytes]) -> None:
+        """As `write`, for the parts in their order."""
+        self.write(b"".join(parts))
 
     def _flush(self) -> None:
         if self._outgoing.pending and not self._tcp_transport.is_closing():

@@ -22,12 +22,22 @@ PROGRESS_BYTES = 64 * 1024
 class ResponseTransport:
     """The writing side of a connection. uvicorn's request cycle uses it as its transport."""
 
-    __slots__ = ("_deadline_s", "_loop", "_timer", "_transport", "_unsent_bytes", "is_ended", "write")
+    __slots__ = (
+        "_deadline_s",
+        "_loop",
+        "_timer",
+        "_transport",
+        "_unsent_bytes",
+        "is_ended",
+        "write",
+        "writelines",
+    )
 
     def __init__(
         self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, write_deadline_s: float
     ) -> None:
         self.write = transport.write
+        self.writelines = transport.writelines
         self._transport = transport
         self._loop = loop
         self._deadline_s = write_deadline_s

@@ -52,6 +52,10 @@ class Originals(Protocol):
         """
         ...
 
+    def known_head(self, key: str) -> Head | None:
+        """The head that `head` would return, if that needs no waiting and is not stale; else None."""
+        ...
+
     async def open(self, key: str) -> Original:
         """The original's bytes for a render. Raises as `head` does, and `TooManyBytes`."""
         ...
