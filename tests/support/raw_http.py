@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from galerly_cdn.http.exchange import HitAnswer
 from galerly_cdn.server import serve
-from galerly_cdn.server.connection import no_hit
+from galerly_cdn.server.listener import no_hit
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:

@@ -32,9 +32,12 @@ def hit(_: Scope) -> HitAnswer:
 
 async def test_hit_is_written_while_its_request_is_parsed() -> None:
     connection = FakeConnection(application, answer_hit=hit)
-    connection.state.default_headers = [(b"date", b"now")]
+    connection.state.set_date(0)
     connection.protocol.data_received(get())
-    assert connection.transport.sent == b"HTTP/1.1 200 OK\r\ndate: now\r\netag: x\r\n\r\nbody"
+    assert (
+        connection.transport.sent
+        == b"HTTP/1.1 200 OK\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\netag: x\r\n\r\nbody"
+    )
     assert not connection.state.tasks
 
 

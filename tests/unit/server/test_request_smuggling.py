@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from galerly_cdn.errors import BadRequest, MethodNotAllowed
-from galerly_cdn.server.connection import no_hit
 from galerly_cdn.server.framing import check_head, origin_form
+from galerly_cdn.server.listener import no_hit
 from tests.support.raw_http import Echo, get, run, serving
 
 if TYPE_CHECKING:
