@@ -7,16 +7,16 @@ Host header is one of the public URLs, as a proxy passes it, and for pages of th
 
 from __future__ import annotations
 
-import enum
 import functools
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from galerly_cdn.http import responses
+from galerly_cdn.http.exchange import Audience
 from galerly_cdn.http.urls import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from galerly_cdn.errors import GalerlyError
     from galerly_cdn.http.exchange import Application, HitAnswer
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from galerly_cdn.http.responses import Response
 
 _VARY = (b"vary", b"Origin")
-_VARY_LINE = responses.field_lines([_VARY])
+_ALL = Audience(is_shared=True)
+_THIS_PAGE = Audience(is_shared=True, last_lines=responses.field_lines([_VARY]))
+_NO_PAGE = Audience(is_shared=False, last_lines=responses.field_lines([_VARY]))
 
 
 def public_hosts(public_urls: Iterable[str]) -> frozenset[str]:
@@ -45,7 +47,6 @@ def is_own_host(host: str, public: frozenset[str]) -> bool:
     return is_loopback(host) or host_name(host) in public
 
 
-@functools.lru_cache(maxsize=256)
 def is_shared(host: str, origin: str | None, public: frozenset[str]) -> bool:
     """Whether the page at `origin` may read a response to a request for `host`; without Origin, any may.
 
@@ -55,16 +56,6 @@ def is_shared(host: str, origin: str | None, public: frozenset[str]) -> bool:
         return True
     page = "" if origin is None else origin.partition("://")[2]
     return is_loopback(host) and (origin is None or is_own_host(page, public))
-
-
-class Readers(enum.Enum):
-    """Which other sites' pages may read a response."""
-
-    ALL = enum.auto()
-    """As the settings say: the response is the same for every page."""
-    THIS = enum.auto()
-    """As the settings say, for the page that requests it: another page may get another response."""
-    NONE = enum.auto()
 
 
 class LoopbackApplication:
@@ -77,31 +68,27 @@ class LoopbackApplication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one exchange."""
-        readers = self._readers(scope)
-        if readers is not Readers.ALL:
-            send = _restricted(send, is_shared=readers is Readers.THIS)
+        audience = self._audience(dict(scope["headers"]))
+        if audience.last_lines:
+            send = _restricted(send, is_shared=audience.is_shared)
         await self._application(scope, receive, send)
 
     def answer_hit(self, scope: Scope) -> HitAnswer | None:
         """As `Application.answer_hit`, with the headers that `__call__` sends."""
-        readers = self._readers(scope)
-        if readers is Readers.ALL:
-            return self._application.answer_hit(scope)
-        return self._application.answer_hit(scope, is_shared=readers is Readers.THIS, last_lines=_VARY_LINE)
+        return self._application.answer_hit(scope, self._audience)
 
-    def _readers(self, scope: Scope) -> Readers:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        return _readers(headers.get(b"host", b""), headers.get(b"origin"), self._public)
+    def _audience(self, headers: Mapping[bytes, bytes]) -> Audience:
+        return _audience(headers.get(b"host", b""), headers.get(b"origin"), self._public)
 
 
 @functools.lru_cache(maxsize=256)
-def _readers(host: bytes, origin: bytes | None, public: frozenset[str]) -> Readers:
+def _audience(host: bytes, origin: bytes | None, public: frozenset[str]) -> Audience:
     """The pages that may read the response to a request with these headers."""
     name = host.decode("latin-1")
     if host_name(name) in public:
-        return Readers.ALL
+        return _ALL
     page = None if origin is None else origin.decode("latin-1")
-    return Readers.THIS if is_shared(name, page, public) else Readers.NONE
+    return _THIS_PAGE if is_shared(name, page, public) else _NO_PAGE
 
 
 def _restricted(send: Send, *, is_shared: bool) -> Send:

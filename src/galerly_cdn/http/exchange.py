@@ -7,18 +7,20 @@ An error response holds the error's code and public sentence; details go to the 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from galerly_cdn.errors import Disconnected, GalerlyError
 from galerly_cdn.http import responses
+from galerly_cdn.http.cache_status import MEMORY_HIT
 from galerly_cdn.http.negotiation import accepts_html
 from galerly_cdn.http.request import Request, empty_scope
 from galerly_cdn.http.responses import Conditions, Response
 from galerly_cdn.telemetry import AccessRecord, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
     from typing import Any
 
     from galerly_cdn.clock import Clock
@@ -256,12 +258,12 @@ class ViewerExchange(Exchange):
             request_id=self.request_id,
             client=self.client,
             method=self.method,
-            path=printable(self.raw_path[:_MAX_LOGGED_PATH].decode("latin-1")),
+            path=_logged_path(self.raw_path[:_MAX_LOGGED_PATH]),
             status=self.status,
             bytes=self.sent_bytes,
             duration_ms=self.duration_ms,
             key=self.key,
-            size=str(target.size) if target else "",
+            size=_logged_size(target) if target else "",
             format=target.format or "own" if target else "",
             cache=self.cache_status.parameters if self.cache_status else "",
             stages_ms=self.stages_ms or None,
@@ -270,8 +272,36 @@ class ViewerExchange(Exchange):
         )
 
 
+@functools.lru_cache(maxsize=2048)
+def _logged_path(raw_path: bytes) -> str:
+    return printable(raw_path.decode("latin-1"))
+
+
+@functools.lru_cache(maxsize=256)
+def _logged_size(target: Target) -> str:
+    return str(target.size)
+
+
 if TYPE_CHECKING:
+    AudienceOf = Callable[[Mapping[bytes, bytes]], "Audience"]
     Handler = Callable[[ViewerExchange], Awaitable[Response]]
+
+
+_NEGOTIATED_LINE = responses.field_lines([responses.NEGOTIATED])
+_HIT_LINES = b"%b" + responses.field_lines([MEMORY_HIT.header, (b"server-timing", b"total;dur=%.3f")])
+"""The lines of `ViewerExchange.response_headers` for a hit in memory: lines before them, and milliseconds."""
+
+
+class Audience(NamedTuple):
+    """Who may read a response."""
+
+    is_shared: bool
+    """Whether it has the headers `responses.SHARING`."""
+    last_lines: bytes = b""
+    """Header lines that say on what the audience depends; they follow all others."""
+
+
+_EVERYBODY = Audience(is_shared=True)
 
 
 class HitAnswer(NamedTuple):
@@ -309,12 +339,10 @@ class Application:
         exchange.receive = receive
         await self._runner.run(exchange, self._route(exchange.raw_path), send)
 
-    def answer_hit(
-        self, scope: Scope, *, is_shared: bool = True, last_lines: bytes = b""
-    ) -> HitAnswer | None:
+    def answer_hit(self, scope: Scope, audience_of: AudienceOf | None = None) -> HitAnswer | None:
         """The answer to a plain hit, byte for byte that of `__call__`, recorded; None for another request.
 
-        Without `is_shared` it has no `responses.SHARING`; `last_lines` follow the other headers.
+        `audience_of` tells by the request's headers who may read the response.
         """
         started_s = self._clock.monotonic()
         exchange = ViewerExchange(scope, "", self._trusted_proxies)
@@ -325,8 +353,9 @@ class Application:
         if prepared is None:
             return None
         exchange.request_id = self._telemetry.next_request_id()
+        audience = _EVERYBODY if audience_of is None else audience_of(exchange.headers)
         lines = prepared.lines
-        shared = lines.shared if is_shared else lines.unreadable
+        shared = lines.shared if audience.is_shared else lines.unreadable
         if responses.is_unmodified(prepared, exchange.headers.get(b"if-none-match")):
             exchange.status, content, body = 304, b"", b""
         else:
@@ -334,9 +363,9 @@ class Application:
             body = b"" if exchange.method == "HEAD" else prepared.rendition.body
         exchange.sent_bytes = len(body)
         exchange.duration_ms = round((self._clock.monotonic() - started_s) * 1000, 3)
-        own = responses.field_lines(exchange.response_headers())
+        own = _HIT_LINES % (_NEGOTIATED_LINE if exchange.negotiated else b"", exchange.duration_ms)
         self._record(exchange)
-        return HitAnswer(exchange.status, b"".join((shared, content, own, last_lines)), body)
+        return HitAnswer(exchange.status, b"".join((shared, content, own, audience.last_lines)), body)
 
     def refuse(self, error: GalerlyError, client: str) -> Response:
         """The response to a request that could not be read, counted and logged as any other."""

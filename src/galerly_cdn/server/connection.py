@@ -71,6 +71,8 @@ class Connection(asyncio.Protocol):
         """Plain hits in the bytes that arrived last."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_since_s: float | None = None
+        """When the last response was complete; None while there is a request, or a part of one."""
         self._is_draining = False
 
     # start and end
@@ -92,7 +94,8 @@ class Connection(asyncio.Protocol):
         self.state.limit.release(self._address)
         self.transport.connection_lost()
         self._cancel_head_timer()
-        self._cancel_idle_timer()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         for cycle in self._unfinished:
             cycle.disconnect()
 
@@ -115,7 +118,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_ended:
             return
-        self._cancel_idle_timer()
+        self._idle_since_s = None
         self._received_bytes = len(data)
         self._head_bytes += self._received_bytes
         self._hits = 0
@@ -260,13 +263,20 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def _start_idle_timer(self) -> None:
-        self._cancel_idle_timer()
-        self._idle_timer = self.loop.call_later(self._settings.idle_s, self.transport.close)
+        """Close the connection after `idle_s` without a request. A running timer is not started again."""
+        self._idle_since_s = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self._settings.idle_s, self._on_idle_timeout)
 
-    def _cancel_idle_timer(self) -> None:
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
+    def _on_idle_timeout(self) -> None:
+        self._idle_timer = None
+        if self._idle_since_s is None:
+            return
+        remaining_s = self._idle_since_s + self._settings.idle_s - self.loop.time()
+        if remaining_s > 0:
+            self._idle_timer = self.loop.call_later(remaining_s, self._on_idle_timeout)
+        else:
+            self.transport.close()
 
     # writing
 
