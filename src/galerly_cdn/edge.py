@@ -111,7 +111,8 @@ class Edge:
         """The rendition of a plain hit, which needs no waiting; None for every other request.
 
         A plain hit is a GET or HEAD of a public picture, without Range, whose current rendition is in memory
-        and whose original's head is known. The exchange is then as after `answer`. Raises as `answer` does.
+        or in a file that was verified, and whose original's head is known. The exchange is then as after
+        `answer`. Raises as `answer` does.
         """
         if exchange.method not in _METHODS or b"range" in exchange.headers:
             return None
@@ -119,16 +120,19 @@ class Edge:
         if isinstance(request, OriginalRequest) or not self._authorizer.is_public(request.key):
             return None
         target = _negotiated_target(request, exchange)
-        prepared = self._memory.get(RenditionKey(request.key, target))
-        if prepared is None:
-            return None
+        rendition_key = RenditionKey(request.key, target)
+        prepared = self._memory.get(rendition_key)
         self._stored.listed.renew()
-        head = self._miss_limiter.known_head(request.key)
-        if head is None or not self._stored.is_current(prepared.rendition.record, head.version):
+        head = self._miss_limiter.known_head(request.key, exchange.client, is_hot=prepared is not None)
+        if head is None:
             return None
+        if prepared is None:
+            prepared, status = self._known(rendition_key, head.version), cache_status.STORE_HIT
+        else:
+            is_current = self._stored.is_current(prepared.rendition.record, head.version)
+            prepared, status = prepared if is_current else None, cache_status.MEMORY_HIT
         exchange.negotiated = request.target.format is None
-        exchange.key, exchange.target = request.key, target
-        exchange.cache_status = cache_status.MEMORY_HIT
+        exchange.key, exchange.target, exchange.cache_status = request.key, target, status
         return prepared
 
     @property
@@ -157,6 +161,13 @@ class Edge:
         if not await self._stored.serves(rendition.record, version):
             return None, cache_status.OUTDATED
         return self._remember(rendition_key, rendition), cache_status.STORE_HIT
+
+    def _known(self, rendition_key: RenditionKey, version: str) -> PreparedResponse | None:
+        """The rendition from the store, if that needs no waiting and it can be served; else None."""
+        rendition = self._renditions.known(rendition_key.key, rendition_key.target)
+        if rendition is None or not self._stored.is_servable(rendition.record, version):
+            return None
+        return self._remember(rendition_key, rendition)
 
     async def _fill(self, rendition_key: RenditionKey, version: str, client: str) -> tuple[Filled, bool]:
         """The fill, and whether another request had started it. Raises as `fill`, and `TooManyMisses`."""

@@ -184,6 +184,8 @@ class MemoryRenditions:
         self.list_error: GalerlyError | None = None
         self.facts_read = 0
         self.facts_written: list[FactRecord] = []
+        self.is_near = False
+        """Whether reading a rendition needs no waiting."""
         self.error: GalerlyError | None = None
         self.puts = Gate()
         self.gets = 0
@@ -191,6 +193,9 @@ class MemoryRenditions:
     async def head(self, key: str, target: Target) -> StoredObject | None:
         found = self.kept.get(target.rendition_key(key))
         return StoredObject(found.record.version, 0.0) if found else None
+
+    def known(self, key: str, target: Target) -> Rendition | None:
+        return self.kept.get(target.rendition_key(key)) if self.is_near else None
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         self.gets += 1

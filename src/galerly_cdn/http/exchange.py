@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from galerly_cdn.errors import Disconnected, GalerlyError
 from galerly_cdn.http import responses
-from galerly_cdn.http.cache_status import MEMORY_HIT
 from galerly_cdn.http.negotiation import accepts_html
 from galerly_cdn.http.request import Request, empty_scope
 from galerly_cdn.http.responses import Conditions, Response
@@ -272,6 +271,11 @@ class ViewerExchange(Exchange):
         )
 
 
+@functools.lru_cache(maxsize=16)
+def _status_line(status: CacheStatus) -> bytes:
+    return responses.field_lines([status.header])
+
+
 @functools.lru_cache(maxsize=2048)
 def _logged_path(raw_path: bytes) -> str:
     return printable(raw_path.decode("latin-1"))
@@ -288,8 +292,7 @@ if TYPE_CHECKING:
 
 
 _NEGOTIATED_LINE = responses.field_lines([responses.NEGOTIATED])
-_HIT_LINES = b"%b" + responses.field_lines([MEMORY_HIT.header, (b"server-timing", b"total;dur=%.3f")])
-"""The lines of `ViewerExchange.response_headers` for a hit in memory: lines before them, and milliseconds."""
+_TIMING_LINE = responses.field_lines([(b"server-timing", b"total;dur=%.3f")])
 
 
 class Audience(NamedTuple):
@@ -354,18 +357,20 @@ class Application:
             return None
         exchange.request_id = self._telemetry.next_request_id()
         audience = _EVERYBODY if audience_of is None else audience_of(exchange.headers)
-        lines = prepared.lines
-        shared = lines.shared if audience.is_shared else lines.unreadable
+        shared = prepared.lines.shared if audience.is_shared else prepared.lines.unreadable
         if responses.is_unmodified(prepared, exchange.headers.get(b"if-none-match")):
             exchange.status, content, body = 304, b"", b""
         else:
-            exchange.status, content = 200, lines.content
+            exchange.status, content = 200, prepared.lines.content
             body = b"" if exchange.method == "HEAD" else prepared.rendition.body
         exchange.sent_bytes = len(body)
         exchange.duration_ms = round((self._clock.monotonic() - started_s) * 1000, 3)
-        own = _HIT_LINES % (_NEGOTIATED_LINE if exchange.negotiated else b"", exchange.duration_ms)
+        negotiated = _NEGOTIATED_LINE if exchange.negotiated else b""
+        status = _status_line(exchange.cache_status) if exchange.cache_status else b""
+        timing = _TIMING_LINE % exchange.duration_ms
         self._record(exchange)
-        return HitAnswer(exchange.status, b"".join((shared, content, own, audience.last_lines)), body)
+        lines = b"".join((shared, content, negotiated, status, timing, audience.last_lines))
+        return HitAnswer(exchange.status, lines, body)
 
     def refuse(self, error: GalerlyError, client: str) -> Response:
         """The response to a request that could not be read, counted and logged as any other."""

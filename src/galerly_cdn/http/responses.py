@@ -5,6 +5,7 @@ The headers that differ from one request to the next are added in `exchange.py`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import html
 import re
@@ -19,6 +20,7 @@ from galerly_cdn.model import Head, Rendition
 from galerly_cdn.serialization import Value, to_json
 
 if TYPE_CHECKING:
+    from galerly_cdn.model import Record
     from galerly_cdn.settings.table import Settings
 
 Headers = list[tuple[bytes, bytes]]
@@ -113,14 +115,24 @@ class Download(Value, frozen=True):
 
 def prepare(rendition: Rendition, settings: Settings) -> PreparedResponse:
     """Build the headers of a rendition's responses."""
-    record = rendition.record
+    embedding = tuple(_embedding(settings))
+    return PreparedResponse(rendition, *_prepared(rendition.record, embedding, settings.lost_header))
+
+
+@functools.lru_cache(maxsize=1024)
+def _prepared(
+    record: Record,
+    embedding: tuple[tuple[bytes, bytes], ...],
+    lost_header: bool,  # noqa: FBT001 - it is cached
+) -> tuple[Headers, Headers, PreparedLines]:
+    """The fields of `PreparedResponse` that do not hold the body."""
     shared: Headers = [
         (b"etag", b'"%s"' % record.md5.encode()),
         (b"cache-control", IMMUTABLE),
         *_SANDBOX,
-        *_embedding(settings),
+        *embedding,
     ]
-    if settings.lost_header and record.lost:
+    if lost_header and record.lost:
         shared.append((b"galerly-lost", ", ".join(record.lost).encode()))
     content: Headers = [
         (b"content-type", record.format.media_type.encode()),
@@ -128,9 +140,9 @@ def prepare(rendition: Rendition, settings: Settings) -> PreparedResponse:
         (b"accept-ranges", b"bytes"),
     ]
     unreadable = [field for field in shared if field[0] not in SHARING]
-    length = (b"content-length", b"%d" % len(rendition.body))
+    length = (b"content-length", b"%d" % record.length_bytes)
     lines = PreparedLines(field_lines(shared), field_lines(unreadable), field_lines([*content, length]))
-    return PreparedResponse(rendition, shared, content, lines)
+    return shared, content, lines
 
 
 def field_lines(fields: Headers) -> bytes:

@@ -187,6 +187,10 @@ class Renditions(FactRecords, RecipeEntries, Protocol):
         """The stored rendition, verified; None if there is none or its bytes are not those that were put."""
         ...
 
+    def known(self, key: str, target: Target) -> Rendition | None:
+        """The rendition that `get` would return, if that needs no waiting; else None."""
+        ...
+
     async def head(self, key: str, target: Target) -> StoredObject | None:
         """Version and time of the stored object, current or not; None if there is none.
 

@@ -126,6 +126,40 @@ async def test_other_request_is_left_to_the_whole_way_without_a_record(
     assert cdn.records == []
 
 
+@pytest.mark.parametrize("scope", PLAIN.values(), ids=PLAIN.keys())
+async def test_plain_hit_from_a_near_store_is_that_of_the_whole_way(scope: Scope) -> None:
+    cdn = InMemoryCdn(settings=replaced(SETTINGS, memory_cache_bytes=0))
+    cdn.originals.put(KEY)
+    await _whole_way(cdn.application, scope)
+    cdn.renditions.is_near = True
+    cdn.records.clear()
+    expected = await _whole_way(cdn.application, scope)
+    assert b"detail=store" in expected[1]
+    assert cdn.application.answer_hit(scope) == expected
+    first, second = cdn.records
+    assert replaced(first, request_id="") == replaced(second, request_id="")
+
+
+async def test_near_rendition_of_another_version_is_no_plain_hit() -> None:
+    cdn = InMemoryCdn(settings=replaced(SETTINGS, memory_cache_bytes=0))
+    cdn.originals.put(KEY)
+    await cdn.ask(PATH)
+    cdn.renditions.is_near = True
+    cdn.originals.put(KEY)
+    assert cdn.application.answer_hit(_scope()) is None
+
+
+async def test_client_over_its_look_up_limit_gets_no_near_rendition_at_once() -> None:
+    cdn = InMemoryCdn(settings=Settings(memory_cache_bytes=0, misses_per_minute_per_client=1))
+    cdn.originals.put(KEY)
+    await cdn.ask(PATH, client="10.0.0.1")
+    cdn.renditions.is_near = True
+    assert cdn.application.answer_hit(_scope()) is not None
+    await cdn.ask("/resize/tiny/g/none.jpg", client="10.0.0.1")
+    assert cdn.application.answer_hit(_scope()) is None
+    assert (await cdn.ask(PATH, client="10.0.0.1")).code == "too-many-misses"
+
+
 async def test_changed_original_is_no_plain_hit(cdn: InMemoryCdn) -> None:
     cdn.originals.put(KEY)
     assert cdn.application.answer_hit(_scope()) is None
