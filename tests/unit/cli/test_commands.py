@@ -99,7 +99,7 @@ def test_help_lists_every_command_and_examples() -> None:
 
 
 def test_help_imports_no_slow_module() -> None:
-    slow = {"msgspec", "pyvips", "uvicorn", "httpx", "asyncio", "galerly_cdn.settings.table"}
+    slow = {"msgspec", "pyvips", "httptools", "httpx", "asyncio", "galerly_cdn.settings.table"}
     script = (
         "import sys, click.testing, galerly_cdn.cli as cli; "
         "click.testing.CliRunner().invoke(cli.main, ['--help']); "
