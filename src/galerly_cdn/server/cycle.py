@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -119,7 +120,8 @@ class RequestCycle:
             if self._is_started:
                 self._transport.abort()
             else:
-                await self._send_internal_error()
+                with contextlib.suppress(Disconnected):
+                    await self._send_internal_error()
 
     async def _send_internal_error(self) -> None:
         """Respond for an application that raised or returned before it responded."""
