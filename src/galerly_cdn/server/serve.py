@@ -102,7 +102,6 @@ async def serve(
         try:
             with _stop_on_signals(servers) as stopping:
                 for server in servers:
-                    server.state.set_date(SYSTEM_CLOCK.wall())
                     await server.startup()
                 for listener, bound in zip(listeners, sockets, strict=True):
                     listener.on_ready(_url(bound, "http" if certificate is None else "https"))
@@ -213,7 +212,7 @@ async def _run_each_second(
             async with asyncio.timeout(1):
                 await stopping.wait()
         for server in servers:
-            server.state.set_date(SYSTEM_CLOCK.wall())
+            server.tick()
         if certificate is not None:
             certificate.refresh()
 
@@ -256,9 +255,14 @@ class _Server:
 
     async def startup(self) -> None:
         """Accept connections."""
+        self.tick()
         self._listening = await asyncio.get_running_loop().create_server(
             self._protocol, sock=self._bound, backlog=_BACKLOG
         )
+
+    def tick(self) -> None:
+        """Set the Date of the responses; once per second."""
+        self.state.set_date(SYSTEM_CLOCK.wall())
 
     async def close(self) -> None:
         """Accept the connections in the socket's backlog, then none; close those that are idle."""

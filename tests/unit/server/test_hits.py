@@ -123,6 +123,13 @@ async def test_partial_request_behind_a_hit_has_the_header_deadline() -> None:
     assert connection.statuses() == [200, 408]
 
 
+async def test_refused_request_behind_a_hit_has_its_own_response() -> None:
+    connection = FakeConnection(application, answer_hit=hit)
+    await connection.feed(get() + b"nonsense\r\n\r\n" + get())
+    assert connection.statuses() == [200, 400]
+    assert connection.transport.has_sent_end
+
+
 async def test_shutdown_closes_a_connection_after_its_hit() -> None:
     connection = FakeConnection(application, answer_hit=hit)
     arriving = FakeConnection(application, connection, answer_hit=hit)
