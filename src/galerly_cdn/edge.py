@@ -1,5 +1,7 @@
 """Answers one request of a viewer, from its URL to the bytes of a picture. Read `Edge.answer` first.
 
+`Edge.find_hit` is the short way to a plain hit; every other request takes the whole way:
+
 urls.parse            path → size, format, key; requests for originals go on in `downloads.py`
 authorizer.decide     private key: a valid signature, else 403
 negotiate             Accept → format
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from galerly_cdn.stored_renditions import StoredRenditions
 
 
+_METHODS = frozenset({"GET", "HEAD"})
+
+
 class Edge:
     """Answers `/resize/…` and `/original/…`; every other path is 404."""
 
@@ -69,7 +74,7 @@ class Edge:
 
     async def answer(self, exchange: ViewerExchange) -> Response:
         """The response to one request. Raises `GalerlyError` for an error response."""
-        if exchange.method not in {"GET", "HEAD"}:
+        if exchange.method not in _METHODS:
             raise MethodNotAllowed
         request = urls.parse(exchange.raw_path, self._allowed)
         if isinstance(request, OriginalRequest):
@@ -105,6 +110,34 @@ class Edge:
             exchange.cache_status = cache_status.stale_hit(head.stale_s)
         return responses.picture(prepared, exchange.conditions, is_private=exchange.is_private)
 
+    def find_hit(self, exchange: ViewerExchange) -> PreparedResponse | None:
+        """The rendition of a plain hit, which needs no waiting; None for every other request.
+
+        A plain hit is a GET or HEAD of a public picture, without Range, whose current rendition is in memory
+        or in a file that was verified, and whose original's head is known. The exchange is then as after
+        `answer`. Raises as `answer` does.
+        """
+        if exchange.method not in _METHODS or b"range" in exchange.headers:
+            return None
+        request = urls.parse(exchange.raw_path, self._allowed)
+        if isinstance(request, OriginalRequest) or not self._authorizer.is_public(request.key):
+            return None
+        target = _negotiated_target(request, exchange)
+        rendition_key = RenditionKey(request.key, target)
+        prepared = self._memory.get(rendition_key)
+        self._stored.listed.renew()
+        head = self._miss_limiter.known_head(request.key, exchange.client, is_hot=prepared is not None)
+        if head is None:
+            return None
+        if prepared is None:
+            prepared, status = self._known(rendition_key, head.version), cache_status.STORE_HIT
+        else:
+            is_current = self._stored.is_current(prepared.rendition.record, head.version)
+            prepared, status = prepared if is_current else None, cache_status.MEMORY_HIT
+        exchange.negotiated = request.target.format is None
+        exchange.key, exchange.target, exchange.cache_status = request.key, target, status
+        return prepared
+
     @property
     def memory_bytes(self) -> int:
         """The weight of the renditions in memory."""
@@ -131,6 +164,13 @@ class Edge:
         if not await self._stored.serves(rendition.record, version):
             return None, cache_status.OUTDATED
         return self._remember(rendition_key, rendition), cache_status.STORE_HIT
+
+    def _known(self, rendition_key: RenditionKey, version: str) -> PreparedResponse | None:
+        """The rendition from the store, if that needs no waiting and it can be served; else None."""
+        rendition = self._renditions.known(rendition_key.key, rendition_key.target)
+        if rendition is None or not self._stored.is_servable(rendition.record, version):
+            return None
+        return self._remember(rendition_key, rendition)
 
     async def _fill(self, rendition_key: RenditionKey, version: str, client: str) -> tuple[Filled, bool]:
         """The fill, and whether another request had started it. Raises as `fill`, and `TooManyMisses`."""

@@ -75,6 +75,14 @@ class MissLimiter:
                 self._lookups.record(limit_key, self._now())
             raise
 
+    def known_head(self, key: str, client: str, *, is_hot: bool) -> Head | None:
+        """The head that `head` would return, if that needs no waiting; None also where it would raise."""
+        if not is_hot:
+            limit_key = _limit_key(client)
+            if limit_key is not None and self._lookups.is_exceeded(limit_key, self._now()):
+                return None
+        return self._originals.known_head(key)
+
     def start_fill(self, client: str) -> None:
         """Count a fill for this viewer. Raises `TooManyMisses` instead if it would exceed a limit."""
         limit_key = _limit_key(client)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from galerly_cdn.http.client_address import Network
     from galerly_cdn.http.exchange import Handler
     from galerly_cdn.http.request import Scope
+    from galerly_cdn.http.responses import PreparedResponse
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.telemetry import Telemetry
 
@@ -81,16 +82,17 @@ class TracedApplication(Application):
 
     exchange_type = TracedExchange
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - those of `Application`, and the tracer
         self,
         route: Callable[[bytes], Handler],
         settings: Settings,
         telemetry: Telemetry,
         *,
         clock: Clock,
+        find_hit: Callable[[ViewerExchange], PreparedResponse | None],
         tracer: Tracer,
     ) -> None:
-        super().__init__(route, settings, telemetry, clock=clock)
+        super().__init__(route, settings, telemetry, clock=clock, find_hit=find_hit)
         self._tracer = tracer
 
     def _record(self, exchange: ViewerExchange) -> None:
@@ -114,10 +116,16 @@ class Tracer:
         self._tracer = self._provider.get_tracer(_NAME, __version__)
 
     def application(
-        self, route: Callable[[bytes], Handler], settings: Settings, telemetry: Telemetry, *, clock: Clock
+        self,
+        route: Callable[[bytes], Handler],
+        settings: Settings,
+        telemetry: Telemetry,
+        *,
+        clock: Clock,
+        find_hit: Callable[[ViewerExchange], PreparedResponse | None],
     ) -> TracedApplication:
         """A public application whose requests are traced; the arguments are those of `Application`."""
-        return TracedApplication(route, settings, telemetry, clock=clock, tracer=self)
+        return TracedApplication(route, settings, telemetry, clock=clock, find_hit=find_hit, tracer=self)
 
     def trace(self, exchange: TracedExchange, ended_s: float) -> None:
         """Make the spans of a request that ended at this time, in seconds since the epoch."""

@@ -106,6 +106,15 @@ async def test_version_of_an_unchanged_original_stays_the_same(tested: StoreUnde
     assert await tested.store.head("a/x") == first
 
 
+async def test_known_head_is_the_head_of_now_or_none(tested: StoreUnderTest) -> None:
+    assert tested.store.known_head("a/x") is None
+    tested.write("a/x", b"photograph")
+    head = await tested.store.head("a/x")
+    assert tested.store.known_head("a/x") in {head, None}  # these stores remember no head of S3
+    tested.remove("a/x")
+    assert tested.store.known_head("a/x") is None
+
+
 async def test_replaced_original_of_the_same_length_has_a_new_version(tested: StoreUnderTest) -> None:
     tested.write("a/x", b"before")
     before = await tested.store.head("a/x")

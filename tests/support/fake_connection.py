@@ -7,17 +7,17 @@ import heapq
 import itertools
 from typing import TYPE_CHECKING, Any, cast
 
-from uvicorn import Config
-from uvicorn.server import ServerState
-
 from galerly_cdn.server import serve
-from galerly_cdn.server.connection import Connection, ConnectionConfig, ConnectionLimit
+from galerly_cdn.server.connection import Connection
+from galerly_cdn.server.listener import ListenerState, no_hit
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
     from galerly_cdn.errors import GalerlyError
+    from galerly_cdn.http.exchange import HitAnswer
+    from galerly_cdn.http.request import Scope
     from galerly_cdn.http.responses import Response
     from galerly_cdn.server.serve import Application
 
@@ -75,6 +75,9 @@ class FakeTransport:
         assert not self.has_sent_end
         self.sent += data
 
+    def writelines(self, parts: Iterable[bytes]) -> None:
+        self.write(b"".join(parts))
+
     def write_eof(self) -> None:
         self.has_sent_end = True
 
@@ -114,23 +117,17 @@ class FakeConnection:
         address: str = "192.0.2.1",
         *,
         takes_bodies: bool = False,
+        answer_hit: Callable[[Scope], HitAnswer | None] = no_hit,
     ) -> None:
-        config = Config(
-            cast("Any", application), lifespan="off", log_config=None, ws="none", interface="asgi3"
-        )
-        config.timeout_keep_alive = cast("int", SETTINGS.idle_s)
-        config.load()
         self.loop: FakeLoop = beside.loop if beside else FakeLoop()
-        self.state: ServerState = beside.state if beside else ServerState()
-        self.limit: ConnectionLimit = beside.limit if beside else ConnectionLimit(settings)
         self.errors: list[tuple[str, str]] = []
-        self.protocol = Connection(
-            config,
-            self.state,
-            {},
-            cast("Any", self.loop),
-            connection_config=ConnectionConfig(settings, self._refuse, self.limit, takes_bodies),
+        self.state = ListenerState(
+            application, settings, self._refuse, takes_bodies=takes_bodies, answer_hit=answer_hit
         )
+        if beside is not None:
+            self.state.limit = beside.state.limit
+        self.limit = self.state.limit
+        self.protocol = Connection(self.state, cast("Any", self.loop))
         self.transport = FakeTransport(address)
         self.protocol.connection_made(cast("Any", self.transport))
 

@@ -57,6 +57,7 @@ class InMemoryWritableOriginals:
         self._originals = originals
         self.contents: dict[str, bytes] = {}
         self.head = originals.head
+        self.known_head = originals.known_head
         self.open = originals.open
         self.read = originals.read
         self.list = originals.list

@@ -132,6 +132,12 @@ class MemoryOriginals:
             return replaced(self._heads[key], stale_s=self.stale_s)
         return self._current(key)
 
+    def known_head(self, key: str) -> Head | None:
+        if self.stale_s or self.error is not None or key not in self._heads:
+            return None
+        self.heads += 1
+        return self._heads[key]
+
     async def open(self, key: str) -> Original:
         self.opened += 1
         head = self._current(key)
@@ -186,6 +192,8 @@ class MemoryRenditions:
         self.list_error: GalerlyError | None = None
         self.facts_read = 0
         self.facts_written: list[FactRecord] = []
+        self.is_near = False
+        """Whether reading a rendition needs no waiting."""
         self.error: GalerlyError | None = None
         self.puts = Gate()
         self.gets = 0
@@ -195,6 +203,9 @@ class MemoryRenditions:
     async def head(self, key: str, target: Target) -> StoredObject | None:
         found = self.kept.get(target.rendition_key(key))
         return StoredObject(found.record.version, 0.0) if found else None
+
+    def known(self, key: str, target: Target) -> Rendition | None:
+        return self.kept.get(target.rendition_key(key)) if self.is_near else None
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         self.gets += 1
@@ -462,6 +473,7 @@ class InMemoryCdn:
             self.settings,
             self.telemetry,
             clock=self.clock,
+            find_hit=lambda exchange: self.edge.find_hit(exchange),  # noqa: PLW0108 - tests replace the edge
         )
 
     def edge_with(self, verifier: Verifier | None) -> Edge:

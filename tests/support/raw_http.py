@@ -8,7 +8,9 @@ import json
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from galerly_cdn.http.exchange import HitAnswer
 from galerly_cdn.server import serve
+from galerly_cdn.server.listener import no_hit
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
@@ -39,13 +41,25 @@ class Echo:
         if route is not None:
             await route(scope, receive, send)
             return
-        request = {
-            "method": scope["method"],
-            "raw_path": scope["raw_path"].decode("latin-1"),
-            "query": scope["query_string"].decode("latin-1"),
-            "client": scope["client"][0],
-        }
-        await answer(send, json.dumps(request).encode())
+        await answer(send, _echo(scope))
+
+    def answer_hit(self, scope: Scope) -> HitAnswer | None:
+        """Respond as `__call__` does, without waiting; None for a path that has a route."""
+        if scope["raw_path"] in self.routes:
+            return None
+        self.raw_paths.append(scope["raw_path"])
+        body = _echo(scope)
+        return HitAnswer(200, b"content-length: %d\r\n" % len(body), body)
+
+
+def _echo(scope: Scope) -> bytes:
+    request = {
+        "method": scope["method"],
+        "raw_path": scope["raw_path"].decode("latin-1"),
+        "query": scope["query_string"].decode("latin-1"),
+        "client": scope["client"][0],
+    }
+    return json.dumps(request).encode()
 
 
 async def answer(send: Send, body: bytes, status: int = 200) -> None:
@@ -114,6 +128,7 @@ async def serving(
     refuse: Callable[[GalerlyError, str], Response] = serve.refuse,
     *,
     takes_bodies: bool = False,
+    answer_hit: Callable[[Scope], HitAnswer | None] = no_hit,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Served]:
     """Serve the application on a free loopback port."""
@@ -123,6 +138,7 @@ async def serving(
         host=settings.host,
         port=settings.port,
         takes_bodies=takes_bodies,
+        answer_hit=answer_hit,
         refuse=refuse,
         on_ready=ready.set_result,
     )

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 KEY = "g/a.jpg"
 HTTP_SERVER = {
-    "uvicorn",
     "httptools",
     "uvloop",
     "h11",

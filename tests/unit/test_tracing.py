@@ -16,6 +16,7 @@ import pytest
 
 from galerly_cdn.app import server
 from galerly_cdn.errors import SettingsError, StoreUnreachable
+from galerly_cdn.http.request import empty_scope
 from galerly_cdn.settings.table import Settings
 from galerly_cdn.tracing import Tracer
 from tests.support import pictures
@@ -42,7 +43,11 @@ class TracedCdn(InMemoryCdn):
         self.originals.put("g/a.jpg")
         tracer = Tracer()
         self.application = tracer.application(
-            lambda _path: self.edge.answer, self.settings, self.telemetry, clock=self.clock
+            lambda _path: self.edge.answer,
+            self.settings,
+            self.telemetry,
+            clock=self.clock,
+            find_hit=self.edge.find_hit,
         )
         return tracer
 
@@ -119,6 +124,17 @@ async def test_hit_and_shared_fill_are_a_span_without_parts(received: Receiver, 
     cached = [attributes(span).get("galerly.cache") for span in received.spans if span.kind == 2]
     assert sorted(map(str, cached)) == ["fwd=uri-miss; stored", "fwd=uri-miss; stored; collapsed", "hit"]
     assert len(received.spans) == 3 + 6
+
+
+async def test_plain_hit_is_a_span_with_the_facts_of_its_record(received: Receiver, cdn: TracedCdn) -> None:
+    with traced(cdn):
+        await cdn.ask(PATH)
+        scope = {**empty_scope("192.0.2.1"), "method": "GET", "raw_path": PATH.encode()}
+        assert cdn.application.answer_hit(scope) is not None
+    *_, hit = received.spans
+    record = cdn.records[-1]
+    assert attributes(hit)["galerly.request_id"] == record.request_id
+    assert (attributes(hit)["galerly.cache"], record.cache) == ("hit", "hit")
 
 
 @pytest.mark.parametrize(

@@ -63,13 +63,17 @@ class Authorizer:
         self._now = now
         self._signs_originals = signs_originals
 
+    def is_public(self, key: str) -> bool:
+        """Whether everybody may have the key's pictures."""
+        return self._folder(key) is None
+
     def decide(self, key: str, request: Request, *, is_original: bool = False) -> AccessDecision:
         """The decision on a request for the key's pictures, or for its original.
 
         The refusal is `MalformedKey` under a private prefix unless exactly two segments follow, or else an
         error of `Verifier.verify`.
         """
-        if self._folder(key) is None and not (is_original and self._signs_originals):
+        if self.is_public(key) and not (is_original and self._signs_originals):
             return _PUBLIC
         try:
             self.checked(key)

@@ -73,7 +73,9 @@ class Cdn:
         self._page = self._browse_page()
         self._health_path = settings.health_path
         self.application = self._local(
-            open_application(self._handler, settings, self.telemetry, clock=stores.clock)
+            open_application(
+                self._handler, settings, self.telemetry, clock=stores.clock, find_hit=self.edge.find_hit
+            )
         )
         self.prefixes = PrefixCheck(stores.originals, settings.private_prefixes)
         self.health = Health(
@@ -345,6 +347,7 @@ async def _listen(
         host=settings.host,
         port=settings.port,
         refuse=cdn.application.refuse,
+        answer_hit=cdn.application.answer_hit,
         on_ready=on_ready,
     )
     if cdn.admin is None:

@@ -11,18 +11,22 @@ import functools
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from galerly_cdn.http import responses
+from galerly_cdn.http.exchange import Audience
 from galerly_cdn.http.urls import is_loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from galerly_cdn.errors import GalerlyError
-    from galerly_cdn.http.exchange import Application
+    from galerly_cdn.http.exchange import Application, HitAnswer
     from galerly_cdn.http.request import Message, Receive, Scope, Send
     from galerly_cdn.http.responses import Response
 
-_SHARING_HEADERS = frozenset({b"access-control-allow-origin", b"timing-allow-origin"})
 _VARY = (b"vary", b"Origin")
+_ALL = Audience(is_shared=True)
+_THIS_PAGE = Audience(is_shared=True, last_lines=responses.field_lines([_VARY]))
+_NO_PAGE = Audience(is_shared=False, last_lines=responses.field_lines([_VARY]))
 
 
 def public_hosts(public_urls: Iterable[str]) -> frozenset[str]:
@@ -43,7 +47,6 @@ def is_own_host(host: str, public: frozenset[str]) -> bool:
     return is_loopback(host) or host_name(host) in public
 
 
-@functools.lru_cache(maxsize=256)
 def is_shared(host: str, origin: str | None, public: frozenset[str]) -> bool:
     """Whether the page at `origin` may read a response to a request for `host`; without Origin, any may.
 
@@ -65,13 +68,27 @@ class LoopbackApplication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one exchange."""
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        host = headers.get(b"host", b"").decode("latin-1")
-        origin = headers.get(b"origin")
-        text = None if origin is None else origin.decode("latin-1")
-        if host_name(host) not in self._public:
-            send = _restricted(send, is_shared=is_shared(host, text, self._public))
+        audience = self._audience(dict(scope["headers"]))
+        if audience.last_lines:
+            send = _restricted(send, is_shared=audience.is_shared)
         await self._application(scope, receive, send)
+
+    def answer_hit(self, scope: Scope) -> HitAnswer | None:
+        """As `Application.answer_hit`, with the headers that `__call__` sends."""
+        return self._application.answer_hit(scope, self._audience)
+
+    def _audience(self, headers: Mapping[bytes, bytes]) -> Audience:
+        return _audience(headers.get(b"host", b""), headers.get(b"origin"), self._public)
+
+
+@functools.lru_cache(maxsize=256)
+def _audience(host: bytes, origin: bytes | None, public: frozenset[str]) -> Audience:
+    """The pages that may read the response to a request with these headers."""
+    name = host.decode("latin-1")
+    if host_name(name) in public:
+        return _ALL
+    page = None if origin is None else origin.decode("latin-1")
+    return _THIS_PAGE if is_shared(name, page, public) else _NO_PAGE
 
 
 def _restricted(send: Send, *, is_shared: bool) -> Send:
@@ -79,7 +96,7 @@ def _restricted(send: Send, *, is_shared: bool) -> Send:
 
     async def restricted(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = [one for one in message["headers"] if is_shared or one[0] not in _SHARING_HEADERS]
+            headers = [one for one in message["headers"] if is_shared or one[0] not in responses.SHARING]
             message = {**message, "headers": [*headers, _VARY]}
         await send(message)
 

@@ -7,8 +7,9 @@ An error response holds the error's code and public sentence; details go to the 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from galerly_cdn.errors import Disconnected, GalerlyError
 from galerly_cdn.http import responses
@@ -18,7 +19,7 @@ from galerly_cdn.http.responses import Conditions, Response
 from galerly_cdn.telemetry import AccessRecord, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
     from typing import Any
 
     from galerly_cdn.clock import Clock
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from galerly_cdn.http.cache_status import CacheStatus
     from galerly_cdn.http.client_address import Network
     from galerly_cdn.http.request import Message, Receive, Scope, Send
-    from galerly_cdn.http.responses import Headers
+    from galerly_cdn.http.responses import Headers, PreparedResponse
     from galerly_cdn.model import Target
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.telemetry import Telemetry
@@ -256,12 +257,12 @@ class ViewerExchange(Exchange):
             request_id=self.request_id,
             client=self.client,
             method=self.method,
-            path=printable(self.raw_path[:_MAX_LOGGED_PATH].decode("latin-1")),
+            path=_logged_path(self.raw_path[:_MAX_LOGGED_PATH]),
             status=self.status,
             bytes=self.sent_bytes,
             duration_ms=self.duration_ms,
             key=self.key,
-            size=str(target.size) if target else "",
+            size=_logged_size(target) if target else "",
             format=target.format or "own" if target else "",
             cache=self.cache_status.parameters if self.cache_status else "",
             stages_ms=self.stages_ms or None,
@@ -270,8 +271,49 @@ class ViewerExchange(Exchange):
         )
 
 
+@functools.lru_cache(maxsize=16)
+def _status_line(status: CacheStatus) -> bytes:
+    return responses.field_lines([status.header])
+
+
+@functools.lru_cache(maxsize=2048)
+def _logged_path(raw_path: bytes) -> str:
+    return printable(raw_path.decode("latin-1"))
+
+
+@functools.lru_cache(maxsize=256)
+def _logged_size(target: Target) -> str:
+    return str(target.size)
+
+
 if TYPE_CHECKING:
+    AudienceOf = Callable[[Mapping[bytes, bytes]], "Audience"]
     Handler = Callable[[ViewerExchange], Awaitable[Response]]
+
+
+_NEGOTIATED_LINE = responses.field_lines([responses.NEGOTIATED])
+_TIMING_LINE = responses.field_lines([(b"server-timing", b"total;dur=%.3f")])
+
+
+class Audience(NamedTuple):
+    """Who may read a response."""
+
+    is_shared: bool
+    """Whether it has the headers `responses.SHARING`."""
+    last_lines: bytes = b""
+    """Header lines that say on what the audience depends; they follow all others."""
+
+
+_EVERYBODY = Audience(is_shared=True)
+
+
+class HitAnswer(NamedTuple):
+    """A whole response that is ready to be sent: its status, the lines of its headers, and its body."""
+
+    status: int
+    lines: bytes
+    """All headers but those that the server adds, each with its line end."""
+    body: bytes
 
 
 class Application:
@@ -286,8 +328,11 @@ class Application:
         telemetry: Telemetry,
         *,
         clock: Clock,
+        find_hit: Callable[[ViewerExchange], PreparedResponse | None],
     ) -> None:
+        """`find_hit` returns the rendition of a request that can be answered without waiting, or None."""
         self._route = route
+        self._find_hit = find_hit
         self._telemetry = telemetry
         self._clock = clock
         self._trusted_proxies = settings.trusted_networks
@@ -298,6 +343,36 @@ class Application:
         exchange = self.exchange_type(scope, self._telemetry.next_request_id(), self._trusted_proxies)
         exchange.receive = receive
         await self._runner.run(exchange, self._route(exchange.raw_path), send)
+
+    def answer_hit(self, scope: Scope, audience_of: AudienceOf | None = None) -> HitAnswer | None:
+        """The answer to a plain hit, byte for byte that of `__call__`, recorded; None for another request.
+
+        `audience_of` tells by the request's headers who may read the response.
+        """
+        started_s = self._clock.monotonic()
+        exchange = self.exchange_type(scope, "", self._trusted_proxies)
+        try:
+            prepared = self._find_hit(exchange)
+        except Exception:  # noqa: BLE001 - `__call__` meets the same error, answers and records it
+            return None
+        if prepared is None:
+            return None
+        exchange.request_id = self._telemetry.next_request_id()
+        audience = _EVERYBODY if audience_of is None else audience_of(exchange.headers)
+        shared = prepared.lines.shared if audience.is_shared else prepared.lines.unreadable
+        if responses.is_unmodified(prepared, exchange.headers.get(b"if-none-match")):
+            exchange.status, content, body = 304, b"", b""
+        else:
+            exchange.status, content = 200, prepared.lines.content
+            body = b"" if exchange.method == "HEAD" else prepared.rendition.body
+        exchange.sent_bytes = len(body)
+        exchange.total_ms = exchange.duration_ms = round((self._clock.monotonic() - started_s) * 1000, 3)
+        negotiated = _NEGOTIATED_LINE if exchange.negotiated else b""
+        status = _status_line(exchange.cache_status) if exchange.cache_status else b""
+        timing = _TIMING_LINE % exchange.duration_ms
+        self._record(exchange)
+        lines = b"".join((shared, content, negotiated, status, timing, audience.last_lines))
+        return HitAnswer(exchange.status, lines, body)
 
     def refuse(self, error: GalerlyError, client: str) -> Response:
         """The response to a request that could not be read, counted and logged as any other."""

@@ -5,6 +5,7 @@ The headers that differ from one request to the next are added in `exchange.py`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import html
 import re
@@ -19,6 +20,7 @@ from galerly_cdn.model import Head, Rendition
 from galerly_cdn.serialization import Value, to_json
 
 if TYPE_CHECKING:
+    from galerly_cdn.model import Record
     from galerly_cdn.settings.table import Settings
 
 Headers = list[tuple[bytes, bytes]]
@@ -26,9 +28,9 @@ Headers = list[tuple[bytes, bytes]]
 IMMUTABLE = model.IMMUTABLE.encode()
 PRIVATE = b"private, max-age=3600"
 """For responses to signed requests: no shared cache may store them."""
-_PUBLIC_ONLY = frozenset(
-    {b"cross-origin-resource-policy", b"access-control-allow-origin", b"timing-allow-origin"}
-)
+SHARING = frozenset({b"access-control-allow-origin", b"timing-allow-origin"})
+"""Headers that let pages of other sites read a response and its timing."""
+_PUBLIC_ONLY = SHARING | {b"cross-origin-resource-policy"}
 _MAX_RANGE_BYTES = 64
 """Enough for a single range of two 64-bit numbers; long lists are a known attack (CVE-2011-3192)."""
 _MAX_CONDITION_BYTES = 8192
@@ -74,6 +76,17 @@ class Failure(Value, frozen=True):
     error: Problem
 
 
+class PreparedLines(Value, frozen=True):
+    """The headers of a rendition's public responses as the lines of a head."""
+
+    shared: bytes
+    """As `PreparedResponse.shared`."""
+    unreadable: bytes
+    """The same without `SHARING`."""
+    content: bytes
+    """As `PreparedResponse.content`, with the length of the whole body."""
+
+
 class PreparedResponse(Value, frozen=True):
     """A rendition and the headers of its responses, which are built once and kept in memory."""
 
@@ -82,6 +95,7 @@ class PreparedResponse(Value, frozen=True):
     """Sent with 200, 206 and 304 (RFC 9110 §15.4.5); the first one is the ETag."""
     content: Headers
     """Sent with 200 and 206 only."""
+    lines: PreparedLines
 
     @property
     def weight_bytes(self) -> int:
@@ -101,21 +115,45 @@ class Download(Value, frozen=True):
 
 def prepare(rendition: Rendition, settings: Settings) -> PreparedResponse:
     """Build the headers of a rendition's responses."""
-    record = rendition.record
+    embedding = tuple(_embedding(settings))
+    return PreparedResponse(rendition, *_prepared(rendition.record, embedding, settings.lost_header))
+
+
+@functools.lru_cache(maxsize=1024)
+def _prepared(
+    record: Record,
+    embedding: tuple[tuple[bytes, bytes], ...],
+    lost_header: bool,  # noqa: FBT001 - it is cached
+) -> tuple[Headers, Headers, PreparedLines]:
+    """The fields of `PreparedResponse` that do not hold the body."""
     shared: Headers = [
         (b"etag", b'"%s"' % record.md5.encode()),
         (b"cache-control", IMMUTABLE),
         *_SANDBOX,
-        *_embedding(settings),
+        *embedding,
     ]
-    if settings.lost_header and record.lost:
+    if lost_header and record.lost:
         shared.append((b"galerly-lost", ", ".join(record.lost).encode()))
     content: Headers = [
         (b"content-type", record.format.media_type.encode()),
         (b"content-disposition", content_disposition.inline(record.key, record.format.extension).encode()),
         (b"accept-ranges", b"bytes"),
     ]
-    return PreparedResponse(rendition, shared, content)
+    unreadable = [field for field in shared if field[0] not in SHARING]
+    length = (b"content-length", b"%d" % record.length_bytes)
+    lines = PreparedLines(field_lines(shared), field_lines(unreadable), field_lines([*content, length]))
+    return shared, content, lines
+
+
+def field_lines(fields: Headers) -> bytes:
+    """Header fields as the lines of a head (RFC 9112 §5). Raises `ValueError` for one with a line break.
+
+    A line break within a field would begin another one, or another response (response splitting, CWE-113).
+    """
+    lines = b"".join([b"%b: %b\r\n" % field for field in fields])
+    if lines.count(b"\n") != len(fields) or lines.count(b"\r") != len(fields):
+        raise ValueError("a response header has a line break")
+    return lines
 
 
 def picture(prepared: PreparedResponse, conditions: Conditions, *, is_private: bool = False) -> Response:
@@ -123,11 +161,16 @@ def picture(prepared: PreparedResponse, conditions: Conditions, *, is_private: b
     body = prepared.rendition.body
     etag = prepared.shared[0][1]
     shared = _private(prepared.shared, PRIVATE) if is_private else prepared.shared
-    if conditions.if_none_match is not None and _matches(conditions.if_none_match, etag):
+    if is_unmodified(prepared, conditions.if_none_match):
         return Response(304, [*shared])
     selected = _select(conditions, etag, len(body))
     part = body if selected.status == 200 else body[selected.first : selected.first + selected.length_bytes]
     return Response(selected.status, [*shared, *prepared.content, *selected.headers], part)
+
+
+def is_unmodified(prepared: PreparedResponse, if_none_match: bytes | None) -> bool:
+    """Whether the response is 304: the client has the rendition, as its If-None-Match says."""
+    return if_none_match is not None and _matches(if_none_match, prepared.shared[0][1])
 
 
 def original(download: Download, conditions: Conditions, settings: Settings, *, is_private: bool) -> Response:

@@ -232,6 +232,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+@functools.lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Whether a host, with or without a port, is this machine: `localhost`, 127.0.0.0/8 or `::1`."""
     has_port = host.startswith("[") or host.count(":") == 1

@@ -1,5 +1,6 @@
-"""Bounds what one connection may request and hold; a stricter version of uvicorn's HTTP protocol.
+"""Reads the requests of one client's connection, and bounds what the client may request and hold.
 
+A plain hit is answered while its request is parsed; the application runs for every other request, in a task.
 Every error response has a JSON body and ends the connection; nothing that follows it is processed. An error
 that arrives while a response is being sent ends the connection after that response. A request with a body is
 the last one of its connection; the body is dropped unread unless the listener takes bodies.
@@ -7,12 +8,11 @@ the last one of its connection; the body is dropped unread unless the listener t
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from urllib.parse import unquote
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from galerly_cdn.errors import (
     BadRequest,
@@ -22,144 +22,108 @@ from galerly_cdn.errors import (
     TooManyConnections,
     UrlTooLong,
 )
-from galerly_cdn.http.urls import is_loopback
+from galerly_cdn.http.responses import field_lines
 from galerly_cdn.server.cycle import RequestCycle
 from galerly_cdn.server.framing import check_head, origin_form
 from galerly_cdn.server.transport import LINGER_S, ResponseTransport
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
-
-    from uvicorn import Config
-    from uvicorn.server import ServerState
-
+    from galerly_cdn.http.request import Scope
     from galerly_cdn.http.responses import Response
-    from galerly_cdn.settings.table import Settings
+    from galerly_cdn.server.listener import ListenerState
 
 MAX_URL_BYTES = 4 * 1024
 MAX_HEADER_BYTES = 32 * 1024
 MAX_PIPELINED = 16
-"""Requests of one connection that may wait for the response to an earlier one. No browser pipelines."""
+"""Requests of one connection that may wait for the response to an earlier one, and plain hits that are
+answered before other connections have their turn. No browser pipelines."""
 _FIELD_OVERHEAD_BYTES = 4
 """Bytes of a header field beside its name and value: `: ` and the end of the line."""
 
 
-class ConnectionLimit:
-    """Counts the connections of one listener, in all and by client address."""
+class Connection(asyncio.Protocol):
+    """One client's connection."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._max = settings.max_connections
-        self._max_per_client = settings.max_connections_per_client
-        self._count = 0
-        self._count_by_address: Counter[str] = Counter()
-
-    def __len__(self) -> int:
-        return self._count
-
-    def acquire(self, address: str) -> bool:
-        """Count a connection until its `release`; False if it exceeds a limit.
-
-        Loopback addresses have no limit per client.
-        """
-        self._count += 1
-        self._count_by_address[address] += 1
-        if self._count > self._max:
-            return False
-        return self._count_by_address[address] <= self._max_per_client or is_loopback(address)
-
-    def release(self, address: str) -> None:
-        """Stop counting a connection, whether `acquire` allowed it or not."""
-        self._count -= 1
-        self._count_by_address[address] -= 1
-        if not self._count_by_address[address]:
-            del self._count_by_address[address]
-
-
-class ConnectionConfig(NamedTuple):
-    """The configuration that all connections of one listener share."""
-
-    settings: Settings
-    refuse: Callable[[GalerlyError, str], Response]
-    limit: ConnectionLimit
-    takes_bodies: bool = False
-
-
-class Connection(HttpToolsProtocol):
-    """One client's connection. The base class parses, calls the application and writes its responses."""
-
+    transport: ResponseTransport
     cycle: RequestCycle
-    response_transport: ResponseTransport
-    parser: HttpRequestParser
+    """The last request that the application gets; those before it may be in progress still."""
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-        *,
-        connection_config: ConnectionConfig,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._settings = connection_config.settings
-        self._connection_config = connection_config
+    def __init__(self, state: ListenerState, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self.state = state
+        self.loop = loop or asyncio.get_running_loop()
+        self._settings = state.settings
+        self._parser: HttpRequestParser = HttpRequestParser(self)
+        # A request after the last one of a connection is an error of this class, not of the parser
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._peer: tuple[str, int] | None = None
         self._address = ""
-        self.url = b""
+        self._scheme = "http"
+        self._unfinished: deque[RequestCycle] = deque()
+        """The request whose response is in progress, and those that wait for it."""
+        # the request that is being parsed
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
         self._is_in_head = False
         self._received_bytes = 0
         self._first_chunk_bytes = 0
         self._head_bytes = 0
+        self._hits = 0
+        """Plain hits in the bytes that arrived last."""
         self._head_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_since_s: float | None = None
+        """When the last response was complete; None while there is a request, or a part of one."""
         self._is_draining = False
 
     # start and end
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows
-        super().connection_made(transport)
-        self.response_transport = ResponseTransport(transport, self.loop, self._settings.write_deadline_s)
-        self.transport = cast("asyncio.Transport", self.response_transport)
-        self._address = self.client[0] if self.client else ""
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of a stream
+        self.state.add(self)
+        self.transport = ResponseTransport(transport, self.loop, self._settings.write_deadline_s)
+        peer = transport.get_extra_info("peername")
+        self._peer = (str(peer[0]), int(peer[1])) if peer else None
+        self._address = self._peer[0] if self._peer else ""
+        self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._start_head_timer(self._settings.header_deadline_s)
-        if not self._connection_config.limit.acquire(self._address):
+        if not self.state.limit.acquire(self._address):
             self._send_error(TooManyConnections())
             transport.close()  # without lingering, which would hold the connection for longer
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.response_transport.connection_lost()
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self.state.discard(self)
+        self.state.limit.release(self._address)
+        self.transport.connection_lost()
         self._cancel_head_timer()
-        self._connection_config.limit.release(self._address)
-        super().connection_lost(exc)
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        for cycle in self._unfinished:
+            cycle.disconnect()
 
     def shutdown(self) -> None:
         """Respond with `Connection: close` to a request in progress, or one that is arriving; else close."""
         self._is_draining = True
-        if self._is_responding:
+        if self._unfinished:
             self.cycle.keep_alive = False
         elif self._head_timer is None:
-            self.response_transport.close()
+            self.transport.close()
         else:
             self._start_head_timer(LINGER_S)
 
     def abort(self) -> None:
         """End the connection now and drop unsent bytes."""
-        self.response_transport.abort()
-
-    @property
-    def _is_responding(self) -> bool:
-        cycle: RequestCycle | None = self.cycle
-        return cycle is not None and not cycle.response_complete
+        self.transport.abort()
 
     # reading
 
     def data_received(self, data: bytes) -> None:
-        if self.response_transport.is_ended:
+        if self.transport.is_ended:
             return
-        self._unset_keepalive_if_required()
+        self._idle_since_s = None
         self._received_bytes = len(data)
         self._head_bytes += self._received_bytes
+        self._hits = 0
         try:
-            self.parser.feed_data(data)
+            self._parser.feed_data(data)
             if self._is_in_head and self._head_bytes > MAX_HEADER_BYTES + MAX_URL_BYTES:
                 raise HeadersTooLarge
         except HttpParserUpgrade:
@@ -171,76 +135,117 @@ class Connection(HttpToolsProtocol):
             self._send_error(BadRequest(str(error)))
         except GalerlyError as error:
             self._send_error(error)
-        if not self._is_responding and self._head_timer is None and not self.response_transport.is_ended:
+        if self._unfinished or self._head_timer is not None or self.transport.is_ended:
+            return
+        if self._hits and not self._is_in_head:
+            self._start_idle_timer()
+        else:
             self._start_head_timer(self._settings.header_deadline_s)
 
+    def eof_received(self) -> None:
+        """Let the transport close: a client that half-closes counts as disconnected."""
+
     def on_message_begin(self) -> None:
-        if self._is_responding and (not self.cycle.keep_alive or len(self.pipeline) >= MAX_PIPELINED):
+        if self._unfinished and (not self.cycle.keep_alive or len(self._unfinished) > MAX_PIPELINED):
             raise BadRequest("a request follows the last one of its connection")
-        super().on_message_begin()
+        self._url = b""
+        self._headers = []
         self._is_in_head = True
         self._head_bytes = 0
         self._first_chunk_bytes = self._received_bytes
 
     def on_url(self, url: bytes) -> None:
-        self.url += url
-        if len(self.url) > MAX_URL_BYTES:
+        self._url += url
+        if len(self._url) > MAX_URL_BYTES:
             raise UrlTooLong
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
     def on_headers_complete(self) -> None:
-        """Check the head, then run the request. Replaces the base method, which also finds a path in `*`."""
+        """Check the head, then answer a plain hit, or run the application."""
         self._is_in_head = False
         self._cancel_head_timer()
         # An upper bound first, which costs less: the chunks may hold more than the head.
         if self._first_chunk_bytes + self._head_bytes > MAX_HEADER_BYTES:
-            header_bytes = sum(len(name) + len(value) + _FIELD_OVERHEAD_BYTES for name, value in self.headers)
+            header_bytes = sum(
+                len(name) + len(value) + _FIELD_OVERHEAD_BYTES for name, value in self._headers
+            )
             if header_bytes > MAX_HEADER_BYTES:
                 raise HeadersTooLarge
-        version = self.parser.get_http_version()
-        method = self.parser.get_method()
-        has_body = check_head(version, self.headers)
-        target = origin_form(method, self.url)
-        raw_path, _, query = target.partition(b"?")
-        path = raw_path.decode("ascii")
-        scope = self.scope
-        scope["http_version"] = version
-        scope["method"] = method.decode("ascii")
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["raw_path"] = raw_path
-        scope["query_string"] = query
-        is_upgrade = self.parser.should_upgrade()
+        version = self._parser.get_http_version()
+        method = self._parser.get_method()
+        has_body = check_head(version, self._headers)
+        raw_path, _, query = origin_form(method, self._url).partition(b"?")
+        scope: Scope = {
+            "type": "http",
+            "scheme": self._scheme,
+            "client": self._peer,
+            "method": method.decode("ascii"),
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": self._headers,
+        }
+        is_upgrade = self._parser.should_upgrade()
         is_last = version == "1.0" or has_body or self._is_draining or is_upgrade
-        takes_body = has_body and self._connection_config.takes_bodies
+        keep_alive = not is_last and self._parser.should_keep_alive()
+        if keep_alive and self._answer_hit(scope):
+            return
+        takes_body = has_body and self.state.takes_bodies
         if takes_body and is_upgrade:  # llhttp would leave the body to the new protocol
             raise BadRequest("a request with a body cannot upgrade")
-        cycle = RequestCycle(
-            self,
-            keep_alive=not is_last and self.parser.should_keep_alive(),
-            has_body=takes_body,
-            awaits_100=takes_body and self.expect_100_continue and version == "1.1",
-        )
+        awaits_100 = takes_body and version == "1.1" and _expects_100(self._headers)
+        cycle = RequestCycle(self, scope, keep_alive=keep_alive, has_body=takes_body, awaits_100=awaits_100)
         if has_body and not takes_body:
-            cycle.more_body = False
-            cycle.message_event.set()
+            cycle.request_complete()
         self._start_cycle(cycle)
 
+    def _answer_hit(self, scope: Scope) -> bool:
+        """Answer a plain hit at once, without a task and a cycle; whether the request was one.
+
+        A request waits for its turn behind others, and while the client has not read the responses before.
+        """
+        if self._unfinished or self.transport.is_full or self._hits >= MAX_PIPELINED:
+            return False
+        answer = self.state.answer_hit(scope)
+        if answer is None:
+            return False
+        self._hits += 1
+        head = self.state.head_start(answer.status) + answer.lines + b"\r\n"
+        self.transport.writelines((head, answer.body))
+        return True
+
     def _start_cycle(self, cycle: RequestCycle) -> None:
-        must_wait = self._is_responding
-        application = cast("Any", self.app)
-        self.cycle = cycle  # pyright: ignore[reportIncompatibleVariableOverride] - `RequestCycle` is a subclass
-        if must_wait:
-            self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, application))
+        self.cycle = cycle
+        self._unfinished.append(cycle)
+        if len(self._unfinished) > 1:
+            self.transport.pause_reading()
         else:
-            self._start_asgi_task(cycle, application)
+            self.state.start(self.loop, cycle.run())
 
     def on_body(self, body: bytes) -> None:
-        """Buffer a part of the body; if the listener takes no bodies, drop it and read no more."""
-        if self._connection_config.takes_bodies:
-            super().on_body(body)
-            self.cycle.body_received(len(body))
+        """Pass on a part of the body; if the listener takes no bodies, drop it and read no more."""
+        if self.state.takes_bodies:
+            self.cycle.body_received(body)
         else:
-            self.flow.pause_reading()
+            self.transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        if self._unfinished:  # else the request was a plain hit, or its response is complete
+            self.cycle.request_complete()
+
+    def on_response_complete(self) -> None:
+        """Start the next request of the connection; without one, wait for it."""
+        self._unfinished.popleft()
+        if self.transport.is_closing():
+            return
+        self.transport.resume_reading()
+        if self._unfinished:
+            self.state.start(self.loop, self._unfinished[0].run())
+        else:
+            self._start_idle_timer()
+
+    # deadlines
 
     def _start_head_timer(self, deadline_s: float) -> None:
         self._cancel_head_timer()
@@ -255,32 +260,50 @@ class Connection(HttpToolsProtocol):
         if self._received_bytes:
             self._send_error(HeadersTooSlow())
         else:
-            self.response_transport.close()
+            self.transport.close()
+
+    def _start_idle_timer(self) -> None:
+        """Close the connection after `idle_s` without a request. A running timer is not started again."""
+        self._idle_since_s = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self._settings.idle_s, self._on_idle_timeout)
+
+    def _on_idle_timeout(self) -> None:
+        self._idle_timer = None
+        if self._idle_since_s is None:
+            return
+        remaining_s = self._idle_since_s + self._settings.idle_s - self.loop.time()
+        if remaining_s > 0:
+            self._idle_timer = self.loop.call_later(remaining_s, self._on_idle_timeout)
+        else:
+            self.transport.close()
 
     # writing
 
     def pause_writing(self) -> None:
-        super().pause_writing()
-        self.response_transport.pause_writing()
+        self.transport.pause_writing()
 
     def resume_writing(self) -> None:
-        super().resume_writing()
-        self.response_transport.resume_writing()
+        self.transport.resume_writing()
 
     def error_response(self, error: GalerlyError) -> Response:
         """The response to a request that the application did not get, or did not respond to."""
-        return self._connection_config.refuse(error, self._address)
+        return self.state.refuse(error, self._address)
 
     def _send_error(self, error: GalerlyError) -> None:
         self._cancel_head_timer()
-        if self._is_responding:
+        if self._unfinished:
             self.cycle.fail(error)
             return
         response = self.error_response(error)
-        fields = [*self.server_state.default_headers, *response.headers, (b"connection", b"close")]
-        head = b"".join(b"%s: %s\r\n" % field for field in fields)
+        lines = field_lines([*response.headers, (b"connection", b"close")])
         # The parser knows the method once the target has begun
-        is_head = bool(self.url) and self.parser.get_method() == b"HEAD"
+        is_head = bool(self._url) and self._parser.get_method() == b"HEAD"
         body = b"" if is_head else response.body  # RFC 9110 §9.3.2
-        self.response_transport.write(STATUS_LINE[response.status] + head + b"\r\n" + body)
-        self.response_transport.close()
+        self.transport.write(self.state.head_start(response.status) + lines + b"\r\n" + body)
+        self.transport.close()
+
+
+def _expects_100(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether the client waits for 100 Continue before it sends the body (RFC 9110 §10.1.1)."""
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)

@@ -1,4 +1,4 @@
-"""Runs one request and its response over ASGI; a stricter version of uvicorn's request cycle.
+"""Runs one request and its response over ASGI.
 
 - A response that the application does not finish ends in an abort, so that no client takes it for complete.
 - A streamed response is sent as fast as the client reads it; `send` raises `Disconnected` once the client
@@ -9,29 +9,31 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
-
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+import contextlib
+import logging
+from typing import TYPE_CHECKING
 
 from galerly_cdn.errors import BodyTooSlow, Disconnected, GalerlyError
+from galerly_cdn.http.responses import field_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from uvicorn._types import (
-        ASGI3Application,
-        ASGIReceiveEvent,
-        ASGISendEvent,
-        HTTPResponseStartEvent,
-    )
-
+    from galerly_cdn.http.request import Message, Scope
     from galerly_cdn.server.connection import Connection
+
+_log = logging.getLogger(__name__)
 
 BODY_WINDOW_S = 30.0
 """Time within which a body has to make progress. It runs only while the application waits for the body, so
 that an application that is slow to take it (because of its store, say) is not held against the client."""
 BODY_PROGRESS_BYTES = 64 * 1024
 """Bytes that have to arrive within each window, unless the body ends: 2 kB/s, which any telephone reaches."""
+
+_MAX_BUFFERED_BYTES = 64 * 1024
+"""Bytes of a body that may wait for the application; the bytes that one read brings come on top."""
+_WITHOUT_BODY = frozenset({204, 304})
+"""Statuses whose responses have no body (RFC 9110 §6.4.1)."""
 
 
 class BodyTimeout:
@@ -70,47 +72,56 @@ class BodyTimeout:
                 self.start()
 
 
-class RequestCycle(RequestResponseCycle):
+class RequestCycle:
     """One request and its response."""
 
     def __init__(
-        self, connection: Connection, *, keep_alive: bool, has_body: bool = False, awaits_100: bool = False
+        self,
+        connection: Connection,
+        scope: Scope,
+        *,
+        keep_alive: bool,
+        has_body: bool = False,
+        awaits_100: bool = False,
     ) -> None:
         """`has_body`: the application may read a body. `awaits_100`: the client waits for 100 Continue."""
-        super().__init__(
-            scope=cast("Any", connection.scope),
-            transport=connection.transport,
-            flow=connection.flow,
-            logger=connection.logger,
-            access_logger=connection.access_logger,
-            access_log=False,
-            default_headers=connection.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=awaits_100,
-            keep_alive=keep_alive,
-            on_response=connection.on_response_complete,
-        )
+        self.scope = scope
+        self.keep_alive = keep_alive
+        self.more_body = True
+        """Whether a part of the request is still to arrive."""
+        self.body = bytearray()
+        """What has arrived and was not taken yet."""
+        self.is_complete = False
+        """Whether the whole response was written."""
         self._connection = connection
+        self._transport = connection.transport
         self._body_timeout = BodyTimeout(connection.loop, self._on_body_timeout) if has_body else None
         self._error: GalerlyError | None = None
+        self._awaits_100 = awaits_100
+        self._is_started = False
+        self._is_disconnected = False
+        self._is_chunked = False
+        self._remaining_bytes = 0
+        """Of the response's Content-Length."""
+        self._changed = asyncio.Event()
 
-    async def run_asgi(self, app: ASGI3Application) -> None:
-        """Run the application. Replaces uvicorn's, which ends an unfinished response like a finished one.
+    async def run(self) -> None:
+        """Run the application, and end the connection if it leaves its response unfinished.
 
         Only a server that is out of time cancels this; it aborts the connections that are left.
         """
         try:
-            await app(self.scope, self.receive, self.send)
+            await self._connection.state.application(self.scope, self.receive, self.send)
         except Disconnected:
             pass
-        except Exception:
-            self.logger.exception("The application raised an error that it does not handle.")
-        if not (self.response_complete or self._connection.response_transport.is_ended):
-            if self.response_started:
-                self._connection.response_transport.abort()
+        except Exception:  # noqa: BLE001 - the client gets a response, the log the traceback
+            _log.exception("The application raised an error that it does not handle.")
+        if not (self.is_complete or self._transport.is_ended):
+            if self._is_started:
+                self._transport.abort()
             else:
-                await self._send_internal_error()
-        self.on_response = lambda: None
+                with contextlib.suppress(Disconnected):
+                    await self._send_internal_error()
 
     async def _send_internal_error(self) -> None:
         """Respond for an application that raised or returned before it responded."""
@@ -121,85 +132,132 @@ class RequestCycle(RequestResponseCycle):
 
     # the response
 
-    async def send(self, message: ASGISendEvent) -> None:
+    async def send(self, message: Message) -> None:
         """Send a part of the response; return when the client can take more. Raises `Disconnected`."""
+        await self._transport.drained()
         if message["type"] == "http.response.start":
-            await self._send_head(message)
+            self._send_head(message["status"], message.get("headers", ()))
             return
-        await super().send(message)
-        if message.get("more_body", False) and self.flow.write_paused:
-            await self.flow.drain()
-        if self._connection.response_transport.is_ended and not self.response_complete:
+        more_body = message.get("more_body", False)
+        if not self._is_disconnected:
+            self._send_body(message.get("body", b""), more_body=more_body)
+        if more_body:
+            await self._transport.drained()
+        if self._transport.is_ended and not self.is_complete:
             raise Disconnected
 
-    async def _send_head(self, message: HTTPResponseStartEvent) -> None:
-        """Send the head as uvicorn does, but write and check a head of known length in one piece."""
-        if self.response_started or self.flow.write_paused:
-            await super().send(message)
-            return
-        fields = [*self.default_headers, *message.get("headers", ())]
+    def _send_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Write the head. A body of unknown length is chunked (RFC 9112 §7.1). Raises `ValueError`."""
+        if self._is_started:
+            raise RuntimeError("a second response to one request")
+        fields = [*headers]
         by_name = dict(fields)
-        length = b"0" if message["status"] == 304 else by_name.get(b"content-length")
-        if length is None or b"connection" in by_name:
-            await super().send(message)
-            return
-        if not self.keep_alive:
+        if by_name.get(b"connection") == b"close":
+            self.keep_alive = False
+        elif not self.keep_alive:
             fields.append((b"connection", b"close"))
-        head = b"".join([b"%b: %b\r\n" % field for field in fields])
-        if head.count(b"\n") != len(fields) or head.count(b"\r") != len(fields):
-            raise RuntimeError("a response header has a line break")  # response splitting (CWE-113)
-        self.response_started = True
-        self.waiting_for_100_continue = False
-        self.chunked_encoding = False
-        self.expected_content_length = int(length)
-        if not self.disconnected:
-            self.transport.write(STATUS_LINE[message["status"]] + head + b"\r\n")
+        has_body = status not in _WITHOUT_BODY and self.scope["method"] != "HEAD"
+        self._is_chunked = has_body and b"content-length" not in by_name
+        if self._is_chunked:
+            fields.append((b"transfer-encoding", b"chunked"))
+        elif has_body:
+            self._remaining_bytes = int(by_name[b"content-length"])
+        lines = field_lines(fields)
+        self._is_started = True
+        self._awaits_100 = False
+        if not self._is_disconnected:
+            self._transport.write(self._connection.state.head_start(status) + lines + b"\r\n")
+
+    def _send_body(self, body: bytes, *, more_body: bool) -> None:
+        """Write a part of the body. Raises `RuntimeError` if it is not as long as the head says."""
+        if not self._is_started or self.is_complete:
+            raise RuntimeError("a body without a head")
+        if self._is_chunked:
+            chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            self._transport.write(chunk if more_body else chunk + b"0\r\n\r\n")
+        elif self.scope["method"] != "HEAD":
+            self._remaining_bytes -= len(body)
+            if self._remaining_bytes < 0:
+                raise RuntimeError("the body is longer than its Content-Length")
+            self._transport.write(body)
+        if more_body:
+            return
+        if self._remaining_bytes:
+            raise RuntimeError("the body is shorter than its Content-Length")
+        self.is_complete = True
+        self._changed.set()
+        if not self.keep_alive:
+            self._transport.close()
+        self._connection.on_response_complete()
+
+    def disconnect(self) -> None:
+        """Note that the client has closed the connection."""
+        self._is_disconnected = not self.is_complete
+        self._changed.set()
 
     # the body
 
-    async def receive(self) -> ASGIReceiveEvent:
+    async def receive(self) -> Message:
         """The next part of the body, or the message that the client disconnected.
 
         Raises `BadRequest` for a body with ambiguous framing, `BodyTooSlow` for one that makes no progress.
         """
         if self._body_timeout is None:
-            message = await self._receive_without_body()
-        elif not self.more_body or self._error is not None:
-            message = await super().receive()
+            await self._change()
         else:
-            self._body_timeout.start()
+            self._ask_for_body()
+            if self.more_body and self._error is None:
+                self._body_timeout.start()
             try:
-                message = await super().receive()
+                await self._change()
             finally:
                 self._body_timeout.pause()
         if self._error is not None:
             raise self._error
+        if self._is_disconnected or self.is_complete:
+            return {"type": "http.disconnect"}
+        message = {"type": "http.request", "body": bytes(self.body), "more_body": self.more_body}
+        self.body.clear()
         return message
 
-    async def _receive_without_body(self) -> ASGIReceiveEvent:
-        """An empty body, then the disconnection. uvicorn's `receive` would also resume reading.
+    def _ask_for_body(self) -> None:
+        """Let the client send more of the body; send 100 Continue if it waits (RFC 9110 §10.1.1)."""
+        if self._awaits_100 and not self._transport.is_closing():
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._awaits_100 = False
+        if not (self._is_disconnected or self.is_complete):
+            self._transport.resume_reading()
 
-        Reading is paused while the connection has another request, or a body that is dropped.
-        """
-        if not (self.disconnected or self.response_complete):
-            await self.message_event.wait()
-            self.message_event.clear()
-        if self.disconnected or self.response_complete:
-            return {"type": "http.disconnect"}
-        return {"type": "http.request", "body": b"", "more_body": False}
+    async def _change(self) -> None:
+        """Wait until bytes have arrived, or the request, the response or the connection has ended."""
+        if not (self._is_disconnected or self.is_complete):
+            await self._changed.wait()
+            self._changed.clear()
 
-    def body_received(self, length_bytes: int) -> None:
-        """Note that a part of the body has arrived."""
-        self.waiting_for_100_continue = False  # the client does not wait for it (RFC 9110 §10.1.1)
+    def body_received(self, body: bytes) -> None:
+        """Buffer a part of the body; stop reading when the application takes it more slowly."""
+        self._awaits_100 = False  # the client does not wait for it (RFC 9110 §10.1.1)
+        if self.is_complete:
+            return
+        self.body += body
+        if len(self.body) > _MAX_BUFFERED_BYTES:
+            self._transport.pause_reading()
         if self._body_timeout is not None:
-            self._body_timeout.received(length_bytes)
+            self._body_timeout.received(len(body))
+        self._changed.set()
+
+    def request_complete(self) -> None:
+        """Note that the whole request has arrived, or that its body is dropped."""
+        if not self.is_complete:
+            self.more_body = False
+            self._changed.set()
 
     def fail(self, error: GalerlyError) -> None:
         """Close the connection after this response. If the body is incomplete, `receive` raises `error`."""
         self.keep_alive = False
         if self.more_body:
             self._error = error
-            self.message_event.set()
+            self._changed.set()
 
     def _on_body_timeout(self) -> None:
         self.fail(BodyTooSlow())

@@ -1,7 +1,7 @@
 """Serves ASGI applications over HTTP and HTTPS until a signal, and stops without truncating a response.
 
 One process and one event loop run all listeners. `framing` refuses ambiguous requests, `connection` bounds
-what a client may hold. This package is uvicorn's only importer.
+what a client may hold. This package is the only importer of httptools and uvloop.
 """
 
 from __future__ import annotations
@@ -18,26 +18,28 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvloop
-from uvicorn import Config, Server
 
+from galerly_cdn.clock import SYSTEM_CLOCK
 from galerly_cdn.errors import GalerlyError, SettingsError
 from galerly_cdn.http import responses
 from galerly_cdn.http.responses import Response
 from galerly_cdn.serialization import Value
-from galerly_cdn.server.connection import Connection, ConnectionConfig, ConnectionLimit
+from galerly_cdn.server.connection import Connection
+from galerly_cdn.server.listener import ListenerState, no_hit
 from galerly_cdn.server.tls import TlsConnection
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
 
-    from galerly_cdn.http.request import Receive, Scope, Send
+    from galerly_cdn.server import listener
     from galerly_cdn.server.certificate import Certificate
 
-    Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+    Application = listener.Application
+    AnswerHit = listener.AnswerHit
 
 T = TypeVar("T")
 
@@ -45,6 +47,8 @@ _log = logging.getLogger(__name__)
 
 FILES_PER_CONNECTION = 2
 """The socket, and the original that is being downloaded."""
+_BACKLOG = 2048
+"""Connections that the kernel holds until they are accepted."""
 SPARE_FILES = 256
 """Further open files: originals being rendered, renditions being written, pipes of worker processes."""
 
@@ -65,6 +69,9 @@ class Listener(Value, frozen=True, kw_only=True):
     refuse: Callable[[GalerlyError, str], Response] = refuse
     """Called with an error and the client's address; makes the response to a request that does not reach
     the application, and may record it."""
+    answer_hit: AnswerHit = no_hit
+    """Called with the ASGI scope of a request that keeps its connection open; makes the response if that
+    needs no waiting, else returns None, and the application gets the request."""
     on_ready: Callable[[str], None] = lambda _: None
     """Called with the address, such as `http://127.0.0.1:8000/`, once connections are accepted."""
 
@@ -159,7 +166,7 @@ def _bind(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        return socket.create_server(address[:2], family=family, backlog=2048)
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except (OSError, UnicodeError) as error:
         number = getattr(error, "errno", None) or 0
         reason = os.strerror(number) if number > 0 else "the host name is unknown"
@@ -173,19 +180,14 @@ def _url(bound: socket.socket, scheme: str) -> str:
 
 @contextlib.contextmanager
 def _stop_on_signals(servers: list[_Server]) -> Generator[asyncio.Event, None, None]:
-    """An event that the first SIGTERM or SIGINT sets; a second one ends the servers at once.
-
-    It replaces uvicorn's handlers, which raise the signal again at the end, so that the process would not
-    exit with 0.
-    """
+    """An event that the first SIGTERM or SIGINT sets; a second one ends the servers at once."""
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
 
     def stop() -> None:
         if stopping.is_set():
             for server in servers:
-                server.force_exit = True
-                server.abort()
+                server.force()
         stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -210,7 +212,7 @@ async def _run_each_second(
             async with asyncio.timeout(1):
                 await stopping.wait()
         for server in servers:
-            await server.on_tick(0)
+            server.tick()
         if certificate is not None:
             certificate.refresh()
 
@@ -224,25 +226,8 @@ def _load_certificate(settings: Settings) -> Certificate | None:
     return Certificate(Path(settings.tls_certificate), Path(settings.tls_key))
 
 
-def _protocol_factory(
-    listener: Listener, settings: Settings, certificate: Certificate | None
-) -> Callable[..., asyncio.Protocol]:
-    """A function that makes the protocol of one connection; it takes the keyword arguments of uvicorn."""
-    config = ConnectionConfig(settings, listener.refuse, ConnectionLimit(settings), listener.takes_bodies)
-    connection = functools.partial(Connection, connection_config=config)
-    if certificate is None:
-        return connection
-
-    def tls_connection(**arguments: Any) -> TlsConnection:  # noqa: ANN401 - uvicorn's arguments
-        return TlsConnection(
-            functools.partial(connection, **arguments), certificate, arguments["server_state"], config
-        )
-
-    return tls_connection
-
-
-class _Server(Server):
-    """uvicorn's server for one listener, with `serve`'s way to stop."""
+class _Server:
+    """Accepts the connections of one listener, and lets them end."""
 
     def __init__(
         self,
@@ -251,52 +236,66 @@ class _Server(Server):
         settings: Settings,
         certificate: Certificate | None,
     ) -> None:
-        super().__init__(
-            Config(
-                cast("Any", listener.application),
-                http=cast("type[asyncio.Protocol]", _protocol_factory(listener, settings, certificate)),
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=cast("int", settings.idle_s),
-                timeout_graceful_shutdown=cast("int", settings.drain_s),
-            )
+        self.state = ListenerState(
+            listener.application,
+            settings,
+            listener.refuse,
+            takes_bodies=listener.takes_bodies,
+            answer_hit=listener.answer_hit,
         )
-        self.config.load()
-        self.lifespan = self.config.lifespan_class(self.config)
         self.is_clean = True
         self._bound = bound
+        self._drain_s = settings.drain_s
+        self._certificate = certificate
+        self._listening: asyncio.Server | None = None
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await self.on_tick(0)
-        await super().startup(sockets or [self._bound])
+    def _protocol(self) -> asyncio.Protocol:
+        connection = functools.partial(Connection, self.state)
+        return TlsConnection(connection, self._certificate, self.state) if self._certificate else connection()
+
+    async def startup(self) -> None:
+        """Accept connections."""
+        self.tick()
+        self._listening = await asyncio.get_running_loop().create_server(
+            self._protocol, sock=self._bound, backlog=_BACKLOG
+        )
+
+    def tick(self) -> None:
+        """Set the Date of the responses; once per second."""
+        self.state.set_date(SYSTEM_CLOCK.wall())
 
     async def close(self) -> None:
         """Accept the connections in the socket's backlog, then none; close those that are idle."""
-        protocol = functools.partial(
-            cast("Callable[..., Connection]", self.config.http_protocol_class),
-            config=self.config,
-            server_state=self.server_state,
-            app_state={},
-        )
         with contextlib.suppress(OSError):  # BlockingIOError: the backlog is empty
             while True:
                 accepted, _ = self._bound.accept()
-                await asyncio.get_running_loop().connect_accepted_socket(protocol, accepted)
-        for listening in self.servers:
-            listening.close()
-        for connection in list(self.server_state.connections):
+                await asyncio.get_running_loop().connect_accepted_socket(self._protocol, accepted)
+        self._stop_listening()
+        for connection in self.state.connections:
             connection.shutdown()
+
+    async def shutdown(self) -> None:
+        """Wait until all requests have ended, for at most `drain_s` or until `force`; cancel those left."""
+        try:
+            async with asyncio.timeout(self._drain_s):
+                await self.state.wait_until_idle()
+        except TimeoutError:
+            _log.error("%d requests did not end within drain_s = %g", len(self.state.tasks), self._drain_s)
+        for task in self.state.tasks:
+            task.cancel()
+
+    def force(self) -> None:
+        """End at once."""
+        self.state.stop_waiting()
+        self.abort()
 
     def abort(self) -> None:
         """Stop listening, and abort the connections that are left after a cancellation or `drain_s`."""
-        for listening in getattr(self, "servers", []):
-            listening.close()
-        for connection in list(self.server_state.connections):
+        self._stop_listening()
+        for connection in self.state.connections:
             self.is_clean = False
-            cast("Connection | TlsConnection", connection).abort()
+            connection.abort()
+
+    def _stop_listening(self) -> None:
+        if self._listening is not None:
+            self._listening.close()

@@ -18,12 +18,11 @@ from galerly_cdn.errors import TooManyConnections
 from galerly_cdn.server.transport import LINGER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from uvicorn.server import ServerState
+    from collections.abc import Callable, Iterable
 
     from galerly_cdn.server.certificate import Certificate
-    from galerly_cdn.server.connection import Connection, ConnectionConfig
+    from galerly_cdn.server.connection import Connection
+    from galerly_cdn.server.listener import ListenerState
 
 _READ_BYTES = 64 * 1024
 
@@ -35,12 +34,10 @@ class TlsConnection(asyncio.Protocol):
         self,
         connection: Callable[[], Connection],
         certificate: Certificate,
-        server_state: ServerState,
-        connection_config: ConnectionConfig,
+        state: ListenerState,
     ) -> None:
         self._make_connection = connection
-        self._connection_config = connection_config
-        self._connections = cast("set[Any]", server_state.connections)
+        self._state = state
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = certificate.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._loop = asyncio.get_running_loop()
@@ -57,11 +54,11 @@ class TlsConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._tcp_transport = cast("asyncio.Transport", transport)
         self._address = (transport.get_extra_info("peername") or [""])[0]
-        self._connections.add(self)
-        self._timer = self._loop.call_later(self._connection_config.settings.header_deadline_s, self.abort)
-        if not self._connection_config.limit.acquire(self._address):
+        self._state.add(self)
+        self._timer = self._loop.call_later(self._state.settings.header_deadline_s, self.abort)
+        if not self._state.limit.acquire(self._address):
             # Only records it: no response can be sent before the handshake.
-            self._connection_config.refuse(TooManyConnections(), self._address)
+            self._state.refuse(TooManyConnections(), self._address)
             self.abort()
 
     def shutdown(self) -> None:
@@ -94,8 +91,8 @@ class TlsConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._connections.discard(self)
-            self._connection_config.limit.release(self._address)
+            self._state.discard(self)
+            self._state.limit.release(self._address)
 
     # the protocol of the TCP transport
 
@@ -145,6 +142,10 @@ class TlsConnection(asyncio.Protocol):
             unsent = unsent[self._tls.write(unsent) :]
         self._flush()
 
+    def writelines(self, parts: Iterable[bytes]) -> None:
+        """As `write`, for the parts in their order."""
+        self.write(b"".join(parts))
+
     def _flush(self) -> None:
         if self._outgoing.pending and not self._tcp_transport.is_closing():
             self._tcp_transport.write(self._outgoing.read())
@@ -185,5 +186,5 @@ class TlsConnection(asyncio.Protocol):
         self._loop.call_soon(self.data_received, b"")
 
     def get_extra_info(self, name: str) -> Any:  # noqa: ANN401 - asyncio's signature
-        """As of a transport. uvicorn reads `sslcontext` to know the scheme."""
+        """As of a transport. `sslcontext` tells the scheme."""
         return self._tls.context if name == "sslcontext" else self._tcp_transport.get_extra_info(name)

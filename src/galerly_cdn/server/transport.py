@@ -1,4 +1,4 @@
-"""Writes responses to slow clients, and closes connections without cutting a response off.
+"""Reads and writes as fast as the client and the application do, and closes without cutting a response off.
 
 The server's own close never drops a byte that was written, and a client that does not read its response
 cannot hold the connection.
@@ -6,10 +6,10 @@ cannot hold the connection.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
 LINGER_S = 1.0
@@ -20,20 +20,35 @@ PROGRESS_BYTES = 64 * 1024
 
 
 class ResponseTransport:
-    """The writing side of a connection. uvicorn's request cycle uses it as its transport."""
+    """A connection's transport with flow control, a write deadline and a lingering close."""
 
-    __slots__ = ("_deadline_s", "_loop", "_timer", "_transport", "_unsent_bytes", "is_ended", "write")
+    __slots__ = (
+        "_can_write",
+        "_deadline_s",
+        "_loop",
+        "_timer",
+        "_transport",
+        "_unsent_bytes",
+        "is_ended",
+        "is_full",
+        "write",
+        "writelines",
+    )
 
     def __init__(
         self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, write_deadline_s: float
     ) -> None:
         self.write = transport.write
+        self.writelines = transport.writelines
         self._transport = transport
         self._loop = loop
         self._deadline_s = write_deadline_s
         self._timer: asyncio.TimerHandle | None = None
         self._unsent_bytes = 0
+        self._can_write = asyncio.Event()
         self.is_ended = False
+        self.is_full = False
+        """Whether more is written than the client has read."""
 
     def is_closing(self) -> bool:
         return self.is_ended or self._transport.is_closing()
@@ -44,8 +59,7 @@ class ResponseTransport:
             return
         self.is_ended = True
         self._transport.write_eof()
-        if not self._transport.is_reading():
-            self._transport.resume_reading()
+        self.resume_reading()
         self._schedule(LINGER_S, self._start_deadline)
 
     def abort(self) -> None:
@@ -56,15 +70,38 @@ class ResponseTransport:
         """Release the timer of a connection that has ended."""
         self.is_ended = True
         self._cancel_timer()
+        self._end_pause()
+
+    def pause_reading(self) -> None:
+        """Let the client's bytes wait in the socket."""
+        if self._transport.is_reading() and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if not (self._transport.is_reading() or self._transport.is_closing()):
+            self._transport.resume_reading()
+
+    async def drained(self) -> None:
+        """Wait until the client has read nearly everything, or the connection has ended."""
+        while self.is_full:
+            await self._can_write.wait()
 
     def pause_writing(self) -> None:
         """Start the write deadline: more is written than the client has read."""
+        self.is_full = True
+        self._can_write.clear()
         self._start_deadline()
 
     def resume_writing(self) -> None:
         """Stop the write deadline: nearly everything was sent. A closed connection keeps its deadline."""
+        self._end_pause()
         if not self.is_ended:
             self._cancel_timer()
+
+    def _end_pause(self) -> None:
+        self.is_full = False
+        self._can_write.set()
 
     def _start_deadline(self) -> None:
         self._unsent_bytes = self._transport.get_write_buffer_size()

@@ -52,6 +52,10 @@ class Originals(Protocol):
         """
         ...
 
+    def known_head(self, key: str) -> Head | None:
+        """The head that `head` would return, if that needs no waiting and is not stale; else None."""
+        ...
+
     async def open(self, key: str) -> Original:
         """The original's bytes for a render. Raises as `head` does, and `TooManyBytes`."""
         ...
@@ -192,6 +196,10 @@ class Renditions(FactRecords, RecipeEntries, Protocol):
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         """The stored rendition, verified; None if there is none or its bytes are not those that were put."""
+        ...
+
+    def known(self, key: str, target: Target) -> Rendition | None:
+        """The rendition that `get` would return, if that needs no waiting; else None."""
         ...
 
     async def head(self, key: str, target: Target) -> StoredObject | None:

@@ -73,6 +73,7 @@ class ReadOnlyOriginals:
 
     def __init__(self, originals: Originals) -> None:
         self.head = originals.head
+        self.known_head = originals.known_head
         self.open = originals.open
         self.read = originals.read
         self.list = originals.list

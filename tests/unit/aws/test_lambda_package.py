@@ -42,7 +42,7 @@ def test_read_lock_returns_entries() -> None:
 def test_lambda_lock_has_renderer_packages_and_no_server_packages() -> None:
     names = {one.name for one in lambda_packages.lambda_lock()}
     assert {"pyvips", "pyvips-binary", "obstore", "msgspec"} <= names
-    assert not {"boto3", "botocore", "click", "jinja2", "uvicorn", "cryptography"} & names
+    assert not {"boto3", "botocore", "click", "jinja2", "httptools", "cryptography"} & names
 
 
 def test_lambda_lock_has_tested_versions() -> None:

@@ -51,7 +51,7 @@ LOCKED = {
     "tenacity",
 }
 """The top-level modules of the packages in `lambda.txt`."""
-HEAVY = {"boto3", "botocore", "click", "cryptography", "httpx", "jinja2", "prometheus_client", "uvicorn"}
+HEAVY = {"boto3", "botocore", "click", "cryptography", "httpx", "jinja2", "prometheus_client", "httptools"}
 KEY = "g/a b.jpg"
 WEBP = target("150x150", Format.WEBP)
 PROGRAM = """

@@ -110,7 +110,7 @@ def test_command_run_imports_no_module_of_another_command() -> None:
 
 
 def test_help_imports_no_slow_module() -> None:
-    slow = {"msgspec", "pyvips", "uvicorn", "httpx", "asyncio", "galerly_cdn.settings.table"}
+    slow = {"msgspec", "pyvips", "httptools", "httpx", "asyncio", "galerly_cdn.settings.table"}
     script = (
         "import sys, click.testing, galerly_cdn.cli as cli; "
         "click.testing.CliRunner().invoke(cli.main, ['--help']); "

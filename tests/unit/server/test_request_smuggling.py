@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
 from galerly_cdn.errors import BadRequest, MethodNotAllowed
 from galerly_cdn.server.framing import check_head, origin_form
+from galerly_cdn.server.listener import no_hit
 from tests.support.raw_http import Echo, get, run, serving
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from tests.support.raw_http import Served
 
 SECOND = get("/second")
 """Sent in the same packet after every request of the tables; after an ambiguous one it must not be served."""
@@ -18,8 +25,14 @@ GET = b"GET /a HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 SMUGGLED = b"0\r\n\r\n"
 
-each_kind = pytest.mark.parametrize("takes_bodies", [False, True], ids=["bodies dropped", "bodies taken"])
-"""The viewers' listener, and one whose application may read bodies."""
+each_kind = pytest.mark.parametrize("kind", ["bodies dropped", "bodies taken", "hits"])
+"""The viewers' listener, one whose application may read bodies, and one that answers plain hits."""
+
+
+def _serving(application: Echo, kind: str) -> AbstractAsyncContextManager[Served]:
+    answer_hit = application.answer_hit if kind == "hits" else no_hit
+    return serving(application, takes_bodies=kind == "bodies taken", answer_hit=answer_hit)
+
 
 REFUSED = {
     # Two framings of one body (RFC 9112 §6.3): a proxy may use one, this server the other.
@@ -165,12 +178,10 @@ SERVED = {
 
 @each_kind
 @pytest.mark.parametrize(("raw", "status"), REFUSED.values(), ids=REFUSED.keys())
-def test_ambiguous_request_is_refused_and_ends_connection(
-    raw: bytes, status: int, *, takes_bodies: bool
-) -> None:
+def test_ambiguous_request_is_refused_and_ends_connection(raw: bytes, status: int, kind: str) -> None:
     async def scenario() -> None:
         application = Echo()
-        async with serving(application, takes_bodies=takes_bodies) as served, served.viewer() as viewer:
+        async with _serving(application, kind) as served, served.viewer() as viewer:
             await viewer.send(raw + SECOND)
             got, headers, body = await viewer.response()
             assert got == status
@@ -190,10 +201,10 @@ def test_ambiguous_request_is_refused_and_ends_connection(
 
 @each_kind
 @pytest.mark.parametrize(("raw", "path"), SERVED_LAST.values(), ids=SERVED_LAST.keys())
-def test_last_request_of_connection_is_served_alone(raw: bytes, path: str, *, takes_bodies: bool) -> None:
+def test_last_request_of_connection_is_served_alone(raw: bytes, path: str, kind: str) -> None:
     async def scenario() -> None:
         application = Echo()
-        async with serving(application, takes_bodies=takes_bodies) as served, served.viewer() as viewer:
+        async with _serving(application, kind) as served, served.viewer() as viewer:
             await viewer.send(raw + SECOND)
             status, headers, body = await viewer.response()
             assert (status, json.loads(body)["raw_path"], headers["connection"]) == (200, path, "close")
@@ -205,11 +216,9 @@ def test_last_request_of_connection_is_served_alone(raw: bytes, path: str, *, ta
 
 @each_kind
 @pytest.mark.parametrize(("raw", "path", "query"), SERVED.values(), ids=SERVED.keys())
-def test_unambiguous_request_is_served_and_so_is_next(
-    raw: bytes, path: str, query: str, *, takes_bodies: bool
-) -> None:
+def test_unambiguous_request_is_served_and_so_is_next(raw: bytes, path: str, query: str, kind: str) -> None:
     async def scenario() -> None:
-        async with serving(Echo(), takes_bodies=takes_bodies) as served, served.viewer() as viewer:
+        async with _serving(Echo(), kind) as served, served.viewer() as viewer:
             await viewer.send(raw + SECOND)
             status, headers, body = await viewer.response()
             request = json.loads(body)

@@ -52,7 +52,7 @@ class SlowConnection(FakeConnection):
             if self.transport.unsent_bytes > 64 * 1024:
                 self.protocol.pause_writing()
 
-        self.protocol.response_transport.write = write
+        self.protocol.transport.write = write
         await self.feed(get())
 
     async def read_all(self) -> None:

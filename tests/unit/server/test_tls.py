@@ -17,6 +17,7 @@ from galerly_cdn.errors import SettingsError
 from galerly_cdn.render.sample_images import SPECIMENS
 from galerly_cdn.server import serve
 from galerly_cdn.server.certificate import Certificate
+from galerly_cdn.server.listener import no_hit
 from galerly_cdn.settings import load
 from tests.support.raw_http import Echo, Served, Viewer, answer, get, run, serving
 from tests.support.shapes import ServeProcess
@@ -124,10 +125,15 @@ def test_tls_ambiguous_request_is_refused(files: Files, raw: bytes, status: int)
     run(scenario())
 
 
-def test_tls_pipelined_requests_are_served_in_order(files: Files) -> None:
+@pytest.mark.parametrize("is_hit", [False, True], ids=["application", "hits"])
+def test_tls_pipelined_requests_are_served_in_order(files: Files, *, is_hit: bool) -> None:
     async def scenario() -> None:
-        tls = trusting(files.certificate)
-        async with serving(Echo(), https(files), tls=tls) as served, served.viewer() as viewer:
+        tls, echo = trusting(files.certificate), Echo()
+        answer_hit = echo.answer_hit if is_hit else no_hit
+        async with (
+            serving(echo, https(files), answer_hit=answer_hit, tls=tls) as served,
+            served.viewer() as viewer,
+        ):
             await viewer.send(b"".join(get(f"/{number}") for number in range(10)))
             for number in range(10):
                 assert f'"/{number}"'.encode() in (await viewer.response())[2]

@@ -163,6 +163,79 @@ async def test_damaged_file_is_counted_and_deleted(tmp_path: Path) -> None:
     assert counted.events == ["rendition-corrupt"]
 
 
+LATER_S = 9e9
+"""A clock by which every file's times are old."""
+
+
+@pytest.fixture
+def digests(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The lengths of what MD5 was computed of."""
+    lengths: list[int] = []
+    real = rendition_file._md5
+
+    def counting(content: bytes) -> str:
+        lengths.append(len(content))
+        return real(content)
+
+    monkeypatch.setattr(rendition_file, "_md5", counting)
+    return lengths
+
+
+async def test_version_of_a_file_is_verified_once(tmp_path: Path, digests: list[int]) -> None:
+    body = b"x" * 10_000
+    async with open_folder(tmp_path, now_s=LATER_S) as store:
+        await store.put(make_rendition("a", body))
+        digests.clear()
+        assert store.known("a", TARGET) is None
+        for _ in range(3):
+            assert await store.get("a", TARGET) == make_rendition("a", body)
+        assert store.known("a", TARGET) == make_rendition("a", body)
+        assert digests.count(10_000) == 2  # the first read sets the time of the last use: a new version
+        other = make_rendition("a", b"y" * 10_000)
+        file_of(tmp_path, "a").write_bytes(encode_rendition(other))
+        assert store.known("a", TARGET) == other
+        assert digests.count(10_000) == 3
+
+
+async def test_file_that_changed_just_now_is_verified_again(tmp_path: Path, digests: list[int]) -> None:
+    async with open_folder(tmp_path, now_s=0) as store:
+        await store.put(make_rendition("a", b"x" * 10_000))
+        digests.clear()
+        for _ in range(3):
+            await store.get("a", TARGET)
+        assert store.known("a", TARGET) is None
+    assert digests.count(10_000) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content[:-1],
+        lambda content: content[:-1] + b"!",
+        lambda content: b"\0" * len(content),
+        lambda content: content.replace(b"v1", b"v2"),
+    ],
+    ids=["torn", "last byte", "zeros", "record"],
+)
+@pytest.mark.parametrize("is_renamed", [False, True], ids=["in place", "renamed"])
+async def test_verified_file_that_is_damaged_later_is_a_miss(
+    tmp_path: Path, change: Callable[[bytes], bytes], *, is_renamed: bool
+) -> None:
+    counted = Counted()
+    async with open_folder(tmp_path, count=counted, now_s=LATER_S) as store:
+        await store.put(make_rendition("a"))
+        for _ in range(2):
+            await store.get("a", TARGET)
+        assert store.known("a", TARGET) is not None
+        path, times = file_of(tmp_path, "a"), file_of(tmp_path, "a").stat()
+        damaged = tmp_path / "damaged" if is_renamed else path
+        damaged.write_bytes(change(path.read_bytes()))
+        os.utime(damaged, ns=(times.st_atime_ns, times.st_mtime_ns))  # as `cp -p` and a restored backup do
+        damaged.rename(path)
+        assert store.known("a", TARGET) is None
+    assert counted.events == ["rendition-corrupt"]
+
+
 async def test_unreadable_file_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted()
 

@@ -56,11 +56,13 @@ async def drained(heads: HeadCache) -> None:
 
 
 async def test_head_is_cached_while_it_is_fresh(store: Store, heads: HeadCache) -> None:
+    assert heads.fresh("a") is None
     for _ in range(100):
-        assert await heads.get("a") == Head("v1", 10)
+        assert await heads.get("a") == heads.fresh("a") == Head("v1", 10)
     assert store.requests == 1
     store.versions["a"] = "v2"
     store.now_s += FRESH_S
+    assert heads.fresh("a") is None
     assert await heads.get("a") == Head("v2", 10)
     assert store.requests == 2
 
@@ -69,6 +71,7 @@ async def test_missing_original_is_cached_as_long(store: Store, heads: HeadCache
     for _ in range(100):
         with pytest.raises(NoSuchOriginal):
             await heads.get("none")
+        assert heads.fresh("none") is None
     assert store.requests == 1
     store.versions["none"] = "v1"
     store.now_s += FRESH_S
@@ -82,13 +85,16 @@ async def test_fresh_time_of_zero_caches_nothing(store: Store) -> None:
         assert await heads.get("a") == Head(f"v{number}", 10)
 
 
-async def test_head_in_use_is_refreshed_before_it_expires(store: Store, heads: HeadCache) -> None:
+@pytest.mark.parametrize("by_fresh", [False, True], ids=["get", "fresh"])
+async def test_head_in_use_is_refreshed_before_it_expires(
+    store: Store, heads: HeadCache, *, by_fresh: bool
+) -> None:
     await heads.get("a")
     store.gate.close()
     store.versions["a"] = "v2"
     store.now_s += 0.8 * FRESH_S
-    for _ in range(100):
-        assert await heads.get("a") == Head("v1", 10)  # at once, although the store blocks
+    for _ in range(100):  # at once, although the store blocks
+        assert (heads.fresh("a") if by_fresh else await heads.get("a")) == Head("v1", 10)
     store.gate.open()
     await drained(heads)
     assert store.requests == 2

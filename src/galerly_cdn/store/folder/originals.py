@@ -71,15 +71,23 @@ class FolderOriginals:
 
     async def head(self, key: str, *, remembered: bool = True) -> Head:  # noqa: ARG002 - always current
         """Version (inode, mtime, ctime, size) and length. Raises as the interface says."""
-        cached = self._heads.get(key)
-        if cached is not None:
-            if cached.is_unchanged():
-                return cached.head
-            del self._heads[key]
+        known = self.known_head(key)
+        if known is not None:
+            return known
         with self._find(key) as found:
             head = head_of(found.status)
         self._cache(key, found, head)
         return head
+
+    def known_head(self, key: str) -> Head | None:
+        """The cached head, if the file and its folders are unchanged; an `lstat` for each of them."""
+        cached = self._heads.get(key)
+        if cached is None:
+            return None
+        if cached.is_unchanged():
+            return cached.head
+        del self._heads[key]
+        return None
 
     async def open(self, key: str) -> Original:
         """The original's bytes, with the head of the opened file.

@@ -1,4 +1,4 @@
-"""Encodes and decodes the file of a rendition; a change of any bit is detected.
+"""Encodes and decodes the file of a rendition; a change of any bit is detected, once per version of the file.
 
 The file is a line `galerly-rendition 1 {length of the header, 8 digits} {MD5 of the header}`, the header
 (the record as JSON) and the body, whose length and MD5 are in the record.
@@ -7,13 +7,25 @@ The file is a line `galerly-rendition 1 {length of the header, 8 digits} {MD5 of
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING, NamedTuple
 
+from galerly_cdn.cache import MemoryCache
 from galerly_cdn.model import Record, Rendition
 from galerly_cdn.serialization import ValidationError, from_json, to_json
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
 
 _MAGIC = b"galerly-rendition 1 "
 _LENGTH = slice(len(_MAGIC), len(_MAGIC) + 8)
 LINE_BYTES = len(_MAGIC) + 8 + 1 + 32 + 1
+
+
+_MAX_VERIFIED = 20_000
+"""Files whose verification is remembered, with their records: about 20 MB."""
+_SETTLED_S = 2.0
+"""The age of a change time from which it tells later changes: the coarsest clock of a file system (FAT)."""
 
 
 class DamagedFile(Exception):
@@ -56,6 +68,40 @@ def decode_header(start: bytes, file_bytes: int) -> Record:
     if file_bytes != LINE_BYTES + len(header) + record.length_bytes:
         raise DamagedFile("body")
     return record
+
+
+class _Verified(NamedTuple):
+    version: tuple[int, ...]
+    record: Record
+    body_offset: int
+
+
+class VerifiedFiles:
+    """Decodes files by name, and remembers which ones it has verified. `now` is the wall clock in seconds."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._files: MemoryCache[bytes, _Verified] = MemoryCache(_MAX_VERIFIED, lambda _: 1)
+
+    def __contains__(self, name: bytes) -> bool:
+        """Whether a file of this name was verified; it may have changed since."""
+        return name in self._files
+
+    def decode(self, name: bytes, content: bytes, status: os.stat_result) -> Rendition:
+        """As `decode_rendition`; the digests are not computed again for a version that was verified.
+
+        A version is the inode, the times and the size in `status`, which was read before `content`.
+        """
+        version = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+        known = self._files.get(name)
+        if known is not None and known.version == version and len(content) == status.st_size:
+            return Rendition(known.record, content[known.body_offset :])
+        self._files.drop(name)
+        rendition = decode_rendition(content)
+        if self._now() - status.st_ctime > _SETTLED_S:
+            offset = len(content) - len(rendition.body)
+            self._files.put(name, _Verified(version, rendition.record, offset))
+        return rendition
 
 
 def _first_line(header: bytes) -> bytes:

@@ -2,7 +2,8 @@
 
 - A file is complete or absent: it is written to a temporary file and renamed. It is not fsynced: a power
   failure may damage it.
-- Each read verifies the file (`rendition_file`). A damaged file is a miss; it is deleted and counted.
+- The first read of each version of a file verifies it (`rendition_file`). A damaged file is a miss; it is
+  deleted and counted.
 - A put that is begun and not yet written is pending: reads return its rendition from memory (decision 0028).
 - One thread writes, in the order in which the index reserved the space, and removes the evicted files after
   each write: the folder exceeds the limit by no more than one rendition. A read in progress keeps the file it
@@ -30,7 +31,12 @@ from galerly_cdn.errors import SettingsError, StoreUnreachable
 from galerly_cdn.model import Target, facts_key, parse_target
 from galerly_cdn.store.folder.paths import locked_folder
 from galerly_cdn.store.folder.recipes import FolderRecipes
-from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
+from galerly_cdn.store.folder.rendition_file import (
+    DamagedFile,
+    VerifiedFiles,
+    decode_rendition,
+    encode_rendition,
+)
 from galerly_cdn.store.folder.renditions_index import (
     TEMP_PREFIX,
     RenditionsIndex,
@@ -74,10 +80,12 @@ class FolderRenditions:
         self, root: Path, limit_bytes: int, count: Callable[[str], None], now: Callable[[], float]
     ) -> None:
         self._root = root.absolute()
+        self._root_path = str(self._root)
         self._limit_bytes = limit_bytes
         self._count = count
         self._now = now
         self._index = RenditionsIndex()
+        self._verified = VerifiedFiles(now)
         self._recipes = FolderRecipes(self._root)
         self.entries = self._recipes.entries
         self.append = self._recipes.append
@@ -114,10 +122,16 @@ class FolderRenditions:
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         """The stored rendition, verified, or a pending one. A damaged file is deleted, and None returned."""
-        name = file_name(target.rendition_key(key))
+        return self._get(file_name(target.rendition_key(key)), key, target)
 
-        def decode(content: bytes) -> Rendition:
-            rendition = decode_rendition(content)
+    def known(self, key: str, target: Target) -> Rendition | None:
+        """The stored rendition, if its file was verified before; a file is read without waiting."""
+        name = file_name(target.rendition_key(key))
+        return self._get(name, key, target) if name in self._verified else None
+
+    def _get(self, name: bytes, key: str, target: Target) -> Rendition | None:
+        def decode(content: bytes, status: os.stat_result) -> Rendition:
+            rendition = self._verified.decode(name, content, status)
             if (rendition.record.key, rendition.record.target) != (key, target):
                 raise DamagedFile("another rendition")
             return rendition
@@ -126,7 +140,7 @@ class FolderRenditions:
 
     async def facts(self, key: str) -> FactRecord | None:
         """The stored record, verified. A damaged file is deleted, and None returned."""
-        return self._find(file_name(facts_key(key)), lambda content: decode_record(content, key), "facts")
+        return self._find(file_name(facts_key(key)), lambda content, _: decode_record(content, key), "facts")
 
     async def put_facts(self, record: FactRecord) -> None:
         """Store a record, over an earlier one, within the limit. Raises `StoreUnreachable`."""
@@ -216,11 +230,11 @@ class FolderRenditions:
         self._pending.pop(name, None)  # its write goes before the removal
         return await self._remove(name)
 
-    def _find(self, name: bytes, decode: Callable[[bytes], T], what: str) -> T | None:
+    def _find(self, name: bytes, decode: Callable[[bytes, os.stat_result], T], what: str) -> T | None:
         """A file's decoded content; `what` begins the name of the event that is counted if it is unusable."""
         try:
             content, status = self._read(name)
-            found = decode(content)
+            found = decode(content, status)
         except FileNotFoundError:
             self._index.forget(name)
         except OSError:
@@ -292,7 +306,10 @@ class FolderRenditions:
     def _read(self, name: bytes) -> tuple[bytes, os.stat_result]:
         """A file's bytes and status; no bytes for what cannot be a rendition's file. Raises `OSError`."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        fd = os.open(file_path(self._root, name), flags)
+        digits = name.hex()
+        fd = os.open(
+            f"{self._root_path}/{digits[:2]}/{digits}", flags
+        )  # as `file_path`, at a tenth of its cost
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_size > self._limit_bytes:

@@ -75,6 +75,11 @@ class HeadCache:
         """When the request in progress for each key was started."""
         self._no_wait_until_s = -math.inf
 
+    def fresh(self, key: str) -> Head | None:
+        """The cached head, if it is less than `fresh_s` old; None also for a missing original."""
+        entry = self._entries.get(key)
+        return entry.head if entry and self._is_fresh(key, entry, self._clock()) else None
+
     async def get(self, key: str) -> Head:
         """The head. Its `stale_s` is its age if the store could not be requested, else 0.
 
@@ -83,9 +88,7 @@ class HeadCache:
         entry = self._entries.get(key)
         now_s = self._clock()
         age_s = now_s - entry.requested_s if entry else math.inf
-        if entry and age_s < self._fresh_s:
-            if age_s >= _REFRESH_AFTER * self._fresh_s and now_s - entry.failed_s >= self._fresh_s:
-                self._start_request(key)
+        if entry and self._is_fresh(key, entry, now_s):
             return _head_of(entry)
         if entry is None or entry.head is None or age_s >= self._stale_s:
             return await self._wait_for_head(key)
@@ -108,6 +111,15 @@ class HeadCache:
     def put(self, key: str, head: Head | None) -> None:
         """Cache the head of an original that this process stored, or None for one that it deleted."""
         self._put(key, _Entry(head, self._clock()))
+
+    def _is_fresh(self, key: str, entry: _Entry, now_s: float) -> bool:
+        """Whether the entry is less than `fresh_s` old. One that soon will not be is refreshed."""
+        age_s = now_s - entry.requested_s
+        if age_s >= self._fresh_s:
+            return False
+        if age_s >= _REFRESH_AFTER * self._fresh_s and now_s - entry.failed_s >= self._fresh_s:
+            self._start_request(key)
+        return True
 
     def _start_request(self, key: str) -> asyncio.Task[_Entry]:
         entry = self._entries.get(key)

@@ -87,6 +87,10 @@ class RemoteOriginals:
         """Version and length. Raises as the interface says."""
         return await (self._heads.get(key) if remembered else self._heads.refresh(key))
 
+    def known_head(self, key: str) -> Head | None:
+        """The remembered head, if it is at most `store_fresh_s` old."""
+        return self._heads.fresh(key)
+
     async def open(self, key: str) -> Original:
         """The original, downloaded to an unnamed temporary file: a worker reads files, and has no network.
 

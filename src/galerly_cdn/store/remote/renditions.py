@@ -56,6 +56,10 @@ class RemoteRenditions:
         self.append = recipes.append
         self._reads: SingleFlight[tuple[str, Target], Rendition | None] = SingleFlight()
 
+    def known(self, key: str, target: Target) -> Rendition | None:  # noqa: ARG002 - it waits for the network
+        """None: every rendition is requested from the store."""
+        return None
+
     async def head(self, key: str, target: Target) -> StoredObject | None:
         """Version and time of the object. Raises `StoreRefused`, `StoreUnreachable`."""
         try:
