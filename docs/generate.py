@@ -148,6 +148,9 @@ galerly-cdn doctor --stack photographs --verify
 Run it with the settings of the server: the same `--config` and `GALERLY_` variables. It prints what was found
 and, unless all is well, what was checked, why it matters and what to do. `--json` prints a line for each
 finding, in JSON. It exits with 1 if a check failed, and with 2 for a usage error. Warnings do not count.
+
+The checks are of now. Why the hit ratio of a day before fell is in the access logs: `galerly-cdn report`
+names the cause ([reports](report.md#why-the-hit-ratio-fell)).
 """
 SOURCES = {
     Subject.MACHINE: "always",

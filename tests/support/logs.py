@@ -57,6 +57,27 @@ def access_line(
     return to_json(AccessRecord(**{**values, **fields}))  # type: ignore[arg-type]  # the caller names fields
 
 
+def rendered(render_ms: float = 100.0, **fields: object) -> bytes:
+    """A line of a picture that was rendered and stored."""
+    return access_line(cache="fwd=uri-miss; stored", render_ms=render_ms, **fields)  # type: ignore[arg-type]  # the caller names fields
+
+
+def swept(number: int, *, time_s: float = MONDAY_S, cache: str = "fwd=uri-miss; stored") -> list[bytes]:
+    """Renders of one client, one a second, of two sizes and two formats."""
+    return [
+        access_line(
+            f"coast/{second // 4}.jpg",
+            cache,
+            size=("400x400", "800x600")[second % 2],
+            format=("own", "webp")[second // 2 % 2],
+            client="198.51.100.7",
+            render_ms=9.0,
+            time_s=time_s + second,
+        )
+        for second in range(number)
+    ]
+
+
 def cloudfront_line(
     path: str = "/resize/800x600/coast/1.jpg", result: str = "Hit", status: int = 200, **fields: str
 ) -> bytes:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from galerly_cdn.dashboard.recent_errors import reason
 from galerly_cdn.dashboard.samples import HISTORY_S, NOW_S, judge_period, latest, steps
 from galerly_cdn.dashboard.site import HOME_PATH
-from galerly_cdn.insight.targets import ERROR_RATIO, HIT_RATIO, RENDER_MS
+from galerly_cdn.insight.lowest_day import HIT_RATIO
+from galerly_cdn.insight.targets import ERROR_RATIO, RENDER_MS
 from galerly_cdn.insight.units import count, duration, length, percent
 from galerly_cdn.render.pool.worker_state import Phase
 

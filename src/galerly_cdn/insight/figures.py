@@ -35,11 +35,12 @@ MIN_SWEEP = 50
 """Different keys or sizes of one client that are a sweep, not a mistaken link or two."""
 
 _GALLERY = "parse_dirpath(key, 'forward_slash')"
+_IS_OUTDATED = "outcome = 'render' AND starts_with(result, 'fwd=stale')"
 # One pass over all requests; the groups and totals are computed from its result.
 _SUMMARY = f"""
 CREATE OR REPLACE TABLE summary AS
 SELECT tier, outcome, status, reason, size, format, day, {_GALLERY} AS gallery,
-    outcome = 'render' AND starts_with(result, 'fwd=stale') AS is_outdated,
+    {_IS_OUTDATED} AS is_outdated,
     outcome = 'render' AND NOT is_outdated AND contains(result, '; stored') AS is_new,
     count(*) AS requests, sum(bytes)::BIGINT AS bytes
 FROM requests GROUP BY ALL
@@ -71,12 +72,28 @@ SELECT quantile_disc(duration_ms, [0.5, 0.95, 0.99]) FROM requests
 WHERE tier = $tier AND outcome IN (SELECT unnest($hits))
 """
 _RENDER_TIME = "SELECT quantile_disc(duration_ms, [0.5, 0.95, 0.99]) FROM requests WHERE outcome = 'render'"
-# `{name}` is gallery, size or client
-_MOST_MISSED = """
-SELECT coalesce({name}, ''), count(*) FROM requests
-WHERE day = $day AND tier = $tier AND outcome IN (SELECT unnest($pictures))
-    AND outcome NOT IN (SELECT unnest($hits))
-GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 1
+_IS_MISS = """
+tier = $tier AND outcome IN (SELECT unnest($pictures)) AND outcome NOT IN (SELECT unnest($hits))
+"""
+# `{name}` is gallery, size or client; `{counted}` says which requests are its misses. The columns are
+# the fields of `Share`
+_MOST_MISSED = f"""
+WITH minutes AS (
+    SELECT coalesce({{name}}, '') AS name, floor(time_s / 60) AS minute,
+        count(*) FILTER ({{counted}}) AS misses,
+        count(*) FILTER ({{counted}} AND {_IS_OUTDATED}) AS outdated,
+        count(*) FILTER (tier = $tier AND outcome IN (SELECT unnest($hits))) AS hits
+    FROM requests WHERE day = $day GROUP BY ALL
+), most AS (
+    SELECT name, sum(misses)::BIGINT AS misses, sum(outdated)::BIGINT AS outdated, sum(hits)::BIGINT AS hits,
+        max(misses) AS most_in_a_minute
+    FROM minutes GROUP BY name HAVING sum(misses) > 0 ORDER BY 2 DESC, 1 LIMIT 1
+)
+SELECT most.name, misses, outdated, hits, most_in_a_minute,
+    count(DISTINCT key), count(DISTINCT size), count(DISTINCT format),
+    min(time_s), max(time_s)
+FROM requests JOIN most ON coalesce({{name}}, '') = most.name
+WHERE day = $day AND {{counted}} GROUP BY ALL
 """
 _STATUSES = """
 SELECT status, sum(requests)::BIGINT FROM summary WHERE tier = $tier AND outcome = 'error'
@@ -266,6 +283,7 @@ class _Questions:
         lowest = min(missed, key=lambda day: day.hit_ratio or 0.0, default=None)
         if lowest is None:
             return None
+        client = self._most_missed("client", lowest.name)
         return LowestDay(
             day=lowest.name,
             hit_ratio=lowest.hit_ratio or 0.0,
@@ -273,12 +291,13 @@ class _Questions:
             outdated=lowest.outdated,
             gallery=self._most_missed(_GALLERY, lowest.name),
             size=self._most_missed("size", lowest.name),
-            client=self._most_missed("client", lowest.name),
+            client=client if client and client.name else None,
+            outdated_gallery=self._most_missed(_GALLERY, lowest.name, _IS_OUTDATED),
         )
 
-    def _most_missed(self, name: str, day: str) -> Share | None:
-        rows = self._ask(_MOST_MISSED.format(name=name), day=day)
-        return next((Share(name=of, misses=misses) for of, misses in rows), None)
+    def _most_missed(self, name: str, day: str, counted: str = _IS_MISS) -> Share | None:
+        rows = self._ask(_MOST_MISSED.format(name=name, counted=counted), day=day)
+        return next((Share(*row[:-2], *map(_time, row[-2:])) for row in rows), None)
 
     def _percentiles(self, query: str) -> Percentiles | None:
         found = self._one(query)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.insight import pages, text, units
-from galerly_cdn.insight.targets import HIT_RATIO, describe_day
+from galerly_cdn.insight.lowest_day import HIT_RATIO, causes, describe_day
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +64,7 @@ def _render(template: str, report: Report) -> str:
         "groups": _groups(report),
         "lists": text.listings(report),
         "day": describe_day(report.lowest_day) if report.lowest_day else "",
+        "causes": causes(report),
         "columns": _columns(report.by_day),
         "line": _line(report.by_day, lowest),
         "lowest": lowest,

@@ -50,11 +50,21 @@ class Group(Value, frozen=True, kw_only=True):
     renditions: Annotated[int | None, Meta(description="Renditions that were stored where there was none.")]
 
 
-class Share(Value, frozen=True, kw_only=True):
+class Share(Value, frozen=True):
     """The gallery, size or client with most misses of a day."""
 
     name: str
     misses: int
+    outdated: Annotated[
+        int, Meta(description="Of the misses, renders of a replaced original or a changed setting.")
+    ]
+    hits: Annotated[int, Meta(description="Its hits on that day.")]
+    most_in_a_minute: Annotated[int, Meta(description="Its misses in the minute that has most of them.")]
+    photographs: Annotated[int, Meta(description="How many photographs the misses are of.")]
+    sizes: Annotated[int, Meta(description="How many sizes the misses are of.")]
+    formats: Annotated[int, Meta(description="How many formats the misses are of.")]
+    first: Annotated[str, Meta(description="Time of its first miss, ISO 8601.")]
+    last: Annotated[str, Meta(description="Time of its last miss.")]
 
 
 class LowestDay(Value, frozen=True, kw_only=True):
@@ -68,7 +78,10 @@ class LowestDay(Value, frozen=True, kw_only=True):
     ]
     gallery: Share | None
     size: Share | None
-    client: Share | None
+    client: Annotated[Share | None, Meta(description="Null if the logs name no client.")]
+    outdated_gallery: Annotated[
+        Share | None, Meta(description="The gallery with most of the outdated renders, which are its misses.")
+    ]
 
 
 class StatusCount(Value, frozen=True):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from galerly_cdn.insight.lowest_day import HIT_RATIO, busy_client
 from galerly_cdn.insight.outcomes import Tier
 from galerly_cdn.insight.report import Target
 from galerly_cdn.insight.units import count, duration, percent
 
 if TYPE_CHECKING:
-    from galerly_cdn.insight.report import LowestDay, Report
+    from galerly_cdn.insight.report import Report
 
-HIT_RATIO = 0.95
 RENDER_MS = 2000.0
 """Of 95 % of the requests that waited for a render."""
 ERROR_RATIO = 0.001
@@ -42,32 +42,23 @@ def _hit_ratio(report: Report) -> Target:
 
 
 def _advice_on_misses(report: Report) -> str:
-    """What the misses are; `describe_day` says where they are."""
+    """What most of the misses are; `lowest_day` says where they are."""
     if report.renders is None:
         return _RESIZER_LOG
     parts = []
     outdated = sum(day.outdated or 0 for day in report.by_day)
-    if outdated * 2 > report.renders:
+    client = busy_client(report.lowest_day)
+    if client and client.misses * 2 > report.renders:
+        parts.append(f"Most renders are of one client, {client.name}: see the lowest day.")
+    elif outdated * 2 > report.renders:
         parts.append("Most renders replace renditions: originals were replaced, or settings changed.")
+    elif client:
+        parts.append("Several causes have the renders: see the lowest day.")
     elif report.renders:
         parts.append("Most renders are of pictures that nobody had requested: warm galleries when they open.")
     if report.tier is Tier.CLOUDFRONT and (report.store_hits or 0) > report.renders:
         parts.append("Most misses are in the store already: look for invalidations and for short lifetimes.")
     return " ".join(parts)
-
-
-def describe_day(day: LowestDay) -> str:
-    """A sentence on the lowest day: its hit ratio, its misses, and who has most of them."""
-    where = [
-        f"{title} {share.name or '/'} ({count(share.misses)})"
-        for title, share in (("gallery", day.gallery), ("size", day.size), ("client", day.client))
-        if share
-    ]
-    outdated = f", {count(day.outdated)} of replaced originals or changed settings" if day.outdated else ""
-    return (
-        f"The lowest day is {day.day}, {percent(day.hit_ratio)}. Misses: {count(day.misses)}{outdated}; "
-        f"most by {', '.join(where)}."
-    )
 
 
 def _render_time(report: Report) -> Target:
@@ -98,7 +89,9 @@ def _errors(report: Report) -> Target:
         else "Most are requests for what does not exist or is not allowed: look at the pages that link there."
     )
     sweep = next(iter(report.sweeps), None)
-    by_sweep = f" {sweep.client} alone tried {sweep.different} {sweep.kind}." if sweep else ""
+    by_sweep = f" {sweep.client} alone tried {count(sweep.different)} {sweep.kind}." if sweep else ""
+    if sweep and sweep.requests * 2 > report.errors:
+        whose = "Most are of one client: unless it is yours, block its address."
     return Target(
         name="errors",
         title="Error responses (4xx, 5xx)",
@@ -115,10 +108,13 @@ def _growth(report: Report) -> Target:
     if len(days) < 2:
         advice = _RESIZER_LOG if report.renders is None else _MORE_DAYS
         return Target(name="growth", title=title, wanted=wanted, value="", is_met=None, advice=advice)
-    _, stored = days.pop()
+    last, stored = days.pop()
     mean = sum(renditions for _, renditions in days) / len(days)
     grown = max(report.by_gallery, key=lambda group: group.renditions or 0, default=None)
     where = f" Most are in the gallery {grown.name or '/'} ({count(grown.renditions)})." if grown else ""
+    client = busy_client(report.lowest_day)
+    if client and report.lowest_day and report.lowest_day.day == last:
+        where = f" On the last day {client.name} alone had {count(client.misses)} misses."
     return Target(
         name="growth",
         title=title,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from galerly_cdn.insight.lowest_day import causes, describe_day
 from galerly_cdn.insight.outcomes import Tier
-from galerly_cdn.insight.targets import describe_day
 from galerly_cdn.insight.units import count, duration, length, percent
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _TIERS = {
 
 def terminal_report(report: Report) -> str:
     """The report as lines of text."""
-    return "\n".join(_lines(report))
+    return "\n".join(printable(line) for line in _lines(report))
 
 
 def state(target: Target) -> str:
@@ -68,6 +68,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     if report.lowest_day:
         yield describe_day(report.lowest_day)
+        yield from (f"- {line}" for line in causes(report))
         yield ""
     yield from _pairs(report)
     groups = (("day", report.by_day), ("size", report.by_size), ("format", report.by_format))

@@ -6,18 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from galerly_cdn.insight.targets import describe_day
-from tests.support.logs import DAY_S, MONDAY_S, access_line, cloudfront_line, report_on_lines
+from tests.support.logs import DAY_S, MONDAY_S, access_line, cloudfront_line, rendered, report_on_lines, swept
 
 if TYPE_CHECKING:
     from galerly_cdn.insight.report import Target
 
 HIT = access_line()
 ERROR = access_line(cache="", status=503, reason="queue-full")
-
-
-def rendered(render_ms: float = 100.0, **fields: object) -> bytes:
-    return access_line(cache="fwd=uri-miss; stored", render_ms=render_ms, **fields)  # type: ignore[arg-type]  # fields of a record
 
 
 def new_renditions(*by_day: int) -> list[bytes]:
@@ -80,49 +75,39 @@ ADVICE: dict[str, tuple[str, list[bytes], str]] = {
         [cloudfront_line(result="Miss")] * 9 + [rendered(tier="resizer")],
         "Most misses are in the store already",
     ),
+    "a client sweeps": (
+        "hit-ratio",
+        [HIT, *swept(50), rendered()],
+        "Most renders are of one client, 198.51.100.7",
+    ),
+    "several causes": (
+        "hit-ratio",
+        [HIT, *swept(50), *[rendered(client=f"203.0.113.{number}") for number in range(60)]],
+        "Several causes have the renders: see the lowest day.",
+    ),
     "CloudFront alone": ("render-time", [cloudfront_line()], "add the lines of the resizer's log"),
     "slow original": ("render-time", [rendered(9000.0)], "The slowest originals: coast/1.jpg."),
     "own errors": ("errors", [ERROR], "1 × 503. Most are the CDN's own"),
     "a sweep": (
         "errors",
         [access_line(f"none/{number}", "", 404) for number in range(50)],
-        "203.0.113.1 alone tried 50 keys.",
+        "Most are of one client: unless it is yours, block its address. 203.0.113.1 alone tried 50 keys.",
+    ),
+    "a sweep among other errors": (
+        "errors",
+        [access_line(f"none/{number}", "", 404) for number in range(50)]
+        + [access_line(cache="", status=404, client=f"203.0.113.{number}") for number in range(2, 62)],
+        "look at the pages that link there. 203.0.113.1 alone tried 50 keys.",
     ),
     "a gallery grows": ("growth", new_renditions(1, 300), "Most are in the gallery coast (301)."),
+    "a sweep grows the store": (
+        "growth",
+        [HIT, *new_renditions(1), *swept(150, time_s=MONDAY_S + DAY_S)],
+        "On the last day 198.51.100.7 alone had 150 misses.",
+    ),
 }
 
 
 @pytest.mark.parametrize(("name", "lines", "advice"), ADVICE.values(), ids=ADVICE)
 def test_advice_names_the_cause(name: str, lines: list[bytes], advice: str) -> None:
     assert advice in target_of(name, lines).advice
-
-
-DAYS: dict[str, tuple[list[bytes], str]] = {
-    "one gallery replaced": (
-        [HIT] * 5 + [access_line("smith/1.jpg", "fwd=stale; stored", render_ms=9.0)] * 5,
-        "Misses: 5, 5 of replaced originals or changed settings; most by gallery smith (5), size 800x600 ",
-    ),
-    "one client sweeps": (
-        [rendered()] * 2 + [rendered(size=f"{side}x{side}", client="198.51.100.7") for side in range(3)],
-        "client 198.51.100.7 (3)",
-    ),
-    "the second of two": (
-        [HIT, HIT, access_line(time_s=MONDAY_S + DAY_S), rendered(time_s=MONDAY_S + DAY_S)],
-        "2026-12-01, 50.00 %. Misses: 1; most by gallery coast (1)",
-    ),
-    "behind CloudFront": (
-        [cloudfront_line(result="Miss"), rendered(tier="resizer")],
-        "2026-11-30, 0.00 %. Misses: 1; most by gallery coast (1)",
-    ),
-}
-
-
-@pytest.mark.parametrize(("lines", "sentence"), DAYS.values(), ids=DAYS)
-def test_lowest_day_says_where_its_misses_are(lines: list[bytes], sentence: str) -> None:
-    day = report_on_lines(*lines).lowest_day
-    assert day is not None
-    assert sentence in describe_day(day)
-
-
-def test_days_without_a_miss_have_no_lowest() -> None:
-    assert report_on_lines(HIT).lowest_day is None

@@ -34,7 +34,8 @@ HOSTILE = "coast/\x1b[2J<script>alert(1)</script>\u202e.jpg"
 
 
 def test_key_cannot_control_a_terminal() -> None:
-    shown = text.terminal_report(report_on_lines(access_line(HOSTILE)))
+    slow = access_line(f"{HOSTILE}/1.jpg", "fwd=uri-miss; stored", render_ms=9000.0)
+    shown = text.terminal_report(report_on_lines(access_line(HOSTILE), slow))
     assert "<script>" in shown
     assert all(character.isprintable() or character == "\n" for character in shown)
 

@@ -326,7 +326,8 @@ CHECKS: tuple[Check[StackFacts], ...] = (
         Symptom.SLOW,
         f"At least {_MIN_HIT_RATIO:g} % of the requests of a day are answered from CloudFront’s caches.",
         "A miss takes up to two seconds, and each costs requests to S3 and perhaps a render.",
-        "Look for a sweep of sizes or keys, for replaced galleries, and for addresses with changing paths.",
+        "Run `galerly-cdn report` on the access logs: it names the client and the gallery with most misses, "
+        "and their times (docs/report.md). Look also for addresses with changing paths.",
         _with_traffic(_hit_ratio),
     ),
     Check(
@@ -380,7 +381,7 @@ CHECKS: tuple[Check[StackFacts], ...] = (
         Symptom.COSTLY,
         "In a day no more is rendered than the parameter RenditionGigabytesPerDay.",
         "Stored renditions cost storage until they expire, and rendering them costs more.",
-        "Look for a sweep of sizes; shorten the allow-list, or lower RenditionDays.",
+        "Run `galerly-cdn report`, which names sweeps; shorten the allow-list, or lower RenditionDays.",
         _growth,
     ),
     Check(
