@@ -214,7 +214,7 @@ async def test_prewarm_renders_all_renditions_of_an_upload(photographs: Path, tm
         async with asyncio.timeout(60):
             await finished.wait()
         output = await s3_fault_stack.run_command(running.variables, "inspect", "g/new.jpg")
-    assert output.count(".avif ") == len(Settings().size_rules)
+    assert output.count(".avif ") == len([one for one in Settings().size_rules if one.name])
 
 
 async def test_prewarm_without_versitygw_raises_settings_error(deployment: LocalDeployment) -> None:

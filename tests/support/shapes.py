@@ -136,6 +136,7 @@ class ServeProcess:
         (self.folder / key).unlink()
 
     def damage_renditions(self) -> None:
+        self.restart()  # a server that has stopped has written every rendition
         for file in self.rendition_files():
             damaged = bytearray(file.read_bytes())
             damaged[-20] ^= 0x40

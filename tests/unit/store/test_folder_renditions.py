@@ -818,12 +818,26 @@ async def test_put_answers_before_anything_is_evicted(
     assert on_disk(tmp_path) <= 80 * KIB
 
 
-async def test_close_ends_the_eviction_after_its_slice(tmp_path: Path) -> None:
+async def test_close_ends_the_eviction_after_its_slice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with open_folder(tmp_path) as store:
         for number in range(200):
             await store.put(make_rendition(f"{number}"))
-    async with open_folder(tmp_path, 40 * KIB):
-        pass
+    is_closing = threading.Event()
+
+    def remove_late(store: FolderRenditions, names: list[bytes]) -> bool:
+        assert is_closing.wait(30)
+        return remove(store, names)
+
+    with monkeypatch.context() as patched:
+        remove = FolderRenditions._remove_evicted
+        patched.setattr(FolderRenditions, "_remove_evicted", remove_late)
+        async with open_folder(tmp_path, 40 * KIB) as store:
+            closing = asyncio.create_task(store.close())
+            await store._stops_evicting.wait()
+            is_closing.set()
+            await closing
     assert len(rendition_files(tmp_path)) == 200 - _SLICE
     async with open_folder(tmp_path, 40 * KIB) as store:
         assert store._eviction_task

@@ -365,7 +365,8 @@ class FolderRenditions:
             with suppress(TimeoutError):
                 async with asyncio.timeout(loop.time() - started_s):
                     await self._stops_evicting.wait()
-                    return
+            if self._stops_evicting.is_set():
+                return
             started_s = loop.time()
             evicted = self._evict_slice(limit_bytes)
 
