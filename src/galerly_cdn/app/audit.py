@@ -87,7 +87,7 @@ class OpenedAudit:
             caches = expired = None
             if invalidate is not None:
                 caches = await self._caches(invalidate)
-                await caches.finish()
+                await caches.finish(selection)
             if selection.is_expired and any(rule.with_originals for rule in self._settings.expire_rules):
                 expired = await self._expired(selection, stack)
             cleaner = self._cleaner(selection, show, caches, expired)
