@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -180,6 +182,27 @@ async def test_audit_sums_up_galleries_sizes_and_days(store: AuditedStore) -> No
         time.strftime("%Y-%m-%d", time.gmtime(time.time() - ago_s)) for ago_s in (0, 60)
     }
     assert sum(one.rendition_bytes for one in audit.sizes) == audit.renditions.bytes > sum(lengths)
+
+
+async def test_audit_leaves_out_folders_of_originals_that_it_may_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The root of a disk has a folder `lost+found`, which only root may read."""
+    scan = os.scandir
+
+    def refuse(path: Path | int) -> object:
+        if isinstance(path, Path) and path.name == "lost+found":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scan(path)
+
+    async with open_audited_store(tmp_path / "store") as store:
+        await store.upload("g/1.jpg")
+        store.place.put("originals/lost+found/a\\b", b"x")
+        store.place.put("originals/g/a\\b", b"x")
+        monkeypatch.setattr(os, "scandir", refuse)
+        audit = await store.audit()
+    assert audit.originals.items == 2
+    assert [one.examples for one in audit.unshown] == [(ascii("g/a\\b"),)]
 
 
 async def test_audit_names_originals_that_cannot_be_shown(store: AuditedStore) -> None:

@@ -228,8 +228,11 @@ def _tag(status: os.stat_result) -> str:
 
 
 def _unservable(root: Path, folder: str) -> Iterator[OriginalItem]:
-    """The files whose paths are no keys; hidden ones are left out on purpose, and symlinks not followed."""
-    with suppress(FileNotFoundError), os.scandir(root / folder) as entries:
+    """The files whose paths are no keys; hidden ones are left out on purpose, and symlinks not followed.
+
+    A folder that may not be read is left out, as the listing of the originals leaves it out.
+    """
+    with suppress(FileNotFoundError, PermissionError), os.scandir(root / folder) as entries:
         for entry in entries:
             name = folder + entry.name
             if entry.name.startswith("."):
