@@ -109,7 +109,14 @@ def test_test_environment_is_also_ready_to_run(checkout: Checkout) -> None:
 
 @pytest.mark.parametrize(
     ("goal", "name"),
-    [("run", "build"), ("run", "run"), ("test", "run"), ("test", "test"), ("check", "test"), ("check", "check")],
+    [
+        ("run", "build"),
+        ("run", "run"),
+        ("test", "run"),
+        ("test", "test"),
+        ("check", "test"),
+        ("check", "check"),
+    ],
 )
 def test_changed_lock_file_is_installed_into_the_same_environment(
     checkout: Checkout, goal: str, name: str

@@ -187,8 +187,8 @@ async def ask(cdn: Cdn, path: str) -> Answer:
     }
     hit = cdn.application.answer_hit(scope)
     if hit is not None:
-        fields = [line.split(": ", 1) for line in hit.lines.decode().splitlines()]
-        return Answer(hit.status, {name: value for name, value in fields}, hit.body)
+        fields = (line.partition(": ") for line in hit.lines.decode().splitlines())
+        return Answer(hit.status, {name: value for name, _, value in fields}, hit.body)
     sent: list[MutableMapping[str, Any]] = []
 
     async def send(message: MutableMapping[str, Any]) -> None:

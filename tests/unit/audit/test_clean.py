@@ -147,9 +147,7 @@ async def test_clean_of_a_shard_leaves_the_pending_keys_of_another_shard_alone(
     pending = PendingInvalidations(request.getfixturevalue(kind).bucket().root("resized"))
     first, second = (Selection(shard=shard, shards=2) for shard in (1, 2))
     keys = [f"g/{number}.jpg" for number in range(20)]
-    of_first, of_second = (
-        [key for key in keys if one.has(stored_key(key))] for one in (first, second)
-    )
+    of_first, of_second = ([key for key in keys if one.has(stored_key(key))] for one in (first, second))
     sent: list[str] = []
 
     async def invalidate(keys: Sequence[str]) -> None:

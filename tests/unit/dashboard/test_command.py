@@ -8,16 +8,19 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from galerly_cdn.dashboard import command
 from galerly_cdn.settings.load import load_settings
 from galerly_cdn.settings.table import Settings
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping, Sequence
 
 SETTINGS = Settings(sizes=("cover 10x10",), store="photographs")
 
@@ -74,8 +77,10 @@ async def test_command_that_cannot_be_limited_is_ended(
     started: list[subprocess.Popen[bytes]] = []
     start = command._start
 
-    def recorded(*arguments: Any) -> subprocess.Popen[bytes]:
-        started.append(start(*arguments))
+    def recorded(
+        arguments: Sequence[str], folder: Path, files: Sequence[int], variables: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        started.append(start(arguments, folder, files, variables))
         return started[-1]
 
     monkeypatch.setattr(command, "_start", recorded)
