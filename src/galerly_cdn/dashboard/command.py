@@ -38,13 +38,10 @@ _OUTPUT, _MESSAGES, _SETTINGS = "output", "messages", "settings.toml"
 
 
 class CommandFailed(CommandError):
-    """The command ended with an error; `public` is what it printed."""
+    """The command ended with an error; `detail` is what it printed, for operators."""
 
     code = "command-failed"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.public = message
+    public = "The command failed."
 
 
 class Ended(Value, frozen=True):
