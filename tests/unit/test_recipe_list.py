@@ -67,7 +67,7 @@ async def test_first_process_lists_its_recipes() -> None:
     process = await fleet.start("A")
     (entry,) = fleet.renditions.listed
     assert entry.number == 1
-    assert len(entry.recipes) == 16
+    assert len(entry.recipes) == 9 * 4
     assert set(entry.recipes.values()) == {"A"}
     assert entry.at_s == 1_700_000_000.0
     assert entry.release
