@@ -107,13 +107,26 @@ def test_test_environment_is_also_ready_to_run(checkout: Checkout) -> None:
     assert checkout.setup("run") == (0, "")
 
 
-def test_changed_lock_file_is_installed_into_the_same_environment(checkout: Checkout) -> None:
+@pytest.mark.parametrize(
+    ("goal", "name"),
+    [
+        ("run", "build"),
+        ("run", "run"),
+        ("test", "run"),
+        ("test", "test"),
+        ("check", "test"),
+        ("check", "check"),
+    ],
+)
+def test_changed_lock_file_is_installed_into_the_same_environment(
+    checkout: Checkout, goal: str, name: str
+) -> None:
     checkout.python()
-    checkout.setup()
+    checkout.setup(goal)
     checkout.calls()
-    with (checkout.root / "requirements" / "run.txt").open("a") as lock:
+    with (checkout.root / "requirements" / f"{name}.txt").open("a") as lock:
         lock.write("# changed\n")
-    assert checkout.setup()[0] == 0
+    assert checkout.setup(goal)[0] == 0
     assert set(checkout.calls()) == {"pip"}
 
 

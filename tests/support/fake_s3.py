@@ -164,6 +164,9 @@ class FakeS3:
             stored = self.objects[request.key] = _object(request.body, headers)
             return Answer(200, {"etag": stored.headers["etag"]})
         if request.method == "DELETE":
+            etag = found.headers["etag"] if found else ""
+            if request.headers.get("if-match", etag) != etag:
+                return Answer(412 if found else 404)
             self.objects.pop(request.key, None)
             return Answer(204)
         return self._read(request, found)

@@ -176,7 +176,19 @@ async def stream(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
 
 
 async def ask(cdn: Cdn, path: str) -> Answer:
-    """The response to a GET request."""
+    """The response to a GET request, at once for a plain hit, as the server answers it."""
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [],
+        "client": ("192.0.2.1", 4711),
+    }
+    hit = cdn.application.answer_hit(scope)
+    if hit is not None:
+        fields = (line.partition(": ") for line in hit.lines.decode().splitlines())
+        return Answer(hit.status, {name: value for name, _, value in fields}, hit.body)
     sent: list[MutableMapping[str, Any]] = []
 
     async def send(message: MutableMapping[str, Any]) -> None:
@@ -186,7 +198,6 @@ async def ask(cdn: Cdn, path: str) -> Answer:
         await asyncio.Event().wait()  # the client stays connected
         raise AssertionError
 
-    scope = {"type": "http", "method": "GET", "raw_path": path.encode(), "query_string": b"", "headers": []}
-    await cdn.application(scope | {"client": ("192.0.2.1", 4711)}, receive, send)
+    await cdn.application(scope, receive, send)
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return Answer(sent[0]["status"], headers, sent[1]["body"])

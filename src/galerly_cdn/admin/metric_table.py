@@ -56,7 +56,7 @@ METRICS = (
         "galerly_fill_duration_seconds",
         "stage",
         "seconds (histogram)",
-        "The stages of filling a miss: queue, open, render, put, head.",
+        "The stages of filling a miss: queue, open, render, put, head; copy in place of the first three.",
         "histogram_quantile(0.95, sum by (le, stage) (rate(galerly_fill_duration_seconds_bucket[5m])))",
     ),
     MetricDescription(

@@ -24,7 +24,7 @@ from galerly_cdn.audit.judge import Judge
 from galerly_cdn.audit.judgement import Rules
 from galerly_cdn.audit.survey import Presumption, Survey
 from galerly_cdn.clock import SYSTEM_CLOCK
-from galerly_cdn.errors import CommandError
+from galerly_cdn.errors import CommandError, ReadOnlyStore
 from galerly_cdn.library import StoreCatalog
 from galerly_cdn.recipes import Ranks
 from galerly_cdn.serialization import replaced
@@ -65,10 +65,13 @@ class OpenedAudit:
         self._judge = judge
         self._survey = survey
         self._index = index
+        self._loses_originals = False
 
     async def run(self) -> Audit:
         """List the store, and judge everything in it. Raises as `Survey.run`."""
-        return await self._survey.run()
+        audit = await self._survey.run()
+        self._loses_originals = audit.expired_originals > 0
+        return audit
 
     def preview(self, selection: Selection, show: Callable[[Removed], None]) -> Cleaned:
         """Show what `clean` would remove; after `run`."""
@@ -79,16 +82,21 @@ class OpenedAudit:
     ) -> Cleaned:
         """Remove what `run` has found. `invalidate` drops keys from the caches in front, if there are some.
 
-        Raises `NoOriginals`, `ReadOnlyStore`, and as the stores and `invalidate` do.
+        Raises `NoOriginals`, `ReadOnlyStore`, and as the stores and `invalidate` do; the first two before
+        anything is removed.
         """
         if not self._survey.all_originals and self._index.findings_by_reason():
             raise NoOriginals("if all of them were deleted on purpose, delete the renditions' folder instead")
+        if self._loses_originals and not self._places.is_writable:
+            raise ReadOnlyStore(
+                "photographs expire by `expire`: set `writable`, or drop its word `originals`"
+            )
         async with contextlib.AsyncExitStack() as stack:
             caches = expired = None
             if invalidate is not None:
                 caches = await self._caches(invalidate)
-                await caches.finish()
-            if selection.is_expired and any(rule.with_originals for rule in self._settings.expire_rules):
+                await caches.finish(selection)
+            if self._loses_originals:
                 expired = await self._expired(selection, stack)
             cleaner = self._cleaner(selection, show, caches, expired)
             return await cleaner.remove(self._index.findings())

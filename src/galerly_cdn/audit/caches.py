@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from galerly_cdn.stored_keys import stored_key
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from galerly_cdn.audit.judgement import Selection
 
 InvalidateKeys = Callable[[Sequence[str]], Awaitable[None]]
 """Drops all pictures of keys from the caches in front. Raises `NotInvalidated`."""
@@ -29,12 +33,17 @@ class RememberedCaches:
         self._invalidate = invalidate
         self._pending = pending
 
-    async def finish(self) -> None:
-        """Invalidate what an earlier clean-up has left. Raises as `invalidate` does."""
+    async def finish(self, selection: Selection) -> None:
+        """Invalidate what an earlier clean-up of the selected shard has left. Raises as `invalidate` does.
+
+        Keys of another shard alone are left to it: its clean-up may be about to remove them, and would
+        otherwise not find them again if it is killed.
+        """
         if self._pending is not None:
             left = [keys async for keys in self._pending.read()]
             for keys in left:
-                await self.invalidate(keys, keys)
+                if any(selection.has(stored_key(key)) for key in keys):
+                    await self.invalidate(keys, keys)
 
     async def expect(self, keys: Sequence[str]) -> None:
         """Remember keys before their renditions are removed. Raises as the store does."""

@@ -59,8 +59,9 @@ class Cleaner:
             keys = tuple(dict.fromkeys(one.key for one in chunk if one.key))
             await self._caches.expect(keys)
             results = await asyncio.gather(*map(remove, chunk), return_exceptions=True)
-            removed = {one.key for one, result in zip(chunk, results, strict=True) if result is True}
-            await self._caches.invalidate(keys, [key for key in keys if key in removed])
+            # After an error, the store may have removed it all the same
+            changed = {one.key for one, result in zip(chunk, results, strict=True) if result is not False}
+            await self._caches.invalidate(keys, [key for key in keys if key in changed])
             for result in results:
                 if isinstance(result, BaseException):
                     raise result
@@ -78,6 +79,7 @@ class Cleaner:
         return Cleaned(is_trial=is_trial, removed=removed, kept=self._kept, failed=self._failed)
 
     async def _remove(self, finding: Finding) -> bool:
+        """Whether it was removed. Raises as the stores do, but `StoreRefused`."""
         try:
             if finding.original is not None:
                 return await self._remove_original(finding, finding.original.key)

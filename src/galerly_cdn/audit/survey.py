@@ -133,7 +133,7 @@ class Survey:
         stored = stored_key(item.key) if item.key else item.name
         if not self._selection.has(stored):
             return
-        self._tally("originals", item.length_bytes)
+        self._add_amount("originals", item.length_bytes)
         self._index.add_to_group("day", _day(item.modified_s), original_bytes=item.length_bytes)
         if not item.key:
             self._add_unshown(MalformedKey(), item.name)
@@ -212,7 +212,7 @@ class Survey:
         if item.kind in {Kind.FOREIGN, Kind.TEMPORARY}:
             name = "foreign" if item.kind is Kind.FOREIGN else ""
         if name:
-            self._tally(name, item.length_bytes)
+            self._add_amount(name, item.length_bytes)
         if name != "renditions":
             return
         if self._presumption:
@@ -230,7 +230,7 @@ class Survey:
             self._index.add_finding(finding)
             self._expired_originals += finding.original is not None
 
-    def _tally(self, name: str, length_bytes: int) -> None:
+    def _add_amount(self, name: str, length_bytes: int) -> None:
         self._amounts[name][0] += 1
         self._amounts[name][1] += length_bytes
 

@@ -38,13 +38,10 @@ _OUTPUT, _MESSAGES, _SETTINGS = "output", "messages", "settings.toml"
 
 
 class CommandFailed(CommandError):
-    """The command ended with an error; `public` is what it printed."""
+    """The command ended with an error; `detail` is what it printed, for operators."""
 
     code = "command-failed"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.public = message
+    public = "The command failed."
 
 
 class Ended(Value, frozen=True):
@@ -85,6 +82,7 @@ async def run(
     process = _start(arguments, folder, files, {"TMPDIR": str(folder)} if keeps_temporary else {})
     waiter = ThreadPoolExecutor(1, "command")  # not a thread of the pool in which files are read for viewers
     try:
+        _restrict(process.pid)
         await asyncio.get_running_loop().run_in_executor(waiter, _wait, process, MAX_S)
     finally:
         await _end(process)
@@ -95,10 +93,10 @@ async def run(
 def _start(
     arguments: Sequence[str], folder: Path, files: Sequence[int], variables: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """The process, restricted. Raises `OSError`."""
+    """The process. Raises `OSError`."""
     name, *others = arguments
     with (folder / _OUTPUT).open("wb") as output, (folder / _MESSAGES).open("wb") as messages:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and command
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and command
             [*_INTERPRETER, name, "--config", str(folder / _SETTINGS), *others],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -107,8 +105,6 @@ def _start(
             env=command_environment(variables),
             process_group=0,  # as a worker's: Ctrl-C reaches the server alone
         )
-    _restrict(process.pid)
-    return process
 
 
 def read_output(folder: Path, offset: int = 0) -> bytes:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from galerly_cdn.http import responses
 from galerly_cdn.http.exchange import Audience
+from galerly_cdn.http.request import headers_of
 from galerly_cdn.http.urls import is_loopback
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ def is_shared(host: str, origin: str | None, public: frozenset[str]) -> bool:
     """
     if host_name(host) in public:
         return True
-    page = "" if origin is None else origin.partition("://")[2]
+    # Repeated headers are one list, which is the origin of no page
+    page = "" if origin is None or "," in origin else origin.partition("://")[2]
     return is_loopback(host) and (origin is None or is_own_host(page, public))
 
 
@@ -68,7 +70,7 @@ class LoopbackApplication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run one exchange."""
-        audience = self._audience(dict(scope["headers"]))
+        audience = self._audience(headers_of(scope))
         if audience.last_lines:
             send = _restricted(send, is_shared=audience.is_shared)
         await self._application(scope, receive, send)

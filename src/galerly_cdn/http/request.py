@@ -31,9 +31,7 @@ class Request:
         self.raw_path: bytes = scope["raw_path"]
         self.query: bytes = scope["query_string"]
         self.client: str = scope["client"][0] if scope["client"] else ""
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        if len(self.headers) < len(scope["headers"]):
-            self.headers = _joined(scope["headers"])
+        self.headers = headers_of(scope)
         if trusted:
             self.client = client_address(self.client, self.headers.get(b"x-forwarded-for", b""), trusted)
 
@@ -41,6 +39,12 @@ class Request:
 def empty_scope(client: str = "") -> Scope:
     """The scope of an exchange whose request could not be read."""
     return {"method": "", "raw_path": b"", "query_string": b"", "client": (client, 0), "headers": []}
+
+
+def headers_of(scope: Scope) -> dict[bytes, bytes]:
+    """The headers of a request by name; repeated ones are joined to one list."""
+    headers = dict(scope["headers"])
+    return headers if len(headers) == len(scope["headers"]) else _joined(scope["headers"])
 
 
 def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:

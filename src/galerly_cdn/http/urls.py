@@ -190,6 +190,15 @@ def checked_key(key: str) -> str:
     return key
 
 
+def is_key(name: str) -> bool:
+    """Whether a name matches the grammar of `parse_key`."""
+    try:
+        checked_key(name)
+    except MalformedKey:
+        return False
+    return True
+
+
 def _is_short_text(key: str) -> bool:
     """Whether it has at most 900 bytes of UTF-8 and no control characters (Unicode category Cc)."""
     try:

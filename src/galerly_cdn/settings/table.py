@@ -223,8 +223,8 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
             description="What `store clean --expired` removes, one line each: `gallery days`, such as "
             "`clients/* 90`; the first line that matches counts. `*` stands for any part of a name, `**` for "
             "any galleries. It removes renditions that were stored (in a folder: last read) so many days "
-            "ago; with the word `originals` after the days also photographs that were uploaded then. The "
-            "server removes nothing by it."
+            "ago; with the word `originals` after the days also photographs that were uploaded then (in a "
+            "folder: the file's modification time). The server removes nothing by it."
         ),
     ] = ()
     browse: Annotated[

@@ -294,7 +294,7 @@ async def test_signed_links_are_accepted(name: str, version: str) -> None:
     )
     listed = ", ".join([picture.srcset, *(one.srcset for one in picture.sources)])
     sources = [picture.src, *(one.split(" ")[0] for one in listed.split(", "))]
-    assert len(sources) == 1 + 3 * len(picture.srcset.split(", "))
+    assert len(sources) == 1 + 3 * 7  # two of nine sizes have the sides of another one
     for source in sources:
         path, _, signed_query = source.removeprefix(HOST).partition("?")
         assert ("v=" in signed_query) is bool(version)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from galerly_cdn.audit.caches import RememberedCaches
 from galerly_cdn.audit.judgement import Reason, Selection
 from galerly_cdn.errors import NotInvalidated, StoreUnreachable
 from galerly_cdn.store.remote.pending_invalidations import PendingInvalidations
+from galerly_cdn.stored_keys import stored_key
 from tests.support.audited_stores import ALLOWED, GONE, fill_with_everything, open_audited_store
 from tests.support.s3_servers import SERVERS
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.audit.caches import InvalidateKeys
     from galerly_cdn.audit.result import Audit, Removed
+    from galerly_cdn.store.stored_items import StoredItem, StoredItems
     from tests.support.audited_stores import AuditedStore
     from tests.support.s3_servers import S3Server
 
@@ -102,12 +106,63 @@ async def test_keys_that_were_not_invalidated_are_invalidated_by_the_next_clean(
         with pytest.raises(NotInvalidated):
             await store.run(Selection(), removes=True, caches=caches(refuse))
         assert (await store.audit()).is_clean
-        await caches(invalidate).finish()
+        await caches(invalidate).finish(Selection())
         assert {"deleted.jpg", "h/replaced.jpg", "g/1.jpg"} <= set(sent)
         sent.clear()
-        await caches(invalidate).finish()
+        await caches(invalidate).finish(Selection())
         assert sent == []
     assert [name for name in objects.names() if "invalidations" in name] == []
+
+
+class RootWithoutResponses:
+    """Removes items, and loses the responses to that."""
+
+    def __init__(self, root: StoredItems) -> None:
+        self._root = root
+        self.parallel = root.parallel
+        self.parts = root.parts
+        self.items = root.items
+        self.read = root.read
+
+    async def remove(self, item: StoredItem) -> bool:
+        await self._root.remove(item)
+        raise StoreUnreachable("the response was lost")
+
+
+async def test_keys_whose_removal_got_no_response_are_invalidated(tmp_path: Path) -> None:
+    """The store may have removed a rendition that CloudFront still holds."""
+    async with open_audited_store(tmp_path / "store") as store:
+        await store.fill("g/deleted.jpg", ALLOWED[0])
+        roots = tuple(RootWithoutResponses(root) for root in store.place.roots())
+        with pytest.raises(StoreUnreachable):
+            await store.run(Selection(), removes=True, judge=store.judge(roots))
+        assert store.invalidated == ["g/deleted.jpg"]
+
+
+@pytest.mark.parametrize("kind", SERVERS)
+async def test_clean_of_a_shard_leaves_the_pending_keys_of_another_shard_alone(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    """The machine of the other shard may be removing them at this moment."""
+    pending = PendingInvalidations(request.getfixturevalue(kind).bucket().root("resized"))
+    first, second = (Selection(shard=shard, shards=2) for shard in (1, 2))
+    keys = [f"g/{number}.jpg" for number in range(20)]
+    of_first, of_second = ([key for key in keys if one.has(stored_key(key))] for one in (first, second))
+    sent: list[str] = []
+
+    async def invalidate(keys: Sequence[str]) -> None:
+        sent.extend(keys)
+
+    for selection, before, after in (
+        (first, (of_first, of_second), of_first),
+        (second, (of_second,), of_second),
+        (first, (keys,), keys),
+    ):
+        for one in before:
+            await pending.add(one)
+        sent.clear()
+        await RememberedCaches(invalidate, pending).finish(selection)
+        assert sent == after
 
 
 async def test_audit_sums_up_galleries_sizes_and_days(store: AuditedStore) -> None:
@@ -125,6 +180,27 @@ async def test_audit_sums_up_galleries_sizes_and_days(store: AuditedStore) -> No
         time.strftime("%Y-%m-%d", time.gmtime(time.time() - ago_s)) for ago_s in (0, 60)
     }
     assert sum(one.rendition_bytes for one in audit.sizes) == audit.renditions.bytes > sum(lengths)
+
+
+async def test_audit_leaves_out_folders_of_originals_that_it_may_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The root of a disk has a folder `lost+found`, which only root may read."""
+    scan = os.scandir
+
+    def refuse(path: Path | int) -> object:
+        if isinstance(path, Path) and path.name == "lost+found":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scan(path)
+
+    async with open_audited_store(tmp_path / "store") as store:
+        await store.upload("g/1.jpg")
+        store.place.put("originals/lost+found/a\\b", b"x")
+        store.place.put("originals/g/a\\b", b"x")
+        monkeypatch.setattr(os, "scandir", refuse)
+        audit = await store.audit()
+    assert audit.originals.items == 2
+    assert [one.examples for one in audit.unshown] == [(ascii("g/a\\b"),)]
 
 
 async def test_audit_names_originals_that_cannot_be_shown(store: AuditedStore) -> None:

@@ -133,7 +133,7 @@ def test_deploy_new_stack_uploads_confirms_executes_and_tests(
     assert [event[1] for event in events] == ["CREATE_IN_PROGRESS", "CREATE_COMPLETE"]
     assert "address   https://cdn.example.com" in lines
     assert "purging   GALERLY_DISTRIBUTION=E2EXAMPLE0000" in lines
-    assert sum(line.startswith("ok ") for line in lines) == 2 * 4 + 5
+    assert sum(line.startswith("ok ") for line in lines) == 2 * 9 + 5
     assert "Execute these changes?" in done.stderr
 
 

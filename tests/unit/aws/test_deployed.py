@@ -83,7 +83,7 @@ def test_smoke_test_all_private_expects_refusals(aws: FakeAws) -> None:
     cdn = FakeCdn(**{"resize/": ViewerResponse(403, {})})
     viewer = smoke_test.SmokeViewer(smoke_test.Deployed.from_outputs(OUTPUTS), cdn)
     checks = list(smoke_test.run(viewer, Settings(private_prefixes=("/",))))
-    assert [check.found for check in checks if check.what.startswith("https")] == ["403"] * 6 + [
+    assert [check.found for check in checks if check.what.startswith("https")] == ["403"] * (9 + 2) + [
         "403 Error"
     ] * 2
 
@@ -163,7 +163,7 @@ def unmet(aws: FakeAws, responses: dict[str, list[ViewerResponse]], **results: s
         smoke_test.Deployed.from_outputs(OUTPUTS), ScriptedCdn(AS_EXPECTED | responses)
     )
     checks = list(verify_account.run_checks(viewer, "photos", PRIVATE))
-    assert len(checks) == 2 * 4 + 5 + 5 + len(verify_account.NAMES) + 4 + 1
+    assert len(checks) == 2 * 9 + 5 + 5 + len(verify_account.NAMES) + 4 + 1
     return [check.what for check in checks if not check.is_met]
 
 

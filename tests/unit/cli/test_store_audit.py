@@ -70,6 +70,20 @@ def is_named(path: Path, root: Path, removed: list[dict[str, str]]) -> bool:
     return any(path in {root / "resized" / one["name"], root / "originals" / one["name"]} for one in removed)
 
 
+def test_clean_of_expired_photographs_in_a_read_only_folder_removes_nothing(root: Path) -> None:
+    for path in (root / "originals").rglob("*.jpg"):
+        os.utime(path, (0, 0))
+    before = files(root)
+    variables = {"GALERLY_RENDITIONS": str(root / "resized"), "GALERLY_EXPIRE": "** 30 originals"}
+    refused = run("clean", root / "originals", "--expired", "--yes", **variables)
+    assert (refused.exit_code, files(root)) == (1, before)
+    assert "read-only" in refused.stderr
+    assert "`writable`" in refused.stderr
+    done = run("clean", root / "originals", "--expired", "--yes", **variables, GALERLY_WRITABLE="1")
+    assert done.exit_code == 0
+    assert not list((root / "originals").rglob("*.jpg"))
+
+
 def test_clean_without_a_terminal_and_without_yes_removes_nothing(root: Path) -> None:
     before = files(root)
     refused = run("clean", "--store", root)

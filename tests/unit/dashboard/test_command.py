@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
+import shutil
+import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from galerly_cdn.dashboard import command
 from galerly_cdn.settings.load import load_settings
 from galerly_cdn.settings.table import Settings
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping, Sequence
 
 SETTINGS = Settings(sizes=("cover 10x10",), store="photographs")
 
@@ -55,6 +63,30 @@ print(os.getpriority(os.PRIO_PROCESS, 0), open("/proc/self/oom_score_adj").read(
     niceness, oom_score, cpu_s, file_bytes = map(int, command.read_output(tmp_path).split())
     assert (niceness, oom_score, cpu_s) == (19, 1000, int(command.MAX_S + 1) * (os.cpu_count() or 1))
     assert 16 * 1024**2 <= file_bytes <= 16 * 1024**3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are set on Linux")
+async def test_command_that_cannot_be_limited_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_folder: str) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    run_code(monkeypatch, "import time; time.sleep(600)")
+    monkeypatch.setattr(shutil, "disk_usage", fail)
+    started: list[subprocess.Popen[bytes]] = []
+    start = command._start
+
+    def recorded(
+        arguments: Sequence[str], folder: Path, files: Sequence[int], variables: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
+        started.append(start(arguments, folder, files, variables))
+        return started[-1]
+
+    monkeypatch.setattr(command, "_start", recorded)
+    with pytest.raises(FileNotFoundError):
+        await command.run(["report"], SETTINGS, tmp_path)
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
 
 
 @pytest.mark.parametrize(

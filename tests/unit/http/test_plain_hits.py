@@ -83,6 +83,7 @@ SITES = {
     "this machine": ((b"origin", b"http://localhost:3000"),),
     "another site": ((b"origin", b"https://evil.example"),),
     "another site's name": ((b"x-a", b"b"), (b"host", b"evil.example")),
+    "two sites": ((b"origin", b"https://cdn.example:1"), (b"origin", b"https://evil.example")),
     "a public host": ((b"host", b"cdn.example"), (b"origin", b"https://any.example")),
 }
 

@@ -121,6 +121,7 @@ PUBLIC = public_hosts(["https://cdn.example.com", "http://[2001:db8::1]:8080"])
         ("[::1]:8000", "http://[::1]:3000", True),
         ("localhost", "http://localhost@evil.example", False),
         ("localhost", "http://localhost.evil.example", False),
+        ("localhost", "https://cdn.example.com:1, https://evil.example", False),
         ("", None, False),
         ("[", None, False),
     ],

@@ -31,8 +31,15 @@ from galerly_cdn.store.folder import rendition_file
 from galerly_cdn.store.folder import renditions as renditions_module
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
 from galerly_cdn.store.folder.renditions import _SLICE, FolderRenditions
-from galerly_cdn.store.folder.renditions_index import RenditionsIndex, disk_bytes, file_name, scan_folder
+from galerly_cdn.store.folder.renditions_index import (
+    TEMP_PREFIX,
+    RenditionsIndex,
+    disk_bytes,
+    file_name,
+    scan_folder,
+)
 from galerly_cdn.store.interfaces import StoredObject, Usage, keeps_same
+from galerly_cdn.store.temp_files import is_abandoned
 from tests.support.descriptors import open_descriptors
 from tests.support.rendition_folders import (
     MIB,
@@ -318,6 +325,23 @@ async def test_only_temporary_files_of_dead_writers_are_removed(tmp_path: Path) 
         fcntl.flock(two, fcntl.LOCK_EX)
         async with open_folder(tmp_path, now_s=2 * HOUR_S):
             assert sorted(rendition_files(tmp_path)) == sorted([living, foreign])
+
+
+async def test_temporary_file_is_locked_while_its_writer_waits_for_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clean-up, or the start of another server, would remove it, and the rendition would not be stored."""
+    abandoned: list[bool] = []
+
+    @contextmanager
+    def wait(folder: Path) -> Iterator[None]:
+        abandoned.extend(is_abandoned(path, 0.0) for path in folder.glob(f"{TEMP_PREFIX}*"))
+        yield
+
+    monkeypatch.setattr(renditions_module, "locked_folder", wait)
+    async with open_folder(tmp_path) as store:
+        await store.put(make_rendition("x"))
+    assert abandoned == [False]
 
 
 async def test_put_waits_for_no_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -379,6 +379,19 @@ async def test_retried_create_accepts_its_own_first_attempt(fake: FakeS3) -> Non
     assert fake.request_count("PUT") == 2
 
 
+async def test_retried_conditional_deletion_finds_that_its_first_attempt_was_executed(fake: FakeS3) -> None:
+    fake.fault = fail_first(1, Fault(status=500, done=True))
+    assert await originals(fake).delete_unchanged("a", MD5)
+    assert (fake.request_count("DELETE"), list(fake.objects)) == (2, [])
+    assert not await originals(fake).delete_unchanged("a", MD5)
+
+
+async def test_retried_conditional_deletion_leaves_other_bytes(fake: FakeS3) -> None:
+    fake.fault = fail_first(1, Fault(status=500))
+    assert not await originals(fake).delete_unchanged("a", "another")
+    assert fake.objects["bucket/originals/a"].body == CONTENT
+
+
 async def test_create_over_other_bytes_is_refused(fake: FakeS3) -> None:
     with pytest.raises(OriginalExists):
         await upload(originals(fake), b"another")

@@ -154,7 +154,7 @@ async def test_deleted_original_is_neither_served_nor_stored(shared: tuple[Cdn, 
     before = set(renditions(store))
     for size in ("tiny", "small"):
         assert (await ask(cdn, f"/resize/{size}/{key}")).status == 200
-    await cdn.filler.drain()  # the puts that have begun are written
+    await cdn.filler.drain()  # a viewer does not wait until a rendition is written
     assert len(set(renditions(store)) - before) == 2
     deleted = await archive_of(cdn).delete(key)
     assert (deleted.existed, deleted.removed) == (True, ("150x150", "400x400"))

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 from galerly_cdn.access.authorizer import private_folders
 from galerly_cdn.errors import (
     GalerlyError,
-    MalformedKey,
     OriginalExists,
     SettingsError,
     StoreRefused,
     StoreUnreachable,
 )
-from galerly_cdn.http.urls import checked_key
+from galerly_cdn.http.urls import is_key
 from galerly_cdn.insight.doctor.machine_facts import existing_folder
 from galerly_cdn.insight.doctor.store import Contents, Recipes, StoreFacts, Writing
 from galerly_cdn.prefix_check import PrefixCheck
@@ -137,7 +136,7 @@ class _Survey:
             return
         self._originals += 1
         self._largest_bytes = max(self._largest_bytes, length_bytes)
-        if not _is_key(key):
+        if not is_key(key):
             self._unservable.append(ascii(key))
         elif length_bytes > self._max_bytes:
             self._oversize.append(key)
@@ -160,14 +159,6 @@ class _Survey:
 def _is_hidden(key: str) -> bool:
     """Whether a segment begins with a dot: such names are left out on purpose, unless it is `.` or `..`."""
     return any(one.startswith(".") and one not in {".", ".."} for one in key.split("/"))
-
-
-def _is_key(key: str) -> bool:
-    try:
-        checked_key(key)
-    except MalformedKey:
-        return False
-    return True
 
 
 def _write_file(root: Path) -> Writing:

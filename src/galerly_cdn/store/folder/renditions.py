@@ -399,14 +399,15 @@ class FolderRenditions:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd, temp_path = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
         try:
-            with os.fdopen(fd, "wb") as file, locked_folder(path.parent):
-                lock_temp_file(fd)
-                if (kept := find_kept()) is not None:
-                    Path(temp_path).unlink()
-                    return kept
-                file.write(content)
-                file.flush()
-                Path(temp_path).rename(path)
+            with os.fdopen(fd, "wb") as file:
+                lock_temp_file(fd)  # first: while the folder's lock is waited for, the file looks abandoned
+                with locked_folder(path.parent):
+                    if (kept := find_kept()) is not None:
+                        Path(temp_path).unlink()
+                        return kept
+                    file.write(content)
+                    file.flush()
+                    Path(temp_path).rename(path)
         except BaseException:
             Path(temp_path).unlink(missing_ok=True)
             raise

@@ -13,8 +13,8 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from galerly_cdn.errors import MalformedKey, NoSuchOriginal
-from galerly_cdn.http.urls import checked_key
+from galerly_cdn.errors import NoSuchOriginal
+from galerly_cdn.http.urls import is_key
 from galerly_cdn.model import facts_key
 from galerly_cdn.serialization import replaced
 from galerly_cdn.store.folder.originals import head_of
@@ -228,22 +228,17 @@ def _tag(status: os.stat_result) -> str:
 
 
 def _unservable(root: Path, folder: str) -> Iterator[OriginalItem]:
-    """The files whose paths are no keys; hidden ones are left out on purpose, and symlinks not followed."""
-    with suppress(FileNotFoundError), os.scandir(root / folder) as entries:
+    """The files whose paths are no keys; hidden ones are left out on purpose, and symlinks not followed.
+
+    A folder that may not be read is left out, as the listing of the originals leaves it out.
+    """
+    with suppress(FileNotFoundError, PermissionError), os.scandir(root / folder) as entries:
         for entry in entries:
             name = folder + entry.name
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from _unservable(root, f"{name}/")
-            elif not _is_key(name):
+            elif not is_key(name):
                 status = entry.stat(follow_symlinks=False)
                 yield OriginalItem(ascii(name), "", status.st_size, status.st_mtime, "")
-
-
-def _is_key(name: str) -> bool:
-    try:
-        checked_key(name)
-    except MalformedKey:
-        return False
-    return True

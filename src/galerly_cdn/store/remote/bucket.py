@@ -251,22 +251,29 @@ class Bucket:
     async def delete_unchanged(self, key: str, etag: str) -> bool:
         """Remove an object if it still has this ETag, without its quotes; whether it was removed.
 
-        S3 compares and deletes in one step; some servers also say that they removed what was gone. Other
-        stores are asked first: a change between the two requests goes unnoticed.
+        S3 compares and deletes in one step; some servers also say that they removed what was gone. What is
+        gone after a retry was removed by the first attempt, whose response was lost, or by another process.
+        Other stores are asked first: a change between the two requests goes unnoticed.
         """
         if self.is_s3:
-            removed = await self._retries.run(partial(self._delete_unchanged, key, etag))
+            attempts: list[str] = []
+            removed = await self._retries.run(partial(self._delete_unchanged, key, etag, attempts))
             if removed is not None:
-                return removed
-        try:
-            if ((await self.head(key))["e_tag"] or "").strip('"') != etag:
-                return False
-        except NoSuchOriginal:
+                return removed or (len(attempts) > 1 and await self._etag(key) is None)
+        if await self._etag(key) != etag:
             return False
         await self.delete(key)
         return True
 
-    async def _delete_unchanged(self, key: str, etag: str) -> bool | None:
+    async def _etag(self, key: str) -> str | None:
+        """The ETag of an object, without its quotes; None if there is none."""
+        try:
+            return ((await self.head(key))["e_tag"] or "").strip('"')
+        except NoSuchOriginal:
+            return None
+
+    async def _delete_unchanged(self, key: str, etag: str, attempts: list[str]) -> bool | None:
+        attempts.append(key)
         async with self._request():
             with store_errors():
                 url = await obstore.sign_async(cast("SignCapableStore", self._store), "DELETE", key, _SIGNED)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from galerly_cdn.errors import (
     GalerlyError,
     KeyNotHeld,
-    MalformedKey,
     NoSuchOriginal,
     OriginalExists,
     StoreCorrupt,
@@ -23,7 +22,7 @@ from galerly_cdn.errors import (
     Unavailable,
     Unsettled,
 )
-from galerly_cdn.http.urls import checked_key
+from galerly_cdn.http.urls import is_key
 from galerly_cdn.model import Head
 from galerly_cdn.store.interfaces import Original
 from galerly_cdn.store.remote import MD5
@@ -141,16 +140,15 @@ class RemoteOriginals:
         return await self._bucket.folders(folder)
 
     def _is_key(self, key: str) -> bool:
-        try:
-            checked_key(key)
-        except MalformedKey:
-            if "/." not in f"/{key}" or not {"", ".", ".."}.isdisjoint(key.split("/")):
-                self._bucket.count("store-key-skipped")
-                if not self._has_warned:
-                    self._has_warned = True
-                    _log.warning("the store has objects whose keys cannot be served, such as %s", ascii(key))
-            return False
-        return True
+        """Whether a key can be served; one that cannot is counted, unless it is hidden."""
+        if is_key(key):
+            return True
+        if "/." not in f"/{key}" or not {"", ".", ".."}.isdisjoint(key.split("/")):
+            self._bucket.count("store-key-skipped")
+            if not self._has_warned:
+                self._has_warned = True
+                _log.warning("the store has objects whose keys cannot be served, such as %s", ascii(key))
+        return False
 
     def upload_file(self) -> UploadFile:
         """A temporary file on this machine."""

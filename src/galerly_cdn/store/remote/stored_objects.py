@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from galerly_cdn.errors import MalformedKey, NoSuchOriginal
-from galerly_cdn.http.urls import checked_key
+from galerly_cdn.errors import NoSuchOriginal
+from galerly_cdn.http.urls import is_key
 from galerly_cdn.model import facts_key, parse_target
 from galerly_cdn.serialization import replaced
 from galerly_cdn.store.recipe_entry import FOLDER as RECIPES
@@ -135,10 +135,7 @@ def original_item(one: ListedObject) -> OriginalItem | None:
     """
     if not one.length_bytes or any(part.strip(".") and part[0] == "." for part in one.key.split("/") if part):
         return None
-    try:
-        name = key = checked_key(one.key)
-    except MalformedKey:
-        name, key = ascii(one.key), ""
+    name, key = (one.key, one.key) if is_key(one.key) else (ascii(one.key), "")
     version = one.etag or f"{one.modified_s}"
     return OriginalItem(name, key, one.length_bytes, one.modified_s, version)
 
