@@ -196,7 +196,7 @@ class Browser:
             const width = document.documentElement.clientWidth;
             if (document.documentElement.scrollWidth > width) return ["the page"];
             return [...document.querySelectorAll("body *")]
-              .filter((one) => !one.closest(".scroll, .skip, .uplot, thead"))
+              .filter((one) => !one.closest(".scroll, .skip, .visually-hidden, .uplot, thead"))
               .filter((one) => one.getBoundingClientRect().right > width + 1
                 || (one.matches("td, th, li, dd, p, h1, h2, button")
                     && one.clientWidth && one.scrollWidth > one.clientWidth + 1))

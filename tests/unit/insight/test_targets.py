@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from galerly_cdn.insight.targets import describe_day
+from galerly_cdn.insight.targets import describe_day, judge
+from galerly_cdn.serialization import replaced
 from tests.support.logs import DAY_S, MONDAY_S, access_line, cloudfront_line, report_on_lines
 
 if TYPE_CHECKING:
@@ -90,6 +91,12 @@ ADVICE: dict[str, tuple[str, list[bytes], str]] = {
     ),
     "a gallery grows": ("growth", new_renditions(1, 300), "Most are in the gallery coast (301)."),
 }
+
+
+def test_advice_without_names_of_originals_is_of_renders_alone() -> None:
+    report = replaced(report_on_lines(rendered(9000.0)), slowest_originals=())
+    (target,) = (one for one in judge(report) if one.name == "render-time")
+    assert target.advice.startswith("Large or progressive originals take longest;")
 
 
 @pytest.mark.parametrize(("name", "lines", "advice"), ADVICE.values(), ids=ADVICE)
