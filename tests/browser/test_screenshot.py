@@ -1,6 +1,7 @@
 """Makes the README's screenshot: `PAGE_SCREENSHOT=docs/images/page.png pytest THIS_FILE`.
 
-Without the variable, it checks that screenshots of the page have many colours.
+`DASHBOARD_SCREENSHOTS=docs/images` makes those of the dashboard, after four minutes of traffic. Without the
+variables, it checks that screenshots of the pages have many colours.
 """
 
 from __future__ import annotations
@@ -8,20 +9,24 @@ from __future__ import annotations
 import base64
 import io
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
-from tests.support.chromium import serving
+from tests.support.chromium import serving, serving_with_admin
 
 if TYPE_CHECKING:
     from tests.support.chromium import Browser
 
 DEMO = Path(__file__).parents[2] / "src/galerly_cdn/demo"
 OUTPUT_FILE = os.environ.get("PAGE_SCREENSHOT", "")
+DASHBOARD_FOLDER = os.environ.get("DASHBOARD_SCREENSHOTS", "")
+DASHBOARD_HEIGHT_PX = 1120
 MAX_BYTES = 300_000
+MAX_DASHBOARD_BYTES = 150_000
 HEIGHT_PX = 600
 GAP_PX = 20
 FRAME = (214, 208, 197)
@@ -67,3 +72,49 @@ def test_page_screenshot_on_desktop_and_phone(browser: Browser, page: str, tmp_p
     colors = framed.quantize(256)  # dithered in a second pass: `quantize` dithers only with a given palette
     framed.quantize(palette=colors, dither=Image.Dither.FLOYDSTEINBERG).save(OUTPUT_FILE, optimize=True)
     assert Path(OUTPUT_FILE).stat().st_size <= MAX_BYTES
+
+
+TRAFFIC = """
+const sizes = ["150x150", "400x400", "800x600", "2000x2000"];
+const end = performance.now() + given[1] * 1000;
+for (let number = 0; performance.now() < end; number++) {
+  const key = given[0][(number * 7) % given[0].length];
+  const last = performance.now();
+  await fetch(`/resize/${sizes[number % 4]}/${key}`, { cache: "no-store" }).then((one) => one.blob());
+  const pause = 45 + 35 * Math.sin(last / 15000);
+  await new Promise((resolve) => setTimeout(resolve, given[1] > 1 ? pause : 0));
+}
+"""
+
+
+def dashboard_screenshot(browser: Browser, address: str) -> Image.Image:
+    browser.open(address)
+    browser.load_pictures()
+    content = browser.command("Page.captureScreenshot", format="png")["data"]
+    with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
+        return picture.convert("RGB")
+
+
+@pytest.mark.timeout(600)
+def test_dashboard_screenshots(browser: Browser, tmp_path: Path) -> None:
+    photographs = tmp_path / "photographs"
+    shutil.copytree(DEMO, photographs, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    keys = sorted(str(one.relative_to(photographs)) for one in photographs.rglob("*.*"))
+    with serving_with_admin(photographs, tmp_path / "renditions", "--writable") as (public, admin):
+        browser.open(public)
+        for seconds in [1] if not DASHBOARD_FOLDER else [45] * 6:
+            browser.run(TRAFFIC, keys, seconds)
+        browser.set_screen(1280, DASHBOARD_HEIGHT_PX, 1.5)
+        shown = {
+            "dashboard-now": dashboard_screenshot(browser, f"{admin}dashboard/now"),
+            "dashboard-photograph": dashboard_screenshot(
+                browser, f"{admin}dashboard/galleries/photograph/coast/evening-tide.jpg"
+            ),
+        }
+    for name, picture in shown.items():
+        if not DASHBOARD_FOLDER:
+            assert len(picture.getcolors(picture.width * picture.height) or ()) > 100
+            continue
+        file = Path(DASHBOARD_FOLDER) / f"{name}.webp"
+        picture.resize((1280, DASHBOARD_HEIGHT_PX), Image.Resampling.LANCZOS).save(file, quality=85, method=6)
+        assert file.stat().st_size <= MAX_DASHBOARD_BYTES

@@ -28,6 +28,8 @@ FLAGS = (
     "--hide-scrollbars",
     "--blink-settings=primaryHoverType=2,availableHoverTypes=2",  # a mouse: headless Chromium has no pointer
 )
+LOOKS = ((390, "dark"), (1280, "light"))
+"""The width of a screen in CSS pixels and the colour scheme: each width and each scheme is tested once."""
 
 
 @contextmanager
