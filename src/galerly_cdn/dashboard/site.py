@@ -87,6 +87,7 @@ class Site:
             "error": error,
             "request_id": request.request_id,
             "is_cross_site": isinstance(error, CrossSite),
+            "is_change": request.method not in {"GET", "HEAD"},
         }
         template = "failed_part.html" if request.is_part else "failed.html"
         response = await self.render(request, template, values, error.status)

@@ -136,6 +136,10 @@ async def test_failure_is_a_page_a_part_or_json_as_the_client_shows_it(
     assert b"<nav" in page.body
     stranger = await get(admin, path, **{"sec-fetch-site": "cross-site"})
     assert (stranger.status, b"<nav" in stranger.body) == (403, False)
+    assert "a link of another site led here" in visible(stranger)
+    changed_host = WINDOW | {"origin": "https://admin.example", "sec-fetch-site": "same-origin"}
+    refused = await admin.request("POST", "/dashboard/login", headers=changed_host)
+    assert (refused.status, "A proxy has to pass Host and Origin" in visible(refused)) == (403, True)
 
 
 async def test_unforeseen_error_is_a_page_without_its_words(
