@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.chromium import LOOKS
+from tests.support.dashboard_store import arrived
 from tests.support.logs import month
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def test_cost_is_that_of_the_form(browser: Browser, admin: str) -> None:
     before = text(browser, ".sums")
     browser.run("document.querySelector('#original_mb').value = '50'")
     browser.click("form.filters button")
-    browser.until("location.search && document.querySelector('.sums')")
+    arrived(browser, "location.search && document.querySelector('.sums')")
     assert text(browser, ".sums") != before
     assert browser.run("return document.querySelector('#original_mb').value") == "50"
     assert browser.errors() == []

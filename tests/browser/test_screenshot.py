@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 DEMO = Path(__file__).parents[2] / "src/galerly_cdn/demo"
 OUTPUT_FILE = os.environ.get("PAGE_SCREENSHOT", "")
 DASHBOARD_FOLDER = os.environ.get("DASHBOARD_SCREENSHOTS", "")
-DASHBOARD_HEIGHT_PX = 1120
 MAX_BYTES = 300_000
 MAX_DASHBOARD_BYTES = 150_000
 HEIGHT_PX = 600
@@ -74,6 +73,11 @@ def test_page_screenshot_on_desktop_and_phone(browser: Browser, page: str, tmp_p
     assert Path(OUTPUT_FILE).stat().st_size <= MAX_BYTES
 
 
+DASHBOARD_PAGES = {
+    "dashboard-now": ("now", ".charts figure:nth-child(4)"),
+    "dashboard-photograph": ("galleries/photograph/coast/evening-tide.jpg", "#renditions"),
+}
+"""The page, and the last element that its picture shows, by the name of the file."""
 TRAFFIC = """
 const sizes = ["150x150", "400x400", "800x600", "2000x2000"];
 const end = performance.now() + given[1] * 1000;
@@ -87,10 +91,15 @@ for (let number = 0; performance.now() < end; number++) {
 """
 
 
-def dashboard_screenshot(browser: Browser, address: str) -> Image.Image:
+def dashboard_screenshot(browser: Browser, address: str, last: str) -> Image.Image:
+    """A page from its top to the end of the element that `last` selects."""
     browser.open(address)
     browser.load_pictures()
-    content = browser.command("Page.captureScreenshot", format="png")["data"]
+    bottom = browser.until("document.querySelector(given[0])?.getBoundingClientRect().bottom", last)
+    clip = {"x": 0, "y": 0, "width": 1280, "height": round(bottom) + GAP_PX, "scale": 1}
+    content = browser.command("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)[
+        "data"
+    ]
     with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
         return picture.convert("RGB")
 
@@ -101,20 +110,19 @@ def test_dashboard_screenshots(browser: Browser, tmp_path: Path) -> None:
     shutil.copytree(DEMO, photographs, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     keys = sorted(str(one.relative_to(photographs)) for one in photographs.rglob("*.*"))
     with serving_with_admin(photographs, tmp_path / "renditions", "--writable") as (public, admin):
+        browser.set_screen(1280, 900, 1.5)
         browser.open(public)
         for seconds in [1] if not DASHBOARD_FOLDER else [45] * 6:
             browser.run(TRAFFIC, keys, seconds)
-        browser.set_screen(1280, DASHBOARD_HEIGHT_PX, 1.5)
         shown = {
-            "dashboard-now": dashboard_screenshot(browser, f"{admin}dashboard/now"),
-            "dashboard-photograph": dashboard_screenshot(
-                browser, f"{admin}dashboard/galleries/photograph/coast/evening-tide.jpg"
-            ),
+            name: dashboard_screenshot(browser, f"{admin}dashboard/{page}", last)
+            for name, (page, last) in DASHBOARD_PAGES.items()
         }
     for name, picture in shown.items():
         if not DASHBOARD_FOLDER:
             assert len(picture.getcolors(picture.width * picture.height) or ()) > 100
             continue
         file = Path(DASHBOARD_FOLDER) / f"{name}.webp"
-        picture.resize((1280, DASHBOARD_HEIGHT_PX), Image.Resampling.LANCZOS).save(file, quality=85, method=6)
+        height = round(picture.height * 1280 / picture.width)
+        picture.resize((1280, height), Image.Resampling.LANCZOS).save(file, quality=85, method=6)
         assert file.stat().st_size <= MAX_DASHBOARD_BYTES
