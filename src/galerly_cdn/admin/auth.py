@@ -111,7 +111,7 @@ class Authenticator:
 
 
 def check_scheme(headers: Mapping[bytes, bytes], *, is_tls: bool) -> None:
-    """Raise `CrossSite` for a request over TLS by a page without it, which anybody on its way may have written.
+    """Raise `CrossSite` for a request over TLS by a page without it, which anybody on its way may have made.
 
     `is_tls`: this server has ended the TLS. Behind a proxy that ends it, `Origin` has it alone.
     """

@@ -34,7 +34,17 @@ class AdminRequest(Exchange):
 
     route: Route
 
-    __slots__ = ("_receive", "is_secure", "is_tls", "length_bytes", "named", "outcome", "route", "subject", "who")
+    __slots__ = (
+        "_receive",
+        "is_secure",
+        "is_tls",
+        "length_bytes",
+        "named",
+        "outcome",
+        "route",
+        "subject",
+        "who",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, request_id: str, trusted: tuple[Network, ...]) -> None:
         super().__init__(scope, request_id, trusted)
