@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support import pictures
-from tests.support.chromium import serving_with_admin
+from tests.support.chromium import LOOKS, serving_with_admin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +23,7 @@ TOKEN = "0123456789abcdef0123456789abcdef"
 LONG = "a-gallery-with-a-very-long-name-without-a-break/IMG_0001_" + "x" * 120 + ".jpg"
 FIGURES = "/dashboard/now/figures"
 REQUESTED = f"performance.getEntriesByType('resource').filter((one) => one.name.endsWith('{FIGURES}')).length"
-each_scheme = pytest.mark.parametrize("scheme", ["light", "dark"])
-each_width = pytest.mark.parametrize("width_px", [390, 1280])
+each_look = pytest.mark.parametrize(("width_px", "scheme"), LOOKS)
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +96,7 @@ def test_page_whose_session_ended_leads_to_the_login(browser: Browser, closed_si
     browser.arrive("/dashboard/login")
 
 
-@each_scheme
-@each_width
+@each_look
 def test_login_and_its_refusals_are_accessible(
     browser: Browser, closed_side: str, width_px: int, scheme: str
 ) -> None:
@@ -131,8 +129,7 @@ def test_now_moves_by_itself_and_not_while_it_is_hidden(browser: Browser, open_s
     assert browser.errors() == []
 
 
-@each_scheme
-@each_width
+@each_look
 def test_now_is_accessible_fits_and_does_not_shift(
     browser: Browser, open_side: tuple[str, str], width_px: int, scheme: str
 ) -> None:
@@ -191,8 +188,7 @@ def test_pages_are_reached_by_the_keyboard(browser: Browser, open_side: tuple[st
     assert browser.run("return document.activeElement.id") == "content"
 
 
-@each_scheme
-@each_width
+@each_look
 def test_errors_are_accessible_and_fit(
     browser: Browser, open_side: tuple[str, str], width_px: int, scheme: str
 ) -> None:

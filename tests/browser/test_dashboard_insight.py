@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.chromium import LOOKS
+from tests.support.dashboard_store import arrived
 from tests.support.logs import month
 
 if TYPE_CHECKING:
@@ -20,8 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.browser, pytest.mark.server("axe-core")]
 
-each_scheme = pytest.mark.parametrize("scheme", ["light", "dark"])
-each_width = pytest.mark.parametrize("width_px", [390, 1280])
+each_look = pytest.mark.parametrize(("width_px", "scheme"), LOOKS)
 NO_RUN = "!document.querySelector('#state progress')"
 
 
@@ -80,8 +81,7 @@ def make_report(browser: Browser, admin: str) -> None:
     assert browser.run("return !!document.querySelector('.report')")
 
 
-@each_scheme
-@each_width
+@each_look
 def test_report_in_each_state_is_accessible_and_fits(screen: Browser, admin: str) -> None:
     screen.open(f"{admin}/dashboard/report")
     assert "From the server’s log" in text(screen)
@@ -102,6 +102,28 @@ def test_report_in_each_state_is_accessible_and_fits(screen: Browser, admin: str
         4,
         0,
     )
+
+
+def test_report_looks_as_on_a_page_of_its_own(browser: Browser, admin: str, tmp_path: Path) -> None:
+    """The rules of other pages do not apply to it."""
+    styles = """
+        const names = ["padding", "text-align", "vertical-align", "display", "font-size", "border-top-width",
+          "border-bottom-width", "min-height", "background-color", "margin"];
+        return [...document.querySelectorAll(given[0])].map((one) => {
+          const style = getComputedStyle(one);
+          return one.tagName + names.map((name) => style.getPropertyValue(name)).join("; ");
+        });
+        """
+    parts = ".targets *, .figures *, .note, .report th, .report td, .chart, .key *, .columns"
+    make_report(browser, admin)
+    shown = browser.run(styles, parts)
+    page = tmp_path / "report.html"
+    saved = browser.run("return (await fetch('/dashboard/report/galerly-cdn-report.html')).text()")
+    page.write_text(saved, "utf-8")
+    browser.open(page.as_uri())
+    alone = browser.run(styles, parts)
+    assert len(shown) > 100
+    assert [pair for pair in zip(shown, alone, strict=True) if pair[0] != pair[1]] == []
 
 
 def test_report_is_stopped(browser: Browser, admin: str) -> None:
@@ -165,8 +187,7 @@ def test_report_is_printed_dark_on_white_without_the_form(browser: Browser, admi
     assert base64.b64decode(printed).startswith(b"%PDF")
 
 
-@each_scheme
-@each_width
+@each_look
 def test_cost_is_accessible_and_fits(screen: Browser, admin: str) -> None:
     make_report(screen, admin)
     for query in ("", "?views=1e15&hit_ratio=0.5&viewers=europe%3D0.4,japan%3D0.6", "?views=many"):
@@ -181,14 +202,13 @@ def test_cost_is_that_of_the_form(browser: Browser, admin: str) -> None:
     before = text(browser, ".sums")
     browser.run("document.querySelector('#original_mb').value = '50'")
     browser.click("form.filters button")
-    browser.until("location.search && document.querySelector('.sums')")
+    arrived(browser, "location.search && document.querySelector('.sums')")
     assert text(browser, ".sums") != before
     assert browser.run("return document.querySelector('#original_mb').value") == "50"
     assert browser.errors() == []
 
 
-@each_scheme
-@each_width
+@each_look
 def test_doctor_in_each_state_is_accessible_and_fits(screen: Browser, admin: str) -> None:
     screen.open(f"{admin}/dashboard/doctor")
     assert (screen.violations(), screen.overflow(), screen.layout_shift()) == ([], [], 0)

@@ -10,6 +10,7 @@ import pytest
 from galerly_cdn.access import keys
 from galerly_cdn.http.urls import format_key
 from tests.support import pictures
+from tests.support.chromium import LOOKS
 from tests.support.dashboard_store import answer, arrived, choose, store_serving, tab_to, text, write
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ FILES = {
     **dict.fromkeys(HOSTILE, pictures.jpeg(300, 200)),
 }
 each_screen = pytest.mark.parametrize("screen", [DESKTOP, PHONE], ids=["desktop", "phone"])
-each_scheme = pytest.mark.parametrize("scheme", ["light", "dark"])
 
 
 @pytest.fixture(scope="module")
@@ -85,19 +85,39 @@ PAGES = {
 }
 
 
-@each_scheme
-@each_screen
+@pytest.mark.parametrize(("width_px", "scheme"), LOOKS)
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 def test_page_is_accessible_fits_and_does_not_shift(
-    browser: Browser, served: Served, page: str, screen: tuple[int, int], scheme: str
+    browser: Browser, served: Served, page: str, width_px: int, scheme: str
 ) -> None:
-    browser.set_screen(*screen)
+    browser.set_screen(width_px, 844)
     browser.emulate(scheme)
     browser.open(f"{served.address}/dashboard/{page}")
     browser.load_pictures()
     assert (browser.violations(), browser.overflow(), browser.layout_shift()) == ([], [], 0)
     errors = [one for one in browser.errors() if "/half.jpg" not in one]  # 415, shown in its tile
     assert [one for one in errors if "status of 4" not in one or "/dashboard/picture/" in one] == []
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "now",
+        "errors",
+        "report",
+        "cost",
+        "doctor",
+        *(PAGES[one] for one in ("gallery", "photograph", "upload")),
+    ],
+)
+def test_page_without_javascript_shows_itself_and_what_does_not_work(
+    browser: Browser, served: Served, page: str
+) -> None:
+    browser.set_screen(*PHONE)
+    browser.command("Emulation.setScriptExecutionDisabled", value=True)
+    browser.open(f"{served.address}/dashboard/{page}")
+    assert "Nothing can be changed, uploaded or started" in browser.find("noscript").text
+    assert browser.find("h1").text
 
 
 def test_empty_store_leads_to_the_upload(browser: Browser, writable: Served) -> None:
@@ -225,8 +245,10 @@ def test_photograph_is_warmed_purged_replaced_and_deleted(
     key = "one/photo 1.jpg"
     write(writable.originals, {key: pictures.jpeg(300, 200)})
     browser.open(writable.photograph(key))
+    browser.load_pictures()
     press_button(browser, "Warm")
-    browser.until("document.querySelectorAll('.renditions tbody tr').length === 12")
+    # four sizes in three formats, and the picture on the page
+    browser.until("document.querySelectorAll('.renditions tbody tr').length === 13")
     assert text(browser, ".renditions .good") == "current"
     press_button(browser, "Purge")
     answer(browser)

@@ -115,7 +115,7 @@ def test_conflict_replaces_only_after_an_answer(browser: Browser, served: Served
     open_upload(browser, served, "held")
     choose(browser, "#files", file)
     browser.until("document.querySelector('[data-state=conflict]')")
-    assert text(browser, "#summary") == "0 of 1 stored, 1 need an answer."
+    assert text(browser, "#summary") == "0 of 1 stored, 1 needs an answer."
     assert browser.violations() == []
     browser.click(".replace")
     browser.press("Escape")

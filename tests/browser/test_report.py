@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from galerly_cdn.insight import html
+from tests.support.chromium import LOOKS
 from tests.support.logs import access_line, cloudfront_line, month, report_on_lines
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ def emulate(browser: Browser, scheme: str, media: str = "") -> None:
     browser.command("Emulation.setEmulatedMedia", media=media, features=[scheme_feature])
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width_px", [390, 1280])
+@pytest.mark.parametrize(("width_px", "scheme"), LOOKS)
 def test_report_is_accessible_and_not_wider_than_the_screen(
     browser: Browser, address: str, width_px: int, scheme: str
 ) -> None:

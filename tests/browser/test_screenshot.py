@@ -1,6 +1,7 @@
 """Makes the README's screenshot: `PAGE_SCREENSHOT=docs/images/page.png pytest THIS_FILE`.
 
-Without the variable, it checks that screenshots of the page have many colours.
+`DASHBOARD_SCREENSHOTS=docs/images` makes those of the dashboard, after four minutes of traffic. Without the
+variables, it checks that screenshots of the pages have many colours.
 """
 
 from __future__ import annotations
@@ -8,20 +9,23 @@ from __future__ import annotations
 import base64
 import io
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
-from tests.support.chromium import serving
+from tests.support.chromium import serving, serving_with_admin
 
 if TYPE_CHECKING:
     from tests.support.chromium import Browser
 
 DEMO = Path(__file__).parents[2] / "src/galerly_cdn/demo"
 OUTPUT_FILE = os.environ.get("PAGE_SCREENSHOT", "")
+DASHBOARD_FOLDER = os.environ.get("DASHBOARD_SCREENSHOTS", "")
 MAX_BYTES = 300_000
+MAX_DASHBOARD_BYTES = 150_000
 HEIGHT_PX = 600
 GAP_PX = 20
 FRAME = (214, 208, 197)
@@ -67,3 +71,58 @@ def test_page_screenshot_on_desktop_and_phone(browser: Browser, page: str, tmp_p
     colors = framed.quantize(256)  # dithered in a second pass: `quantize` dithers only with a given palette
     framed.quantize(palette=colors, dither=Image.Dither.FLOYDSTEINBERG).save(OUTPUT_FILE, optimize=True)
     assert Path(OUTPUT_FILE).stat().st_size <= MAX_BYTES
+
+
+DASHBOARD_PAGES = {
+    "dashboard-now": ("now", ".charts figure:nth-child(4)"),
+    "dashboard-photograph": ("galleries/photograph/coast/evening-tide.jpg", "#renditions"),
+}
+"""The page, and the last element that its picture shows, by the name of the file."""
+TRAFFIC = """
+const sizes = ["150x150", "400x400", "800x600", "2000x2000"];
+const end = performance.now() + given[1] * 1000;
+for (let number = 0; performance.now() < end; number++) {
+  const key = given[0][(number * 7) % given[0].length];
+  const last = performance.now();
+  await fetch(`/resize/${sizes[number % 4]}/${key}`, { cache: "no-store" }).then((one) => one.blob());
+  const pause = 45 + 35 * Math.sin(last / 15000);
+  await new Promise((resolve) => setTimeout(resolve, given[1] > 1 ? pause : 0));
+}
+"""
+
+
+def dashboard_screenshot(browser: Browser, address: str, last: str) -> Image.Image:
+    """A page from its top to the end of the element that `last` selects."""
+    browser.open(address)
+    browser.load_pictures()
+    bottom = browser.until("document.querySelector(given[0])?.getBoundingClientRect().bottom", last)
+    clip = {"x": 0, "y": 0, "width": 1280, "height": round(bottom) + GAP_PX, "scale": 1}
+    content = browser.command("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)[
+        "data"
+    ]
+    with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
+        return picture.convert("RGB")
+
+
+@pytest.mark.timeout(600)
+def test_dashboard_screenshots(browser: Browser, tmp_path: Path) -> None:
+    photographs = tmp_path / "photographs"
+    shutil.copytree(DEMO, photographs, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    keys = sorted(str(one.relative_to(photographs)) for one in photographs.rglob("*.*"))
+    with serving_with_admin(photographs, tmp_path / "renditions", "--writable") as (public, admin):
+        browser.set_screen(1280, 900, 1.5)
+        browser.open(public)
+        for seconds in [1] if not DASHBOARD_FOLDER else [45] * 6:
+            browser.run(TRAFFIC, keys, seconds)
+        shown = {
+            name: dashboard_screenshot(browser, f"{admin}dashboard/{page}", last)
+            for name, (page, last) in DASHBOARD_PAGES.items()
+        }
+    for name, picture in shown.items():
+        if not DASHBOARD_FOLDER:
+            assert len(picture.getcolors(picture.width * picture.height) or ()) > 100
+            continue
+        file = Path(DASHBOARD_FOLDER) / f"{name}.webp"
+        height = round(picture.height * 1280 / picture.width)
+        picture.resize((1280, height), Image.Resampling.LANCZOS).save(file, quality=85, method=6)
+        assert file.stat().st_size <= MAX_DASHBOARD_BYTES

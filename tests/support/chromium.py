@@ -28,6 +28,8 @@ FLAGS = (
     "--hide-scrollbars",
     "--blink-settings=primaryHoverType=2,availableHoverTypes=2",  # a mouse: headless Chromium has no pointer
 )
+LOOKS = ((390, "dark"), (1280, "light"))
+"""The width of a screen in CSS pixels and the colour scheme: each width and each scheme is tested once."""
 
 
 @contextmanager
@@ -196,7 +198,7 @@ class Browser:
             const width = document.documentElement.clientWidth;
             if (document.documentElement.scrollWidth > width) return ["the page"];
             return [...document.querySelectorAll("body *")]
-              .filter((one) => !one.closest(".scroll, .skip, .uplot, thead"))
+              .filter((one) => !one.closest(".scroll, .skip, .visually-hidden, .uplot, thead"))
               .filter((one) => one.getBoundingClientRect().right > width + 1
                 || (one.matches("td, th, li, dd, p, h1, h2, button")
                     && one.clientWidth && one.scrollWidth > one.clientWidth + 1))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from galerly_cdn.admin import openapi
-from galerly_cdn.admin.auth import check_site
+from galerly_cdn.admin.auth import check_scheme, check_site
 from galerly_cdn.admin.request import AdminRequest
 from galerly_cdn.admin.responses import JSON, body_response
 from galerly_cdn.admin.routes import Route, Routes
@@ -90,6 +90,8 @@ class AdminApplication:
 
     async def _operate(self, request: AdminRequest) -> Response:
         route = request.route
+        if not route.is_probe:
+            check_scheme(request.headers, is_tls=request.is_tls)
         if route.is_public:
             check_site(request.headers)
         elif not route.is_probe:

@@ -110,6 +110,15 @@ class Authenticator:
         return equal[0].hex()[:8] if equal else ""
 
 
+def check_scheme(headers: Mapping[bytes, bytes], *, is_tls: bool) -> None:
+    """Raise `CrossSite` for a request over TLS by a page without it, which anybody on its way may have made.
+
+    `is_tls`: this server has ended the TLS. Behind a proxy that ends it, `Origin` has it alone.
+    """
+    if is_tls and headers.get(b"origin", b"").startswith(b"http:"):
+        raise CrossSite
+
+
 def check_site(headers: Mapping[bytes, bytes]) -> None:
     """Raise `CrossSite` for a request by another site's page."""
     if not _is_same_site(headers, headers.get(b"host", b"")):

@@ -34,15 +34,27 @@ class AdminRequest(Exchange):
 
     route: Route
 
-    __slots__ = ("_receive", "is_secure", "length_bytes", "named", "outcome", "route", "subject", "who")
+    __slots__ = (
+        "_receive",
+        "is_secure",
+        "is_tls",
+        "length_bytes",
+        "named",
+        "outcome",
+        "route",
+        "subject",
+        "who",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, request_id: str, trusted: tuple[Network, ...]) -> None:
         super().__init__(scope, request_id, trusted)
         self.is_private = True
         self.named = b""
         self._receive = receive
+        self.is_tls = scope.get("scheme") == "https"
+        """Whether this server has ended the connection's TLS."""
         # A proxy that ends TLS passes the browser's Origin, which `check_site` compares with Host.
-        self.is_secure = scope.get("scheme") == "https" or self.headers.get(b"origin", b"")[:6] == b"https:"
+        self.is_secure = self.is_tls or self.headers.get(b"origin", b"")[:6] == b"https:"
         """Whether the browser's connection has TLS."""
         self.who = ""
         """The authenticated client; empty before authentication."""

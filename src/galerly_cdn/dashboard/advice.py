@@ -25,7 +25,7 @@ ADVICE = {
     "signature-invalid": "Compare `public_keys` and `public_urls` with the key and the address that sign.",
     "signature-required": "Sign the links to this gallery, or take it out of `private_prefixes`.",
     "csrf-token-mismatch": "Load the page again.",
-    "cross-site": "Open the address in a window of its own, not by another site’s link.",
+    "cross-site": "Open the address in a window of its own. A proxy has to pass `Host` and `Origin`.",
     "format-not-allowed": "Add the format to the size in `sizes`, or correct the page that requests it.",
     "size-not-allowed": "Add the size to `sizes`, or correct the page. Many from one client are a sweep.",
     "not-found": _PAGES,

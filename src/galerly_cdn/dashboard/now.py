@@ -68,7 +68,7 @@ class NowPage:
         return {
             "figures": figures(latest(samples, NOW_S)),
             "targets": [(one, _advice(one)) for one in judge_period(hour)],
-            "minutes": round(hour.seconds / 60),
+            "minutes": max(round(hour.seconds / 60), 1),
             "errors": [(code, times, reason(code, times).sentence) for code, times in by_code],
             "workers": [
                 (

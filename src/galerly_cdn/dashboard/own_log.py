@@ -25,7 +25,7 @@ _ROTATION = r"(?:[.-][0-9][0-9T_-]*)*(?:\.gz|\.zst)?"
 """What logrotate appends to a name: `.1`, `-20261130`, `.2.gz` (logrotate(8), dateext and compress)."""
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket, such as the journal's"),
+    (stat.S_ISSOCK, "a socket, such as the journal’s"),
     (stat.S_ISCHR, "a terminal or a device"),
 )
 
@@ -63,12 +63,12 @@ def find(fd: int = STANDARD_OUTPUT) -> OwnLog:
 def opened(fd: int = STANDARD_OUTPUT) -> Iterator[list[OpenLog]]:
     """The files of the log, open for reading, the newest first. Raises `OSError` with a sentence."""
     if sys.platform != "linux":
-        raise OSError(0, "This system does not tell which file the server's standard output is.")
+        raise OSError(0, "This system does not tell which file the server’s standard output is.")
     link = f"/proc/self/fd/{fd}"
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         kind = next((name for matches, name in _KINDS if matches(status.st_mode)), "no file")
-        raise OSError(0, f"The server's standard output is {kind}, not a file.")
+        raise OSError(0, f"The server’s standard output is {kind}, not a file.")
     path = Path(str(Path(link).readlink()).removesuffix(" (deleted)"))
     with contextlib.ExitStack() as files:
         found = [OpenLog(_open(link, path, files), str(path))]

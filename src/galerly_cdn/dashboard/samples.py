@@ -200,7 +200,10 @@ def latest(samples: Sequence[Sample], seconds: float) -> Period:
 
 
 def steps(samples: Sequence[Sample], seconds: float = INTERVAL_S) -> list[Period]:
-    """The periods of `seconds` up to the newest sample, oldest first; those of each sample by default."""
+    """The periods of `seconds` up to the newest sample, oldest first; those of each sample by default.
+
+    The oldest period is shorter if the samples end within it.
+    """
     if seconds > INTERVAL_S:
         samples = _thinned(samples, seconds)
     return [between(older, newer) for older, newer in pairwise(samples)]
@@ -260,11 +263,13 @@ def judge_period(period: Period) -> tuple[Target, ...]:
 
 
 def _thinned(samples: Sequence[Sample], seconds: float) -> list[Sample]:
-    """The samples that are about `seconds` apart, the newest one included, oldest first."""
+    """The samples that are about `seconds` apart, with the newest and the oldest one, oldest first."""
     kept: list[Sample] = []
     for sample in reversed(samples):
         if not kept or kept[-1].clock_s - sample.clock_s >= seconds - INTERVAL_S / 2:
             kept.append(sample)
+    if samples and kept[-1] is not samples[0]:
+        kept.append(samples[0])
     return kept[::-1]
 
 

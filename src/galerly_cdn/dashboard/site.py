@@ -11,7 +11,7 @@ from galerly_cdn.admin.routes import Route
 from galerly_cdn.dashboard.assets import SECURITY_HEADERS, read_assets, read_file
 from galerly_cdn.errors import CrossSite, Unauthorized
 from galerly_cdn.http.responses import Response
-from galerly_cdn.insight.units import count
+from galerly_cdn.insight.units import count, length
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -87,6 +87,7 @@ class Site:
             "error": error,
             "request_id": request.request_id,
             "is_cross_site": isinstance(error, CrossSite),
+            "is_change": request.method not in {"GET", "HEAD"},
         }
         template = "failed_part.html" if request.is_part else "failed.html"
         response = await self.render(request, template, values, error.status)
@@ -105,6 +106,7 @@ class Site:
         )
         environment.filters |= {
             "count": count,
+            "length_with_unit": length,
             "time_of_day": time_of_day,
             "moment": moment,
             "code_spans": code_spans,

@@ -21,6 +21,7 @@ MIN_RENDITIONS = 100
 """Fewer new renditions on a day are no growth, whatever the days before."""
 _MORE_DAYS = "Read the logs of at least two days."
 _RESIZER_LOG = "CloudFront's log does not say what was rendered: add the lines of the resizer's log."
+_SLOW_RENDERS = "Large or progressive originals take longest; more memory or workers help if renders wait."
 
 
 def judge(report: Report) -> tuple[Target, ...]:
@@ -64,14 +65,14 @@ def _advice_on_misses(report: Report) -> str:
 def _render_time(report: Report) -> Target:
     time = report.render_time
     slowest = ", ".join(original.key for original in report.slowest_originals[:3])
-    known = f"The slowest originals: {slowest}. Large or progressive originals take longest; more memory or "
+    known = f"The slowest originals: {slowest}. " if slowest else ""
     return Target(
         name="render-time",
         title="Time to a rendered picture, 95 %",
         wanted=f"< {RENDER_MS / 1000:g} s",
         value="" if time is None else duration(time.p95_ms),
         is_met=None if time is None else time.p95_ms < RENDER_MS,
-        advice=(known + "workers help if renders wait.") if time else _unknown_renders(report),
+        advice=known + _SLOW_RENDERS if time else _unknown_renders(report),
     )
 
 

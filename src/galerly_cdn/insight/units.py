@@ -29,7 +29,9 @@ def length(length_bytes: int | None) -> str:
     power = 0
     while abs(value) >= 1000 and power < len(_UNITS) - 1:
         value, power = value / 1000, power + 1
-    return f"{value:.1f} {_UNITS[power]}" if power else f"{length_bytes} bytes"
+    if power:
+        return f"{value:.1f} {_UNITS[power]}"
+    return "1 byte" if length_bytes == 1 else f"{length_bytes} bytes"
 
 
 def duration(milliseconds: float) -> str:

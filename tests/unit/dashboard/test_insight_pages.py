@@ -20,6 +20,7 @@ import pytest
 
 from galerly_cdn.dashboard import command, own_log
 from galerly_cdn.insight.doctor import machine, store
+from galerly_cdn.insight.units import length
 from galerly_cdn.settings.table import Settings
 from tests.support.in_memory_admin import TOKEN, AdminResponse, InMemoryAdmin
 from tests.support.logs import DAY_S, MONDAY_S, access_line
@@ -117,7 +118,8 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
 
 async def test_report_on_the_own_log_names_it(admin: InMemoryAdmin, log: Path) -> None:
     page = text(await get(admin, REPORT))
-    assert f"From the server’s log {log} and 1 rotated file, 0.0 MB." in page
+    length_bytes = sum(one.stat().st_size for one in log.parent.glob(f"{log.name}*"))
+    assert f"From the server’s log {log} and 1 rotated file, {length(length_bytes)}." in page
     assert "No report was made" in page
     assert "access_log is off" not in page
 
@@ -132,7 +134,7 @@ async def test_report_without_an_own_log_names_the_command(
     finally:
         os.close(reading)
         os.close(writing)
-    assert "The server's standard output is a pipe, not a file." in page
+    assert "The server’s standard output is a pipe, not a file." in page
     assert "galerly-cdn report /var/log/galerly-cdn/ --html report.html" in page
 
 
@@ -262,7 +264,7 @@ async def test_shutdown_ends_the_commands(admin: InMemoryAdmin, temporary: Path,
 
 async def test_cost_begins_with_the_example_of_the_specification(admin: InMemoryAdmin) -> None:
     page = await get(admin, COST)
-    assert "The figures are the specification’s example" in text(page)
+    assert "The figures are an example" in text(page)
     assert 'name="views" value="100000"' in page.body.decode()
     assert page.body.count(b" checked>") == 2  # Origin Shield and the janitor
 

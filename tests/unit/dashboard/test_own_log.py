@@ -97,12 +97,12 @@ def test_other_outputs_are_named() -> None:
     device = os.open(os.devnull, os.O_WRONLY)
     expected = {
         writing: "a pipe",
-        ends[0].fileno(): "a socket, such as the journal's",
+        ends[0].fileno(): "a socket, such as the journal’s",
         device: "a terminal or a device",
     }
     try:
         for fd, name in expected.items():
-            assert own_log.find(fd).absence == f"The server's standard output is {name}, not a file."
+            assert own_log.find(fd).absence == f"The server’s standard output is {name}, not a file."
     finally:
         for fd in (reading, writing, device):
             os.close(fd)

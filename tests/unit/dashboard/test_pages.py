@@ -133,6 +133,13 @@ async def test_failure_is_a_page_a_part_or_json_as_the_client_shows_it(
     for response in (page, part):
         assert response.headers["content-type"] == "text/html; charset=utf-8"
         assert code in visible(response)
+    assert b"<nav" in page.body
+    stranger = await get(admin, path, **{"sec-fetch-site": "cross-site"})
+    assert (stranger.status, b"<nav" in stranger.body) == (403, False)
+    assert "a link of another site led here" in visible(stranger)
+    changed_host = WINDOW | {"origin": "https://admin.example", "sec-fetch-site": "same-origin"}
+    refused = await admin.request("POST", "/dashboard/login", headers=changed_host)
+    assert (refused.status, "A proxy has to pass Host and Origin" in visible(refused)) == (403, True)
 
 
 async def test_unforeseen_error_is_a_page_without_its_words(
@@ -249,6 +256,7 @@ async def test_now_shows_the_last_minute_the_targets_and_the_hour(admin: InMemor
         "Hits 98.98 % 97.97 % from memory",
         "95 % of hits within 2.4 ms",
         "Errors 1.000 % 1 in a minute",
+        "Targets of the last minute",
         "met Hit ratio, memory and store",
         "met Time to a rendered picture, 95 %",
         "missed Error responses (4xx, 5xx)",

@@ -46,3 +46,6 @@ def test_session_over_tls_is_in_a_host_cookie_and_ends_with_the_logout(tmp_path:
         assert send(address, context, "GET", "/originals", Cookie=cookie).status == 200
         assert send(address, context, "POST", "/dashboard/logout", Cookie=cookie).status == 403
         assert send(address, context, "GET", "/dashboard/now").status == 303
+        without_tls = {"Origin": address.rstrip("/").replace("https:", "http:")}
+        refused = send(address, context, "POST", "/dashboard/login", f"token={TOKEN}", **without_tls)
+        assert refused.status == 403

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from galerly_cdn.insight.targets import judge
+from galerly_cdn.serialization import replaced
 from tests.support.logs import DAY_S, MONDAY_S, access_line, cloudfront_line, rendered, report_on_lines, swept
 
 if TYPE_CHECKING:
@@ -106,6 +108,12 @@ ADVICE: dict[str, tuple[str, list[bytes], str]] = {
         "On the last day 198.51.100.7 alone had 150 misses.",
     ),
 }
+
+
+def test_advice_without_names_of_originals_is_of_renders_alone() -> None:
+    report = replaced(report_on_lines(rendered(9000.0)), slowest_originals=())
+    (target,) = (one for one in judge(report) if one.name == "render-time")
+    assert target.advice.startswith("Large or progressive originals take longest;")
 
 
 @pytest.mark.parametrize(("name", "lines", "advice"), ADVICE.values(), ids=ADVICE)

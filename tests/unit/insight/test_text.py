@@ -18,6 +18,7 @@ from tests.support.logs import access_line, report_on_lines
         (units.percent(None), "–"),
         (units.count(1_234_567), "1,234,567"),
         (units.count(None), "?"),
+        (units.length(1), "1 byte"),
         (units.length(999), "999 bytes"),
         (units.length(1000), "1.0 kB"),
         (units.length(-2_500_000), "-2.5 MB"),

@@ -28,7 +28,7 @@ function readSeries() {
 
 function formatted(value) {
   if (value === null || value === undefined) return "none";
-  return value.toLocaleString("en-GB", { maximumSignificantDigits: 3 });
+  return value.toLocaleString("en-GB", { maximumSignificantDigits: 3, maximumFractionDigits: 3, roundingPriority: "lessPrecision" });
 }
 
 function options(id, width) {

@@ -241,14 +241,14 @@ function counted(state) {
 
 function summarize() {
   const parts = [`${counted("stored")} of ${uploads.length} stored`];
-  if (counted("conflict")) parts.push(`${counted("conflict")} need an answer`);
+  if (counted("conflict")) parts.push(`${counted("conflict")} ${counted("conflict") === 1 ? "needs" : "need"} an answer`);
   if (counted("failed")) parts.push(`${counted("failed")} failed`);
   if (counted("cancelled")) parts.push(`${counted("cancelled")} cancelled`);
   const text = `${parts.join(", ")}.`;
   const summary = document.querySelector("#summary");
   if (summary.textContent !== text) summary.textContent = text;
-  document.querySelector("#retry-all").hidden = !counted("failed");
-  document.querySelector("#cancel-all").hidden = !counted("waiting") && !counted("active");
+  document.querySelector("#retry-all").disabled = !counted("failed");
+  document.querySelector("#cancel-all").disabled = !counted("waiting") && !counted("active");
 }
 
 function showTotal() {
