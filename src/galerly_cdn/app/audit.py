@@ -51,7 +51,7 @@ class NoOriginals(CommandError):
     """The store shows no original, and a clean-up would remove all renditions."""
 
     code = "no-originals"
-    public = "The store has renditions and no original: nothing is removed."
+    public = "The store has renditions and no original, so nothing is removed."
 
 
 class OpenedAudit:

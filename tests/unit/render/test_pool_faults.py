@@ -200,6 +200,7 @@ class Faults(RuleBasedStateMachine):
     @rule(token=HEALTHY, number=st.sampled_from([*FROM_OUTSIDE, signal.SIGSTOP]))
     def signal_the_worker_during_a_render(self, token: str, number: int) -> None:
         error = errors.RenderTimeout if number == signal.SIGSTOP else errors.WorkerDied
+        self.run(self.workers.all_ready.wait())
         with pytest.raises(error):
             self.run(end_worker_of(self.workers, token, number, self.clock))
         self.render(token)
@@ -214,7 +215,11 @@ class Faults(RuleBasedStateMachine):
                     continue
 
         async def signal_and_render() -> set[bytes]:
-            """Each worker that was free gets one of the calls, so that none of them stays stopped."""
+            """Each worker that was free gets one of the calls, so that none of them stays stopped.
+
+            No start is in progress: the clock would be set past its end, too.
+            """
+            await self.workers.all_ready.wait()
             for worker in self.workers._supervisor.serving:
                 os.kill(worker.pid, number)
             calls = [asyncio.create_task(render_until_served()) for _ in range(self.workers.capacity)]

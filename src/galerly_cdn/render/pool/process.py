@@ -145,6 +145,8 @@ class ForkServer:
             process, self._process = self._process or self._new_process(), None
             return await self._start_in(process)
         async with self._lock:
+            if self._is_closed:
+                raise BrokenPipeError("the pool is closed")
             if self._is_outdated and self._process is not None:
                 await _end(self._process)
                 self._process = None
@@ -161,8 +163,12 @@ class ForkServer:
         self._is_outdated = True
 
     async def close(self) -> None:
-        """End the process; a start in progress raises `OSError`."""
+        """End the process; a start in progress is finished, or raises `OSError` after a second."""
         self._is_closed = True
+        # A worker that is forked while the process is killed would stay a zombie: its id is not known yet.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GRACE_S), self._lock:
+                pass
         if self._process is not None:
             self._process.kill()
         async with self._lock:
