@@ -27,10 +27,13 @@ from galerly_cdn.errors import (
     UrlTooLong,
 )
 from galerly_cdn.http.negotiation import negotiate
+from galerly_cdn.insight.outcomes import Tier
 from galerly_cdn.model import PREFERENCE
+from galerly_cdn.serialization import to_json
 from galerly_cdn.settings.table import Settings
 from tests.support import nginx, pictures
 from tests.support.exhaustive import EVERYTHING, count
+from tests.support.logs import report_on
 from tests.support.shapes import ServeProcess, send_request
 
 if TYPE_CHECKING:
@@ -478,3 +481,17 @@ def test_node_whose_queue_is_full_is_asked_again_and_its_answer_is_passed_on(tmp
     assert {(one.status, one.headers["retry-after"]) for one in answers} == {(503, "7")}
     assert json.loads(answers[0].body)["error"]["code"] == "queue-full"
     assert sorted(_FullNode.asked.values()) == [10], "one node, every time"
+
+
+def test_report_reads_the_front_s_log_beside_the_nodes(fleet: Fleet) -> None:
+    with nginx.running_front(fleet.root / "front", fleet.ports, front_settings()) as port:
+        statuses = [get(port).status for _ in range(4)]
+        refused = ("/resize/1x1/g/a.jpg", '/resize/tiny/g/%22"\\.jpg', "/x")
+        statuses += [get(port, path).status for path in refused]
+    assert statuses == [200, 200, 200, 200, 403, 400, 404]
+    (fleet.root / "nodes.log").write_bytes(b"".join(to_json(line) + b"\n" for line in fleet.stop()))
+    report = report_on(fleet.root / "front/access.log", fleet.root / "nodes.log")
+    assert (report.tier, report.lines.malformed) == (Tier.NGINX, 0)
+    assert (report.requests, report.pictures, report.hits, report.renders, report.errors) == (7, 4, 3, 1, 3)
+    assert [(one.name, one.requests) for one in report.by_size] == [("150x150", 5)]
+    assert [(one.name, one.hits) for one in report.by_format] == [("avif", 3)]
