@@ -37,13 +37,15 @@ from tests.support.logs import report_on
 from tests.support.shapes import ServeProcess, send_request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from galerly_cdn.access.signing import Signer
     from galerly_cdn.errors import GalerlyError
     from galerly_cdn.model import Format, SizeRule
     from tests.support.shapes import Answer
+
+    Signed = Callable[..., str]
 
 pytestmark = pytest.mark.server("nginx")
 
@@ -406,32 +408,79 @@ def signer_with_key(folder: Path) -> Signer:
     return signer
 
 
-def test_private_pictures_and_originals_are_not_cached_and_need_a_signature(tmp_path: Path) -> None:
+PRIVATE = "/resize/tiny/clients/smith/1.jpg"
+
+
+@pytest.fixture
+def private(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Fleet, Settings, Signed]]:
+    """A fleet with private galleries, the front's settings, and a function that signs a path for so long."""
     signer = signer_with_key(tmp_path / "keys")
-    fleet = Fleet(tmp_path, private_prefixes="clients", public_keys=tmp_path / "keys")
+    fleet = Fleet(tmp_path, private_prefixes=request.param, public_keys=tmp_path / "keys")
     fleet.put("clients/smith/1.jpg")
-    path = "/resize/tiny/clients/smith/1.jpg"
-    expires_s = int(time.time()) + 3600
-    settings_ = front_settings(private_prefixes=("clients",))
-    with nginx.running_front(tmp_path / "front", fleet.ports, settings_) as port:
-        signed = signer.url(
-            f"https://cdn.test{path}", Policy(resource=f"https://cdn.test{path}", expires_s=expires_s)
-        )
-        allowed = get(port, signed.removeprefix("https://cdn.test"))
-        spellings = (
-            path,
-            path.replace("clients", "%63lients"),
-            path.replace("/smith", "%2fsmith"),
-            f"/x/..{path}",
-        )
-        refused = [get(port, one).status for one in spellings]
-        original = get(port, "/original/g/a.jpg")
-        assert get(port).status == 200
+
+    def signed(path: str, lifetime_s: int = 3600) -> str:
+        url = f"https://cdn.test{path}"
+        policy = Policy(resource=url, expires_s=int(time.time()) + lifetime_s)
+        return signer.url(url, policy).removeprefix("https://cdn.test")
+
+    yield fleet, front_settings(private_prefixes=(request.param,)), signed
     fleet.stop()
-    assert (allowed.status, allowed.headers["cache-control"]) == (200, "private, max-age=3600")
-    assert refused == [403, 403, 400, 400]
-    assert original.status == 403
-    assert entries(tmp_path) == ["150x150.avif/g/a.jpg"]
+
+
+@pytest.mark.parametrize("private", ["clients"], indirect=True)
+def test_private_picture_is_cached_and_each_request_is_checked(
+    private: tuple[Fleet, Settings, Signed],
+) -> None:
+    fleet, known, signed = private
+    with nginx.running_front(fleet.root / "front", fleet.ports, known) as port:
+        first, hot = get(port, signed(PRIVATE)), get(port, signed(PRIVATE))
+        part = get(port, signed(PRIVATE), Range="bytes=0-3")
+        missing = get(port, signed("/resize/tiny/clients/smith/none.jpg"))
+        answers = {path: get(port, path) for path in (PRIVATE, signed(PRIVATE, -1), signed(PRIVATE) + "x")}
+        misspelled = [
+            get(port, signed(PRIVATE).replace(PRIVATE, path)).status
+            for path in (
+                PRIVATE.replace("clients", "%63lients"),
+                PRIVATE.replace("tiny", "small"),
+                PRIVATE.replace("/smith", "%2fsmith"),
+                PRIVATE.replace("/smith", "//smith"),
+                f"/x/..{PRIVATE}",
+                f"/authorize{PRIVATE}",
+                "/-galerly/authorize",
+            )
+        ]
+        original, public = get(port, "/original/g/a.jpg"), get(port)
+        cached = entries(fleet.root)
+    for answer in (first, hot):
+        assert (answer.status, answer.headers["cache-control"]) == (200, "private, max-age=3600")
+        assert "access-control-allow-origin" not in answer.headers
+    assert first.body == hot.body
+    assert hot.headers["cache-status"] == "nginx; hit"
+    assert (part.status, part.body) == (206, hot.body[:4])
+    assert missing.status == 404
+    codes = [json.loads(one.body)["error"]["code"] for one in answers.values()]
+    assert {one.status for one in answers.values()} == {403}
+    assert codes == ["signature-required", "signature-expired", "signature-invalid"]
+    assert {one.headers["cache-control"] for one in answers.values()} == {"no-store"}
+    assert misspelled == [403, 403, 400, 400, 400, 404, 404]
+    assert (original.status, public.status) == (403, 200)
+    assert cached == ["150x150.avif/g/a.jpg", "private/150x150.avif/clients/smith/1.jpg"]
+
+
+@pytest.mark.parametrize(("private", "path"), [("clients", PRIVATE), ("/", PICTURE)], indirect=["private"])
+def test_private_picture_is_not_shown_while_no_node_can_check(
+    private: tuple[Fleet, Settings, Signed], path: str
+) -> None:
+    fleet, known, signed = private
+    with nginx.running_front(fleet.root / "front", fleet.ports, known) as port:
+        assert get(port, path).status == 403
+        assert get(port, signed(path)).status == 200
+        for node in fleet.nodes:
+            node.process.kill()
+            node.process.communicate()
+        answer = get(port, signed(path))
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert json.loads(answer.body)["error"]["code"] == "unavailable"
 
 
 def test_front_that_does_not_know_a_private_prefix_caches_none_of_its_pictures(tmp_path: Path) -> None:

@@ -19,9 +19,10 @@ from galerly_cdn.errors import (
     Unrenderable,
     UrlTooLong,
 )
-from galerly_cdn.http.urls import is_loopback
+from galerly_cdn.http.urls import AllowList, is_loopback
 from galerly_cdn.nginx import maps
-from galerly_cdn.nginx.error_pages import error_pages
+from galerly_cdn.nginx.error_pages import error_page_lines, error_pages
+from galerly_cdn.nginx.maps import private_patterns
 from galerly_cdn.nginx.syntax import indented, quoted
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ _SIZES = """\
 """
 _ACCEPT = "# Accept, folded to the formats that a node would choose; a malformed header accepts none.\n"
 _CACHING = """\
-# What is kept, and what viewers are told of it. Nothing is kept that a node calls private or no-store.
+# What is kept, and what viewers are told of it. Nothing is kept that a node calls no-store, and of public
+# folders nothing that it calls private.
 """
 
 
@@ -91,6 +93,8 @@ def _limits(settings: Settings) -> str:
 server_tokens off;
 sendfile on;
 tcp_nopush on;
+map_hash_max_size 16384;
+map_hash_bucket_size {_hash_bucket_bytes(settings)};
 
 # Limits: requests have no body, and their headers are bounded in size and time.
 client_max_body_size 1k;
@@ -106,6 +110,12 @@ limit_req_zone $galerly_client zone=requests:10m rate={_REQUESTS_PER_S}r/s;
 limit_conn connections {settings.max_connections_per_client};
 limit_req zone=requests burst={_BURST} nodelay;
 """
+
+
+def _hash_bucket_bytes(settings: Settings) -> int:
+    """A power of 2 that holds the longest text in a map and what nginx keeps beside it."""
+    longest_bytes = max(map(len, AllowList(settings.size_rules).segments()))
+    return max(256, 1 << (longest_bytes + 64).bit_length())
 
 
 def _nodes(front: Front, settings: Settings) -> str:
@@ -151,7 +161,7 @@ def _cache(front: Front, settings: Settings) -> str:
 # node's. While no node answers, older entries are used.
 proxy_cache_path {quoted(front.cache_folder)} levels=1:2 keys_zone=galerly:64m max_size={front.cache_size}
     inactive=30d use_temp_path=off;
-proxy_cache_key "$galerly_target$galerly_format/$galerly_photo";
+proxy_cache_key "$galerly_area$galerly_target$galerly_format/$galerly_photo";
 proxy_ignore_headers Cache-Control Expires Vary Set-Cookie X-Accel-Expires;
 proxy_cache_valid 200 {FRESH_S}s;
 proxy_cache_valid 404 {_front_age_s(NoSuchOriginal.max_age_s)}s;
@@ -199,6 +209,7 @@ def _server(front: Front, settings: Settings) -> str:
     locations = "".join(
         (
             _RESIZE,
+            _private_locations(settings),
             _ORIGINAL,
             _BROWSE if has_page else "",
             _NOTHING_ELSE,
@@ -244,10 +255,29 @@ _PASSED = """\
     add_header Server-Timing $galerly_timing always;
     add_header Vary $galerly_vary always;
 """
+_PICTURES = f"""    proxy_cache $galerly_zone;
+{_PASSED}"""
 _RESIZE = f"""\
-# Pictures. Private ones and parts (Range) are not cached: the node answers each request.
+# Pictures. Parts (Range) are not cached: the node answers each request.
 location /resize/ {{
-{_REFUSALS}    proxy_cache $galerly_zone;
+{_REFUSALS}{_PICTURES}}}
+"""
+_PRIVATE = """
+# Private pictures: cached too, but each request is checked by a node, which answers 204 or 403. A refused
+# one is passed on, so that the viewer is told the node's reason.
+"""
+_PRIVATE_CHECKS = f"""{_REFUSALS}\
+    # A subrequest has another $uri: the maps of this one are read before it.
+    if ($galerly_private = 0) {{ return 404; }}
+    if ($galerly_photo = "") {{ return 404; }}
+    auth_request /-galerly/authorize;
+"""
+_ASK_NODE = f"""\
+location = /-galerly/authorize {{
+    internal;
+    proxy_pass http://galerly_nodes/authorize$request_uri;
+}}
+location @node {{
 {_PASSED}}}
 """
 _ORIGINAL = f"""
@@ -273,6 +303,18 @@ location = / {{
 location /-/ {{
 {_BROWSE_BODY}}}
 """
+
+
+def _private_locations(settings: Settings) -> str:
+    """The locations of private pictures, and what they ask the node; empty without private folders."""
+    patterns = private_patterns(settings, "^/resize/[^/]+/")
+    if not patterns:
+        return ""
+    pages = indented(error_page_lines([*_ERRORS, (("403",), "@node")]))
+    locations = "".join(
+        f"location ~ {quoted(pattern)} {{\n{_PRIVATE_CHECKS}{pages}{_PICTURES}}}\n" for pattern in patterns
+    )
+    return f"{_PRIVATE}{locations}{_ASK_NODE}"
 
 
 def _host(settings: Settings) -> str:

@@ -16,17 +16,25 @@ if TYPE_CHECKING:
 _ADDED_BY_NGINX = frozenset({b"content-type", b"content-length"})
 
 
-def error_pages(errors: Iterable[tuple[Sequence[str], GalerlyError]], settings: Settings) -> str:
+def error_page_lines(errors: Iterable[tuple[Sequence[str], GalerlyError | str]]) -> str:
+    """`error_page` for the statuses of nginx that each error, or a location, stands for."""
+    return "".join(
+        f"error_page {' '.join(statuses)} = {one if isinstance(one, str) else _path(one)};\n"
+        for statuses, one in errors
+    )
+
+
+def error_pages(errors: Sequence[tuple[Sequence[str], GalerlyError]], settings: Settings) -> str:
     """`error_page` and a location for each error, with the statuses of nginx that it stands for."""
-    pages, locations = [], []
-    for statuses, error in errors:
-        path = f"/-galerly/{error.code}"
-        pages.append(f"error_page {' '.join(statuses)} = {path};\n")
-        locations.append(_location(path, error, settings))
-    return f"# What nginx answers itself, as a node would answer it.\n{''.join(pages)}{''.join(locations)}"
+    locations = "".join(_location(error, settings) for _, error in errors)
+    return f"# What nginx answers itself, as a node would answer it.\n{error_page_lines(errors)}{locations}"
 
 
-def _location(path: str, error: GalerlyError, settings: Settings) -> str:
+def _path(error: GalerlyError) -> str:
+    return f"/-galerly/{error.code}"
+
+
+def _location(error: GalerlyError, settings: Settings) -> str:
     """nginx writes its request id into the body; the log has it too."""
     response = responses.failure(error, "$request_id", settings)
     headers = "".join(
@@ -36,6 +44,6 @@ def _location(path: str, error: GalerlyError, settings: Settings) -> str:
     )
     body = quoted(response.body.decode())
     return (
-        f"location = {path} {{\n    internal;\n    default_type application/json;\n"
+        f"location = {_path(error)} {{\n    internal;\n    default_type application/json;\n"
         f"{headers}    return {error.status} {body};\n}}\n"
     )

@@ -84,13 +84,19 @@ def _accept_rows() -> Iterator[tuple[str, str]]:
         yield f".{one.value}", Format(one).media_type
 
 
+def private_patterns(settings: Settings, beginning: str) -> list[str]:
+    """Regular expressions that `$uri` matches if it begins so and its key is private, as in `Authorizer`."""
+    folders = private_folders(settings.private_prefixes)
+    return [
+        rf"{beginning}{escaped(folder.removesuffix('/'))}(?:/|\z)" if folder else beginning
+        for folder in folders
+    ]
+
+
 def path_maps(settings: Settings) -> str:
     """The raw path, the key that `$uri` has, and whether the path is refused or of a private picture."""
     refused = r"~*(?://|/\.\.?(?:/|\z)|%2e|%2f|%5c|[^!-~]|[#\\])"
-    private = [
-        (rf"~{_PICTURE}{escaped(folder.removesuffix('/'))}(?:/|\z)" if folder else rf"~{_PICTURE}", "1")
-        for folder in private_folders(settings.private_prefixes)
-    ]
+    private = [(f"~{pattern}", "1") for pattern in private_patterns(settings, _PICTURE)]
     if settings.sign_originals:
         private.append(("~^/original/", "1"))
     return "".join(
@@ -108,7 +114,9 @@ def path_maps(settings: Settings) -> str:
 def cache_maps() -> str:
     """What may be cached, and what is told of it: `Cache-Status` (RFC 9211), `Server-Timing`.
 
-    A part (`Range`) is asked of the node: nginx's own 416 would carry the picture's `immutable`.
+    A part (`Range`) is asked of the node: nginx's own 416 would carry the picture's `immutable`. A private
+    entry's key begins with `private/`: no request that a node has not allowed finds it, whatever the
+    configuration says of the folder later.
     """
     status = [
         ("HIT", "nginx; hit"),
@@ -117,12 +125,13 @@ def cache_maps() -> str:
         ("EXPIRED", "${galerly_node_status}nginx; fwd=stale"),
         ("MISS", "${galerly_node_status}nginx; fwd=uri-miss"),
     ]
-    unstorable = [(r"~*(?:no-store|private)", "1")]
-    is_public = [(r"~^[^ ]+ 0 \z", "galerly")]
+    unstorable = [("~*^[01] .*no-store", "1"), ("~*^0 .*private", "1")]
+    storable = [(r"~^[^ ]+ \z", "galerly")]
     return "".join(
         (
-            map_block("$galerly_target $galerly_private $http_range", "galerly_zone", is_public, "off"),
-            map_block("$upstream_http_cache_control", "galerly_unstorable", unstorable, "0"),
+            map_block("$galerly_target $http_range", "galerly_zone", storable, "off"),
+            map_block("$galerly_private", "galerly_area", [("1", "private/")]),
+            map_block("$galerly_private $upstream_http_cache_control", "galerly_unstorable", unstorable, "0"),
             map_block(
                 "$upstream_http_cache_status",
                 "galerly_node_status",
