@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
+import signal
 import socket
 import threading
 import time
@@ -31,7 +33,7 @@ from galerly_cdn.insight.outcomes import Tier
 from galerly_cdn.model import PREFERENCE
 from galerly_cdn.serialization import to_json
 from galerly_cdn.settings.table import Settings
-from tests.support import nginx, pictures
+from tests.support import nginx, pictures, tls_certificates
 from tests.support.exhaustive import EVERYTHING, count
 from tests.support.logs import report_on
 from tests.support.shapes import ServeProcess, send_request
@@ -381,6 +383,45 @@ def test_lost_node_fails_no_request_and_without_nodes_cached_pictures_are_stale(
     assert (cold.status, cold.headers["retry-after"]) == (503, str(Unavailable.retry_after_s))
     assert json.loads(cold.body)["error"]["code"] == Unavailable.code
     assert cold.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_node_that_ends_under_load_fails_no_request(fleet: Fleet, sent: signal.Signals) -> None:
+    paths = [f"/resize/{size}/g/{number}.jpg" for number in range(30) for size in ("tiny", "small")]
+    for number in range(30):
+        fleet.put(f"g/{number}.jpg")
+    begun = threading.Semaphore(0)
+
+    def view(path: str) -> int:
+        begun.release()
+        return get(port, path).status
+
+    with (
+        nginx.running_front(fleet.root / "front", fleet.ports, front_settings()) as port,
+        ThreadPoolExecutor(4) as threads,
+    ):
+        answers = threads.map(view, paths)
+        for _ in range(12):
+            begun.acquire()
+        fleet.nodes[0].process.send_signal(sent)
+        statuses = list(answers)
+    fleet.nodes[0].process.communicate()
+    assert set(statuses) == {200}
+
+
+def test_front_serves_https(fleet: Fleet) -> None:
+    folder, port = fleet.root / "front", nginx.free_port()
+    files = tls_certificates.make(folder)
+    options = {"certificate": str(files.certificate), "certificate_key": str(files.key)}
+    text = nginx.front_configuration(folder, port, fleet.ports, front_settings(), **options)
+    with nginx.running(folder, text, port):
+        context = tls_certificates.trusting(files.certificate)
+        connection = http.client.HTTPSConnection("localhost", port, timeout=30, context=context)
+        with contextlib.closing(connection):
+            connection.request("GET", PICTURE, headers=AVIF)
+            response = connection.getresponse()
+            body = response.read()
+    assert (response.status, response.headers["content-type"], len(body) > 100) == (200, "image/avif", True)
 
 
 def test_replaced_photograph_is_revalidated_and_shown(fleet: Fleet) -> None:

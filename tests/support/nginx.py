@@ -66,14 +66,17 @@ def running(folder: Path, text: str, port: int) -> Iterator[subprocess.Popen[byt
             process.send_signal(signal.SIGTERM)
 
 
-def front_configuration(folder: Path, port: int, nodes: Iterable[int], settings: Settings) -> str:
-    """What `galerly-cdn nginx` prints for nodes on ports of this machine."""
+def front_configuration(
+    folder: Path, port: int, nodes: Iterable[int], settings: Settings, **options: str
+) -> str:
+    """What `galerly-cdn nginx` prints for nodes on ports of this machine; `options` are further ones."""
     front = Front(
         nodes=tuple(f"127.0.0.1:{node}" for node in nodes),
         listen=(f"127.0.0.1:{port}",),
         cache_folder=f"{folder}/cache",
         cache_size="1g",
         log=f"{folder}/access.log",
+        **options,
     )
     return configuration(check_front(front, settings), settings)
 

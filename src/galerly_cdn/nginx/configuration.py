@@ -53,6 +53,7 @@ def configuration(front: Front, settings: Settings) -> str:
             _nodes(front, settings),
             _log(front),
             _cache(front, settings),
+            _forwarding(front, settings),
             _server(front, settings),
         )
     )
@@ -155,7 +156,6 @@ access_log {quoted(front.log)} galerly;
 
 
 def _cache(front: Front, settings: Settings) -> str:
-    read_s = _read_timeout_s(settings)
     return f"""
 # The cache: one entry a rendition. An entry is used for {FRESH_S} s, then its ETag is compared with the
 # node's. While no node answers, older entries are used.
@@ -175,14 +175,18 @@ proxy_cache_lock_age {_seconds(settings.queue_wait_s)};
 # of then.
 proxy_cache_background_update off;
 proxy_cache_use_stale error timeout invalid_header http_500 http_502 http_503 http_504;
+"""
 
+
+def _forwarding(front: Front, settings: Settings) -> str:
+    return f"""
 # Another node is asked if one cannot be reached or breaks off. Statuses do not count: a node that says
 # `queue-full`, or that a photograph is damaged, is well.
 proxy_next_upstream error timeout invalid_header;
 proxy_next_upstream_tries {min(len(front.nodes), 3)};
 proxy_connect_timeout 1s;
 proxy_send_timeout {_MARGIN_S}s;
-proxy_read_timeout {read_s}s;
+proxy_read_timeout {_read_timeout_s(settings)}s;
 proxy_http_version 1.1;
 proxy_buffer_size 16k;
 proxy_buffers 16 16k;
