@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import pytest
 from hypothesis import example, given, settings
@@ -266,7 +266,19 @@ RAW_HEADERS = [
 
 
 def raw_status(port: int, target: str, header: str, method: str = "GET") -> int:
-    """The status of a request that is sent as it is written; 0 if the connection is closed without any."""
+    """As `raw_answer`, the status alone."""
+    return raw_answer(port, target, header, method).status
+
+
+class RawAnswer(NamedTuple):
+    """The status and the body of a response; the status is 0 if the connection was closed without any."""
+
+    status: int
+    body: bytes
+
+
+def raw_answer(port: int, target: str, header: str, method: str = "GET") -> RawAnswer:
+    """The response to a request that is sent as it is written."""
     request = f"{method} {target} HTTP/1.1\r\nConnection: close\r\n{header}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(request.encode("latin-1"))
@@ -274,7 +286,8 @@ def raw_status(port: int, target: str, header: str, method: str = "GET") -> int:
         with contextlib.suppress(ConnectionResetError):  # after its answer to a malformed request
             while chunk := connection.recv(65536):
                 received += chunk
-    return int(received[9:12]) if received else 0
+    body = received.partition(b"\r\n\r\n")[2]
+    return RawAnswer(int(received[9:12]), body) if received.startswith(b"HTTP/") else RawAnswer(0, body)
 
 
 @pytest.mark.parametrize("is_warm", [False, True])
@@ -488,6 +501,7 @@ def test_private_picture_is_cached_and_each_request_is_checked(
                 f"/x/..{PRIVATE}",
                 f"/authorize{PRIVATE}",
                 "/-galerly/authorize",
+                f"{PRIVATE}?{'a' * 5000}",
             )
         ]
         original, public = get(port, "/original/g/a.jpg"), get(port)
@@ -503,7 +517,7 @@ def test_private_picture_is_cached_and_each_request_is_checked(
     assert {one.status for one in answers.values()} == {403}
     assert codes == ["signature-required", "signature-expired", "signature-invalid"]
     assert {one.headers["cache-control"] for one in answers.values()} == {"no-store"}
-    assert misspelled == [403, 403, 400, 400, 400, 404, 404]
+    assert misspelled == [403, 403, 400, 400, 400, 404, 404, 414]
     assert (original.status, public.status) == (403, 200)
     assert cached == ["150x150.avif/g/a.jpg", "private/150x150.avif/clients/smith/1.jpg"]
 
@@ -532,6 +546,83 @@ def test_front_that_does_not_know_a_private_prefix_caches_none_of_its_pictures(t
         assert get(port, "/resize/tiny/clients/smith/1.jpg").status == 403
     fleet.stop()
     assert entries(tmp_path) == []
+
+
+PIECES = [
+    "/",
+    "/",
+    "g",
+    "a.jpg",
+    "clients",
+    "smith",
+    "1.jpg",
+    "%61",
+    "%63lients",
+    "%67",
+    ".",
+    "..",
+    "%2e",
+    "%2f",
+]
+PIECES += [
+    "%5c",
+    "%25",
+    "%252f",
+    "%23",
+    "%3f",
+    "?",
+    "#",
+    "%00",
+    "%0a",
+    "+",
+    "%20",
+    "<",
+    '"',
+    "'",
+    "$",
+    "{",
+    ";",
+]
+PIECES += ["%zz", "%", "\\", "*", "~", "\xe9", "%c3%a9", "%ff", "&", "=", "@", ":"]
+TARGETS = st.builds(
+    lambda beginning, pieces: beginning + "".join(pieces),
+    st.sampled_from(
+        ["/resize/tiny/", "/resize/150x150/clients/", "/resize/tiny.webp/g/", "/original/", "/", ""]
+    ),
+    st.lists(st.sampled_from(PIECES), max_size=8),
+)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
+    """The ports of a front and of its node, with a private picture that is in the front's cache."""
+    root = tmp_path_factory.mktemp("shared")
+    signer = signer_with_key(root / "keys")
+    fleet = Fleet(root, private_prefixes="clients", public_keys=root / "keys")
+    fleet.put("clients/smith/1.jpg")
+    url = f"https://cdn.test{PRIVATE}"
+    signed = signer.url(url, expires_s=int(time.time()) + 3600).removeprefix("https://cdn.test")
+    settings_ = front_settings(private_prefixes=("clients",))
+    with nginx.running_front(root / "front", fleet.ports, settings_) as port:
+        assert {get(port, path).status for path in (signed, PICTURE)} == {200}
+        yield port, fleet.ports[0]
+    fleet.stop()
+
+
+@given(target=TARGETS)
+@settings(max_examples=3000 if EVERYTHING else 300)
+@example(target="/resize/tiny/clients/smith/1.jpg")
+@example(target="/resize/tiny/%63lients/smith/1.jpg")
+@example(target="/resize/tiny/clients/smith/1.jpg%0a")
+@example(target="/resize/tiny/g/a.jpg%0a")
+@example(target="/resize/tiny/g/%61.jpg")
+def test_any_path_is_answered_as_the_node_answers_or_refused(shared: tuple[int, int], target: str) -> None:
+    front, node = (raw_answer(port, target, "Host: cdn.test\r\nAccept: image/avif") for port in shared)
+    assert front.status < 500
+    if front.status == 200:
+        assert (front.body, front.status) == (node.body, node.status) or node.status == 400
+    elif front.status not in {400, 404}:
+        assert front.status == node.status
 
 
 class _FullNode(BaseHTTPRequestHandler):

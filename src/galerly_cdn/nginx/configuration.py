@@ -267,15 +267,18 @@ location /resize/ {{
 {_REFUSALS}{_PICTURES}}}
 """
 _PRIVATE = """
-# Private pictures: cached too, but each request is checked by a node, which answers 204 or 403. A refused
-# one is passed on, so that the viewer is told the node's reason.
+# Private pictures: cached too, but each request is checked by a node, which answers 204 or 403. A request
+# that is refused or cannot be checked is passed on, so that the viewer is told the node's reason.
 """
 _PRIVATE_CHECKS = f"""{_REFUSALS}\
     # A subrequest has another $uri: the maps of this one are read before it.
     if ($galerly_private = 0) {{ return 404; }}
     if ($galerly_photo = "") {{ return 404; }}
     auth_request /-galerly/authorize;
+    recursive_error_pages on;
 """
+_NOT_CHECKED = "500"
+"""What nginx makes of other statuses than 2xx, 401 and 403 of the check, such as 414 for a long address."""
 _ASK_NODE = f"""\
 location = /-galerly/authorize {{
     internal;
@@ -314,7 +317,8 @@ def _private_locations(settings: Settings) -> str:
     patterns = private_patterns(settings, "^/resize/[^/]+/")
     if not patterns:
         return ""
-    pages = indented(error_page_lines([*_ERRORS, (("403",), "@node")]))
+    own = [([status for status in statuses if status != _NOT_CHECKED], error) for statuses, error in _ERRORS]
+    pages = indented(error_page_lines([*own, (("403", _NOT_CHECKED), "@node")]))
     locations = "".join(
         f"location ~ {quoted(pattern)} {{\n{_PRIVATE_CHECKS}{pages}{_PICTURES}}}\n" for pattern in patterns
     )

@@ -95,14 +95,17 @@ def private_patterns(settings: Settings, beginning: str) -> list[str]:
 
 def path_maps(settings: Settings) -> str:
     """The raw path, the key that `$uri` has, and whether the path is refused or of a private picture."""
-    refused = r"~*(?://|/\.\.?(?:/|\z)|%2e|%2f|%5c|[^!-~]|[#\\])"
+    refused = [
+        (r"~*^[^?]*(?://|/\.\.?(?:[/?]|\z)|%2e|%2f|%5c|\\)", "1"),
+        ("~[^!-~]|#", "1"),  # also in the query: RFC 3986 has no such character in a request's target
+    ]
     private = [(f"~{pattern}", "1") for pattern in private_patterns(settings, _PICTURE)]
     if settings.sign_originals:
         private.append(("~^/original/", "1"))
     return "".join(
         (
             map_block("$request_uri", "galerly_path", [(r"~^(?<p>[^?]*)", "$p")]),
-            map_block("$galerly_path", "galerly_refused", [(refused, "1")], "0"),
+            map_block("$request_uri", "galerly_refused", refused, "0"),
             map_block("$uri", "galerly_photo", [(rf"~(?s){_PICTURE}(?<k>.*)", "$k")], "$uri"),
             map_block("$uri", "galerly_private", private, "0"),
             map_block("$galerly_private", "galerly_query", [("1", "$is_args$args")]),
