@@ -89,7 +89,7 @@ def _render_time(report: Report) -> Target:
 
 def _inner_log(report: Report) -> str:
     """Which log tells what was rendered, where the outermost tier's does not."""
-    return _INNER_LOGS[report.tier] if report.tier in CACHES else ""
+    return "" if report.tier is None else _INNER_LOGS.get(report.tier, "")
 
 
 def _unknown_renders(report: Report) -> str:
