@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from galerly_cdn.cache import MemoryCache
-from galerly_cdn.errors import MethodNotAllowed
+from galerly_cdn.errors import Forbidden, GalerlyError, MethodNotAllowed
 from galerly_cdn.fill import RenditionKey
 from galerly_cdn.http import cache_status, responses, urls
 from galerly_cdn.http.negotiation import negotiate
@@ -46,7 +46,7 @@ _METHODS = frozenset({"GET", "HEAD"})
 
 
 class Edge:
-    """Answers `/resize/…` and `/original/…`; every other path is 404."""
+    """Answers `/resize/…`, `/original/…` and `/authorize/…`; every other path is 404."""
 
     def __init__(  # noqa: PLR0913 - its parts
         self,
@@ -76,6 +76,8 @@ class Edge:
         """The response to one request. Raises `GalerlyError` for an error response."""
         if exchange.method not in _METHODS:
             raise MethodNotAllowed
+        if exchange.raw_path.startswith(urls.AUTHORIZE):
+            return self._authorize(exchange)
         request = urls.parse(exchange.raw_path, self._allowed)
         if isinstance(request, OriginalRequest):
             return await self._downloads.answer(request, exchange)
@@ -109,6 +111,24 @@ class Edge:
         elif head.stale_s:
             exchange.cache_status = cache_status.stale_hit(head.stale_s)
         return responses.picture(prepared, exchange.conditions, is_private=exchange.is_private)
+
+    def _authorize(self, exchange: ViewerExchange) -> Response:
+        """204 if the viewer may have what is at the rest of the path. Raises `Forbidden` otherwise.
+
+        nginx's `auth_request` takes other statuses than 2xx, 401 and 403 for a failure, and answers 500.
+        """
+        exchange.is_private = True
+        path = exchange.raw_path.removeprefix(urls.AUTHORIZE)
+        try:
+            request = urls.parse(path, self._allowed)
+        except GalerlyError as error:
+            raise Forbidden(error.code) from error
+        is_original = isinstance(request, OriginalRequest)
+        access = self._authorizer.decide(request.key, exchange, is_original=is_original, raw_path=path)
+        if access.refusal is not None:
+            refusal = access.refusal
+            raise refusal if isinstance(refusal, Forbidden) else Forbidden(refusal.code)
+        return responses.authorized()
 
     def find_hit(self, exchange: ViewerExchange) -> PreparedResponse | None:
         """The rendition of a plain hit, which needs no waiting; None for every other request.

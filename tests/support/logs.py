@@ -99,6 +99,26 @@ def cloudfront_line(
     return to_json({**values, **{name.replace("_", "-"): value for name, value in fields.items()}})
 
 
+def nginx_line(
+    path: str = "/resize/800x600/coast/1.jpg", result: str = "HIT", status: int = 200, **fields: object
+) -> bytes:
+    """A line of a front's access log."""
+    values = {
+        "time_s": MONDAY_S,
+        "request_id": "0123456789abcdef0123456789abcdef",
+        "client": "203.0.113.1",
+        "method": "GET",
+        "path": path,
+        "status": status,
+        "bytes": 1200,
+        "request_time_s": 0.012,
+        "content_type": "image/avif",
+        "nginx_cache": result,
+        "node": "10.0.0.1:8000",
+    }
+    return to_json({**values, **fields})
+
+
 def month() -> Iterator[bytes]:
     """A month with hits, renders, refused sizes and a sweep, which misses targets."""
     for day in range(31):

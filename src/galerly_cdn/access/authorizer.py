@@ -67,8 +67,12 @@ class Authorizer:
         """Whether everybody may have the key's pictures."""
         return self._folder(key) is None
 
-    def decide(self, key: str, request: Request, *, is_original: bool = False) -> AccessDecision:
+    def decide(
+        self, key: str, request: Request, *, is_original: bool = False, raw_path: bytes | None = None
+    ) -> AccessDecision:
         """The decision on a request for the key's pictures, or for its original.
+
+        `raw_path` is the path that has to be signed, if it is not that of the request.
 
         The refusal is `MalformedKey` under a private prefix unless exactly two segments follow, or else an
         error of `Verifier.verify`.
@@ -80,7 +84,7 @@ class Authorizer:
             if self._verifier is None:
                 raise SignatureRequired
             self._verifier.verify(
-                request.raw_path,
+                request.raw_path if raw_path is None else raw_path,
                 request.query,
                 request.headers.get(b"cookie", b""),
                 client=request.client,

@@ -18,6 +18,7 @@ _MODULES = {
     "purge": "originals",
     "rm": "originals",
     "store": "store",
+    "nginx": "nginx",
     "keys": "addresses",
     "sign": "addresses",
     "report": "report",

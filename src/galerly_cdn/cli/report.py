@@ -43,9 +43,10 @@ def report(  # noqa: PLR0913 - its options
 ) -> None:
     """Report hits, times, errors and growth from access logs in FILES, folders or s3://BUCKET/PREFIX.
 
-    Reads the access log of `serve`, the resizer's log, and CloudFront's standard logs (version 2, JSON or
-    Parquet), also compressed. `-` is the standard input, and so is no FILE. Lines of several tiers may be
-    given together: requests are counted where they arrived first.
+    Reads the access log of `serve`, of nginx (as `galerly-cdn nginx` configures it), the resizer's log, and
+    CloudFront's standard logs (version 2, JSON or Parquet), also compressed. `-` is the standard input, and
+    so is no FILE. Lines of several tiers may be given together: requests are counted where they arrived
+    first.
 
     With --store or --admin, the bytes that were saved against the originals are reported too.
 

@@ -206,6 +206,11 @@ def redirect(location: str, settings: Settings) -> Response:
     return Response(302, headers)
 
 
+def authorized() -> Response:
+    """204 for this viewer and this moment; it must not be cached."""
+    return Response(204, [(b"cache-control", b"no-store"), *_SANDBOX])
+
+
 def _private(headers: Headers, cache_control: bytes) -> Headers:
     """The headers without those that let other sites read the response, and with another Cache-Control."""
     return [

@@ -35,6 +35,8 @@ _ENCODED_KEY = re.compile(rb"(?:[A-Za-z0-9!$&'()*+,;=:@\-._~/]|%[0-9A-Fa-f]{2})+
 _RESIZE = b"/resize/"
 _ORIGINAL = b"/original/"
 _RESIZED = b"/resized/"
+AUTHORIZE = b"/authorize"
+"""The beginning of a path that asks whether the request may have the picture at the rest of it."""
 
 
 class PictureRequest(Value, frozen=True):

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from galerly_cdn.errors import CommandError
 from galerly_cdn.insight import log_lines
 from galerly_cdn.insight.log_lines import FileKind
-from galerly_cdn.insight.outcomes import OUTERMOST_FIRST, Outcome, Tier, access_outcome, cloudfront_outcome
+from galerly_cdn.insight.outcomes import (
+    OUTERMOST_FIRST,
+    Outcome,
+    Tier,
+    access_outcome,
+    cloudfront_outcome,
+    nginx_outcome,
+)
 from galerly_cdn.serialization import Value
 
 if TYPE_CHECKING:
@@ -160,4 +167,6 @@ class _LineKind(NamedTuple):
             return cloudfront_outcome(
                 self.status, self.result, self.response_result, is_picture=self.is_picture
             )
+        if self.tier == Tier.NGINX:
+            return nginx_outcome(self.status, self.result, is_picture=self.is_picture)
         return access_outcome(self.status, self.result, has_render=self.has_render)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from galerly_cdn.insight.outcomes import PICTURES, Outcome, Tier, hits_of
+from galerly_cdn.insight.outcomes import CACHES, PICTURES, Outcome, Tier, hits_of
 from galerly_cdn.insight.report import (
     Group,
     Growth,
@@ -171,9 +171,7 @@ class _Questions:
         }
         database.rows(_SUMMARY)
         self._lines = dict(database.rows(_LINES))
-        self._has_renders = tier is not Tier.CLOUDFRONT or bool(
-            {Tier.SERVER, Tier.RESIZER} & self._lines.keys()
-        )
+        self._has_renders = tier not in CACHES or bool({Tier.SERVER, Tier.RESIZER} & self._lines.keys())
 
     def _ask(self, query: str, **values: object) -> list[tuple[Any, ...]]:
         """The rows of a query with those of the parameters that it names."""
@@ -232,7 +230,7 @@ class _Questions:
         cache_hits, left = (outermost.get(outcome, none)[0] for outcome in (Outcome.CACHE_HIT, Outcome.LEFT))
         shared = sum(of.get(Outcome.SHARED_RENDER, none)[0] for of in (outermost, inner))
         store_hits = outermost.get(Outcome.STORE_HIT, none)[0]
-        if self._tier is Tier.CLOUDFRONT:
+        if self._tier in CACHES:
             waited = sum(inner.get(outcome, none)[1] for outcome in (Outcome.RENDER, Outcome.SHARED_RENDER))
             # Not below 0: the logs of the tiers may begin and end at different times
             store_hits = max(0, outermost.get(Outcome.MISS, none)[0] - waited)

@@ -3,8 +3,9 @@
 A line of JSON is read with the fields of all kinds of lines; what it is shows in the fields that it has. The
 fields of CloudFront are those of its standard logs, version 2, whose values are all text, `-` for none.
 
-Sources: `telemetry.AccessRecord`; the CloudFront Developer Guide, "Standard logging reference"; for the names
-of Parquet's columns the Athena User Guide, "Create a table for CloudFront logs … with Parquet".
+Sources: `telemetry.AccessRecord`; the `log_format` of `nginx.configuration`; the CloudFront Developer Guide,
+"Standard logging reference"; for the names of Parquet's columns the Athena User Guide, "Create a table for
+CloudFront logs … with Parquet".
 """
 
 from __future__ import annotations
@@ -47,6 +48,12 @@ _CLOUDFRONT = (
     "x-edge-result-type",
     "x-edge-response-result-type",
 )
+_NGINX = {
+    "nginx_cache": "VARCHAR",  # $upstream_cache_status, empty for what is not cached
+    "content_type": "VARCHAR",
+    "request_time_s": "DOUBLE",
+}
+"""The fields that only nginx's lines have; the others have the names of a server's."""
 _OTHERS = {
     "action": "VARCHAR",  # audit records
     "_aws": "VARCHAR",  # metrics
@@ -86,7 +93,7 @@ CREATE VIEW requests AS
 
 KINDS_OF_LINES = """
 SELECT DISTINCT tier, status, result, response_result, has_render, is_picture FROM lines
-WHERE tier IN ('cloudfront', 'server', 'resizer')
+WHERE tier IN ('cloudfront', 'nginx', 'server', 'resizer')
 """
 """All that decides an outcome: few different rows, whatever the length of the log."""
 
@@ -95,14 +102,16 @@ def reader(kind: FileKind) -> str:
     """The source of raw lines, a table function with the parameter `files`."""
     if kind is FileKind.PARQUET:
         columns = ", ".join(f'{_parquet(name)}::VARCHAR AS "{name}"' for name in _CLOUDFRONT)
-        absent = ", ".join(f'NULL::{type_} AS "{name}"' for name, type_ in {**_OWN, **_OTHERS}.items())
+        absent = ", ".join(
+            f'NULL::{type_} AS "{name}"' for name, type_ in {**_OWN, **_NGINX, **_OTHERS}.items()
+        )
         defaults = ", ".join(f"NULL::VARCHAR AS {_parquet(name)}" for name in _CLOUDFRONT)
         # The fields of a delivery are of the operator's choice: a column that is missing is null.
         return (
             f"(SELECT {columns}, {absent} FROM (SELECT {defaults} WHERE false "
             "UNION ALL BY NAME FROM read_parquet($files, union_by_name = true)))"
         )
-    types = {**_OWN, **dict.fromkeys(_CLOUDFRONT, "VARCHAR"), **_OTHERS}
+    types = {**_OWN, **_NGINX, **dict.fromkeys(_CLOUDFRONT, "VARCHAR"), **_OTHERS}
     columns = ", ".join(f"'{name}': '{type_}'" for name, type_ in types.items())
     return (
         f"read_json($files, format = 'newline_delimited', compression = '{kind}', ignore_errors = true, "
@@ -145,6 +154,7 @@ named AS (
                     WHEN coalesce(action, _aws, level, type) IS NOT NULL OR deleted IS NOT NULL THEN 'other'
                     ELSE 'malformed'
                 END
+            WHEN nginx_cache IS NOT NULL THEN 'nginx'
             -- A server has no such path; its reason then is the first that `http.urls` finds
             WHEN (starts_with(path, '/resized/') OR starts_with(path, '/originals/'))
                 AND reason IS DISTINCT FROM 'unknown-path' THEN 'resizer'
@@ -159,6 +169,7 @@ shared AS (
             WHEN 'cloudfront' THEN epoch(try_cast(date || ' ' || time AS TIMESTAMP)) ELSE time_s
         END AS request_s,
         CASE raw_tier WHEN 'cloudfront' THEN try_cast("sc-status" AS SMALLINT) ELSE status END AS code,
+        CASE raw_tier WHEN 'cloudfront' THEN "sc-content-type" ELSE content_type END AS media_type,
         starts_with(request_path, '/resize/') OR starts_with(request_path, '/resized/') AS of_picture,
         CASE WHEN of_picture AND size IS NULL THEN split_part(request_path, '/', 3) END AS segment,
         coalesce(
@@ -174,9 +185,9 @@ shared AS (
 selected AS (
     SELECT
         CASE
-            WHEN raw_tier IN ('cloudfront', 'server', 'resizer') AND (code IS NULL OR request_s IS NULL)
-                THEN 'malformed'
-            WHEN raw_tier IN ('cloudfront', 'server', 'resizer') AND NOT (
+            WHEN raw_tier IN ('cloudfront', 'nginx', 'server', 'resizer')
+                AND (code IS NULL OR request_s IS NULL) THEN 'malformed'
+            WHEN raw_tier IN ('cloudfront', 'nginx', 'server', 'resizer') AND NOT (
                 ($since_s::DOUBLE IS NULL OR request_s >= $since_s::DOUBLE)
                 AND ($folder = '' OR coalesce(starts_with(request_key, $folder), false))
             ) THEN 'left out'
@@ -188,19 +199,19 @@ selected AS (
 INSERT INTO lines
 SELECT tier, request_s, coalesce(client, "c-ip"), code,
     coalesce(bytes, try_cast("sc-bytes" AS BIGINT), 0),
-    coalesce(duration_ms, try_cast("time-to-first-byte" AS DOUBLE) * 1000),
+    coalesce(duration_ms, request_time_s * 1000, try_cast("time-to-first-byte" AS DOUBLE) * 1000),
     request_key,
     coalesce(selected.size, segments.size),
     coalesce(
         selected.format, nullif(segments.format, ''),
         CASE
-            WHEN raw_tier <> 'cloudfront' OR segments.segment IS NULL THEN NULL
-            WHEN "sc-content-type" IN ('image/avif', 'image/webp') THEN substr("sc-content-type", 7)
+            WHEN raw_tier NOT IN ('cloudfront', 'nginx') OR segments.segment IS NULL THEN NULL
+            WHEN media_type IN ('image/avif', 'image/webp') THEN substr(media_type, 7)
             ELSE 'own'
         END
     ),
     CASE WHEN segments.segment IS NULL THEN selected.segment END,
-    coalesce(cache, CASE raw_tier WHEN 'cloudfront' THEN "x-edge-result-type" END, ''),
+    coalesce(cache, nginx_cache, CASE raw_tier WHEN 'cloudfront' THEN "x-edge-result-type" END, ''),
     coalesce("x-edge-response-result-type", "x-edge-result-type", ''),
     of_picture,
     coalesce(stages_ms.render IS NOT NULL, false),

@@ -2,11 +2,12 @@
 
 A picture is answered in one of three ways:
 
-- cache hit: a cache in front of the store had it, which is CloudFront's or the server's memory;
+- cache hit: a cache in front of the store had it, which is CloudFront's, nginx's or the server's memory;
 - store hit: the store had it, so that nothing was rendered;
 - render: the viewer waited for a render.
 
-The hits are the cache hits where CloudFront is in front, and the cache and store hits on one machine.
+The hits are the cache hits where CloudFront or nginx is in front, and the cache and store hits on one
+machine.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ class Tier(StrEnum):
     """What wrote a line of a log."""
 
     CLOUDFRONT = "cloudfront"
+    NGINX = "nginx"
+    """A front, with the configuration that `galerly-cdn nginx` prints."""
     SERVER = "server"
     """`galerly-cdn serve`."""
     RESIZER = "resizer"
@@ -26,6 +29,9 @@ class Tier(StrEnum):
 
 OUTERMOST_FIRST = tuple(Tier)
 """A request is logged by each tier that it reaches: only the lines of the outermost tier are counted."""
+
+CACHES = frozenset({Tier.CLOUDFRONT, Tier.NGINX})
+"""The tiers that only cache: what was rendered is told by the lines of the tiers behind them."""
 
 
 class Outcome(StrEnum):
@@ -37,7 +43,7 @@ class Outcome(StrEnum):
     SHARED_RENDER = "shared render"
     """The viewer waited for a render that another request had started."""
     MISS = "miss"
-    """CloudFront had no picture: a store hit or a render. Only the line of an inner tier says which."""
+    """The cache in front had no picture: a store hit or a render. Only an inner tier's line says which."""
     ERROR = "error"
     LEFT = "left"
     """The viewer closed the connection before there was a response."""
@@ -53,7 +59,7 @@ PICTURES = frozenset(
 
 def hits_of(tier: Tier) -> frozenset[Outcome]:
     """The outcomes that are hits, where this tier is the outermost."""
-    if tier is Tier.CLOUDFRONT:
+    if tier in CACHES:
         return frozenset({Outcome.CACHE_HIT})
     return frozenset({Outcome.CACHE_HIT, Outcome.STORE_HIT})
 
@@ -99,3 +105,20 @@ def cloudfront_outcome(status: int, result: str, response_result: str, *, is_pic
     if known in _CLOUDFRONT_HITS:
         return Outcome.CACHE_HIT
     return Outcome.MISS if known == "Miss" and (status < 300 or status == 304) else Outcome.OTHER
+
+
+_NGINX_HITS = frozenset({"HIT", "REVALIDATED", "STALE"})
+
+
+def nginx_outcome(status: int, result: str, *, is_picture: bool) -> Outcome:
+    """The outcome of a line of nginx's log. `result` is `$upstream_cache_status`; empty if nothing is cached.
+
+    Source: nginx.org, ngx_http_upstream_module, embedded variables.
+    """
+    if status == 499:
+        return Outcome.LEFT
+    if status >= 400:
+        return Outcome.ERROR
+    if not is_picture:
+        return Outcome.OTHER
+    return Outcome.CACHE_HIT if result in _NGINX_HITS else Outcome.MISS

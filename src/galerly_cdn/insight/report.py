@@ -163,17 +163,19 @@ class Report(Value, frozen=True, kw_only=True):
     requests: Annotated[int, Meta(description="All requests: pictures, downloads, pages, errors.")]
     pictures: Annotated[int, Meta(description="Requests that were answered with a picture, or 304.")]
     hits: Annotated[
-        int, Meta(description="Cache hits behind CloudFront; cache and store hits on one machine.")
+        int, Meta(description="Cache hits behind CloudFront or nginx; cache and store hits on one machine.")
     ]
     hit_ratio: Annotated[float | None, Meta(description="hits / pictures.")]
-    cache_hits: Annotated[int, Meta(description="Answered by CloudFront's cache or the server's memory.")]
+    cache_hits: Annotated[
+        int, Meta(description="Answered by CloudFront's or nginx's cache, or the server's memory.")
+    ]
     store_hits: Annotated[int | None, Meta(description="Answered from the store, without a render.")]
     shared_renders: Annotated[
         int | None, Meta(description="Waited for a render that another request had started.")
     ]
     renders: Annotated[
         int | None,
-        Meta(description="Requests that started a render. Null for CloudFront without the resizer's log."),
+        Meta(description="Requests that started a render. Null for CloudFront or nginx alone."),
     ]
     bytes: Annotated[int, Meta(description="Sent to viewers, as logged.")]
     saved_bytes: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from galerly_cdn.insight.lowest_day import HIT_RATIO, busy_client
-from galerly_cdn.insight.outcomes import Tier
+from galerly_cdn.insight.outcomes import CACHES, Tier
 from galerly_cdn.insight.report import Target
 from galerly_cdn.insight.units import count, duration, percent
 
@@ -20,7 +20,10 @@ GROWTH = 2.0
 MIN_RENDITIONS = 100
 """Fewer new renditions on a day are no growth, whatever the days before."""
 _MORE_DAYS = "Read the logs of at least two days."
-_RESIZER_LOG = "CloudFront's log does not say what was rendered: add the lines of the resizer's log."
+_INNER_LOGS = {
+    Tier.CLOUDFRONT: "CloudFront's log does not say what was rendered: add the lines of the resizer's log.",
+    Tier.NGINX: "nginx's log does not say what was rendered: add the lines of the nodes' logs.",
+}
 _SLOW_RENDERS = "Large or progressive originals take longest; more memory or workers help if renders wait."
 
 
@@ -31,7 +34,7 @@ def judge(report: Report) -> tuple[Target, ...]:
 
 def _hit_ratio(report: Report) -> Target:
     ratio = report.hit_ratio
-    title = "Cache hit ratio" if report.tier is Tier.CLOUDFRONT else "Hit ratio, memory and store"
+    title = "Cache hit ratio" if report.tier in CACHES else "Hit ratio, memory and store"
     return Target(
         name="hit-ratio",
         title=title,
@@ -45,7 +48,7 @@ def _hit_ratio(report: Report) -> Target:
 def _advice_on_misses(report: Report) -> str:
     """What most of the misses are; `lowest_day` says where they are."""
     if report.renders is None:
-        return _RESIZER_LOG
+        return _inner_log(report)
     parts = []
     outdated = sum(day.outdated or 0 for day in report.by_day)
     client = busy_client(report.lowest_day)
@@ -57,7 +60,7 @@ def _advice_on_misses(report: Report) -> str:
         parts.append("Several causes have the renders: see the lowest day.")
     elif report.renders:
         parts.append("Most renders are of pictures that nobody had requested: warm galleries when they open.")
-    if report.tier is Tier.CLOUDFRONT and (report.store_hits or 0) > report.renders:
+    if report.tier in CACHES and (report.store_hits or 0) > report.renders:
         parts.append("Most misses are in the store already: look for invalidations and for short lifetimes.")
     return " ".join(parts)
 
@@ -76,8 +79,13 @@ def _render_time(report: Report) -> Target:
     )
 
 
+def _inner_log(report: Report) -> str:
+    """Which log tells what was rendered, where the outermost tier's does not."""
+    return "" if report.tier is None else _INNER_LOGS.get(report.tier, "")
+
+
 def _unknown_renders(report: Report) -> str:
-    return _RESIZER_LOG if report.renders is None else "Nothing was rendered."
+    return _inner_log(report) if report.renders is None else "Nothing was rendered."
 
 
 def _errors(report: Report) -> Target:
@@ -107,7 +115,7 @@ def _growth(report: Report) -> Target:
     days = [(day.name, day.renditions) for day in report.by_day if day.renditions is not None]
     title, wanted = "Renditions stored on the last day", f"≤ {GROWTH:g} × the mean"
     if len(days) < 2:
-        advice = _RESIZER_LOG if report.renders is None else _MORE_DAYS
+        advice = _inner_log(report) if report.renders is None else _MORE_DAYS
         return Target(name="growth", title=title, wanted=wanted, value="", is_met=None, advice=advice)
     last, stored = days.pop()
     mean = sum(renditions for _, renditions in days) / len(days)

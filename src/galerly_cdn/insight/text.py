@@ -19,6 +19,7 @@ _BAR = 16
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _TIERS = {
     Tier.CLOUDFRONT: "CloudFront",
+    Tier.NGINX: "nginx",
     Tier.SERVER: "galerly-cdn serve",
     Tier.RESIZER: "the resizer",
 }

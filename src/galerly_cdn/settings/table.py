@@ -289,7 +289,7 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     health_path: Annotated[
         str,
         Meta(
-            pattern=r"^((?!/(?:-|resize|original)(?:/|\Z))(/[A-Za-z0-9_-]+)+)?\Z",
+            pattern=r"^((?!/(?:-|authorize|resize|original)(?:/|\Z))(/[A-Za-z0-9_-]+)+)?\Z",
             description="Path on the public port below which `livez` and `readyz` are, for load balancers: "
             "`/health` gives `/health/readyz`. Empty: only the admin API has them.",
         ),

@@ -112,6 +112,33 @@ async def test_expired_signature_is_refused_for_a_picture_in_memory() -> None:
     assert (await cdn.ask(PATH, query=query(expired))).code == "signature-expired"
 
 
+@pytest.mark.parametrize(
+    ("path", "signed", "status", "reason"),
+    [
+        (PATH, query(), 204, ""),
+        (PATH.replace("1.jpg", "none.jpg"), b"", 403, "signature-required"),
+        *((PATH, unsigned, 403, reason) for unsigned, reason in REFUSED.values()),
+        ("/resize/small/public/1.jpg", b"", 204, ""),
+        ("/resize/small/clients/smith/2/1.jpg", query(), 403, "forbidden"),
+        ("/resize/1x1/clients/smith/1.jpg", query(), 403, "forbidden"),
+        ("/resize/small//clients", query(), 403, "forbidden"),
+        ("/original/public/1.jpg", b"", 403, "signature-required"),
+        ("/authorize" + PATH, query(), 403, "forbidden"),
+        ("x", query(), 403, "forbidden"),
+        ("", query(), 403, "forbidden"),
+    ],
+)
+async def test_authorize_answers_204_or_403_and_reads_no_store(
+    path: str, signed: bytes, status: int, reason: str
+) -> None:
+    cdn = private_cdn()
+    answer = await cdn.ask(f"/authorize{path}", query=signed)
+    assert (answer.status, cdn.records[-1].reason) == (status, reason)
+    assert answer.headers["cache-control"] == "no-store"
+    assert "access-control-allow-origin" not in answer.headers
+    assert cdn.renditions.gets == cdn.renderer.renders == 0
+
+
 async def test_signed_response_differs_from_the_public_one_in_cache_control_only() -> None:
     cdn, plain = private_cdn(), InMemoryCdn()
     plain.originals.put("clients/smith/1.jpg")

@@ -37,6 +37,7 @@ COMMANDS = [
     "upload",
     "link",
     "ls",
+    "nginx",
     "warm",
     "purge",
     "rm",

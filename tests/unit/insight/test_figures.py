@@ -22,6 +22,7 @@ from tests.support.logs import (
     MONDAY_S,
     access_line,
     cloudfront_line,
+    nginx_line,
     report_on,
     report_on_lines,
 )
@@ -100,6 +101,30 @@ def test_report_on_two_tiers_counts_requests_of_the_outermost_and_renders_of_the
     assert (report.renders, report.store_hits) == (1, 1)
     assert [(one.name, one.requests, one.renders) for one in report.by_gallery] == [("coast", 4, 1)]
     assert [(one.size, one.requests) for one in report.refused_sizes] == [("1x1", 1)]
+
+
+def test_report_on_nginx_counts_its_hits_and_the_renders_of_the_nodes() -> None:
+    lines = (
+        nginx_line(),
+        nginx_line("/resize/thumbnail/coast/2%20b.jpg", content_type="image/jpeg"),
+        nginx_line(result="MISS"),
+        nginx_line("/resize/400x400/coast/1.jpg", result="MISS"),
+        nginx_line("/resize/1x1/coast/1.jpg", result="", status=403, content_type="application/json"),
+    )
+    report = report_on_lines(*lines, RENDERED, access_line(cache="hit; detail=store"))
+    assert report.tier is Tier.NGINX
+    assert (report.lines.counted, report.lines.inner, report.lines.malformed) == (5, 2, 0)
+    assert (report.requests, report.pictures, report.hits, report.errors) == (5, 4, 2, 1)
+    assert (report.renders, report.store_hits, report.bytes) == (1, 1, 6000)
+    assert {(one.name, one.requests) for one in report.by_format} == {("avif", 3), ("own", 1)}
+    assert {one.key for one in report.top_photographs} == {"coast/1.jpg", "coast/2 b.jpg"}
+    assert report.hit_time == Percentiles(p50_ms=12.0, p95_ms=12.0, p99_ms=12.0)
+    assert [(one.size, one.requests) for one in report.refused_sizes] == [("1x1", 1)]
+    alone = report_on_lines(*lines)
+    assert (alone.renders, alone.store_hits) == (None, None)
+    assert any("the nodes' logs" in one.advice for one in alone.targets)
+    behind = report_on_lines(cloudfront_line(), *lines)
+    assert (behind.tier, behind.requests, behind.lines.inner) == (Tier.CLOUDFRONT, 1, 5)
 
 
 def test_cloudfront_path_is_decoded_and_a_size_s_name_is_its_box() -> None:

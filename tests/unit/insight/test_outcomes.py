@@ -14,6 +14,7 @@ from galerly_cdn.insight.outcomes import (
     access_outcome,
     cloudfront_outcome,
     hits_of,
+    nginx_outcome,
 )
 from galerly_cdn.serialization import replaced
 
@@ -89,9 +90,35 @@ def test_cloudfront_outcome_follows_status_and_result_type(
 
 
 @pytest.mark.parametrize(
+    ("status", "result", "is_picture", "outcome"),
+    [
+        (200, "HIT", True, Outcome.CACHE_HIT),
+        (304, "HIT", True, Outcome.CACHE_HIT),
+        (200, "REVALIDATED", True, Outcome.CACHE_HIT),
+        (200, "STALE", True, Outcome.CACHE_HIT),
+        (200, "MISS", True, Outcome.MISS),
+        (200, "EXPIRED", True, Outcome.MISS),  # it was replaced
+        (206, "", True, Outcome.MISS),  # a part, or a private picture: the node answered
+        (404, "HIT", True, Outcome.ERROR),
+        (503, "", True, Outcome.ERROR),
+        (499, "MISS", True, Outcome.LEFT),
+        (200, "", False, Outcome.OTHER),
+    ],
+)
+def test_nginx_outcome_follows_status_and_cache_status(
+    status: int,
+    result: str,
+    is_picture: bool,  # noqa: FBT001 - a column of the table
+    outcome: Outcome,
+) -> None:
+    assert nginx_outcome(status, result, is_picture=is_picture) is outcome
+
+
+@pytest.mark.parametrize(
     ("tier", "hits"),
     [
         (Tier.CLOUDFRONT, {Outcome.CACHE_HIT}),
+        (Tier.NGINX, {Outcome.CACHE_HIT}),
         (Tier.SERVER, {Outcome.CACHE_HIT, Outcome.STORE_HIT}),
         (Tier.RESIZER, {Outcome.CACHE_HIT, Outcome.STORE_HIT}),
     ],

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
-import socket
-import subprocess
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from galerly_cdn.http.cross_origin import is_shared, public_hosts
-from tests.support import pictures
+from tests.support import nginx, pictures
 from tests.support.shapes import ServeProcess, send_request
 
 if TYPE_CHECKING:
@@ -37,44 +33,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServeProcess]:
     running.stop()
 
 
-@contextmanager
-def nginx(folder: Path, port: int) -> Iterator[int]:
-    """nginx with the `location` of the document, without TLS; yields its port."""
+def proxy_configuration(port: int, server_port: int) -> str:
+    """nginx with the `location` of the document, without TLS."""
     location = re.search(r"    location / \{.*?\n    \}\n", DOCUMENT.read_text("utf-8"), re.DOTALL)
     assert location
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        own_port = free.getsockname()[1]
-    temporary = "".join(
-        f"{name}_temp_path {folder}/{name};\n"
-        for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return (
+        f"events {{}}\nhttp {{ access_log off;\nserver {{ listen 127.0.0.1:{port}; merge_slashes off;\n"
+        f"{location[0].replace('127.0.0.1:8000', f'127.0.0.1:{server_port}')} }} }}\n"
     )
-    (folder / "nginx.conf").write_text(
-        f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;\n"
-        f"events {{}}\nhttp {{ access_log off;\n{temporary}"
-        f"server {{ listen 127.0.0.1:{own_port}; merge_slashes off;\n"
-        f"{location[0].replace('127.0.0.1:8000', f'127.0.0.1:{port}')} }} }}\n"
-    )
-    program = shutil.which("nginx")
-    assert program
-    with subprocess.Popen([program, "-p", folder, "-c", folder / "nginx.conf"]) as process:
-        try:
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", own_port), timeout=5).close()
-                except ConnectionRefusedError:
-                    assert process.poll() is None
-                    continue
-                break
-            yield own_port
-        finally:
-            process.terminate()
 
 
 @pytest.mark.server("nginx")
 def test_behind_nginx_page_and_pictures_are_public_by_the_public_host(
     server: ServeProcess, tmp_path: Path
 ) -> None:
-    with nginx(tmp_path, server.port) as port:
+    port = nginx.free_port()
+    with nginx.running(tmp_path, proxy_configuration(port, server.port), port):
         public = {"Host": "cdn.example.com"}
         page = send_request(port, "GET", "/", public)
         assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")

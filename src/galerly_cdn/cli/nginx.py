@@ -1,0 +1,78 @@
+"""The command `nginx`: prints the configuration of a front."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from galerly_cdn.cli import terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command(epilog="Example: galerly-cdn nginx --node 10.0.0.1:8000 --node 10.0.0.2:8000 > nginx.conf")
+@click.option(
+    "--node", "nodes", required=True, multiple=True, metavar="HOST:PORT", help="A node. Once for each."
+)
+@click.option(
+    "--listen",
+    multiple=True,
+    metavar="ADDRESS",
+    help="Port or address:port of viewers. [80; with a certificate 443]",
+)
+@click.option("--server-name", default="_", help="Host name of the CDN. [any]")
+@click.option(
+    "--cache",
+    nargs=2,
+    default=("/var/lib/nginx/galerly-cdn", "10g"),
+    metavar="FOLDER SIZE",
+    help="Where pictures are cached, and how much. [/var/lib/nginx/galerly-cdn 10g]",
+)
+@click.option(
+    "--log",
+    default="/var/log/nginx/galerly-cdn.log",
+    show_default=True,
+    metavar="FILE",
+    help="Access log, which `report` reads.",
+)
+@click.option("--certificate", default="", metavar="FILE", help="Certificate and chain (PEM): HTTPS, HTTP/2.")
+@click.option("--certificate-key", default="", metavar="FILE", help="The certificate's key (PEM).")
+@terminal.CONFIG
+def nginx(  # noqa: PLR0913, PLR0917 - its options
+    nodes: tuple[str, ...],
+    listen: tuple[str, ...],
+    server_name: str,
+    cache: tuple[str, str],
+    log: str,
+    certificate: str,
+    certificate_key: str,
+    file: Path | None,
+) -> None:
+    """Print an nginx.conf for a front: nginx that caches and balances several nodes.
+
+    A node is `galerly-cdn serve` over a store that all nodes share. Run this with the nodes' settings: sizes
+    and private folders are written into the configuration. Print it again after a change of them.
+
+    \b
+    galerly-cdn nginx --node 10.0.0.1:8000 --node 10.0.0.2:8000 > /etc/nginx/nginx.conf
+    nginx -t && systemctl reload nginx
+
+    Nothing is read from nodes, and no file is written. docs/nginx.md describes several machines.
+    """  # noqa: D301 - \b is click's mark of a paragraph that keeps its lines
+    from galerly_cdn.nginx.configuration import configuration
+    from galerly_cdn.nginx.front import Front, check_front
+
+    settings = terminal.load_settings(file).settings
+    front = Front(
+        nodes=nodes,
+        listen=listen or (("443",) if certificate else ("80",)),
+        server_name=server_name,
+        cache_folder=cache[0],
+        cache_size=cache[1],
+        log=log,
+        certificate=certificate,
+        certificate_key=certificate_key,
+    )
+    click.echo(configuration(check_front(front, settings), settings), nl=False)
