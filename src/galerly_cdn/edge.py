@@ -190,7 +190,7 @@ class Edge:
         rendition = self._renditions.known(rendition_key.key, rendition_key.target)
         if rendition is None or not self._stored.is_servable(rendition.record, version):
             return None
-        return self._remember(rendition_key, rendition)
+        return self._keep(rendition_key, rendition)
 
     async def _fill(self, rendition_key: RenditionKey, version: str, client: str) -> tuple[Filled, bool]:
         """The fill, and whether another request had started it. Raises as `fill`, and `TooManyMisses`."""
@@ -208,10 +208,14 @@ class Edge:
         """
         prepared = self._memory.get(rendition_key)
         if prepared is None or prepared.rendition is not rendition:
-            prepared = responses.prepare(rendition, self._settings)
-            self._memory.put(rendition_key, prepared)
+            prepared = self._keep(rendition_key, rendition)
             if put is not None:
                 put.add_done_callback(partial(self._drop_unless_stored, rendition_key, prepared))
+        return prepared
+
+    def _keep(self, rendition_key: RenditionKey, rendition: Rendition) -> PreparedResponse:
+        prepared = responses.prepare(rendition, self._settings)
+        self._memory.put(rendition_key, prepared)
         return prepared
 
     def _drop_unless_stored(

@@ -151,7 +151,7 @@ class Listed(Value, frozen=True):
     modified_s: float
 
 
-class Record(Value, frozen=True):
+class Record(Value, frozen=True, cache_hash=True):
     """A rendition's metadata and what it was made from; stored beside its bytes.
 
     `md5` (hex, of the body) is also the ETag, as S3 computes it. `lost` names what the original had and the

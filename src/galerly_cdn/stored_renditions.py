@@ -31,7 +31,9 @@ class StoredRenditions:
 
     def is_servable(self, record: Record, version: str) -> bool:
         """Whether a rendition can be served while the store has no newer one, or cannot be asked."""
-        return record.version == version and self.listed.is_servable(record)
+        return self.is_current(record, version) or (
+            record.version == version and self.listed.is_servable(record)
+        )
 
     async def serves(self, record: Record, version: str) -> bool:
         """Whether a stored rendition can be served. The list of recipes is read again before one is not."""

@@ -38,6 +38,7 @@ _RANGE = re.compile(rb"bytes=([0-9]*)-([0-9]*)", re.IGNORECASE)
 _ENTITY_TAG = re.compile(rb'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 NEGOTIATED = (b"vary", b"Accept")
 """On every response whose format depends on `Accept`, errors included (RFC 9110 §12.5.5)."""
+_EMBEDDING = (b"cross-origin-resource-policy", b"access-control-allow-origin", b"timing-allow-origin")
 _SANDBOX: Headers = [
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; sandbox"),
@@ -115,8 +116,9 @@ class Download(Value, frozen=True):
 
 def prepare(rendition: Rendition, settings: Settings) -> PreparedResponse:
     """Build the headers of a rendition's responses."""
-    embedding = tuple(_embedding(settings))
-    return PreparedResponse(rendition, *_prepared(rendition.record, embedding, settings.lost_header))
+    return PreparedResponse(
+        rendition, *_prepared(rendition.record, _embedding(settings), settings.lost_header)
+    )
 
 
 @functools.lru_cache(maxsize=1024)
@@ -177,7 +179,12 @@ def original(download: Download, conditions: Conditions, settings: Settings, *, 
     """200, 206 or 304. The body is a stream that is not read yet. Raises `RangeNotSatisfiable`."""
     # A digest, because a folder's versions reveal inodes and dates, and a store's may contain quotes.
     etag = b'"%s"' % hashlib.sha256(download.head.version.encode()).hexdigest()[:32].encode()
-    shared: Headers = [(b"etag", etag), (b"cache-control", IMMUTABLE), *_SANDBOX, *_embedding(settings)]
+    shared: Headers = [
+        (b"etag", etag),
+        (b"cache-control", IMMUTABLE),
+        *_SANDBOX,
+        *_embedding(settings),
+    ]
     if is_private:
         shared = _private(shared, PRIVATE)
     if conditions.if_none_match is not None and _matches(conditions.if_none_match, etag):
@@ -279,14 +286,15 @@ def no_store_headers(media_type: str) -> Headers:
     return [(b"content-type", media_type.encode()), (b"cache-control", b"no-store"), *_SANDBOX]
 
 
-def _embedding(settings: Settings) -> Headers:
+def _embedding(settings: Settings) -> tuple[tuple[bytes, bytes], ...]:
     """The headers that let other sites' pages embed a public response (CORS, CORP, Resource Timing)."""
-    values = [
-        (b"cross-origin-resource-policy", settings.resource_policy),
-        (b"access-control-allow-origin", settings.allow_origin),
-        (b"timing-allow-origin", settings.timing_allow_origin),
-    ]
-    return [(name, value.encode()) for name, value in values if value]
+    return _embedding_of(settings.resource_policy, settings.allow_origin, settings.timing_allow_origin)
+
+
+@functools.lru_cache(maxsize=8)
+def _embedding_of(*values: str) -> tuple[tuple[bytes, bytes], ...]:
+    """The headers `_EMBEDDING` with these values; an empty one is not sent."""
+    return tuple((name, value.encode()) for name, value in zip(_EMBEDDING, values, strict=True) if value)
 
 
 def _matches(if_none_match: bytes, etag: bytes) -> bool:

@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from galerly_cdn.errors import NoSuchOriginal, SettingsError, Unsettled
 from galerly_cdn.model import Head
 from galerly_cdn.store.folder.listing import FolderCursor, FolderNames, ListRequest, folder_names, read_batch
-from galerly_cdn.store.folder.paths import DirectoryEntries, find_path, leads_into, original_errors
+from galerly_cdn.store.folder.paths import (
+    FILE_FLAGS,
+    DirectoryEntries,
+    find_path,
+    leads_into,
+    original_errors,
+)
 from galerly_cdn.store.interfaces import Original
 
 if TYPE_CHECKING:
@@ -28,8 +34,6 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Listed
     from galerly_cdn.store.folder.paths import FoundPath, PathCheck
 
-# O_NONBLOCK: a FIFO in place of the file would block the server until somebody writes to it.
-FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAX_CACHED_HEADS = 20_000
 _TICK_S = 0.012
 """Two changes within one tick of the kernel's clock (10 ms at 100 Hz) leave equal times. A rendition made

@@ -31,6 +31,8 @@ _ABSENT = {
     errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENXIO
 }  # fmt: skip
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: a FIFO in place of the file would block the server until somebody writes to it.
+FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAX_SYMLINKS = 40  # the limit of Linux (path_resolution(7))
 _MAX_NAMES = 200_000
 

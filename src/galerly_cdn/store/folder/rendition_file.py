@@ -7,15 +7,18 @@ The file is a line `galerly-rendition 1 {length of the header, 8 digits} {MD5 of
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from galerly_cdn.cache import MemoryCache
 from galerly_cdn.model import Record, Rendition
 from galerly_cdn.serialization import ValidationError, from_json, to_json
+from galerly_cdn.store.folder.paths import FILE_FLAGS
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
+
+    from galerly_cdn.model import Target
 
 _MAGIC = b"galerly-rendition 1 "
 _LENGTH = slice(len(_MAGIC), len(_MAGIC) + 8)
@@ -70,38 +73,57 @@ def decode_header(start: bytes, file_bytes: int) -> Record:
     return record
 
 
-class _Verified(NamedTuple):
+class VerifiedFile(NamedTuple):
+    """A file whose digests were right, as it was then."""
+
+    name: bytes
+    path: str
     version: tuple[int, ...]
     record: Record
     body_offset: int
 
+    def read(self) -> tuple[Rendition, os.stat_result] | None:
+        """The rendition and the file's status; None for a changed file. Raises `OSError`.
+
+        The digests are not computed again.
+        """
+        fd = os.open(self.path, FILE_FLAGS)
+        try:
+            status = os.fstat(fd)
+            if _version(status) != self.version:
+                return None
+            body = os.pread(fd, self.record.length_bytes, self.body_offset)
+        finally:
+            os.close(fd)
+        return (Rendition(self.record, body), status) if len(body) == self.record.length_bytes else None
+
 
 class VerifiedFiles:
-    """Decodes files by name, and remembers which ones it has verified. `now` is the wall clock in seconds."""
+    """Remembers which files of renditions were verified. `now` is the wall clock in seconds."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._files: MemoryCache[bytes, _Verified] = MemoryCache(_MAX_VERIFIED, lambda _: 1)
+        self._files: MemoryCache[tuple[str, Target], VerifiedFile] = MemoryCache(_MAX_VERIFIED, lambda _: 1)
 
-    def __contains__(self, name: bytes) -> bool:
-        """Whether a file of this name was verified; it may have changed since."""
-        return name in self._files
+    def find(self, key: str, target: Target) -> VerifiedFile | None:
+        """The file of a rendition, if it was verified; it may have changed since."""
+        return self._files.get((key, target))
 
-    def decode(self, name: bytes, content: bytes, status: os.stat_result) -> Rendition:
-        """As `decode_rendition`; the digests are not computed again for a version that was verified.
-
-        A version is the inode, the times and the size in `status`, which was read before `content`.
-        """
-        version = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
-        known = self._files.get(name)
-        if known is not None and known.version == version and len(content) == status.st_size:
-            return Rendition(known.record, content[known.body_offset :])
-        self._files.drop(name)
+    def decode(self, name: bytes, path: str, content: bytes, status: os.stat_result) -> Rendition:
+        """As `decode_rendition`; the file is remembered. `status` was read before `content`."""
         rendition = decode_rendition(content)
         if self._now() - status.st_ctime > _SETTLED_S:
-            offset = len(content) - len(rendition.body)
-            self._files.put(name, _Verified(version, rendition.record, offset))
+            record = rendition.record
+            offset = len(content) - record.length_bytes
+            self._files.put(
+                (record.key, record.target), VerifiedFile(name, path, _version(status), record, offset)
+            )
         return rendition
+
+
+def _version(status: os.stat_result) -> tuple[int, ...]:
+    """What differs between two versions of a file: the inode, the times and the size."""
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 def _first_line(header: bytes) -> bytes:

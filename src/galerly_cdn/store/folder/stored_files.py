@@ -18,7 +18,7 @@ from galerly_cdn.http.urls import is_key
 from galerly_cdn.model import facts_key
 from galerly_cdn.serialization import replaced
 from galerly_cdn.store.folder.originals import head_of
-from galerly_cdn.store.folder.paths import RESERVED, locked_folder
+from galerly_cdn.store.folder.paths import FILE_FLAGS, RESERVED, locked_folder
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_header, header_bytes
 from galerly_cdn.store.folder.renditions_index import TEMP_PREFIX, file_name
 from galerly_cdn.store.recipe_entry import FOLDER as RECIPES
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BATCH = 1000
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NAME = re.compile(r"[0-9a-f]{64}")
 _ENTRY = re.compile(r"([0-9]{8})\.json")
 _START_BYTES = 4096
@@ -168,7 +167,7 @@ async def _in_batches(found: Iterator[T]) -> AsyncIterator[T]:
 
 def _read(path: Path, name: str) -> StoredItem:
     """The file of a rendition or of a fact record, as far as its header. Raises `OSError`."""
-    fd = os.open(path, _FLAGS)
+    fd = os.open(path, FILE_FLAGS)
     try:
         status = os.fstat(fd)
         item = _item_of(name, Kind.DAMAGED, status)

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from galerly_cdn.errors import KeyNotHeld, OriginalExists, SettingsError, StoreUnreachable
-from galerly_cdn.store.folder.originals import FILE_FLAGS, FolderOriginals, head_of
-from galerly_cdn.store.folder.paths import FOLDER, RESERVED, lock_folder
+from galerly_cdn.store.folder.originals import FolderOriginals, head_of
+from galerly_cdn.store.folder.paths import FILE_FLAGS, FOLDER, RESERVED, lock_folder
 from galerly_cdn.store.folder.upload_paths import open_upload_path
 from galerly_cdn.store.temp_files import UPLOAD_PREFIX, UploadFile, remove_if_abandoned, store_errors
 
