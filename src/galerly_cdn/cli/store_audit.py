@@ -21,28 +21,11 @@ if TYPE_CHECKING:
     from galerly_cdn.audit.result import Audit, Cleaned, Removed
     from galerly_cdn.audit.survey import Progress
     from galerly_cdn.settings.table import Settings
+    from galerly_cdn.stored_keys import Shard
 
 _NOTHING, _SOMETHING = 0, 3
 """Exit codes of `audit`."""
 _INTERVAL_S = 0.2
-
-
-class ShardParameter(click.ParamType["tuple[int, int]"]):
-    """One of several equal parts of the photographs: `2/8`."""
-
-    name = "i/n"
-
-    def convert(
-        self, value: str | tuple[int, int], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        from galerly_cdn.audit.judgement import parse_shard
-
-        if isinstance(value, tuple):
-            return value
-        try:
-            return parse_shard(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 class AgeParameter(click.ParamType[float]):
@@ -64,14 +47,14 @@ class AuditOptions(NamedTuple):
 
     settings: Settings
     photographs: str | None
-    shard: tuple[int, int]
+    shard: Shard
     inventory: str
 
     def selection(self, *, is_expired: bool | None = None, older_than_s: float = 0.0) -> Selection:
         """What the command is about."""
         from galerly_cdn.audit.judgement import Selection
 
-        return Selection(is_expired, older_than_s, *self.shard)
+        return Selection(is_expired, older_than_s, self.shard)
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
@@ -82,7 +65,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         *,
         photographs: str | None,
         store: str | None,
-        shard: tuple[int, int],
+        shard: Shard,
         inventory: str,
         file: Path | None,
         **options: object,
@@ -98,12 +81,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             default="",
             help="List by an S3 Inventory (CSV) in place of requests: its manifest.json, a file or s3://….",
         ),
-        click.option(
-            "--shard",
-            type=ShardParameter(),
-            default="1/1",
-            help="Only this part of the photographs, such as 2/8: eight machines take one each. [all]",
-        ),
+        terminal.SHARD,
         click.option("--store", help="The store: a folder or an address (s3://bucket)."),
         click.argument("photographs", required=False),
     ):

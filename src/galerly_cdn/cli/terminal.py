@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from galerly_cdn.serialization import Value
     from galerly_cdn.settings.load import LoadedSettings
+    from galerly_cdn.stored_keys import Shard
 
 CONFIG = click.option(
     "--config",
@@ -94,6 +95,30 @@ class PrefixParameter(GalleryParameter):
 
     def sample_key(self, value: str) -> str:
         return value + "x"
+
+
+class ShardParameter(click.ParamType["Shard"]):
+    """One of several equal parts of the photographs: `2/8`."""
+
+    name = "i/n"
+
+    def convert(self, value: str | Shard, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
+        from galerly_cdn.stored_keys import parse_shard
+
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse_shard(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+SHARD = click.option(
+    "--shard",
+    type=ShardParameter(),
+    default="1/1",
+    help="Only this part of the photographs, such as 2/8: eight machines take one each. [all]",
+)
 
 
 def print_error(*lines: str) -> None:
