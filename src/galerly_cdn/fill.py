@@ -155,18 +155,21 @@ class Filler:
         """Render from one decode, and store, each target that is not stored and current; yield each target.
 
         Every target is in the allow-list. A warming that was interrupted can be repeated: it renders what is
-        still missing. A target may be yielded twice if its original was replaced; the last one counts.
-        Raises as `fill` does, and `StoreUnreachable` when the store takes no more renditions.
+        still missing, and reads no body of what is stored. A target may be yielded twice if its original was
+        replaced; the last one counts. Raises as `fill` does, and `StoreUnreachable` when the store takes no
+        more renditions.
         """
         await self._listed.refresh(FILL_AGE_S)
         for _ in range(_ATTEMPTS):
             version = await self._version(key)
             missing = []
-            for target in targets:
-                started_s = self._clock()
-                stored = await self.stored.find(key, target, version)
-                if stored is not None:
-                    yield self._warmed(stored, started_s, was_there=True)
+            started_s = self._clock()
+            records = await asyncio.gather(
+                *(self.stored.find_record(key, target, version) for target in targets)
+            )
+            for target, record in zip(targets, records, strict=True):
+                if record is not None:
+                    yield self._warmed(record, started_s, was_there=True)
                 else:
                     missing.append(target)
             async with contextlib.aclosing(self._render_all(key, version, missing)) as rendered:
@@ -210,7 +213,7 @@ class Filler:
                     if not filled.stored or (filled.put and await filled.put is None):
                         raise StoreUnreachable
                     record = filled.rendition.record
-                    yield self._warmed(filled.rendition, started_s, was_there=False), record.version
+                    yield self._warmed(record, started_s, was_there=False), record.version
                     started_s = self._clock()
 
     async def _store_warmed(self, rendition_key: RenditionKey, rendition: Rendition) -> Filled:
@@ -384,8 +387,7 @@ class Filler:
         """The original's present version, read from the store itself and not from a cached head."""
         return (await self._originals.head(key, remembered=False)).version
 
-    def _warmed(self, rendition: Rendition, started_s: float, *, was_there: bool) -> Warmed:
-        record = rendition.record
+    def _warmed(self, record: Record, started_s: float, *, was_there: bool) -> Warmed:
         duration_ms = _milliseconds(started_s, self._clock())
         return Warmed(record.key, record.target, record.length_bytes, was_there, duration_ms)
 

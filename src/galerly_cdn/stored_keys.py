@@ -27,20 +27,20 @@ _MAX_SHARDS = 10_000
 
 
 class Shard(NamedTuple):
-    """One of `count` parts of the photographs, about equal ones; `number` begins at 1."""
+    """One of `shards` parts of the photographs, about equal ones; `number` begins at 1."""
 
     number: int
-    count: int
+    shards: int
 
     def has(self, stored: str) -> bool:
         """Whether a photograph, by its stored key, or a file of none, by its name, is in the shard."""
-        if self.count == 1:
+        if self.shards == 1:
             return True
         digest = hashlib.sha256(stored.encode("utf-8", "surrogateescape")).digest()
-        return int.from_bytes(digest[:8], "big") % self.count == self.number - 1
+        return int.from_bytes(digest[:8], "big") % self.shards == self.number - 1
 
     def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
+        return f"{self.number}/{self.shards}"
 
 
 ALL = Shard(1, 1)
@@ -51,7 +51,7 @@ def parse_shard(text: str) -> Shard:
     """The shard `2/8`: its number and how many there are. Raises `ValueError`."""
     found = _SHARD.fullmatch(text)
     shard = Shard(int(found[1]), int(found[2])) if found else Shard(0, 0)
-    if not 1 <= shard.number <= shard.count <= _MAX_SHARDS:
+    if not 1 <= shard.number <= shard.shards <= _MAX_SHARDS:
         raise ValueError(f"expected a shard such as 2/8, of at most {_MAX_SHARDS}, got {text!r}")
     return shard
 

@@ -36,6 +36,8 @@ from galerly_cdn.store.folder.rendition_file import (
     VerifiedFiles,
     decode_rendition,
     encode_rendition,
+    read_header,
+    record_of,
 )
 from galerly_cdn.store.folder.renditions_index import (
     TEMP_PREFIX,
@@ -158,20 +160,22 @@ class FolderRenditions:
             return StoredObject(pending.record.version, self._now())
         with store_errors():
             try:
-                content, status = self._read(name)
+                start, status = self._read(name, header=True)
             except FileNotFoundError:
                 return None
         version = ""
         with suppress(DamagedFile):
-            record = decode_rendition(content).record
-            if (record.key, record.target) == (key, target):
-                version = record.version
+            version = record_of(start, status, key, target).version
         return StoredObject(version, status.st_mtime)
 
     async def record(self, key: str, target: Target) -> Record | None:
-        """The record of the stored rendition, verified as by `get`: a local body is cheap to read."""
-        found = await self.get(key, target)
-        return found.record if found else None
+        """The record of the stored rendition; the body of its file is not read."""
+        name = file_name(target.rendition_key(key))
+        if (pending := self._pending.get(name)) is not None:
+            return pending.record
+        return self._find(
+            name, lambda start, status: record_of(start, status, key, target), "rendition", header=True
+        )
 
     async def put(self, rendition: Rendition, keeps: Keeps | None = None) -> Rendition:
         """Store atomically, unless `keeps` the stored one. Raises `StoreUnreachable`.
@@ -230,10 +234,12 @@ class FolderRenditions:
         self._pending.pop(name, None)  # its write goes before the removal
         return await self._remove(name)
 
-    def _find(self, name: bytes, decode: Callable[[bytes, os.stat_result], T], what: str) -> T | None:
+    def _find(
+        self, name: bytes, decode: Callable[[bytes, os.stat_result], T], what: str, *, header: bool = False
+    ) -> T | None:
         """A file's decoded content; `what` begins the name of the event that is counted if it is unusable."""
         try:
-            content, status = self._read(name)
+            content, status = self._read(name, header=header)
             found = decode(content, status)
         except FileNotFoundError:
             self._index.forget(name)
@@ -303,8 +309,11 @@ class FolderRenditions:
         except OSError as error:
             raise StoreUnreachable(str(error)) from error
 
-    def _read(self, name: bytes) -> tuple[bytes, os.stat_result]:
-        """A file's bytes and status; no bytes for what cannot be a rendition's file. Raises `OSError`."""
+    def _read(self, name: bytes, *, header: bool = False) -> tuple[bytes, os.stat_result]:
+        """A file's bytes, or its `header`, and its status; no bytes for what cannot be a rendition's file.
+
+        Raises `OSError`.
+        """
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         digits = name.hex()
         fd = os.open(
@@ -314,7 +323,7 @@ class FolderRenditions:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_size > self._limit_bytes:
                 return b"", status
-            return os.read(fd, status.st_size), status
+            return read_header(fd) if header else os.read(fd, status.st_size), status
         finally:
             os.close(fd)
 
