@@ -21,6 +21,7 @@ from galerly_cdn.model import OWN_FORMATS, Facts, Job, Record, Rendition, Target
 from galerly_cdn.recipe_list import FILL_AGE_S
 from galerly_cdn.render import refusals
 from galerly_cdn.serialization import Value
+from galerly_cdn.store.fault_log import FaultLog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
@@ -135,6 +136,9 @@ class Filler:
         self._count = count
         self._fills: SingleFlight[RenditionKey, Filled] = SingleFlight()
         self._puts: set[asyncio.Task[Rendition | None]] = set()
+        self._faults = FaultLog(count, clock)
+        self._not_stored: GalerlyError = StoreUnreachable()
+        """Why the last rendition was not stored."""
 
     async def fill(self, rendition_key: RenditionKey, version: str) -> tuple[Filled, bool]:
         """The rendition of the original's `version`, or of a newer version that has replaced it.
@@ -156,8 +160,7 @@ class Filler:
 
         Every target is in the allow-list. A warming that was interrupted can be repeated: it renders what is
         still missing, and reads no body of what is stored. A target may be yielded twice if its original was
-        replaced; the last one counts. Raises as `fill` does, and `StoreUnreachable` when the store takes no
-        more renditions.
+        replaced; the last one counts. Raises as `fill` does, and as the store does when it takes no more.
         """
         await self._listed.refresh(FILL_AGE_S)
         for _ in range(_ATTEMPTS):
@@ -211,7 +214,7 @@ class Filler:
                     store = functools.partial(self._store_warmed, rendition_key, rendition)
                     filled, _ = await self._fills.run(rendition_key, store)
                     if not filled.stored or (filled.put and await filled.put is None):
-                        raise StoreUnreachable
+                        raise self._not_stored
                     record = filled.rendition.record
                     yield self._warmed(record, started_s, was_there=False), record.version
                     started_s = self._clock()
@@ -413,8 +416,9 @@ class Filler:
         """The rendition that the store has now; None, and counted, if it has none."""
         try:
             return await put
-        except (StoreRefused, StoreUnreachable):
-            self._count("rendition-not-stored")
+        except (StoreRefused, StoreUnreachable) as error:
+            self._not_stored = error
+            self._faults.add("rendition-not-stored", error)
             return None
 
 

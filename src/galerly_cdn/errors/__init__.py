@@ -67,6 +67,10 @@ from galerly_cdn.errors.requests import (
 )
 from galerly_cdn.errors.store import (
     ClockSkewed,
+    DiskError,
+    DiskFault,
+    DiskFull,
+    DiskReadOnly,
     KeyNotHeld,
     LooksPrivate,
     NoDirectUploads,
@@ -75,10 +79,14 @@ from galerly_cdn.errors.store import (
     NotInvalidated,
     OriginalExists,
     ReadOnlyStore,
+    StoreBusy,
     StoreCorrupt,
     StoreRefused,
+    StoreSlow,
     StoreUnreachable,
+    TooManyFiles,
     Unsettled,
+    disk_fault,
 )
 
 __all__ = [
@@ -92,6 +100,10 @@ __all__ = [
     "CrossSite",
     "CsrfTokenMismatch",
     "Disconnected",
+    "DiskError",
+    "DiskFault",
+    "DiskFull",
+    "DiskReadOnly",
     "Draining",
     "EmptyUpload",
     "Forbidden",
@@ -126,11 +138,14 @@ __all__ = [
     "SignatureTooEarly",
     "SignatureWrongClient",
     "SizeNotAllowed",
+    "StoreBusy",
     "StoreCorrupt",
     "StoreRefused",
+    "StoreSlow",
     "StoreUnreachable",
     "TooManyBytes",
     "TooManyConnections",
+    "TooManyFiles",
     "TooManyFrames",
     "TooManyLogins",
     "TooManyMisses",
@@ -149,4 +164,5 @@ __all__ = [
     "UrlTooLong",
     "WorkerDied",
     "by_code",
+    "disk_fault",
 ]

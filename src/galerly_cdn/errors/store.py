@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from galerly_cdn.errors.base import GalerlyError
 from galerly_cdn.errors.requests import MethodNotAllowed, NotFound, Unavailable
 
@@ -86,3 +88,65 @@ class Unsettled(Unavailable):
 class StoreUnreachable(Unavailable):
     code = "store-unreachable"
     public = "The store cannot be reached; try again in a moment."
+
+
+class StoreSlow(StoreUnreachable):
+    code = "store-slow"
+    public = "The store did not answer in time; try again in a moment."
+
+
+class StoreBusy(StoreUnreachable):
+    """It answers 429 or 503, which S3 sends with the code SlowDown; a response to HEAD has no code."""
+
+    code = "store-busy"
+    public = "The store gets too many requests; try again in a moment."
+    retry_after_s = 5
+
+
+class DiskFault(StoreUnreachable):
+    """A fault of this machine's disks and limits, or of a folder that is mounted from another one."""
+
+    code = "disk-fault"
+    public = "The disk cannot be used now; try again in a moment."
+
+
+class DiskFull(DiskFault):
+    code = "disk-full"
+    public = "The disk is full; try again later."
+    retry_after_s = 60
+
+
+class DiskError(DiskFault):
+    code = "disk-error"
+    public = "The disk has an error; try again later."
+    retry_after_s = 10
+
+
+class TooManyFiles(DiskFault):
+    code = "too-many-files"
+    public = "Too many files are open; try again in a moment."
+
+
+class DiskReadOnly(StoreRefused):
+    """A folder that was writable at the start: the kernel does so to a damaged file system."""
+
+    code = "disk-read-only"
+    public = "The disk takes no changes now; try again later."
+    retry_after_s = 60
+
+
+_DISK_FAULTS: dict[int, type[GalerlyError]] = {
+    errno.ENOSPC: DiskFull,
+    errno.EDQUOT: DiskFull,
+    errno.EIO: DiskError,
+    errno.EMFILE: TooManyFiles,
+    errno.ENFILE: TooManyFiles,
+    errno.EROFS: DiskReadOnly,
+    errno.EACCES: StoreRefused,
+    errno.EPERM: StoreRefused,
+}
+
+
+def disk_fault(error: OSError) -> GalerlyError:
+    """What an error of the file system means for a store: a `StoreUnreachable` or a `StoreRefused`."""
+    return _DISK_FAULTS.get(error.errno or 0, StoreUnreachable)(str(error))

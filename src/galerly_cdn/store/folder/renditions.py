@@ -27,8 +27,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from galerly_cdn.errors import SettingsError, StoreUnreachable
+from galerly_cdn.errors import SettingsError, StoreUnreachable, disk_fault
 from galerly_cdn.model import Target, facts_key, parse_target
+from galerly_cdn.store.fault_log import FaultLog
 from galerly_cdn.store.folder.paths import locked_folder
 from galerly_cdn.store.folder.recipes import FolderRecipes
 from galerly_cdn.store.folder.rendition_file import (
@@ -86,6 +87,7 @@ class FolderRenditions:
         self._limit_bytes = limit_bytes
         self._count = count
         self._now = now
+        self._faults = FaultLog(count)
         self._index = RenditionsIndex()
         self._verified = VerifiedFiles(now)
         self._recipes = FolderRecipes(self._root)
@@ -243,8 +245,8 @@ class FolderRenditions:
             found = decode(content, status)
         except FileNotFoundError:
             self._index.forget(name)
-        except OSError:
-            self._count(f"{what}-unreadable")
+        except OSError as error:
+            self._faults.add(f"{what}-unreadable", disk_fault(error))
         except (DamagedFile, DamagedRecord):
             self._discard(name, what)
         else:
@@ -290,7 +292,7 @@ class FolderRenditions:
         try:
             kept = await asyncio.shield(written)
         except OSError as error:
-            raise StoreUnreachable(str(error)) from error
+            raise disk_fault(error) from error
         if kept is not None:
             self._index.use(name, disk_bytes(len(encode_rendition(kept))))
         return kept
@@ -307,7 +309,7 @@ class FolderRenditions:
         try:
             return await asyncio.shield(self._write(name, partial(self._delete, name)))
         except OSError as error:
-            raise StoreUnreachable(str(error)) from error
+            raise disk_fault(error) from error
 
     def _read(self, name: bytes, *, header: bool = False) -> tuple[bytes, os.stat_result]:
         """A file's bytes, or its `header`, and its status; no bytes for what cannot be a rendition's file.
