@@ -148,7 +148,7 @@ def mounted(disk: Path) -> Iterator[None]:
 @asynccontextmanager
 async def folder(tmp_path: Path, count: Callable[[str], None], *, on_disk: bool) -> AsyncIterator[Opened]:
     disk = tmp_path / "disk"
-    with mounted(disk) if on_disk else contextlib.nullcontext(disk.mkdir()):
+    with mounted(disk) if on_disk else contextlib.nullcontext():
         (disk / "originals" / "g").mkdir(parents=True)
         for key in KEYS:
             (disk / "originals" / key).write_bytes(CONTENT)
