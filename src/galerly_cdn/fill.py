@@ -21,6 +21,7 @@ from galerly_cdn.model import OWN_FORMATS, Facts, Job, Record, Rendition, Target
 from galerly_cdn.recipe_list import FILL_AGE_S
 from galerly_cdn.render import refusals
 from galerly_cdn.serialization import Value
+from galerly_cdn.store.fault_log import FaultLog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
@@ -135,6 +136,9 @@ class Filler:
         self._count = count
         self._fills: SingleFlight[RenditionKey, Filled] = SingleFlight()
         self._puts: set[asyncio.Task[Rendition | None]] = set()
+        self._faults = FaultLog(count, clock)
+        self._not_stored: GalerlyError = StoreUnreachable()
+        """Why the last rendition was not stored."""
 
     async def fill(self, rendition_key: RenditionKey, version: str) -> tuple[Filled, bool]:
         """The rendition of the original's `version`, or of a newer version that has replaced it.
@@ -155,18 +159,20 @@ class Filler:
         """Render from one decode, and store, each target that is not stored and current; yield each target.
 
         Every target is in the allow-list. A warming that was interrupted can be repeated: it renders what is
-        still missing. A target may be yielded twice if its original was replaced; the last one counts.
-        Raises as `fill` does, and `StoreUnreachable` when the store takes no more renditions.
+        still missing, and reads no body of what is stored. A target may be yielded twice if its original was
+        replaced; the last one counts. Raises as `fill` does, and as the store does when it takes no more.
         """
         await self._listed.refresh(FILL_AGE_S)
         for _ in range(_ATTEMPTS):
             version = await self._version(key)
             missing = []
-            for target in targets:
-                started_s = self._clock()
-                stored = await self.stored.find(key, target, version)
-                if stored is not None:
-                    yield self._warmed(stored, started_s, was_there=True)
+            started_s = self._clock()
+            records = await asyncio.gather(
+                *(self.stored.find_record(key, target, version) for target in targets)
+            )
+            for target, record in zip(targets, records, strict=True):
+                if record is not None:
+                    yield self._warmed(record, started_s, was_there=True)
                 else:
                     missing.append(target)
             async with contextlib.aclosing(self._render_all(key, version, missing)) as rendered:
@@ -208,9 +214,9 @@ class Filler:
                     store = functools.partial(self._store_warmed, rendition_key, rendition)
                     filled, _ = await self._fills.run(rendition_key, store)
                     if not filled.stored or (filled.put and await filled.put is None):
-                        raise StoreUnreachable
+                        raise self._not_stored
                     record = filled.rendition.record
-                    yield self._warmed(filled.rendition, started_s, was_there=False), record.version
+                    yield self._warmed(record, started_s, was_there=False), record.version
                     started_s = self._clock()
 
     async def _store_warmed(self, rendition_key: RenditionKey, rendition: Rendition) -> Filled:
@@ -384,8 +390,7 @@ class Filler:
         """The original's present version, read from the store itself and not from a cached head."""
         return (await self._originals.head(key, remembered=False)).version
 
-    def _warmed(self, rendition: Rendition, started_s: float, *, was_there: bool) -> Warmed:
-        record = rendition.record
+    def _warmed(self, record: Record, started_s: float, *, was_there: bool) -> Warmed:
         duration_ms = _milliseconds(started_s, self._clock())
         return Warmed(record.key, record.target, record.length_bytes, was_there, duration_ms)
 
@@ -411,8 +416,9 @@ class Filler:
         """The rendition that the store has now; None, and counted, if it has none."""
         try:
             return await put
-        except (StoreRefused, StoreUnreachable):
-            self._count("rendition-not-stored")
+        except (StoreRefused, StoreUnreachable) as error:
+            self._not_stored = error
+            self._faults.add("rendition-not-stored", error)
             return None
 
 

@@ -9,7 +9,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
-from galerly_cdn.errors import GalerlyError, QueueFull, RenderFailed, RenderTimeout, Unavailable
+from galerly_cdn.errors import (
+    CdnInterrupted,
+    CdnUnreachable,
+    GalerlyError,
+    NotInvalidated,
+    QueueFull,
+    RenderFailed,
+    RenderTimeout,
+    Unavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,6 +30,8 @@ T = TypeVar("T")
 BUSY: tuple[type[GalerlyError], ...] = (Unavailable, RenderFailed)
 RENDERERS_BUSY: tuple[type[GalerlyError], ...] = (QueueFull, RenderTimeout)
 """An original that is late on its own account is quarantined the second time, which is not repeated."""
+TEMPORARY: tuple[type[GalerlyError], ...] = (Unavailable, CdnUnreachable, CdnInterrupted, NotInvalidated)
+"""What may pass by itself: the same command can do more when it is run again."""
 _MAX_WAIT_S = 10.0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 MAX_BYTES = 900
@@ -19,6 +20,40 @@ _MAX_KEPT_BYTES = MAX_BYTES - len(DIGEST_PREFIX) - 64
 _PLAIN = re.compile(r"[A-Za-z0-9._-]*")
 _ESCAPED = re.compile(rb"[^A-Za-z0-9._]")
 _LONG_SEGMENT = re.compile(rf"(?:^|/)\.[^/]{{{MAX_SPELLED_SEGMENT_BYTES}}}")
+
+
+_SHARD = re.compile(r"([0-9]{1,5})/([0-9]{1,5})")
+_MAX_SHARDS = 10_000
+
+
+class Shard(NamedTuple):
+    """One of `shards` parts of the photographs, about equal ones; `number` begins at 1."""
+
+    number: int
+    shards: int
+
+    def has(self, stored: str) -> bool:
+        """Whether a photograph, by its stored key, or a file of none, by its name, is in the shard."""
+        if self.shards == 1:
+            return True
+        digest = hashlib.sha256(stored.encode("utf-8", "surrogateescape")).digest()
+        return int.from_bytes(digest[:8], "big") % self.shards == self.number - 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.shards}"
+
+
+ALL = Shard(1, 1)
+"""The shard that has every photograph."""
+
+
+def parse_shard(text: str) -> Shard:
+    """The shard `2/8`: its number and how many there are. Raises `ValueError`."""
+    found = _SHARD.fullmatch(text)
+    shard = Shard(int(found[1]), int(found[2])) if found else Shard(0, 0)
+    if not 1 <= shard.number <= shard.shards <= _MAX_SHARDS:
+        raise ValueError(f"expected a shard such as 2/8, of at most {_MAX_SHARDS}, got {text!r}")
+    return shard
 
 
 def stored_key(key: str) -> str:

@@ -44,6 +44,11 @@ class StoredRenditions:
         stored = await self._renditions.get(key, target)
         return stored if stored and await self.serves(stored.record, version) else None
 
+    async def find_record(self, key: str, target: Target, version: str) -> Record | None:
+        """The record of what `find` would return. A damaged body goes unnoticed: it is not read."""
+        stored = await self._renditions.record(key, target)
+        return stored if stored and await self.serves(stored, version) else None
+
     async def copy(self, key: str, target: Target, version: str) -> Rendition | None:
         """The rendition of another target that is the same picture, as one of this target; not stored yet.
 

@@ -173,23 +173,43 @@ class FakeS3:
 
     def _read(self, request: Request, found: Answer | None) -> Answer:
         if "list-type=2" in request.query:
-            return self._list(dict(parse_qsl(request.query)))
+            return self._list(request.key.rstrip("/"), dict(parse_qsl(request.query)))
         if found is None:
             return Answer(404, {}, b"<Error><Code>NoSuchKey</Code></Error>")
         if request.headers.get("if-match", found.headers["etag"]) != found.headers["etag"]:
             return Answer(412)
         return _range(found, request.headers.get("range", ""))
 
-    def _list(self, query: dict[str, str]) -> Answer:
-        """A listing by prefix and delimiter, of folders alone (Amazon S3 API Reference, ListObjectsV2)."""
-        prefix, delimiter = query.get("prefix", ""), query["delimiter"]
-        names = [name.removeprefix("bucket/") for name in self.objects]
-        rests = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-        folders = sorted({rest.partition(delimiter)[0] for rest in rests if delimiter in rest})
-        prefixes = "".join(
-            f"<CommonPrefixes><Prefix>{prefix}{one}{delimiter}</Prefix></CommonPrefixes>" for one in folders
-        )
-        return Answer(200, {}, f"<ListBucketResult>{prefixes}</ListBucketResult>".encode())
+    def _list(self, bucket: str, query: dict[str, str]) -> Answer:
+        """A page of a listing (Amazon S3 API Reference, ListObjectsV2); with a delimiter of folders alone."""
+        prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+        after = query.get("continuation-token") or query.get("start-after", "")
+        names = [name.removeprefix(f"{bucket}/") for name in self.objects]
+        found = sorted(name for name in names if name.startswith(prefix))
+        if delimiter:
+            rests = [name.removeprefix(prefix) for name in found]
+            folders = sorted({rest.partition(delimiter)[0] for rest in rests if delimiter in rest})
+            page = "".join(
+                f"<CommonPrefixes><Prefix>{prefix}{one}{delimiter}</Prefix></CommonPrefixes>"
+                for one in folders
+            )
+            return Answer(200, {}, f"<ListBucketResult>{page}</ListBucketResult>".encode())
+        found = [name for name in found if name > after]
+        listed = found[: int(query.get("max-keys", "1000"))]
+        page = "".join(_listed(name, self.objects[f"{bucket}/{name}"]) for name in listed)
+        if len(listed) < len(found):
+            page += (
+                f"<IsTruncated>true</IsTruncated><NextContinuationToken>{listed[-1]}</NextContinuationToken>"
+            )
+        return Answer(200, {}, f"<ListBucketResult>{page}</ListBucketResult>".encode())
+
+
+def _listed(name: str, stored: Answer) -> str:
+    tag = stored.headers["etag"].replace('"', "&quot;")
+    return (
+        f"<Contents><Key>{name}</Key><LastModified>2026-11-24T20:00:00.000Z</LastModified>"
+        f"<ETag>{tag}</ETag><Size>{len(stored.body)}</Size></Contents>"
+    )
 
 
 def _object(content: bytes, headers: dict[str, str]) -> Answer:

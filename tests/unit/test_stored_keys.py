@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galerly_cdn.stored_keys import key_of, stored_key
+from galerly_cdn.stored_keys import Shard, key_of, parse_shard, stored_key
 
 SAFE = re.compile(r"[A-Za-z0-9._-]+")
 SEGMENTS = st.text(
@@ -108,3 +108,28 @@ def test_digest_is_the_name_of_no_other_key() -> None:
 )  # fmt: skip
 def test_name_that_is_no_stored_key_has_no_key(name: str) -> None:
     assert key_of(name) is None
+
+
+@given(st.text(), st.integers(1, 50))
+def test_every_name_is_in_one_shard(name: str, shards: int) -> None:
+    found = [number for number in range(1, shards + 1) if Shard(number, shards).has(name)]
+    assert len(found) == 1
+
+
+@given(st.integers(1, 10_000), st.integers(1, 10_000))
+def test_shard_is_parsed_if_there_is_one_of_this_number(shard: int, shards: int) -> None:
+    text = f"{shard}/{shards}"
+    if shard > shards:
+        with pytest.raises(ValueError, match="shard such as"):
+            parse_shard(text)
+    else:
+        assert parse_shard(text) == (shard, shards)
+        assert str(parse_shard(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "1/", "/2", "0/2", "1/0", "-1/2", "1/10001", "1/2/3", "a/b", " 1/2"]
+)
+def test_shard_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="shard such as"):
+        parse_shard(text)

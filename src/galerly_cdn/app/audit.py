@@ -95,7 +95,7 @@ class OpenedAudit:
             caches = expired = None
             if invalidate is not None:
                 caches = await self._caches(invalidate)
-                await caches.finish(selection)
+                await caches.finish(selection.shard)
             if self._loses_originals:
                 expired = await self._expired(selection, stack)
             cleaner = self._cleaner(selection, show, caches, expired)

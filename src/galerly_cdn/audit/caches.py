@@ -10,7 +10,7 @@ from galerly_cdn.stored_keys import stored_key
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from galerly_cdn.audit.judgement import Selection
+    from galerly_cdn.stored_keys import Shard
 
 InvalidateKeys = Callable[[Sequence[str]], Awaitable[None]]
 """Drops all pictures of keys from the caches in front. Raises `NotInvalidated`."""
@@ -33,8 +33,8 @@ class RememberedCaches:
         self._invalidate = invalidate
         self._pending = pending
 
-    async def finish(self, selection: Selection) -> None:
-        """Invalidate what an earlier clean-up of the selected shard has left. Raises as `invalidate` does.
+    async def finish(self, shard: Shard) -> None:
+        """Invalidate what an earlier clean-up of the shard has left. Raises as `invalidate` does.
 
         Keys of another shard alone are left to it: its clean-up may be about to remove them, and would
         otherwise not find them again if it is killed.
@@ -42,7 +42,7 @@ class RememberedCaches:
         if self._pending is not None:
             left = [keys async for keys in self._pending.read()]
             for keys in left:
-                if any(selection.has(stored_key(key)) for key in keys):
+                if any(shard.has(stored_key(key)) for key in keys):
                     await self.invalidate(keys, keys)
 
     async def expect(self, keys: Sequence[str]) -> None:

@@ -6,8 +6,6 @@ The same decision lists an item in the audit and removes it, by facts that were 
 from __future__ import annotations
 
 import enum
-import hashlib
-import re
 from typing import TYPE_CHECKING
 
 from galerly_cdn.http.urls import gallery_name
@@ -16,13 +14,13 @@ from galerly_cdn.recipes import Ranks
 from galerly_cdn.serialization import Value
 from galerly_cdn.settings.expire import ExpireRule, rule_for
 from galerly_cdn.store.stored_items import Kind, StoredItem
+from galerly_cdn.stored_keys import ALL, Shard
 
 if TYPE_CHECKING:
     from galerly_cdn.model import Record
 
 HOUR_S = 3600.0
 """How long a fill, an upload or an entry of the list of recipes may be under way."""
-_MAX_SHARDS = 10_000
 
 
 class Reason(enum.StrEnum):
@@ -100,34 +98,14 @@ def reason_of(item: StoredItem, version: str | None, rules: Rules, now_s: float)
 
 
 class Selection(Value, frozen=True):
-    """Which items a command is about: expired ones or all others, of an age, and of one shard of `shards`."""
+    """Which items a command is about: expired ones or all others, of an age, and of one shard."""
 
     is_expired: bool | None = None
     """None for both."""
     older_than_s: float = 0.0
-    shard: int = 1
-    shards: int = 1
+    shard: Shard = ALL
 
     def includes(self, reason: Reason, modified_s: float, now_s: float) -> bool:
         """Whether to remove an item that was modified then."""
         is_wanted = self.is_expired is None or self.is_expired == (reason is Reason.EXPIRED)
         return is_wanted and now_s - modified_s >= self.older_than_s
-
-    def has(self, stored: str) -> bool:
-        """Whether a photograph, by its stored key, or a file of none, by its name, is in the shard."""
-        if self.shards == 1:
-            return True
-        digest = hashlib.sha256(stored.encode("utf-8", "surrogateescape")).digest()
-        return int.from_bytes(digest[:8], "big") % self.shards == self.shard - 1
-
-    def __str__(self) -> str:
-        return f"{self.shard}/{self.shards}"
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """The shard `2/8` as its number and how many there are. Raises `ValueError`."""
-    found = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)
-    shard, shards = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 1 <= shard <= shards <= _MAX_SHARDS:
-        raise ValueError(f"expected a shard such as 2/8, of at most {_MAX_SHARDS}, got {text!r}")
-    return shard, shards

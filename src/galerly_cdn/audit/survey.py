@@ -131,7 +131,7 @@ class Survey:
     def _add_original(self, item: OriginalItem) -> None:
         self.all_originals += 1
         stored = stored_key(item.key) if item.key else item.name
-        if not self._selection.has(stored):
+        if not self._selection.shard.has(stored):
             return
         self._add_amount("originals", item.length_bytes)
         self._index.add_to_group("day", _day(item.modified_s), original_bytes=item.length_bytes)
@@ -153,7 +153,7 @@ class Survey:
 
     async def _take_all(self, root: int, chunk: Sequence[StoredItem]) -> None:
         """Judge items, as many at a time as the root allows."""
-        selected = [item for item in chunk if self._selection.has(item.stored)]
+        selected = [item for item in chunk if self._selection.shard.has(item.stored)]
         parallel = self._judge.roots[root].parallel
         if parallel == 1:
             for item in selected:
@@ -244,7 +244,7 @@ class Survey:
         index, amounts = self._index, {name: Amount(*sums) for name, sums in self._amounts.items()}
         by_reason = index.findings_by_reason()
         return Audit(
-            shard=str(self._selection),
+            shard=str(self._selection.shard),
             **amounts,
             removable=tuple(
                 Removable(reason, *by_reason[reason], index.examples(reason, EXAMPLES))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import click
 
 from galerly_cdn.cli import terminal
 from galerly_cdn.cli.library_options import LibraryOptions, library_options
 from galerly_cdn.cli.progress import Progress, Result
+from galerly_cdn.stored_keys import ALL, Shard, stored_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -28,6 +29,15 @@ _KEYS = click.argument("keys", nargs=-1)
 _GALLERY = click.option(
     "--gallery", type=terminal.GalleryParameter(), help="Use every photograph of this gallery."
 )
+
+
+class _Chosen(NamedTuple):
+    """The photographs that a command is about."""
+
+    keys: tuple[str, ...]
+    gallery: str | None = None
+    is_all: bool = False
+    shard: Shard = ALL
 
 
 @click.command(epilog="Example: galerly-cdn ls wedding/ --store s3://photographs")
@@ -62,28 +72,44 @@ def purge(keys: tuple[str, ...], gallery: str | None, *, where: LibraryOptions, 
             raise NoSuchOriginal
         return Result([purged], f"purged  {key}  {_count_renditions(len(purged.removed))}")
 
-    _process_keys(keys, gallery, where.run, process, as_json=as_json)
+    _process_keys(_Chosen(keys, gallery), where.run, process, as_json=as_json)
 
 
 @click.command(epilog="Example: galerly-cdn warm --gallery wedding --store s3://photographs")
 @_KEYS
 @_GALLERY
+@click.option("--all", "is_all", is_flag=True, help="Use every photograph of the store.")
+@terminal.SHARD
 @library_options
 @terminal.JSON
-def warm(keys: tuple[str, ...], gallery: str | None, *, where: LibraryOptions, as_json: bool) -> None:
+def warm(  # noqa: PLR0913 - its options
+    keys: tuple[str, ...],
+    gallery: str | None,
+    *,
+    is_all: bool,
+    shard: Shard,
+    where: LibraryOptions,
+    as_json: bool,
+) -> None:
     """Render the photographs KEYS in advance, in the sizes of the setting `warm_sizes`.
 
     By default, these are the sizes with a name. Each is rendered in every format that browsers choose.
 
-    Renditions that are stored and current are kept, so a repeated command continues an interrupted one.
-    In a running CDN, viewers have priority.
+    Renditions that are stored and current are kept, so a repeated command continues an interrupted one; it
+    lists the originals and asks for the records of the renditions, and reads no picture. In a running CDN,
+    viewers have priority. Without a terminal, a line every 30 seconds says how far it is. SIGTERM ends it
+    after the photographs in hand.
+
+    Exits with 0 if all are stored; with 1 if photographs cannot be rendered, which are listed; with 75 if it
+    was ended, or if the store or the CDN could not be reached: run it again.
     """
 
     async def process(library: Library, key: str) -> Result:
         warmed = [one async for one in library.warm(key)]
         return Result(warmed, _warmed_line(key, warmed))
 
-    _process_keys(keys, gallery, where.run_rendering, process, as_json=as_json)
+    chosen = _Chosen(keys, gallery, is_all, shard)
+    _process_keys(chosen, where.run_rendering, process, as_json=as_json, options="KEYS, --gallery or --all")
 
 
 @click.command(epilog="Example: galerly-cdn rm wedding/blurred.jpg --store s3://photographs")
@@ -107,7 +133,7 @@ def rm(keys: tuple[str, ...], *, yes: bool, where: LibraryOptions, as_json: bool
         text = f"{outcome}  {key}  {_count_renditions(len(deleted.removed))}"
         return Result([deleted], text)
 
-    _process_keys(keys, None, where.run, process, as_json=as_json)
+    _process_keys(_Chosen(keys), where.run, process, as_json=as_json)
 
 
 def _is_terminal() -> bool:
@@ -115,38 +141,42 @@ def _is_terminal() -> bool:
 
 
 def _process_keys(
-    keys: tuple[str, ...],
-    gallery: str | None,
+    chosen: _Chosen,
     run: Callable[..., object],
     process: Callable[[C, str], Awaitable[Result]],
     *,
     as_json: bool,
+    options: str = "either KEYS or --gallery",
 ) -> None:
-    """Process every key, or every key of the gallery; exit with 1 if one fails. Raises `UsageError`."""
-    if bool(keys) == bool(gallery):
-        raise click.UsageError("give either KEYS or --gallery.")
+    """Process every chosen key; exit with the code of `Progress`. Raises `UsageError`."""
+    if sum(map(bool, (chosen.keys, chosen.gallery, chosen.is_all))) != 1:
+        raise click.UsageError(f"give {options}.")
+    if chosen.keys and chosen.shard != ALL:
+        raise click.UsageError("--shard is a part of --all or of --gallery, not of KEYS.")
 
     progress = Progress(as_json=as_json)
 
     async def process_all(catalog: C) -> None:
-        items = _gallery_keys(catalog, gallery) if gallery else {key: key for key in keys}
+        items = {key: key for key in chosen.keys} or _listed_keys(catalog, chosen)
         await progress.run(items, lambda key: process(catalog, key))
 
     run(process_all, as_json=as_json)
-    sys.exit(1 if progress.failures else 0)
+    sys.exit(progress.exit_code)
 
 
-async def _gallery_keys(catalog: Catalog, gallery: str) -> AsyncIterator[dict[str, str]]:
-    """Every key of a gallery, in parts, as its own name.
+async def _listed_keys(catalog: Catalog, chosen: _Chosen) -> AsyncIterator[dict[str, str]]:
+    """Every key of the store or a gallery that is in the shard, in parts, as its own name.
 
-    Raises `NoSuchOriginal` for none, so that a mistyped name is an error.
+    Raises `NoSuchOriginal` for a gallery without any, so that a mistyped name is an error.
     """
     from galerly_cdn.errors import NoSuchOriginal
 
-    async for page in pages(catalog, f"{gallery}/"):
-        if not page.originals:
-            raise NoSuchOriginal(f"no key begins with {gallery}/")
-        yield {listed.key: listed.key for listed in page.originals}
+    prefix = f"{chosen.gallery}/" if chosen.gallery else ""
+    async for page in pages(catalog, prefix):
+        if prefix and not page.originals:
+            raise NoSuchOriginal(f"no key begins with {prefix}")
+        keys = [listed.key for listed in page.originals]
+        yield {key: key for key in keys if chosen.shard.has(stored_key(key))}
 
 
 async def _exists(catalog: Listing, key: str) -> bool:

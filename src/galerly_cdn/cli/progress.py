@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -10,17 +12,27 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import click
 
 from galerly_cdn.cli import terminal
+from galerly_cdn.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
-    from asyncio import Queue
-    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+    from asyncio import Queue, Task
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
+    from galerly_cdn.errors import GalerlyError
     from galerly_cdn.serialization import Value
 
 T = TypeVar("T")
 
 _MAX_CONCURRENT_ITEMS = 8
 """Enough to keep the network and the workers busy, and too few to fill the render queue."""
+
+
+_MAX_QUEUED = 10_000
+"""Items that are found before they are processed: a listing of millions does not fill the memory."""
+_MAX_UNREACHABLE = 16
+"""Items in sequence for which the store cannot be reached, until the rest is not tried any more."""
+INTERVAL_S = 30.0
+"""Between two lines of progress, where there is no terminal."""
 
 
 class Result(NamedTuple):
@@ -37,16 +49,38 @@ class Failure(NamedTuple):
     code: str
     message: str
 
+    @classmethod
+    def of(cls, item_name: str, error: GalerlyError | OSError) -> Failure:
+        """The failure of an item. File names can contain bytes that are not printable."""
+        name = click.format_filename(item_name)
+        if isinstance(error, OSError):
+            return cls(name, "file", error.strerror or str(error))
+        return cls(name, error.code, error.public)
+
 
 class Progress:
-    """Prints results on stdout; failures, and on a terminal a counter, on stderr."""
+    """Prints results on stdout; failures and a counter on stderr. `clock` is monotonic, in seconds.
 
-    def __init__(self, *, as_json: bool) -> None:
+    On a terminal the counter changes with each item, elsewhere it is a line every `INTERVAL_S`.
+    """
+
+    def __init__(self, *, as_json: bool, clock: Callable[[], float] = SYSTEM_CLOCK.monotonic) -> None:
         self._as_json = as_json
+        self._clock = clock
         self._total = self._done = 0
+        self._unreachable = 0
         self._is_total_known = True
-        self._shows_counter = False
+        self._is_ended = self._is_temporary = False
+        self._shows_counter = self._shows_total = False
+        self._next_line_s = clock() + INTERVAL_S
         self.failures: list[Failure] = []
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every item is done, 1 if some failed, `terminal.RUN_AGAIN` if a repetition may do more."""
+        if self._is_temporary or (self._is_ended and self._is_incomplete):
+            return terminal.RUN_AGAIN
+        return 1 if self.failures else 0
 
     async def run(
         self,
@@ -55,30 +89,31 @@ class Progress:
     ) -> None:
         """Process every item, several concurrently, and collect the failures by the items' names.
 
-        Items that come in parts are processed as they come, and count from then on.
+        Items that come in parts are processed as they come, and count from then on. SIGTERM ends it after
+        the items in hand, a second one at once.
 
         Errors that concern every item are raised at once: `CdnUnreachable`, `Unauthorized`, and `OSError`
-        from writing to stdout; and those of finding the items.
+        from writing to stdout; those of finding the items; and `StoreUnreachable` once it lasts.
         """
         import asyncio
 
         from galerly_cdn.errors import GalerlyError
 
         self._is_total_known = isinstance(items, Mapping)
-        remaining: asyncio.Queue[tuple[str, T] | None] = asyncio.Queue()
+        remaining: asyncio.Queue[tuple[str, T] | None] = asyncio.Queue(_MAX_QUEUED)
         error: Exception | None = None
 
         async def process_remaining() -> None:
             while (entry := await remaining.get()) is not None:
-                result = await _process(entry[0], process(entry[1]))
-                self._add_failure(result) if isinstance(result, Failure) else self._print(result)
+                await self._process(entry[0], process(entry[1]))
 
         try:
             async with asyncio.TaskGroup() as group:
                 parts = _one_part(items) if isinstance(items, Mapping) else items
-                group.create_task(self._add_items(parts, remaining))
-                for _ in range(_MAX_CONCURRENT_ITEMS):
-                    group.create_task(process_remaining())
+                adding = group.create_task(self._add_items(parts, remaining))
+                workers = [group.create_task(process_remaining()) for _ in range(_MAX_CONCURRENT_ITEMS)]
+                with _on_sigterm(lambda: self._end(adding, remaining)):
+                    await asyncio.wait([adding, *workers])
         except* (GalerlyError, OSError) as errors:
             error = errors.exceptions[0]
         finally:
@@ -93,12 +128,38 @@ class Progress:
         async for part in parts:
             self._total += len(part)
             self._shows_counter = self._total > 1 and sys.stderr.isatty()
-            for entry in part.items():
-                remaining.put_nowait(entry)
             self._print_counter()
+            for entry in part.items():
+                await remaining.put(entry)
         self._is_total_known = True
         for _ in range(_MAX_CONCURRENT_ITEMS):
+            await remaining.put(None)
+
+    def _end(self, adding: Task[None], remaining: Queue[tuple[str, T] | None]) -> None:
+        """Find no more items, and leave those that are not begun."""
+        self._is_ended = True
+        adding.cancel()
+        while not remaining.empty():
+            remaining.get_nowait()
+        for _ in range(_MAX_CONCURRENT_ITEMS):
             remaining.put_nowait(None)
+
+    async def _process(self, item_name: str, work: Awaitable[Result]) -> None:
+        """Process an item, and print its result or keep its failure. Raises what concerns every item."""
+        from galerly_cdn.errors import CdnUnreachable, GalerlyError, StoreUnreachable, Unauthorized
+
+        try:
+            result = await work
+        except (CdnUnreachable, Unauthorized):
+            raise
+        except (GalerlyError, OSError) as error:
+            self._unreachable = self._unreachable + 1 if isinstance(error, StoreUnreachable) else 0
+            if self._unreachable >= _MAX_UNREACHABLE:
+                raise
+            self._add_failure(Failure.of(item_name, error), error)
+        else:
+            self._unreachable = 0
+            self._print(result)
 
     def _print(self, result: Result) -> None:
         self._done += 1
@@ -110,7 +171,10 @@ class Progress:
             click.echo(result.text)
         self._print_counter()
 
-    def _add_failure(self, failure: Failure) -> None:
+    def _add_failure(self, failure: Failure, error: GalerlyError | OSError) -> None:
+        from galerly_cdn.retries import TEMPORARY
+
+        self._is_temporary |= isinstance(error, TEMPORARY)
         self.failures.append(failure)
         self._print_counter()
 
@@ -121,36 +185,54 @@ class Progress:
             if self._as_json:
                 click.echo(json.dumps({"failed": failure._asdict()}, ensure_ascii=False))
             terminal.print_error(f"{failure.name}: {failure.message}")
-        is_incomplete = self._done < self._total or not self._is_total_known
-        if self._total > 1 and (self._shows_counter or is_incomplete):
+        if self._total > 1 and (self._shows_counter or self._shows_total or self._is_incomplete):
             click.echo(f"{self._done} of {self._known_total} done.", err=True)
+        if self._is_ended and self._is_incomplete:
+            terminal.print_error("ended by SIGTERM; the same command goes on.")
+
+    @property
+    def _is_incomplete(self) -> bool:
+        return self._done < self._total or not self._is_total_known
 
     @property
     def _known_total(self) -> str:
         return f"{self._total}{'' if self._is_total_known else '+'}"
 
     def _print_counter(self) -> None:
+        """The counter of a terminal; elsewhere a line if it is time."""
+        processed = self._done + len(self.failures)
         if self._shows_counter:
-            click.echo(f"\r{self._done + len(self.failures)} of {self._known_total} ", err=True, nl=False)
+            click.echo(f"\r{processed} of {self._known_total} ", err=True, nl=False)
+        elif self._clock() >= self._next_line_s:
+            self._next_line_s = self._clock() + INTERVAL_S
+            self._shows_total = True
+            click.echo(f"{processed} of {self._known_total}, {len(self.failures)} failed.", err=True)
 
     def _clear_counter(self) -> None:
         if self._shows_counter:
             click.echo("\r\x1b[K", err=True, nl=False)
 
 
+@contextlib.contextmanager
+def _on_sigterm(act: Callable[[], None]) -> Iterator[None]:
+    """Call `act` at the first SIGTERM; the next one ends the process, as without this."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+
+    def once() -> None:
+        loop.remove_signal_handler(signal.SIGTERM)
+        act()
+
+    # ValueError, RuntimeError: not in the main thread, which alone gets signals
+    with contextlib.suppress(ValueError, RuntimeError):
+        loop.add_signal_handler(signal.SIGTERM, once)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError, RuntimeError):
+            loop.remove_signal_handler(signal.SIGTERM)
+
+
 async def _one_part(items: Mapping[str, T]) -> AsyncIterator[Mapping[str, T]]:
     yield items
-
-
-async def _process(item_name: str, work: Awaitable[Result]) -> Result | Failure:
-    from galerly_cdn.errors import CdnUnreachable, GalerlyError, Unauthorized
-
-    name = click.format_filename(item_name)  # file names can contain bytes that are not printable
-    try:
-        return await work
-    except (CdnUnreachable, Unauthorized):
-        raise
-    except GalerlyError as error:
-        return Failure(name, error.code, error.public)
-    except OSError as error:
-        return Failure(name, "file", error.strerror or str(error))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import re
 import sys
-import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import click
 
 from galerly_cdn.cli import terminal
 from galerly_cdn.cli.invalidation import keys_invalidator
+from galerly_cdn.cli.progress import INTERVAL_S
+from galerly_cdn.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,28 +22,11 @@ if TYPE_CHECKING:
     from galerly_cdn.audit.result import Audit, Cleaned, Removed
     from galerly_cdn.audit.survey import Progress
     from galerly_cdn.settings.table import Settings
+    from galerly_cdn.stored_keys import Shard
 
 _NOTHING, _SOMETHING = 0, 3
 """Exit codes of `audit`."""
 _INTERVAL_S = 0.2
-
-
-class ShardParameter(click.ParamType["tuple[int, int]"]):
-    """One of several equal parts of the photographs: `2/8`."""
-
-    name = "i/n"
-
-    def convert(
-        self, value: str | tuple[int, int], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        from galerly_cdn.audit.judgement import parse_shard
-
-        if isinstance(value, tuple):
-            return value
-        try:
-            return parse_shard(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
 
 
 class AgeParameter(click.ParamType[float]):
@@ -64,14 +48,14 @@ class AuditOptions(NamedTuple):
 
     settings: Settings
     photographs: str | None
-    shard: tuple[int, int]
+    shard: Shard
     inventory: str
 
     def selection(self, *, is_expired: bool | None = None, older_than_s: float = 0.0) -> Selection:
         """What the command is about."""
         from galerly_cdn.audit.judgement import Selection
 
-        return Selection(is_expired, older_than_s, *self.shard)
+        return Selection(is_expired, older_than_s, self.shard)
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
@@ -82,7 +66,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
         *,
         photographs: str | None,
         store: str | None,
-        shard: tuple[int, int],
+        shard: Shard,
         inventory: str,
         file: Path | None,
         **options: object,
@@ -98,12 +82,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
             default="",
             help="List by an S3 Inventory (CSV) in place of requests: its manifest.json, a file or s3://….",
         ),
-        click.option(
-            "--shard",
-            type=ShardParameter(),
-            default="1/1",
-            help="Only this part of the photographs, such as 2/8: eight machines take one each. [all]",
-        ),
+        terminal.SHARD,
         click.option("--store", help="The store: a folder or an address (s3://bucket)."),
         click.argument("photographs", required=False),
     ):
@@ -174,7 +153,7 @@ async def _clean(
         terminal.print_value(removed, line, as_json=as_json)
 
     invalidate = keys_invalidator(where.settings)
-    with _Counter() as counter:
+    with Counter() as counter:
         async with open_audit(
             where.settings, where.photographs, selection, inventory=where.inventory, report=counter.show
         ) as opened:
@@ -196,7 +175,7 @@ def _run_audit(where: AuditOptions, selection: Selection) -> Audit:
     from galerly_cdn.app.audit import open_audit
 
     async def run() -> Audit:
-        with _Counter() as counter:
+        with Counter() as counter:
             async with open_audit(
                 where.settings, where.photographs, selection, inventory=where.inventory, report=counter.show
             ) as opened:
@@ -209,12 +188,17 @@ def _can_ask() -> bool:
     return sys.stdin.isatty()
 
 
-class _Counter:
-    """A line on stderr, if that is a terminal: what was listed, and the time that is left."""
+class Counter:
+    """A line on stderr: what was listed, and the time that is left. `clock` is monotonic, in seconds.
 
-    def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
-        self._started_s = self._next_s = time.monotonic()
+    On a terminal the line changes five times a second, elsewhere there is a new one every 30 seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = SYSTEM_CLOCK.monotonic) -> None:
+        self._clock = clock
+        self._is_terminal = sys.stderr.isatty()
+        self._started_s = clock()
+        self._next_s = self._started_s + (0.0 if self._is_terminal else INTERVAL_S)
 
     def __enter__(self) -> Self:
         return self
@@ -223,16 +207,18 @@ class _Counter:
         self.clear()
 
     def show(self, progress: Progress) -> None:
-        """Write the line again, five times a second at most."""
-        now_s = time.monotonic()
-        if not self._is_shown or now_s < self._next_s:
+        """Write the line, if it is time."""
+        now_s = self._clock()
+        if now_s < self._next_s:
             return
-        self._next_s = now_s + _INTERVAL_S
-        click.echo(f"\r\x1b[K{progress_line(progress, now_s - self._started_s)}", err=True, nl=False)
+        self._next_s = now_s + (_INTERVAL_S if self._is_terminal else INTERVAL_S)
+        start = "\r\x1b[K" if self._is_terminal else ""
+        line = start + progress_line(progress, now_s - self._started_s)
+        click.echo(line, err=True, nl=not self._is_terminal)
 
     def clear(self) -> None:
-        """Remove the line."""
-        if self._is_shown:
+        """Remove the line of a terminal."""
+        if self._is_terminal:
             click.echo("\r\x1b[K", err=True, nl=False)
 
 

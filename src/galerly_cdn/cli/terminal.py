@@ -13,8 +13,10 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from galerly_cdn.errors import GalerlyError
     from galerly_cdn.serialization import Value
     from galerly_cdn.settings.load import LoadedSettings
+    from galerly_cdn.stored_keys import Shard
 
 CONFIG = click.option(
     "--config",
@@ -23,6 +25,8 @@ CONFIG = click.option(
     envvar="GALERLY_CONFIG",
     help="Read settings from this TOML file (or GALERLY_CONFIG).",
 )
+RUN_AGAIN = 75
+"""The exit code for what running the command again may finish (EX_TEMPFAIL of sysexits.h)."""
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -56,7 +60,7 @@ class CommandGroup(click.Group):
             sys.exit(2)
         except GalerlyError as error:
             print_error(error.public + (f" ({error.detail})" if error.detail else ""))
-            sys.exit(1)
+            sys.exit(exit_code_of(error))
         except OSError as error:
             if error.errno == errno.EPIPE:  # the reader left (`| head`): click exits without a message
                 raise
@@ -94,6 +98,37 @@ class PrefixParameter(GalleryParameter):
 
     def sample_key(self, value: str) -> str:
         return value + "x"
+
+
+class ShardParameter(click.ParamType["Shard"]):
+    """One of several equal parts of the photographs: `2/8`."""
+
+    name = "i/n"
+
+    def convert(self, value: str | Shard, param: click.Parameter | None, ctx: click.Context | None) -> Shard:
+        from galerly_cdn.stored_keys import parse_shard
+
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse_shard(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+SHARD = click.option(
+    "--shard",
+    type=ShardParameter(),
+    default="1/1",
+    help="Only this part of the photographs, such as 2/8: eight machines take one each. [all]",
+)
+
+
+def exit_code_of(error: GalerlyError) -> int:
+    """`RUN_AGAIN` for what may pass by itself, such as a store that cannot be reached; else 1."""
+    from galerly_cdn.retries import TEMPORARY
+
+    return RUN_AGAIN if isinstance(error, TEMPORARY) else 1
 
 
 def print_error(*lines: str) -> None:

@@ -67,7 +67,7 @@ def upload(
         await progress.run(items, process)
 
     where.run_rendering(upload_all, as_json=as_json, creates=True)
-    sys.exit(1 if progress.failures else 0)
+    sys.exit(progress.exit_code)
 
 
 def _print_retry(file: Path, error: GalerlyError, wait_s: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 _PAGES = "Correct the page or program that requests it."
 _CLIENT = "Nothing, unless one client of yours sends many: then correct it."
+_DISK = "The log of the server names the file."
 _STORE = "Run `galerly-cdn doctor --store`; the access log has the store’s own words."
 _ORIGINAL = "Replace the photograph by a sound one, or delete it."
 _LIMIT = "Upload a smaller photograph, or raise {}."
@@ -64,6 +65,13 @@ ADVICE = {
     "too-many-connections": "Raise `max_connections`, or put a proxy in front.",
     "too-many-misses": "Warm the gallery; raise `misses_per_minute` if these are your viewers.",
     "store-unreachable": _STORE,
+    "store-slow": f"Look at the store’s load and the network to it. {_STORE}",
+    "store-busy": "Nothing, if it passes. Else ask the store’s provider for more requests.",
+    "disk-fault": _DISK,
+    "disk-full": f"Free space, or lower `renditions_bytes`. {_DISK}",
+    "disk-error": f"Look at the kernel’s log (dmesg), and replace the disk. {_DISK}",
+    "disk-read-only": f"Look at the kernel’s log (dmesg) and the mount options. {_DISK}",
+    "too-many-files": "Raise the limit of open files (LimitNOFILE= of systemd), or lower `max_connections`.",
     "unsettled": "Nothing: the photograph is being replaced. If it lasts, find who replaces it.",
     "draining": "Nothing: the server was stopping.",
     "queue-full": "Warm galleries before they open; add workers or machines.",

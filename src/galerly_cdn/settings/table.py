@@ -81,7 +81,7 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     ] = 1.0
     stale_if_error_s: Annotated[
         Natural,
-        Meta(description="How old the last known pictures may be while a remote store cannot be reached."),
+        Meta(description="How old the last known pictures may be while the store cannot be reached."),
     ] = 24 * 3600
     store_deadline_s: Annotated[
         Seconds, Meta(description="Time limit of one request to a remote store, its retries included.")

@@ -60,12 +60,16 @@ async def open_originals(
 
 
 def _open_folder(root: Path, settings: Settings, clock: Clock, *, is_writable: bool) -> WritableOriginals:
-    private = private_folders(settings.private_prefixes)
-    if not is_writable:
-        return ReadOnlyOriginals(FolderOriginals(root, checked_key, now=clock.wall, private_folders=private))
-    if settings.store:
+    if is_writable and settings.store:
         root.mkdir(parents=True, exist_ok=True)
-    return WritableFolderOriginals(root, checked_key, now=clock.wall, private_folders=private)
+    opened = (WritableFolderOriginals if is_writable else FolderOriginals)(
+        root,
+        checked_key,
+        now=clock.wall,
+        private_folders=private_folders(settings.private_prefixes),
+        stale_s=settings.stale_if_error_s,
+    )
+    return opened if isinstance(opened, WritableFolderOriginals) else ReadOnlyOriginals(opened)
 
 
 class ReadOnlyOriginals:

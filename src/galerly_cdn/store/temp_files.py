@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import tempfile
@@ -11,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from galerly_cdn.errors import StoreRefused, StoreUnreachable
+from galerly_cdn.errors import disk_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +60,6 @@ def _check_abandoned(path: str | Path, now_s: float, *, removes: bool) -> bool:
 UPLOAD_PREFIX = "incoming-"
 _SHARED_PREFIX = f"galerly-cdn-{UPLOAD_PREFIX}"
 """In the machine's folder for temporary files, which other programs use too."""
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def sweep_shared_folder(now_s: float) -> None:
@@ -81,8 +79,15 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = StoreRefused if error.errno in _REFUSED else StoreUnreachable
-        raise kind(str(error)) from error
+        raise disk_fault(error) from error
+
+
+def write_all(fd: int, content: bytes) -> None:
+    """Write all bytes: a full disk may take a part of them first. Raises as `store_errors`."""
+    rest = memoryview(content)
+    with store_errors():
+        while rest:
+            rest = rest[os.write(fd, rest) :]
 
 
 class UploadFile:
@@ -102,10 +107,7 @@ class UploadFile:
 
     def write(self, chunk: bytes) -> None:
         """Append a chunk."""
-        rest = memoryview(chunk)
-        with store_errors():
-            while rest:
-                rest = rest[os.write(self.fd, rest) :]
+        write_all(self.fd, chunk)
         self.length_bytes += len(chunk)
 
     @contextlib.contextmanager

@@ -16,7 +16,7 @@ from galerly_cdn.audit.caches import RememberedCaches
 from galerly_cdn.audit.judgement import Reason, Selection
 from galerly_cdn.errors import NotInvalidated, StoreUnreachable
 from galerly_cdn.store.remote.pending_invalidations import PendingInvalidations
-from galerly_cdn.stored_keys import stored_key
+from galerly_cdn.stored_keys import ALL, Shard, stored_key
 from tests.support.audited_stores import ALLOWED, GONE, fill_with_everything, open_audited_store
 from tests.support.s3_servers import SERVERS
 
@@ -106,10 +106,10 @@ async def test_keys_that_were_not_invalidated_are_invalidated_by_the_next_clean(
         with pytest.raises(NotInvalidated):
             await store.run(Selection(), removes=True, caches=caches(refuse))
         assert (await store.audit()).is_clean
-        await caches(invalidate).finish(Selection())
+        await caches(invalidate).finish(ALL)
         assert {"deleted.jpg", "h/replaced.jpg", "g/1.jpg"} <= set(sent)
         sent.clear()
-        await caches(invalidate).finish(Selection())
+        await caches(invalidate).finish(ALL)
         assert sent == []
     assert [name for name in objects.names() if "invalidations" in name] == []
 
@@ -145,7 +145,7 @@ async def test_clean_of_a_shard_leaves_the_pending_keys_of_another_shard_alone(
 ) -> None:
     """The machine of the other shard may be removing them at this moment."""
     pending = PendingInvalidations(request.getfixturevalue(kind).bucket().root("resized"))
-    first, second = (Selection(shard=shard, shards=2) for shard in (1, 2))
+    first, second = (Shard(number, 2) for number in (1, 2))
     keys = [f"g/{number}.jpg" for number in range(20)]
     of_first, of_second = ([key for key in keys if one.has(stored_key(key))] for one in (first, second))
     sent: list[str] = []
@@ -153,7 +153,7 @@ async def test_clean_of_a_shard_leaves_the_pending_keys_of_another_shard_alone(
     async def invalidate(keys: Sequence[str]) -> None:
         sent.extend(keys)
 
-    for selection, before, after in (
+    for shard, before, after in (
         (first, (of_first, of_second), of_first),
         (second, (of_second,), of_second),
         (first, (keys,), keys),
@@ -161,7 +161,7 @@ async def test_clean_of_a_shard_leaves_the_pending_keys_of_another_shard_alone(
         for one in before:
             await pending.add(one)
         sent.clear()
-        await RememberedCaches(invalidate, pending).finish(selection)
+        await RememberedCaches(invalidate, pending).finish(shard)
         assert sent == after
 
 
@@ -224,7 +224,7 @@ async def test_audit_names_originals_that_cannot_be_shown(store: AuditedStore) -
 async def test_shards_have_all_photographs_and_each_once(store: AuditedStore) -> None:
     await fill_with_everything(store)
     whole, listed = await store.run(Selection())
-    shards = [await store.run(Selection(shard=number, shards=3)) for number in (1, 2, 3)]
+    shards = [await store.run(Selection(shard=Shard(number, 3))) for number in (1, 2, 3)]
     assert sorted(one for _, removed in shards for one in names(removed)) == names(listed)
     for field in ("originals", "renditions", "facts", "foreign"):
         assert sum(getattr(audit, field).items for audit, _ in shards) == getattr(whole, field).items
@@ -237,7 +237,7 @@ async def test_shards_have_all_photographs_and_each_once(store: AuditedStore) ->
             == 1
         )
     for number in (3, 1, 2):
-        await store.clean(Selection(is_expired=False, shard=number, shards=3))
+        await store.clean(Selection(is_expired=False, shard=Shard(number, 3)))
     assert (await store.audit()).is_clean
 
 

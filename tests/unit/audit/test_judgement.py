@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from galerly_cdn.audit.judgement import Reason, Rules, Selection, parse_shard, reason_by_name, reason_of
+from galerly_cdn.audit.judgement import Reason, Rules, Selection, reason_by_name, reason_of
 from galerly_cdn.model import FactRecord, Format, RecipeEntry, Record, Size, Target
 from galerly_cdn.recipes import Ranks
 from galerly_cdn.serialization import replaced
@@ -100,28 +98,3 @@ def test_selection_is_of_expired_items_or_of_others(
     selection = Selection(is_expired=is_expired, older_than_s=60.0)
     assert selection.includes(reason, NOW_S - 60, NOW_S) == included
     assert not selection.includes(reason, NOW_S - 59, NOW_S)
-
-
-@given(st.text(), st.integers(1, 50))
-def test_every_name_is_in_one_shard(name: str, shards: int) -> None:
-    found = [number for number in range(1, shards + 1) if Selection(shard=number, shards=shards).has(name)]
-    assert len(found) == 1
-
-
-@given(st.integers(1, 10_000), st.integers(1, 10_000))
-def test_shard_is_parsed_if_there_is_one_of_this_number(shard: int, shards: int) -> None:
-    text = f"{shard}/{shards}"
-    if shard > shards:
-        with pytest.raises(ValueError, match="shard such as"):
-            parse_shard(text)
-    else:
-        assert parse_shard(text) == (shard, shards)
-        assert str(Selection(None, 0.0, *parse_shard(text))) == text
-
-
-@pytest.mark.parametrize(
-    "text", ["", "1", "1/", "/2", "0/2", "1/0", "-1/2", "1/10001", "1/2/3", "a/b", " 1/2"]
-)
-def test_shard_of_another_form_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="shard such as"):
-        parse_shard(text)

@@ -386,7 +386,11 @@ def test_upload_of_file_names_that_are_not_utf_8_fails_with_printable_messages(
         (["upload", "{photographs}/none.jpg", "--gallery", "g"], "does not exist"),
         (["upload", "{empty}", "--gallery", "g"], "FILES contain no photograph"),
         (["purge"], "give either KEYS or --gallery"),
-        (["warm", "a/b", "--gallery", "a"], "give either KEYS or --gallery"),
+        (["warm", "a/b", "--gallery", "a"], "give KEYS, --gallery or --all"),
+        (["warm", "--gallery", "a", "--all"], "give KEYS, --gallery or --all"),
+        (["warm", "--shard", "1/2"], "give KEYS, --gallery or --all"),
+        (["warm", "a/b", "--shard", "1/2"], "--shard is a part of --all or of --gallery"),
+        (["warm", "--all", "--shard", "3/2"], "shard such as 2/8"),
         (["rm"], "Missing argument 'KEYS...'"),
         (["ls", "--store", "/tmp", "--admin", "http://x"], "say one of the two"),
         (["ls", "--admin", "cdn.example.com"], "--admin: expected"),
@@ -433,7 +437,7 @@ def test_upload_to_unreachable_cdn_prints_one_error(photographs: Path) -> None:
         result = CliRunner().invoke(
             cli.main, ["upload", str(photographs), "--gallery", "g", "--admin", address]
         )
-    assert (result.exit_code, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (75, "")
     progress, error = result.stderr.splitlines()
     assert progress == "0 of 6 done."
     assert error.startswith(f"galerly-cdn: {CdnUnreachable.public} ({address}: ")

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from galerly_cdn import cli
 from galerly_cdn.audit.survey import Progress
-from galerly_cdn.cli.store_audit import progress_line
+from galerly_cdn.cli.store_audit import Counter, progress_line
 from tests.support.audited_stores import fill_with_everything, open_audited_store
 
 if TYPE_CHECKING:
@@ -171,3 +171,15 @@ def test_progress_names_the_time_that_is_left_when_a_part_is_done() -> None:
     assert progress_line(Progress(0, 9, 1500, 0), 1.0) == "1,500 originals, 0 other items"
     assert progress_line(Progress(3, 9, 10, 2000), 20.0).endswith("2,000 other items, 25 %, about 60 s left")
     assert progress_line(Progress(5, 9, 10, 2000), 600.0).endswith("50 %, about 10 min left")
+
+
+def test_without_a_terminal_a_line_tells_the_progress_every_30_seconds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now_s = 0.0
+    with Counter(lambda: now_s) as counter:
+        for step in range(10):
+            now_s = 9.0 * step
+            counter.show(Progress(0, 4, step, 0))
+    lines = ["4 originals, 0 other items", "8 originals, 0 other items"]
+    assert capsys.readouterr().err.splitlines() == lines

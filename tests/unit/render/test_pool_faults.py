@@ -104,7 +104,7 @@ async def test_original_that_the_disk_does_not_return_is_not_quarantined(tmp_pat
         fd = os.open(tmp_path / "original", os.O_WRONLY | os.O_CREAT)
         try:
             for _ in range(3):
-                with pytest.raises(errors.Unsettled, match="Bad file descriptor"):
+                with pytest.raises(errors.DiskError, match="Bad file descriptor"):
                     await workers.render(fd, 10, JOB, "a@1")
         finally:
             os.close(fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import shutil
 import socket
 import time
 from contextlib import chdir
@@ -361,6 +362,38 @@ async def test_missing_root_is_unreachable_instead_of_a_missing_original(
         await keys_of(store)
     elsewhere.rename(root)
     assert await content_of(store, "g/a.jpg") == b"a"
+
+
+async def test_known_head_is_returned_as_stale_while_the_root_is_missing(root: Path) -> None:
+    now_s = time.time()
+    store = FolderOriginals(root, checked_key, now=lambda: now_s, stale_s=60.0)
+    before = await store.head("g/a.jpg")
+    elsewhere = root.parent / "elsewhere"
+    shutil.move(root, elsewhere)
+    for passed_s, stale_s in ((0.0, 0.012), (30.0, 30.0), (30.0, 60.0)):
+        now_s += passed_s
+        head = await store.head("g/a.jpg")
+        assert head.version == before.version
+        assert head.stale_s == pytest.approx(stale_s)
+        assert store.known_head("g/a.jpg") is None
+    now_s += 1.0
+    with pytest.raises(StoreUnreachable):
+        await store.head("g/a.jpg")
+    shutil.move(elsewhere, root)
+    assert await store.head("g/a.jpg") == before
+    shutil.move(root, elsewhere)
+    assert (await store.head("g/a.jpg")).stale_s == pytest.approx(0.012)
+    with pytest.raises(StoreUnreachable):
+        await store.head("g/a.jpg", remembered=False)
+    with pytest.raises(StoreUnreachable):
+        await store.head("g/other.jpg")
+    shutil.move(elsewhere, root)
+    (root / "g" / "a.jpg").unlink()
+    with pytest.raises(NoSuchOriginal):
+        await store.head("g/a.jpg")
+    shutil.move(root, elsewhere)
+    with pytest.raises(StoreUnreachable):
+        await store.head("g/a.jpg")
 
 
 @pytest.mark.parametrize("name", ["none", "photographs/g/a.jpg"])

@@ -24,7 +24,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from galerly_cdn.errors import SettingsError, StoreUnreachable
+from galerly_cdn.errors import (
+    DiskError,
+    DiskFull,
+    DiskReadOnly,
+    GalerlyError,
+    SettingsError,
+    StoreRefused,
+    StoreUnreachable,
+    TooManyFiles,
+)
 from galerly_cdn.model import Size, Target
 from galerly_cdn.serialization import to_json
 from galerly_cdn.store.folder import rendition_file
@@ -513,10 +522,19 @@ async def test_begun_put_ends_with_the_rendition_that_another_server_has_stored(
 
 @pytest.mark.parametrize("call", ["mkstemp", "rename", "unlink"])
 @pytest.mark.parametrize(
-    "number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.EACCES]
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, DiskFull),
+        (errno.EDQUOT, DiskFull),
+        (errno.EIO, DiskError),
+        (errno.EROFS, DiskReadOnly),
+        (errno.EMFILE, TooManyFiles),
+        (errno.EACCES, StoreRefused),
+        (errno.ESTALE, StoreUnreachable),
+    ],
 )
 async def test_failed_put_leaves_no_file_and_keeps_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, kind: type[GalerlyError]
 ) -> None:
     def fail(*_args: object, **_kwargs: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -530,9 +548,9 @@ async def test_failed_put_leaves_no_file_and_keeps_the_old_one(
             if call == "unlink":  # only called for the rendition that a new key evicts, after its write
                 await store.put(make_rendition("l", b"before"))
             else:
-                with pytest.raises(StoreUnreachable):
+                with pytest.raises(kind):
                     await store.put(make_rendition("j", b"after", version="2"))
-            with pytest.raises(StoreUnreachable):
+            with pytest.raises(kind):
                 await store.put(make_rendition("k", b"after"))
         assert not [path for path in rendition_files(tmp_path) if path.name.startswith(".put-")]
         kept = await store.get("j", TARGET)
@@ -589,9 +607,9 @@ async def test_folder_that_becomes_read_only_is_still_served(tmp_path: Path) -> 
         async with open_folder(disk, now_s=1e12) as store:
             await store.put(make_rendition("a"))
             _run("mount", "-o", "remount,ro", str(disk))
-            with pytest.raises(StoreUnreachable):
+            with pytest.raises(DiskReadOnly):
                 await store.put(make_rendition("b"))
-            with pytest.raises(StoreUnreachable):
+            with pytest.raises(DiskReadOnly):
                 await store.delete("a", TARGET)
             assert await store.get("a", TARGET) == make_rendition("a")
         with pytest.raises(SettingsError, match="Read-only file system"):

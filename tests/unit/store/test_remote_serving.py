@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from galerly_cdn.errors import by_code
 from tests.support import pictures
 from tests.support.fake_s3 import FakeS3, Fault, fake_s3
 from tests.support.shapes import Answer, ServeProcess
@@ -62,8 +63,8 @@ async def served(fake: FakeS3, tmp_path: Path) -> AsyncIterator[FakeStoreServer]
 FAULTS: dict[str, tuple[Fault, int, str]] = {
     "down": (Fault(resets=True), 503, "store-unreachable"),
     "internal error": (Fault(status=500), 503, "store-unreachable"),
-    "slow down": (Fault(status=503, code="SlowDown"), 503, "store-unreachable"),
-    "silent": (Fault(hangs=True), 503, "store-unreachable"),
+    "slow down": (Fault(status=503, code="SlowDown"), 503, "store-busy"),
+    "silent": (Fault(hangs=True), 503, "store-slow"),
     "refusing": (Fault(status=403, code="AccessDenied"), 502, "store-refused"),
     "redirecting": (Fault(status=307), 502, "store-refused"),
 }
@@ -77,7 +78,8 @@ async def test_uncached_picture_gets_the_documented_error(
     answer = await served.get(UNCACHED.format(0))
     assert (answer.status, code in answer.body.decode()) == (status, True)
     assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers.get("retry-after") == ("1" if status == 503 else "10")
+    retry_after_s = by_code()[code].retry_after_s
+    assert answer.headers.get("retry-after") == f"{retry_after_s}"
     fake.fault = lambda _request: None
     assert (await until(lambda: served.get(UNCACHED.format(0)))).status == 200
 

@@ -61,7 +61,7 @@ class InProcessRenderer:
         known: FactRecord | None = None,
         learn: Learn = ignore_facts,
     ) -> tuple[Rendered, bytes]:
-        """Render a job of one picture. Raises `Unrenderable`, `Unsettled`."""
+        """Render a job of one picture. Raises `Unrenderable`, `Unsettled`, `DiskError`."""
         made = self.warm(fd, length_bytes, job, token, known=known, learn=learn)
         async with contextlib.aclosing(made) as pictures:
             return await anext(pictures)

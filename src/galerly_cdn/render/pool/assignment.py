@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from galerly_cdn.errors import Unrenderable, Unsettled, by_code
+from galerly_cdn.errors import DiskError, Unrenderable, Unsettled, by_code
 from galerly_cdn.render import refusals
 from galerly_cdn.render.pool import protocol
 from galerly_cdn.render.pool.worker_state import Event
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from galerly_cdn.render.pool.scheduling import MemoryBudget
     from galerly_cdn.render.pool.supervisor import Worker
 
-_CODES = frozenset(code for code, kind in by_code().items() if issubclass(kind, (Unrenderable, Unsettled)))
+_OF_READING = {kind.code: kind for kind in (DiskError, Unsettled)}
+_CODES = {code for code, kind in by_code().items() if issubclass(kind, Unrenderable)} | set(_OF_READING)
 """The errors that a worker may report. It is not trusted: any other code is a protocol error."""
 _MAX_PUBLIC_CHARACTERS = 300
 """The longest sentence of a worker that is sent to viewers."""
@@ -101,8 +102,8 @@ class Assignment:
                 raise protocol.ProtocolError(f"{message.code}: {message.detail}")
             if message.facts is not None:
                 self._learn(message.facts)
-            if message.code == Unsettled.code:
-                raise Unsettled(message.detail)
+            if message.code in _OF_READING:
+                raise _OF_READING[message.code](message.detail)
             raise refusals.of_code(message.code, message.detail, message.public[:_MAX_PUBLIC_CHARACTERS])
         if not self._fits_request(message, body):
             raise protocol.ProtocolError(f"the response does not fit the request: {message!r}")

@@ -12,7 +12,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from galerly_cdn.errors import GalerlyError, TooMuchMemory, Unsettled, UnsupportedFormat
+from galerly_cdn.errors import DiskError, GalerlyError, TooMuchMemory, Unsettled, UnsupportedFormat
 from galerly_cdn.render import refusals
 from galerly_cdn.render.formats import kind_of
 from galerly_cdn.render.pool import fork_server, protocol, sandbox
@@ -152,7 +152,7 @@ def _answer(  # noqa: PLR0913, PLR0917 - the parts of a worker
 
 
 def read_original(fd: int, length_bytes: int) -> bytes:
-    """Read a whole file. Raises `Unsettled` if it cannot be read, or has another length: it is being written.
+    """Read a whole file. Raises `DiskError`, and `Unsettled` for another length: it is being written.
 
     The file is copied and not mapped: reading a map of a file that shrinks ends the process (SIGBUS).
     """
@@ -163,7 +163,7 @@ def read_original(fd: int, length_bytes: int) -> bytes:
             chunks.append(chunk)
             position += len(chunk)
     except OSError as error:  # a fault of the disk says nothing about the original
-        raise Unsettled(str(error)) from error
+        raise DiskError(str(error)) from error
     if position != length_bytes:
         raise Unsettled(f"expected {length_bytes} bytes, read {position}")
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -15,8 +15,9 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from galerly_cdn.errors import NoSuchOriginal, SettingsError, Unsettled
+from galerly_cdn.errors import NoSuchOriginal, SettingsError, StoreUnreachable, Unsettled
 from galerly_cdn.model import Head
+from galerly_cdn.serialization import replaced
 from galerly_cdn.store.folder.listing import FolderCursor, FolderNames, ListRequest, folder_names, read_batch
 from galerly_cdn.store.folder.paths import (
     FILE_FLAGS,
@@ -47,11 +48,11 @@ class FolderOriginals:
 
     `checked_key` checks the grammar of keys (`http.urls.checked_key`): files whose paths it refuses are not
     listed. `now` is the wall clock in seconds, `wait` sleeps. No symlink leads from a public folder into one
-    of `private_folders` (`paths.leads_into`). Raises `SettingsError` if `root` is not a
-    readable folder.
+    of `private_folders` (`paths.leads_into`). Raises `SettingsError` if `root` is not
+    a readable folder. A known head is returned for `stale_s` seconds while it cannot be checked.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         root: Path,
         checked_key: Callable[[str], str],
@@ -59,8 +60,10 @@ class FolderOriginals:
         now: Callable[[], float],
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,  # noqa: TID251 - it waits for the clock to tick
         private_folders: tuple[str, ...] = (),
+        stale_s: float = 0.0,
     ) -> None:
         self._now = now
+        self._stale_s = stale_s
         self._private_folders = private_folders
         self._wait = wait
         self._root = os.path.realpath(root)
@@ -73,13 +76,26 @@ class FolderOriginals:
         except OSError as error:
             raise SettingsError([f"originals: cannot read the folder {root}: {error.strerror}"]) from error
 
-    async def head(self, key: str, *, remembered: bool = True) -> Head:  # noqa: ARG002 - always current
-        """Version (inode, mtime, ctime, size) and length. Raises as the interface says."""
+    async def head(self, key: str, *, remembered: bool = True) -> Head:
+        """Version (inode, mtime, ctime, size) and length. Raises as the interface says.
+
+        While the folder cannot be read, the last known head, as a remote store's; with `remembered=False`
+        an error.
+        """
         known = self.known_head(key)
         if known is not None:
             return known
-        with self._find(key) as found:
-            head = head_of(found.status)
+        try:
+            with self._find(key) as found:
+                head = head_of(found.status)
+        except StoreUnreachable:
+            stale = self._stale_head(key) if remembered else None
+            if stale is None:
+                raise
+            return stale
+        except NoSuchOriginal:
+            self._heads.pop(key, None)
+            raise
         self._cache(key, found, head)
         return head
 
@@ -88,10 +104,21 @@ class FolderOriginals:
         cached = self._heads.get(key)
         if cached is None:
             return None
-        if cached.is_unchanged():
-            return cached.head
-        del self._heads[key]
-        return None
+        if not cached.is_unchanged():
+            return None
+        if cached.failed_s is not None:
+            self._heads[key] = cached._replace(failed_s=None)
+        return cached.head
+
+    def _stale_head(self, key: str) -> Head | None:
+        """The last known head; its age is since it could first not be checked. None if it is too old."""
+        cached = self._heads.get(key)
+        if cached is None:
+            return None
+        failed_s = self._now() if cached.failed_s is None else cached.failed_s
+        self._heads[key] = cached._replace(failed_s=failed_s)
+        age_s = max(self._now() - failed_s, _TICK_S)
+        return replaced(cached.head, stale_s=age_s) if age_s <= self._stale_s else None
 
     async def open(self, key: str) -> Original:
         """The original's bytes, with the head of the opened file.
@@ -153,6 +180,7 @@ class FolderOriginals:
             yield found
 
     def _cache(self, key: str, found: FoundPath, head: Head) -> None:
+        self._heads.pop(key, None)
         if len(self._heads) >= _MAX_CACHED_HEADS:
             del self._heads[next(iter(self._heads))]
         self._heads[key] = _CachedHead(found.path, found.status, found.checks, head)
@@ -165,6 +193,8 @@ class _CachedHead(NamedTuple):
     status: os.stat_result
     checks: tuple[PathCheck, ...]
     head: Head
+    failed_s: float | None = None
+    """When it could first not be checked, by the wall clock."""
 
     def is_unchanged(self) -> bool:
         try:

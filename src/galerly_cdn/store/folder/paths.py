@@ -18,7 +18,7 @@ from collections import OrderedDict
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from galerly_cdn.errors import NoSuchOriginal, StoreRefused, StoreUnreachable
+from galerly_cdn.errors import NoSuchOriginal, disk_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,13 +107,10 @@ def original_errors() -> Iterator[None]:
     """Raises `NoSuchOriginal`, `StoreRefused` or `StoreUnreachable` for an error of the file system."""
     try:
         yield
-    except PermissionError as error:
-        raise StoreRefused(str(error)) from error
     except UnicodeEncodeError as error:  # the file system's encoding cannot represent the name
         raise NoSuchOriginal(str(error)) from error
     except OSError as error:
-        kind = NoSuchOriginal if error.errno in _ABSENT else StoreUnreachable
-        raise kind(str(error)) from error
+        raise (NoSuchOriginal(str(error)) if error.errno in _ABSENT else disk_fault(error)) from error
 
 
 @contextmanager
@@ -168,10 +165,8 @@ class _Walk:
     def _open_root(self) -> int:
         try:
             fd = os.open(self._root, FOLDER)
-        except PermissionError:
-            raise
         except OSError as error:  # unmounted or moved: the originals are not deleted
-            raise StoreUnreachable(str(error)) from error
+            raise disk_fault(error) from error
         self._opened.callback(os.close, fd)
         return fd
 

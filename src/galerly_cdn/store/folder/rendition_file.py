@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 _MAGIC = b"galerly-rendition 1 "
 _LENGTH = slice(len(_MAGIC), len(_MAGIC) + 8)
 LINE_BYTES = len(_MAGIC) + 8 + 1 + 32 + 1
-
-
+_START_BYTES = 4096
+"""Longer than the header of nearly every rendition."""
+_MAX_HEADER_BYTES = 1 << 20
 _MAX_VERIFIED = 20_000
 """Files whose verification is remembered, with their records: about 20 MB."""
 _SETTLED_S = 2.0
@@ -50,7 +51,14 @@ def decode_rendition(content: bytes) -> Rendition:
     return Rendition(record, body)
 
 
-def header_bytes(start: bytes) -> int:
+def read_header(fd: int) -> bytes:
+    """The first bytes of an opened file: its line, its header, and perhaps more. Raises `OSError`."""
+    start = os.read(fd, _START_BYTES)
+    missing = min(_header_bytes(start) - len(start), _MAX_HEADER_BYTES)
+    return start + os.read(fd, missing) if missing > 0 else start
+
+
+def _header_bytes(start: bytes) -> int:
     """How many bytes the line and the header of a file have, by its first `LINE_BYTES` bytes or more."""
     digits = start[_LENGTH]
     return LINE_BYTES + (int(digits) if digits.isdigit() else 0)
@@ -61,7 +69,7 @@ def decode_header(start: bytes, file_bytes: int) -> Record:
 
     Raises `DamagedFile` for a damaged header, and for a body of another length; its bytes are not looked at.
     """
-    header = start[LINE_BYTES : header_bytes(start)]
+    header = start[LINE_BYTES : _header_bytes(start)]
     if not header or start[:LINE_BYTES] != _first_line(header):
         raise DamagedFile("header")
     try:
@@ -70,6 +78,14 @@ def decode_header(start: bytes, file_bytes: int) -> Record:
         raise DamagedFile(str(error)) from error
     if file_bytes != LINE_BYTES + len(header) + record.length_bytes:
         raise DamagedFile("body")
+    return record
+
+
+def record_of(start: bytes, status: os.stat_result, key: str, target: Target) -> Record:
+    """The record of this rendition by its file’s header. Raises `DamagedFile`, also for another’s file."""
+    record = decode_header(start, status.st_size)
+    if (record.key, record.target) != (key, target):
+        raise DamagedFile("another rendition")
     return record
 
 

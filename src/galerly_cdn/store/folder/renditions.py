@@ -27,8 +27,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from galerly_cdn.errors import SettingsError, StoreUnreachable
+from galerly_cdn.errors import SettingsError, StoreUnreachable, disk_fault
 from galerly_cdn.model import Target, facts_key, parse_target
+from galerly_cdn.store.fault_log import FaultLog
 from galerly_cdn.store.folder.paths import FILE_FLAGS, locked_folder
 from galerly_cdn.store.folder.recipes import FolderRecipes
 from galerly_cdn.store.folder.rendition_file import (
@@ -37,6 +38,8 @@ from galerly_cdn.store.folder.rendition_file import (
     VerifiedFiles,
     decode_rendition,
     encode_rendition,
+    read_header,
+    record_of,
 )
 from galerly_cdn.store.folder.renditions_index import (
     TEMP_PREFIX,
@@ -85,6 +88,7 @@ class FolderRenditions:
         self._limit_bytes = limit_bytes
         self._count = count
         self._now = now
+        self._faults = FaultLog(count)
         self._index = RenditionsIndex()
         self._verified = VerifiedFiles(now)
         self._recipes = FolderRecipes(self._root)
@@ -170,20 +174,25 @@ class FolderRenditions:
             return StoredObject(pending.record.version, self._now())
         with store_errors():
             try:
-                content, status = self._read(name)
+                start, status = self._read(name, header=True)
             except FileNotFoundError:
                 return None
         version = ""
         with suppress(DamagedFile):
-            record = decode_rendition(content).record
-            if (record.key, record.target) == (key, target):
-                version = record.version
+            version = record_of(start, status, key, target).version
         return StoredObject(version, status.st_mtime)
 
     async def record(self, key: str, target: Target) -> Record | None:
-        """The record of the stored rendition, verified as by `get`: a local body is cheap to read."""
-        found = await self.get(key, target)
-        return found.record if found else None
+        """The record of the stored rendition; the body of its file is not read."""
+        name = file_name(target.rendition_key(key))
+        if (pending := self._pending.get(name)) is not None:
+            return pending.record
+
+        def read() -> tuple[Record, os.stat_result]:
+            start, status = self._read(name, header=True)
+            return record_of(start, status, key, target), status
+
+        return self._find(name, read, "rendition")
 
     async def put(self, rendition: Rendition, keeps: Keeps | None = None) -> Rendition:
         """Store atomically, unless `keeps` the stored one. Raises `StoreUnreachable`.
@@ -248,8 +257,8 @@ class FolderRenditions:
             found, status = read()
         except FileNotFoundError:
             self._index.forget(name)
-        except OSError:
-            self._count(f"{what}-unreadable")
+        except OSError as error:
+            self._faults.add(f"{what}-unreadable", disk_fault(error))
         except (DamagedFile, DamagedRecord):
             self._discard(name, what)
         else:
@@ -295,7 +304,7 @@ class FolderRenditions:
         try:
             kept = await asyncio.shield(written)
         except OSError as error:
-            raise StoreUnreachable(str(error)) from error
+            raise disk_fault(error) from error
         if kept is not None:
             self._index.use(name, disk_bytes(len(encode_rendition(kept))))
         return kept
@@ -312,16 +321,19 @@ class FolderRenditions:
         try:
             return await asyncio.shield(self._write(name, partial(self._delete, name)))
         except OSError as error:
-            raise StoreUnreachable(str(error)) from error
+            raise disk_fault(error) from error
 
-    def _read(self, name: bytes) -> tuple[bytes, os.stat_result]:
-        """A file's bytes and status; no bytes for what cannot be a rendition's file. Raises `OSError`."""
+    def _read(self, name: bytes, *, header: bool = False) -> tuple[bytes, os.stat_result]:
+        """A file's bytes, or its `header`, and its status; no bytes for what cannot be a rendition's file.
+
+        Raises `OSError`.
+        """
         fd = os.open(self._path(name), FILE_FLAGS)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode) or status.st_size > self._limit_bytes:
                 return b"", status
-            return os.read(fd, status.st_size), status
+            return read_header(fd) if header else os.read(fd, status.st_size), status
         finally:
             os.close(fd)
 

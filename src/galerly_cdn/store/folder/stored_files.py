@@ -19,7 +19,7 @@ from galerly_cdn.model import facts_key
 from galerly_cdn.serialization import replaced
 from galerly_cdn.store.folder.originals import head_of
 from galerly_cdn.store.folder.paths import FILE_FLAGS, RESERVED, locked_folder
-from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_header, header_bytes
+from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_header, read_header
 from galerly_cdn.store.folder.renditions_index import TEMP_PREFIX, file_name
 from galerly_cdn.store.recipe_entry import FOLDER as RECIPES
 from galerly_cdn.store.record_file import MAGIC as FACTS_MAGIC
@@ -39,8 +39,6 @@ T = TypeVar("T")
 _BATCH = 1000
 _NAME = re.compile(r"[0-9a-f]{64}")
 _ENTRY = re.compile(r"([0-9]{8})\.json")
-_START_BYTES = 4096
-"""Longer than the header of nearly every rendition."""
 _MAX_RECORD_BYTES = 1 << 20
 
 
@@ -171,12 +169,10 @@ def _read(path: Path, name: str) -> StoredItem:
     try:
         status = os.fstat(fd)
         item = _item_of(name, Kind.DAMAGED, status)
-        start = os.read(fd, _START_BYTES)
+        start = read_header(fd)
         with suppress(DamagedFile, DamagedRecord):
             if start.startswith(FACTS_MAGIC):
                 return _facts(item, start + os.read(fd, _MAX_RECORD_BYTES), path.name)
-            if (missing := header_bytes(start) - len(start)) > 0:
-                start += os.read(fd, min(missing, _MAX_RECORD_BYTES))
             return _rendition(item, start, path.name)
     finally:
         os.close(fd)

@@ -54,7 +54,7 @@ class WritableFolderOriginals(FolderOriginals):
     only `link` takes a name in one step and fails if it is taken.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         root: Path,
         checked_key: Callable[[str], str],
@@ -62,8 +62,11 @@ class WritableFolderOriginals(FolderOriginals):
         now: Callable[[], float],
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,  # noqa: TID251 - it waits for the clock to tick
         private_folders: tuple[str, ...] = (),
+        stale_s: float = 0.0,
     ) -> None:
-        super().__init__(root, checked_key, now=now, wait=wait, private_folders=private_folders)
+        super().__init__(
+            root, checked_key, now=now, wait=wait, private_folders=private_folders, stale_s=stale_s
+        )
         self._upload_folder = Path(self._root, RESERVED)
         self._publish_lock = threading.Lock()
         try:

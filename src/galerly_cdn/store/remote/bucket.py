@@ -26,12 +26,14 @@ from obstore.store import AzureStore
 from galerly_cdn.clock import SYSTEM_CLOCK
 from galerly_cdn.errors import (
     ClockSkewed,
+    DiskFault,
     GalerlyError,
     KeyNotHeld,
     NoSuchOriginal,
     OriginalExists,
     SettingsError,
     StoreRefused,
+    StoreSlow,
     StoreUnreachable,
     Unsettled,
 )
@@ -90,6 +92,7 @@ class Bucket:
         self._lists_raw = False
         self._deadline_s = settings.store_deadline_s
         self._breaker = CircuitBreaker(clock)
+        self._last_failure: type[StoreUnreachable] = StoreUnreachable
         self._skew = ClockSkew(self.fetch_date, clock, wall)
         self._retries = RetryBudget()
         self._count = count
@@ -380,17 +383,22 @@ class Bucket:
         """Run one request within a deadline, and report its result to the circuit breaker."""
         if not self._breaker.allows_request():
             self._count("store-spared")
-            raise StoreUnreachable("the circuit breaker is open: the last requests to the store failed")
+            raise self._last_failure("the circuit breaker is open: the last requests to the store failed")
         try:
             async with asyncio.timeout(self._deadline_s) as deadline:
                 with store_errors():
                     yield deadline
+        except DiskFault:  # this machine's, not the store's
+            raise
         except (StoreUnreachable, TimeoutError) as error:
+            late = StoreSlow("the store did not answer within the deadline")
+            failure = error if isinstance(error, StoreUnreachable) else late
+            self._last_failure = type(failure)
             if not is_optional:
                 self._breaker.record_failure()
             self._count("store-failed")
-            if isinstance(error, TimeoutError):
-                raise StoreUnreachable("the store did not answer within the deadline") from error
+            if failure is late:
+                raise late from error
             raise
         except GalerlyError as error:
             self._breaker.record_success()

@@ -18,11 +18,15 @@ from obstore.exceptions import (
 from obstore.store import from_url
 
 from galerly_cdn.errors import (
+    GalerlyError,
     NoSuchOriginal,
     OriginalExists,
     SettingsError,
+    StoreBusy,
     StoreRefused,
+    StoreSlow,
     StoreUnreachable,
+    TooManyFiles,
     Unsettled,
 )
 
@@ -37,6 +41,12 @@ _BACKOFF_S = 0.1
 """The wait before obstore's first retry; the next ones are longer, at random, up to 2 s."""
 _MAX_ERROR_CHARACTERS = 500
 _REFUSED = re.compile(r"status code: (?!408|429)[34]\d\d|redirect|BadScheme")
+_KINDS: tuple[tuple[re.Pattern[str], type[GalerlyError]], ...] = (
+    (re.compile(r"status code: (429|503)|<Code>SlowDown"), StoreBusy),
+    (_REFUSED, StoreRefused),
+    (re.compile(r"too many open files", re.IGNORECASE), TooManyFiles),
+    (re.compile(r"timed out", re.IGNORECASE), StoreSlow),
+)
 _VARIABLES = {
     "Account must be specified": "AZURE_STORAGE_ACCOUNT_NAME",
     "Invalid Access Key": "AZURE_STORAGE_ACCOUNT_KEY",
@@ -89,12 +99,16 @@ def store_errors() -> Iterator[None]:
     except (PermissionDeniedError, UnauthenticatedError, InvalidPathError) as error:
         raise StoreRefused(_error_text(error)) from error
     except (BaseError, OSError) as error:
-        kind = StoreRefused if _REFUSED.search(str(error)) else StoreUnreachable
-        raise kind(_error_text(error)) from error
+        raise _kind_of(str(error))(_error_text(error)) from error
     except Exception as error:
         if type(error).__name__ != "RustPanic":  # obstore exports no name for it
             raise
         raise StoreRefused("a setting of the store has a value that obstore cannot use") from error
+
+
+def _kind_of(text: str) -> type[GalerlyError]:
+    """The error that obstore's words mean."""
+    return next((kind for words, kind in _KINDS if words.search(text)), StoreUnreachable)
 
 
 def timedelta(seconds: float) -> dt.timedelta:

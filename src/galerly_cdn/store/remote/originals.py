@@ -19,7 +19,6 @@ from galerly_cdn.errors import (
     OriginalExists,
     StoreCorrupt,
     TooManyBytes,
-    Unavailable,
     Unsettled,
 )
 from galerly_cdn.http.urls import is_key
@@ -27,7 +26,7 @@ from galerly_cdn.model import Head
 from galerly_cdn.store.interfaces import Original
 from galerly_cdn.store.remote import MD5
 from galerly_cdn.store.remote.head_cache import HeadCache
-from galerly_cdn.store.temp_files import UploadFile
+from galerly_cdn.store.temp_files import UploadFile, store_errors, write_all
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -163,7 +162,8 @@ class RemoteOriginals:
         attempt, and a client may repeat an upload.
         """
         # Mapped, not read into memory; the last user of the mapping closes it
-        content = mmap.mmap(upload.fd, 0, prot=mmap.PROT_READ)
+        with store_errors():
+            content = mmap.mmap(upload.fd, 0, prot=mmap.PROT_READ)
         attributes = {"Content-Type": media_type, MD5: md5, **self._bucket.cache_tags(key)}
         last_error: GalerlyError = Unsettled()
         for _ in range(_ATTEMPTS):
@@ -209,26 +209,23 @@ class RemoteOriginals:
         digest = hashlib.md5(usedforsecurity=False)
 
         async with self._downloads:
-            with tempfile.TemporaryFile(buffering=0) as file:
+            with store_errors():
+                file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed by the next context
+            with file:
 
                 def write(found: GetResult, chunk: bytes) -> None:
                     if found.meta["size"] > self._max_bytes:
                         raise TooManyBytes(f"the object has {found.meta['size']} bytes")
                     digest.update(chunk)
-                    try:
-                        file.write(chunk)
-                    except OSError as error:  # an error of this machine, not of the store
-                        raise Unavailable(str(error)) from error
+                    write_all(file.fileno(), chunk)
 
                 found = await self._bucket.download(key, write)
                 head = _head(found.meta)
-                if file.tell() != head.length_bytes:
-                    raise StoreCorrupt(f"the store sent {file.tell()} of {head.length_bytes} bytes")
-                return _Download(
-                    Original(os.dup(file.fileno()), head),
-                    digest.hexdigest(),
-                    str(found.attributes.get(MD5, "")),
-                )
+                if (received := os.fstat(file.fileno()).st_size) != head.length_bytes:
+                    raise StoreCorrupt(f"the store sent {received} of {head.length_bytes} bytes")
+                with store_errors():
+                    fd = os.dup(file.fileno())
+                return _Download(Original(fd, head), digest.hexdigest(), str(found.attributes.get(MD5, "")))
 
     async def _request_head(self, key: str, *, is_optional: bool = False) -> Head:
         return _head(await self._bucket.head(key, is_optional=is_optional))

@@ -23,6 +23,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.http import content_disposition
 from galerly_cdn.model import IMMUTABLE, Format, Record, Rendition, facts_key, parse_target
+from galerly_cdn.store.fault_log import FaultLog
 from galerly_cdn.store.interfaces import StoredObject, keeps_same
 from galerly_cdn.store.record_file import DamagedRecord, decode_record, encode_record
 from galerly_cdn.store.remote import MD5
@@ -51,6 +52,7 @@ class RemoteRenditions:
     def __init__(self, bucket: Bucket, count: Callable[[str], None]) -> None:
         self._bucket = bucket
         self._count = count
+        self._faults = FaultLog(count)
         recipes = RemoteRecipes(bucket)
         self.entries = recipes.entries
         self.append = recipes.append
@@ -127,8 +129,8 @@ class RemoteRenditions:
             _, content = await self._bucket.read(facts_key(key))
         except NoSuchOriginal:
             return None
-        except (StoreRefused, StoreUnreachable, Unsettled):
-            self._count("facts-unreadable")
+        except (StoreRefused, StoreUnreachable, Unsettled) as error:
+            self._faults.add("facts-unreadable", error)
             return None
         try:
             return decode_record(content, key)
@@ -165,8 +167,8 @@ class RemoteRenditions:
             found, body = await self._bucket.read(target.rendition_key(key), {"head": head})
         except NoSuchOriginal:
             return None
-        except (StoreRefused, StoreUnreachable):
-            self._count("rendition-unreadable")
+        except (StoreRefused, StoreUnreachable) as error:
+            self._faults.add("rendition-unreadable", error)
             return None
         record = record_of(target, found.meta["size"], dict(found.attributes))
         if record is None or record.key != key:
