@@ -59,7 +59,7 @@ class PlainHits:
         known: Callable[[str, Target], Rendition | None],
     ) -> None:
         self.memory: MemoryCache[RenditionKey, PreparedResponse] = MemoryCache(
-            settings.memory_cache_bytes, lambda prepared: prepared.weight_bytes
+            settings.memory_cache_bytes // settings.processes, lambda prepared: prepared.weight_bytes
         )
         self._settings = settings
         self._allowed = allowed
