@@ -37,8 +37,14 @@ class Owner(Protocol):
 class HitConnection(Connection):
     """A connection that the server has given to this process."""
 
-    def __init__(self, state: ListenerState, owner: Owner, number: int) -> None:
-        super().__init__(state)
+    def __init__(
+        self,
+        state: ListenerState,
+        owner: Owner,
+        number: int,
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(state, loop)
         self._owner = owner
         self._number = number
         self._read_bytes = b""
@@ -68,7 +74,8 @@ class HitConnection(Connection):
         if self._is_leaving:
             self._read_bytes += data
             return
-        if data.find(_END) != len(data) - len(_END) or self.transport.is_full:
+        is_one_head = data.endswith(_END) and data.find(_END) == len(data) - len(_END)
+        if not is_one_head or self.transport.is_full:
             self._leave(data)
             return
         super().data_received(data)

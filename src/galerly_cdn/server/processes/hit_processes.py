@@ -1,7 +1,8 @@
 """Starts hit processes, gives connections to them, and replaces those that end.
 
-The server accepts every connection, and counts it also while a hit process serves it. The end of its channel
-is the end of a process: the kernel has closed its connections then, and their counts are released. A process does not outlive the server: it ends with its channel.
+The server accepts every connection, and counts it also while a hit process serves it. The end of a process's
+channel is its end: the kernel has closed its connections then, and their counts are released. A process does
+not outlive the server: it ends with its channel.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-ANSWER_S = 2.0
+ANSWER_S = 5.0
 """Time for a process to forget purged renditions, and to end; one that takes longer is killed."""
 _RESTART_S = 1.0
 """Time between two starts of one process, so that one that cannot start does not use up a core."""

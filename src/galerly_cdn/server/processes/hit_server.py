@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.clock import SYSTEM_CLOCK
 from galerly_cdn.model import parse_target
+from galerly_cdn.serialization import replaced
 from galerly_cdn.server import serve
 from galerly_cdn.server.listener import ListenerState
 from galerly_cdn.server.processes import messages
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 
 BATCH_S = 0.05
 """How long records wait for others; those of a process that is killed are lost."""
+_NO_LIMIT = 2**31
 _MAX_RECORDS = 24
 """Records in one packet: with the longest paths and keys, they fit into it."""
 _MAX_UNSENT = 1000
@@ -89,7 +91,9 @@ class HitServer:
         """`end` is this process's end of the channel. Needs a running event loop."""
         self.is_draining = False
         self._loop = asyncio.get_running_loop()
-        self._state = ListenerState(application, settings, serve.refuse, answer_hit=answer_hit)
+        # The server has counted each connection, and does so until it has learned of its end
+        unlimited = replaced(settings, max_connections=_NO_LIMIT, max_connections_per_client=_NO_LIMIT)
+        self._state = ListenerState(application, unlimited, serve.refuse, answer_hit=answer_hit)
         self._batch = batch
         batch.on_first = self._send_later
         self._forget = forget
