@@ -1,10 +1,11 @@
 """A hit process that answers every request with an echo, except for paths that begin with `/miss`.
 
-Started by `raw_http.serving`. It forgets nothing, and does not answer for `/never` as a key.
+It counts an event for each key that it is to forget, and stops at one of them.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -42,7 +43,7 @@ async def _serve(end: socket.socket, start: messages.Start) -> None:
         record = AccessRecord(0.0, batch.next_request_id(), scope["client"][0], "GET", path, 200, 0, 0.0)
         batch.record(record, "hit")
         answer = echo.answer_hit(scope)
-        return answer and answer._replace(lines=answer.lines + b"x-process: hit\r\n")
+        return answer and answer._replace(lines=answer.lines + b"x-process: %d\r\n" % os.getpid())
 
     def forget(key: str, _target: Target) -> None:
         batch.count(f"forgotten {key}")

@@ -119,6 +119,7 @@ async def serve(
         finally:
             for server in servers:
                 server.abort()
+            await asyncio.gather(*(one.processes.stop() for one in listeners if one.processes is not None))
     return all(server.is_clean for server in servers)
 
 
@@ -294,8 +295,6 @@ class _Server:
             _log.error("%d requests did not end within drain_s = %g", len(self.state.tasks), self._drain_s)
         for task in self.state.tasks:
             task.cancel()
-        if self._processes is not None:
-            await self._processes.stop()
 
     def force(self) -> None:
         """End at once."""
