@@ -50,6 +50,4 @@ async def _serve(end: socket.socket, start: messages.Start) -> None:
         if key == NEVER:
             signal.pause()
 
-    await HitServer(
-        end, start.settings, answer_hit, batch, forget=forget, memory_bytes=lambda: 1000
-    ).run()
+    await HitServer(end, start.settings, answer_hit, batch, forget=forget, memory_bytes=lambda: 1000).run()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class FakeHitConnection:
-    """A connection over a fake transport. It is the owner of itself, and records what returns to the server."""
+    """A connection over a fake transport, and its owner, which records what returns to the server."""
 
     def __init__(self, *, is_draining: bool = False) -> None:
         self.is_draining = is_draining
@@ -95,9 +95,7 @@ def test_unambiguous_request_is_answered_or_returned(raw: bytes, path: str, _que
 
 
 @given(
-    st.lists(
-        st.sampled_from([get(), get("/miss"), SECOND, *UNANSWERED.values()]), min_size=1, max_size=4
-    ),
+    st.lists(st.sampled_from([get(), get("/miss"), SECOND, *UNANSWERED.values()]), min_size=1, max_size=4),
     st.lists(st.integers(0, 400), max_size=5),
 )
 def test_every_byte_is_answered_or_returned(parts: list[bytes], cuts: list[int]) -> None:

@@ -24,13 +24,19 @@ from tests.support.echo_hit_process import NEVER
 from tests.support.raw_http import Echo, get, run, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from galerly_cdn.telemetry import AccessRecord
     from tests.support.raw_http import Served, Viewer
 
 pytestmark = pytest.mark.timeout(60)
 TARGET = Target(Size(150, 150))
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    """Let the server run until a condition holds."""
+    while not is_true():  # noqa: ASYNC110 - of a server that has no events for it
+        await asyncio.sleep(0)
 
 
 class Running:
@@ -60,8 +66,7 @@ class Running:
 
     async def until_ready(self, number: int = 1) -> None:
         """Return when so many processes are ready."""
-        while sum(process.is_ready for process in self.processes._processes) < number:
-            await asyncio.sleep(0)
+        await until(lambda: sum(process.is_ready for process in self.processes._processes) >= number)
 
     @asynccontextmanager
     async def given(self) -> AsyncIterator[Viewer]:
@@ -70,8 +75,7 @@ class Running:
         async with self.served.viewer() as viewer:
             await viewer.send(get("/first"))
             await viewer.response()
-            while self.processes._given == before:
-                await asyncio.sleep(0)
+            await until(lambda: self.processes._given > before)
             yield viewer
 
 
@@ -105,8 +109,7 @@ def test_connection_is_given_returned_and_given_again() -> None:
                 assert (headers["x-process"], path) == (str(pid_of(running)), "/hit")
                 headers, path = await ask(viewer, "/miss")
                 assert ("x-process" in headers, path) == (False, "/miss")
-                while not running.processes._given:
-                    await asyncio.sleep(0)
+                await until(lambda: running.processes._given == 1)
             assert len(running.processes._state.limit) == 1
 
     run(scenario())
@@ -140,9 +143,11 @@ def test_bytes_larger_than_a_packet_are_returned_whole() -> None:
 
 def test_records_of_a_stopped_server_are_complete() -> None:
     async def scenario() -> None:
-        async with serving_with(2) as running, running.given() as one, running.given() as other:
-            for _ in range(100):
-                await asyncio.gather(ask(one, "/one"), ask(other, "/other"))
+        async with serving_with(2) as running:
+            async with running.given() as one, running.given() as other:
+                for _ in range(100):
+                    await asyncio.gather(ask(one, "/one"), ask(other, "/other"))
+            await until(lambda: running.processes._given == 0)
         assert Counter(running.paths) == {"/one": 100, "/other": 100}
         assert running.processes.memory_bytes == 0
 
