@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 MAX_UNUSED = 3
 """How often in a row a connection may come back without a plain hit; then it stays with the server."""
 
+_TURNS = 2
+"""Turns of the event loop, after each of which it has sent what was written during it."""
+
 
 class Returned(NamedTuple):
     """A connection that a hit process has returned, and what was read from it."""
@@ -67,15 +70,17 @@ class SharedConnection(Connection):
         self._give_later()
 
     def _give_later(self) -> None:
-        """Give the connection after this iteration of the event loop, which sends the response."""
+        """Give the connection once the event loop has sent the response."""
         if self._unused < MAX_UNUSED and self._processes.has_room():
-            self.loop.call_soon(self._give)
+            self.loop.call_soon(self._give, _TURNS)
 
-    def _give(self) -> None:
+    def _give(self, turns: int) -> None:
         is_busy = self._unfinished or self._is_in_head or self._head_timer is not None
         if self._is_given or is_busy or self._is_draining or self.transport.is_closing():
             return
         if self.transport.unsent_bytes():
+            if turns:  # else the client is slow; the next response is the next opportunity
+                self.loop.call_soon(self._give, turns - 1)
             return
         fd = self.transport.fileno()
         self._is_given = self._processes.give(fd, self._address, self._unused)
