@@ -1,6 +1,6 @@
 """Answers one request of a viewer, from its URL to the bytes of a picture. Read `Edge.answer` first.
 
-`Edge.find_hit` is the short way to a plain hit; every other request takes the whole way:
+`plain_hits` is the short way to a plain hit; every other request takes the whole way:
 
 urls.parse            path → size, format, key; requests for originals go on in `downloads.py`
 authorizer.decide     private key: a valid signature, else 403
@@ -13,36 +13,27 @@ filler.fill           original → render → store → remember, respond; start
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from galerly_cdn.cache import MemoryCache
 from galerly_cdn.errors import Forbidden, GalerlyError, MethodNotAllowed
 from galerly_cdn.fill import RenditionKey
 from galerly_cdn.http import cache_status, responses, urls
-from galerly_cdn.http.negotiation import negotiate
 from galerly_cdn.http.urls import OriginalRequest
-from galerly_cdn.model import Target
+from galerly_cdn.plain_hits import METHODS, PlainHits, negotiated_target
 from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
-    from asyncio import Task
-
     from galerly_cdn.access.authorizer import Authorizer
     from galerly_cdn.downloads import Downloads
     from galerly_cdn.fill import Filled, Filler
     from galerly_cdn.http.cache_status import CacheStatus
     from galerly_cdn.http.exchange import ViewerExchange
     from galerly_cdn.http.responses import PreparedResponse, Response
-    from galerly_cdn.http.urls import AllowList, PictureRequest
-    from galerly_cdn.model import Rendition
+    from galerly_cdn.http.urls import AllowList
     from galerly_cdn.rate_limit import MissLimiter
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import Renditions
     from galerly_cdn.stored_renditions import StoredRenditions
-
-
-_METHODS = frozenset({"GET", "HEAD"})
 
 
 class Edge:
@@ -60,7 +51,6 @@ class Edge:
         authorizer: Authorizer,
         downloads: Downloads,
     ) -> None:
-        self._settings = settings
         self._allowed = allowed
         self._miss_limiter = miss_limiter
         self._renditions = renditions
@@ -68,13 +58,21 @@ class Edge:
         self._filler = filler
         self._authorizer = authorizer
         self._downloads = downloads
-        self._memory: MemoryCache[RenditionKey, PreparedResponse] = MemoryCache(
-            settings.memory_cache_bytes, lambda prepared: prepared.weight_bytes
+        self._plain = PlainHits(
+            settings,
+            allowed=allowed,
+            authorizer=authorizer,
+            stored=stored,
+            known_head=miss_limiter.known_head,
+            known=renditions.known,
         )
+        self._memory = self._plain.memory
+        self.find_hit = self._plain.find
+        self.forget = self._plain.forget
 
     async def answer(self, exchange: ViewerExchange) -> Response:
         """The response to one request. Raises `GalerlyError` for an error response."""
-        if exchange.method not in _METHODS:
+        if exchange.method not in METHODS:
             raise MethodNotAllowed
         if exchange.raw_path.startswith(urls.AUTHORIZE):
             return self._authorize(exchange)
@@ -88,7 +86,7 @@ class Edge:
             raise access.refusal
 
         exchange.negotiated = request.target.format is None
-        exchange.key, exchange.target = request.key, _negotiated_target(request, exchange)
+        exchange.key, exchange.target = request.key, negotiated_target(request, exchange)
         rendition_key = RenditionKey(exchange.key, exchange.target)
 
         head = await self._miss_limiter.head(
@@ -107,7 +105,7 @@ class Edge:
             exchange.cache_status = replaced(status, stored=filled.stored, collapsed=collapsed, detail=detail)
             if not collapsed:
                 exchange.stages_ms = filled.stages_ms
-            prepared = self._remember(rendition_key, filled.rendition, filled.put)
+            prepared = self._plain.remember(rendition_key, filled.rendition, filled.put)
         elif head.stale_s:
             exchange.cache_status = cache_status.stale_hit(head.stale_s)
         return responses.picture(prepared, exchange.conditions, is_private=exchange.is_private)
@@ -130,42 +128,10 @@ class Edge:
             raise refusal if isinstance(refusal, Forbidden) else Forbidden(refusal.code)
         return responses.authorized()
 
-    def find_hit(self, exchange: ViewerExchange) -> PreparedResponse | None:
-        """The rendition of a plain hit, which needs no waiting; None for every other request.
-
-        A plain hit is a GET or HEAD of a public picture, without Range, whose current rendition is in memory
-        or in a file that was verified, and whose original's head is known. The exchange is then as after
-        `answer`. Raises as `answer` does.
-        """
-        if exchange.method not in _METHODS or b"range" in exchange.headers:
-            return None
-        request = urls.parse(exchange.raw_path, self._allowed)
-        if isinstance(request, OriginalRequest) or not self._authorizer.is_public(request.key):
-            return None
-        target = _negotiated_target(request, exchange)
-        rendition_key = RenditionKey(request.key, target)
-        prepared = self._memory.get(rendition_key)
-        self._stored.listed.renew()
-        head = self._miss_limiter.known_head(request.key, exchange.client, is_hot=prepared is not None)
-        if head is None:
-            return None
-        if prepared is None:
-            prepared, status = self._known(rendition_key, head.version), cache_status.STORE_HIT
-        else:
-            is_current = self._stored.is_current(prepared.rendition.record, head.version)
-            prepared, status = prepared if is_current else None, cache_status.MEMORY_HIT
-        exchange.negotiated = request.target.format is None
-        exchange.key, exchange.target, exchange.cache_status = request.key, target, status
-        return prepared
-
     @property
     def memory_bytes(self) -> int:
         """The weight of the renditions in memory."""
         return self._memory.weight_bytes
-
-    def forget(self, key: str, target: Target) -> None:
-        """Remove a purged rendition from memory."""
-        self._memory.drop(RenditionKey(key, target))
 
     async def _look_up(
         self, rendition_key: RenditionKey, version: str
@@ -183,53 +149,10 @@ class Edge:
             return None, cache_status.MISS
         if not await self._stored.serves(rendition.record, version):
             return None, cache_status.OUTDATED
-        return self._remember(rendition_key, rendition), cache_status.STORE_HIT
-
-    def _known(self, rendition_key: RenditionKey, version: str) -> PreparedResponse | None:
-        """The rendition from the store, if that needs no waiting and it can be served; else None."""
-        rendition = self._renditions.known(rendition_key.key, rendition_key.target)
-        if rendition is None or not self._stored.is_servable(rendition.record, version):
-            return None
-        return self._keep(rendition_key, rendition)
+        return self._plain.remember(rendition_key, rendition), cache_status.STORE_HIT
 
     async def _fill(self, rendition_key: RenditionKey, version: str, client: str) -> tuple[Filled, bool]:
         """The fill, and whether another request had started it. Raises as `fill`, and `TooManyMisses`."""
         if not self._filler.is_filling(rendition_key):
             self._miss_limiter.start_fill(client)
         return await self._filler.fill(rendition_key, version)
-
-    def _remember(
-        self, rendition_key: RenditionKey, rendition: Rendition, put: Task[Rendition | None] | None = None
-    ) -> PreparedResponse:
-        """Keep a rendition in memory; all requests that waited for one fill share one prepared response.
-
-        It is dropped at the end of its `put` if the store has kept another one: servers of one folder answer
-        with the same bytes.
-        """
-        prepared = self._memory.get(rendition_key)
-        if prepared is None or prepared.rendition is not rendition:
-            prepared = self._keep(rendition_key, rendition)
-            if put is not None:
-                put.add_done_callback(partial(self._drop_unless_stored, rendition_key, prepared))
-        return prepared
-
-    def _keep(self, rendition_key: RenditionKey, rendition: Rendition) -> PreparedResponse:
-        prepared = responses.prepare(rendition, self._settings)
-        self._memory.put(rendition_key, prepared)
-        return prepared
-
-    def _drop_unless_stored(
-        self, rendition_key: RenditionKey, prepared: PreparedResponse, put: Task[Rendition | None]
-    ) -> None:
-        stored = None if put.cancelled() else put.result()
-        is_other = stored is not None and stored is not prepared.rendition
-        if is_other and self._memory.get(rendition_key) is prepared:
-            self._memory.drop(rendition_key)
-
-
-def _negotiated_target(request: PictureRequest, exchange: ViewerExchange) -> Target:
-    """The target in the path, or with the format that `Accept` chooses."""
-    if request.target.format is not None:
-        return request.target
-    accept = exchange.headers.get(b"accept", b"")
-    return Target(request.target.size, negotiate(accept, request.offered))

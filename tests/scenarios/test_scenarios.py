@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support import exhaustive
 from tests.support.aws_shape import AWS_DIFFERENCES, AwsShape
 from tests.support.scenario_player import EVENTS, REQUESTS, SCENARIOS, ScenarioRun, signing_settings
-from tests.support.shapes import S3ServeProcess, ServeProcess
+from tests.support.shapes import S3ServeProcess, ServeProcess, TwoProcesses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 SHAPES: dict[str, tuple[pytest.MarkDecorator, ...]] = {
     "a folder": (),
+    "two processes": (),  # a sample, unless EVERYTHING=1
     "S3": (),
     "AWS": (pytest.mark.server("node", "versitygw"),),  # moto verifies no signatures, and adds CORS headers
 }
@@ -36,7 +38,8 @@ def start(s3_server: S3Server) -> Start:
             return AwsShape(root, s3_server.bucket(), settings)
         if name == "S3":
             return S3ServeProcess(root, root, settings, bucket=s3_server.bucket())
-        return ServeProcess(root / "photographs", root / "renditions", {"writable": True, **settings})
+        serve = TwoProcesses if name == "two processes" else ServeProcess
+        return serve(root / "photographs", root / "renditions", {"writable": True, **settings})
 
     return started
 
@@ -79,8 +82,9 @@ def shape(
         pytest.param(
             (name, scenario.get("settings", {})), scenario, id=f"{scenario['name']}, {name}", marks=marks
         )
-        for scenario in SCENARIOS
+        for number, scenario in enumerate(SCENARIOS)
         for name, marks in SHAPES.items()
+        if name != "two processes" or exhaustive.EVERYTHING or number % 5 == 0
     ],
     indirect=["shape"],
 )

@@ -102,8 +102,15 @@ class FakeTransport:
     def is_reading(self) -> bool:
         return not self.is_paused
 
-    def get_extra_info(self, name: str) -> tuple[str, int] | None:
-        return (self.address, 50000) if name == "peername" else None
+    def set_write_buffer_limits(self, high: int) -> None:
+        assert high == 0
+
+    def fileno(self) -> int:
+        """Of the transport itself in place of its socket."""
+        return 99
+
+    def get_extra_info(self, name: str) -> object:
+        return {"peername": (self.address, 50000), "socket": self}.get(name)
 
 
 class FakeConnection:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from galerly_cdn.errors import GalerlyError
     from galerly_cdn.http.request import Receive, Scope, Send
     from galerly_cdn.http.responses import Response
+    from galerly_cdn.server.processes.hit_processes import HitProcesses
     from galerly_cdn.server.serve import Application
 
 T = TypeVar("T")
@@ -129,6 +130,7 @@ async def serving(
     *,
     takes_bodies: bool = False,
     answer_hit: Callable[[Scope], HitAnswer | None] = no_hit,
+    processes: HitProcesses | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Served]:
     """Serve the application on a free loopback port."""
@@ -139,6 +141,7 @@ async def serving(
         port=settings.port,
         takes_bodies=takes_bodies,
         answer_hit=answer_hit,
+        processes=processes,
         refuse=refuse,
         on_ready=ready.set_result,
     )

@@ -172,6 +172,37 @@ class ServeProcess:
 
 
 @dataclass
+class TwoProcesses(ServeProcess):
+    """A server with a hit process, which must answer with each picture as the server does."""
+
+    def _start(self) -> None:
+        settings = {"renditions": self.renditions, "workers": 1, "processes": 2, **self.settings}
+        self._serve(settings, self.folder)
+
+    def request(self, method: str, path: str, headers: dict[str, str]) -> Answer:
+        answer = super().request(method, path, headers)
+        if answer.status in {200, 304} and answer.cache:
+            assert _as_any_process(self._request_second(method, path, headers)) == _as_any_process(answer)
+        return answer
+
+    def _request_second(self, method: str, path: str, headers: dict[str, str]) -> Answer:
+        """A request behind another one: the server gives the connection away after its first response."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            exchange(connection, "GET", "/first", {"Host": "cdn.test"})
+            return exchange(connection, method, path, {"Host": "cdn.test", **headers})
+        finally:
+            connection.close()
+
+
+def _as_any_process(answer: Answer) -> Answer:
+    """The response without what differs between two of the same picture."""
+    varying = {"date", "server-timing", "cache-status"}
+    same = {name: value for name, value in answer.headers.items() if name not in varying}
+    return Answer(answer.status, same, answer.body)
+
+
+@dataclass
 class S3ServeProcess(ServeProcess):
     """A process of `galerly-cdn serve --store s3://…`. Originals are put by another S3 client."""
 
@@ -213,13 +244,24 @@ def send_request(port: int, method: str, path: str, headers: dict[str, str], bod
     """Sends one request on a connection of its own, with no headers but these."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
-        connection.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
-        for name, value in headers.items():
-            connection.putheader(name, value)
-        connection.endheaders(body or None)
-        response = connection.getresponse()
-        response_headers = {name.lower(): value for name, value in response.getheaders()}
-        cache = response_headers.get("cache-status", "").removeprefix("galerly-cdn; ")
-        return Answer(response.status, response_headers, response.read(), cache)
+        return exchange(connection, method, path, headers, body)
     finally:
         connection.close()
+
+
+def exchange(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    body: bytes = b"",
+) -> Answer:
+    """Sends one request, and receives the response."""
+    connection.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders(body or None)
+    response = connection.getresponse()
+    response_headers = {name.lower(): value for name, value in response.getheaders()}
+    cache = response_headers.get("cache-status", "").removeprefix("galerly-cdn; ")
+    return Answer(response.status, response_headers, response.read(), cache)

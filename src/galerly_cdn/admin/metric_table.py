@@ -184,6 +184,7 @@ EVENTS = {
     "warm-dropped": "An upload was not warmed, because too many were waiting.",
     "warm-failed": "The warming of an upload ended with an error.",
     "warm-interrupted": "The warming of an original was ended for viewers, and goes on at a later request.",
+    "hit-process-ended": "A process that answers hits ended, and was replaced.",
     "worker-crashed": "A worker process died.",
     "worker-killed": "A worker process was killed at its deadline.",
     "worker-failed": "A worker process could not start.",

@@ -55,10 +55,11 @@ class RenderingStores:
         self.stores = stores
         self.workers = workers
         self.libvips = libvips
+        self.formats = tuple(formats)
         self.authorizer = _authorizer(settings, stores.clock.wall)
         self.facts = OriginalFacts(
             stores.renditions,
-            revision=recipe.facts_revision(libvips, formats),
+            revision=recipe.facts_revision(libvips, self.formats),
             limits=settings.limits,
             count=telemetry.counters.count,
         )

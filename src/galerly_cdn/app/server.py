@@ -21,13 +21,14 @@ from galerly_cdn.contents import read_contents
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
 from galerly_cdn.errors import GalerlyError, SettingsError, StoreRefused, StoreUnreachable
-from galerly_cdn.http.cross_origin import LoopbackApplication, public_hosts
+from galerly_cdn.http.cross_origin import for_host, public_hosts
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList, is_loopback
 from galerly_cdn.library import no_invalidation
 from galerly_cdn.links import Links
 from galerly_cdn.prefix_check import PrefixCheck
 from galerly_cdn.rate_limit import MissLimiter
+from galerly_cdn.render.pool.fork_server_process import worker_command
 from galerly_cdn.serialization import replaced, to_json
 from galerly_cdn.server import serve as http_server
 from galerly_cdn.settings.locations import is_remote, resolve_locations
@@ -46,8 +47,10 @@ if TYPE_CHECKING:
     from galerly_cdn.http.exchange import Handler, ViewerExchange
     from galerly_cdn.http.responses import Response
     from galerly_cdn.library import Invalidate
+    from galerly_cdn.model import Target
     from galerly_cdn.recipe_list import RecipeList
     from galerly_cdn.render.pool.fork_server_process import ForkServerProcess
+    from galerly_cdn.server.processes.hit_processes import HitProcesses
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.tracing import Tracer
@@ -63,19 +66,22 @@ class Cdn:
         rendering: RenderingStores,
         invalidate: Invalidate = no_invalidation,
         open_application: Callable[..., Application] = Application,
+        processes: HitProcesses | None = None,
     ) -> None:
         stores = rendering.stores
         settings, self.telemetry = stores.settings, stores.telemetry
         self.rendering = rendering
         self.filler = rendering.filler
         self.edge = self._open_edge()
-        self.library = rendering.library(invalidate, self.edge.forget)
+        self.processes = processes
+        self.library = rendering.library(*_forgetting(self.edge, processes, invalidate))
         self._page = self._browse_page()
         self._health_path = settings.health_path
-        self.application = self._local(
+        self.application = for_host(
             open_application(
                 self._handler, settings, self.telemetry, clock=stores.clock, find_hit=self.edge.find_hit
-            )
+            ),
+            settings,
         )
         self.prefixes = PrefixCheck(stores.originals, settings.private_prefixes)
         self.health = Health(
@@ -88,6 +94,11 @@ class Cdn:
         )
         self.admin: AdminSide | None = None
         self.dashboard: Dashboard | None = None
+
+    @property
+    def memory_bytes(self) -> int:
+        """The weight of the renditions in the memory of all processes."""
+        return self.edge.memory_bytes + (self.processes.memory_bytes if self.processes else 0)
 
     def _open_edge(self) -> Edge:
         rendering, stores = self.rendering, self.rendering.stores
@@ -110,15 +121,6 @@ class Cdn:
             filler=self.filler,
             authorizer=rendering.authorizer,
             downloads=self.downloads,
-        )
-
-    def _local(self, application: Application) -> Application | LoopbackApplication:
-        """The application, guarded against other websites if it is for this machine."""
-        settings = self.rendering.stores.settings
-        return (
-            LoopbackApplication(application, settings.public_urls)
-            if is_loopback(settings.host)
-            else application
         )
 
     def _browse_page(self) -> Handler | None:
@@ -176,7 +178,8 @@ async def compose(
     telemetry = _open_telemetry(settings)
     try:
         async with open_renderer(settings, locations, telemetry, fork_server) as rendering:
-            cdn = Cdn(rendering, invalidate, tracer.application if tracer else Application)
+            open_application = tracer.application if tracer else Application
+            cdn = Cdn(rendering, invalidate, open_application, _hit_processes(rendering, locations))
             await _check_prefixes(cdn.prefixes)
             await _list_recipes(rendering.listed)
             cdn.admin = await _open_admin(cdn, settings, locations)
@@ -191,6 +194,44 @@ async def compose(
         telemetry.close()
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
+
+
+def _forgetting(
+    edge: Edge, processes: HitProcesses | None, invalidate: Invalidate
+) -> tuple[Invalidate, Callable[[str, Target], None]]:
+    """`invalidate` and `forget` of a library, over the memory of all processes."""
+    if processes is None:
+        return invalidate, edge.forget
+
+    def forget(key: str, target: Target) -> None:
+        edge.forget(key, target)
+        processes.forget(key, target)
+
+    async def invalidated(key: str) -> None:
+        await processes.forget_noted()
+        await invalidate(key)
+
+    return invalidated, forget
+
+
+def _hit_processes(rendering: RenderingStores, locations: Locations) -> HitProcesses | None:
+    """The hit processes that the settings ask for; None where one process answers all."""
+    settings, telemetry = rendering.stores.settings, rendering.stores.telemetry
+    if settings.processes == 1:
+        return None
+    from galerly_cdn.server.processes.hit_processes import HitProcesses  # noqa: PLC0415 - only with several processes
+    from galerly_cdn.server.processes.messages import Start  # noqa: PLC0415 - likewise
+
+    start = Start(
+        settings=settings, locations=locations, libvips=rendering.libvips, formats=rendering.formats
+    )
+    return HitProcesses(
+        worker_command("galerly_cdn.app.hit_process"),
+        start,
+        settings.processes - 1,
+        record=telemetry.record,
+        count=telemetry.counters.count,
+    )
 
 
 async def _check_prefixes(prefixes: PrefixCheck) -> None:
@@ -250,7 +291,7 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
     stores, workers = cdn.rendering.stores, cdn.rendering.workers
     authenticated = authenticator(settings, stores.clock.monotonic)
     folder = None if is_remote(locations.renditions) else locations.renditions
-    gauges = read_gauges(workers, lambda: cdn.edge.memory_bytes, folder, stores.renditions.usage)
+    gauges = read_gauges(workers, lambda: cdn.memory_bytes, folder, stores.renditions.usage)
     cdn.dashboard = Dashboard(
         replaced(settings, renditions=locations.renditions),
         telemetry=cdn.telemetry,
@@ -322,6 +363,7 @@ def serve(  # noqa: PLR0913 - what is served, and the callbacks
     locations = resolve_locations(settings, photographs)
     log_format = "%(levelname)s %(name)s: %(message)s"
     logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), format=log_format)
+    settings = _with_possible_processes(settings, locations)
 
     async def main() -> bool:
         async with compose(settings, locations, invalidate, fork_server) as cdn, _background_tasks() as tasks:
@@ -338,6 +380,25 @@ def serve(  # noqa: PLR0913 - what is served, and the callbacks
     return http_server.run(main())
 
 
+def _with_possible_processes(settings: Settings, locations: Locations) -> Settings:
+    """The settings with one process where more would answer nothing. Raises `SettingsError`."""
+    if settings.processes == 1:
+        return settings
+    if sys.platform != "linux":
+        raise SettingsError([f"processes = {settings.processes} needs Linux: leave it at 1"])
+    reason = (
+        "a connection with TLS cannot be given to another process"
+        if settings.tls_certificate
+        else "each would request the heads of originals from the remote store"
+        if is_remote(locations.originals) or is_remote(locations.renditions)
+        else ""
+    )
+    if not reason:
+        return settings
+    _log.warning("processes = %d: one process answers all, because %s", settings.processes, reason)
+    return replaced(settings, processes=1)
+
+
 async def _listen(
     cdn: Cdn, settings: Settings, on_ready: Callable[[str], None], on_admin_ready: Callable[[str], None]
 ) -> bool:
@@ -348,6 +409,7 @@ async def _listen(
         port=settings.port,
         refuse=cdn.application.refuse,
         answer_hit=cdn.application.answer_hit,
+        processes=cdn.processes,
         on_ready=on_ready,
     )
     if cdn.admin is None:

@@ -31,6 +31,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
                 help="Folder or address for the renditions. [in the store, or your cache folder]",
             ),
             click.option("--workers", type=int, help="Render processes. [one per core]"),
+            click.option("--processes", type=int, help="Processes that answer viewers. [1]"),
             click.option(
                 "--browse", is_flag=True, default=None, help="Serve the gallery page on a public address too."
             ),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from galerly_cdn.http.exchange import Application, HitAnswer
     from galerly_cdn.http.request import Message, Receive, Scope, Send
     from galerly_cdn.http.responses import Response
+    from galerly_cdn.settings.table import Settings
 
 _VARY = (b"vary", b"Origin")
 _ALL = Audience(is_shared=True)
@@ -91,6 +92,13 @@ def _audience(host: bytes, origin: bytes | None, public: frozenset[str]) -> Audi
         return _ALL
     page = None if origin is None else origin.decode("latin-1")
     return _THIS_PAGE if is_shared(name, page, public) else _NO_PAGE
+
+
+def for_host(application: Application, settings: Settings) -> Application | LoopbackApplication:
+    """The application, guarded against other websites if the settings' address is for this machine."""
+    if is_loopback(settings.host):
+        return LoopbackApplication(application, settings.public_urls)
+    return application
 
 
 def _restricted(send: Send, *, is_shared: bool) -> Send:

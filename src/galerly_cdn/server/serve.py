@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
     from galerly_cdn.server import listener
     from galerly_cdn.server.certificate import Certificate
+    from galerly_cdn.server.processes import hit_processes
 
     Application = listener.Application
     AnswerHit = listener.AnswerHit
+    HitProcesses = hit_processes.HitProcesses
 
 T = TypeVar("T")
 
@@ -72,6 +74,8 @@ class Listener(Value, frozen=True, kw_only=True):
     answer_hit: AnswerHit = no_hit
     """Called with the ASGI scope of a request that keeps its connection open; makes the response if that
     needs no waiting, else returns None, and the application gets the request."""
+    processes: HitProcesses | None = None
+    """Processes that answer plain hits of this listener; none of them gets a connection with TLS."""
     on_ready: Callable[[str], None] = lambda _: None
     """Called with the address, such as `http://127.0.0.1:8000/`, once connections are accepted."""
 
@@ -115,6 +119,7 @@ async def serve(
         finally:
             for server in servers:
                 server.abort()
+            await asyncio.gather(*(one.processes.stop() for one in listeners if one.processes is not None))
     return all(server.is_clean for server in servers)
 
 
@@ -244,18 +249,23 @@ class _Server:
             answer_hit=listener.answer_hit,
         )
         self.is_clean = True
+        self._processes = listener.processes
         self._bound = bound
         self._drain_s = settings.drain_s
         self._certificate = certificate
         self._listening: asyncio.Server | None = None
 
     def _protocol(self) -> asyncio.Protocol:
+        if self._processes is not None and self._certificate is None:
+            return self._processes.connection()
         connection = functools.partial(Connection, self.state)
         return TlsConnection(connection, self._certificate, self.state) if self._certificate else connection()
 
     async def startup(self) -> None:
         """Accept connections."""
         self.tick()
+        if self._processes is not None:
+            self._processes.start(self.state)
         self._listening = await asyncio.get_running_loop().create_server(
             self._protocol, sock=self._bound, backlog=_BACKLOG
         )
@@ -271,6 +281,8 @@ class _Server:
                 accepted, _ = self._bound.accept()
                 await asyncio.get_running_loop().connect_accepted_socket(self._protocol, accepted)
         self._stop_listening()
+        if self._processes is not None:
+            self._processes.drain()
         for connection in self.state.connections:
             connection.shutdown()
 

@@ -53,6 +53,15 @@ class ResponseTransport:
     def is_closing(self) -> bool:
         return self.is_ended or self._transport.is_closing()
 
+    def unsent_bytes(self) -> int:
+        """What is written and was not taken by the kernel yet."""
+        return self._transport.get_write_buffer_size()
+
+    def fileno(self) -> int:
+        """The descriptor of the connection's socket."""
+        fd: int = self._transport.get_extra_info("socket").fileno()
+        return fd
+
     def close(self) -> None:
         """Send what was written and the end of the stream, then read on for `LINGER_S`."""
         if self.is_closing():

@@ -138,6 +138,16 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         ),
     ] = 512 * _MIB
     workers: Annotated[int, Meta(ge=0, le=256, description="Render worker processes; 0 is one per core.")] = 0
+    processes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=64,
+            description="Processes that answer viewers. The first one renders, refuses and does all else; "
+            "the others answer public pictures that are stored in a folder. They share `memory_cache_bytes` "
+            "and every limit. More than 1 needs Linux; with TLS or a remote store one process answers all.",
+        ),
+    ] = 1
     worker_memory_bytes: Annotated[
         Positive,
         Meta(description="Address space of one worker; a render that needs more memory fails."),

@@ -22,7 +22,7 @@ from galerly_cdn.store.folder.uploads import WritableFolderOriginals
 from galerly_cdn.store.temp_files import sweep_shared_folder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from galerly_cdn.clock import Clock
     from galerly_cdn.model import Head
@@ -70,6 +70,19 @@ def _open_folder(root: Path, settings: Settings, clock: Clock, *, is_writable: b
         stale_s=settings.stale_if_error_s,
     )
     return opened if isinstance(opened, WritableFolderOriginals) else ReadOnlyOriginals(opened)
+
+
+def open_folders(
+    settings: Settings, places: Locations, count: Callable[[str], None], clock: Clock
+) -> tuple[FolderOriginals, FolderRenditions]:
+    """Both folders for reading, as another process writes to them. Raises `SettingsError`."""
+    originals = FolderOriginals(
+        Path(places.originals),
+        checked_key,
+        now=clock.wall,
+        private_folders=private_folders(settings.private_prefixes),
+    )
+    return originals, FolderRenditions(Path(places.renditions), settings.renditions_bytes, count, clock.wall)
 
 
 class ReadOnlyOriginals:

@@ -82,17 +82,22 @@ class FolderOriginals:
         While the folder cannot be read, the last known head, as a remote store's; with `remembered=False`
         an error.
         """
+        try:
+            return self.find_head(key)
+        except StoreUnreachable:
+            stale = self._stale_head(key) if remembered else None
+            if stale is None:
+                raise
+            return stale
+
+    def find_head(self, key: str) -> Head:
+        """The head as it is now, without waiting. Raises as `head` does with `remembered=False`."""
         known = self.known_head(key)
         if known is not None:
             return known
         try:
             with self._find(key) as found:
                 head = head_of(found.status)
-        except StoreUnreachable:
-            stale = self._stale_head(key) if remembered else None
-            if stale is None:
-                raise
-            return stale
         except NoSuchOriginal:
             self._heads.pop(key, None)
             raise

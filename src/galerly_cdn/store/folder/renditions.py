@@ -127,6 +127,10 @@ class FolderRenditions:
 
     async def get(self, key: str, target: Target) -> Rendition | None:
         """The stored rendition, verified, or a pending one. A damaged file is deleted, and None returned."""
+        return self.find(key, target)
+
+    def find(self, key: str, target: Target) -> Rendition | None:
+        """As `get`, which never waits."""
         return self._get(key, target, self._verified.find(key, target))
 
     def known(self, key: str, target: Target) -> Rendition | None:
