@@ -78,6 +78,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Ignore clients that leave in the middle of a response."""
+
+
 def _page(query: dict[str, str], count: int) -> bytes:
     """A page of ListObjectsV2; a delimiter folds the folder (Amazon S3 API Reference)."""
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
@@ -117,7 +124,7 @@ def main() -> None:
     """Serve as many originals as the argument says, on a free port that is printed."""
     _Handler.count = int(sys.argv[1])
     _Handler.original = pictures.jpeg(60, 40)
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+    with _Server(("127.0.0.1", 0), _Handler) as server:
         print(f"http://127.0.0.1:{server.server_port}", flush=True)
         server.serve_forever()
 

@@ -215,11 +215,13 @@ class Originals(NamedTuple):
     page_ms: float
     originals_ms: float
     purge_ms: float
+    ls_cpu_ms: float
+    page_cpu_ms: float
     server_mb: float
 
 
-def first_line_ms(settings: Mapping[str, str]) -> float:
-    """From exec of `galerly-cdn ls` to its first line; the rest is not read."""
+def first_line_ms(settings: Mapping[str, str]) -> tuple[float, float]:
+    """From exec of `galerly-cdn ls` to its first line, and its CPU until then; the rest is not read."""
     variables = {**os.environ, "GALERLY_STORE_ENDPOINT": settings["store_endpoint"]}
     command = [str(_COMMAND), "ls", "--store", "s3://bucket"]
     began_s = time.perf_counter()
@@ -228,19 +230,22 @@ def first_line_ms(settings: Mapping[str, str]) -> float:
     ) as process:
         assert process.stdout
         process.stdout.readline()
-        elapsed_ms = (time.perf_counter() - began_s) * 1000
+        elapsed_ms, cpu_ms = (time.perf_counter() - began_s) * 1000, proc.cpu_s(process.pid) * 1000
         process.kill()
-    return elapsed_ms
+    return elapsed_ms, cpu_ms
 
 
 def originals_of(settings: Mapping[str, str]) -> Originals:
     """Measure a server that was just started, whose fact records are in the store."""
     with serving("s3://bucket", **settings) as started:
+        before_s = proc.cpu_s(started.server.pid)
         page_ms = request_ms(started.server.address, "/")
+        page_cpu_ms = (proc.cpu_s(started.server.pid) - before_s) * 1000
         listed_ms = request_ms(started.admin, "/originals?limit=1000")
         purged_ms = request_ms(started.admin, f"/purge/{quote(name_of(500))}", "POST")
         peak_mb = proc.peak_bytes(started.server.pid) / 1e6
-    return Originals(first_line_ms(settings), page_ms, listed_ms, purged_ms, peak_mb)
+    ls_ms, ls_cpu_ms = first_line_ms(settings)
+    return Originals(ls_ms, page_ms, listed_ms, purged_ms, ls_cpu_ms, page_cpu_ms, peak_mb)
 
 
 def originals(few: int, many: int, rounds: int, report: Report) -> None:
@@ -263,6 +268,8 @@ def originals(few: int, many: int, rounds: int, report: Report) -> None:
     for label, field in zip(labels, Originals._fields[:4], strict=True):
         verdict = report.at_most(f"{label}, ms", of[field]["many"].median, FIRST_PAGE_MS, 0)
         rows.append([f"{label}, ms", of[field]["few"].show(0), of[field]["many"].show(0), verdict])
+    for label, field in (("`ls`, CPU ms", "ls_cpu_ms"), ("gallery page, CPU ms", "page_cpu_ms")):
+        rows.append([label, of[field]["few"].show(0), of[field]["many"].show(0), ""])
     few_mb, many_mb = (of["server_mb"][name].median for name in counts)
     verdict = report.at_most("peak RSS of the server, ratio", many_mb / few_mb, OVER_FEW)
     rows.append(["peak RSS of the server, MB", f"{few_mb:.0f}", f"{many_mb:.0f}", f"ratio {verdict}"])
