@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from argparse import ArgumentParser
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -51,6 +52,7 @@ _SEGMENT = "800x600.jpeg"
 _LARGE = 1 << 40
 _EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
 _SETTLED_FILES = 50
+_POLL_S = 0.2
 
 
 class Started(NamedTuple):
@@ -137,13 +139,23 @@ def first_200_s(root: Path) -> float:
 
 
 def settle(started: Started) -> float:
-    """Wait until the server has read the folder; its peak memory in MB."""
+    """Wait until the server has read the folder and is idle; its peak memory in MB."""
+    while _files(started.admin) == "NaN":
+        time.sleep(_POLL_S)
     proc.settle(started.server.pid)
     client = Client(started.server.address)
     for number in range(1, _SETTLED_FILES):
         client.get(picture(key_of(number), _SEGMENT))
     client.close()
     return proc.peak_bytes(started.server.pid) / 1e6
+
+
+def _files(admin: str) -> str:
+    """The number of stored renditions that the server knows."""
+    with urllib.request.urlopen(f"{admin.rstrip('/')}/metrics") as response:
+        lines = response.read().decode().splitlines()
+    (line,) = [one for one in lines if one.startswith("galerly_renditions_files ")]
+    return line.split()[1]
 
 
 def hit_us(started: Started, requests: int) -> float:
