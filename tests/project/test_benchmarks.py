@@ -41,6 +41,8 @@ BURN = f"import time\nwhile time.process_time() < {BURN_S}: pass\n"
         "listing",
         "page",
         "dashboard",
+        "audit",
+        "million",
     ],
 )
 def test_every_benchmark_has_a_help_text(name: str) -> None:
@@ -48,7 +50,8 @@ def test_every_benchmark_has_a_help_text(name: str) -> None:
         [sys.executable, "-m", f"benchmarks.{name}", "--help"], cwd=ROOT, capture_output=True, check=True
     )
     assert f"python -m benchmarks.{name}".encode() in done.stdout
-    assert (b"--lines" if name == "logs" else b"--photographs") in done.stdout
+    option = {"logs": b"--lines", "audit": b"--counts", "million": b"--counts"}.get(name, b"--photographs")
+    assert option in done.stdout
 
 
 def test_interleave_runs_each_contestant_first_in_turn() -> None:

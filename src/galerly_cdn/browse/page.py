@@ -1,6 +1,7 @@
 """Answers the gallery page, its assets, and rendition records as JSON.
 
-    /                          every gallery as a grid, 60 photographs a page (`?page=2`)
+    /                          every gallery as a grid, 60 photographs a page (`?page=2`); of a large store
+                               parts, each with its pages (`?after=gallery/photo.jpg&page=2`)
     /-/{name}-{digest}.{css,js,svg}   the page's assets; the digest is that of their content
     /-/record/{target}/{key}   a stored rendition's record, and sentences about its losses
 
@@ -13,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 from galerly_cdn.browse.facts_cache import FactsCache
 from galerly_cdn.browse.pagination import page_numbers, title
@@ -21,7 +22,7 @@ from galerly_cdn.errors import MethodNotAllowed, NotFound, UnknownPath
 from galerly_cdn.http.compression import compressed
 from galerly_cdn.http.cross_origin import is_own_host
 from galerly_cdn.http.responses import IMMUTABLE, Response
-from galerly_cdn.http.urls import parse_key
+from galerly_cdn.http.urls import is_key, parse_key
 from galerly_cdn.model import PREFERENCE
 from galerly_cdn.render.losses import LOSSES
 from galerly_cdn.serialization import to_json
@@ -136,8 +137,9 @@ class BrowsePage:
         raise UnknownPath
 
     async def _page(self, query: bytes) -> Response:
-        listing = await self._facts_cache.listing()
-        page = _page_number(query, listing)
+        fields = parse_qs(query.decode("latin-1"), keep_blank_values=True)
+        listing = await self._facts_cache.listing(_after(fields))
+        page = _page_number(fields, listing)
         sections = listing.sections(page)
         keys = tuple(key for section in sections for key in section.keys)
         facts = dict(zip(keys, await self._facts_cache.facts(keys), strict=True))
@@ -146,6 +148,7 @@ class BrowsePage:
             page=page,
             numbers=page_numbers(page, listing.pages),
             sections=[(section, self._pictures(section, facts)) for section in sections],
+            address=_address,
             links_galleries=1 < len(listing.galleries) <= _MAX_LINKED_GALLERIES,
         ).encode()
         return _response(b"text/html; charset=utf-8", body, b"no-store")
@@ -189,9 +192,22 @@ class BrowsePage:
         return _response(b"application/json", to_json(content), b"no-store")
 
 
-def _page_number(query: bytes, listing: GalleryListing) -> int:
+def _after(fields: Mapping[str, list[str]]) -> str:
+    """The query's `after`, by default empty. Raises `UnknownPath` unless it is a key."""
+    after = fields.get("after", [""])[-1]
+    if after and not is_key(after):
+        raise UnknownPath
+    return after
+
+
+def _address(after: str, page: int = 1) -> str:
+    """The address of a page of the part that begins after a key."""
+    return "/?" + urlencode({**({"after": after} if after else {}), "page": page})
+
+
+def _page_number(fields: Mapping[str, list[str]], listing: GalleryListing) -> int:
     """The query's `page`, by default 1. Raises `UnknownPath` unless it is the number of a page."""
-    number = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("page", ["1"])[-1]
+    number = fields.get("page", ["1"])[-1]
     if not (number.isascii() and number.isdecimal() and len(number) < 8):
         raise UnknownPath
     page = int(number)

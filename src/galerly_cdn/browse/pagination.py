@@ -45,12 +45,16 @@ class GallerySection(Value, frozen=True):
 
 
 class GalleryListing(Value, frozen=True):
-    """Every photograph, ordered by gallery and name."""
+    """Every photograph of a part of the store, ordered by gallery and name."""
 
     keys: tuple[str, ...]
     galleries: tuple[Gallery, ...]
     other_files: int = 0
     """Files that are not photographs by their extension."""
+    after: str = ""
+    """The part begins after this key; empty for the first one."""
+    next: str = ""
+    """The next part begins after this key; empty for the last one."""
 
     @property
     def pages(self) -> int:
@@ -71,8 +75,11 @@ class GalleryListing(Value, frozen=True):
         )
 
 
-def group_by_gallery(keys: Iterable[str]) -> GalleryListing:
-    """The listing of the photographs among `keys`, which can be in any order."""
+def group_by_gallery(keys: Iterable[str], after: str = "", following: str = "") -> GalleryListing:
+    """The listing of the photographs among `keys`, which can be in any order, of the part `after` a key.
+
+    `following` is the key after which the next part begins.
+    """
     all_keys = list(keys)
     ordered = sorted(filter(is_photograph_name, all_keys), key=_sort_key)
     galleries: list[Gallery] = []
@@ -81,7 +88,7 @@ def group_by_gallery(keys: Iterable[str]) -> GalleryListing:
         count = len(list(members))
         galleries.append(Gallery(name, len(galleries) + 1, first, count))
         first += count
-    return GalleryListing(tuple(ordered), tuple(galleries), len(all_keys) - len(ordered))
+    return GalleryListing(tuple(ordered), tuple(galleries), len(all_keys) - len(ordered), after, following)
 
 
 def _sort_key(key: str) -> tuple[str, str]:

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_INDEX_AFTER_S = 2.0
+"""When a folder of renditions is read after a start, which needs the core: a million files keep one busy."""
+
 
 async def open_originals(
     settings: Settings, places: Locations, telemetry: Telemetry, clock: Clock
@@ -125,7 +128,7 @@ async def open_renditions(
     count = telemetry.counters.count
     if not locations.is_remote(root):
         folder = FolderRenditions(Path(root), settings.renditions_bytes, count, clock.wall)
-        folder.start()
+        folder.start(_INDEX_AFTER_S)
         try:
             yield folder
         finally:

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from itertools import pairwise
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from galerly_cdn.browse import facts_cache
 from galerly_cdn.browse.facts_cache import FactsCache
 from galerly_cdn.browse.page import BrowsePage
 from galerly_cdn.browse.pagination import (
@@ -241,6 +243,37 @@ async def test_page_groups_photographs_by_gallery_including_the_root() -> None:
     }
     assert "7 photographs in 4 galleries" in document.text
     assert "a / x" in document.text
+
+
+async def test_large_store_is_shown_in_parts_that_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts_cache, "PART", 50)
+    keys = [f"g {number // 45}/é&{number:03}.jpg" for number in range(120)]
+    cdn = BrowsedCdn(*keys)
+    afters = ("", keys[49], keys[99])
+    first, second, third = [await cdn.page(urlencode({"after": one, "page": 1})) for one in afters]
+    assert first.keys + second.keys + third.keys == keys
+    addresses = [[one["href"] for one in document.all("a")] for document in (first, second, third)]
+    assert f"/?{urlencode({'after': keys[49], 'page': 1})}" in addresses[0]
+    assert f"/?{urlencode({'after': keys[99], 'page': 1})}" in addresses[1]
+    assert ["/" in one for one in addresses] == [False, True, True]
+    assert ["There are more" in one.text for one in (first, second, third)] == [True, True, False]
+
+
+async def test_pages_of_a_part_lead_to_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts_cache, "PART", 2 * PAGE_PHOTOGRAPHS)
+    cdn = BrowsedCdn(*(f"{number:03}.jpg" for number in range(4 * PAGE_PHOTOGRAPHS)))
+    query = urlencode({"after": f"{2 * PAGE_PHOTOGRAPHS - 1:03}.jpg", "page": 2})
+    document = await cdn.page(query)
+    assert document.keys == [
+        f"{number:03}.jpg" for number in range(3 * PAGE_PHOTOGRAPHS, 4 * PAGE_PHOTOGRAPHS)
+    ]
+    assert f"/?{query}" in {one["href"] for one in document.all("a")}
+
+
+@pytest.mark.parametrize("after", ["a//b", "..", "a%00", "a" * 2000])
+async def test_part_after_what_is_no_key_is_not_found(after: str) -> None:
+    answer = await BrowsedCdn("a.jpg").ask("/", query=f"after={after}".encode())
+    assert answer.status == 404
 
 
 async def test_page_without_photographs_shows_instructions() -> None:

@@ -111,9 +111,9 @@ class FolderRenditions:
         except OSError as error:
             raise SettingsError([f"renditions: cannot write to {root}: {error.strerror}"]) from error
 
-    def start(self) -> None:
-        """Index the folder in the background; until that is done the limit applies to new files only."""
-        self._index_task = asyncio.create_task(self._load_index())
+    def start(self, after_s: float = 0.0) -> None:
+        """Index the folder `after_s` later; until that is done the limit applies to new files only."""
+        self._index_task = asyncio.create_task(self._load_index(after_s))
 
     async def close(self) -> None:
         """Stop indexing and evicting, and finish the writes in progress."""
@@ -449,7 +449,8 @@ class FolderRenditions:
             return False
         return True
 
-    async def _load_index(self) -> None:
+    async def _load_index(self, after_s: float) -> None:
+        await asyncio.to_thread(self._closing.wait, after_s)
         found = await asyncio.to_thread(scan_folder, self._root, self._now(), self._closing.is_set)
         self._index = self._index.merged_into(found)
         self._evict(self._limit_bytes)
