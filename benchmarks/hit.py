@@ -1,7 +1,7 @@
 """Measures the CPU per hit from memory, per hit from disk and per 304.
 
 They are compared with a minimal ASGI application under uvicorn that answers the same bytes. The latency of
-hits while the render queue is full is measured too.
+hits while the render queue is full is measured too, and the CPU of all processes of `serve --processes N`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ OVER_BARE = 1.2
 ABOVE_BARE_US = 20.0
 DISK_OVER_MEMORY = 1.3
 P99_MS = 25.0
+BEFORE_OVER_BARE = 2.85
+"""A hit ÷ a bare response before hits were answered while parsed, as decision 27 measured it."""
+OVER_BEFORE = 3.0
 _BODY_BYTES = 60_000
 _QUEUE = 32
 _FLOOD_CLIENTS = 64
@@ -118,6 +121,44 @@ def compare(root: Path, rounds: int, requests: int, report: Report) -> None:
         "target",
     ]
     report.table(header, rows)
+
+
+def several(root: Path, rounds: int, requests: int, report: Report) -> None:
+    """Print the table of hits of one and of several serving processes."""
+    cores = os.cpu_count() or 1
+    with TemporaryDirectory() as scratch, ExitStack() as servers:
+        running = {
+            number: servers.enter_context(galerly(root, Path(scratch, str(number)), processes=number))
+            for number in sorted({1, 2, cores})
+        }
+        path, answer = nearest(root, running[1].address)
+        body = Path(scratch, "body")
+        body.write_bytes(answer.body)
+        bare = servers.enter_context(application("benchmarks.bare", str(body)))
+        for server in running.values():
+            settle(server, path, requests // 10)
+        measured = {
+            str(number): partial(ask, server, path, {}, requests) for number, server in running.items()
+        }
+        cpu_us = interleave({"bare": partial(ask, bare, path, {}, requests), **measured}, rounds)
+    rows = []
+    for number in running:
+        spent = cpu_us[str(number)]
+        used = min(number, cores)
+        times = [used * one / own for one, own in zip(cpu_us["1"], spent, strict=True)]
+        before = [
+            used * BEFORE_OVER_BARE * floor / own for floor, own in zip(cpu_us["bare"], spent, strict=True)
+        ]
+        verdict = ""
+        if number == cores > 1:
+            verdict = report.at_least(f"{number} processes ÷ before", spread(before).median, OVER_BEFORE)
+        per_s = [1e6 / own for own in spent]
+        columns = (spread(spent).show(1), spread(per_s).show(0), spread(times).show(), spread(before).show())
+        rows.append([str(number), *columns, verdict])
+    report.table(
+        ["processes", "CPU µs a hit", "hits per CPU-second", "× cores ÷ 1 process", "÷ before", "target"],
+        rows,
+    )
 
 
 @contextmanager
@@ -225,6 +266,7 @@ def main() -> int:
     photographs.add_option(parser)
     parser.add_argument("--rounds", type=int, default=9, help="rounds of all servers [9]")
     parser.add_argument("--requests", type=int, default=8000, help="requests per measurement [8000]")
+    parser.add_argument("--processes", action="store_true", help="measure several processes only")
     parser.add_argument("--traces", action="store_true", help="measure what OpenTelemetry traces cost")
     options = parser.parse_args()
     root = photographs.folder(options.photographs)
@@ -232,7 +274,11 @@ def main() -> int:
     if options.traces:
         traced(root, options.rounds, options.requests, report)
         return report.end()
+    if options.processes:
+        several(root, options.rounds, options.requests, report)
+        return report.end()
     compare(root, options.rounds, options.requests, report)
+    several(root, options.rounds, options.requests, report)
     under_load(root, options.requests // 4, report)
     return report.end()
 

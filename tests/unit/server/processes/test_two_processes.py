@@ -170,7 +170,7 @@ async def test_replaced_photograph_is_never_served_again_by_any_process(tmp_path
         await fetch_first(shape)
         async with viewers(shape, 4) as some:
             await hit_from_both(shape, some)
-            seen = set()
+            seen: set[bytes] = set()
             for turn in range(exhaustive.count(200, sample=20)):
                 shape.put("g/a.jpg", pictures.jpeg(600 - turn, 400))
                 got = await asyncio.gather(*map(fetch, some))
