@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import os
 import tempfile
-from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -348,7 +347,14 @@ def test_limits_are_in_pixels() -> None:
     assert Settings(max_megapixels=3).limits.max_pixels == 3_000_000
 
 
-PARSED = ["limits", "size_rules", "all_targets", "warm_targets", "trusted_networks"]
+PARSED = [
+    "limits",
+    "size_rules",
+    "all_targets",
+    "warm_targets",
+    "trusted_networks",
+    "proxy_protocol_networks",
+]
 
 
 @pytest.mark.parametrize("name", PARSED)
@@ -390,8 +396,16 @@ def test_warmed_sizes_are_the_chosen_else_the_named_else_all(
 
 
 def test_trusted_proxies_are_networks() -> None:
-    settings = Settings(trusted_proxies=("192.0.2.0/24", "2001:db8::/32"))
-    assert settings.trusted_networks == (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
+    trusted = Settings(trusted_proxies=("192.0.2.0/24", "2001:db8::/32")).trusted_networks
+    assert all(one in trusted for one in ("192.0.2.255", "::ffff:192.0.2.1", "2001:db8::1"))
+    assert not any(one in trusted for one in ("192.0.3.0", "2001:db9::1", "unix:", "", "192.0.2.0/24", "cdn"))
+
+
+def test_trusted_proxies_with_unix_hold_clients_on_unix_sockets() -> None:
+    trusted = Settings(trusted_proxies=("unix:", "192.0.2.0/24")).trusted_networks
+    assert "unix:" in trusted
+    assert "192.0.2.1" in trusted
+    assert "unix:/run/a.sock" not in trusted
 
 
 # the admin side's token
