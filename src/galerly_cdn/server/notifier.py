@@ -10,7 +10,9 @@ _log = logging.getLogger(__name__)
 
 
 class Notifier:
-    """Sends datagrams to `NOTIFY_SOCKET`. Without one it sends none; one that cannot be sent is dropped.
+    """Sends datagrams to `NOTIFY_SOCKET`. Without one it sends none.
+
+    A datagram that cannot be sent is dropped, the first one with a line in the log.
 
     While it is open, `WATCHDOG=1` is sent at every half of `watchdog_s` by the event loop: a loop that hangs
     sends none, and the service manager restarts the server.
@@ -21,6 +23,7 @@ class Notifier:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._interval_s = watchdog_s / 2
         self._timer: asyncio.TimerHandle | None = None
+        self._has_failed = False
 
     def ready(self, status: str) -> None:
         """Tell that requests are answered from now on, and begin to tell that the event loop runs."""
@@ -50,4 +53,6 @@ class Notifier:
                 sender.setblocking(False)  # a full queue must not stop the event loop
                 sender.sendto(state.encode(), self._address)
         except OSError as error:
-            _log.warning("NOTIFY_SOCKET: %s was not told %r: %s", self._address, state, error.strerror)
+            if not self._has_failed:
+                _log.warning("NOTIFY_SOCKET %r cannot be told %r: %s", self._address, state, error)
+            self._has_failed = True

@@ -114,7 +114,9 @@ async def serve(
                     listener.on_ready(address)
                 notifier.ready(f"serves {' and '.join(addresses)}")
                 await _run_each_second(servers, certificate, signals.first)
-                notifier.stopping("finishes the requests in progress")
+                notifier.stopping(
+                    f"answers requests for {settings.drain_delay_s:g} s more, then finishes those in progress"
+                )
                 await _drain(servers, on_drain)
                 await _run_each_second(servers, certificate, signals.second, settings.drain_delay_s)
                 for server in servers:

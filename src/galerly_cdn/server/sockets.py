@@ -147,9 +147,9 @@ def adopt(name: str, fd: int) -> ListeningSocket:
     try:
         os.set_inheritable(fd, False)  # workers must not hold it
         passed = socket.socket(fileno=fd)
-        listens = passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as error:
         raise SettingsError([f"LISTEN_FDS: descriptor {fd} ({name}) is no socket"]) from error
-    if passed.type != socket.SOCK_STREAM or not listens:
+    if passed.type != socket.SOCK_STREAM or not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        passed.detach()
         raise SettingsError([f"LISTEN_FDS: descriptor {fd} ({name}) is no listening stream socket"])
     return ListeningSocket(passed)
