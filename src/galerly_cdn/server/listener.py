@@ -96,6 +96,8 @@ class ListenerState:
         self.limit = ConnectionLimit(settings)
         self.is_draining = False
         """Whether each response is the last one of its connection."""
+        self.is_stopping = False
+        """Whether connections that are idle are closed."""
         self._connections: set[OpenConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
@@ -136,6 +138,12 @@ class ListenerState:
         self.is_draining = True
         for connection in self.connections:
             connection.drain()
+
+    def shutdown(self) -> None:
+        """Close idle connections, and the others after their responses, also those that come from now on."""
+        self.is_draining = self.is_stopping = True
+        for connection in self.connections:
+            connection.shutdown()
 
     def stop_waiting(self) -> None:
         """Let `wait_until_idle` return now."""

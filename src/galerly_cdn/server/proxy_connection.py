@@ -40,7 +40,6 @@ class ProxyConnection(asyncio.Protocol):
         self._proxy = ""
         self._received = b""
         self._timer: asyncio.TimerHandle | None = None
-        self._is_stopping = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -77,7 +76,7 @@ class ProxyConnection(asyncio.Protocol):
         protocol.connection_made(self._transport)
         if received:
             protocol.data_received(received)
-        if self._is_stopping:
+        if self._state.is_stopping:
             protocol.shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
@@ -88,7 +87,6 @@ class ProxyConnection(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Let the header arrive; a request that follows it gets a response with `Connection: close`."""
-        self._is_stopping = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = self._call_later(LINGER_S)

@@ -142,7 +142,7 @@ def _open_server(
 async def _drain(servers: list[_Server], on_drain: Callable[[], Awaitable[None] | None]) -> None:
     """Let each response end its connection, and tell the application."""
     for server in servers:
-        server.state.drain()
+        server.drain()
     draining = on_drain()
     if inspect.isawaitable(draining):
         await draining
@@ -304,6 +304,10 @@ class _Server:
         """Set the Date of the responses; once per second."""
         self.state.set_date(SYSTEM_CLOCK.wall())
 
+    def drain(self) -> None:
+        """Let each response end its connection; new connections are still accepted."""
+        self.state.drain()
+
     async def close(self) -> None:
         """Accept the connections in the sockets' backlogs, then none; close those that are idle."""
         loop = asyncio.get_running_loop()
@@ -312,8 +316,7 @@ class _Server:
             while (accepted := one.accept()) is not None:
                 await loop.connect_accepted_socket(self._protocol, accepted)
         self._stop_listening()
-        for connection in self.state.connections:
-            connection.shutdown()
+        self.state.shutdown()
 
     async def shutdown(self) -> None:
         """Wait until all requests have ended, for at most `drain_s` or until `force`; cancel those left."""

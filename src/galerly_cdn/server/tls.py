@@ -49,7 +49,6 @@ class TlsConnection(asyncio.Protocol):
         self._connection: Connection | None = None
         self._address = ""
         self._timer: asyncio.TimerHandle | None = None
-        self._is_stopping = False
         self._is_paused = False
         self._is_ended = False
 
@@ -71,7 +70,6 @@ class TlsConnection(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Let a handshake in progress finish; its request gets a response with `Connection: close`."""
-        self._is_stopping = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = self._loop.call_later(LINGER_S, self.abort)
@@ -92,7 +90,7 @@ class TlsConnection(asyncio.Protocol):
         self._end_handshake()
         self._connection = self._make_connection()
         self._connection.connection_made(cast("asyncio.Transport", self))
-        if self._is_stopping:
+        if self._state.is_stopping:
             self._connection.shutdown()
 
     def _end_handshake(self) -> None:
