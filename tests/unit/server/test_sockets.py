@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from galerly_cdn.errors import SettingsError
+from galerly_cdn.nginx.configuration import configuration
+from galerly_cdn.nginx.front import Front, check_front
 from galerly_cdn.server.sockets import adopt, bind
 from galerly_cdn.settings.table import Settings
 from tests.support import nginx, pictures
@@ -239,19 +241,22 @@ def test_passed_admin_socket_on_a_public_address_needs_a_token(manager: Manager)
 
 
 @pytest.mark.server("nginx")
-def test_nginx_reaches_a_unix_socket_and_names_the_client(tmp_path: Path, path: Path) -> None:
+def test_front_reaches_a_node_on_a_unix_socket_and_names_the_client(tmp_path: Path, path: Path) -> None:
     manager = Manager(tmp_path, {})
-    front = nginx.free_port()
-    configuration = (
-        f"events {{}}\nhttp {{ access_log off;\nserver {{ listen 127.0.0.1:{front}; location / {{\n"
-        f"proxy_pass http://unix:{path}; proxy_set_header X-Forwarded-For $remote_addr; }} }} }}\n"
+    port = nginx.free_port()
+    front = Front(
+        nodes=(f"unix:{path}",),
+        listen=(f"127.0.0.1:{port}",),
+        cache_folder=f"{tmp_path}/cache",
+        log=f"{tmp_path}/access.log",
     )
+    text = configuration(check_front(front, Settings()), Settings())
     try:
         process = manager.start("", "--host", f"unix:{path}", GALERLY_TRUSTED_PROXIES="unix:")
         assert process.stdout
         assert process.stdout.readline() == f"galerly-cdn serves unix:{path}\n"
-        with nginx.running(tmp_path, configuration, front):
-            assert send_request(front, "GET", "/resize/tiny/a.jpg", {}).status == 200
+        with nginx.running(tmp_path, text, port):
+            assert send_request(port, "GET", "/resize/tiny/a.jpg", {}).status == 200
         process.send_signal(signal.SIGTERM)
         (record,) = process.communicate(timeout=30)[0].splitlines()
         assert json.loads(record)["client"] == "127.0.0.1"
