@@ -7,13 +7,17 @@ import contextlib
 import json
 import socket
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from galerly_cdn.server import serve
+from galerly_cdn.server.connection import Connection
+from galerly_cdn.server.proxy_connection import ProxyConnection
 from galerly_cdn.settings import load
+from galerly_cdn.settings.networks import Networks
 from galerly_cdn.settings.table import Settings
+from tests.support.fake_connection import FakeConnection, FakeTransport
 from tests.support.raw_http import Echo, Viewer, get, run, serving
 from tests.support.tls_certificates import make, trusting
 from tests.unit.server.test_proxy_protocol import HEADERS, IPV4, binary
@@ -69,14 +73,12 @@ def test_client_is_the_one_that_the_header_names(header: bytes, *, is_split: boo
 
     async def scenario() -> None:
         async with behind_proxy() as (served, recorded), served.viewer() as viewer:
+            sent = header + get()
             if is_split:
-                for at in range(len(header) - 1, len(header)):
-                    await viewer.send(header[:at])
-                    await viewer.send(header[at:])
-                header_and_request = get()
-            else:
-                header_and_request = header + get()
-            assert await client_of(viewer, header_and_request) == client
+                for at in range(min(len(sent) - 1, 200)):
+                    await viewer.send(sent[at : at + 1])
+                sent = sent[min(len(sent) - 1, 200) :]
+            assert await client_of(viewer, sent) == client
             assert await client_of(viewer, get()) == client
             assert recorded.errors == []
 
@@ -148,6 +150,34 @@ def test_connections_that_wait_for_their_header_count_in_total() -> None:
             assert await client_of(first, TEXT + get()) == "192.0.2.1"
 
     run(scenario())
+
+
+class HandedTransport(FakeTransport):
+    """A fake transport that notes which protocol serves it."""
+
+    protocol: asyncio.Protocol | None = None
+
+    def set_protocol(self, protocol: asyncio.Protocol) -> None:
+        self.protocol = protocol
+
+
+async def test_connection_whose_header_arrives_during_a_stop_gets_a_last_response() -> None:
+    beside = FakeConnection(Echo())
+    state = beside.state
+    connection = ProxyConnection(
+        lambda peer: Connection(state, cast("Any", beside.loop), peer), state, Networks(LOOPBACK)
+    )
+    transport = HandedTransport("127.0.0.1")
+    connection.connection_made(cast("Any", transport))
+    connection.data_received(TEXT[:20])
+    state.shutdown()
+    assert not transport.ended
+    connection.data_received(TEXT[20:] + get())
+    assert isinstance(transport.protocol, Connection)
+    await beside.feed(b"")
+    assert b'"client": "192.0.2.1"' in transport.sent
+    assert b"connection: close\r\n" in transport.sent
+    assert transport.has_sent_end
 
 
 def test_tls_follows_the_header(tmp_path: Path) -> None:

@@ -160,9 +160,9 @@ class Manager:
             "os.environ['LISTEN_PID'] = str(os.getpid())",
             "os.execv(sys.argv[1], sys.argv[1:])",
         ]
-        serve = ["serve", self.folder / "photographs", "--renditions", self.folder / "r", "--workers", "1"]
+        paths = [str(self.folder / "photographs"), "--renditions", str(self.folder / "r")]
         process = subprocess.Popen(
-            [PROGRAM[0], "-c", "; ".join(statements), *PROGRAM, *serve, *options],
+            [PROGRAM[0], "-c", "; ".join(statements), *PROGRAM, "serve", *paths, "--workers", "1", *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

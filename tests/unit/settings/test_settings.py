@@ -138,6 +138,18 @@ def test_environment_of_the_process_is_read_by_default(monkeypatch: pytest.Monke
         ("GALERLY_IDLE_S", "0", "GALERLY_IDLE_S: expected `float` > 0.0, got '0'"),
         ("GALERLY_IDLE_S", "nan", "GALERLY_IDLE_S: expected `float` > 0.0, got 'nan'"),
         ("GALERLY_IDLE_S", "inf", "GALERLY_IDLE_S: expected `float` <= 604800.0, got 'inf'"),
+        ("GALERLY_DRAIN_DELAY_S", "-1", "GALERLY_DRAIN_DELAY_S: expected `float` >= 0.0, got '-1'"),
+        ("GALERLY_DRAIN_DELAY_S", "nan", "GALERLY_DRAIN_DELAY_S: expected `float` >= 0.0, got 'nan'"),
+        (
+            "GALERLY_PROXY_PROTOCOL",
+            "unix:; on",
+            "GALERLY_PROXY_PROTOCOL: 'on' does not appear to be an IPv4 or IPv6 network",
+        ),
+        (
+            "GALERLY_TRUSTED_PROXIES",
+            "unix:/run/a.sock",
+            "GALERLY_TRUSTED_PROXIES: 'unix:/run/a.sock' does not appear to be an IPv4 or IPv6 network",
+        ),
         ("GALERLY_BROWSE", "maybe", "GALERLY_BROWSE: expected `bool`, got 'maybe'"),
         ("GALERLY_BROWSE", "a\nb", "GALERLY_BROWSE: expected `bool`, got 'a\\nb'"),
         (
