@@ -31,10 +31,9 @@ from galerly_cdn.rate_limit import MissLimiter
 from galerly_cdn.serialization import replaced, to_json
 from galerly_cdn.server import serve as http_server
 from galerly_cdn.server.notifier import Notifier
-from galerly_cdn.server.sockets import adopt
+from galerly_cdn.server.passed_sockets import PassedSockets
 from galerly_cdn.settings.load import take_service_manager
 from galerly_cdn.settings.locations import is_remote, resolve_locations
-from galerly_cdn.settings.service_manager import ADMIN, PUBLIC
 from galerly_cdn.store import open as store_open
 from galerly_cdn.telemetry import AccessLog, Counters, Telemetry, TrafficStatistics, readable_line
 
@@ -52,9 +51,7 @@ if TYPE_CHECKING:
     from galerly_cdn.library import Invalidate
     from galerly_cdn.recipe_list import RecipeList
     from galerly_cdn.render.pool.fork_server_process import ForkServerProcess
-    from galerly_cdn.server.sockets import ListeningSocket
     from galerly_cdn.settings.locations import Locations
-    from galerly_cdn.settings.service_manager import ServiceManager
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.tracing import Tracer
 
@@ -326,8 +323,8 @@ def serve(  # noqa: PLR0913 - what is served, and the callbacks
     come from `fork_server`, if it runs already; the caller ends it.
     """
     service = take_service_manager()
-    sockets = _adopt_sockets(service)
-    settings = _settings_of_sockets(settings, sockets)
+    sockets = PassedSockets(service.sockets)
+    settings = sockets.applied_to(settings)
     locations = resolve_locations(settings, photographs)
     log_format = "%(levelname)s %(name)s: %(message)s"
     logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), format=log_format)
@@ -353,29 +350,10 @@ def serve(  # noqa: PLR0913 - what is served, and the callbacks
     return http_server.run(main())
 
 
-def _adopt_sockets(service: ServiceManager) -> dict[str, tuple[ListeningSocket, ...]]:
-    """The sockets that a service manager passes, by the listener's name. Raises `SettingsError`."""
-    adopted = [(name, adopt(name, fd)) for name, fd in service.sockets]
-    return {name: tuple(one for other, one in adopted if other == name) for name in (PUBLIC, ADMIN)}
-
-
-def _settings_of_sockets(settings: Settings, sockets: dict[str, tuple[ListeningSocket, ...]]) -> Settings:
-    """The settings with the addresses of passed sockets, which decide what is allowed only on loopback."""
-
-    def widest(passed: tuple[ListeningSocket, ...]) -> ListeningSocket:
-        return next((one for one in passed if not is_loopback(one.host)), passed[0])
-
-    if public := sockets[PUBLIC]:
-        settings = replaced(settings, host=widest(public).host, port=widest(public).port)
-    if admin := sockets[ADMIN]:
-        settings = replaced(settings, admin_host=widest(admin).host, admin_port=widest(admin).port)
-    return settings
-
-
 def _listeners(
     cdn: Cdn,
     settings: Settings,
-    sockets: dict[str, tuple[ListeningSocket, ...]],
+    sockets: PassedSockets,
     on_ready: Callable[[str], None],
     on_admin_ready: Callable[[str], None],
 ) -> tuple[http_server.Listener, ...]:
@@ -384,7 +362,7 @@ def _listeners(
         application=cdn.application,
         host=settings.host,
         port=settings.port,
-        sockets=sockets[PUBLIC],
+        sockets=sockets.public,
         proxies=settings.proxy_protocol_networks,
         refuse=cdn.application.refuse,
         answer_hit=cdn.application.answer_hit,
@@ -396,7 +374,7 @@ def _listeners(
         application=cdn.admin.application,
         host=settings.admin_host,
         port=settings.admin_port,
-        sockets=sockets[ADMIN],
+        sockets=sockets.admin,
         takes_bodies=True,
         refuse=cdn.admin.application.refuse,
         on_ready=on_admin_ready,

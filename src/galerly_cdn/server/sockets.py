@@ -140,16 +140,3 @@ def _remove_stale(path: Path) -> None:
                 client.connect(str(path))
             except ConnectionRefusedError:
                 path.unlink(missing_ok=True)
-
-
-def adopt(name: str, fd: int) -> ListeningSocket:
-    """The socket that a service manager listens on and passes. Raises `SettingsError` for anything else."""
-    try:
-        os.set_inheritable(fd, False)  # workers must not hold it
-        passed = socket.socket(fileno=fd)
-    except OSError as error:
-        raise SettingsError([f"LISTEN_FDS: descriptor {fd} ({name}) is no socket"]) from error
-    if passed.type != socket.SOCK_STREAM or not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        passed.detach()
-        raise SettingsError([f"LISTEN_FDS: descriptor {fd} ({name}) is no listening stream socket"])
-    return ListeningSocket(passed)

@@ -18,7 +18,8 @@ import pytest
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.nginx.configuration import configuration
 from galerly_cdn.nginx.front import Front, check_front
-from galerly_cdn.server.sockets import adopt, bind
+from galerly_cdn.server.passed_sockets import adopt
+from galerly_cdn.server.sockets import bind
 from galerly_cdn.settings.table import Settings
 from tests.support import nginx, pictures
 from tests.support.cdn_process import PROGRAM, environment
