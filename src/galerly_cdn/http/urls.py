@@ -246,6 +246,8 @@ def _digest(text: str) -> str:
 @functools.lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Whether a host, with or without a port, is this machine: `localhost`, 127.0.0.0/8 or `::1`."""
+    if host.startswith(UNIX):
+        return False
     has_port = host.startswith("[") or host.count(":") == 1
     try:
         name = urlsplit(f"//{host}").hostname or "" if has_port else host.lower()
