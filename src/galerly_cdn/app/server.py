@@ -326,8 +326,7 @@ def serve(  # noqa: PLR0913 - what is served, and the callbacks
     sockets = PassedSockets(service.sockets)
     settings = sockets.applied_to(settings)
     locations = resolve_locations(settings, photographs)
-    log_format = "%(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), format=log_format)
+    _open_log(settings)
 
     async def main() -> bool:
         async with compose(settings, locations, invalidate, fork_server) as cdn, _background_tasks() as tasks:
@@ -340,14 +339,17 @@ def serve(  # noqa: PLR0913 - what is served, and the callbacks
                     tasks.append(asyncio.create_task(_describe(cdn, address, describe)))
 
             listeners = _listeners(cdn, settings, sockets, on_ready, announce_admin)
+            notifier = Notifier(service.notify_socket, service.watchdog_s)
             return await http_server.serve(
-                *listeners,
-                settings=settings,
-                on_drain=cdn.health.drain,
-                notifier=Notifier(service.notify_socket, service.watchdog_s),
+                *listeners, settings=settings, on_drain=cdn.health.drain, notifier=notifier
             )
 
     return http_server.run(main())
+
+
+def _open_log(settings: Settings) -> None:
+    log_format = "%(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), format=log_format)
 
 
 def _listeners(

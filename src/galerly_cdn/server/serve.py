@@ -107,12 +107,7 @@ async def serve(
         servers = [_open_server(listener, settings, certificate, stack) for listener in listeners]
         try:
             with _stop_on_signals(servers) as signals:
-                for server in servers:
-                    await server.startup()
-                addresses = [server.url for server in servers]
-                for listener, address in zip(listeners, addresses, strict=True):
-                    listener.on_ready(address)
-                notifier.ready(f"serves {' and '.join(addresses)}")
+                await _start(servers, listeners, notifier)
                 await _run_each_second(servers, certificate, signals.first)
                 notifier.stopping(
                     f"answers requests for {settings.drain_delay_s:g} s more, then finishes those in progress"
@@ -137,6 +132,16 @@ def _open_server(
     for one in sockets:
         stack.enter_context(one)
     return _Server(listener, sockets, settings, certificate)
+
+
+async def _start(servers: list[_Server], listeners: tuple[Listener, ...], notifier: Notifier) -> None:
+    """Accept connections, then tell so."""
+    for server in servers:
+        await server.startup()
+    addresses = [server.url for server in servers]
+    for listener, address in zip(listeners, addresses, strict=True):
+        listener.on_ready(address)
+    notifier.ready(f"serves {' and '.join(addresses)}")
 
 
 async def _drain(servers: list[_Server], on_drain: Callable[[], Awaitable[None] | None]) -> None:
