@@ -32,6 +32,7 @@ from galerly_cdn.dashboard.sampler import Sampler
 from galerly_cdn.dashboard.samples import HISTORY_S, INTERVAL_S
 from galerly_cdn.dashboard.site import Site
 from galerly_cdn.http.request import empty_scope
+from galerly_cdn.settings.networks import NO_CLIENTS
 from galerly_cdn.telemetry import AccessRecord, Counters, Telemetry, TrafficStatistics
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class FullHour:
             scope = empty_scope("127.0.0.1")
             scope["method"], scope["raw_path"] = "GET", self._route.path.encode()
             scope["headers"] = [(b"hx-request", b"true")]
-            response = await self._route.handler(AdminRequest(scope, _receive, "1-1", ()))
+            response = await self._route.handler(AdminRequest(scope, _receive, "1-1", NO_CLIENTS))
             length_bytes = len(response.body)
         return length_bytes
 

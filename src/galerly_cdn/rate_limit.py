@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from galerly_cdn.cache import MemoryCache
 from galerly_cdn.errors import NoSuchOriginal, TooManyMisses
 from galerly_cdn.http.client_address import rate_limit_key
-from galerly_cdn.http.urls import is_loopback
+from galerly_cdn.http.urls import is_local_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,5 +100,5 @@ class MissLimiter:
 
 
 def _limit_key(client: str) -> str | None:
-    """The key under which a viewer's address is limited; None for loopback, which has no limit."""
-    return None if is_loopback(client) else rate_limit_key(client)
+    """The key under which a viewer's address is limited; None for this machine, which has no limit."""
+    return None if is_local_client(client) else rate_limit_key(client)

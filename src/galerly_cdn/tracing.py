@@ -28,8 +28,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from galerly_cdn import __version__
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.http.client_address import is_trusted
 from galerly_cdn.http.exchange import Application, ViewerExchange
+from galerly_cdn.settings.networks import NO_CLIENTS
 from galerly_cdn.telemetry import printable
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from galerly_cdn.clock import Clock
-    from galerly_cdn.http.client_address import Network
     from galerly_cdn.http.exchange import Handler
     from galerly_cdn.http.request import Scope
     from galerly_cdn.http.responses import PreparedResponse
+    from galerly_cdn.settings.networks import Networks
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.telemetry import Telemetry
 
@@ -67,12 +67,12 @@ class TracedExchange(ViewerExchange):
 
     __slots__ = ("context",)
 
-    def __init__(self, scope: Scope, request_id: str, trusted: tuple[Network, ...] = ()) -> None:
+    def __init__(self, scope: Scope, request_id: str, trusted: Networks = NO_CLIENTS) -> None:
         super().__init__(scope, request_id, trusted)
         peer = scope["client"][0] if scope["client"] else ""
         self.context: Context | None = None
         """The span of a trusted proxy. A viewer decides neither what is traced nor under which id."""
-        if b"traceparent" in self.headers and is_trusted(peer, trusted):
+        if b"traceparent" in self.headers and peer in trusted:
             carrier = {name: self.headers.get(name.encode(), b"").decode("latin-1") for name in _W3C.fields}
             self.context = _W3C.extract(carrier)
 

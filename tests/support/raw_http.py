@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from galerly_cdn.http.exchange import HitAnswer
 from galerly_cdn.server import serve
 from galerly_cdn.server.listener import no_hit
+from galerly_cdn.settings.networks import UNIX
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
@@ -106,9 +107,13 @@ class Served:
     @contextlib.asynccontextmanager
     async def viewer(self) -> AsyncIterator[Viewer]:
         name = "localhost" if self.tls else None
-        reader, writer = await asyncio.open_connection(
-            self.host, self.port, ssl=self.tls, server_hostname=name
-        )
+        if self.address.startswith(UNIX):
+            path = self.address.removeprefix(UNIX)
+            reader, writer = await asyncio.open_unix_connection(path, ssl=self.tls, server_hostname=name)
+        else:
+            reader, writer = await asyncio.open_connection(
+                self.host, self.port, ssl=self.tls, server_hostname=name
+            )
         try:
             yield Viewer(reader, writer)
         finally:
@@ -139,6 +144,7 @@ async def serving(
         application=application,
         host=settings.host,
         port=settings.port,
+        proxies=settings.proxy_protocol_networks,
         takes_bodies=takes_bodies,
         answer_hit=answer_hit,
         processes=processes,

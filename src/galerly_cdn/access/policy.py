@@ -9,9 +9,9 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from galerly_cdn.errors import SignatureInvalid
-from galerly_cdn.http.client_address import parse_ip
 from galerly_cdn.http.urls import checked_key, format_key
 from galerly_cdn.serialization import ValidationError, Value, from_json
+from galerly_cdn.settings.networks import parse_ip
 
 
 class _Time(Value, frozen=True, rename={"epoch_s": "AWS:EpochTime"}):

@@ -90,11 +90,13 @@ class AdminApplication:
 
     async def _operate(self, request: AdminRequest) -> Response:
         route = request.route
-        if not route.is_probe:
-            check_scheme(request.headers, is_tls=request.is_tls)
+        if route.is_probe:
+            request.who = self._recognized(request)
+            return await route.handler(request)
+        check_scheme(request.headers, is_tls=request.is_tls)
         if route.is_public:
             check_site(request.headers)
-        elif not route.is_probe:
+        else:
             request.who = self._authenticator.authenticate(
                 request.headers,
                 is_open=route.is_open,
@@ -102,6 +104,13 @@ class AdminApplication:
                 is_use=not route.is_polled,
             )
         return await route.handler(request)
+
+    def _recognized(self, request: AdminRequest) -> str:
+        """The client of a probe, if it authenticates itself; else empty, and it is answered as well."""
+        try:
+            return self._authenticator.authenticate(request.headers, is_open=True, is_use=False)
+        except GalerlyError:
+            return ""
 
     async def _openapi(self, _request: AdminRequest) -> Response:
         return body_response(self._openapi_document, JSON)

@@ -73,10 +73,6 @@ class AdminSide:
             pages=pages,
         )
 
-    def drain(self) -> None:
-        """Answer readiness checks with 503 from now on, because the process is about to stop."""
-        self._health.drain()
-
     async def close(self) -> None:
         """End the warming that runs in the background."""
         await self._warming.close()

@@ -23,6 +23,7 @@ from galerly_cdn.serialization import Value
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from galerly_cdn.admin.request import AdminRequest
     from galerly_cdn.http.exchange import Exchange
     from galerly_cdn.http.responses import Response
     from galerly_cdn.model import Limits, Rendered
@@ -103,9 +104,12 @@ class Health:
         """Answer 200."""
         return json_response(Live(live=True))
 
-    async def ready(self, _request: object) -> Response:
-        """Answer 200, or 503 with the state of each part, and warnings for the operator."""
-        return await self._readiness(has_warnings=True)
+    async def ready(self, request: AdminRequest) -> Response:
+        """Answer 200, or 503 with the state of each part.
+
+        Warnings name private folders and releases: they are for clients that authenticate themselves.
+        """
+        return await self._readiness(has_warnings=bool(request.who))
 
     def public_handler(
         self, health_path: str, raw_path: bytes

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from galerly_cdn.admin.routes import Route
-    from galerly_cdn.http.client_address import Network
     from galerly_cdn.http.request import Receive, Scope
+    from galerly_cdn.settings.networks import Networks
 
 PAGES_PATH = "/dashboard"
 
@@ -46,7 +46,7 @@ class AdminRequest(Exchange):
         "who",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, request_id: str, trusted: tuple[Network, ...]) -> None:
+    def __init__(self, scope: Scope, receive: Receive, request_id: str, trusted: Networks) -> None:
         super().__init__(scope, request_id, trusted)
         self.is_private = True
         self.named = b""

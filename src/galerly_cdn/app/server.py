@@ -31,6 +31,9 @@ from galerly_cdn.rate_limit import MissLimiter
 from galerly_cdn.render.pool.fork_server_process import worker_command
 from galerly_cdn.serialization import replaced, to_json
 from galerly_cdn.server import serve as http_server
+from galerly_cdn.server.notifier import Notifier
+from galerly_cdn.server.passed_sockets import PassedSockets
+from galerly_cdn.settings.load import take_service_manager
 from galerly_cdn.settings.locations import is_remote, resolve_locations
 from galerly_cdn.store import open as store_open
 from galerly_cdn.telemetry import AccessLog, Counters, Telemetry, TrafficStatistics, readable_line
@@ -360,9 +363,11 @@ def serve(  # noqa: PLR0913 - what is served, and the callbacks
     `describe` is called later with the public address and the contents of the store of originals. The workers
     come from `fork_server`, if it runs already; the caller ends it.
     """
+    service = take_service_manager()
+    sockets = PassedSockets(service.sockets)
+    settings = sockets.applied_to(settings)
     locations = resolve_locations(settings, photographs)
-    log_format = "%(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), format=log_format)
+    _open_log(settings)
     settings = _with_possible_processes(settings, locations)
 
     async def main() -> bool:
@@ -375,7 +380,11 @@ def serve(  # noqa: PLR0913 - what is served, and the callbacks
                 if describe is not None:
                     tasks.append(asyncio.create_task(_describe(cdn, address, describe)))
 
-            return await _listen(cdn, settings, on_ready, announce_admin)
+            listeners = _listeners(cdn, settings, sockets, on_ready, announce_admin)
+            notifier = Notifier(service.notify_socket, service.watchdog_s)
+            return await http_server.serve(
+                *listeners, settings=settings, on_drain=cdn.health.drain, notifier=notifier
+            )
 
     return http_server.run(main())
 
@@ -389,6 +398,8 @@ def _with_possible_processes(settings: Settings, locations: Locations) -> Settin
     reason = (
         "a connection with TLS cannot be given to another process"
         if settings.tls_certificate
+        else "a connection behind the PROXY protocol cannot be given to another process"
+        if settings.proxy_protocol_networks
         else "each would request the heads of originals from the remote store"
         if is_remote(locations.originals) or is_remote(locations.renditions)
         else ""
@@ -399,30 +410,42 @@ def _with_possible_processes(settings: Settings, locations: Locations) -> Settin
     return replaced(settings, processes=1)
 
 
-async def _listen(
-    cdn: Cdn, settings: Settings, on_ready: Callable[[str], None], on_admin_ready: Callable[[str], None]
-) -> bool:
-    """Listen for viewers, and for the admin API where there is one, until a signal."""
-    listener = http_server.Listener(
+def _open_log(settings: Settings) -> None:
+    log_format = "%(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), format=log_format)
+
+
+def _listeners(
+    cdn: Cdn,
+    settings: Settings,
+    sockets: PassedSockets,
+    on_ready: Callable[[str], None],
+    on_admin_ready: Callable[[str], None],
+) -> tuple[http_server.Listener, ...]:
+    """The listener for viewers, and that for the admin API where there is one."""
+    public = http_server.Listener(
         application=cdn.application,
         host=settings.host,
         port=settings.port,
+        sockets=sockets.public,
+        proxies=settings.proxy_protocol_networks,
         refuse=cdn.application.refuse,
         answer_hit=cdn.application.answer_hit,
         processes=cdn.processes,
         on_ready=on_ready,
     )
     if cdn.admin is None:
-        return await http_server.serve(listener, settings=settings, on_drain=cdn.health.drain)
-    admin_listener = http_server.Listener(
+        return (public,)
+    admin = http_server.Listener(
         application=cdn.admin.application,
         host=settings.admin_host,
         port=settings.admin_port,
+        sockets=sockets.admin,
         takes_bodies=True,
         refuse=cdn.admin.application.refuse,
         on_ready=on_admin_ready,
     )
-    return await http_server.serve(listener, admin_listener, settings=settings, on_drain=cdn.admin.drain)
+    return public, admin
 
 
 @contextlib.asynccontextmanager

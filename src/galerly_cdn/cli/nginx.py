@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Example: galerly-cdn nginx --node 10.0.0.1:8000 --node 10.0.0.2:8000 > nginx.conf")
 @click.option(
-    "--node", "nodes", required=True, multiple=True, metavar="HOST:PORT", help="A node. Once for each."
+    "--node",
+    "nodes",
+    required=True,
+    multiple=True,
+    metavar="HOST:PORT",
+    help="A node; unix:/path on this machine. Once for each.",
 )
 @click.option(
     "--listen",

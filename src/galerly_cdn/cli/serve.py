@@ -24,7 +24,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that `serve` and `demo` share."""
     for option in reversed(
         (
-            click.option("--host", help="Address to listen on. [127.0.0.1]"),
+            click.option("--host", help="Address to listen on, or unix:/path. [127.0.0.1]"),
             click.option("--port", type=int, help="Port to listen on; 0 takes any free port. [8000]"),
             click.option(
                 "--renditions",
@@ -50,7 +50,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     "--writable", is_flag=True, default=None, help="Accept uploads into the folder PHOTOGRAPHS too."
 )
 @click.option("--admin-port", type=int, help="Port of the admin API; 0 takes any free port. [none]")
-@click.option("--admin-host", help="Address of the admin API. [127.0.0.1]")
+@click.option("--admin-host", help="Address of the admin API, or unix:/path. [127.0.0.1]")
 @click.option(
     "--admin-token-file",
     help="File with the admin API's bearer token; required unless its address is loopback.",
@@ -61,7 +61,7 @@ def serve(photographs: str | None, file: Path | None, *, verbose: bool, **option
 
     A folder is only read. A photograph that is added, edited or replaced in it shows on the next request.
     With --store in place of PHOTOGRAPHS the store keeps both originals and renditions, and accepts uploads.
-    Stop with Ctrl-C or SIGTERM: responses in progress are finished first.
+    Stop with Ctrl-C or SIGTERM: responses in progress are finished first, a second signal ends them.
     """
     if photographs and Path(photographs).is_file():
         folder = Path(photographs).parent
@@ -118,6 +118,7 @@ def _without_collections() -> Iterator[None]:
 def _describe(settings: Settings, address: str, contents: Contents) -> None:
     """Print what is served, one picture's address, and how to stop."""
     from galerly_cdn.links import Links
+    from galerly_cdn.settings.networks import UNIX
     from galerly_cdn.settings.sizes import named
 
     photographs = f"{contents.photographs} photograph{'' if contents.photographs == 1 else 's'}"
@@ -128,6 +129,9 @@ def _describe(settings: Settings, address: str, contents: Contents) -> None:
     if contents.first_photograph and not settings.private_prefixes:
         rules = named(settings.size_rules)
         size = str(rules[len(rules) // 2].size)
-        url = Links(address.rstrip("/"), settings.sizes).src(contents.first_photograph, size)
+        is_unix = address.startswith(UNIX)
+        url = Links("" if is_unix else address.rstrip("/"), settings.sizes).src(
+            contents.first_photograph, size
+        )
         click.echo(f"  picture   {url}")
     click.echo("  stop      Ctrl-C")

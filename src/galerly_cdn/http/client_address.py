@@ -1,18 +1,14 @@
-"""Parses IP addresses, and finds the viewer's address behind trusted proxies. Pure."""
+"""Finds the viewer's address behind trusted proxies, and the key of a client in rate limits. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
+from typing import TYPE_CHECKING
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from galerly_cdn.settings.networks import Address, parse_ip
 
-
-def parse_ip(text: str) -> Address:
-    """The address; `::ffff:192.0.2.1` is 192.0.2.1 (RFC 4291 §2.5.5.2). Raises `ValueError`."""
-    address = ipaddress.ip_address(text)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+if TYPE_CHECKING:
+    from galerly_cdn.settings.networks import Networks
 
 
 def rate_limit_key(client: str) -> str:
@@ -30,7 +26,7 @@ def rate_limit_key(client: str) -> str:
     return f"{ipaddress.IPv6Address(int(address) >> 64 << 64)}/64"
 
 
-def client_address(peer: str, forwarded: bytes, trusted: tuple[Network, ...]) -> str:
+def client_address(peer: str, forwarded: bytes, trusted: Networks) -> str:
     """The viewer's address: the peer's unless it is trusted, else the right-most forwarded one that is not.
 
     `forwarded` is `X-Forwarded-For`, to which every proxy appends the peer that it saw. Everything left of an
@@ -38,19 +34,13 @@ def client_address(peer: str, forwarded: bytes, trusted: tuple[Network, ...]) ->
     """
     client = peer
     for item in reversed(forwarded.decode("latin-1").split(",")):
-        if not is_trusted(client, trusted):
+        if client not in trusted:
             break
         address = _address(item.strip(" \t"))
         if address is None:
             break
         client = str(address)
     return client
-
-
-def is_trusted(text: str, trusted: tuple[Network, ...]) -> bool:
-    """Whether an address is in one of the networks; no text that is not an address is."""
-    address = _address(text)
-    return address is not None and any(address in network for network in trusted)
 
 
 def _address(text: str) -> Address | None:

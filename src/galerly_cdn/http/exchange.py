@@ -16,6 +16,7 @@ from galerly_cdn.http import responses
 from galerly_cdn.http.negotiation import accepts_html
 from galerly_cdn.http.request import Request, empty_scope
 from galerly_cdn.http.responses import Conditions, Response
+from galerly_cdn.settings.networks import NO_CLIENTS
 from galerly_cdn.telemetry import AccessRecord, printable
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from galerly_cdn.clock import Clock
     from galerly_cdn.http.body_stream import Stream
     from galerly_cdn.http.cache_status import CacheStatus
-    from galerly_cdn.http.client_address import Network
     from galerly_cdn.http.request import Message, Receive, Scope, Send
     from galerly_cdn.http.responses import Headers, PreparedResponse
     from galerly_cdn.model import Target
+    from galerly_cdn.settings.networks import Networks
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.telemetry import Telemetry
 
@@ -45,7 +46,7 @@ class Exchange(Request):
 
     __slots__ = ("duration_ms", "error", "is_private", "sent_bytes", "status", "total_ms")
 
-    def __init__(self, scope: Scope, request_id: str, trusted: tuple[Network, ...] = ()) -> None:
+    def __init__(self, scope: Scope, request_id: str, trusted: Networks = NO_CLIENTS) -> None:
         super().__init__(scope, request_id, trusted)
         self.is_private = False
         """Whether an error response must not be cached or be readable by other sites."""
@@ -194,7 +195,7 @@ class ViewerExchange(Exchange):
 
     __slots__ = ("cache_status", "key", "negotiated", "receive", "stages_ms", "target")
 
-    def __init__(self, scope: Scope, request_id: str, trusted: tuple[Network, ...] = ()) -> None:
+    def __init__(self, scope: Scope, request_id: str, trusted: Networks = NO_CLIENTS) -> None:
         super().__init__(scope, request_id, trusted)
         self.key = ""
         self.target: Target | None = None

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.http.client_address import client_address
+from galerly_cdn.settings.networks import NO_CLIENTS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 
-    from galerly_cdn.http.client_address import Network
+    from galerly_cdn.settings.networks import Networks
 
     Message = MutableMapping[str, Any]
     Scope = MutableMapping[str, Any]
@@ -25,7 +26,7 @@ class Request:
 
     __slots__ = ("client", "headers", "method", "query", "raw_path", "request_id")
 
-    def __init__(self, scope: Scope, request_id: str, trusted: tuple[Network, ...] = ()) -> None:
+    def __init__(self, scope: Scope, request_id: str, trusted: Networks = NO_CLIENTS) -> None:
         self.request_id = request_id
         self.method: str = scope["method"]
         self.raw_path: bytes = scope["raw_path"]

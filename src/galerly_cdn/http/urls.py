@@ -19,9 +19,9 @@ from galerly_cdn.errors import (
     SizeNotAllowed,
     UnknownPath,
 )
-from galerly_cdn.http import client_address
 from galerly_cdn.model import Format, SizeRule, Target
 from galerly_cdn.serialization import Value
+from galerly_cdn.settings.networks import UNIX, parse_ip
 from galerly_cdn.stored_keys import stored_key
 
 if TYPE_CHECKING:
@@ -246,9 +246,16 @@ def _digest(text: str) -> str:
 @functools.lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Whether a host, with or without a port, is this machine: `localhost`, 127.0.0.0/8 or `::1`."""
+    if host.startswith(UNIX):
+        return False
     has_port = host.startswith("[") or host.count(":") == 1
     try:
         name = urlsplit(f"//{host}").hostname or "" if has_port else host.lower()
-        return name == "localhost" or client_address.parse_ip(name).is_loopback
+        return name == "localhost" or parse_ip(name).is_loopback
     except ValueError:
         return False
+
+
+def is_local_client(client: str) -> bool:
+    """Whether a connection comes from this machine: from a loopback address, or over a unix socket."""
+    return client == UNIX or is_loopback(client)

@@ -24,6 +24,7 @@ from galerly_cdn.nginx import maps
 from galerly_cdn.nginx.error_pages import error_page_lines, error_pages
 from galerly_cdn.nginx.maps import private_patterns
 from galerly_cdn.nginx.syntax import indented, quoted
+from galerly_cdn.settings.networks import UNIX
 
 if TYPE_CHECKING:
     from galerly_cdn.nginx.front import Front
@@ -136,8 +137,9 @@ upstream galerly_nodes {{
 
 
 def _max_connections(node: str, settings: Settings) -> int:
-    """As many as the node accepts of one address; loopback has no limit of its own."""
-    return settings.max_connections if is_loopback(node) else settings.max_connections_per_client
+    """As many as the node accepts of one address; this machine has no limit of its own."""
+    is_local = is_loopback(node) or node.startswith(UNIX)
+    return settings.max_connections if is_local else settings.max_connections_per_client
 
 
 def _log(front: Front) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252})|\[[0-9A-Fa-f:.]+\])"
 _NODE = re.compile(rf"{_HOST}:([0-9]{{1,5}})")
+_UNIX_NODE = re.compile(r"unix:/[A-Za-z0-9._/-]{1,100}")
 _LISTEN = re.compile(rf"(?:(?:{_HOST}|\*):)?([0-9]{{1,5}})")
 _SERVER_NAME = re.compile(r"_|(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252})")
 _CACHE_SIZE = re.compile(r"[1-9][0-9]{0,8}[kKmMgG]")
@@ -21,7 +22,7 @@ _FILE = re.compile(r"/[^\x00-\x1f\x7f\"'\\$;{}]+")
 
 
 class Front(Value, frozen=True, kw_only=True):
-    """The options of `galerly-cdn nginx`. Each node is `HOST:PORT` of its public side."""
+    """The options of `galerly-cdn nginx`. Each node is `HOST:PORT` of its public side, or `unix:/path`."""
 
     nodes: tuple[str, ...]
     listen: tuple[str, ...] = ("80",)
@@ -60,8 +61,12 @@ def check_front(front: Front, settings: Settings) -> Front:
 def _address_problems(front: Front, settings: Settings) -> list[str]:
     problems = []
     for node in front.nodes:
+        if _UNIX_NODE.fullmatch(node):
+            continue
         if not _has_port(_NODE, node):
-            problems.append(f"--node: {node!r} is no address: write 192.0.2.1:8000 or [2001:db8::1]:8000")
+            problems.append(
+                f"--node: {node!r} is no address: write 192.0.2.1:8000, [2001:db8::1]:8000 or unix:/path"
+            )
         elif settings.admin_port > 0 and node.endswith(f":{settings.admin_port}"):
             problems.append(f"--node: {node} is the admin API: give the port of pictures, {settings.port}")
     problems.extend(

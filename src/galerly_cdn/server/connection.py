@@ -25,12 +25,13 @@ from galerly_cdn.errors import (
 from galerly_cdn.http.responses import field_lines
 from galerly_cdn.server.cycle import RequestCycle
 from galerly_cdn.server.framing import check_head, origin_form
-from galerly_cdn.server.transport import LINGER_S, ResponseTransport
+from galerly_cdn.server.transport import LINGER_S, ResponseTransport, peer_of
 
 if TYPE_CHECKING:
     from galerly_cdn.http.request import Scope
     from galerly_cdn.http.responses import Response
     from galerly_cdn.server.listener import ListenerState
+    from galerly_cdn.server.transport import Peer
 
 MAX_URL_BYTES = 4 * 1024
 MAX_HEADER_BYTES = 32 * 1024
@@ -48,14 +49,17 @@ class Connection(asyncio.Protocol):
     cycle: RequestCycle
     """The last request that the application gets; those before it may be in progress still."""
 
-    def __init__(self, state: ListenerState, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def __init__(
+        self, state: ListenerState, loop: asyncio.AbstractEventLoop | None = None, peer: Peer | None = None
+    ) -> None:
+        """`peer` is the client, where the other end of the connection is a proxy that has named it."""
         self.state = state
         self.loop = loop or asyncio.get_running_loop()
         self._settings = state.settings
         self._parser: HttpRequestParser = HttpRequestParser(self)
         # A request after the last one of a connection is an error of this class, not of the parser
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._peer: tuple[str, int] | None = None
+        self._peer = peer
         self._address = ""
         self._scheme = "http"
         self._unfinished: deque[RequestCycle] = deque()
@@ -73,15 +77,13 @@ class Connection(asyncio.Protocol):
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_since_s: float | None = None
         """When the last response was complete; None while there is a request, or a part of one."""
-        self._is_draining = False
 
     # start and end
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # of a stream
         self.state.add(self)
         self.transport = ResponseTransport(transport, self.loop, self._settings.write_deadline_s)
-        peer = transport.get_extra_info("peername")
-        self._peer = (str(peer[0]), int(peer[1])) if peer else None
+        self._peer = self._peer or peer_of(transport)
         self._address = self._peer[0] if self._peer else ""
         self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._start_head_timer(self._settings.header_deadline_s)
@@ -99,9 +101,13 @@ class Connection(asyncio.Protocol):
         for cycle in self._unfinished:
             cycle.disconnect()
 
+    def drain(self) -> None:
+        """Respond with `Connection: close` to a request in progress, unless its response has begun."""
+        if self._unfinished and not self.cycle.is_started:
+            self.cycle.keep_alive = False
+
     def shutdown(self) -> None:
-        """Respond with `Connection: close` to a request in progress, or one that is arriving; else close."""
-        self._is_draining = True
+        """End the connection after a request in progress, or one that is arriving; else close it."""
         if self._unfinished:
             self.cycle.keep_alive = False
         elif self._head_timer is None:
@@ -187,7 +193,7 @@ class Connection(asyncio.Protocol):
             "headers": self._headers,
         }
         is_upgrade = self._parser.should_upgrade()
-        is_last = version == "1.0" or has_body or self._is_draining or is_upgrade
+        is_last = version == "1.0" or has_body or self.state.is_draining or is_upgrade
         keep_alive = not is_last and self._parser.should_keep_alive()
         if keep_alive and self._answer_hit(scope):
             return

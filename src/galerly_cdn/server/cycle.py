@@ -93,12 +93,13 @@ class RequestCycle:
         """What has arrived and was not taken yet."""
         self.is_complete = False
         """Whether the whole response was written."""
+        self.is_started = False
+        """Whether the head of the response was written."""
         self._connection = connection
         self._transport = connection.transport
         self._body_timeout = BodyTimeout(connection.loop, self._on_body_timeout) if has_body else None
         self._error: GalerlyError | None = None
         self._awaits_100 = awaits_100
-        self._is_started = False
         self._is_disconnected = False
         self._is_chunked = False
         self._remaining_bytes = 0
@@ -117,7 +118,7 @@ class RequestCycle:
         except Exception:  # noqa: BLE001 - the client gets a response, the log the traceback
             _log.exception("The application raised an error that it does not handle.")
         if not (self.is_complete or self._transport.is_ended):
-            if self._is_started:
+            if self.is_started:
                 self._transport.abort()
             else:
                 with contextlib.suppress(Disconnected):
@@ -148,7 +149,7 @@ class RequestCycle:
 
     def _send_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Write the head. A body of unknown length is chunked (RFC 9112 §7.1). Raises `ValueError`."""
-        if self._is_started:
+        if self.is_started:
             raise RuntimeError("a second response to one request")
         fields = [*headers]
         by_name = dict(fields)
@@ -163,14 +164,14 @@ class RequestCycle:
         elif has_body:
             self._remaining_bytes = int(by_name[b"content-length"])
         lines = field_lines(fields)
-        self._is_started = True
+        self.is_started = True
         self._awaits_100 = False
         if not self._is_disconnected:
             self._transport.write(self._connection.state.head_start(status) + lines + b"\r\n")
 
     def _send_body(self, body: bytes, *, more_body: bool) -> None:
         """Write a part of the body. Raises `RuntimeError` if it is not as long as the head says."""
-        if not self._is_started or self.is_complete:
+        if not self.is_started or self.is_complete:
             raise RuntimeError("a body without a head")
         if self._is_chunked:
             chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""

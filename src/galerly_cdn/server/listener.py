@@ -10,7 +10,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Protocol
 
 from galerly_cdn.http.responses import field_lines
-from galerly_cdn.http.urls import is_loopback
+from galerly_cdn.http.urls import is_local_client
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -43,16 +43,17 @@ class ConnectionLimit:
     def __len__(self) -> int:
         return self._count
 
-    def acquire(self, address: str) -> bool:
+    def acquire(self, address: str, *, is_proxy: bool = False) -> bool:
         """Count a connection until its `release`; False if it exceeds a limit.
 
-        Loopback addresses have no limit per client.
+        Clients on this machine have no limit of their own, nor has a proxy that has not named its client yet.
         """
         self._count += 1
         self._count_by_address[address] += 1
         if self._count > self._max:
             return False
-        return self._count_by_address[address] <= self._max_per_client or is_loopback(address)
+        is_limited = not (is_proxy or is_local_client(address))
+        return not is_limited or self._count_by_address[address] <= self._max_per_client
 
     def release(self, address: str) -> None:
         """Stop counting a connection, whether `acquire` allowed it or not."""
@@ -64,6 +65,9 @@ class ConnectionLimit:
 
 class OpenConnection(Protocol):
     """An open connection, as the server that stops sees it."""
+
+    def drain(self) -> None:
+        """End the connection after its current response, if that can still say so."""
 
     def shutdown(self) -> None:
         """End the connection after its current request."""
@@ -90,6 +94,10 @@ class ListenerState:
         self.takes_bodies = takes_bodies
         self.answer_hit = answer_hit
         self.limit = ConnectionLimit(settings)
+        self.is_draining = False
+        """Whether each response is the last one of its connection."""
+        self.is_stopping = False
+        """Whether connections that are idle are closed."""
         self._connections: set[OpenConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
@@ -124,6 +132,18 @@ class ListenerState:
     def _end_task(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._ended.set()
+
+    def drain(self) -> None:
+        """Respond with `Connection: close` from now on, on open connections and on new ones."""
+        self.is_draining = True
+        for connection in self.connections:
+            connection.drain()
+
+    def shutdown(self) -> None:
+        """Close idle connections, and the others after their responses, also those that come from now on."""
+        self.is_draining = self.is_stopping = True
+        for connection in self.connections:
+            connection.shutdown()
 
     def stop_waiting(self) -> None:
         """Let `wait_until_idle` return now."""

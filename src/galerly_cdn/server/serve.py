@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import inspect
 import logging
-import os
+import math
 import resource
 import secrets
 import signal
-import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,13 +21,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import uvloop
 
 from galerly_cdn.clock import SYSTEM_CLOCK
-from galerly_cdn.errors import GalerlyError, SettingsError
+from galerly_cdn.errors import GalerlyError
 from galerly_cdn.http import responses
 from galerly_cdn.http.responses import Response
 from galerly_cdn.serialization import Value
 from galerly_cdn.server.connection import Connection
 from galerly_cdn.server.listener import ListenerState, no_hit
+from galerly_cdn.server.notifier import Notifier
+from galerly_cdn.server.proxy_connection import ProxyConnection
+from galerly_cdn.server.sockets import ListeningSocket, bind
 from galerly_cdn.server.tls import TlsConnection
+from galerly_cdn.settings.networks import NO_CLIENTS, Networks
 from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from galerly_cdn.server import listener
     from galerly_cdn.server.certificate import Certificate
     from galerly_cdn.server.processes import hit_processes
+    from galerly_cdn.server.transport import Peer
 
     Application = listener.Application
     AnswerHit = listener.AnswerHit
@@ -49,8 +52,6 @@ _log = logging.getLogger(__name__)
 
 FILES_PER_CONNECTION = 2
 """The socket, and the original that is being downloaded."""
-_BACKLOG = 2048
-"""Connections that the kernel holds until they are accepted."""
 SPARE_FILES = 256
 """Further open files: originals being rendered, renditions being written, pipes of worker processes."""
 
@@ -65,7 +66,12 @@ class Listener(Value, frozen=True, kw_only=True):
 
     application: Application
     host: str
+    """An address, a name, or `unix:/path`."""
     port: int
+    sockets: tuple[ListeningSocket, ...] = ()
+    """Sockets that listen already; the host and the port are then not listened on."""
+    proxies: Networks = NO_CLIENTS
+    """Clients whose connections begin with a PROXY protocol header."""
     takes_bodies: bool = False
     """Pass request bodies to the application, a chunk at a time; otherwise they are dropped unread."""
     refuse: Callable[[GalerlyError, str], Response] = refuse
@@ -75,52 +81,81 @@ class Listener(Value, frozen=True, kw_only=True):
     """Called with the ASGI scope of a request that keeps its connection open; makes the response if that
     needs no waiting, else returns None, and the application gets the request."""
     processes: HitProcesses | None = None
-    """Processes that answer plain hits of this listener; none of them gets a connection with TLS."""
+    """Processes that answer plain hits of this listener; there must be none with a certificate or proxies."""
     on_ready: Callable[[str], None] = lambda _: None
-    """Called with the address, such as `http://127.0.0.1:8000/`, once connections are accepted."""
+    """Called with the address, such as `http://127.0.0.1:8000/` or `unix:/run/public.sock`, once connections
+    are accepted."""
 
 
 async def serve(
     *listeners: Listener,
     settings: Settings,
     on_drain: Callable[[], Awaitable[None] | None] = lambda: None,
+    notifier: Notifier | None = None,
 ) -> bool:
     """Serve until SIGTERM or SIGINT; True if every request in progress got its complete response.
 
-    Once all listeners listen, their `on_ready` is called in order. A signal calls `on_drain`; new requests
-    are served until it returns. Then the server accepts no connections, closes idle ones and finishes
-    responses in progress within `drain_s`. A second signal ends it at once. SIGHUP is logged and ignored. The
-    connection limits of the settings hold for each listener by itself; all listeners use the certificate, if
-    the settings name one.
+    Once all listeners listen, their `on_ready` is called in order. A signal calls `on_drain`; from then on
+    each response ends its connection. New requests are served until it has returned and `drain_delay_s` is
+    over. Then the server accepts no connections, closes idle ones and finishes responses in progress within
+    `drain_s`. A second signal ends it at once. SIGHUP is logged and ignored. The `notifier` tells a service
+    manager. The connection limits of the settings hold for each listener by itself; all listeners use the
+    certificate, if the settings name one.
 
     Raises `SettingsError` if an address cannot be listened on, or if the certificate is unfit.
     """
     certificate = _load_certificate(settings)
+    notifier = notifier or Notifier()
     _check_file_limit(len(listeners), settings.max_connections)
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(_bind(listener.host, listener.port)) for listener in listeners]
-        servers = [
-            _Server(listener, bound, settings, certificate)
-            for listener, bound in zip(listeners, sockets, strict=True)
-        ]
+        servers = [_open_server(listener, settings, certificate, stack) for listener in listeners]
         try:
-            with _stop_on_signals(servers) as stopping:
-                for server in servers:
-                    await server.startup()
-                for listener, bound in zip(listeners, sockets, strict=True):
-                    listener.on_ready(_url(bound, "http" if certificate is None else "https"))
-                await _run_each_second(servers, certificate, stopping)
-                draining = on_drain()
-                if inspect.isawaitable(draining):
-                    await draining
+            with _stop_on_signals(servers) as signals:
+                await _start(servers, listeners, notifier)
+                await _run_each_second(servers, certificate, signals.first)
+                notifier.stopping(
+                    f"answers requests for {settings.drain_delay_s:g} s more, then finishes those in progress"
+                )
+                await _drain(servers, on_drain)
+                await _run_each_second(servers, certificate, signals.second, settings.drain_delay_s)
                 for server in servers:
                     await server.close()
                 await asyncio.gather(*(server.shutdown() for server in servers))
         finally:
+            notifier.close()
             for server in servers:
                 server.abort()
             await asyncio.gather(*(one.processes.stop() for one in listeners if one.processes is not None))
     return all(server.is_clean for server in servers)
+
+
+def _open_server(
+    listener: Listener, settings: Settings, certificate: Certificate | None, stack: contextlib.ExitStack
+) -> _Server:
+    """The server of a listener, its sockets open until the stack ends. Raises `SettingsError`."""
+    sockets = listener.sockets or (bind(listener.host, listener.port),)
+    for one in sockets:
+        stack.enter_context(one)
+    return _Server(listener, sockets, settings, certificate)
+
+
+async def _start(servers: list[_Server], listeners: tuple[Listener, ...], notifier: Notifier) -> None:
+    """Accept connections, then tell so."""
+    for server in servers:
+        await server.startup()
+    addresses = [server.url for server in servers]
+    for listener, address in zip(listeners, addresses, strict=True):
+        listener.on_ready(address)
+    notifier.ready(f"serves {' and '.join(addresses)}")
+
+
+async def _drain(servers: list[_Server], on_drain: Callable[[], Awaitable[None] | None]) -> None:
+    """Let each response end its connection, and tell the application."""
+    for server in servers:
+        server.drain()
+    draining = on_drain()
+    if inspect.isawaitable(draining):
+        await draining
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -166,34 +201,26 @@ def raise_file_limit(wanted: int) -> int:
     return max(soft, limit)
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    try:
-        family, *_, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-    except (OSError, UnicodeError) as error:
-        number = getattr(error, "errno", None) or 0
-        reason = os.strerror(number) if number > 0 else "the host name is unknown"
-        raise SettingsError([f"host, port: cannot listen on {host}:{port}: {reason}"]) from error
+class _Signals:
+    """The events that the first and the second SIGTERM or SIGINT set."""
 
-
-def _url(bound: socket.socket, scheme: str) -> str:
-    host, port = bound.getsockname()[:2]
-    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
 
 
 @contextlib.contextmanager
-def _stop_on_signals(servers: list[_Server]) -> Generator[asyncio.Event, None, None]:
-    """An event that the first SIGTERM or SIGINT sets; a second one ends the servers at once."""
+def _stop_on_signals(servers: list[_Server]) -> Generator[_Signals, None, None]:
+    """The events of the signals that stop the server; the second signal ends the servers at once."""
     loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
+    signals = _Signals()
 
     def stop() -> None:
-        if stopping.is_set():
+        if signals.first.is_set():
+            signals.second.set()
             for server in servers:
                 server.force()
-        stopping.set()
+        signals.first.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
@@ -202,20 +229,25 @@ def _stop_on_signals(servers: list[_Server]) -> Generator[asyncio.Event, None, N
         signal.SIGHUP, _log.warning, "SIGHUP is ignored: restart to read the settings again"
     )
     try:
-        yield stopping
+        yield signals
     finally:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 
 async def _run_each_second(
-    servers: list[_Server], certificate: Certificate | None, stopping: asyncio.Event
+    servers: list[_Server],
+    certificate: Certificate | None,
+    ended: asyncio.Event,
+    duration_s: float = math.inf,
 ) -> None:
-    """Update the Date headers and the certificate once per second, until the server stops."""
-    while not stopping.is_set():
+    """Update the Date headers and the certificate once per second, until the event or for a duration."""
+    clock = asyncio.get_running_loop().time
+    end_s = clock() + duration_s
+    while not ended.is_set() and (remaining_s := end_s - clock()) > 0:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1):
-                await stopping.wait()
+            async with asyncio.timeout(min(1, remaining_s)):
+                await ended.wait()
         for server in servers:
             server.tick()
         if certificate is not None:
@@ -237,7 +269,7 @@ class _Server:
     def __init__(
         self,
         listener: Listener,
-        bound: socket.socket,
+        sockets: tuple[ListeningSocket, ...],
         settings: Settings,
         certificate: Certificate | None,
     ) -> None:
@@ -250,41 +282,58 @@ class _Server:
         )
         self.is_clean = True
         self._processes = listener.processes
-        self._bound = bound
+        self._sockets = sockets
+        self._proxies = listener.proxies
         self._drain_s = settings.drain_s
         self._certificate = certificate
-        self._listening: asyncio.Server | None = None
+        self._listening: list[asyncio.Server] = []
+
+    @property
+    def url(self) -> str:
+        """The address of the first socket."""
+        return self._sockets[0].url("https" if self._certificate else "http")
 
     def _protocol(self) -> asyncio.Protocol:
-        if self._processes is not None and self._certificate is None:
+        if not self._proxies:
+            return self._connection()
+        return ProxyConnection(self._connection, self.state, self._proxies)
+
+    def _connection(self, peer: Peer | None = None) -> Connection | TlsConnection:
+        """A protocol for a new connection, of the client `peer` if it is not that of the socket."""
+        if self._processes is not None:
             return self._processes.connection()
-        connection = functools.partial(Connection, self.state)
-        return TlsConnection(connection, self._certificate, self.state) if self._certificate else connection()
+        if self._certificate is None:
+            return Connection(self.state, peer=peer)
+        return TlsConnection(lambda: Connection(self.state), self._certificate, self.state, peer)
 
     async def startup(self) -> None:
         """Accept connections."""
         self.tick()
         if self._processes is not None:
             self._processes.start(self.state)
-        self._listening = await asyncio.get_running_loop().create_server(
-            self._protocol, sock=self._bound, backlog=_BACKLOG
-        )
+        loop = asyncio.get_running_loop()
+        for one in self._sockets:
+            self._listening.append(await one.listen(loop, self._protocol))
 
     def tick(self) -> None:
         """Set the Date of the responses; once per second."""
         self.state.set_date(SYSTEM_CLOCK.wall())
 
-    async def close(self) -> None:
-        """Accept the connections in the socket's backlog, then none; close those that are idle."""
-        with contextlib.suppress(OSError):  # BlockingIOError: the backlog is empty
-            while True:
-                accepted, _ = self._bound.accept()
-                await asyncio.get_running_loop().connect_accepted_socket(self._protocol, accepted)
-        self._stop_listening()
+    def drain(self) -> None:
+        """Let each response end its connection; new connections are still accepted."""
         if self._processes is not None:
             self._processes.drain()
-        for connection in self.state.connections:
-            connection.shutdown()
+        self.state.drain()
+
+    async def close(self) -> None:
+        """Accept the connections in the sockets' backlogs, then none; close those that are idle."""
+        loop = asyncio.get_running_loop()
+        for one in self._sockets:
+            one.remove_file()
+            while (accepted := one.accept()) is not None:
+                await loop.connect_accepted_socket(self._protocol, accepted)
+        self._stop_listening()
+        self.state.shutdown()
 
     async def shutdown(self) -> None:
         """Wait until all requests have ended, for at most `drain_s` or until `force`; cancel those left."""
@@ -309,5 +358,5 @@ class _Server:
             connection.abort()
 
     def _stop_listening(self) -> None:
-        if self._listening is not None:
-            self._listening.close()
+        for one in self._listening:
+            one.close()

@@ -15,7 +15,7 @@ import ssl
 from typing import TYPE_CHECKING, Any, cast
 
 from galerly_cdn.errors import TooManyConnections
-from galerly_cdn.server.transport import LINGER_S
+from galerly_cdn.server.transport import LINGER_S, peer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from galerly_cdn.server.certificate import Certificate
     from galerly_cdn.server.connection import Connection
     from galerly_cdn.server.listener import ListenerState
+    from galerly_cdn.server.transport import Peer
 
 _READ_BYTES = 64 * 1024
 
@@ -35,7 +36,10 @@ class TlsConnection(asyncio.Protocol):
         connection: Callable[[], Connection],
         certificate: Certificate,
         state: ListenerState,
+        peer: Peer | None = None,
     ) -> None:
+        """`peer` is the client, where the other end of the connection is a proxy that has named it."""
+        self._peer = peer
         self._make_connection = connection
         self._state = state
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -45,7 +49,6 @@ class TlsConnection(asyncio.Protocol):
         self._connection: Connection | None = None
         self._address = ""
         self._timer: asyncio.TimerHandle | None = None
-        self._is_draining = False
         self._is_paused = False
         self._is_ended = False
 
@@ -53,7 +56,8 @@ class TlsConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._tcp_transport = cast("asyncio.Transport", transport)
-        self._address = (transport.get_extra_info("peername") or [""])[0]
+        self._peer = self._peer or peer_of(transport)
+        self._address = self._peer[0] if self._peer else ""
         self._state.add(self)
         self._timer = self._loop.call_later(self._state.settings.header_deadline_s, self.abort)
         if not self._state.limit.acquire(self._address):
@@ -61,9 +65,11 @@ class TlsConnection(asyncio.Protocol):
             self._state.refuse(TooManyConnections(), self._address)
             self.abort()
 
+    def drain(self) -> None:
+        """Nothing to do: no response is in progress."""
+
     def shutdown(self) -> None:
         """Let a handshake in progress finish; its request gets a response with `Connection: close`."""
-        self._is_draining = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = self._loop.call_later(LINGER_S, self.abort)
@@ -84,7 +90,7 @@ class TlsConnection(asyncio.Protocol):
         self._end_handshake()
         self._connection = self._make_connection()
         self._connection.connection_made(cast("asyncio.Transport", self))
-        if self._is_draining:
+        if self._state.is_stopping:
             self._connection.shutdown()
 
     def _end_handshake(self) -> None:
@@ -187,4 +193,6 @@ class TlsConnection(asyncio.Protocol):
 
     def get_extra_info(self, name: str) -> Any:  # noqa: ANN401 - asyncio's signature
         """As of a transport. `sslcontext` tells the scheme."""
+        if name == "peername" and self._peer is not None:
+            return self._peer
         return self._tls.context if name == "sslcontext" else self._tcp_transport.get_extra_info(name)

@@ -7,16 +7,33 @@ cannot hold the connection.
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING
+
+from galerly_cdn.settings.networks import UNIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    Peer = tuple[str, int]
 
 LINGER_S = 1.0
 """How long the input of a closed connection is still read and dropped. Closing a socket with unread bytes
 sends a reset, and a reset makes the client drop the response that it has not read yet (RFC 9112 §9.6)."""
 PROGRESS_BYTES = 64 * 1024
 """A slow client has to read this much, or the rest of the response, within each write deadline."""
+
+
+def peer_of(transport: asyncio.BaseTransport) -> Peer | None:
+    """The address and the port of a connection's client; `unix:` and 0 on a unix socket.
+
+    None if the client has gone already.
+    """
+    name = transport.get_extra_info("peername")
+    if isinstance(name, tuple):
+        return str(name[0]), int(name[1])
+    connected = transport.get_extra_info("socket")
+    return (UNIX, 0) if connected is not None and connected.family == socket.AF_UNIX else None
 
 
 class ResponseTransport:

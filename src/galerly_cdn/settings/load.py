@@ -6,7 +6,6 @@ The store's endpoint is also read from the variables of AWS's own tools.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import tomllib
@@ -17,6 +16,8 @@ from galerly_cdn.errors import SettingsError
 from galerly_cdn.serialization import ValidationError, Value, convert, fields_of, to_json
 from galerly_cdn.settings import cloud_variables
 from galerly_cdn.settings.expire import parse_expire
+from galerly_cdn.settings.networks import Networks
+from galerly_cdn.settings.service_manager import VARIABLES, ServiceManager, parse_service_manager
 from galerly_cdn.settings.sizes import choose_sizes, parse_sizes
 from galerly_cdn.settings.table import DESCRIBED, PREFIX, Settings
 
@@ -104,11 +105,6 @@ def _without_password(address: str) -> str:
     return re.sub(r"(://)[^/]*@", r"\1…@", address)
 
 
-def _check_networks(networks: tuple[str, ...]) -> None:
-    for one in networks:
-        ipaddress.ip_network(one)
-
-
 _PUBLIC_URL = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 _ENDPOINT = re.compile(
     r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
@@ -121,7 +117,8 @@ _LISTS: dict[str, Callable[[tuple[str, ...]], object]] = {
     "expire": parse_expire,
     "private_prefixes": _check_prefixes,
     "public_urls": _check_public_urls,
-    "trusted_proxies": _check_networks,
+    "trusted_proxies": Networks,
+    "proxy_protocol": Networks,
 }
 _TYPES = {setting.name: setting.type for setting in DESCRIBED}
 
@@ -271,6 +268,16 @@ def prepare_cloud_variables(address: str, environment: MutableMapping[str, str] 
     problems = cloud_variables.problems(address, variables)
     if problems:
         raise SettingsError(problems)
+
+
+def take_service_manager(environment: MutableMapping[str, str] | None = None) -> ServiceManager:
+    """What the service manager that started this process asks for and passes.
+
+    Its variables are removed: a command that this process starts is no service. Raises `SettingsError`.
+    """
+    variables = os.environ if environment is None else environment
+    told = {name: variables.pop(name) for name in VARIABLES if name in variables}
+    return parse_service_manager(told, os.getpid())
 
 
 def function_memory_bytes(environment: Mapping[str, str] | None = None) -> int:

@@ -6,12 +6,12 @@ docs/settings.md is generated from this table.
 from __future__ import annotations
 
 import functools
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal
 
 from galerly_cdn.model import Limits, SizeRule, Target
 from galerly_cdn.serialization import Meta, Value, describe_fields
 from galerly_cdn.settings.expire import ExpireRule, parse_expire
+from galerly_cdn.settings.networks import Networks
 from galerly_cdn.settings.sizes import choose_sizes, named, parse_sizes
 
 PREFIX = "GALERLY_"
@@ -32,11 +32,21 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     """All settings. Times are in seconds, sizes in bytes; a description says what 0 means."""
 
     host: Annotated[
-        str, Meta(min_length=1, description="Address to listen on. Any other than loopback is public.")
+        str,
+        Meta(
+            min_length=1,
+            description="Address to listen on, or `unix:/run/galerly-cdn/public.sock`. Any other than "
+            "loopback is public.",
+        ),
     ] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="TCP port to listen on; 0 takes any free one.")] = (
-        8000
-    )
+    port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65535,
+            description="TCP port to listen on; 0 takes any free one. A unix socket has none.",
+        ),
+    ] = 8000
     store: Annotated[
         str,
         Meta(
@@ -224,8 +234,21 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
             description="Pictures that all addresses together may have rendered in a minute; 0 is no limit."
         ),
     ] = 60_000
+    drain_delay_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=3600,
+            description="How long requests are still answered after SIGTERM, while `readyz` says `draining` "
+            "and every answer has `Connection: close`. It should be longer than a load balancer takes to "
+            "notice: in Kubernetes 15. 0 is for a server that nothing balances.",
+        ),
+    ] = 0.0
     drain_s: Annotated[
-        Seconds, Meta(description="How long answers in progress may take to finish after SIGTERM.")
+        Seconds,
+        Meta(
+            description="How long answers in progress may take to finish after SIGTERM and `drain_delay_s`."
+        ),
     ] = 30.0
     expire: Annotated[
         tuple[str, ...],
@@ -286,7 +309,18 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     ] = ""
     trusted_proxies: Annotated[
         tuple[str, ...],
-        Meta(description="Networks (CIDR) of proxies whose `X-Forwarded-For` names the viewer."),
+        Meta(
+            description="Networks (CIDR) of proxies whose `X-Forwarded-For` names the viewer; `unix:` stands "
+            "for those on a unix socket."
+        ),
+    ] = ()
+    proxy_protocol: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Networks (CIDR), or `unix:`, of proxies that begin each connection to the public "
+            "port with a PROXY protocol header (version 1 or 2): the client is the one that it names. A "
+            "connection of theirs without one is closed; a header of any other client is a bad request."
+        ),
     ] = ()
     tls_certificate: Annotated[
         str,
@@ -310,14 +344,15 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
             ge=-1,
             le=65535,
             description="TCP port of the admin API: uploads, purge, health, metrics. -1 is none, "
-            "0 takes any free one.",
+            "0 takes any free one; on a unix socket any port from 0 on means that there is one.",
         ),
     ] = -1
     admin_host: Annotated[
         str,
         Meta(
             min_length=1,
-            description="Address of the admin API. Any other than loopback needs `admin_token_file`.",
+            description="Address of the admin API, or `unix:/run/galerly-cdn/admin.sock`. Any other than "
+            "loopback needs `admin_token_file`.",
         ),
     ] = "127.0.0.1"
     admin_token_file: Annotated[
@@ -396,9 +431,14 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         return tuple(sorted((target for rule in rules for target in rule.targets), key=str))
 
     @functools.cached_property
-    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """The networks of `trusted_proxies`."""
-        return tuple(map(ip_network, self.trusted_proxies))
+    def trusted_networks(self) -> Networks:
+        """The clients of `trusted_proxies`."""
+        return Networks(self.trusted_proxies)
+
+    @functools.cached_property
+    def proxy_protocol_networks(self) -> Networks:
+        """The clients of `proxy_protocol`."""
+        return Networks(self.proxy_protocol)
 
 
 DESCRIBED = describe_fields(Settings)

@@ -17,6 +17,7 @@ from galerly_cdn.errors import SettingsError
 from galerly_cdn.http.client_address import client_address
 from galerly_cdn.links import Links
 from galerly_cdn.settings import load
+from galerly_cdn.settings.networks import NO_CLIENTS
 from galerly_cdn.settings.table import Settings
 from tests.support.in_memory_cdn import InMemoryCdn
 
@@ -175,13 +176,15 @@ async def test_signature_is_neither_logged_nor_part_of_a_key() -> None:
         ("192.0.2.1", b"203.0.113.1, 192.0.2.5, <script>", "192.0.2.1"),
         ("::ffff:192.0.2.1", b"2001:db8::1", "2001:db8::1"),
         ("", b"203.0.113.1", ""),
+        ("unix:", b"203.0.113.1", "unix:"),
+        ("192.0.2.1", b"203.0.113.1, unix:", "192.0.2.1"),
     ],
 )
 def test_client_address_is_forwarded_by_trusted_proxies_only(
     peer: str, forwarded: bytes, client: str
 ) -> None:
     assert client_address(peer, forwarded, SETTINGS.trusted_networks) == client
-    assert client_address(peer, forwarded, ()) == peer
+    assert client_address(peer, forwarded, NO_CLIENTS) == peer
 
 
 async def test_policy_s_network_applies_to_the_client_behind_the_proxy() -> None:

@@ -21,7 +21,7 @@ from galerly_cdn.http.exchange import Exchange
 from galerly_cdn.http.request import empty_scope
 from galerly_cdn.model import RecipeEntry
 from galerly_cdn.settings.table import Settings
-from tests.support.in_memory_admin import InMemoryAdmin
+from tests.support.in_memory_admin import TOKEN, InMemoryAdmin
 
 
 @pytest.fixture
@@ -117,6 +117,28 @@ async def test_readyz_warns_of_private_prefixes_without_a_folder_until_there_is_
     admin.cdn.originals.put("clients/smith/1.jpg")
     admin.now_s = 5.0
     assert "warnings" not in (await admin.request("GET", "/readyz")).json
+
+
+@pytest.mark.parametrize(
+    ("is_local", "headers", "has_warnings"),
+    [
+        (False, {}, False),
+        (False, {"host": "10.1.2.3:8001", "user-agent": "kube-probe/1.34"}, False),
+        (False, {"authorization": "Bearer wrong"}, False),
+        (False, {"authorization": f"Bearer {TOKEN}"}, True),
+        (True, {"host": "attacker.example"}, False),
+        (True, {"origin": "https://attacker.example"}, False),
+        (True, {}, True),
+    ],
+)
+async def test_readyz_tells_its_warnings_to_authenticated_clients_only(
+    headers: dict[str, str], *, is_local: bool, has_warnings: bool
+) -> None:
+    admin = InMemoryAdmin(Settings(private_prefixes=("secret-folder",)), tokens=(TOKEN,), is_local=is_local)
+    await admin.prefixes.check()
+    response = await admin.request("GET", "/readyz", headers=headers)
+    assert response.status == 200
+    assert ("secret-folder" in response.body.decode()) == has_warnings
 
 
 async def test_readyz_of_a_process_with_older_recipes_is_ready_and_names_the_command() -> None:

@@ -448,6 +448,9 @@ def test_hostile_path_takes_less_than_ten_milliseconds(path: bytes) -> None:
         ("127.0.0.1.example", False),
         ("", False),
         ("[", False),
+        ("unix:", False),
+        ("unix:/run/localhost", False),
+        ("unix:@localhost", False),
     ],
 )
 def test_loopback_hosts_are_this_machine_only(host: str, loopback: bool) -> None:  # noqa: FBT001 - a table's column

@@ -63,6 +63,11 @@ def test_every_size_and_format_of_the_allow_list_has_its_target() -> None:
     [
         ({}, {}, ["listen 80;", "server_name _;", "server [2001:db8::2]:8000 max_fails=2", "max_conns=256;"]),
         ({"nodes": ("127.0.0.1:1",)}, {}, ["max_conns=4096;", "proxy_next_upstream_tries 1;"]),
+        (
+            {"nodes": ("unix:/run/a.sock",)},
+            {},
+            ["server unix:/run/a.sock max_fails=2 fail_timeout=2s max_conns=4096;"],
+        ),
         ({"listen": ("[::]:80", "8080")}, {}, ["listen [::]:80;", "listen 8080;"]),
         (
             {"certificate": "/etc/c d.pem", "certificate_key": "/etc/k.pem", "listen": ("443",)},
@@ -109,6 +114,9 @@ def test_admin_side_and_gallery_page_are_not_reached_by_default() -> None:
         ({"nodes": ("a:1; include /etc/passwd",)}, {}, "is no address"),
         ({"nodes": ("a:1\n",)}, {}, "is no address"),
         ({"nodes": ("$host:80",)}, {}, "is no address"),
+        ({"nodes": ("unix:a.sock",)}, {}, "is no address"),
+        ({"nodes": ("unix:/a;b",)}, {}, "is no address"),
+        ({"nodes": ("unix:/a b",)}, {}, "is no address"),
         ({"nodes": ("a:1", "a:1")}, {}, "a:1 is given twice"),
         (
             {"nodes": ("a:8001",)},

@@ -136,7 +136,7 @@ async def test_shutdown_closes_a_connection_after_its_hit() -> None:
     await connection.feed(get())
     await arriving.feed(get() + b"GET / HT")
     for one in (connection, arriving):
-        one.protocol.shutdown()
+        one.state.shutdown()
     assert [one.transport.has_sent_end for one in (connection, arriving)] == [True, False]
     await arriving.feed(b"TP/1.1\r\nHost: a\r\n\r\n")
     assert arriving.statuses() == [200, 404]

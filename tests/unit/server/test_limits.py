@@ -377,7 +377,7 @@ async def test_shutdown_serves_current_requests_and_closes_idle_connections() ->
     await busy.feed(get())
     await arriving.feed(PARTIAL)
     for connection in (idle, busy, fresh, arriving, silent):
-        connection.protocol.shutdown()
+        connection.state.shutdown()
     assert [connection.transport.has_sent_end for connection in (idle, busy, fresh, arriving)] == [
         True,
         False,

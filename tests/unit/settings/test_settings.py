@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import os
 import tempfile
-from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +138,18 @@ def test_environment_of_the_process_is_read_by_default(monkeypatch: pytest.Monke
         ("GALERLY_IDLE_S", "0", "GALERLY_IDLE_S: expected `float` > 0.0, got '0'"),
         ("GALERLY_IDLE_S", "nan", "GALERLY_IDLE_S: expected `float` > 0.0, got 'nan'"),
         ("GALERLY_IDLE_S", "inf", "GALERLY_IDLE_S: expected `float` <= 604800.0, got 'inf'"),
+        ("GALERLY_DRAIN_DELAY_S", "-1", "GALERLY_DRAIN_DELAY_S: expected `float` >= 0.0, got '-1'"),
+        ("GALERLY_DRAIN_DELAY_S", "nan", "GALERLY_DRAIN_DELAY_S: expected `float` >= 0.0, got 'nan'"),
+        (
+            "GALERLY_PROXY_PROTOCOL",
+            "unix:; on",
+            "GALERLY_PROXY_PROTOCOL: 'on' does not appear to be an IPv4 or IPv6 network",
+        ),
+        (
+            "GALERLY_TRUSTED_PROXIES",
+            "unix:/run/a.sock",
+            "GALERLY_TRUSTED_PROXIES: 'unix:/run/a.sock' does not appear to be an IPv4 or IPv6 network",
+        ),
         ("GALERLY_BROWSE", "maybe", "GALERLY_BROWSE: expected `bool`, got 'maybe'"),
         ("GALERLY_BROWSE", "a\nb", "GALERLY_BROWSE: expected `bool`, got 'a\\nb'"),
         (
@@ -348,7 +359,14 @@ def test_limits_are_in_pixels() -> None:
     assert Settings(max_megapixels=3).limits.max_pixels == 3_000_000
 
 
-PARSED = ["limits", "size_rules", "all_targets", "warm_targets", "trusted_networks"]
+PARSED = [
+    "limits",
+    "size_rules",
+    "all_targets",
+    "warm_targets",
+    "trusted_networks",
+    "proxy_protocol_networks",
+]
 
 
 @pytest.mark.parametrize("name", PARSED)
@@ -390,8 +408,16 @@ def test_warmed_sizes_are_the_chosen_else_the_named_else_all(
 
 
 def test_trusted_proxies_are_networks() -> None:
-    settings = Settings(trusted_proxies=("192.0.2.0/24", "2001:db8::/32"))
-    assert settings.trusted_networks == (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
+    trusted = Settings(trusted_proxies=("192.0.2.0/24", "2001:db8::/32")).trusted_networks
+    assert all(one in trusted for one in ("192.0.2.255", "::ffff:192.0.2.1", "2001:db8::1"))
+    assert not any(one in trusted for one in ("192.0.3.0", "2001:db9::1", "unix:", "", "192.0.2.0/24", "cdn"))
+
+
+def test_trusted_proxies_with_unix_hold_clients_on_unix_sockets() -> None:
+    trusted = Settings(trusted_proxies=("unix:", "192.0.2.0/24")).trusted_networks
+    assert "unix:" in trusted
+    assert "192.0.2.1" in trusted
+    assert "unix:/run/a.sock" not in trusted
 
 
 # the admin side's token

@@ -57,6 +57,9 @@ class Given:
             self._process.state.limit.release(self._address)
             self._process.on_change()
 
+    def drain(self) -> None:
+        """Do nothing, as `shutdown`."""
+
     def shutdown(self) -> None:
         """Do nothing: `HitProcesses.drain` lets the process return its connections."""
 

@@ -46,13 +46,12 @@ class SharedConnection(Connection):
             return
         self._returned.given.end()  # this connection takes its place in the limits
         super().connection_made(transport)
-        self._is_draining = self._processes.is_draining
         if self._returned.data:
             self.data_received(self._returned.data)
         else:
             self._cancel_head_timer()
             self._start_idle_timer()
-        if self._is_draining:
+        if self.state.is_stopping:
             self.shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -76,7 +75,7 @@ class SharedConnection(Connection):
 
     def _give(self, turns: int) -> None:
         is_busy = self._unfinished or self._is_in_head or self._head_timer is not None
-        if self._is_given or is_busy or self._is_draining or self.transport.is_closing():
+        if self._is_given or is_busy or self.state.is_draining or self.transport.is_closing():
             return
         if self.transport.unsent_bytes():
             if turns:  # else the client is slow; the next response is the next opportunity
