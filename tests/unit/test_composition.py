@@ -11,7 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from galerly_cdn import cli
+from galerly_cdn.app import server
+from galerly_cdn.errors import SettingsError
 from galerly_cdn.render.pool import process
+from galerly_cdn.settings.locations import Locations
+from galerly_cdn.settings.table import Settings
 from tests.support import pictures
 
 if TYPE_CHECKING:
@@ -140,3 +144,30 @@ def loaded(arguments: Sequence[str | Path], workers: int = 16) -> set[str]:
         env={**os.environ, "GALERLY_WORKERS": str(workers)},
     )
     return set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("settings", "roots", "processes", "reason"),
+    [
+        (Settings(), ("/a", "/b"), 1, ""),
+        (Settings(processes=3), ("/a", "/b"), 3, ""),
+        (Settings(processes=3, tls_certificate="/c"), ("/a", "/b"), 1, "TLS"),
+        (Settings(processes=3), ("s3://a/originals", "s3://a/resized"), 1, "remote store"),
+        (Settings(processes=3), ("/a", "s3://a"), 1, "remote store"),
+    ],
+)
+def test_processes_are_one_where_more_cannot_serve(
+    settings: Settings, roots: tuple[str, str], processes: int, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    locations = Locations(*roots, is_writable=False)
+    assert server.with_possible_processes(settings, locations).processes == processes
+    assert reason in caplog.text
+    assert bool(reason) == bool(caplog.text)
+
+
+def test_several_processes_without_linux_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    locations = Locations("/a", "/b", is_writable=False)
+    assert server.with_possible_processes(Settings(), locations) == Settings()
+    with pytest.raises(SettingsError, match="processes = 2 needs Linux"):
+        server.with_possible_processes(Settings(processes=2), locations)

@@ -368,7 +368,7 @@ def serve(  # noqa: PLR0913 - what is served, and the callbacks
     settings = sockets.applied_to(settings)
     locations = resolve_locations(settings, photographs)
     _open_log(settings)
-    settings = _with_possible_processes(settings, locations)
+    settings = with_possible_processes(settings, locations)
 
     async def main() -> bool:
         async with compose(settings, locations, invalidate, fork_server) as cdn, _background_tasks() as tasks:
@@ -389,7 +389,7 @@ def serve(  # noqa: PLR0913 - what is served, and the callbacks
     return http_server.run(main())
 
 
-def _with_possible_processes(settings: Settings, locations: Locations) -> Settings:
+def with_possible_processes(settings: Settings, locations: Locations) -> Settings:
     """The settings with one process where more would answer nothing. Raises `SettingsError`."""
     if settings.processes == 1:
         return settings

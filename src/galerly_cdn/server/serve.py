@@ -123,9 +123,7 @@ async def serve(
                 await asyncio.gather(*(server.shutdown() for server in servers))
         finally:
             notifier.close()
-            for server in servers:
-                server.abort()
-            await asyncio.gather(*(one.processes.stop() for one in listeners if one.processes is not None))
+            await asyncio.gather(*(server.end() for server in servers))
     return all(server.is_clean for server in servers)
 
 
@@ -356,6 +354,12 @@ class _Server:
         for connection in self.state.connections:
             self.is_clean = False
             connection.abort()
+
+    async def end(self) -> None:
+        """As `abort`; then end the processes, which send their last records."""
+        self.abort()
+        if self._processes is not None:
+            await self._processes.stop()
 
     def _stop_listening(self) -> None:
         for one in self._listening:
