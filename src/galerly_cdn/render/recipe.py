@@ -1,8 +1,8 @@
 """Computes the recipe: a digest of everything that determines a rendition's bytes except its original.
 
 A change of the pipeline that changes the bytes of a rendition must raise `RENDERER`: the recipe changes,
-and every stored rendition is made again. A change of facts or verdicts must raise `FACTS`. The server
-computes recipes, so this module does not load libvips.
+and every stored rendition is made again. One of the PNG encoder alone raises `PNG_ENCODER`. A change of
+facts or verdicts must raise `FACTS`. The server computes recipes, so this module does not load libvips.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from galerly_cdn.model import Format, Job, Size
 
 RENDERER: Final = 3
+
+PNG_ENCODER: Final = 2
+"""The revision of the arguments of the PNG encoder, which has no quality. To be raised when they change."""
 
 FACTS: Final = 1
 """The revision of the fact records. To be raised when the same file gets other facts, or another verdict."""
@@ -45,7 +48,7 @@ def digest(job: Job, form: Format, libvips: str) -> str:
         "libvips": libvips,
         "size": str(size),
         "format": form,
-        "quality": picture.qualities[form] if form.has_quality else None,
+        "quality": picture.qualities[form] if form.has_quality else f"encoder {PNG_ENCODER}",
         "margin": margin(size),
         "keep_copyright": job.keep_copyright,
     }
