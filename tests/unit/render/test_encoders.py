@@ -89,7 +89,7 @@ def test_recipe_is_sixteen_hexadecimal_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("RENDERER", recipe.RENDERER + 1), ("MARGINS", ((400, 1.0), (1 << 30, 1.4)))]
+    ("name", "value"), [("RENDERER", recipe.RENDERER + 1), ("JPEG_MARGINS", ((400, 1.0), (1 << 30, 1.4)))]
 )
 def test_changed_renderer_changes_the_recipe(
     monkeypatch: pytest.MonkeyPatch, name: str, value: object
