@@ -53,6 +53,8 @@ _MAX_LOST_SHARE = 1 / 500
 """Share of a side that shrink-on-load may drop: it moves the mean of a gradient by half a step."""
 _MAX_PADDING_PX = 32
 """How many further pixels of the scaled side `padded_side_px` tries."""
+_MIN_BASE_FACTOR = 1.2
+"""How many times as large as a picture a base must be that it is made from."""
 _MAX_LANCZOS_FACTOR = 8.0
 _MAX_LANCZOS_FACTOR_OF_FLOATS = 5.0
 """The factors that are left for Lanczos after whole blocks; measured, see decision 0004."""
@@ -83,7 +85,7 @@ class PicturePlan(Value, frozen=True):
     @property
     def margin(self) -> float:
         """The factor that shrink-on-load leaves for Lanczos: see `recipe.margin`."""
-        return recipe.margin(self.picture.target.size)
+        return recipe.margin(self.picture.target.size, self.format)
 
 
 class Base(NamedTuple):
@@ -159,9 +161,11 @@ def make_base(original: bytes, plan: PicturePlan, bases: Sequence[Base]) -> Imag
 def is_large_enough(larger_px: tuple[int, int], plan: PicturePlan) -> bool:
     """Return whether a base is as good as the original to make a smaller base from.
 
-    It is if it leaves the margin that shrink-on-load must leave, or has every pixel of the original.
+    It is if it leaves the margin that shrink-on-load must leave, and at least that of a base, which has been
+    scaled once already; or if it has every pixel of the original.
     """
-    return larger_px == plan.header.upright_px or max(larger_px) >= plan.margin * max(plan.sides_px)
+    factor = max(plan.margin, _MIN_BASE_FACTOR)
+    return larger_px == plan.header.upright_px or max(larger_px) >= factor * max(plan.sides_px)
 
 
 def decode(original: bytes | bytearray, plan: PicturePlan, *, is_undamaged: bool) -> Image:

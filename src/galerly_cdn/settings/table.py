@@ -114,13 +114,13 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     ] = (
         "tiny 150x150 jpeg=85 webp=86 avif=74",
         "small 400x400 jpeg=85 webp=86 avif=74",
-        "thumbnail 800x600 jpeg=85 webp=88 avif=74",
-        "medium 2000x2000 jpeg=85 webp=90 avif=76",
+        "thumbnail 800x600 jpeg=86 webp=88 avif=74",
+        "medium 2000x2000 jpeg=86 webp=90 avif=76",
         "280x280 jpeg=85 webp=85 avif=74",
         "540x540 jpeg=85 webp=89 avif=75",
-        "880x880 jpeg=85 webp=89 avif=75",
-        "1200x1200 jpeg=85 webp=90 avif=75",
-        "2560x2560 jpeg=85 webp=91 avif=76",
+        "880x880 jpeg=86 webp=89 avif=75",
+        "1200x1200 jpeg=86 webp=90 avif=75",
+        "2560x2560 jpeg=86 webp=91 avif=76",
     )
     warm_sizes: Annotated[
         tuple[str, ...],

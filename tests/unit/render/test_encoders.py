@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from galerly_cdn.model import OWN_FORMATS, Format, Job, Limits, Picture, Size, Target
 from galerly_cdn.render import header, pipeline, recipe
@@ -44,6 +47,18 @@ def inputs(one: Job, own: Format) -> tuple[object, ...]:
     return (picture.target.size, form, quality, one.keep_copyright)
 
 
+def png_filters(body: bytes) -> list[int]:
+    """Return the filter type of each line of an RGB picture (PNG, third edition, 9.2)."""
+    width_px = int.from_bytes(body[16:20], "big")
+    position, data = 8, b""
+    while position < len(body):
+        length = int.from_bytes(body[position : position + 4], "big")
+        if body[position + 4 : position + 8] == b"IDAT":
+            data += body[position + 8 : position + 8 + length]
+        position += 12 + length
+    return list(zlib.decompress(data)[:: 1 + 3 * width_px])
+
+
 def digest(one: Job, libvips: str = "8.18.7", own: Format = Format.JPEG) -> str:
     return recipe.digest(one, encoded_as(one, own), libvips)
 
@@ -74,7 +89,7 @@ def test_recipe_is_sixteen_hexadecimal_digits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("RENDERER", recipe.RENDERER + 1), ("MARGINS", ((400, 1.0), (1 << 30, 1.4)))]
+    ("name", "value"), [("RENDERER", recipe.RENDERER + 1), ("JPEG_MARGINS", ((400, 1.0), (1 << 30, 1.4)))]
 )
 def test_changed_renderer_changes_the_recipe(
     monkeypatch: pytest.MonkeyPatch, name: str, value: object
@@ -82,6 +97,15 @@ def test_changed_renderer_changes_the_recipe(
     before = digest(job())
     monkeypatch.setattr(recipe, name, value)
     assert digest(job()) != before
+
+
+@pytest.mark.parametrize("form", ALL_FORMATS)
+def test_changed_png_encoder_changes_the_recipe_of_png_alone(
+    monkeypatch: pytest.MonkeyPatch, form: Format
+) -> None:
+    before = digest(job(form=form))
+    monkeypatch.setattr(recipe, "PNG_ENCODER", recipe.PNG_ENCODER + 1)
+    assert (digest(job(form=form)) != before) == (form is Format.PNG)
 
 
 def test_other_libvips_changes_the_recipe() -> None:
@@ -120,6 +144,15 @@ def test_png_rendition_is_lossless() -> None:
     original = pictures.png(60, 40)
     body = pipeline.render(original, job(form=Format.PNG))[1]
     assert opened(body).tobytes() == opened(original).tobytes()
+
+
+def test_png_rendition_has_the_filter_that_suits_each_line() -> None:
+    across, down = np.meshgrid(np.arange(60), np.arange(40))
+    flat, ramp, slope = across * 0, across + 128 * (down % 2), across * 3 + down
+    for samples, expected in ((flat, {0}), (ramp, {1}), (slope, {3})):
+        original = pictures.saved(Image.fromarray(samples.astype(np.uint8)).convert("RGB"), "PNG")
+        body = pipeline.render(original, job(form=Format.PNG))[1]
+        assert set(png_filters(body)[1:]) == expected
 
 
 def test_md5_is_that_of_the_body() -> None:

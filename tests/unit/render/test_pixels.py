@@ -323,10 +323,32 @@ def test_animation_becomes_its_first_frame(original: bytes) -> None:
     assert difference(opened(body).convert("RGB"), expected(opened(original)))[0] < 1
 
 
-def test_shrink_on_load_leaves_the_margin_of_each_size() -> None:
-    read = header.read(pictures.jpeg(1600, 1200))
-    for box in ("150x150", "400x400", "800x600"):
-        (plan,) = pipeline.plan_pictures(read, job(box))
-        shrink = pipeline.shrink_on_load(plan)["shrink"]
-        left = 1600 / shrink / plan.width_px
-        assert shrink == 1 or left >= recipe.margin(plan.picture.target.size)
+@pytest.mark.parametrize(
+    ("box", "form", "shrink"),
+    [
+        ("400x400", Format.JPEG, 4),  # 8 would leave a factor of 1.25
+        ("400x400", Format.WEBP, 4),
+        ("800x600", Format.JPEG, 4),
+        ("800x600", Format.WEBP, 2),
+        ("800x600", Format.PNG, 2),
+        ("1200x1200", Format.JPEG, 2),
+        ("2000x2000", Format.JPEG, 2),  # leaves nothing
+        ("2000x2000", Format.AVIF, 1),
+    ],
+)
+def test_shrink_on_load_leaves_the_margin_of_each_size_and_format(
+    box: str, form: Format, shrink: int
+) -> None:
+    read = header.read(pictures.jpeg(4000, 3000))
+    (plan,) = pipeline.plan_pictures(read, job(box, form))
+    assert pipeline.shrink_on_load(plan) == {"shrink": shrink}
+    assert shrink == 1 or 4000 / shrink / plan.width_px >= recipe.margin(plan.picture.target.size, form)
+
+
+@pytest.mark.parametrize(("larger_px", "is_large"), [((2399, 1799), False), ((2400, 1800), True)])
+def test_base_of_a_picture_without_a_margin_is_a_fifth_larger(
+    larger_px: tuple[int, int], *, is_large: bool
+) -> None:
+    (plan,) = pipeline.plan_pictures(header.read(pictures.jpeg(4000, 3000)), job("2000x2000", Format.JPEG))
+    assert plan.margin == 1
+    assert pipeline.is_large_enough(larger_px, plan) == is_large
