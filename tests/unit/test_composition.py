@@ -152,6 +152,7 @@ def loaded(arguments: Sequence[str | Path], workers: int = 16) -> set[str]:
         (Settings(), ("/a", "/b"), 1, ""),
         (Settings(processes=3), ("/a", "/b"), 3, ""),
         (Settings(processes=3, tls_certificate="/c"), ("/a", "/b"), 1, "TLS"),
+        (Settings(processes=3, proxy_protocol=("10.0.0.0/8",)), ("/a", "/b"), 1, "PROXY"),
         (Settings(processes=3), ("s3://a/originals", "s3://a/resized"), 1, "remote store"),
         (Settings(processes=3), ("/a", "s3://a"), 1, "remote store"),
     ],
