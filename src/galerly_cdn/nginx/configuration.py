@@ -19,6 +19,7 @@ from galerly_cdn.errors import (
     Unrenderable,
     UrlTooLong,
 )
+from galerly_cdn.http.lifetimes import FRONT_S, front_s
 from galerly_cdn.http.urls import AllowList, is_loopback
 from galerly_cdn.nginx import maps
 from galerly_cdn.nginx.error_pages import error_page_lines, error_pages
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from galerly_cdn.nginx.front import Front
     from galerly_cdn.settings.table import Settings
 
-FRESH_S = 10
-"""How long a front answers without asking a node, which is how long a replaced picture may stay."""
 _REQUESTS_PER_S = 200
 _BURST = 2000
 """Of one address. A page of a gallery asks for some hundred pictures at once; an office shares an address."""
@@ -157,15 +156,15 @@ access_log {quoted(front.log)} galerly;
 
 def _cache(front: Front, settings: Settings) -> str:
     return f"""
-# The cache: one entry a rendition. An entry is used for {FRESH_S} s, then its ETag is compared with the
+# The cache: one entry a rendition. An entry is used for {FRONT_S} s, then its ETag is compared with the
 # node's. While no node answers, older entries are used.
 proxy_cache_path {quoted(front.cache_folder)} levels=1:2 keys_zone=galerly:64m max_size={front.cache_size}
     inactive=30d use_temp_path=off;
 proxy_cache_key "$galerly_area$galerly_target$galerly_format/$galerly_photo";
 proxy_ignore_headers Cache-Control Expires Vary Set-Cookie X-Accel-Expires;
-proxy_cache_valid 200 {FRESH_S}s;
-proxy_cache_valid 404 {_front_age_s(NoSuchOriginal.max_age_s)}s;
-proxy_cache_valid 415 {_front_age_s(Unrenderable.max_age_s)}s;
+proxy_cache_valid 200 {FRONT_S}s;
+proxy_cache_valid 404 {front_s(NoSuchOriginal.max_age_s)}s;
+proxy_cache_valid 415 {front_s(Unrenderable.max_age_s)}s;
 proxy_no_cache $galerly_unstorable;
 proxy_cache_revalidate on;
 proxy_cache_lock on;
@@ -205,6 +204,7 @@ proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
 proxy_hide_header Cache-Status;
 proxy_hide_header Server-Timing;
 proxy_hide_header Vary;
+proxy_hide_header CDN-Cache-Control;
 """
 
 
@@ -328,11 +328,6 @@ def _private_locations(settings: Settings) -> str:
 def _host(settings: Settings) -> str:
     """The Host header for the nodes: one by which they let pages of every site read pictures (CORS)."""
     return next((urlsplit(url).netloc for url in settings.public_urls), "localhost")
-
-
-def _front_age_s(max_age_s: int | None) -> int:
-    """How long a front keeps an error: no longer than a picture."""
-    return min(FRESH_S, max_age_s or 0)
 
 
 def _read_timeout_s(settings: Settings) -> int:
