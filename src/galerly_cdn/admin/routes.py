@@ -39,6 +39,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.fill import Warmed
 from galerly_cdn.library import Accepted, Deleted, Inspection, Page, Purged
+from galerly_cdn.model import Forgotten
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -208,6 +209,14 @@ def _renditions(handlers: Handlers) -> tuple[Route, ...]:
             (MalformedQuery, *_STORE),
             query=GalleryQuery,
             media_type=JSON_LINES,
+        ),
+        Route(
+            "POST",
+            "/forget/{key}",
+            handlers.forget,
+            "Drop a photograph from this server's memory, after a change by another server",
+            {200: Forgotten},
+            (MalformedKey, *_STORE),
         ),
         Route(
             "POST",

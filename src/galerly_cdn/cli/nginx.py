@@ -59,12 +59,19 @@ def nginx(  # noqa: PLR0913, PLR0917 - its options
     galerly-cdn nginx --node 10.0.0.1:8000 --node 10.0.0.2:8000 > /etc/nginx/nginx.conf
     nginx -t && systemctl reload nginx
 
+    With the admin API's token (GALERLY_ADMIN_TOKEN, or the setting admin_token_file), changed photographs are
+    dropped from the front's cache at once by `purge`, `rm` and `upload --replace`, where the setting `fronts`
+    names it. Neither the token nor a secret is written: the configuration has a digest.
+
     Nothing is read from nodes, and no file is written. docs/nginx.md describes several machines.
     """  # noqa: D301 - \b is click's mark of a paragraph that keeps its lines
+    from galerly_cdn.http import front_refresh
     from galerly_cdn.nginx.configuration import configuration
     from galerly_cdn.nginx.front import Front, check_front
+    from galerly_cdn.settings import load
 
     settings = terminal.load_settings(file).settings
+    token = load.admin_token(settings)
     front = Front(
         nodes=nodes,
         listen=listen or (("443",) if certificate else ("80",)),
@@ -74,5 +81,6 @@ def nginx(  # noqa: PLR0913, PLR0917 - its options
         log=log,
         certificate=certificate,
         certificate_key=certificate_key,
+        secret_md5=front_refresh.secret_md5(token) if token else "",
     )
     click.echo(configuration(check_front(front, settings), settings), nl=False)

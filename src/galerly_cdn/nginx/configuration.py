@@ -21,7 +21,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.http.lifetimes import FRONT_S, front_s
 from galerly_cdn.http.urls import AllowList, is_loopback
-from galerly_cdn.nginx import maps
+from galerly_cdn.nginx import maps, refresh
 from galerly_cdn.nginx.error_pages import error_page_lines, error_pages
 from galerly_cdn.nginx.maps import private_patterns
 from galerly_cdn.nginx.syntax import indented, quoted
@@ -44,10 +44,11 @@ def configuration(front: Front, settings: Settings) -> str:
         (_SIZES, maps.size_maps(settings)),
         (_ACCEPT, maps.accept_maps()),
         (_CACHING, maps.cache_maps()),
+        *refresh.maps(front),
     )
     http = "".join(
         (
-            _limits(settings),
+            _limits(front, settings),
             *(f"\n{comment}{text}" for comment, text in parts),
             _nodes(front, settings),
             _log(front),
@@ -88,7 +89,8 @@ _CACHING = """\
 """
 
 
-def _limits(settings: Settings) -> str:
+def _limits(front: Front, settings: Settings) -> str:
+    client = refresh.limited_client(front)
     return f"""\
 server_tokens off;
 sendfile on;
@@ -105,8 +107,8 @@ client_body_timeout {_seconds(settings.header_deadline_s)};
 keepalive_timeout {_seconds(settings.idle_s)};
 send_timeout {_seconds(settings.write_deadline_s)};
 reset_timedout_connection on;
-limit_conn_zone $galerly_client zone=connections:10m;
-limit_req_zone $galerly_client zone=requests:10m rate={_REQUESTS_PER_S}r/s;
+limit_conn_zone {client} zone=connections:10m;
+limit_req_zone {client} zone=requests:10m rate={_REQUESTS_PER_S}r/s;
 limit_conn connections {settings.max_connections_per_client};
 limit_req zone=requests burst={_BURST} nodelay;
 """
@@ -198,6 +200,7 @@ proxy_set_header Accept $galerly_accept;
 proxy_set_header Accept-Encoding "";
 proxy_set_header Authorization "";
 proxy_set_header Cookie $galerly_cookie;
+proxy_set_header Galerly-Refresh "";
 # The answer to a page of one origin is kept for the pages of all others.
 proxy_set_header Origin "";
 proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
@@ -212,11 +215,12 @@ def _server(front: Front, settings: Settings) -> str:
     has_page = settings.browse and not settings.private_prefixes
     locations = "".join(
         (
-            _RESIZE,
-            _private_locations(settings),
+            f"{_RESIZE}{_REFUSALS}{refresh.conditions(front)}{_PICTURES}}}\n",
+            _private_locations(front, settings),
             _ORIGINAL,
             _BROWSE if has_page else "",
             _NOTHING_ELSE,
+            refresh.locations(front, settings),
             error_pages(_ERRORS, settings),
         )
     )
@@ -261,19 +265,18 @@ _PASSED = """\
 """
 _PICTURES = f"""    proxy_cache $galerly_zone;
 {_PASSED}"""
-_RESIZE = f"""\
+_RESIZE = """\
 # Pictures. Parts (Range) are not cached: the node answers each request.
-location /resize/ {{
-{_REFUSALS}{_PICTURES}}}
+location /resize/ {
 """
 _PRIVATE = """
 # Private pictures: cached too, but each request is checked by a node, which answers 204 or 403. A request
 # that is refused or cannot be checked is passed on, so that the viewer is told the node's reason.
 """
-_PRIVATE_CHECKS = f"""{_REFUSALS}\
+_PRIVATE_CHECKS = """\
     # A subrequest has another $uri: the maps of this one are read before it.
-    if ($galerly_private = 0) {{ return 404; }}
-    if ($galerly_photo = "") {{ return 404; }}
+    if ($galerly_private = 0) { return 404; }
+    if ($galerly_photo = "") { return 404; }
     auth_request /-galerly/authorize;
     recursive_error_pages on;
 """
@@ -312,16 +315,16 @@ location /-/ {{
 """
 
 
-def _private_locations(settings: Settings) -> str:
+def _private_locations(front: Front, settings: Settings) -> str:
     """The locations of private pictures, and what they ask the node; empty without private folders."""
     patterns = private_patterns(settings, "^/resize/[^/]+/")
     if not patterns:
         return ""
+    refreshed = [((refresh.STATUS,), refresh.NAMED)] if front.secret_md5 else []
     own = [([status for status in statuses if status != _NOT_CHECKED], error) for statuses, error in _ERRORS]
-    pages = indented(error_page_lines([*own, (("403", _NOT_CHECKED), "@node")]))
-    locations = "".join(
-        f"location ~ {quoted(pattern)} {{\n{_PRIVATE_CHECKS}{pages}{_PICTURES}}}\n" for pattern in patterns
-    )
+    pages = indented(error_page_lines([*own, *refreshed, (("403", _NOT_CHECKED), "@node")]))
+    body = f"{_REFUSALS}{refresh.conditions(front)}{_PRIVATE_CHECKS}{pages}{_PICTURES}"
+    locations = "".join(f"location ~ {quoted(pattern)} {{\n{body}}}\n" for pattern in patterns)
     return f"{_PRIVATE}{locations}{_ASK_NODE}"
 
 

@@ -31,6 +31,8 @@ class Front(Value, frozen=True, kw_only=True):
     log: str = "/var/log/nginx/galerly-cdn.log"
     certificate: str = ""
     certificate_key: str = ""
+    secret_md5: str = ""
+    """Of the secret that refreshes this front, as `front_refresh.secret_md5`; empty: nothing does."""
 
 
 def check_front(front: Front, settings: Settings) -> Front:
