@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     Invalidate = Callable[[str], Awaitable[None]]
     """Drops all pictures of a key from CloudFront."""
     Refresh = Callable[[str, Iterable[Target]], Awaitable[tuple[Refreshed, ...]]]
-    """Drops pictures of a key from the memory of other nodes and from fronts; it never raises."""
+    """Drops pictures of a key from nodes' memory and from fronts; it never raises."""
 
 T = TypeVar("T")
 
@@ -206,8 +206,8 @@ class StoreCatalog:
 
     `targets` are all of the allow-list; others that are stored are purged too. `remove_facts` removes an
     original's record, by default from the store alone. `forget` drops a rendition from the memory of a
-    running CDN, `invalidate` a key's pictures from the caches in front of it; `refresh` its pictures
-    from fronts and other nodes. `clock` is monotonic, in seconds.
+    running CDN, `invalidate` a key's pictures from CloudFront, `refresh` from fronts and nodes. `clock` is
+    monotonic, in seconds.
     """
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -295,8 +295,7 @@ class StoreCatalog:
     async def _targets(self) -> tuple[Target, ...]:
         """The targets of the allow-list, and those that are stored, listed at most once a second.
 
-        A gallery's purge asks for each key, and targets change rarely. Raises `StoreRefused`,
-        `StoreUnreachable`.
+        A gallery's purge asks for each key. Raises `StoreRefused`, `StoreUnreachable`.
         """
         if self._clock() - self._listed_s > _LISTING_AGE_S:
             self._stored_targets = await self._renditions.targets()
@@ -370,17 +369,17 @@ class StoreLibrary(StoreCatalog):
             head, is_new = await self._originals.put(
                 key, temp_file, media_type=media_type_of(facts.format, key), md5=md5, replaces=replaces
             )
-        purged = Purged(key, ())
+        refreshed: tuple[Refreshed, ...] = ()
         if is_there:
-            # The original is replaced by now. A rendition that stays is stale, and only takes space.
+            # It is replaced by now. A rendition that stays is stale, and only takes space.
             with suppress(StoreRefused, StoreUnreachable):
                 await self._remove(key)
-            purged = await self._refreshed(purged)
+            refreshed = (await self._refreshed(Purged(key, ()))).refreshed
             await self._invalidate(key)
         self._facts.learn(key, head.version, facts, is_good=True)
         outcome: Outcome = "replaced" if is_there else "created" if is_new else "unchanged"
         shown = facts.format, facts.width_px, facts.height_px
-        return Accepted(key, outcome, head.version, head.length_bytes, *shown, purged.refreshed)
+        return Accepted(key, outcome, head.version, head.length_bytes, *shown, refreshed)
 
     async def inspect(self, key: str) -> Inspection:
         """An original and its stored renditions, each with its version and recipe.

@@ -145,6 +145,7 @@ def all_routes(handlers: Handlers, health: Health, metrics: Metrics) -> tuple[Ro
     return (
         *_originals(handlers),
         *_renditions(handlers),
+        *_memory(handlers),
         *_direct_uploads(handlers),
         *_monitoring(health, metrics),
     )
@@ -212,14 +213,6 @@ def _renditions(handlers: Handlers) -> tuple[Route, ...]:
         ),
         Route(
             "POST",
-            "/forget/{key}",
-            handlers.forget,
-            "Drop a photograph from this server's memory, after a change by another server",
-            {200: Forgotten},
-            (MalformedKey, *_STORE),
-        ),
-        Route(
-            "POST",
             "/warm/{key}",
             handlers.warm,
             "Render the missing renditions of a photograph: one line for each rendition",
@@ -236,6 +229,19 @@ def _renditions(handlers: Handlers) -> tuple[Route, ...]:
             (MalformedQuery, *_STORE),
             query=WarmQuery,
             media_type=JSON_LINES,
+        ),
+    )
+
+
+def _memory(handlers: Handlers) -> tuple[Route, ...]:
+    return (
+        Route(
+            "POST",
+            "/forget/{key}",
+            handlers.forget,
+            "Drop a photograph from this server's memory, after a change by another server",
+            {200: Forgotten},
+            (MalformedKey, *_STORE),
         ),
     )
 

@@ -224,25 +224,44 @@ def _server(front: Front, settings: Settings) -> str:
             error_pages(_ERRORS, settings),
         )
     )
-    listen = "".join(f"    listen {one}{_TLS if front.certificate else ''};\n" for one in front.listen)
-    certificate = ""
-    if front.certificate:
-        certificate = (
-            f"    ssl_certificate {quoted(front.certificate)};\n"
-            f"    ssl_certificate_key {quoted(front.certificate_key)};\n"
-            "    ssl_protocols TLSv1.2 TLSv1.3;\n"
-            "    ssl_session_cache shared:tls:10m;\n"
-        )
     return f"""
 server {{
-{listen}    server_name {front.server_name};
-{certificate}    merge_slashes off;
+{_listen(front)}    server_name {front.server_name};
+{_certificate(front)}    merge_slashes off;
 
-{indented(locations)}}}
+{indented(_announcing_http3(locations, front))}}}
 """
 
 
-_TLS = " ssl http2"
+def _listen(front: Front) -> str:
+    """The addresses. nginx before 1.25.1 knows HTTP/2 as a word of `listen` only."""
+    if not front.certificate:
+        return "".join(f"    listen {one};\n" for one in front.listen)
+    if not front.http3:
+        return "".join(f"    listen {one} ssl http2;\n" for one in front.listen)
+    lines = "".join(f"    listen {one} ssl;\n    listen {one} quic reuseport;\n" for one in front.listen)
+    return f"{lines}    http2 on;\n"
+
+
+def _certificate(front: Front) -> str:
+    if not front.certificate:
+        return ""
+    return (
+        f"    ssl_certificate {quoted(front.certificate)};\n"
+        f"    ssl_certificate_key {quoted(front.certificate_key)};\n"
+        "    ssl_protocols TLSv1.2 TLSv1.3;\n"
+        "    ssl_session_cache shared:tls:10m;\n"
+    )
+
+
+def _announcing_http3(locations: str, front: Front) -> str:
+    """The locations, which tell viewers where HTTP/3 is (RFC 7838): an address's port is the last listed."""
+    if not front.http3:
+        return locations
+    port = front.listen[-1].rpartition(":")[2]
+    return locations.replace(_VARY, f"{_VARY}    add_header Alt-Svc 'h3=\":{port}\"; ma=86400' always;\n")
+
+
 _ERRORS = (
     (("400", "413", "497"), BadRequest()),
     (("404",), UnknownPath()),
@@ -257,12 +276,12 @@ _REFUSALS = """\
     if ($galerly_refused) { return 400; }
     if ($request_method !~ "^(?:GET|HEAD)$") { return 405; }
 """
-_PASSED = """\
+_VARY = "    add_header Vary $galerly_vary always;\n"
+_PASSED = f"""\
     proxy_pass http://galerly_nodes$galerly_path$galerly_query;
     add_header Cache-Status $galerly_cache_status always;
     add_header Server-Timing $galerly_timing always;
-    add_header Vary $galerly_vary always;
-"""
+{_VARY}"""
 _PICTURES = f"""    proxy_cache $galerly_zone;
 {_PASSED}"""
 _RESIZE = """\
