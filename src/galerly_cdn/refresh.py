@@ -33,8 +33,6 @@ _DEADLINE_S = 10.0
 _CONNECT_S = 2.0
 _MAX_REQUESTS = 8
 """Requests to one front in progress at once."""
-_ATTEMPTS = 3
-"""An entry may be fetched again by a viewer, from a node that had not forgotten it, while it is dropped."""
 _NOT_CONFIGURED = (
     "fronts: they accept no request without a secret, which is derived from the admin API's token: "
     "set GALERLY_ADMIN_TOKEN, or admin_token_file"
@@ -122,8 +120,7 @@ class _Front:
             async with asyncio.timeout(_DEADLINE_S):
                 # The first one alone: a front that refuses the secret is asked no more
                 for part in (targets[:1], targets[1:]):
-                    entries = await asyncio.gather(*(self._drop_entry(key, one) for one in part))
-                    held |= {one: entry for one, entry in zip(part, entries, strict=True) if entry}
+                    held |= await self._drop_entries(key, part)
                 fresh = next((one for one, entry in held.items() if entry is Entry.FRESH), None)
                 if fresh is not None:
                     found = await self._answer(key, fresh)
@@ -136,16 +133,28 @@ class _Front:
         dropped = tuple(map(str, held))
         return Refreshed(kind="front", address=self._address, dropped=dropped, found=found, problem=problem)
 
+    async def _drop_entries(self, key: str, targets: list[Target]) -> dict[Target, Entry]:
+        """What there was of each target. Raises the first error when all are done."""
+        results = await asyncio.gather(
+            *(self._drop_entry(key, one) for one in targets), return_exceptions=True
+        )
+        held = {}
+        for target, result in zip(targets, results, strict=True):
+            if isinstance(result, BaseException):
+                raise result
+            if result is not None:
+                held[target] = result
+        return held
+
     async def _drop_entry(self, key: str, target: Target) -> Entry | None:
         """What the entry was before; None if there was none. Raises `_NotRefreshed`, `httpx.HTTPError`."""
         async with self._slots:
-            before = entry = await self._ask("HEAD", key, target)
-            for _ in range(_ATTEMPTS):
-                if entry is Entry.ABSENT:
-                    return None if before is Entry.ABSENT else before
-                await self._ask("GET", key, target)
-                entry = await self._ask("HEAD", key, target)
-        raise _NotRefreshed(f"it still has {target}")
+            entry = await self._ask("HEAD", key, target)
+            if entry is Entry.ABSENT:
+                return None
+            if await self._ask("GET", key, target) is not Entry.DROPPED:
+                raise _NotRefreshed(f"it still has {target}")
+            return entry
 
     async def _ask(self, method: str, key: str, target: Target) -> Entry:
         """What the front tells of an entry. Raises `_NotRefreshed` if it tells nothing."""
