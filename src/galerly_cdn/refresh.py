@@ -119,9 +119,10 @@ class _Front:
         try:
             async with asyncio.timeout(_DEADLINE_S):
                 # The first one alone: a front that refuses the secret is asked no more
-                for part in (targets[:1], targets[1:]):
-                    held |= await self._drop_entries(key, part)
-                fresh = next((one for one, entry in held.items() if entry is Entry.FRESH), None)
+                held |= await self._drop_entries(key, targets[:1])
+                if Entry.TOGETHER not in held.values():
+                    held |= await self._drop_entries(key, targets[1:])
+                fresh = next((one for one, entry in held.items() if entry is not Entry.STALE), None)
                 if fresh is not None:
                     found = await self._answer(key, fresh)
         except TimeoutError:
@@ -130,7 +131,7 @@ class _Front:
             problem = f"it cannot be reached: {str(error) or type(error).__name__}"
         except _NotRefreshed as error:
             problem = str(error)
-        dropped = tuple(map(str, held))
+        dropped = ("all",) if Entry.TOGETHER in held.values() else tuple(map(str, held))
         return Refreshed(kind="front", address=self._address, dropped=dropped, found=found, problem=problem)
 
     async def _drop_entries(self, key: str, targets: list[Target]) -> dict[Target, Entry]:

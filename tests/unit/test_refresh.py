@@ -112,6 +112,13 @@ async def test_entry_that_could_not_be_dropped_is_named() -> None:
     assert (front["dropped"], front["problem"]) == ((), "it still has 800x600.webp")
 
 
+async def test_front_that_drops_by_key_is_asked_once() -> None:
+    machines = Machines(entries={format_path(SMALL, KEY): Entry.TOGETHER})
+    _, front = await refreshed(machines.answer)
+    assert (front["dropped"], front["found"]) == (("all",), '200 "new"')
+    assert [one.split()[0] for one in machines.asked] == ["POST", "HEAD", "GET", "HEAD"]
+
+
 async def test_front_that_refuses_the_secret_is_asked_once() -> None:
     machines = Machines()
     _, front = await refreshed(machines.answer, nodes=(), fronts=(FRONT, FRONT), token="another")

@@ -1,9 +1,9 @@
 """Defines the requests that drop a picture from the cache of a front. Pure.
 
 A request with the secret in the header `Galerly-Refresh` is not a viewer's: HEAD asks whether the front has
-an entry, GET replaces the entry by one that has expired, so that the next viewer's request asks a node. The
-front names the result in a header of the same name. The secret opens nothing else: whoever knows it can make
-fronts ask nodes, and reads no private picture by it.
+an entry, GET drops it, so that the next viewer's request asks a node. The front names the result in a header
+of the same name. The secret opens nothing else: whoever knows it can make fronts ask nodes, and reads no
+private picture by it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ class Entry(enum.StrEnum):
     STALE = "stale"
     """It is used only after a node has confirmed it, or while no node answers."""
     ABSENT = "absent"
+    TOGETHER = "together"
+    """The front (Varnish) drops a photograph's pictures by one request, and does not tell what it has."""
     DROPPED = "dropped"
-    """It was replaced by one that has expired."""
+    """It is not used any more."""
 
 
 def entry(value: str | None) -> Entry | None:
