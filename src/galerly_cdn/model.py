@@ -205,7 +205,7 @@ class Refreshed(Value, frozen=True, kw_only=True):
     kind: Literal["front", "node"]
     address: str
     dropped: tuple[str, ...] = ()
-    """Of a front's cache, or a node's memory: `800x600.webp` and the like; `all` if the front does not tell."""
+    """Of a front's cache, or a node's memory: `800x600.webp` and the like; `all` if it does not tell."""
     found: str = ""
     """Of a node: the version that it has now, or `absent`. Of a front: status and ETag of its next answer for
     the first picture that it had used without asking a node, or empty if there was none."""

@@ -6,14 +6,17 @@ import contextlib
 import json
 import stat
 import subprocess
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from galerly_cdn.http import front_refresh
-from tests.support import nginx, pictures, s3_servers
+from galerly_cdn.refresh import Refresher
+from galerly_cdn.settings.table import Settings
+from tests.support import nginx, nginx_fleet, pictures, s3_servers
 from tests.support.cdn_process import PROGRAM, environment
-from tests.support.nginx_fleet import front_settings, get
+from tests.support.nginx_fleet import front_settings, get, signer_with_key
 from tests.support.shapes import S3ServeProcess
 
 if TYPE_CHECKING:
@@ -180,6 +183,13 @@ def test_front_or_node_that_is_not_refreshed_is_named_and_the_change_stays(fleet
     warnings = purged.stderr.splitlines()
     assert [warning.count("It shows the change within 11 s.") for warning in warnings] == [1, 1, 1]
     assert "does not accept the secret" in warnings[2]
+    checked = fleet.command("doctor", GALERLY_NODES=f"http://127.0.0.1:{unused}")
+    found = [line.split()[:3] for line in checked.stdout.splitlines() if "  fleet  " in line]
+    assert found == [
+        ["failed", "fleet", "trusted-fronts"],
+        ["warning", "fleet", "front-connections"],
+        ["failed", "fleet", "fronts-and-nodes"],
+    ]
     without = fleet.command("purge", KEY, GALERLY_ADMIN_TOKEN="")
     assert (without.returncode, without.stdout) == (2, "")
     assert "fronts: they accept no request without a secret" in without.stderr
@@ -210,6 +220,33 @@ def test_request_with_the_secret_is_not_logged_and_drops_nothing_with_another(fl
     while (gone := get(port, PATHS[1])).headers.get("cache-status") != "nginx; hit; detail=stale":
         assert gone.status in {200, 503}
     assert (gone.status, gone.headers["retry-after"]) == (503, "1"), "what was dropped is not shown again"
+
+
+async def test_deleted_private_picture_is_not_shown_again(tmp_path: Path) -> None:
+    signer = signer_with_key(tmp_path / "keys")
+    private = nginx_fleet.Fleet(tmp_path, private_prefixes="clients", public_keys=tmp_path / "keys")
+    key, path = "clients/smith/1.jpg", nginx_fleet.PRIVATE
+    private.put(key)
+    port, known = nginx.free_port(), front_settings(private_prefixes=("clients",))
+    text = nginx.front_configuration(
+        tmp_path / "front", port, private.ports, known, secret_md5=front_refresh.secret_md5(TOKEN)
+    )
+    url = signer.url(f"https://cdn.test{path}", expires_s=int(time.time()) + 3600)
+    signed = url.removeprefix("https://cdn.test")
+    fronts = Settings(fronts=(f"http://127.0.0.1:{port}",), public_urls=("https://cdn.test",))
+    secret = front_refresh.secret(TOKEN)
+    with nginx.running(tmp_path / "front", text, port):
+        assert {get(port, signed).headers.get("cache-status", "")[-10:] for _ in range(2)} >= {"nginx; hit"}
+        opened = get(port, path, Galerly_Refresh=secret), get(port, path, "HEAD", Galerly_Refresh=secret)
+        assert get(port, signed).status == 200
+        private.nodes[0].remove(key)
+        async with Refresher(fronts, TOKEN) as refresher:
+            (told,) = await refresher.refresh(key, known.all_targets)
+        answers = get(port, signed), get(port, path)
+    private.stop()
+    assert [(one.status, b"JFIF" in one.body or b"ftyp" in one.body) for one in opened] == [(503, False)] * 2
+    assert (told.dropped, told.found, told.problem) == (("150x150.avif",), "403", "")
+    assert [one.status for one in answers] == [404, 403]
 
 
 def test_printed_configuration_has_a_digest_of_the_secret_alone(tmp_path: Path) -> None:

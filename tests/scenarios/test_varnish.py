@@ -37,7 +37,7 @@ def signer(tmp_path: Path) -> Signer:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, signer: Signer) -> Iterator[Fleet]:
+def fleet(tmp_path: Path, signer: Signer) -> Iterator[Fleet]:  # noqa: ARG001 - it makes the keys
     (tmp_path / "secret").write_text(f"{front_refresh.secret(TOKEN)} *stdin\n")
     started = Fleet(
         tmp_path, health_path="/health", private_prefixes="clients", public_keys=tmp_path / "keys"
