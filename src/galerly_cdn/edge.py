@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from galerly_cdn.errors import Forbidden, GalerlyError, MethodNotAllowed
+from galerly_cdn.errors import Forbidden, GalerlyError, MethodNotAllowed, NoSuchOriginal
 from galerly_cdn.fill import RenditionKey
 from galerly_cdn.http import cache_status, responses, urls
 from galerly_cdn.http.urls import OriginalRequest
+from galerly_cdn.model import Forgotten
 from galerly_cdn.plain_hits import METHODS, PlainHits, negotiated_target
 from galerly_cdn.serialization import replaced
 
@@ -58,6 +59,7 @@ class Edge:
         self._filler = filler
         self._authorizer = authorizer
         self._downloads = downloads
+        self._all_targets = settings.all_targets
         self._plain = PlainHits(
             settings,
             allowed=allowed,
@@ -132,6 +134,20 @@ class Edge:
     def memory_bytes(self) -> int:
         """The weight of the renditions in memory."""
         return self._memory.weight_bytes
+
+    async def forget_original(self, key: str) -> Forgotten:
+        """Remove an original's renditions and its known head from memory: another process has changed it.
+
+        Raises `StoreRefused`, `StoreUnreachable`.
+        """
+        targets = [one for one in self._all_targets if RenditionKey(key, one) in self._memory]
+        for target in targets:
+            self.forget(key, target)
+        try:
+            version = (await self._miss_limiter.head(key, "", is_hot=True, remembered=False)).version
+        except NoSuchOriginal:
+            version = ""
+        return Forgotten(key, tuple(map(str, targets)), version)
 
     async def _look_up(
         self, rendition_key: RenditionKey, version: str

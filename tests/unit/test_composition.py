@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from galerly_cdn import cli
-from galerly_cdn.app import server
+from galerly_cdn.app.processes import with_possible_processes
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.render.pool import process
 from galerly_cdn.settings.locations import Locations
@@ -161,7 +161,7 @@ def test_processes_are_one_where_more_cannot_serve(
     settings: Settings, roots: tuple[str, str], processes: int, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     locations = Locations(*roots, is_writable=False)
-    assert server.with_possible_processes(settings, locations).processes == processes
+    assert with_possible_processes(settings, locations).processes == processes
     assert reason in caplog.text
     assert bool(reason) == bool(caplog.text)
 
@@ -169,6 +169,6 @@ def test_processes_are_one_where_more_cannot_serve(
 def test_several_processes_without_linux_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
     locations = Locations("/a", "/b", is_writable=False)
-    assert server.with_possible_processes(Settings(), locations) == Settings()
+    assert with_possible_processes(Settings(), locations) == Settings()
     with pytest.raises(SettingsError, match="processes = 2 needs Linux"):
-        server.with_possible_processes(Settings(processes=2), locations)
+        with_possible_processes(Settings(processes=2), locations)

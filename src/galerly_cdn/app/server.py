@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn.admin.health import Health
+from galerly_cdn.app.processes import forgetting, open_hit_processes, with_possible_processes
 from galerly_cdn.app.renderer import open_renderer
+from galerly_cdn.app.stores import open_refresh
 from galerly_cdn.contents import read_contents
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
@@ -28,7 +30,6 @@ from galerly_cdn.library import no_invalidation
 from galerly_cdn.links import Links
 from galerly_cdn.prefix_check import PrefixCheck
 from galerly_cdn.rate_limit import MissLimiter
-from galerly_cdn.render.pool.fork_server_process import worker_command
 from galerly_cdn.serialization import replaced, to_json
 from galerly_cdn.server import serve as http_server
 from galerly_cdn.server.notifier import Notifier
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
     from galerly_cdn.dashboard.composition import Dashboard, Photographs
     from galerly_cdn.http.exchange import Handler, ViewerExchange
     from galerly_cdn.http.responses import Response
-    from galerly_cdn.library import Invalidate
-    from galerly_cdn.model import Target
+    from galerly_cdn.library import Invalidate, Refresh
+    from galerly_cdn.model import Forgotten
     from galerly_cdn.recipe_list import RecipeList
     from galerly_cdn.render.pool.fork_server_process import ForkServerProcess
     from galerly_cdn.server.processes.hit_processes import HitProcesses
@@ -70,6 +71,7 @@ class Cdn:
         invalidate: Invalidate = no_invalidation,
         open_application: Callable[..., Application] = Application,
         processes: HitProcesses | None = None,
+        refresh: Refresh | None = None,
     ) -> None:
         stores = rendering.stores
         settings, self.telemetry = stores.settings, stores.telemetry
@@ -77,7 +79,7 @@ class Cdn:
         self.filler = rendering.filler
         self.edge = self._open_edge()
         self.processes = processes
-        self.library = rendering.library(*_forgetting(self.edge, processes, invalidate))
+        self.library = rendering.library(*forgetting(self.edge, processes, invalidate), refresh)
         self._page = self._browse_page()
         self._health_path = settings.health_path
         self.application = for_host(
@@ -102,6 +104,14 @@ class Cdn:
     def memory_bytes(self) -> int:
         """The weight of the renditions in the memory of all processes."""
         return self.edge.memory_bytes + (self.processes.memory_bytes if self.processes else 0)
+
+    async def forget_original(self, key: str) -> Forgotten:
+        """As `Edge.forget_original`, in the memory of all processes. Raises as it."""
+        if self.processes is not None:
+            for target in self.rendering.stores.settings.all_targets:
+                self.processes.forget(key, target)
+            await self.processes.forget_noted()
+        return await self.edge.forget_original(key)
 
     def _open_edge(self) -> Edge:
         rendering, stores = self.rendering, self.rendering.stores
@@ -180,9 +190,13 @@ async def compose(
     tracer = _open_tracer(settings)
     telemetry = _open_telemetry(settings)
     try:
-        async with open_renderer(settings, locations, telemetry, fork_server) as rendering:
+        async with (
+            open_renderer(settings, locations, telemetry, fork_server) as rendering,
+            open_refresh(settings) as refresh,
+        ):
             open_application = tracer.application if tracer else Application
-            cdn = Cdn(rendering, invalidate, open_application, _hit_processes(rendering, locations))
+            processes = open_hit_processes(rendering, locations)
+            cdn = Cdn(rendering, invalidate, open_application, processes, refresh)
             await _check_prefixes(cdn.prefixes)
             await _list_recipes(rendering.listed)
             cdn.admin = await _open_admin(cdn, settings, locations)
@@ -197,44 +211,6 @@ async def compose(
         telemetry.close()
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
-
-
-def _forgetting(
-    edge: Edge, processes: HitProcesses | None, invalidate: Invalidate
-) -> tuple[Invalidate, Callable[[str, Target], None]]:
-    """`invalidate` and `forget` of a library, over the memory of all processes."""
-    if processes is None:
-        return invalidate, edge.forget
-
-    def forget(key: str, target: Target) -> None:
-        edge.forget(key, target)
-        processes.forget(key, target)
-
-    async def invalidated(key: str) -> None:
-        await processes.forget_noted()
-        await invalidate(key)
-
-    return invalidated, forget
-
-
-def _hit_processes(rendering: RenderingStores, locations: Locations) -> HitProcesses | None:
-    """The hit processes that the settings ask for; None where one process answers all."""
-    settings, telemetry = rendering.stores.settings, rendering.stores.telemetry
-    if settings.processes == 1:
-        return None
-    from galerly_cdn.server.processes.hit_processes import HitProcesses  # noqa: PLC0415 - only with several processes
-    from galerly_cdn.server.processes.messages import Start  # noqa: PLC0415 - likewise
-
-    start = Start(
-        settings=settings, locations=locations, libvips=rendering.libvips, formats=rendering.formats
-    )
-    return HitProcesses(
-        worker_command("galerly_cdn.app.hit_process"),
-        start,
-        settings.processes - 1,
-        record=telemetry.record,
-        count=telemetry.counters.count,
-    )
 
 
 async def _check_prefixes(prefixes: PrefixCheck) -> None:
@@ -311,6 +287,7 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
         clock=stores.clock,
         authenticator=authenticated,
         library=cdn.library,
+        forget=cdn.forget_original,
         direct_uploads=await store_open.open_direct_uploads(settings, locations, cdn.telemetry, stores.clock),
         workers=workers,
         libvips=cdn.rendering.libvips,
@@ -387,27 +364,6 @@ def serve(  # noqa: PLR0913 - what is served, and the callbacks
             )
 
     return http_server.run(main())
-
-
-def with_possible_processes(settings: Settings, locations: Locations) -> Settings:
-    """The settings with one process where more would answer nothing. Raises `SettingsError`."""
-    if settings.processes == 1:
-        return settings
-    if sys.platform != "linux":
-        raise SettingsError([f"processes = {settings.processes} needs Linux: leave it at 1"])
-    reason = (
-        "a connection with TLS cannot be given to another process"
-        if settings.tls_certificate
-        else "a connection behind the PROXY protocol cannot be given to another process"
-        if settings.proxy_protocol_networks
-        else "each would request the heads of originals from the remote store"
-        if is_remote(locations.originals) or is_remote(locations.renditions)
-        else ""
-    )
-    if not reason:
-        return settings
-    _log.warning("processes = %d: one process answers all, because %s", settings.processes, reason)
-    return replaced(settings, processes=1)
 
 
 def _open_log(settings: Settings) -> None:

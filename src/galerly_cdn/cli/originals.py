@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import click
 
 from galerly_cdn.cli import terminal
+from galerly_cdn.cli.invalidation import refresh_warnings, refreshed_lines
 from galerly_cdn.cli.library_options import LibraryOptions, library_options
 from galerly_cdn.cli.progress import Progress, Result
 from galerly_cdn.stored_keys import ALL, Shard, stored_key
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from galerly_cdn.fill import Warmed
-    from galerly_cdn.library import Catalog, Library, Listing, Page
+    from galerly_cdn.library import Catalog, Deleted, Library, Listing, Page, Purged
     from galerly_cdn.model import Listed
 
 C = TypeVar("C", bound="Catalog")
@@ -70,7 +71,8 @@ def purge(keys: tuple[str, ...], gallery: str | None, *, where: LibraryOptions, 
         purged = await catalog.purge(key)
         if not purged.removed and not await _exists(catalog, key):
             raise NoSuchOriginal
-        return Result([purged], f"purged  {key}  {_count_renditions(len(purged.removed))}")
+        text = f"purged  {key}  {_count_renditions(len(purged.removed))}"
+        return _changed(purged, text)
 
     _process_keys(_Chosen(keys, gallery), where.run, process, as_json=as_json)
 
@@ -131,7 +133,7 @@ def rm(keys: tuple[str, ...], *, yes: bool, where: LibraryOptions, as_json: bool
             raise NoSuchOriginal
         outcome = "deleted" if deleted.existed else "absent "
         text = f"{outcome}  {key}  {_count_renditions(len(deleted.removed))}"
-        return Result([deleted], text)
+        return _changed(deleted, text)
 
     _process_keys(_Chosen(keys), where.run, process, as_json=as_json)
 
@@ -162,6 +164,14 @@ def _process_keys(
 
     run(process_all, as_json=as_json)
     sys.exit(progress.exit_code)
+
+
+def _changed(changed: Purged | Deleted, text: str) -> Result:
+    return Result(
+        [changed],
+        text + refreshed_lines(changed.refreshed),
+        refresh_warnings(changed.key, changed.refreshed),
+    )
 
 
 async def _listed_keys(catalog: Catalog, chosen: _Chosen) -> AsyncIterator[dict[str, str]]:

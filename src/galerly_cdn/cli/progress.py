@@ -36,10 +36,11 @@ INTERVAL_S = 30.0
 
 
 class Result(NamedTuple):
-    """The result of one item: its values for `--json`, else its text."""
+    """The result of one item: its values for `--json`, else its text; and warnings, as lines for stderr."""
 
     values: Sequence[Value]
     text: str
+    warnings: Sequence[str] = ()
 
 
 class Failure(NamedTuple):
@@ -74,6 +75,12 @@ class Progress:
         self._shows_counter = self._shows_total = False
         self._next_line_s = clock() + INTERVAL_S
         self.failures: list[Failure] = []
+        self._warnings: list[str] = []
+
+    @property
+    def exit_status(self) -> int:
+        """1 if an item failed or has a warning, else 0."""
+        return 1 if self.failures or self._warnings else 0
 
     @property
     def exit_code(self) -> int:
@@ -163,6 +170,7 @@ class Progress:
 
     def _print(self, result: Result) -> None:
         self._done += 1
+        self._warnings.extend(result.warnings)
         self._clear_counter()
         if self._as_json:
             for value in result.values:
@@ -179,8 +187,10 @@ class Progress:
         self._print_counter()
 
     def _finish(self) -> None:
-        """Print the failures, and how many items are done; also after an interruption."""
+        """Print the warnings, the failures, and how many items are done; also after an interruption."""
         self._clear_counter()
+        for warning in self._warnings:
+            terminal.print_error(warning)
         for failure in self.failures:
             if self._as_json:
                 click.echo(json.dumps({"failed": failure._asdict()}, ensure_ascii=False))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from galerly_cdn.cli import terminal
+from galerly_cdn.cli.invalidation import refresh_warnings, refreshed_lines
 from galerly_cdn.cli.library_options import LibraryOptions, library_options
 from galerly_cdn.cli.progress import Progress, Result
 
@@ -62,7 +63,11 @@ def upload(
                 lambda: _upload(library, *item, replaces=replace),
                 lambda error, wait_s: _print_retry(item[0], error, wait_s),
             )
-            return Result([accepted], _accepted_line(accepted))
+            return Result(
+                [accepted],
+                _accepted_line(accepted) + refreshed_lines(accepted.refreshed),
+                refresh_warnings(accepted.key, accepted.refreshed),
+            )
 
         await progress.run(items, process)
 

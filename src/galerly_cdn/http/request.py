@@ -24,7 +24,7 @@ class Request:
     Repeated headers are joined to one list (RFC 9110 §5.3). Header names are in lower case, as in ASGI.
     """
 
-    __slots__ = ("client", "headers", "method", "query", "raw_path", "request_id")
+    __slots__ = ("client", "headers", "is_forwarded", "method", "query", "raw_path", "request_id")
 
     def __init__(self, scope: Scope, request_id: str, trusted: Networks = NO_CLIENTS) -> None:
         self.request_id = request_id
@@ -33,8 +33,12 @@ class Request:
         self.query: bytes = scope["query_string"]
         self.client: str = scope["client"][0] if scope["client"] else ""
         self.headers = headers_of(scope)
+        self.is_forwarded = False
+        """Whether a trusted proxy sent the request."""
         if trusted:
-            self.client = client_address(self.client, self.headers.get(b"x-forwarded-for", b""), trusted)
+            peer = self.client
+            self.client = client_address(peer, self.headers.get(b"x-forwarded-for", b""), trusted)
+            self.is_forwarded = peer in trusted
 
 
 def empty_scope(client: str = "") -> Scope:
