@@ -179,7 +179,7 @@ class Expected(NamedTuple):
 
 FAULTS = {
     "the store is down": Expected(store_fault(Fault.DOWN), 503, "store-unreachable", 1),
-    "the store is slow": Expected(store_fault(Fault.SLOW), 503, "store-unreachable", 1),
+    "the store is slow": Expected(store_fault(Fault.SLOW), 503, "store-slow", 1),
     "the store says 403": Expected(store_fault(Fault.FORBIDDEN), 502, "store-refused", 5),
     "the function is over its time": Expected(function_hangs, 504, "Gateway Timeout", 5),
     "the function is throttled": Expected(function_throttled, 429, "ConcurrentInvocationLimitExceeded", 0),

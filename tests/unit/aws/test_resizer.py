@@ -220,7 +220,7 @@ async def test_undecodable_original_is_415_with_a_lifetime_and_a_tag(fake: FakeS
 @pytest.mark.parametrize(
     ("method", "fault", "status", "code"),
     [
-        ("HEAD", Fault(status=503), 503, "store-unreachable"),
+        ("HEAD", Fault(status=503), 503, "store-busy"),
         ("HEAD", Fault(status=403), 502, "store-refused"),
         ("GET", Fault(status=403), 502, "store-refused"),
         ("GET", Fault(altered=lambda body: body[:-1] + b"!"), 502, "store-corrupt"),
