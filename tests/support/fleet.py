@@ -1,0 +1,214 @@
+"""Starts a fleet on this machine: fronts (nginx) before nodes (`galerly-cdn serve`) that share an S3 store.
+
+Nodes and fronts keep their ports when they are started again, as machines keep their addresses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from galerly_cdn.settings import load
+from tests.support import nginx
+from tests.support.ports import fixed_port
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tests.support.s3_servers import Objects
+
+PUBLIC_URL = "https://cdn.test"
+_STARTED = (b"galerly-cdn serves ", b"galerly-cdn is administered at ")
+_END_S = 60
+_VALID_UNTIL = struct.Struct("<q")
+_VALID_UNTIL_AT = 8
+"""Where nginx keeps the time until which an entry of its cache is used (ngx_http_file_cache_header_t)."""
+
+
+@dataclass
+class Node:
+    """`galerly-cdn serve` over a bucket. Its access log and its errors are files of `folder`."""
+
+    folder: Path
+    settings: dict[str, object]
+    port: int = field(default_factory=fixed_port)
+    admin_port: int = field(default_factory=fixed_port)
+
+    def start(self) -> None:
+        """Returns when both ports accept connections."""
+        variables = {f"GALERLY_{name.upper()}": str(value) for name, value in self.settings.items()}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("GALERLY_")}
+        command = [sys.executable, "-m", "galerly_cdn", "serve", "--port", str(self.port)]
+        with (self.folder / "errors.log").open("ab") as errors:
+            self.process = subprocess.Popen(
+                [*command, "--admin-port", str(self.admin_port)],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**inherited, **variables},
+            )
+        assert self.process.stdout
+        lines = [self.process.stdout.readline() for _ in _STARTED]
+        if not all(line.startswith(start) for line, start in zip(lines, _STARTED, strict=True)):
+            raise RuntimeError(f"a node did not start: {(self.folder / 'errors.log').read_text('utf-8')}")
+        self._reader = threading.Thread(target=self._keep_log)
+        self._reader.start()
+
+    def _keep_log(self) -> None:
+        assert self.process.stdout
+        with (self.folder / "access.log").open("ab") as log:
+            shutil.copyfileobj(self.process.stdout, log)
+
+    def stop(self) -> None:
+        """End it with SIGTERM. Asserts that it ends with 0."""
+        self.process.terminate()
+        self._wait()
+        assert self.process.returncode == 0, (self.folder / "errors.log").read_text("utf-8")
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self.process.kill()
+        self._wait()
+
+    def _wait(self) -> None:
+        self.process.wait(_END_S)
+        self._reader.join()
+        assert self.process.stdout
+        self.process.stdout.close()
+
+
+@dataclass
+class Front:
+    """nginx before nodes, with the configuration that `galerly-cdn nginx` prints.
+
+    `changes` replaces texts of the configuration, such as a lifetime for which a test cannot wait.
+    """
+
+    folder: Path
+    settings: dict[str, object]
+    changes: dict[str, str]
+    port: int = field(default_factory=fixed_port)
+
+    def _configuration(self, nodes: Sequence[Node]) -> str:
+        variables = {f"GALERLY_{name.upper()}": str(value) for name, value in self.settings.items()}
+        settings = load.load_settings(environment=variables).settings
+        text = nginx.front_configuration(self.folder, self.port, [node.port for node in nodes], settings)
+        for old, new in self.changes.items():
+            assert old in text, f"the configuration has no {old!r}"
+            text = text.replace(old, new)
+        return text
+
+    def start(self, nodes: Sequence[Node]) -> None:
+        self.process = nginx.start(self.folder, self._configuration(nodes), self.port)
+
+    def reload(self, nodes: Sequence[Node]) -> None:
+        """Print the configuration again, and have nginx read it (`nginx -s reload`)."""
+        nginx.write(self.folder, self._configuration(nodes))
+        self.process.send_signal(signal.SIGHUP)
+
+    def stop(self) -> None:
+        """Answer the requests that there are, then end (`nginx -s quit`)."""
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(_END_S)
+
+    def kill(self) -> None:
+        """End nginx and its workers with SIGKILL."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(_END_S)
+
+    def expire(self) -> None:
+        """Make every entry of the cache as old as after its lifetime: it is used no more unless a node confirms it."""
+        for entry in self._entries():
+            with contextlib.suppress(FileNotFoundError), entry.open("r+b") as file:
+                file.seek(_VALID_UNTIL_AT)
+                file.write(_VALID_UNTIL.pack(1))
+
+    def empty(self) -> None:
+        """Delete every entry of the cache; nginx asks a node for an entry without a file."""
+        for entry in self._entries():
+            entry.unlink(missing_ok=True)
+
+    def _entries(self) -> list[Path]:
+        return [file for file in (self.folder / "cache").rglob("*") if file.is_file()]
+
+
+class Fleet:
+    """Two fronts and two nodes over a bucket. `values` are settings of the nodes and the fronts."""
+
+    def __init__(
+        self, root: Path, bucket: Objects, values: dict[str, object], changes: dict[str, str] | None = None
+    ) -> None:
+        self.root = root
+        self.bucket = bucket
+        s3 = bucket.settings()
+        self.settings: dict[str, object] = {
+            "store": s3.store,
+            "store_endpoint": s3.store_endpoint,
+            "public_urls": PUBLIC_URL,
+            "trusted_proxies": "127.0.0.1/32",
+            "workers": 1,
+            **values,
+        }
+        self._changes = changes or {}
+        self.nodes: list[Node] = []
+        self.fronts: list[Front] = []
+
+    def start(self) -> None:
+        """Start all; after an exception nothing runs."""
+        with contextlib.ExitStack() as starting:
+            starting.callback(self.stop)
+            for _ in range(2):
+                self.add_node()
+            for number in range(2):
+                front = Front(self._folder(f"front-{number + 1}"), self.settings, self._changes)
+                front.start(self.nodes)
+                self.fronts.append(front)
+            starting.pop_all()
+
+    def add_node(self) -> Node:
+        """Start a further node. The fronts use it after `reload`."""
+        node = Node(self._folder(f"node-{len(self.nodes) + 1}"), self.settings)
+        node.start()
+        self.nodes.append(node)
+        return node
+
+    def reload(self) -> None:
+        for front in self.fronts:
+            front.reload(self.nodes)
+
+    def stop(self) -> None:
+        """End fronts and nodes that run."""
+        for front in self.fronts:
+            if front.process.poll() is None:
+                front.kill()
+        for node in self.nodes:
+            if node.process.poll() is None:
+                node.stop()
+
+    def front_of(self, path: str) -> Front:
+        """One of the fronts, the same for all pictures of a gallery."""
+        return self.fronts[zlib.crc32(path.split("/")[3:4][0].encode()) % len(self.fronts)]
+
+    def _folder(self, name: str) -> Path:
+        folder = self.root / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+
+def is_listening(port: int) -> bool:
+    """Whether a port of this machine accepts connections."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
