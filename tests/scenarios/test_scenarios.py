@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.aws_shape import AWS_DIFFERENCES, AwsShape
+from tests.support.fleet_shape import FLEET_DIFFERENCES, FleetShape
 from tests.support.scenario_player import EVENTS, REQUESTS, SCENARIOS, ScenarioRun, signing_settings
 from tests.support.shapes import S3ServeProcess, ServeProcess
 
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 
     from tests.support.s3_servers import S3Server
 
-    Running = ServeProcess | AwsShape
+    Running = ServeProcess | AwsShape | FleetShape
     Start = Callable[[str, Path, dict[str, object]], Running]
 
 SHAPES: dict[str, tuple[pytest.MarkDecorator, ...]] = {
     "a folder": (),
     "S3": (),
     "AWS": (pytest.mark.server("node", "versitygw"),),  # moto verifies no signatures, and adds CORS headers
+    "a fleet over versitygw": (pytest.mark.server("nginx", "versitygw"),),
 }
 
 
@@ -34,6 +36,8 @@ def start(s3_server: S3Server) -> Start:
         settings = {**signing_settings(root), **settings}
         if name == "AWS":
             return AwsShape(root, s3_server.bucket(), settings)
+        if name == "a fleet over versitygw":
+            return FleetShape(root, s3_server.bucket(), settings)
         if name == "S3":
             return S3ServeProcess(root, root, settings, bucket=s3_server.bucket())
         return ServeProcess(root / "photographs", root / "renditions", {"writable": True, **settings})

@@ -60,6 +60,7 @@ class Node:
         assert self.process.stdout
         lines = [self.process.stdout.readline() for _ in _STARTED]
         if not all(line.startswith(start) for line, start in zip(lines, _STARTED, strict=True)):
+            self.process.kill()
             raise RuntimeError(f"a node did not start: {(self.folder / 'errors.log').read_text('utf-8')}")
         self._reader = threading.Thread(target=self._keep_log)
         self._reader.start()
@@ -197,7 +198,7 @@ class Fleet:
 
     def front_of(self, path: str) -> Front:
         """One of the fronts, the same for all pictures of a gallery."""
-        return self.fronts[zlib.crc32(path.split("/")[3:4][0].encode()) % len(self.fronts)]
+        return self.fronts[zlib.crc32("".join(path.split("/")[3:4]).encode()) % len(self.fronts)]
 
     def _folder(self, name: str) -> Path:
         folder = self.root / name
