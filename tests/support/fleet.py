@@ -12,14 +12,13 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from galerly_cdn.settings import load
-from tests.support import nginx
+from tests.support import cdn_process, nginx
 from tests.support.ports import fixed_port
 
 if TYPE_CHECKING:
@@ -44,48 +43,67 @@ class Node:
     settings: dict[str, object]
     port: int = field(default_factory=fixed_port)
     admin_port: int = field(default_factory=fixed_port)
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process, "the node was not started"
+        return self._process
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Returns when both ports accept connections."""
+        """Start it, and wait until both ports accept connections. Raises `RuntimeError` if it ends first."""
+        self.begin()
+        self.wait_until_started()
+
+    def begin(self) -> None:
+        """Start it, and do not wait."""
         variables = {f"GALERLY_{name.upper()}": str(value) for name, value in self.settings.items()}
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("GALERLY_")}
-        command = [sys.executable, "-m", "galerly_cdn", "serve", "--port", str(self.port)]
+        ports = ["--port", str(self.port), "--admin-port", str(self.admin_port)]
         with (self.folder / "errors.log").open("ab") as errors:
-            self.process = subprocess.Popen(
-                [*command, "--admin-port", str(self.admin_port)],
+            self._process = subprocess.Popen(
+                [*cdn_process.PROGRAM, "serve", *ports],
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**inherited, **variables},
+                env=cdn_process.environment(**variables),
             )
-        assert self.process.stdout
-        lines = [self.process.stdout.readline() for _ in _STARTED]
+
+    def wait_until_started(self) -> None:
+        output = self.process.stdout
+        assert output
+        lines = [output.readline() for _ in _STARTED]
         if not all(line.startswith(start) for line, start in zip(lines, _STARTED, strict=True)):
             self.process.kill()
-            raise RuntimeError(f"a node did not start: {(self.folder / 'errors.log').read_text('utf-8')}")
+            raise RuntimeError(f"a node did not start: {self.errors()}")
         self._reader = threading.Thread(target=self._keep_log)
         self._reader.start()
 
     def _keep_log(self) -> None:
-        assert self.process.stdout
-        with (self.folder / "access.log").open("ab") as log:
-            shutil.copyfileobj(self.process.stdout, log)
+        output = self.process.stdout
+        assert output
+        with output, (self.folder / "access.log").open("ab") as log:
+            shutil.copyfileobj(output, log)
 
     def stop(self) -> None:
         """End it with SIGTERM. Asserts that it ends with 0."""
         self.process.terminate()
-        self._wait()
-        assert self.process.returncode == 0, (self.folder / "errors.log").read_text("utf-8")
+        self.wait_until_ended()
+        assert self.process.returncode == 0, self.errors()
 
     def kill(self) -> None:
         """End it with SIGKILL."""
         self.process.kill()
-        self._wait()
+        self.wait_until_ended()
 
-    def _wait(self) -> None:
+    def wait_until_ended(self) -> None:
         self.process.wait(_END_S)
         self._reader.join()
-        assert self.process.stdout
-        self.process.stdout.close()
+
+    def errors(self) -> str:
+        return (self.folder / "errors.log").read_text("utf-8")
 
 
 @dataclass
@@ -168,8 +186,8 @@ class Fleet:
         """Start all; after an exception nothing runs."""
         with contextlib.ExitStack() as starting:
             starting.callback(self.stop)
-            for _ in range(2):
-                self.add_node()
+            self.nodes = [Node(self._folder(f"node-{number}"), self.settings) for number in (1, 2)]
+            start_all(self.nodes)
             for number in range(2):
                 front = Front(self._folder(f"front-{number + 1}"), self.settings, self._changes)
                 front.start(self.nodes)
@@ -192,9 +210,11 @@ class Fleet:
         for front in self.fronts:
             if front.process.poll() is None:
                 front.kill()
-        for node in self.nodes:
-            if node.process.poll() is None:
-                node.stop()
+        running = [node for node in self.nodes if node.is_running]
+        for node in running:
+            node.process.terminate()
+        for node in running:
+            node.wait_until_ended()
 
     def front_of(self, path: str) -> Front:
         """One of the fronts, the same for all pictures of a gallery."""
@@ -204,6 +224,14 @@ class Fleet:
         folder = self.root / name
         folder.mkdir(exist_ok=True)
         return folder
+
+
+def start_all(nodes: Sequence[Node]) -> None:
+    """Start several nodes at once."""
+    for node in nodes:
+        node.begin()
+    for node in nodes:
+        node.wait_until_started()
 
 
 def is_listening(port: int) -> bool:

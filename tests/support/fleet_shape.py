@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.serialization import convert
 from tests.support.expectations import PlatformDifference
-from tests.support.fleet import Fleet
+from tests.support.fleet import Fleet, start_all
 from tests.support.shapes import Answer, send_request
 
 if TYPE_CHECKING:
     from tests.support.s3_servers import Objects
 
-FLEET_DIFFERENCES = convert(
-    tuple[PlatformDifference, ...],
-    tomllib.loads((Path(__file__).parents[1] / "scenarios/fleet_differences.toml").read_text("utf-8"))[
-        "difference"
-    ],
-)
+_FILE = tomllib.loads((Path(__file__).parents[1] / "scenarios/fleet_differences.toml").read_text("utf-8"))
+FLEET_DIFFERENCES = convert(tuple[PlatformDifference, ...], _FILE["difference"])
+LEFT_OUT: dict[str, str] = {one["scenario"]: one["why"] for one in _FILE["left_out"]}
+"""The scenarios that no fleet can meet, and why."""
 _FRONT = "nginx; "
 
 
@@ -59,10 +57,10 @@ class FleetShape:
         self._bucket.delete_renditions()
 
     def restart(self) -> None:
-        """Starts the nodes again one after the other, and empties the fronts' caches."""
+        """Starts the nodes again, and empties the fronts' caches."""
         for node in self._fleet.nodes:
             node.stop()
-            node.start()
+        start_all(self._fleet.nodes)
         for front in self._fleet.fronts:
             front.empty()
 

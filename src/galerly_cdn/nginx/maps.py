@@ -96,7 +96,7 @@ def private_patterns(settings: Settings, beginning: str) -> list[str]:
 def path_maps(settings: Settings) -> str:
     """The raw path, the key that `$uri` has, and whether the path is refused or of a private picture."""
     refused = [
-        (r"~*^[^?]*(?://|/\.\.?(?:[/?]|\z)|%2e|%2f|%5c|\\)", "1"),
+        (r"~*^[^?]*(?://|/(?:\.|%2e){1,2}(?:[/?]|\z)|%2f|%5c|\\)", "1"),
         ("~[^!-~]|#", "1"),  # also in the query: RFC 3986 has no such character in a request's target
     ]
     private = [(f"~{pattern}", "1") for pattern in private_patterns(settings, _PICTURE)]
