@@ -6,8 +6,8 @@ Nodes and fronts keep their ports when they are started again, as machines keep 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -15,7 +15,7 @@ import subprocess
 import threading
 import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.settings import load
 from tests.support import cdn_process, nginx
@@ -84,8 +84,9 @@ class Node:
     def _keep_log(self) -> None:
         output = self.process.stdout
         assert output
-        with output, (self.folder / "access.log").open("ab") as log:
-            shutil.copyfileobj(output, log)
+        with output, (self.folder / "access.log").open("ab", buffering=0) as log:
+            while written := os.read(output.fileno(), 1 << 16):
+                log.write(written)
 
     def stop(self) -> None:
         """End it with SIGTERM. Asserts that it ends with 0."""
@@ -101,6 +102,10 @@ class Node:
     def wait_until_ended(self) -> None:
         self.process.wait(_END_S)
         self._reader.join()
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        """The access log. It is complete when the node has ended."""
+        return [json.loads(line) for line in (self.folder / "access.log").read_bytes().splitlines()]
 
     def errors(self) -> str:
         return (self.folder / "errors.log").read_text("utf-8")
@@ -185,7 +190,7 @@ class Fleet:
     def start(self) -> None:
         """Start all; after an exception nothing runs."""
         with contextlib.ExitStack() as starting:
-            starting.callback(self.stop)
+            starting.callback(self.close)
             self.nodes = [Node(self._folder(f"node-{number}"), self.settings) for number in (1, 2)]
             start_all(self.nodes)
             for number in range(2):
@@ -205,7 +210,7 @@ class Fleet:
         for front in self.fronts:
             front.reload(self.nodes)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End fronts and nodes that run."""
         for front in self.fronts:
             if front.process.poll() is None:

@@ -65,7 +65,7 @@ class FleetShape:
             front.empty()
 
     def stop(self) -> None:
-        self._fleet.stop()
+        self._fleet.close()
 
     def request(self, method: str, path: str, headers: dict[str, str]) -> Answer:
         port = self._fleet.front_of(path).port
