@@ -54,6 +54,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", "0")))
         server = cast("_Server", self.server)
+        if server.is_closed:
+            self.close_connection = True
+            return
         received = server.respond(self.command, self.path, dict(self.headers.items()), body)
         self.send_response_only(received.status)
         for name, value in received.headers.items():
@@ -70,6 +73,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    is_closed = False
+    """Whether connections that were kept open are closed without an answer."""
 
     def __init__(self, port: int, faults: Faults, own_port: int = 0) -> None:
         super().__init__(("127.0.0.1", own_port), _Handler)
@@ -81,6 +86,9 @@ class _Server(ThreadingHTTPServer):
     def change(self, faults: Faults) -> None:
         """Answer further requests with these faults."""
         self._faults = faults
+
+    def handle_error(self, *_: object) -> None:
+        """Print nothing of clients that have gone and of servers that do not answer: tests cause both."""
 
     def respond(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Received:
         if path in self._cache:
@@ -149,6 +157,7 @@ class StoreProxy:
     def stop(self) -> None:
         """Refuse connections from now on."""
         if self._server:
+            self._server.is_closed = True
             self._server.shutdown()
             self._server.server_close()
         self._server = None

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import struct
 import subprocess
 import threading
@@ -69,6 +68,7 @@ class Node:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=cdn_process.environment(**variables),
+                start_new_session=True,  # Ctrl+C is for the process that ends all parts in order
             )
 
     def wait_until_started(self) -> None:
@@ -237,12 +237,3 @@ def start_all(nodes: Sequence[Node]) -> None:
         node.begin()
     for node in nodes:
         node.wait_until_started()
-
-
-def is_listening(port: int) -> bool:
-    """Whether a port of this machine accepts connections."""
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-    except OSError:
-        return False
-    return True

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.support.faulty_proxy import Faults
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
 
     from tests.support.faulty_proxy import StoreProxy
@@ -29,7 +28,6 @@ class Stage:
     back_s: float = 2.5
     """After which a front uses a node again that has come back: a little more than `fail_timeout`."""
     frozen_s: float = 30.0
-    store: subprocess.Popen[bytes] | None = None
     proxy: StoreProxy | None = None
 
     def continue_load(self) -> None:
@@ -87,11 +85,12 @@ def _kill_a_front(stage: Stage) -> None:
 
 
 def _freeze_the_store(stage: Stage) -> None:
-    assert stage.store
+    store = stage.fleet.bucket.server.process
+    assert store
     stage.continue_load()
-    stage.store.send_signal(signal.SIGSTOP)
+    store.send_signal(signal.SIGSTOP)
     stage.load.wait_s(stage.frozen_s)
-    stage.store.send_signal(signal.SIGCONT)
+    store.send_signal(signal.SIGCONT)
 
 
 def _refuse_connections_to_the_store(stage: Stage) -> None:

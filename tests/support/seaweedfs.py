@@ -28,7 +28,7 @@ def program() -> Path | None:
 
 
 @contextmanager
-def running(root: Path) -> Iterator[tuple[S3Server, subprocess.Popen[bytes]]]:
+def running(root: Path) -> Iterator[S3Server]:
     """Runs it over a folder. Its start takes about eight seconds: its parts wait for each other.
 
     It is killed at the end, because its own end takes a quarter of a minute.
@@ -47,9 +47,9 @@ def running(root: Path) -> Iterator[tuple[S3Server, subprocess.Popen[bytes]]]:
         process = subprocess.Popen(_command(root, port), stdout=log, stderr=log, start_new_session=True)
     with process:
         try:
-            server = S3Server(f"http://127.0.0.1:{port}", longest_segment_bytes=255)
+            server = S3Server(f"http://127.0.0.1:{port}", longest_segment_bytes=255, process=process)
             _wait_until_it_stores(server, process)
-            yield server, process
+            yield server
         finally:
             process.kill()
 
