@@ -154,6 +154,7 @@ names the cause ([reports](report.md#why-the-hit-ratio-fell)).
 """
 SOURCES = {
     Subject.MACHINE: "always",
+    Subject.FLEET: "where `fronts` or `nodes` is set",
     Subject.URL: "`--url`",
     Subject.STORE: "`--store`",
     Subject.STACK: "`--stack`",

@@ -20,7 +20,7 @@ from tests.support.exhaustive import EVERYTHING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_PACKAGES = {"node": "nodejs", "promtool": "prometheus"}
+_PACKAGES = {"node": "nodejs", "promtool": "prometheus", "varnishd": "varnish"}
 _skipped: Counter[str] = Counter()
 
 # A busy machine must not make a test fail: tests of speed measure CPU time.

@@ -26,6 +26,7 @@ from galerly_cdn.http.checksums import checksum_headers
 from galerly_cdn.http.responses import Problem
 from galerly_cdn.http.urls import checked_key, format_key
 from galerly_cdn.library import Accepted, Deleted, Inspection, Page, Purged
+from galerly_cdn.model import Forgotten
 from galerly_cdn.serialization import ValidationError, Value, from_json
 
 if TYPE_CHECKING:
@@ -112,6 +113,10 @@ class Client:
     async def purge(self, key: str) -> Purged:
         """Delete an original's renditions."""
         return await self._request(Purged, "POST", _path("purge", key))
+
+    async def forget(self, key: str) -> Forgotten:
+        """Remove an original from the server's memory; nothing is changed in the store."""
+        return await self._request(Forgotten, "POST", _path("forget", key))
 
     async def warm(self, key: str) -> AsyncIterator[Warmed]:
         """Render the missing renditions; yields each rendition when its line arrives."""

@@ -17,12 +17,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from galerly_cdn.cache import MemoryCache
-from galerly_cdn.errors import Forbidden, GalerlyError, MethodNotAllowed
+from galerly_cdn.errors import Forbidden, GalerlyError, MethodNotAllowed, NoSuchOriginal
 from galerly_cdn.fill import RenditionKey
 from galerly_cdn.http import cache_status, responses, urls
 from galerly_cdn.http.negotiation import negotiate
 from galerly_cdn.http.urls import OriginalRequest
-from galerly_cdn.model import Target
+from galerly_cdn.model import Forgotten, Target
 from galerly_cdn.serialization import replaced
 
 if TYPE_CHECKING:
@@ -166,6 +166,20 @@ class Edge:
     def forget(self, key: str, target: Target) -> None:
         """Remove a purged rendition from memory."""
         self._memory.drop(RenditionKey(key, target))
+
+    async def forget_original(self, key: str) -> Forgotten:
+        """Remove an original's renditions and its known head from memory: another process has changed it.
+
+        Raises `StoreRefused`, `StoreUnreachable`.
+        """
+        targets = [one for one in self._settings.all_targets if RenditionKey(key, one) in self._memory]
+        for target in targets:
+            self.forget(key, target)
+        try:
+            version = (await self._miss_limiter.head(key, "", is_hot=True, remembered=False)).version
+        except NoSuchOriginal:
+            version = ""
+        return Forgotten(key, tuple(map(str, targets)), version)
 
     async def _look_up(
         self, rendition_key: RenditionKey, version: str

@@ -24,10 +24,10 @@ from galerly_cdn.errors import (
     UploadTooLarge,
 )
 from galerly_cdn.http.urls import checked_key
-from galerly_cdn.model import Facts, Listed, Target
+from galerly_cdn.model import Facts, Listed, Refreshed, Target
 from galerly_cdn.render.formats import media_type_of
 from galerly_cdn.retries import RENDERERS_BUSY, Retries
-from galerly_cdn.serialization import Value, fields_of
+from galerly_cdn.serialization import Value, fields_of, replaced
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -50,7 +50,9 @@ if TYPE_CHECKING:
     from galerly_cdn.store.temp_files import UploadFile
 
     Invalidate = Callable[[str], Awaitable[None]]
-    """Drops all pictures of a key from the caches in front of the CDN."""
+    """Drops all pictures of a key from CloudFront."""
+    Refresh = Callable[[str, Iterable[Target]], Awaitable[tuple[Refreshed, ...]]]
+    """Drops pictures of a key from nodes' memory and from fronts; it never raises."""
 
 T = TypeVar("T")
 
@@ -73,6 +75,7 @@ class Accepted(Value, frozen=True):
     format: str
     width_px: int
     height_px: int
+    refreshed: tuple[Refreshed, ...] = ()
 
 
 class Stored(Value, frozen=True):
@@ -136,6 +139,7 @@ class Purged(Value, frozen=True):
 
     key: str
     removed: tuple[str, ...]
+    refreshed: tuple[Refreshed, ...] = ()
 
 
 class Deleted(Value, frozen=True):
@@ -144,6 +148,7 @@ class Deleted(Value, frozen=True):
     key: str
     existed: bool
     removed: tuple[str, ...]
+    refreshed: tuple[Refreshed, ...] = ()
 
 
 async def read_page(originals: Originals, prefix: str, after: str, limit: int) -> Page:
@@ -191,13 +196,18 @@ async def no_invalidation(_key: str) -> None:
     """Invalidates nothing: there is no cache in front of this CDN."""
 
 
+async def no_refresh(_key: str, _targets: Iterable[Target]) -> tuple[Refreshed, ...]:
+    """Refreshes nothing: there are no fronts and no other nodes."""
+    return ()
+
+
 class StoreCatalog:
     """The catalogue of the stores.
 
     `targets` are all of the allow-list; others that are stored are purged too. `remove_facts` removes an
     original's record, by default from the store alone. `forget` drops a rendition from the memory of a
-    running CDN, `invalidate` a key's pictures from the caches in front of it. `clock` is monotonic, in
-    seconds.
+    running CDN, `invalidate` a key's pictures from CloudFront, `refresh` from fronts and nodes. `clock` is
+    monotonic, in seconds.
     """
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -209,6 +219,7 @@ class StoreCatalog:
         remove_facts: Callable[[str], Awaitable[None]] | None = None,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
         invalidate: Invalidate = no_invalidation,
+        refresh: Refresh = no_refresh,
         clock: Callable[[], float] = SYSTEM_CLOCK.monotonic,
     ) -> None:
         self._originals = originals
@@ -220,11 +231,13 @@ class StoreCatalog:
         self._remove_facts = remove_facts or renditions.delete_facts
         self._forget = forget
         self._invalidate = invalidate
+        self._refresh = refresh
 
     async def delete(self, key: str) -> Deleted:
         """Delete an original and its renditions. Raises as the store does."""
         existed = await self._originals.delete(checked_key(key))
-        return Deleted(key, existed, (await self.purge(key)).removed)
+        purged = await self.purge(key)
+        return Deleted(key, existed, purged.removed, purged.refreshed)
 
     async def list(self, prefix: str = "", after: str = "", limit: int = 1000) -> Page:
         """At most `limit` originals under a prefix, in the order of their keys' bytes."""
@@ -240,9 +253,13 @@ class StoreCatalog:
 
         Raises `StoreUnreachable`, `NotInvalidated`.
         """
-        purged = await self._remove(key)
+        purged = await self._refreshed(await self._remove(key))
         await self._invalidate(key)
         return purged
+
+    async def _refreshed(self, purged: Purged) -> Purged:
+        targets = self._allowed | self._stored_targets
+        return replaced(purged, refreshed=await self._refresh(purged.key, targets))
 
     async def _remove(self, key: str) -> Purged:
         await self._remove_facts(checked_key(key))
@@ -260,7 +277,7 @@ class StoreCatalog:
         try:
             async for key in self.keys(gallery):
                 removed.append(key)
-                yield await self._remove(key)
+                yield await self._refreshed(await self._remove(key))
         finally:  # also if the caller has stopped early
             await asyncio.gather(*map(self._invalidate, removed))
 
@@ -278,8 +295,7 @@ class StoreCatalog:
     async def _targets(self) -> tuple[Target, ...]:
         """The targets of the allow-list, and those that are stored, listed at most once a second.
 
-        A gallery's purge asks for each key, and targets change rarely. Raises `StoreRefused`,
-        `StoreUnreachable`.
+        A gallery's purge asks for each key. Raises `StoreRefused`, `StoreUnreachable`.
         """
         if self._clock() - self._listed_s > _LISTING_AGE_S:
             self._stored_targets = await self._renditions.targets()
@@ -308,6 +324,7 @@ class StoreLibrary(StoreCatalog):
         turns: Retries | None = None,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
         invalidate: Invalidate = no_invalidation,
+        refresh: Refresh = no_refresh,
     ) -> None:
         super().__init__(
             originals=originals,
@@ -316,6 +333,7 @@ class StoreLibrary(StoreCatalog):
             remove_facts=facts.remove,
             forget=forget,
             invalidate=invalidate,
+            refresh=refresh,
         )
         self._inspector = inspector
         self._facts = facts
@@ -351,15 +369,17 @@ class StoreLibrary(StoreCatalog):
             head, is_new = await self._originals.put(
                 key, temp_file, media_type=media_type_of(facts.format, key), md5=md5, replaces=replaces
             )
+        refreshed: tuple[Refreshed, ...] = ()
         if is_there:
-            # The original is replaced by now. A rendition that stays is stale, and only takes space.
+            # It is replaced by now. A rendition that stays is stale, and only takes space.
             with suppress(StoreRefused, StoreUnreachable):
-                await self.purge(key)
+                await self._remove(key)
+            refreshed = (await self._refreshed(Purged(key, ()))).refreshed
+            await self._invalidate(key)
         self._facts.learn(key, head.version, facts, is_good=True)
         outcome: Outcome = "replaced" if is_there else "created" if is_new else "unchanged"
-        return Accepted(
-            key, outcome, head.version, head.length_bytes, facts.format, facts.width_px, facts.height_px
-        )
+        shown = facts.format, facts.width_px, facts.height_px
+        return Accepted(key, outcome, head.version, head.length_bytes, *shown, refreshed)
 
     async def inspect(self, key: str) -> Inspection:
         """An original and its stored renditions, each with its version and recipe.

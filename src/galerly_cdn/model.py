@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from galerly_cdn.serialization import Value
 from galerly_cdn.stored_keys import stored_key
@@ -188,6 +188,29 @@ class Rendition(Value, frozen=True):
 
     record: Record
     body: bytes
+
+
+class Forgotten(Value, frozen=True):
+    """What a node has removed from its memory of a photograph, and the version that the store has now."""
+
+    key: str
+    removed: tuple[str, ...]
+    version: str
+    """Empty if there is no such original."""
+
+
+class Refreshed(Value, frozen=True, kw_only=True):
+    """What a front or a node has dropped of a changed photograph."""
+
+    kind: Literal["front", "node"]
+    address: str
+    dropped: tuple[str, ...] = ()
+    """Of a front's cache, or a node's memory: `800x600.webp` and the like; `all` if it does not tell."""
+    found: str = ""
+    """Of a node: the version that it has now, or `absent`. Of a front: status and ETag of its next answer for
+    the first picture that it had used without asking a node, or empty if there was none."""
+    problem: str = ""
+    """Why it was not refreshed, or not wholly; it shows the change within the usual time. Else empty."""
 
 
 class Limits(Value, frozen=True):

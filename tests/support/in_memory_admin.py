@@ -213,6 +213,7 @@ class InMemoryAdmin:
             self.library,
             self.warmer,
             self.settings,
+            forget=self.cdn.edge.forget_original,
             direct_uploads=self.direct_uploads,
             new_upload_id=lambda: UPLOAD_ID,
         )

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from galerly_cdn.nginx.configuration import configuration
 from galerly_cdn.nginx.front import Front, check_front
@@ -80,7 +80,11 @@ def running(folder: Path, text: str, port: int) -> Iterator[subprocess.Popen[byt
 
 
 def front_configuration(
-    folder: Path, port: int, nodes: Iterable[int], settings: Settings, **options: str
+    folder: Path,
+    port: int,
+    nodes: Iterable[int],
+    settings: Settings,
+    **options: Any,  # noqa: ANN401 - fields of `Front`
 ) -> str:
     """What `galerly-cdn nginx` prints for nodes on ports of this machine; `options` are further ones."""
     front = Front(

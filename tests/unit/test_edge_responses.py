@@ -13,6 +13,7 @@ from galerly_cdn.errors import (
     StoreUnreachable,
     TooMuchMemory,
 )
+from galerly_cdn.settings.table import Settings
 from tests.support.in_memory_cdn import InMemoryCdn
 from tests.unit.http.test_urls import TRAVERSALS, named
 
@@ -121,6 +122,36 @@ async def test_other_methods_than_get_and_head_are_405(cdn: InMemoryCdn, method:
     assert (answer.status, answer.code) == (405, "method-not-allowed")
     assert answer.headers["allow"] == "GET, HEAD"
     assert cdn.originals.heads == 0
+
+
+# lifetimes
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "told"),
+    [
+        (PATH, {}, "max-age=10"),
+        (PATH, {"range": "bytes=0-1"}, "max-age=10"),
+        (PATH, {"if-none-match": "*"}, "max-age=10"),
+        ("/resize/800x600/g/none.jpg", {}, "max-age=5"),
+        ("/nothing", {}, "max-age=10"),
+        (PATH, {"range": "bytes=9999999-"}, None),
+        ("/resize/1x1/g/a.jpg", {}, None),
+        ("/original/g/a.jpg", {}, None),
+    ],
+)
+async def test_front_alone_is_told_how_long_it_may_keep_an_answer(
+    path: str, headers: dict[str, str], told: str | None
+) -> None:
+    cdn = InMemoryCdn(Settings(trusted_proxies=("192.0.2.8/32",)))
+    cdn.originals.put(KEY)
+    await cdn.ask(PATH)
+    sent = [(name.encode(), value.encode()) for name, value in headers.items()]
+    to_front = await cdn.ask(path, client="192.0.2.8", x_forwarded_for="198.51.100.1", extra=sent)
+    to_viewer = await cdn.ask(path, client="198.51.100.1", x_forwarded_for="192.0.2.8", extra=sent)
+    assert to_front.headers.get("cdn-cache-control") == told
+    assert "cdn-cache-control" not in to_viewer.headers
+    assert to_front.headers.get("cache-control") == to_viewer.headers.get("cache-control")
 
 
 # errors

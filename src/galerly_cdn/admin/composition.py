@@ -14,7 +14,7 @@ from galerly_cdn.admin.warming import Warmer
 from galerly_cdn.render.pool.worker_state import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from galerly_cdn.admin.app import Pages
     from galerly_cdn.admin.auth import Authenticator
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from galerly_cdn.admin.metrics import Gauges
     from galerly_cdn.clock import Clock
     from galerly_cdn.library import StoreLibrary
+    from galerly_cdn.model import Forgotten
     from galerly_cdn.render.pool.pool import WorkerPool
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import DirectUploads, Usage
@@ -53,6 +54,7 @@ class AdminSide:
         clock: Clock,
         authenticator: Authenticator,
         library: StoreLibrary,
+        forget: Callable[[str], Awaitable[Forgotten]],
         direct_uploads: DirectUploads | None,
         workers: WorkerPool,
         libvips: str,
@@ -62,7 +64,7 @@ class AdminSide:
     ) -> None:
         self._health = health
         self._warming = Warmer(library, workers.capacity, telemetry.counters.count)
-        handlers = Handlers(library, self._warming, settings, direct_uploads=direct_uploads)
+        handlers = Handlers(library, self._warming, settings, forget=forget, direct_uploads=direct_uploads)
         metrics = Metrics(telemetry, gauges, libvips)
         self.application = AdminApplication(
             all_routes(handlers, self._health, metrics),

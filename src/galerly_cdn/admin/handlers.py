@@ -28,12 +28,13 @@ from galerly_cdn.http.urls import checked_key, parse_key
 from galerly_cdn.serialization import Meta, Value
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from galerly_cdn.admin.request import AdminRequest
     from galerly_cdn.admin.warming import Warmer
     from galerly_cdn.http.responses import Response
     from galerly_cdn.library import Accepted, StoreLibrary
+    from galerly_cdn.model import Forgotten
     from galerly_cdn.settings.table import Settings
     from galerly_cdn.store.interfaces import DirectUploads
 
@@ -99,22 +100,24 @@ class Invited(Value, frozen=True):
 class Handlers:
     """The operations on originals and their renditions, as HTTP handlers.
 
-    `direct_uploads` is None where the store presigns no uploads (a folder). `new_upload_id` makes the
-    32 hexadecimal digits that name a direct upload.
+    `forget` removes an original from memory. `direct_uploads` is None where the store presigns no uploads
+    (a folder). `new_upload_id` makes the 32 hexadecimal digits that name a direct upload.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its parts
         self,
         library: StoreLibrary,
         warmer: Warmer,
         settings: Settings,
         *,
+        forget: Callable[[str], Awaitable[Forgotten]],
         direct_uploads: DirectUploads | None = None,
         new_upload_id: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
         self._library = library
         self._warmer = warmer
         self._settings = settings
+        self._forget = forget
         self._direct_uploads = direct_uploads
         self._new_upload_id = new_upload_id
 
@@ -156,6 +159,12 @@ class Handlers:
         purged = await self._library.purge(_key_from_path(request))
         request.outcome = f"purged {len(purged.removed)}"
         return json_response(purged)
+
+    async def forget(self, request: AdminRequest) -> Response:
+        """Remove an original from this process's memory, because another process has changed it."""
+        forgotten = await self._forget(_key_from_path(request))
+        request.outcome = f"forgot {len(forgotten.removed)}"
+        return json_response(forgotten)
 
     async def purge_gallery(self, request: AdminRequest) -> Response:
         """Delete the renditions of every original in a gallery; one line for each original."""

@@ -39,6 +39,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.fill import Warmed
 from galerly_cdn.library import Accepted, Deleted, Inspection, Page, Purged
+from galerly_cdn.model import Forgotten
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -144,6 +145,7 @@ def all_routes(handlers: Handlers, health: Health, metrics: Metrics) -> tuple[Ro
     return (
         *_originals(handlers),
         *_renditions(handlers),
+        *_memory(handlers),
         *_direct_uploads(handlers),
         *_monitoring(health, metrics),
     )
@@ -227,6 +229,19 @@ def _renditions(handlers: Handlers) -> tuple[Route, ...]:
             (MalformedQuery, *_STORE),
             query=WarmQuery,
             media_type=JSON_LINES,
+        ),
+    )
+
+
+def _memory(handlers: Handlers) -> tuple[Route, ...]:
+    return (
+        Route(
+            "POST",
+            "/forget/{key}",
+            handlers.forget,
+            "Drop a photograph from this server's memory, after a change by another server",
+            {200: Forgotten},
+            (MalformedKey, *_STORE),
         ),
     )
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn.access.authorizer import Authorizer
-from galerly_cdn.app.stores import command_telemetry, existing_locations, open_stores
+from galerly_cdn.app.stores import command_telemetry, existing_locations, open_refresh, open_stores
 from galerly_cdn.errors import RenderFailed, Unrenderable
 from galerly_cdn.facts import OriginalFacts
 from galerly_cdn.fill import Filler
 from galerly_cdn.http.urls import AllowList, checked_key
 from galerly_cdn.inspector import Inspector, smallest_job
-from galerly_cdn.library import FileInspection, StoreLibrary, no_invalidation
+from galerly_cdn.library import FileInspection, StoreLibrary, no_invalidation, no_refresh
 from galerly_cdn.recipe_list import RecipeList
 from galerly_cdn.recipes import job_of, recipes_of
 from galerly_cdn.render import libvips_version, recipe
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from galerly_cdn.app.stores import Stores
-    from galerly_cdn.library import Invalidate
+    from galerly_cdn.library import Invalidate, Refresh
     from galerly_cdn.model import RecipeEntry, Rendered, Target
     from galerly_cdn.render.pool.fork_server_process import ForkServerProcess
     from galerly_cdn.render.pool.protocol import Ready
@@ -82,11 +82,12 @@ class RenderingStores:
         self,
         invalidate: Invalidate = no_invalidation,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
+        refresh: Refresh = no_refresh,
     ) -> StoreLibrary:
         """Also uploads, inspects and warms.
 
         `invalidate` drops a key's pictures from caches in front of the CDN, `forget` one rendition from the
-        memory of the CDN itself.
+        memory of the CDN itself, `refresh` a key's pictures from fronts and other nodes.
         """
         settings = self.stores.settings
         return StoreLibrary(
@@ -100,6 +101,7 @@ class RenderingStores:
             check=lambda key: self.authorizer.checked_upload(checked_key(key)),
             forget=forget,
             invalidate=invalidate,
+            refresh=refresh,
         )
 
 
@@ -129,8 +131,11 @@ async def open_library(
 ) -> AsyncIterator[StoreLibrary]:
     """The library of the settings' store, without a server. Raises `SettingsError`."""
     locations = resolve_locations(settings, None)
-    async with open_renderer(settings, locations, command_telemetry()) as rendering:
-        yield rendering.library(invalidate)
+    async with (
+        open_renderer(settings, locations, command_telemetry()) as rendering,
+        open_refresh(settings) as refresh,
+    ):
+        yield rendering.library(invalidate, refresh=refresh)
 
 
 def roll_back(settings: Settings, photographs: str | None) -> RecipeEntry | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.admin.health import Health
 from galerly_cdn.app.renderer import open_renderer
+from galerly_cdn.app.stores import open_refresh
 from galerly_cdn.contents import read_contents
 from galerly_cdn.downloads import Downloads
 from galerly_cdn.edge import Edge
@@ -24,7 +25,7 @@ from galerly_cdn.errors import GalerlyError, SettingsError, StoreRefused, StoreU
 from galerly_cdn.http.cross_origin import LoopbackApplication, public_hosts
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList, is_loopback
-from galerly_cdn.library import no_invalidation
+from galerly_cdn.library import no_invalidation, no_refresh
 from galerly_cdn.links import Links
 from galerly_cdn.prefix_check import PrefixCheck
 from galerly_cdn.rate_limit import MissLimiter
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from galerly_cdn.dashboard.composition import Dashboard, Photographs
     from galerly_cdn.http.exchange import Handler, ViewerExchange
     from galerly_cdn.http.responses import Response
-    from galerly_cdn.library import Invalidate
+    from galerly_cdn.library import Invalidate, Refresh
     from galerly_cdn.recipe_list import RecipeList
     from galerly_cdn.render.pool.fork_server_process import ForkServerProcess
     from galerly_cdn.settings.locations import Locations
@@ -63,13 +64,14 @@ class Cdn:
         rendering: RenderingStores,
         invalidate: Invalidate = no_invalidation,
         open_application: Callable[..., Application] = Application,
+        refresh: Refresh = no_refresh,
     ) -> None:
         stores = rendering.stores
         settings, self.telemetry = stores.settings, stores.telemetry
         self.rendering = rendering
         self.filler = rendering.filler
         self.edge = self._open_edge()
-        self.library = rendering.library(invalidate, self.edge.forget)
+        self.library = rendering.library(invalidate, self.edge.forget, refresh)
         self._page = self._browse_page()
         self._health_path = settings.health_path
         self.application = self._local(
@@ -175,8 +177,11 @@ async def compose(
     tracer = _open_tracer(settings)
     telemetry = _open_telemetry(settings)
     try:
-        async with open_renderer(settings, locations, telemetry, fork_server) as rendering:
-            cdn = Cdn(rendering, invalidate, tracer.application if tracer else Application)
+        async with (
+            open_renderer(settings, locations, telemetry, fork_server) as rendering,
+            open_refresh(settings) as refresh,
+        ):
+            cdn = Cdn(rendering, invalidate, tracer.application if tracer else Application, refresh)
             await _check_prefixes(cdn.prefixes)
             await _list_recipes(rendering.listed)
             cdn.admin = await _open_admin(cdn, settings, locations)
@@ -267,6 +272,7 @@ async def _open_admin(cdn: Cdn, settings: Settings, locations: Locations) -> Adm
         clock=stores.clock,
         authenticator=authenticated,
         library=cdn.library,
+        forget=cdn.edge.forget_original,
         direct_uploads=await store_open.open_direct_uploads(settings, locations, cdn.telemetry, stores.clock),
         workers=workers,
         libvips=cdn.rendering.libvips,

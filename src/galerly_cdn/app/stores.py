@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.clock import SYSTEM_CLOCK
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.library import StoreCatalog, no_invalidation, read_page
+from galerly_cdn.library import StoreCatalog, no_invalidation, no_refresh, read_page
 from galerly_cdn.serialization import replaced
+from galerly_cdn.settings import load
 from galerly_cdn.settings.locations import is_remote, resolve_locations
 from galerly_cdn.store import open as store_open
 from galerly_cdn.telemetry import Counters, Telemetry
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from galerly_cdn.clock import Clock
-    from galerly_cdn.library import Invalidate, Page
+    from galerly_cdn.library import Invalidate, Page, Refresh
     from galerly_cdn.model import RecipeEntry
     from galerly_cdn.settings.locations import Locations
     from galerly_cdn.settings.table import Settings
@@ -49,13 +50,14 @@ class Stores:
         self.originals = originals
         self.renditions = renditions
 
-    def catalog(self, invalidate: Invalidate = no_invalidation) -> StoreCatalog:
+    def catalog(self, refresh: Refresh, invalidate: Invalidate = no_invalidation) -> StoreCatalog:
         """Lists, deletes and purges; `invalidate` drops a key's pictures from caches in front of the CDN."""
         return StoreCatalog(
             originals=self.originals,
             renditions=self.renditions,
             targets=self.settings.all_targets,
             invalidate=invalidate,
+            refresh=refresh,
         )
 
 
@@ -76,8 +78,23 @@ async def open_catalog(
     settings: Settings, invalidate: Invalidate = no_invalidation
 ) -> AsyncIterator[StoreCatalog]:
     """The catalogue of the settings' store. Raises `SettingsError`."""
-    async with open_stores(settings, resolve_locations(settings, None), command_telemetry()) as stores:
-        yield stores.catalog(invalidate)
+    async with (
+        open_stores(settings, resolve_locations(settings, None), command_telemetry()) as stores,
+        open_refresh(settings) as refresh,
+    ):
+        yield stores.catalog(refresh, invalidate)
+
+
+@contextlib.asynccontextmanager
+async def open_refresh(settings: Settings) -> AsyncIterator[Refresh]:
+    """What refreshes the fronts and nodes of the settings. Raises `SettingsError`."""
+    if not (settings.fronts or settings.nodes):
+        yield no_refresh
+        return
+    from galerly_cdn.refresh import Refresher  # noqa: PLC0415 - httpx starts slowly, and only fleets need it
+
+    async with Refresher(settings, load.admin_token(settings)) as refresher:
+        yield refresher.refresh
 
 
 class StoreListing:

@@ -20,7 +20,8 @@ from galerly_cdn.browse.pagination import page_numbers, title
 from galerly_cdn.errors import MethodNotAllowed, NotFound, UnknownPath
 from galerly_cdn.http.compression import compressed
 from galerly_cdn.http.cross_origin import is_own_host
-from galerly_cdn.http.responses import IMMUTABLE, Response
+from galerly_cdn.http.lifetimes import IMMUTABLE
+from galerly_cdn.http.responses import Response
 from galerly_cdn.http.urls import parse_key
 from galerly_cdn.model import PREFERENCE
 from galerly_cdn.render.losses import LOSSES

@@ -40,7 +40,7 @@ def doctor(  # noqa: PLR0913 - the options
     """Check this machine, a running CDN, a store and a stack on AWS; print what was found and what to do.
 
     The settings are those that the server has: give the same --config and variables. A store that they name
-    is checked too. Exits with 1 if a check failed; warnings do not count.
+    is checked too, and so are fronts and nodes. Exits with 1 if a check failed; warnings do not count.
     """
     from galerly_cdn.insight.doctor.checks import Status
 
@@ -75,6 +75,8 @@ def _check_url(url: str | None) -> None:
 def _findings(settings: Settings, url: str | None, stack: str | None, *, verify: bool) -> Iterator[Finding]:
     """The findings of each subject, as soon as its facts are read."""
     yield from _machine(settings)
+    if settings.fronts or settings.nodes:
+        yield from _fleet(settings)
     contents = None
     if settings.store:
         contents = yield from _store(settings)
@@ -92,6 +94,25 @@ def _machine(settings: Settings) -> Iterator[Finding]:
     listeners = 1 + (settings.admin_port >= 0)
     files = serve.files_needed(listeners, settings.max_connections)
     yield from checks.run(machine.CHECKS, machine_facts.read(settings, files, renderer.describe_worker))
+
+
+def _fleet(settings: Settings) -> Iterator[Finding]:
+    """The fronts and nodes are refreshed for a photograph that does not exist."""
+    import asyncio
+
+    from galerly_cdn.app.stores import open_refresh
+    from galerly_cdn.errors import SettingsError
+    from galerly_cdn.insight.doctor import checks, fleet
+
+    async def read() -> fleet.FleetFacts:
+        try:
+            async with open_refresh(settings) as refresh:
+                refreshed = await refresh("galerly-cdn-doctor/missing.jpg", settings.all_targets[:1])
+        except SettingsError as error:
+            return fleet.FleetFacts(settings=settings, problem="; ".join(error.problems))
+        return fleet.FleetFacts(settings=settings, refreshed=refreshed)
+
+    yield from checks.run(fleet.CHECKS, asyncio.run(read()))
 
 
 def _store(settings: Settings) -> Generator[Finding, None, Contents | None]:

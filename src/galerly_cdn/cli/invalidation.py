@@ -1,4 +1,8 @@
-"""Invalidates changed pictures in CloudFront: a server each key at once, a command all keys at its end."""
+"""Tells the caches in front of the CDN of changed pictures, and prints what they have done.
+
+In CloudFront a server invalidates each key at once, a command all keys at its end. Fronts and nodes are
+refreshed with each key, by the library.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from galerly_cdn.aws.deploy.invalidation import Invalidated
+    from galerly_cdn.model import Refreshed
     from galerly_cdn.settings.table import Settings
+
+_LATEST_S = 11
+"""The lifetime of a front's entry, and `store_fresh_s`."""
 
 
 def key_invalidator(settings: Settings) -> Callable[[str], Awaitable[None]]:
@@ -43,6 +51,28 @@ def keys_invalidator(settings: Settings) -> Callable[[Sequence[str]], Awaitable[
         await asyncio.to_thread(invalidation.invalidate, settings.distribution, keys, settings.all_targets)
 
     return send
+
+
+def refreshed_lines(refreshed: Sequence[Refreshed]) -> str:
+    """What each node and front has dropped, a line each that follows the photograph's own."""
+    return "".join(f"\n  {one.kind:<5}  {one.address}  {_outcome(one)}" for one in refreshed)
+
+
+def refresh_warnings(key: str, refreshed: Sequence[Refreshed]) -> list[str]:
+    """A line for each front and node that may show the photograph as it was for some seconds."""
+    return [
+        f"{click.format_filename(key)}: changed, but the {one.kind} {one.address} was not refreshed: "
+        f"{one.problem}. It shows the change within {_LATEST_S} s."
+        for one in refreshed
+        if one.problem
+    ]
+
+
+def _outcome(one: Refreshed) -> str:
+    if one.problem:
+        return "not refreshed"
+    dropped = f"dropped {', '.join(one.dropped)}" if one.dropped else "had nothing"
+    return f"{dropped}; now {one.found}" if one.found else dropped
 
 
 class InvalidationAtExit:

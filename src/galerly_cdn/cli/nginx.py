@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -39,16 +39,15 @@ if TYPE_CHECKING:
 )
 @click.option("--certificate", default="", metavar="FILE", help="Certificate and chain (PEM): HTTPS, HTTP/2.")
 @click.option("--certificate-key", default="", metavar="FILE", help="The certificate's key (PEM).")
+@click.option(
+    "--http3", is_flag=True, help="HTTP/3 too. It takes nginx 1.25 or newer with it: nginx -V shows http_v3."
+)
 @terminal.CONFIG
-def nginx(  # noqa: PLR0913, PLR0917 - its options
-    nodes: tuple[str, ...],
-    listen: tuple[str, ...],
-    server_name: str,
+def nginx(
     cache: tuple[str, str],
-    log: str,
-    certificate: str,
-    certificate_key: str,
+    listen: tuple[str, ...],
     file: Path | None,
+    **options: Any,  # noqa: ANN401 - the other fields of `Front`
 ) -> None:
     """Print an nginx.conf for a front: nginx that caches and balances several nodes.
 
@@ -59,20 +58,24 @@ def nginx(  # noqa: PLR0913, PLR0917 - its options
     galerly-cdn nginx --node 10.0.0.1:8000 --node 10.0.0.2:8000 > /etc/nginx/nginx.conf
     nginx -t && systemctl reload nginx
 
+    With the admin API's token (GALERLY_ADMIN_TOKEN, or the setting admin_token_file), `purge`, `rm` and
+    `upload --replace` drop a photograph from the front's cache at once, where the setting `fronts` names it.
+    The configuration has neither the token nor a secret, but a digest.
+
     Nothing is read from nodes, and no file is written. docs/nginx.md describes several machines.
     """  # noqa: D301 - \b is click's mark of a paragraph that keeps its lines
+    from galerly_cdn.http import front_refresh
     from galerly_cdn.nginx.configuration import configuration
     from galerly_cdn.nginx.front import Front, check_front
+    from galerly_cdn.settings import load
 
     settings = terminal.load_settings(file).settings
+    token = load.admin_token(settings)
     front = Front(
-        nodes=nodes,
-        listen=listen or (("443",) if certificate else ("80",)),
-        server_name=server_name,
+        listen=listen or (("443",) if options["certificate"] else ("80",)),
         cache_folder=cache[0],
         cache_size=cache[1],
-        log=log,
-        certificate=certificate,
-        certificate_key=certificate_key,
+        secret_md5=front_refresh.secret_md5(token) if token else "",
+        **options,
     )
     click.echo(configuration(check_front(front, settings), settings), nl=False)

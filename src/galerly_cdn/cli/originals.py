@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from galerly_cdn.cli import terminal
+from galerly_cdn.cli.invalidation import refresh_warnings, refreshed_lines
 from galerly_cdn.cli.library_options import LibraryOptions, library_options
 from galerly_cdn.cli.progress import Progress, Result
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from galerly_cdn.fill import Warmed
-    from galerly_cdn.library import Catalog, Library, Listing, Page
+    from galerly_cdn.library import Catalog, Deleted, Library, Listing, Page, Purged
     from galerly_cdn.model import Listed
 
 C = TypeVar("C", bound="Catalog")
@@ -60,7 +61,8 @@ def purge(keys: tuple[str, ...], gallery: str | None, *, where: LibraryOptions, 
         purged = await catalog.purge(key)
         if not purged.removed and not await _exists(catalog, key):
             raise NoSuchOriginal
-        return Result([purged], f"purged  {key}  {_count_renditions(len(purged.removed))}")
+        text = f"purged  {key}  {_count_renditions(len(purged.removed))}"
+        return _changed(purged, text)
 
     _process_keys(keys, gallery, where.run, process, as_json=as_json)
 
@@ -105,7 +107,7 @@ def rm(keys: tuple[str, ...], *, yes: bool, where: LibraryOptions, as_json: bool
             raise NoSuchOriginal
         outcome = "deleted" if deleted.existed else "absent "
         text = f"{outcome}  {key}  {_count_renditions(len(deleted.removed))}"
-        return Result([deleted], text)
+        return _changed(deleted, text)
 
     _process_keys(keys, None, where.run, process, as_json=as_json)
 
@@ -133,7 +135,15 @@ def _process_keys(
         await progress.run(items, lambda key: process(catalog, key))
 
     run(process_all, as_json=as_json)
-    sys.exit(1 if progress.failures else 0)
+    sys.exit(progress.exit_status)
+
+
+def _changed(changed: Purged | Deleted, text: str) -> Result:
+    return Result(
+        [changed],
+        text + refreshed_lines(changed.refreshed),
+        refresh_warnings(changed.key, changed.refreshed),
+    )
 
 
 async def _gallery_keys(catalog: Catalog, gallery: str) -> AsyncIterator[dict[str, str]]:

@@ -24,10 +24,11 @@ _MAX_CONCURRENT_ITEMS = 8
 
 
 class Result(NamedTuple):
-    """The result of one item: its values for `--json`, else its text."""
+    """The result of one item: its values for `--json`, else its text; and warnings, as lines for stderr."""
 
     values: Sequence[Value]
     text: str
+    warnings: Sequence[str] = ()
 
 
 class Failure(NamedTuple):
@@ -47,6 +48,12 @@ class Progress:
         self._is_total_known = True
         self._shows_counter = False
         self.failures: list[Failure] = []
+        self._warnings: list[str] = []
+
+    @property
+    def exit_status(self) -> int:
+        """1 if an item failed or has a warning, else 0."""
+        return 1 if self.failures or self._warnings else 0
 
     async def run(
         self,
@@ -102,6 +109,7 @@ class Progress:
 
     def _print(self, result: Result) -> None:
         self._done += 1
+        self._warnings.extend(result.warnings)
         self._clear_counter()
         if self._as_json:
             for value in result.values:
@@ -115,8 +123,10 @@ class Progress:
         self._print_counter()
 
     def _finish(self) -> None:
-        """Print the failures, and how many items are done; also after an interruption."""
+        """Print the warnings, the failures, and how many items are done; also after an interruption."""
         self._clear_counter()
+        for warning in self._warnings:
+            terminal.print_error(warning)
         for failure in self.failures:
             if self._as_json:
                 click.echo(json.dumps({"failed": failure._asdict()}, ensure_ascii=False))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from galerly_cdn.cli import terminal
+from galerly_cdn.cli.invalidation import refresh_warnings, refreshed_lines
 from galerly_cdn.cli.library_options import LibraryOptions, library_options
 from galerly_cdn.cli.progress import Progress, Result
 
@@ -62,12 +63,16 @@ def upload(
                 lambda: _upload(library, *item, replaces=replace),
                 lambda error, wait_s: _print_retry(item[0], error, wait_s),
             )
-            return Result([accepted], _accepted_line(accepted))
+            return Result(
+                [accepted],
+                _accepted_line(accepted) + refreshed_lines(accepted.refreshed),
+                refresh_warnings(accepted.key, accepted.refreshed),
+            )
 
         await progress.run(items, process)
 
     where.run_rendering(upload_all, as_json=as_json, creates=True)
-    sys.exit(1 if progress.failures else 0)
+    sys.exit(progress.exit_status)
 
 
 def _print_retry(file: Path, error: GalerlyError, wait_s: float) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from galerly_cdn.admin.request import PAGES_PATH
 from galerly_cdn.admin.routes import Route
 from galerly_cdn.http.compression import compressed
-from galerly_cdn.http.responses import IMMUTABLE, Response
+from galerly_cdn.http.lifetimes import IMMUTABLE
+from galerly_cdn.http.responses import Response
 
 if TYPE_CHECKING:
     from galerly_cdn.admin.request import AdminRequest

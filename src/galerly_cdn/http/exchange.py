@@ -12,7 +12,7 @@ import logging
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 from galerly_cdn.errors import Disconnected, GalerlyError
-from galerly_cdn.http import responses
+from galerly_cdn.http import lifetimes, responses
 from galerly_cdn.http.negotiation import accepts_html
 from galerly_cdn.http.request import Request, empty_scope
 from galerly_cdn.http.responses import Conditions, Response
@@ -104,6 +104,8 @@ class ExchangeRunner(Generic[E]):
         exchange.duration_ms = self._elapsed_ms(started_s)
         exchange.status = response.status
         headers = [*response.headers, *exchange.response_headers()]
+        if exchange.is_forwarded:
+            headers += lifetimes.for_fronts(response.headers)
         response = Response(response.status, headers, response.body, response.stream)
         try:
             if send is None:
@@ -292,6 +294,7 @@ if TYPE_CHECKING:
 
 
 _NEGOTIATED_LINE = responses.field_lines([responses.NEGOTIATED])
+_FRONT_LINE = responses.field_lines(lifetimes.for_fronts([(b"cache-control", lifetimes.IMMUTABLE)]))
 _TIMING_LINE = responses.field_lines([(b"server-timing", b"total;dur=%.3f")])
 
 
@@ -370,8 +373,9 @@ class Application:
         negotiated = _NEGOTIATED_LINE if exchange.negotiated else b""
         status = _status_line(exchange.cache_status) if exchange.cache_status else b""
         timing = _TIMING_LINE % exchange.duration_ms
+        front = _FRONT_LINE if exchange.is_forwarded else b""
         self._record(exchange)
-        lines = b"".join((shared, content, negotiated, status, timing, audience.last_lines))
+        lines = b"".join((shared, content, negotiated, status, timing, front, audience.last_lines))
         return HitAnswer(exchange.status, lines, body)
 
     def refuse(self, error: GalerlyError, client: str) -> Response:

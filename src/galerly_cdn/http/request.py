@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn.http.client_address import client_address
+from galerly_cdn.http.client_address import client_address, is_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -23,7 +23,7 @@ class Request:
     Repeated headers are joined to one list (RFC 9110 §5.3). Header names are in lower case, as in ASGI.
     """
 
-    __slots__ = ("client", "headers", "method", "query", "raw_path", "request_id")
+    __slots__ = ("client", "headers", "is_forwarded", "method", "query", "raw_path", "request_id")
 
     def __init__(self, scope: Scope, request_id: str, trusted: tuple[Network, ...] = ()) -> None:
         self.request_id = request_id
@@ -32,8 +32,12 @@ class Request:
         self.query: bytes = scope["query_string"]
         self.client: str = scope["client"][0] if scope["client"] else ""
         self.headers = headers_of(scope)
+        self.is_forwarded = False
+        """Whether a trusted proxy sent the request."""
         if trusted:
-            self.client = client_address(self.client, self.headers.get(b"x-forwarded-for", b""), trusted)
+            peer = self.client
+            self.client = client_address(peer, self.headers.get(b"x-forwarded-for", b""), trusted)
+            self.is_forwarded = self.client != peer or is_trusted(peer, trusted)
 
 
 def empty_scope(client: str = "") -> Scope:

@@ -12,10 +12,10 @@ import re
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from galerly_cdn import model
 from galerly_cdn.errors import GalerlyError, RangeNotSatisfiable
 from galerly_cdn.http import content_disposition
 from galerly_cdn.http.body_stream import Stream
+from galerly_cdn.http.lifetimes import IMMUTABLE, NO_STORE, PRIVATE, of_error
 from galerly_cdn.model import Head, Rendition
 from galerly_cdn.serialization import Value, to_json
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 Headers = list[tuple[bytes, bytes]]
 
-IMMUTABLE = model.IMMUTABLE.encode()
-PRIVATE = b"private, max-age=3600"
-"""For responses to signed requests: no shared cache may store them."""
 SHARING = frozenset({b"access-control-allow-origin", b"timing-allow-origin"})
 """Headers that let pages of other sites read a response and its timing."""
 _PUBLIC_ONLY = SHARING | {b"cross-origin-resource-policy"}
@@ -208,7 +205,7 @@ def redirect(location: str, settings: Settings) -> Response:
 
 def authorized() -> Response:
     """204 for this viewer and this moment; it must not be cached."""
-    return Response(204, [(b"cache-control", b"no-store"), *_SANDBOX])
+    return Response(204, [(b"cache-control", NO_STORE), *_SANDBOX])
 
 
 def _private(headers: Headers, cache_control: bytes) -> Headers:
@@ -225,7 +222,7 @@ def failure(
 ) -> Response:
     """An error as JSON: a stable code, a public sentence, the request's id, and nothing else."""
     body = to_json(Failure(problem(error, request_id))) + b"\n"
-    cache_control = b"no-store" if error.max_age_s is None else b"public, max-age=%d" % error.max_age_s
+    cache_control = of_error(error, is_private=is_private)
     headers: Headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
@@ -234,7 +231,7 @@ def failure(
         *_embedding(settings),
         *error.headers(),
     ]
-    return Response(error.status, _private(headers, b"no-store") if is_private else headers, body)
+    return Response(error.status, _private(headers, NO_STORE) if is_private else headers, body)
 
 
 _ERROR_PAGE = """\
@@ -259,7 +256,7 @@ def failure_page(error: GalerlyError, request_id: str) -> Response:
     headers: Headers = [
         (b"content-type", b"text/html; charset=utf-8"),
         (b"content-length", b"%d" % len(body)),
-        (b"cache-control", b"no-store"),
+        (b"cache-control", NO_STORE),
         (b"x-content-type-options", b"nosniff"),
         (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; sandbox"),
         (b"referrer-policy", b"no-referrer"),
@@ -276,7 +273,7 @@ def problem(error: GalerlyError, request_id: str) -> Problem:
 
 def no_store_headers(media_type: str) -> Headers:
     """The headers of a response for this client only."""
-    return [(b"content-type", media_type.encode()), (b"cache-control", b"no-store"), *_SANDBOX]
+    return [(b"content-type", media_type.encode()), (b"cache-control", NO_STORE), *_SANDBOX]
 
 
 def _embedding(settings: Settings) -> Headers:

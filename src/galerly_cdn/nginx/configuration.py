@@ -19,8 +19,9 @@ from galerly_cdn.errors import (
     Unrenderable,
     UrlTooLong,
 )
+from galerly_cdn.http.lifetimes import FRONT_S, front_s
 from galerly_cdn.http.urls import AllowList, is_loopback
-from galerly_cdn.nginx import maps
+from galerly_cdn.nginx import maps, refresh
 from galerly_cdn.nginx.error_pages import error_page_lines, error_pages
 from galerly_cdn.nginx.maps import private_patterns
 from galerly_cdn.nginx.syntax import indented, quoted
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from galerly_cdn.nginx.front import Front
     from galerly_cdn.settings.table import Settings
 
-FRESH_S = 10
-"""How long a front answers without asking a node, which is how long a replaced picture may stay."""
 _REQUESTS_PER_S = 200
 _BURST = 2000
 """Of one address. A page of a gallery asks for some hundred pictures at once; an office shares an address."""
@@ -45,10 +44,11 @@ def configuration(front: Front, settings: Settings) -> str:
         (_SIZES, maps.size_maps(settings)),
         (_ACCEPT, maps.accept_maps()),
         (_CACHING, maps.cache_maps()),
+        *refresh.maps(front),
     )
     http = "".join(
         (
-            _limits(settings),
+            _limits(front, settings),
             *(f"\n{comment}{text}" for comment, text in parts),
             _nodes(front, settings),
             _log(front),
@@ -89,7 +89,8 @@ _CACHING = """\
 """
 
 
-def _limits(settings: Settings) -> str:
+def _limits(front: Front, settings: Settings) -> str:
+    client = refresh.limited_client(front)
     return f"""\
 server_tokens off;
 sendfile on;
@@ -106,8 +107,8 @@ client_body_timeout {_seconds(settings.header_deadline_s)};
 keepalive_timeout {_seconds(settings.idle_s)};
 send_timeout {_seconds(settings.write_deadline_s)};
 reset_timedout_connection on;
-limit_conn_zone $galerly_client zone=connections:10m;
-limit_req_zone $galerly_client zone=requests:10m rate={_REQUESTS_PER_S}r/s;
+limit_conn_zone {client} zone=connections:10m;
+limit_req_zone {client} zone=requests:10m rate={_REQUESTS_PER_S}r/s;
 limit_conn connections {settings.max_connections_per_client};
 limit_req zone=requests burst={_BURST} nodelay;
 """
@@ -157,15 +158,15 @@ access_log {quoted(front.log)} galerly;
 
 def _cache(front: Front, settings: Settings) -> str:
     return f"""
-# The cache: one entry a rendition. An entry is used for {FRESH_S} s, then its ETag is compared with the
+# The cache: one entry a rendition. An entry is used for {FRONT_S} s, then its ETag is compared with the
 # node's. While no node answers, older entries are used.
 proxy_cache_path {quoted(front.cache_folder)} levels=1:2 keys_zone=galerly:64m max_size={front.cache_size}
     inactive=30d use_temp_path=off;
 proxy_cache_key "$galerly_area$galerly_target$galerly_format/$galerly_photo";
 proxy_ignore_headers Cache-Control Expires Vary Set-Cookie X-Accel-Expires;
-proxy_cache_valid 200 {FRESH_S}s;
-proxy_cache_valid 404 {_front_age_s(NoSuchOriginal.max_age_s)}s;
-proxy_cache_valid 415 {_front_age_s(Unrenderable.max_age_s)}s;
+proxy_cache_valid 200 {FRONT_S}s;
+proxy_cache_valid 404 {front_s(NoSuchOriginal.max_age_s)}s;
+proxy_cache_valid 415 {front_s(Unrenderable.max_age_s)}s;
 proxy_no_cache $galerly_unstorable;
 proxy_cache_revalidate on;
 proxy_cache_lock on;
@@ -199,12 +200,14 @@ proxy_set_header Accept $galerly_accept;
 proxy_set_header Accept-Encoding "";
 proxy_set_header Authorization "";
 proxy_set_header Cookie $galerly_cookie;
+proxy_set_header Galerly-Refresh "";
 # The answer to a page of one origin is kept for the pages of all others.
 proxy_set_header Origin "";
 proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
 proxy_hide_header Cache-Status;
 proxy_hide_header Server-Timing;
 proxy_hide_header Vary;
+proxy_hide_header CDN-Cache-Control;
 """
 
 
@@ -212,33 +215,53 @@ def _server(front: Front, settings: Settings) -> str:
     has_page = settings.browse and not settings.private_prefixes
     locations = "".join(
         (
-            _RESIZE,
-            _private_locations(settings),
+            f"{_RESIZE}{_REFUSALS}{refresh.conditions(front)}{_PICTURES}}}\n",
+            _private_locations(front, settings),
             _ORIGINAL,
             _BROWSE if has_page else "",
             _NOTHING_ELSE,
+            refresh.locations(front, settings),
             error_pages(_ERRORS, settings),
         )
     )
-    listen = "".join(f"    listen {one}{_TLS if front.certificate else ''};\n" for one in front.listen)
-    certificate = ""
-    if front.certificate:
-        certificate = (
-            f"    ssl_certificate {quoted(front.certificate)};\n"
-            f"    ssl_certificate_key {quoted(front.certificate_key)};\n"
-            "    ssl_protocols TLSv1.2 TLSv1.3;\n"
-            "    ssl_session_cache shared:tls:10m;\n"
-        )
     return f"""
 server {{
-{listen}    server_name {front.server_name};
-{certificate}    merge_slashes off;
+{_listen(front)}    server_name {front.server_name};
+{_certificate(front)}    merge_slashes off;
 
-{indented(locations)}}}
+{indented(_announcing_http3(locations, front))}}}
 """
 
 
-_TLS = " ssl http2"
+def _listen(front: Front) -> str:
+    """The addresses. nginx before 1.25.1 knows HTTP/2 as a word of `listen` only."""
+    if not front.certificate:
+        return "".join(f"    listen {one};\n" for one in front.listen)
+    if not front.http3:
+        return "".join(f"    listen {one} ssl http2;\n" for one in front.listen)
+    lines = "".join(f"    listen {one} ssl;\n    listen {one} quic reuseport;\n" for one in front.listen)
+    return f"{lines}    http2 on;\n"
+
+
+def _certificate(front: Front) -> str:
+    if not front.certificate:
+        return ""
+    return (
+        f"    ssl_certificate {quoted(front.certificate)};\n"
+        f"    ssl_certificate_key {quoted(front.certificate_key)};\n"
+        "    ssl_protocols TLSv1.2 TLSv1.3;\n"
+        "    ssl_session_cache shared:tls:10m;\n"
+    )
+
+
+def _announcing_http3(locations: str, front: Front) -> str:
+    """The locations, which tell viewers where HTTP/3 is (RFC 7838): an address's port is the last listed."""
+    if not front.http3:
+        return locations
+    port = front.listen[-1].rpartition(":")[2]
+    return locations.replace(_VARY, f"{_VARY}    add_header Alt-Svc 'h3=\":{port}\"; ma=86400' always;\n")
+
+
 _ERRORS = (
     (("400", "413", "497"), BadRequest()),
     (("404",), UnknownPath()),
@@ -253,27 +276,26 @@ _REFUSALS = """\
     if ($galerly_refused) { return 400; }
     if ($request_method !~ "^(?:GET|HEAD)$") { return 405; }
 """
-_PASSED = """\
+_VARY = "    add_header Vary $galerly_vary always;\n"
+_PASSED = f"""\
     proxy_pass http://galerly_nodes$galerly_path$galerly_query;
     add_header Cache-Status $galerly_cache_status always;
     add_header Server-Timing $galerly_timing always;
-    add_header Vary $galerly_vary always;
-"""
+{_VARY}"""
 _PICTURES = f"""    proxy_cache $galerly_zone;
 {_PASSED}"""
-_RESIZE = f"""\
+_RESIZE = """\
 # Pictures. Parts (Range) are not cached: the node answers each request.
-location /resize/ {{
-{_REFUSALS}{_PICTURES}}}
+location /resize/ {
 """
 _PRIVATE = """
 # Private pictures: cached too, but each request is checked by a node, which answers 204 or 403. A request
 # that is refused or cannot be checked is passed on, so that the viewer is told the node's reason.
 """
-_PRIVATE_CHECKS = f"""{_REFUSALS}\
+_PRIVATE_CHECKS = """\
     # A subrequest has another $uri: the maps of this one are read before it.
-    if ($galerly_private = 0) {{ return 404; }}
-    if ($galerly_photo = "") {{ return 404; }}
+    if ($galerly_private = 0) { return 404; }
+    if ($galerly_photo = "") { return 404; }
     auth_request /-galerly/authorize;
     recursive_error_pages on;
 """
@@ -312,27 +334,22 @@ location /-/ {{
 """
 
 
-def _private_locations(settings: Settings) -> str:
+def _private_locations(front: Front, settings: Settings) -> str:
     """The locations of private pictures, and what they ask the node; empty without private folders."""
     patterns = private_patterns(settings, "^/resize/[^/]+/")
     if not patterns:
         return ""
+    refreshed = [((refresh.STATUS,), refresh.NAMED)] if front.secret_md5 else []
     own = [([status for status in statuses if status != _NOT_CHECKED], error) for statuses, error in _ERRORS]
-    pages = indented(error_page_lines([*own, (("403", _NOT_CHECKED), "@node")]))
-    locations = "".join(
-        f"location ~ {quoted(pattern)} {{\n{_PRIVATE_CHECKS}{pages}{_PICTURES}}}\n" for pattern in patterns
-    )
+    pages = indented(error_page_lines([*own, *refreshed, (("403", _NOT_CHECKED), "@node")]))
+    body = f"{_REFUSALS}{refresh.conditions(front)}{_PRIVATE_CHECKS}{pages}{_PICTURES}"
+    locations = "".join(f"location ~ {quoted(pattern)} {{\n{body}}}\n" for pattern in patterns)
     return f"{_PRIVATE}{locations}{_ASK_NODE}"
 
 
 def _host(settings: Settings) -> str:
     """The Host header for the nodes: one by which they let pages of every site read pictures (CORS)."""
     return next((urlsplit(url).netloc for url in settings.public_urls), "localhost")
-
-
-def _front_age_s(max_age_s: int | None) -> int:
-    """How long a front keeps an error: no longer than a picture."""
-    return min(FRESH_S, max_age_s or 0)
 
 
 def _read_timeout_s(settings: Settings) -> int:

@@ -35,7 +35,11 @@ def _path(error: GalerlyError) -> str:
 
 
 def _location(error: GalerlyError, settings: Settings) -> str:
-    """nginx writes its request id into the body; the log has it too."""
+    return f"location = {_path(error)} {{\n    internal;\n{answer(error, settings)}}}\n"
+
+
+def answer(error: GalerlyError, settings: Settings) -> str:
+    """The lines of a location that answers as a node would. nginx's request id is in the body and the log."""
     response = responses.failure(error, "$request_id", settings)
     headers = "".join(
         f"    add_header {name.decode()} {quoted(value.decode())} always;\n"
@@ -43,7 +47,4 @@ def _location(error: GalerlyError, settings: Settings) -> str:
         if name not in _ADDED_BY_NGINX
     )
     body = quoted(response.body.decode())
-    return (
-        f"location = {_path(error)} {{\n    internal;\n    default_type application/json;\n"
-        f"{headers}    return {error.status} {body};\n}}\n"
-    )
+    return f"    default_type application/json;\n{headers}    return {error.status} {body};\n"

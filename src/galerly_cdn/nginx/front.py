@@ -31,6 +31,9 @@ class Front(Value, frozen=True, kw_only=True):
     log: str = "/var/log/nginx/galerly-cdn.log"
     certificate: str = ""
     certificate_key: str = ""
+    http3: bool = False
+    secret_md5: str = ""
+    """Of the secret that refreshes this front, as `front_refresh.secret_md5`; empty: nothing does."""
 
 
 def check_front(front: Front, settings: Settings) -> Front:
@@ -42,6 +45,8 @@ def check_front(front: Front, settings: Settings) -> Front:
         problems.append(f"--cache: {front.cache_size!r} is no size: write 500m or 10g")
     if bool(front.certificate) != bool(front.certificate_key):
         problems.append("--certificate and --certificate-key belong together: give both")
+    if front.http3 and not front.certificate:
+        problems.append("--http3: HTTP/3 is always encrypted: give --certificate and --certificate-key too")
     if settings.tls_certificate:
         problems.append(
             "tls_certificate is set: nginx speaks HTTP to its nodes. Leave it out of the nodes' settings, "

@@ -12,6 +12,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.serialization import ValidationError, Value, convert, fields_of, to_json
@@ -91,6 +92,15 @@ def _check_public_urls(public_urls: tuple[str, ...]) -> None:
             raise ValueError(f"{one!r} is no scheme and host in lower case: write `https://cdn.example.com`")
 
 
+def _check_addresses(addresses: tuple[str, ...]) -> None:
+    for one in addresses:
+        if not _ENDPOINT.fullmatch(one) or urlsplit(one).path.strip("/"):
+            raise ValueError(
+                f"{_without_password(one)!r} is no address: write `http://10.0.0.8`, or with a port "
+                "`http://10.0.0.8:8001`"
+            )
+
+
 def _check_endpoint(endpoint: str) -> None:
     if endpoint and not _ENDPOINT.fullmatch(endpoint):
         raise ValueError(
@@ -122,6 +132,8 @@ _LISTS: dict[str, Callable[[tuple[str, ...]], object]] = {
     "private_prefixes": _check_prefixes,
     "public_urls": _check_public_urls,
     "trusted_proxies": _check_networks,
+    "fronts": _check_addresses,
+    "nodes": _check_addresses,
 }
 _TYPES = {setting.name: setting.type for setting in DESCRIBED}
 

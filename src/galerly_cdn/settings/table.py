@@ -274,6 +274,21 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
             "and deleted photographs are invalidated there too. `galerly-cdn aws deploy` prints it.",
         ),
     ] = ""
+    fronts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses of the fronts (`http://10.0.0.8`) from whose caches a changed photograph "
+            "is dropped at once. It takes the admin API's token, here and where `galerly-cdn nginx` prints "
+            "their configuration."
+        ),
+    ] = ()
+    nodes: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses of the admin APIs of all nodes (`http://10.0.0.1:8001`): each forgets a "
+            "changed photograph at once. This process's own may be among them."
+        ),
+    ] = ()
     trusted_proxies: Annotated[
         tuple[str, ...],
         Meta(description="Networks (CIDR) of proxies whose `X-Forwarded-For` names the viewer."),

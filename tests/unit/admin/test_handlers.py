@@ -238,8 +238,8 @@ async def test_delete_removes_renditions_and_is_idempotent(admin: InMemoryAdmin)
     await admin.put("g/a.jpg")
     await admin.cdn.ask("/resize/tiny/g/a.jpg")
     first, second = [await admin.request("DELETE", "/originals/g/a.jpg") for _ in range(2)]
-    assert first.json == {"key": "g/a.jpg", "existed": True, "removed": ["150x150"]}
-    assert second.json == {"key": "g/a.jpg", "existed": False, "removed": []}
+    assert first.json == {"key": "g/a.jpg", "existed": True, "removed": ["150x150"], "refreshed": []}
+    assert second.json == {"key": "g/a.jpg", "existed": False, "removed": [], "refreshed": []}
     assert (await admin.cdn.ask("/resize/tiny/g/a.jpg")).status == 404
     assert [one.outcome for one in admin.audits[-2:]] == ["deleted", "absent"]
 
@@ -251,8 +251,8 @@ async def test_purge_answers_removed_renditions_and_is_idempotent(admin: InMemor
     await admin.put("g/a.jpg")
     await admin.cdn.ask("/resize/tiny/g/a.jpg")
     first, second = [await admin.request("POST", "/purge/g/a.jpg") for _ in range(2)]
-    assert first.json == {"key": "g/a.jpg", "removed": ["150x150"]}
-    assert second.json == {"key": "g/a.jpg", "removed": []}
+    assert first.json == {"key": "g/a.jpg", "removed": ["150x150"], "refreshed": []}
+    assert second.json == {"key": "g/a.jpg", "removed": [], "refreshed": []}
     renders = admin.renderer.renders
     await admin.cdn.ask("/resize/tiny/g/a.jpg")
     assert admin.renderer.renders == renders + 1, "the memory cache still holds it"
@@ -265,7 +265,10 @@ async def test_purge_gallery_answers_one_line_for_each_original(admin: InMemoryA
     response = await admin.request("POST", "/purge?gallery=g")
     assert response.headers["content-type"] == "application/jsonl"
     assert has_private_headers(response)
-    assert response.lines == [{"key": "g/a", "removed": ["150x150"]}, {"key": "g/b", "removed": ["150x150"]}]
+    assert response.lines == [
+        {"key": "g/a", "removed": ["150x150"], "refreshed": []},
+        {"key": "g/b", "removed": ["150x150"], "refreshed": []},
+    ]
     assert list(admin.cdn.renditions.kept) == ["150x150/gg/c"]
     assert (admin.audits[-1].subject, admin.audits[-1].outcome) == ("g", "purged 2")
 

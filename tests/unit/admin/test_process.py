@@ -122,7 +122,7 @@ def test_read_only_folder_refuses_uploads_and_allows_purges(tmp_path: Path) -> N
         )
         assert admin.request_admin("DELETE", "/originals/g/a.jpg").code == "read-only-store"
         assert admin.request_admin("POST", "/purge?gallery=g").lines == [
-            {"key": "g/a.jpg", "removed": ["150x150"]}
+            {"key": "g/a.jpg", "removed": ["150x150"], "refreshed": []}
         ]
     finally:
         admin.stop()

@@ -13,7 +13,7 @@ import pytest
 
 from galerly_cdn.aws.viewer import source as viewer
 from galerly_cdn.errors import SettingsError, SignatureRequired, by_code
-from galerly_cdn.http import responses, urls
+from galerly_cdn.http import lifetimes, responses, urls
 from galerly_cdn.http.urls import AllowList
 from galerly_cdn.settings.table import Settings
 from tests.support import exhaustive, viewer_functions
@@ -470,7 +470,7 @@ def test_viewer_response_sets_cache_control(
         event["context"]["eventType"] = "viewer-response"
         event["response"] = {"statusCode": status, "headers": {"cache-control": {"value": "as stored"}}}
     (result,) = viewer_functions.run(engine, source(engine, signed=signed), [event], tmp_path)
-    lifetime = (responses.PRIVATE if signed else responses.IMMUTABLE).decode()
+    lifetime = (lifetimes.PRIVATE if signed else lifetimes.IMMUTABLE).decode()
     assert header(result, "cache-control") == (lifetime if status < 400 else "as stored")
 
 

@@ -266,7 +266,7 @@ def test_json_output_has_one_value_a_line(target: CommandTarget, photographs: Pa
     removed = purged["removed"]
     assert isinstance(removed, list)
     assert sorted(removed) == sorted(one["target"] for one in renditions)
-    assert target.values("rm", key) == [{"key": key, "existed": True, "removed": []}]
+    assert target.values("rm", key) == [{"key": key, "existed": True, "removed": [], "refreshed": []}]
     (failed,) = target.values("warm", key)
     assert failed == {"failed": {"name": key, "code": "no-such-original", "message": NoSuchOriginal.public}}
 

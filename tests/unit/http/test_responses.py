@@ -21,7 +21,7 @@ from galerly_cdn.errors import (
     Unavailable,
     by_code,
 )
-from galerly_cdn.http import responses
+from galerly_cdn.http import lifetimes, responses
 from galerly_cdn.http.responses import Conditions, Response
 from galerly_cdn.model import Format
 from galerly_cdn.settings import load
@@ -89,7 +89,7 @@ def test_matching_if_none_match_gives_304_without_a_body(if_none_match: bytes) -
     assert (response.status, response.body) == (304, b"")
     values = headers(response)
     assert values[b"etag"] == ETAG
-    assert values[b"cache-control"] == responses.IMMUTABLE
+    assert values[b"cache-control"] == lifetimes.IMMUTABLE
     assert not {b"content-length", b"content-type", b"content-range"} & values.keys()
 
 

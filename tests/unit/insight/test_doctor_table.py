@@ -8,7 +8,13 @@ import pytest
 
 from galerly_cdn.insight.doctor.checks import Check, Finding, Status, Subject, some
 from galerly_cdn.insight.doctor.table import CHECKS
-from tests.unit.insight import test_doctor_machine, test_doctor_stack, test_doctor_store, test_doctor_url
+from tests.unit.insight import (
+    test_doctor_fleet,
+    test_doctor_machine,
+    test_doctor_stack,
+    test_doctor_store,
+    test_doctor_url,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +23,7 @@ if TYPE_CHECKING:
 
 FAULTS: dict[Subject, Mapping[str, object]] = {
     Subject.MACHINE: test_doctor_machine.FAULTS,
+    Subject.FLEET: test_doctor_fleet.FAULTS,
     Subject.URL: test_doctor_url.FAULTS,
     Subject.STORE: test_doctor_store.FAULTS,
     Subject.STACK: test_doctor_stack.FAULTS,

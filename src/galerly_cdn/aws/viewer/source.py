@@ -22,7 +22,7 @@ from galerly_cdn.errors import (
     SizeNotAllowed,
     UnknownPath,
 )
-from galerly_cdn.http import negotiation, responses, urls
+from galerly_cdn.http import lifetimes, negotiation, responses, urls
 from galerly_cdn.model import PREFERENCE
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def _tables(settings: Settings) -> dict[str, Any]:
         "maxAcceptElements": negotiation.MAX_ACCEPT_ELEMENTS,
         "privateFolders": authorizer.private_folders(settings.private_prefixes),
         "signsOriginals": settings.sign_originals,
-        "privateLifetime": responses.PRIVATE.decode(),
-        "publicLifetime": responses.IMMUTABLE.decode(),
+        "privateLifetime": lifetimes.PRIVATE.decode(),
+        "publicLifetime": lifetimes.IMMUTABLE.decode(),
         "headers": _shared_headers(responses.failure(UnknownPath(), "", settings).headers),
         "secretHeaders": _shared_headers(private.headers),
         "errors": {error.code: _error_entry(error(), settings) for error in _ERRORS},

@@ -27,6 +27,7 @@ class Subject(enum.StrEnum):
     """What is checked."""
 
     MACHINE = "machine"
+    FLEET = "fleet"
     URL = "url"
     STORE = "store"
     STACK = "stack"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from galerly_cdn.insight.doctor import machine, stack, store, url
+from galerly_cdn.insight.doctor import fleet, machine, stack, store, url
 
 if TYPE_CHECKING:
     from galerly_cdn.insight.doctor.checks import Check
 
-CHECKS: tuple[Check[Any], ...] = (*machine.CHECKS, *url.CHECKS, *store.CHECKS, *stack.CHECKS)
+CHECKS: tuple[Check[Any], ...] = (*machine.CHECKS, *fleet.CHECKS, *url.CHECKS, *store.CHECKS, *stack.CHECKS)
 """All checks, by subject."""

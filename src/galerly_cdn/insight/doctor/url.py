@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.access.authorizer import private_folders
 from galerly_cdn.errors import FormatNotAllowed, SizeNotAllowed
-from galerly_cdn.http import responses
+from galerly_cdn.http import lifetimes
 from galerly_cdn.http.negotiation import negotiate
 from galerly_cdn.insight.doctor.checks import (
     Check,
@@ -218,7 +218,7 @@ def _shown(facts: UrlFacts) -> Result:
 
 def _lifetime(picture: Picture) -> Result:
     sent = picture.by_accept[0].headers.get("cache-control", "")
-    expected = (responses.PRIVATE if picture.is_signed else responses.IMMUTABLE).decode()
+    expected = (lifetimes.PRIVATE if picture.is_signed else lifetimes.IMMUTABLE).decode()
     return judged(f"Cache-Control: {sent}; expected: {expected}", is_ok=sent == expected)
 
 
