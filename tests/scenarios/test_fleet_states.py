@@ -23,7 +23,7 @@ from PIL import Image
 
 from tests.support import exhaustive, pictures
 from tests.support.faulty_proxy import Faults, StoreProxy
-from tests.support.fleet import Fleet, start_all
+from tests.support.fleet import TOKEN, Fleet, start_all
 from tests.support.fleet_load import UNLIMITED
 from tests.support.shapes import send_request
 
@@ -67,7 +67,8 @@ class Machine(RuleBasedStateMachine):
 
     def _administer(self, node: int, method: str, path: str, body: bytes = b"") -> Answer:
         port = self.fleet.nodes[node].admin_port
-        return send_request(port, method, path, {"Content-Length": str(len(body))}, body)
+        headers = {"Content-Length": str(len(body)), "Authorization": f"Bearer {TOKEN}"}
+        return send_request(port, method, path, headers, body)
 
     def _key(self, key: str) -> str:
         return f"{self.gallery}/{key}"

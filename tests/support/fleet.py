@@ -16,6 +16,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from galerly_cdn.http import front_refresh
 from galerly_cdn.settings import load
 from tests.support import cdn_process, nginx
 from tests.support.ports import fixed_port
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from tests.support.s3_servers import Objects
 
 PUBLIC_URL = "https://cdn.test"
+TOKEN = "0123456789abcdef0123456789abcdef"
+"""Of the admin APIs; the secret that drops entries of the fronts is derived from it."""
 _STARTED = (b"galerly-cdn serves ", b"galerly-cdn is administered at ")
 _END_S = 60
 _VALID_UNTIL = struct.Struct("<q")
@@ -122,18 +125,31 @@ class Front:
     settings: dict[str, object]
     changes: dict[str, str]
     port: int = field(default_factory=fixed_port)
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process, "the front was not started"
+        return self._process
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def _configuration(self, nodes: Sequence[Node]) -> str:
         variables = {f"GALERLY_{name.upper()}": str(value) for name, value in self.settings.items()}
         settings = load.load_settings(environment=variables).settings
-        text = nginx.front_configuration(self.folder, self.port, [node.port for node in nodes], settings)
+        token = load.admin_token(settings, variables)
+        secret_md5 = front_refresh.secret_md5(token or "")
+        ports = [node.port for node in nodes]
+        text = nginx.front_configuration(self.folder, self.port, ports, settings, secret_md5=secret_md5)
         for old, new in self.changes.items():
             assert old in text, f"the configuration has no {old!r}"
             text = text.replace(old, new)
         return text
 
     def start(self, nodes: Sequence[Node]) -> None:
-        self.process = nginx.start(self.folder, self._configuration(nodes), self.port)
+        self._process = nginx.start(self.folder, self._configuration(nodes), self.port)
 
     def reload(self, nodes: Sequence[Node]) -> None:
         """Print the configuration again, and have nginx read it (`nginx -s reload`)."""
@@ -174,6 +190,8 @@ class Fleet:
     ) -> None:
         self.root = root
         self.bucket = bucket
+        token_file = root / "token"
+        token_file.write_text(TOKEN, "ascii")
         s3 = bucket.settings()
         self.settings: dict[str, object] = {
             "store": s3.store,
@@ -181,27 +199,32 @@ class Fleet:
             "public_urls": PUBLIC_URL,
             "trusted_proxies": "127.0.0.1/32",
             "workers": 1,
+            "admin_token_file": token_file,
             **values,
         }
-        self._changes = changes or {}
-        self.nodes: list[Node] = []
-        self.fronts: list[Front] = []
+        self.nodes = [self._new_node(number) for number in (1, 2)]
+        self.fronts = [
+            Front(self._folder(f"front-{number}"), self.settings, changes or {}) for number in (1, 2)
+        ]
+        # Both lists are settings of the nodes, so that a change at one is seen everywhere at once
+        self.settings["fronts"] = ";".join(f"http://127.0.0.1:{front.port}" for front in self.fronts)
+        self.settings["nodes"] = ";".join(f"http://127.0.0.1:{node.admin_port}" for node in self.nodes)
+
+    def _new_node(self, number: int) -> Node:
+        return Node(self._folder(f"node-{number}"), self.settings)
 
     def start(self) -> None:
         """Start all; after an exception nothing runs."""
         with contextlib.ExitStack() as starting:
             starting.callback(self.close)
-            self.nodes = [Node(self._folder(f"node-{number}"), self.settings) for number in (1, 2)]
             start_all(self.nodes)
-            for number in range(2):
-                front = Front(self._folder(f"front-{number + 1}"), self.settings, self._changes)
+            for front in self.fronts:
                 front.start(self.nodes)
-                self.fronts.append(front)
             starting.pop_all()
 
     def add_node(self) -> Node:
         """Start a further node. The fronts use it after `reload`."""
-        node = Node(self._folder(f"node-{len(self.nodes) + 1}"), self.settings)
+        node = self._new_node(len(self.nodes) + 1)
         node.start()
         self.nodes.append(node)
         return node
@@ -213,7 +236,7 @@ class Fleet:
     def close(self) -> None:
         """End fronts and nodes that run."""
         for front in self.fronts:
-            if front.process.poll() is None:
+            if front.is_running:
                 front.kill()
         running = [node for node in self.nodes if node.is_running]
         for node in running:

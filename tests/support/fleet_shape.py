@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.serialization import convert
 from tests.support.expectations import PlatformDifference
-from tests.support.fleet import Fleet, start_all
+from tests.support.fleet import TOKEN, Fleet, start_all
 from tests.support.shapes import Answer, send_request
 
 if TYPE_CHECKING:
     from tests.support.s3_servers import Objects
 
-_FILE = tomllib.loads((Path(__file__).parents[1] / "scenarios/fleet_differences.toml").read_text("utf-8"))
-FLEET_DIFFERENCES = convert(tuple[PlatformDifference, ...], _FILE["difference"])
-LEFT_OUT: dict[str, str] = {one["scenario"]: one["why"] for one in _FILE["left_out"]}
-"""The scenarios that no fleet can meet, and why."""
+FLEET_DIFFERENCES = convert(
+    tuple[PlatformDifference, ...],
+    tomllib.loads((Path(__file__).parents[1] / "scenarios/fleet_differences.toml").read_text("utf-8"))[
+        "difference"
+    ],
+)
 _FRONT = "nginx; "
 
 
@@ -75,7 +77,7 @@ class FleetShape:
 
     def administer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         """The answer of the first node's admin API."""
-        sent = {"Content-Length": str(len(body)), **headers}
+        sent = {"Content-Length": str(len(body)), "Authorization": f"Bearer {TOKEN}", **headers}
         return send_request(self._fleet.nodes[0].admin_port, method, path, sent, body)
 
 
