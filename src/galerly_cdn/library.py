@@ -196,18 +196,12 @@ async def no_invalidation(_key: str) -> None:
     """Invalidates nothing: there is no cache in front of this CDN."""
 
 
-async def no_refresh(_key: str, _targets: Iterable[Target]) -> tuple[Refreshed, ...]:
-    """Refreshes nothing: there are no fronts and no other nodes."""
-    return ()
-
-
 class StoreCatalog:
     """The catalogue of the stores.
 
     `targets` are all of the allow-list; others that are stored are purged too. `remove_facts` removes an
-    original's record, by default from the store alone. `forget` drops a rendition from the memory of a
-    running CDN, `invalidate` a key's pictures from CloudFront, `refresh` from fronts and nodes. `clock` is
-    monotonic, in seconds.
+    original's record, `forget` a rendition from the memory of a running CDN, `invalidate` a key's pictures
+    from CloudFront, `refresh` from fronts and nodes. `clock` is monotonic, in seconds.
     """
 
     def __init__(  # noqa: PLR0913 - its parts
@@ -219,7 +213,7 @@ class StoreCatalog:
         remove_facts: Callable[[str], Awaitable[None]] | None = None,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
         invalidate: Invalidate = no_invalidation,
-        refresh: Refresh = no_refresh,
+        refresh: Refresh | None = None,
         clock: Callable[[], float] = SYSTEM_CLOCK.monotonic,
     ) -> None:
         self._originals = originals
@@ -253,13 +247,20 @@ class StoreCatalog:
 
         Raises `StoreUnreachable`, `NotInvalidated`.
         """
-        purged = await self._refreshed(await self._remove(key))
-        await self._invalidate(key)
+        return await self._told(await self._remove(key))
+
+    async def _told(self, purged: Purged) -> Purged:
+        """The same, after CloudFront, nodes and fronts were told of it. Raises `NotInvalidated` last."""
+        try:
+            await self._invalidate(purged.key)
+        finally:
+            purged = await self._refreshed(purged)
         return purged
 
     async def _refreshed(self, purged: Purged) -> Purged:
         targets = self._allowed | self._stored_targets
-        return replaced(purged, refreshed=await self._refresh(purged.key, targets))
+        refreshed = await self._refresh(purged.key, targets) if self._refresh else ()
+        return replaced(purged, refreshed=refreshed)
 
     async def _remove(self, key: str) -> Purged:
         await self._remove_facts(checked_key(key))
@@ -324,7 +325,7 @@ class StoreLibrary(StoreCatalog):
         turns: Retries | None = None,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
         invalidate: Invalidate = no_invalidation,
-        refresh: Refresh = no_refresh,
+        refresh: Refresh | None = None,
     ) -> None:
         super().__init__(
             originals=originals,
@@ -374,8 +375,7 @@ class StoreLibrary(StoreCatalog):
             # It is replaced by now. A rendition that stays is stale, and only takes space.
             with suppress(StoreRefused, StoreUnreachable):
                 await self._remove(key)
-            refreshed = (await self._refreshed(Purged(key, ()))).refreshed
-            await self._invalidate(key)
+            refreshed = (await self._told(Purged(key, ()))).refreshed
         self._facts.learn(key, head.version, facts, is_good=True)
         outcome: Outcome = "replaced" if is_there else "created" if is_new else "unchanged"
         shown = facts.format, facts.width_px, facts.height_px

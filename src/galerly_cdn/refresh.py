@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from galerly_cdn.client import Client
-from galerly_cdn.errors import GalerlyError, SettingsError
+from galerly_cdn.errors import GalerlyError
 from galerly_cdn.http import front_refresh
 from galerly_cdn.http.front_refresh import Entry
 from galerly_cdn.http.urls import format_path
@@ -33,10 +33,6 @@ _DEADLINE_S = 10.0
 _CONNECT_S = 2.0
 _MAX_REQUESTS = 8
 """Requests to one front in progress at once."""
-_NOT_CONFIGURED = (
-    "fronts: they accept no request without a secret, which is derived from the admin API's token: "
-    "set GALERLY_ADMIN_TOKEN, or admin_token_file"
-)
 _NO_SECRET = "it does not accept the secret: print its configuration again with the admin API's token"  # noqa: S105 - a sentence
 
 
@@ -53,8 +49,7 @@ class Refresher:
     def __init__(
         self, settings: Settings, token: str, *, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
-        if settings.fronts and not token:
-            raise SettingsError([_NOT_CONFIGURED])
+        secret = front_refresh.secret(token) if settings.fronts else ""
         self._nodes = {one: Client(one, token, transport=transport) for one in settings.nodes}
         public = urlsplit(next(iter(settings.public_urls), ""))
         self._http = httpx.AsyncClient(
@@ -65,7 +60,6 @@ class Refresher:
             trust_env=False,
         )
         extensions = {"sni_hostname": public.hostname} if public.hostname else {}
-        secret = front_refresh.secret(token) if token else ""
         self._fronts = [_Front(self._http, one.rstrip("/"), secret, extensions) for one in settings.fronts]
         self._open = contextlib.AsyncExitStack()
 

@@ -102,11 +102,14 @@ def node(root: Path, bucket: Objects, **settings: object) -> S3ServeProcess:
 
 
 def front(stack: contextlib.ExitStack, folder: Path, nodes: list[S3ServeProcess]) -> int:
-    """The port of a front of the nodes, whose configuration has no secret."""
+    """The port of a front of the nodes, which would not notice a change for ten minutes."""
     folder.mkdir()
     port, ports = nginx.free_port(), [node.port for node in nodes]
     secret_md5 = front_refresh.secret_md5(TOKEN)
     text = nginx.front_configuration(folder, port, ports, front_settings(), secret_md5=secret_md5)
+    for lifetime in ("200 10s", "404 5s"):
+        assert f"proxy_cache_valid {lifetime}" in text
+        text = text.replace(f"proxy_cache_valid {lifetime}", f"proxy_cache_valid {lifetime[:3]} 600s")
     assert TOKEN not in text
     assert front_refresh.secret(TOKEN) not in text
     stack.enter_context(nginx.running(folder, text, port))
@@ -255,7 +258,7 @@ def test_printed_configuration_has_a_digest_of_the_secret_alone(tmp_path: Path) 
     token.chmod(stat.S_IRUSR)
     printed = subprocess.run(
         [*PROGRAM, "nginx", "--node", "127.0.0.1:8000"],
-        env=environment(GALERLY_ADMIN_TOKEN_FILE=str(token)),
+        env=environment(GALERLY_ADMIN_TOKEN_FILE=str(token), GALERLY_FRONTS="http://10.0.0.8"),
         capture_output=True,
         text=True,
         check=True,

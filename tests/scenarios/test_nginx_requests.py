@@ -189,6 +189,7 @@ RAW_HEADERS = [
     "Host: a\r\nContent-Length: 5\r\n\r\nGET /",
     "Host: a\r\nTransfer-Encoding: chunked\r\n\r\n0",
     "Host: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3",
+    "Host: a\r\nGalerly-Refresh: x",
     "Host: a\r\nAuthorization: Bearer x\r\nCookie: CloudFront-Policy=x",
 ]
 

@@ -14,7 +14,7 @@ from galerly_cdn.clock import Clock
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.inspector import Inspector
 from galerly_cdn.library import StoreLibrary
-from galerly_cdn.model import Format, Record, Rendition, ignore_facts
+from galerly_cdn.model import Format, Record, Refreshed, Rendition, ignore_facts
 from galerly_cdn.recipe_list import RecipeList
 from galerly_cdn.recipes import recipes_of
 from galerly_cdn.retries import RENDERERS_BUSY, Retries
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from galerly_cdn.errors import GalerlyError
     from galerly_cdn.fill import Warmed
     from galerly_cdn.library import Accepted
-    from galerly_cdn.model import FactRecord, Facts, Job, Learn, Rendered
+    from galerly_cdn.model import FactRecord, Facts, Job, Learn, Rendered, Target
     from galerly_cdn.store.interfaces import Renditions
 
 MAX_BYTES = 1000
+REFRESHED = (Refreshed(kind="front", address="http://10.0.0.8"),)
 PHOTOGRAPH = b"a photograph of the sea"
 
 
@@ -88,6 +89,8 @@ class FolderLibrary:
         self.invalidated: list[tuple[str, list[str]]] = []
         """Every invalidated key, with the renditions that were still stored then."""
         self.invalidation_error: GalerlyError | None = None
+        self.refreshed: list[tuple[str, list[str]]] = []
+        """Every refreshed key, with the renditions that were still stored then."""
         self.recipes = recipes_of(self.settings, "8.18")
         self.facts = original_facts(self.renditions, settings=self.settings)
         self.inspector = Inspector(self.originals, self.renderer, self.facts, self.recipes)
@@ -104,12 +107,18 @@ class FolderLibrary:
             warm=self._warm,
             forget=lambda key, target: self.forgotten.append((key, str(target))),
             invalidate=self._invalidate,
+            refresh=self._refresh,
         )
 
     async def _invalidate(self, key: str) -> None:
         if self.invalidation_error is not None:
             raise self.invalidation_error
         self.invalidated.append((key, await self.stored_renditions(key)))
+
+    async def _refresh(self, key: str, targets: Iterable[Target]) -> tuple[Refreshed, ...]:
+        assert set(targets) >= set(self.recipes)
+        self.refreshed.append((key, await self.stored_renditions(key)))
+        return REFRESHED
 
     async def _warm(self, key: str) -> AsyncGenerator[Warmed, None]:
         raise AssertionError(f"{key}: no test warms here")

@@ -16,7 +16,14 @@ from galerly_cdn.retries import RENDERERS_BUSY, Retries
 from galerly_cdn.serialization import replaced
 from galerly_cdn.store.folder.originals import head_of
 from tests.support import s3_servers
-from tests.support.folder_library import MAX_BYTES, PHOTOGRAPH, FolderLibrary, open_folder_library, stream
+from tests.support.folder_library import (
+    MAX_BYTES,
+    PHOTOGRAPH,
+    REFRESHED,
+    FolderLibrary,
+    open_folder_library,
+    stream,
+)
 from tests.support.in_memory_cdn import FACTS, MemoryRenditions
 from tests.support.rendition_folders import make_rendition
 
@@ -308,7 +315,8 @@ async def test_replace_succeeds_if_the_renditions_cannot_be_removed(
         raise errors.StoreUnreachable
 
     monkeypatch.setattr(library.renditions, "delete", fail)
-    assert (await library.upload(KEY, b"another", replaces=True)).outcome == "replaced"
+    replaced = await library.upload(KEY, b"another", replaces=True)
+    assert (replaced.outcome, replaced.refreshed) == ("replaced", REFRESHED)
     assert library.content(KEY) == b"another"
 
 
@@ -323,16 +331,18 @@ async def test_unchanged_upload_keeps_the_renditions(library: FolderLibrary) -> 
 async def test_delete_removes_the_original_and_its_renditions(library: FolderLibrary) -> None:
     await library.upload(KEY)
     await library.store_renditions(KEY, "400x400", "800x600.webp")
-    assert await library.store_library.delete(KEY) == Deleted(KEY, True, ("400x400", "800x600.webp"))
+    assert await library.store_library.delete(KEY) == Deleted(
+        KEY, True, ("400x400", "800x600.webp"), REFRESHED
+    )
     assert await library.keys() == await library.stored_renditions(KEY) == []
-    assert await library.store_library.delete(KEY) == Deleted(KEY, False, ())
+    assert await library.store_library.delete(KEY) == Deleted(KEY, False, (), REFRESHED)
 
 
 async def test_delete_of_missing_original_removes_leftover_renditions(library: FolderLibrary) -> None:
     await library.upload(KEY)
     await library.store_renditions(KEY, "400x400")
     await library.originals.delete(KEY)
-    assert await library.store_library.delete(KEY) == Deleted(KEY, False, ("400x400",))
+    assert await library.store_library.delete(KEY) == Deleted(KEY, False, ("400x400",), REFRESHED)
 
 
 async def test_purge_keeps_the_original_and_can_be_repeated(library: FolderLibrary) -> None:
@@ -341,8 +351,8 @@ async def test_purge_keeps_the_original_and_can_be_repeated(library: FolderLibra
     every = [str(target) for target in library.recipes]
     await library.store_renditions(KEY, *every)
     await library.store_renditions("g/b.jpg", *every)
-    assert await library.store_library.purge(KEY) == Purged(KEY, tuple(sorted(every)))
-    assert await library.store_library.purge(KEY) == Purged(KEY, ())
+    assert await library.store_library.purge(KEY) == Purged(KEY, tuple(sorted(every)), REFRESHED)
+    assert await library.store_library.purge(KEY) == Purged(KEY, (), REFRESHED)
     assert await library.stored_renditions(KEY) == []
     assert len(await library.stored_renditions("g/b.jpg")) == len(every)
     assert library.content(KEY) == PHOTOGRAPH
@@ -354,7 +364,7 @@ async def test_purge_of_gallery_leaves_other_galleries(library: FolderLibrary) -
         await library.upload(key)
         await library.store_renditions(key, "150x150")
     purged = [one async for one in library.store_library.purge_gallery("g")]
-    assert purged == [Purged("g/a.jpg", ("150x150",)), Purged("g/sub/b.jpg", ("150x150",))]
+    assert purged == [Purged(key, ("150x150",), REFRESHED) for key in ("g/a.jpg", "g/sub/b.jpg")]
     assert [key for key in keys if await library.stored_renditions(key)] == ["g2/a.jpg", "g.jpg", "a/g/c.jpg"]
     assert library.invalidated == [("g/a.jpg", []), ("g/sub/b.jpg", [])]
 
@@ -606,3 +616,25 @@ async def test_purges_of_many_keys_list_the_stored_targets_once_a_second(library
         for key in ("a", "b", "c"):
             await catalog.purge(key)
     assert listings == [100.5, 102.0]
+
+
+# refreshing
+
+
+async def test_photograph_that_was_there_is_refreshed_after_its_renditions_are_removed(
+    library: FolderLibrary,
+) -> None:
+    for content, replaces in ((PHOTOGRAPH, False), (PHOTOGRAPH, False), (b"another", True)):
+        await library.upload(KEY, content, replaces=replaces)
+        await library.store_renditions(KEY, "400x400")
+    await library.store_library.purge(KEY)
+    await library.store_library.delete(KEY)
+    assert library.refreshed == [(KEY, [])] * 3
+
+
+async def test_photograph_is_refreshed_if_it_cannot_be_invalidated(library: FolderLibrary) -> None:
+    await library.upload(KEY)
+    library.invalidation_error = errors.NotInvalidated("away")
+    with pytest.raises(errors.NotInvalidated):
+        await library.store_library.purge(KEY)
+    assert library.refreshed == [(KEY, [])]

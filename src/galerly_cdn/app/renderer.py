@@ -19,7 +19,7 @@ from galerly_cdn.facts import OriginalFacts
 from galerly_cdn.fill import Filler
 from galerly_cdn.http.urls import AllowList, checked_key
 from galerly_cdn.inspector import Inspector, smallest_job
-from galerly_cdn.library import FileInspection, StoreLibrary, no_invalidation, no_refresh
+from galerly_cdn.library import FileInspection, StoreLibrary, no_invalidation
 from galerly_cdn.recipe_list import RecipeList
 from galerly_cdn.recipes import job_of, recipes_of
 from galerly_cdn.render import libvips_version, recipe
@@ -82,7 +82,7 @@ class RenderingStores:
         self,
         invalidate: Invalidate = no_invalidation,
         forget: Callable[[str, Target], None] = lambda _key, _target: None,
-        refresh: Refresh = no_refresh,
+        refresh: Refresh | None = None,
     ) -> StoreLibrary:
         """Also uploads, inspects and warms.
 

@@ -25,7 +25,7 @@ from galerly_cdn.errors import GalerlyError, SettingsError, StoreRefused, StoreU
 from galerly_cdn.http.cross_origin import LoopbackApplication, public_hosts
 from galerly_cdn.http.exchange import Application
 from galerly_cdn.http.urls import AllowList, is_loopback
-from galerly_cdn.library import no_invalidation, no_refresh
+from galerly_cdn.library import no_invalidation
 from galerly_cdn.links import Links
 from galerly_cdn.prefix_check import PrefixCheck
 from galerly_cdn.rate_limit import MissLimiter
@@ -64,7 +64,7 @@ class Cdn:
         rendering: RenderingStores,
         invalidate: Invalidate = no_invalidation,
         open_application: Callable[..., Application] = Application,
-        refresh: Refresh = no_refresh,
+        refresh: Refresh | None = None,
     ) -> None:
         stores = rendering.stores
         settings, self.telemetry = stores.settings, stores.telemetry

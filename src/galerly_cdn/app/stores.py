@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from galerly_cdn.clock import SYSTEM_CLOCK
 from galerly_cdn.errors import SettingsError
-from galerly_cdn.library import StoreCatalog, no_invalidation, no_refresh, read_page
+from galerly_cdn.library import StoreCatalog, no_invalidation, read_page
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings import load
 from galerly_cdn.settings.locations import is_remote, resolve_locations
@@ -50,7 +50,7 @@ class Stores:
         self.originals = originals
         self.renditions = renditions
 
-    def catalog(self, refresh: Refresh, invalidate: Invalidate = no_invalidation) -> StoreCatalog:
+    def catalog(self, refresh: Refresh | None, invalidate: Invalidate = no_invalidation) -> StoreCatalog:
         """Lists, deletes and purges; `invalidate` drops a key's pictures from caches in front of the CDN."""
         return StoreCatalog(
             originals=self.originals,
@@ -86,10 +86,10 @@ async def open_catalog(
 
 
 @contextlib.asynccontextmanager
-async def open_refresh(settings: Settings) -> AsyncIterator[Refresh]:
-    """What refreshes the fronts and nodes of the settings. Raises `SettingsError`."""
+async def open_refresh(settings: Settings) -> AsyncIterator[Refresh | None]:
+    """What refreshes the fronts and nodes of the settings; None for none. Raises `SettingsError`."""
     if not (settings.fronts or settings.nodes):
-        yield no_refresh
+        yield None
         return
     from galerly_cdn.refresh import Refresher  # noqa: PLC0415 - httpx starts slowly, and only fleets need it
 

@@ -107,7 +107,8 @@ def _fleet(settings: Settings) -> Iterator[Finding]:
     async def read() -> fleet.FleetFacts:
         try:
             async with open_refresh(settings) as refresh:
-                refreshed = await refresh("galerly-cdn-doctor/missing.jpg", settings.all_targets[:1])
+                targets = settings.all_targets[:1]
+                refreshed = await refresh("galerly-cdn-doctor/missing.jpg", targets) if refresh else ()
         except SettingsError as error:
             return fleet.FleetFacts(settings=settings, problem="; ".join(error.problems))
         return fleet.FleetFacts(settings=settings, refreshed=refreshed)

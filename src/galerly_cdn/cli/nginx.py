@@ -58,9 +58,9 @@ def nginx(
     galerly-cdn nginx --node 10.0.0.1:8000 --node 10.0.0.2:8000 > /etc/nginx/nginx.conf
     nginx -t && systemctl reload nginx
 
-    With the admin API's token (GALERLY_ADMIN_TOKEN, or the setting admin_token_file), `purge`, `rm` and
-    `upload --replace` drop a photograph from the front's cache at once, where the setting `fronts` names it.
-    The configuration has neither the token nor a secret, but a digest.
+    Where the setting `fronts` names the front, `purge`, `rm` and `upload --replace` drop a photograph from
+    its cache at once. That takes the admin API's token (GALERLY_ADMIN_TOKEN, or the setting
+    admin_token_file). The configuration has neither the token nor a secret, but a digest.
 
     Nothing is read from nodes, and no file is written. docs/nginx.md describes several machines.
     """  # noqa: D301 - \b is click's mark of a paragraph that keeps its lines
@@ -70,12 +70,12 @@ def nginx(
     from galerly_cdn.settings import load
 
     settings = terminal.load_settings(file).settings
-    token = load.admin_token(settings)
+    secret_md5 = front_refresh.secret_md5(load.admin_token(settings)) if settings.fronts else ""
     front = Front(
         listen=listen or (("443",) if options["certificate"] else ("80",)),
         cache_folder=cache[0],
         cache_size=cache[1],
-        secret_md5=front_refresh.secret_md5(token) if token else "",
+        secret_md5=secret_md5,
         **options,
     )
     click.echo(configuration(check_front(front, settings), settings), nl=False)

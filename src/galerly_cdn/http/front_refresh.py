@@ -13,8 +13,14 @@ import enum
 import hashlib
 import hmac
 
+from galerly_cdn.errors import SettingsError
+
 HEADER = "Galerly-Refresh"
 _PURPOSE = b"galerly-cdn refresh of fronts"
+_NOT_CONFIGURED = (
+    "fronts: they accept no request without a secret, which is derived from the admin API's token: "
+    "set GALERLY_ADMIN_TOKEN, or admin_token_file"
+)
 
 
 class Entry(enum.StrEnum):
@@ -39,15 +45,18 @@ def entry(value: str | None) -> Entry | None:
 def secret(token: str) -> str:
     """The secret of the fronts, 64 hexadecimal digits, derived from the token of the admin API.
 
-    Who finds it, in a front's traffic for example, does not learn the token (HMAC, RFC 2104).
+    Who finds it, in a front's traffic for example, does not learn the token (HMAC, RFC 2104). Raises
+    `SettingsError` without a token.
     """
+    if not token:
+        raise SettingsError([_NOT_CONFIGURED])
     return hmac.new(token.encode("ascii"), _PURPOSE, hashlib.sha256).hexdigest()
 
 
 def secret_md5(token: str) -> str:
     """What a front compares the secret with: its MD5 in base64url, as nginx's `secure_link` takes it.
 
-    It is no secret: 256 bits cannot be guessed from their digest.
+    It is no secret: 256 bits cannot be guessed from their digest. Raises as `secret` does.
     """
     digest = hashlib.md5(secret(token).encode("ascii"), usedforsecurity=False).digest()
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")

@@ -247,6 +247,20 @@ async def test_delete_removes_renditions_and_is_idempotent(admin: InMemoryAdmin)
 # purge and warm
 
 
+async def test_forget_answers_what_was_in_memory_and_the_version_of_now(admin: InMemoryAdmin) -> None:
+    await admin.put("g/a.jpg")
+    await admin.cdn.ask("/resize/tiny/g/a.jpg")
+    version = (await admin.originals.head("g/a.jpg")).version
+    first, second = [await admin.request("POST", "/forget/g/a.jpg") for _ in range(2)]
+    assert first.json == {"key": "g/a.jpg", "removed": ["150x150"], "version": version}
+    assert second.json == {"key": "g/a.jpg", "removed": [], "version": version}
+    absent = await admin.request("POST", "/forget/g/none.jpg")
+    assert (absent.status, absent.json) == (200, {"key": "g/none.jpg", "removed": [], "version": ""})
+    assert (await admin.request("POST", "/forget/g/../x.jpg")).status == 400
+    answer = await admin.cdn.ask("/resize/tiny/g/a.jpg")
+    assert answer.headers["cache-status"] == "galerly-cdn; hit; detail=store"
+
+
 async def test_purge_answers_removed_renditions_and_is_idempotent(admin: InMemoryAdmin) -> None:
     await admin.put("g/a.jpg")
     await admin.cdn.ask("/resize/tiny/g/a.jpg")

@@ -65,6 +65,21 @@ def test_every_size_and_format_of_the_allow_list_has_its_target() -> None:
         ({"nodes": ("127.0.0.1:1",)}, {}, ["max_conns=4096;", "proxy_next_upstream_tries 1;"]),
         ({"listen": ("[::]:80", "8080")}, {}, ["listen [::]:80;", "listen 8080;"]),
         (
+            {"secret_md5": "abc"},
+            {},
+            ["secure_link abc;", "proxy_pass http://$galerly_self$galerly_self_path;"],
+        ),
+        (
+            {"certificate": "/c", "certificate_key": "/k", "listen": ("443", "8443"), "http3": True},
+            {},
+            [
+                "listen 443 ssl;",
+                "listen 443 quic reuseport;",
+                "http2 on;",
+                """add_header Alt-Svc 'h3=":8443"; ma=86400' always;""",
+            ],
+        ),
+        (
             {"certificate": "/etc/c d.pem", "certificate_key": "/etc/k.pem", "listen": ("443",)},
             {},
             ["listen 443 ssl http2;", 'ssl_certificate "/etc/c d.pem";', "ssl_certificate_key /etc/k.pem;"],
@@ -124,6 +139,7 @@ def test_admin_side_and_gallery_page_are_not_reached_by_default() -> None:
         ({"cache_size": "10"}, {}, "--cache: '10' is no size"),
         ({"log": "/var/log/$host"}, {}, "--log:"),
         ({"certificate": "/c"}, {}, "--certificate and --certificate-key belong together"),
+        ({"http3": True}, {}, "--http3: HTTP/3 is always encrypted"),
         ({}, {"tls_certificate": "/c"}, "tls_certificate is set"),
         ({}, {"allow_origin": "$host"}, "allow_origin: nginx takes `$`"),
     ],
@@ -169,6 +185,11 @@ def test_command_prints_the_configuration_and_names_what_is_wrong(tmp_path: Path
         cli.main, ["nginx", "--node", "a:1", "--certificate", "/c", "--certificate-key", "/k"]
     )
     assert "listen 443 ssl http2;" in secure.stdout
+    without_token = CliRunner().invoke(
+        cli.main, ["nginx", "--node", "a:1"], env={"GALERLY_FRONTS": "http://b"}
+    )
+    assert (without_token.exit_code, without_token.stdout) == (2, "")
+    assert "set GALERLY_ADMIN_TOKEN" in without_token.stderr
     wrong = CliRunner().invoke(cli.main, ["nginx", "--node", "a", "--cache", "c", "1"])
     assert (wrong.exit_code, wrong.stdout) == (2, "")
     assert [line.split(":")[1] for line in wrong.stderr.splitlines()] == [" --node", " --cache", " --cache"]
