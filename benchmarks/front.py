@@ -1,7 +1,7 @@
-"""Measures the CPU per hit of fronts: our nginx configuration, a plain `proxy_cache`, Varnish, and a node itself.
+"""Measures the CPU per hit of our nginx configuration, a plain `proxy_cache`, Varnish, and a node itself.
 
-All of them send the same picture, which one node has rendered, to a browser; nginx and the node write their
-access log, Varnish writes none. A server that is not installed is left out.
+All of them send the same picture, which one node has rendered, to a browser. The access logs of both nginx
+have the same fields; Varnish writes none. A server that is not installed is left out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ events {{ worker_connections 8192; }}
 http {{
     sendfile on;
     tcp_nopush on;
-    access_log {folder}/access.log;
+    log_format json escape=json '{{"time_s":$msec,"request_id":"$request_id","client":"$remote_addr",'
+        '"method":"$request_method","path":"$uri","status":$status,"bytes":$body_bytes_sent,'
+        '"request_time_s":$request_time,"content_type":"$sent_http_content_type",'
+        '"nginx_cache":"$upstream_cache_status","node":"$upstream_addr"}}';
+    access_log {folder}/access.log json;
     proxy_cache_path {folder}/cache levels=1:2 keys_zone=plain:64m;
     upstream nodes {{ server 127.0.0.1:{node}; keepalive 32; }}
     server {{
@@ -75,7 +79,9 @@ def _start_all(servers: ExitStack, root: Path, scratch: Path) -> dict[str, Runni
     for folder in folders.values():
         folder.mkdir()
     node = servers.enter_context(
-        galerly(root, scratch / "renditions", trusted_proxies="127.0.0.1/32", health_path="/health", workers=1)
+        galerly(
+            root, scratch / "renditions", trusted_proxies="127.0.0.1/32", health_path="/health", workers=1
+        )
     )
     at = urlsplit(node.address).port or 0
     plain_port, ours_port = nginx.free_port(), nginx.free_port()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import shutil
 import signal
 import sys
@@ -44,11 +43,13 @@ The store has one photograph. The store and the logs are in a folder that is del
 _FAULTS = """
 Four viewers request pictures through the fronts: hot ones, which every front has, and cold ones, which
 nobody has requested. They ask the other front if a connection fails, as a browser does with two addresses.
-The MD5 of every body must be its ETag, its length the Content-Length, its sides those of the photograph. Entries of the
-fronts live 1 s instead of 10 s, so that hot pictures are compared with a node's again and again.
+The MD5 of every body must be its ETag, its length the Content-Length, its sides those of the photograph.
+Entries of the fronts live 1 s instead of 10 s, so that hot pictures are compared with a node's again and
+again.
 
-Required, else the exit status is 1: no hit fails, no bytes are wrong, no answer fails or takes longer than 1 s
-later than 5 s after the fault, and no miss fails unless the fault is one of the store's or of the workers.
+Required, else the exit status is 1: no hit fails, no bytes are wrong, no answer fails or takes longer than
+1 s later than 5 s after the fault, and no miss fails unless the fault is one of the store's or of the
+workers.
 """
 
 
@@ -123,7 +124,9 @@ def _print_addresses(fleet: Fleet) -> None:
     for number, front in enumerate(fleet.fronts, 1):
         print(f"front {number}  http://127.0.0.1:{front.port}/resize/small/gallery/photograph.jpg")
     for number, node in enumerate(fleet.nodes, 1):
-        print(f"node {number}   http://127.0.0.1:{node.port}, administered at http://127.0.0.1:{node.admin_port}")
+        print(
+            f"node {number}   http://127.0.0.1:{node.port}, administered at http://127.0.0.1:{node.admin_port}"
+        )
     secrets = " ".join(f"{name}='{value}'" for name, value in s3_servers.CREDENTIALS.items())
     print(f"store    {fleet.settings['store']} at {fleet.settings['store_endpoint']}, {secrets}")
     print(f"logs     {fleet.root}/front-*/*.log, {fleet.root}/node-*/*.log")

@@ -1,4 +1,4 @@
-"""Breaks parts of a fleet under load. `script/fleet faults` breaks all parts, for longer, over both stores."""
+"""Breaks parts of a fleet under load. `script/fleet faults` breaks all parts, and for longer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compares a fleet with a dictionary under random events: no picture is wrong, or older than a front may show.
+"""Compares a fleet with a dictionary under random events: no picture is wrong, none older than allowed.
 
 A front uses an entry for 10 s. Instead of waiting, a rule makes the entries of all fronts as old as after
 that time. `FLEET_EXAMPLES` is the number of random sequences.

@@ -45,7 +45,7 @@ class Faults(NamedTuple):
     unavailable_every: int = 0
     """Every request of this number is answered with S3's 503 SlowDown, and not passed on; 0 for none."""
     full: str = ""
-    """PUTs to paths that contain this are answered with S3's 500 InternalError, as by a server with a full disk."""
+    """PUTs to paths that contain this are answered with S3's 500 InternalError: its disk is full."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -134,7 +134,7 @@ def _refusal(status: int, code: str) -> Received:
 
 
 class StoreProxy:
-    """The proxy in front of an S3 server, for faults that begin and end while nodes run. It keeps its port."""
+    """The proxy in front of an S3 server, for faults that begin and end while nodes run."""
 
     def __init__(self, port: int) -> None:
         self._store_port = port

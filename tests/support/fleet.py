@@ -22,7 +22,7 @@ from tests.support import cdn_process, nginx
 from tests.support.ports import fixed_port
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from tests.support.s3_servers import Objects
@@ -167,7 +167,7 @@ class Front:
         self.process.wait(_END_S)
 
     def expire(self) -> None:
-        """Make every entry of the cache as old as after its lifetime: it is used no more unless a node confirms it."""
+        """Make every entry of the cache as old as after its lifetime: a node has to confirm it."""
         for entry in self._entries():
             with contextlib.suppress(FileNotFoundError), entry.open("r+b") as file:
                 file.seek(_VALID_UNTIL_AT)
@@ -186,7 +186,7 @@ class Fleet:
     """Two fronts and two nodes over a bucket. `values` are settings of the nodes and the fronts."""
 
     def __init__(
-        self, root: Path, bucket: Objects, values: dict[str, object], changes: dict[str, str] | None = None
+        self, root: Path, bucket: Objects, values: Mapping[str, object], changes: dict[str, str] | None = None
     ) -> None:
         self.root = root
         self.bucket = bucket

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.support.fleet import Fleet, Node
     from tests.support.fleet_load import Load
 
+
 @dataclass
 class Stage:
     """A fleet under load, and what its store's faults need. `answers` is how many each phase waits for."""

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from PIL import Image
 
@@ -118,8 +118,9 @@ class Viewer:
 
     def view(self, wanted: Wanted) -> Judged:
         began_s = time.monotonic()
-        problem = "no front answered"
-        for asked in range(1, len(self.ports) + 2):  # a kept connection may have been closed while it was idle
+        problem, asked = "", 0
+        while asked <= len(self.ports):  # once more: a kept connection may have been closed while it was idle
+            asked += 1
             try:
                 problem = self._ask(wanted)
             except (OSError, http.client.HTTPException) as error:
@@ -199,7 +200,7 @@ class Load:
                 if self._stopped.wait(_PAUSE_S):
                     break
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for port in self._ports:  # so that hot pictures are hits of every front
             with contextlib.closing(Viewer([port], 0)) as viewer:
                 for wanted in hot_pictures():

@@ -13,6 +13,8 @@ from tests.support.fleet import TOKEN, Fleet, start_all
 from tests.support.shapes import Answer, send_request
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.support.s3_servers import Objects
 
 FLEET_DIFFERENCES = convert(
@@ -27,8 +29,8 @@ _FRONT = "nginx; "
 class FleetShape:
     """Two fronts before two nodes of a bucket, with these settings."""
 
-    differences = FLEET_DIFFERENCES
-    key_id = "K1"
+    differences: Sequence[PlatformDifference] = FLEET_DIFFERENCES
+    key_id: str = "K1"
 
     def __init__(self, root: Path, bucket: Objects, settings: dict[str, object]) -> None:
         self._bucket = bucket

