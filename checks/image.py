@@ -1,6 +1,6 @@
-"""Tries the container image: `python -m checks.image ROOT CONFIGURATION` after `script/image` has built it.
+"""Tries the container image: `python -m checks.image ROOT DESCRIPTION` after `script/image` has built it.
 
-`ROOT` is the image's file system, `CONFIGURATION` what `buildah inspect` prints of it. The image's program runs as
+`ROOT` is the image's file system, `DESCRIPTION` what `buildah inspect` prints of it. The image's program runs as
 the image's user, in a file system that is read only but for /tmp and the volumes, with the image's environment alone.
 It needs root and Linux, and no container engine.
 """
@@ -164,8 +164,8 @@ def run_scenarios(running: ServeProcess) -> None:
     print(f"The image passes {len(chosen)} scenarios.")
 
 
-def main(root: Path, configuration: Path) -> None:
-    image = Image(root, json.loads(configuration.read_text("utf-8")))
+def main(root: Path, description: Path) -> None:
+    image = Image(root, json.loads(description.read_text("utf-8"))["Docker"]["config"])
     check_contents(image)
     os.umask(0)  # the image's user writes into folders that the scenarios make
     with tempfile.TemporaryDirectory(prefix="image-") as scratch:
