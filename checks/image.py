@@ -1,8 +1,8 @@
 """Tries the container image: `python -m checks.image ROOT DESCRIPTION` after `script/image` has built it.
 
-`ROOT` is the image's file system, `DESCRIPTION` what `buildah inspect` prints of it. The image's program runs as
-the image's user, in a file system that is read only but for /tmp and the volumes, with the image's environment alone.
-It needs root and Linux, and no container engine.
+`ROOT` is the image's file system, `DESCRIPTION` what `buildah inspect` prints of it. The image's program runs
+as the image's user, in a file system that is read only but for /tmp and the volumes, with the image's
+environment alone. It needs root and Linux, and no container engine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SMOKE = {
     "a purged rendition is rendered again, with the same bytes",
     "a signed request gets the unchanged original, under its own name",
 }
-"""The scenarios that show that the image holds what the wheel holds; the tests run all of them from the wheel."""
+"""The scenarios that show that the image holds what the wheel holds; the tests run all."""
 _MOUNT = """
 set -e
 root=$1 shared=$2
@@ -57,7 +57,8 @@ _ENTER = """
 import os, sys
 
 _, root, user, names, *command = sys.argv
-environment = {name: os.environ[name] for name in os.environ if name in names.split(",") or name[:8] == "GALERLY_"}
+own = {name for name in os.environ if name in names.split(",") or name.startswith("GALERLY_")}
+environment = {name: os.environ[name] for name in own}
 os.chroot(root)
 os.chdir("/")
 os.setgroups([])
@@ -101,7 +102,7 @@ def size_bytes(root: Path) -> int:
 
 
 def check_contents(image: Image) -> None:
-    """The image's user is not root, no file is set-uid, and none is writable by others. Raises `AssertionError`."""
+    """The image's user is not root; no file is set-uid or writable by others. Raises `AssertionError`."""
     assert image.configuration["User"] == "10001:10001"
     modes = {file: file.lstat().st_mode for file in image.root.rglob("*") if not file.is_symlink()}
     assert [file for file, mode in modes.items() if mode & 0o6000] == []
@@ -124,7 +125,7 @@ def check_start(running: ServeProcess, began_s: float) -> None:
 
 
 def check_first_pictures(running: ServeProcess) -> None:
-    """The gallery page, and an AVIF of each kind of original with its own decoder. Raises `AssertionError`."""
+    """The gallery page, and an AVIF of originals with each decoder. Raises `AssertionError`."""
     running.put("coast/a.jpg", pictures.jpeg(1200, 900))
     running.put("coast/b.heic", heic_files.heic(heic_files.coded()))
     running.put("coast/c.nef", raw_files.nef(pictures.jpeg(1200, 900)))
@@ -140,12 +141,19 @@ def check_first_pictures(running: ServeProcess) -> None:
 
 def check_health(image: Image, shared: Path, port: int) -> None:
     """The image's own health check, run as the engine runs it. Raises `AssertionError`."""
-    answers = [send_request(port, "GET", f"/health/{name}", {"Host": "10.0.0.1"}) for name in ("livez", "readyz")]
+    answers = [
+        send_request(port, "GET", f"/health/{name}", {"Host": "10.0.0.1"}) for name in ("livez", "readyz")
+    ]
     assert [answer.status for answer in answers] == [200, 200], answers
     test = image.configuration["Healthcheck"]["Test"]
     assert test[0] == "CMD"
     for tried, expected in ((port, 0), (1, 1)):
-        environment = {**os.environ, **image.environment, "GALERLY_PORT": str(tried), "PATH": os.environ["PATH"]}
+        environment = {
+            **os.environ,
+            **image.environment,
+            "GALERLY_PORT": str(tried),
+            "PATH": os.environ["PATH"],
+        }
         command = image.command(shared, "/opt/galerly-cdn/bin/python", *test[2:])
         done = subprocess.run(command, env=environment, check=False, capture_output=True)
         assert done.returncode == expected, done.stderr.decode()

@@ -1,8 +1,11 @@
-"""Prints an image's bill of materials as CycloneDX 1.6: `.galerly/manifests/bin/python checks/sbom.py ROOT VERSION`.
+"""Prints an image's bill of materials, CycloneDX 1.6: `checks/sbom.py ROOT VERSION` in .galerly/manifests.
 
-It lists Debian's packages by the records that dpkg keeps, and Python's by their metadata, with their licences. The document
-is checked with CycloneDX's own schema.
+It lists Debian's packages by the records that dpkg keeps, and Python's by their metadata, with their
+licences. The document is checked with CycloneDX's own schema.
 """
+
+# The type checkers run in another environment, without these packages.
+# pyright: reportMissingImports=false
 
 from __future__ import annotations
 
@@ -29,7 +32,9 @@ def debian_packages(root: Path) -> Iterator[Component]:
     for file in sorted((root / "var/lib/dpkg/status.d").iterdir()):
         record = HeaderParser().parsestr(file.read_text("utf-8"))
         name, version = record["Package"], record["Version"]
-        purl = PackageURL("deb", "debian", name, version, {"arch": record["Architecture"], "distro": "debian-12"})
+        purl = PackageURL(
+            "deb", "debian", name, version, {"arch": record["Architecture"], "distro": "debian-12"}
+        )
         yield Component(name=name, version=version, purl=purl, bom_ref=str(purl), type=ComponentType.LIBRARY)
 
 
@@ -38,8 +43,8 @@ def python_packages(root: Path) -> Iterator[Component]:
     licences = LicenseFactory()
     (folder,) = (root / "opt/galerly-cdn/lib").glob("python3.*/site-packages")
     for found in sorted(metadata.distributions(path=[str(folder)]), key=lambda one: one.name.lower()):
-        described = found.metadata
-        licence = described.get("License-Expression") or described.get("License") or ""
+        described = found.metadata.json
+        licence = str(described.get("license_expression") or described.get("license") or "")
         purl = PackageURL("pypi", None, found.name.lower().replace("_", "-"), found.version)
         yield Component(
             name=found.name,
