@@ -1,7 +1,7 @@
 """Renders Helm charts and checks them: `.galerly/manifests/bin/python checks/chart.py < CHARTS`.
 
-`CHARTS` is a JSON list of `[folder, values]`. For each it prints what Helm makes of them, `manifests`, and the
-`problems` that Helm's linter, its schema of values, and Kubernetes' schemas find. No cluster is asked.
+`CHARTS` is a JSON list of `[folder, values]`. For each it prints what Helm makes of them (`manifests`), and
+the `problems` that Helm's linter, its schema of values, and Kubernetes' schemas find. No cluster is asked.
 """
 
 # The type checkers run in another environment, without these packages.
