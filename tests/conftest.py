@@ -20,7 +20,12 @@ from tests.support.exhaustive import EVERYTHING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_PACKAGES = {"node": "nodejs", "promtool": "prometheus", "varnishd": "varnish"}
+_PACKAGES = {
+    "node": "nodejs",
+    "promtool": "prometheus",
+    "systemd-analyze": "systemd",
+    "varnishd": "varnish",
+}
 _skipped: Counter[str] = Counter()
 
 # A busy machine must not make a test fail: tests of speed measure CPU time.
@@ -95,11 +100,13 @@ def _is_installed(tool: str) -> bool:
         return True  # a package of the tests
     if tool == "versitygw":
         return s3_servers.versitygw_program() is not None
+    if tool == "helm":
+        return (Path(__file__).parents[1] / ".galerly/manifests/ready").exists()
     return AXE.exists() if tool == "axe-core" else shutil.which(tool) is not None
 
 
 def _install_hint(tool: str) -> str:
-    scripts = {"versitygw": "script/s3 (a Go program)", "axe-core": "script/axe"}
+    scripts = {"versitygw": "script/s3 (a Go program)", "axe-core": "script/axe", "helm": "script/manifests"}
     return scripts.get(tool, f"apt install {_PACKAGES.get(tool, tool)}")
 
 

@@ -134,8 +134,21 @@ def test_job_has_environment_least_permissions_and_no_secret() -> None:
     assert "secrets." not in TEXT
 
 
-def test_every_action_is_pinned_by_commit() -> None:
-    used = re.findall(r"uses: (.*)", TEXT)
+def test_release_is_published_by_a_job_that_runs_no_code_of_the_repository() -> None:
+    text = (DEPLOY / "github-release.yml").read_text()
+    publish = yaml.safe_load(text)["jobs"]["publish"]
+    assert publish["environment"] == "release"
+    assert publish["permissions"] == {"id-token": "write"}
+    assert [step["uses"].partition("@")[0] for step in publish["steps"]] == [
+        "actions/download-artifact",
+        "pypa/gh-action-pypi-publish",
+    ]
+    assert "secrets." not in text
+
+
+@pytest.mark.parametrize("name", ["github-actions.yml", "github-release.yml"])
+def test_every_action_is_pinned_by_commit(name: str) -> None:
+    used = re.findall(r"uses: (.*)", (DEPLOY / name).read_text())
     assert used
     assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", one) for one in used)
 

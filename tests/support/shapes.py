@@ -90,6 +90,8 @@ class ServeProcess:
     """Environment variables in addition to the settings."""
     differences: Sequence[PlatformDifference] = ()
     key_id: str = "K1"
+    program: Sequence[str] = (sys.executable, "-m", "galerly_cdn")
+    """The command line of `galerly-cdn`."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +104,7 @@ class ServeProcess:
     def _serve(self, settings: dict[str, object], *arguments: str | Path) -> None:
         variables = {f"GALERLY_{name.upper()}": str(value) for name, value in settings.items()}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "galerly_cdn", "serve", *arguments, "--port", "0", "--admin-port", "0"],
+            [*self.program, "serve", *arguments, "--port", "0", "--admin-port", "0"],
             stdout=subprocess.PIPE,
             env={**os.environ, **variables, **self.variables},
         )
