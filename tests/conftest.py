@@ -77,6 +77,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 AXE = Path(__file__).parents[1] / ".galerly/axe/axe_playwright_python/axe.min.js"
 """The accessibility checks, as `script/axe` installs them."""
+_FILES = {"axe-core": AXE, "docs tools": Path(__file__).parents[1] / ".galerly/site/tools/bin/sphinx-build"}
 
 
 def _missing_tools(item: pytest.Item) -> Iterator[str]:
@@ -93,11 +94,13 @@ def _missing_tools(item: pytest.Item) -> Iterator[str]:
 def _is_installed(tool: str) -> bool:
     if tool == "versitygw":
         return s3_servers.versitygw_program() is not None
-    return AXE.exists() if tool == "axe-core" else shutil.which(tool) is not None
+    if tool in _FILES:
+        return _FILES[tool].exists()
+    return shutil.which(tool) is not None
 
 
 def _install_hint(tool: str) -> str:
-    scripts = {"versitygw": "script/s3 (a Go program)", "axe-core": "script/axe"}
+    scripts = {"versitygw": "script/s3 (a Go program)", "axe-core": "script/axe", "docs tools": "script/site"}
     return scripts.get(tool, f"apt install {_PACKAGES.get(tool, tool)}")
 
 
