@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.support.chromium import Browser
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("index", "quickstart", "settings")
+PAGES = ("index", "report", "settings")
 LOADED = "script[src], link[rel=stylesheet], link[rel=preload], link[rel*=icon], img, iframe"
 pytestmark = [pytest.mark.browser, pytest.mark.server("docs tools", "axe-core")]
 
