@@ -31,7 +31,7 @@ INSTALLS = "installs from a package index; `script/wheel` does it"
 NEEDS_ACCOUNT = "needs an account of a cloud"
 NOT_RUN = {
     INSTALLS: {"pip", "python3", "."},
-    "is a part of a system": {"systemctl", "journalctl", "useradd", "install", "chgrp", "chmod", "mv"},
+    "is a part of a system": {"systemctl", "journalctl", "useradd", "install", "chgrp", "chmod", "ln"},
     "is another server": {"nginx", "rotatelogs"},
     NEEDS_ACCOUNT: {"aws", "rclone"},
     "asks an address of an example": {"curl"},
