@@ -71,6 +71,8 @@ def programs(command: str) -> Iterator[tuple[dict[str, str], list[str]]]:
 
 
 def _split_variables(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    if words[0] == "do":  # the body of a loop
+        words = words[1:]
     count = next((at for at, word in enumerate(words) if not _VARIABLE.fullmatch(word)), len(words))
     return dict(word.split("=", 1) for word in words[:count]), words[count:]
 
