@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 PAGES = ("index", "report", "settings")
 LOADED = "script[src], link[rel=stylesheet], link[rel=preload], link[rel*=icon], img, iframe"
+OTHER_HOST = re.compile(r'<(?:script|img|iframe|link)\b[^>]*(?:src|href)="(?:https?:)?//[^"]*')
 pytestmark = [pytest.mark.browser, pytest.mark.server("docs tools", "axe-core")]
 
 
@@ -45,6 +47,14 @@ def test_page_is_accessible_fits_the_screen_and_loads_no_other_host(
         assert width[0] <= width[1]
         assert browser.violations() == [], name
         browser.errors()  # axe-core reads the style sheets, which a browser refuses for files
+
+
+def test_no_page_loads_from_another_host(site: Path) -> None:
+    pages = [*site.parent.rglob("*.html")]
+    assert len(pages) > 60
+    assert {
+        page.name: found for page in pages if (found := OTHER_HOST.findall(page.read_text("utf-8")))
+    } == {}
 
 
 def test_search_finds_a_setting_without_a_server(site: Path, browser: Browser) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import re
 import signal
+import tomllib
 import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import click
 import pytest
 
 from galerly_cdn import cli
+from galerly_cdn.insight.prices import packaged_prices
 from galerly_cdn.settings.table import DESCRIBED
 from tests.support import pictures
 from tests.support.documented_commands import blocks, commands, is_server, programs, start, status_of
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-VARIABLES = {f"GALERLY_{one.name.upper()}" for one in DESCRIBED} | {"GALERLY_CONFIG", "GALERLY_ADMIN_TOKEN"}
+SETTINGS = {one.name for one in DESCRIBED}
+VARIABLES = {f"GALERLY_{name.upper()}" for name in SETTINGS} | {"GALERLY_CONFIG", "GALERLY_ADMIN_TOKEN"}
 RUN = ("quickstart", "urls", "private", "backup", "tuning", "faq", "admin")
 """The pages whose commands are run in their order."""
 INSTALLS = "installs from a package index; `script/wheel` does it"
@@ -82,6 +85,13 @@ def _check_options(words: list[str]) -> None:
         context = click.Context(command, context, command.name)
     _, unknown, _ = command.make_parser(context).parse_args(words)  # raises for an unknown option
     assert not unknown, words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_toml_of_a_page_names_settings_or_prices(page: Path) -> None:
+    for language, block in blocks(page.read_text("utf-8")):
+        if language == "toml":
+            assert {*tomllib.loads(block)} <= SETTINGS | {*packaged_prices()}, block
 
 
 @pytest.mark.parametrize(
