@@ -7,7 +7,7 @@ host. The navigation is the list of links in `docs/index.md`.
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from pygments.lexers.special import TextLexer
@@ -42,6 +42,7 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_extra_path = ["static/index.html"]
+html_search_scorer = str(Path(__file__).with_name("static") / "scorer.js")
 html_copy_source = False
 # Where the site is opened as files, the browser may not read a page to summarise it.
 html_show_search_summary = False
