@@ -35,13 +35,29 @@ NEEDS_ACCOUNT = "needs an account of a cloud"
 NOT_RUN = {
     INSTALLS: {"pip", "python3", "."},
     "is a part of a system": {"systemctl", "journalctl", "useradd", "install", "chgrp", "chmod", "ln"},
-    "is a system's tool for services": {"systemd-socket-activate", "systemd-analyze", "logrotate"},
+    "is a system's tool for services": {
+        "systemd-socket-activate",
+        "systemd-run",
+        "systemd-analyze",
+        "logrotate",
+    },
     "is another server": {"nginx", "rotatelogs", "caddy"},
     "needs images or a cluster": {"podman", "docker", "buildah", "helm", "kubectl"},
     NEEDS_ACCOUNT: {"aws", "rclone"},
     "asks an address of an example": {"curl"},
     "is tested by `test_log_queries.py`": {"jq"},
-    "is a command of the shell": {"export", "test", "mkdir", "cp", "openssl", "cat", "for", "done", "wait"},
+    "is a command of the shell": {
+        "export",
+        "test",
+        "mkdir",
+        "cp",
+        "openssl",
+        "cat",
+        "echo",
+        "for",
+        "done",
+        "wait",
+    },
 }
 """Why a program that is not ours is not run on the pages that are only parsed."""
 CRON = re.compile(r"^(?:[\d*/,-]+ +){5}")
