@@ -82,6 +82,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 AXE = Path(__file__).parents[1] / ".galerly/axe/axe_playwright_python/axe.min.js"
 """The accessibility checks, as `script/axe` installs them."""
+_CACHE = Path(__file__).parents[1] / ".galerly"
+_FILES = {
+    "axe-core": AXE,
+    "docs tools": _CACHE / "site/tools/bin/sphinx-build",
+    "helm": _CACHE / "manifests/ready",
+}
 
 
 def _missing_tools(item: pytest.Item) -> Iterator[str]:
@@ -100,13 +106,18 @@ def _is_installed(tool: str) -> bool:
         return True  # a package of the tests
     if tool == "versitygw":
         return s3_servers.versitygw_program() is not None
-    if tool == "helm":
-        return (Path(__file__).parents[1] / ".galerly/manifests/ready").exists()
-    return AXE.exists() if tool == "axe-core" else shutil.which(tool) is not None
+    if tool in _FILES:
+        return _FILES[tool].exists()
+    return shutil.which(tool) is not None
 
 
 def _install_hint(tool: str) -> str:
-    scripts = {"versitygw": "script/s3 (a Go program)", "axe-core": "script/axe", "helm": "script/manifests"}
+    scripts = {
+        "versitygw": "script/s3 (a Go program)",
+        "axe-core": "script/axe",
+        "docs tools": "script/site",
+        "helm": "script/manifests",
+    }
     return scripts.get(tool, f"apt install {_PACKAGES.get(tool, tool)}")
 
 

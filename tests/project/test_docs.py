@@ -15,6 +15,8 @@ from galerly_cdn.settings.table import DESCRIBED, Settings
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md"))
 ALLOWED = AllowList(Settings().size_rules)
+REFUSED = "801x601"
+"""The size by which the quick start shows a refusal."""
 
 
 def relative(path: Path) -> str:
@@ -43,4 +45,5 @@ def test_links_between_pages_are_not_broken(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_every_size_in_a_url_is_in_the_allow_list(page: Path) -> None:
     for segment in re.findall(r"/resize/([a-z0-9][a-z0-9.]*)/", page.read_text("utf-8")):
-        ALLOWED.find(segment.encode())
+        if segment != REFUSED:
+            ALLOWED.find(segment.encode())

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import signal
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +12,7 @@ import pytest
 
 from galerly_cdn.links import Links
 from tests.support import pictures
+from tests.support.documented_commands import is_server, start, status_of
 from tests.support.logs import access_line
 
 if TYPE_CHECKING:
@@ -121,41 +117,7 @@ def run_server(command: str, folder: Path) -> Iterator[str]:
     assert process.returncode == 0
 
 
-def is_server(command: str) -> bool:
-    return "serve" in command.split(maxsplit=1)[0] or " serve " in f" {command} "
-
-
-def start(command: str, folder: Path) -> subprocess.Popen[str]:
-    """Start a command as written, except that it takes any free port."""
-    free = re.sub(r"port \d+", "port 0", command)
-    shell_prefix = "exec env" if "=" in free.partition(" ")[0] else "exec"
-    return subprocess.Popen(
-        ["sh", "-c", f"{shell_prefix} {free}"],
-        cwd=ROOT if command.startswith("script/") else folder,
-        env=environment(folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def copy_keys(folder: Path, key_id: str) -> None:
     """Copy the private key to the signer's folder, and the public key alone to the server's."""
     for copies, name in ((folder, f"{key_id}.private.pem"), (folder / "server-keys", f"{key_id}.pem")):
         (copies / name).write_bytes((folder / "keys" / name).read_bytes())
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """A new user's environment: an own home folder, the installed command on the path, any free port."""
-    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "LANG", "VIRTUAL_ENV"}}
-    kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
-    return {**kept, "HOME": str(folder / "home"), "GALERLY_PORT": "0"}
-
-
-def status_of(address: str) -> int:
-    try:
-        with urllib.request.urlopen(address, timeout=30) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
