@@ -3,7 +3,7 @@
 One module for each subject; everything is imported from here, so that `by_code` knows every class.
 """
 
-from galerly_cdn.errors.base import (
+from galerly_cdn.errors.galerly_error import (
     GalerlyError,
     by_code,
 )
