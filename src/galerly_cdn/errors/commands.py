@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from galerly_cdn.errors.base import GalerlyError
+from galerly_cdn.errors.galerly_error import GalerlyError
 
 
 class CommandError(GalerlyError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from galerly_cdn.errors.base import GalerlyError
+from galerly_cdn.errors.galerly_error import GalerlyError
 
 
 class BadRequest(GalerlyError):

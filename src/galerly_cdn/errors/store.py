@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from galerly_cdn.errors.base import GalerlyError
+from galerly_cdn.errors.galerly_error import GalerlyError
 from galerly_cdn.errors.requests import MethodNotAllowed, NotFound, Unavailable
 
 

@@ -171,7 +171,7 @@ def test_every_event_that_is_counted_is_in_the_table() -> None:
     counted = {
         event
         for file in (Path(__file__).parents[3] / "src").rglob("*.py")
-        for event in re.findall(r"""count\("([a-z-]+)"[,)]""", file.read_text("utf-8"))
+        for event in re.findall(r"""(?:count|faults\.add)\("([a-z-]+)"[,)]""", file.read_text("utf-8"))
     }
     counted |= {*worker_state._COUNTERS.values(), "facts-corrupt", "facts-unreadable", "rendition-corrupt"}
     assert counted - {"queue-full", "quarantined"} == set(EVENTS)
