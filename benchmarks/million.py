@@ -155,7 +155,7 @@ def _files(admin: str) -> str:
     with urllib.request.urlopen(f"{admin.rstrip('/')}/metrics") as response:
         lines = response.read().decode().splitlines()
     (line,) = [one for one in lines if one.startswith("galerly_renditions_files ")]
-    return line.split()[1]
+    return str(line.split()[1])
 
 
 def hit_us(started: Started, requests: int) -> float:

@@ -13,7 +13,6 @@ from galerly_cdn.errors import (
     CdnInterrupted,
     CdnUnreachable,
     GalerlyError,
-    NotInvalidated,
     QueueFull,
     RenderFailed,
     RenderTimeout,
@@ -30,7 +29,7 @@ T = TypeVar("T")
 BUSY: tuple[type[GalerlyError], ...] = (Unavailable, RenderFailed)
 RENDERERS_BUSY: tuple[type[GalerlyError], ...] = (QueueFull, RenderTimeout)
 """An original that is late on its own account is quarantined the second time, which is not repeated."""
-TEMPORARY: tuple[type[GalerlyError], ...] = (Unavailable, CdnUnreachable, CdnInterrupted, NotInvalidated)
+TEMPORARY: tuple[type[GalerlyError], ...] = (Unavailable, CdnUnreachable, CdnInterrupted)
 """What may pass by itself: the same command can do more when it is run again."""
 _MAX_WAIT_S = 10.0
 

@@ -3,16 +3,16 @@
 One module for each subject; everything is imported from here, so that `by_code` knows every class.
 """
 
-from galerly_cdn.errors.galerly_error import (
-    GalerlyError,
-    by_code,
-)
 from galerly_cdn.errors.commands import (
     CdnInterrupted,
     CdnUnreachable,
     CommandError,
     SettingsError,
     UnexpectedAnswer,
+)
+from galerly_cdn.errors.galerly_error import (
+    GalerlyError,
+    by_code,
 )
 from galerly_cdn.errors.photographs import (
     Quarantined,

@@ -15,7 +15,7 @@ from galerly_cdn.aws.deploy import invalidation
 from galerly_cdn.aws.functions.composition import Stores
 from galerly_cdn.aws.functions.janitor import Janitor
 from galerly_cdn.aws_local.functions.runtime import TimedOut
-from galerly_cdn.errors import NotInvalidated, StoreUnreachable
+from galerly_cdn.errors import NotInvalidated, StoreBusy
 from galerly_cdn.http.urls import cache_tag, format_stored, gallery_tag
 from galerly_cdn.model import Format, facts_key
 from galerly_cdn.serialization import replaced
@@ -207,7 +207,7 @@ async def test_janitor_failed_delete_fails_its_message_alone() -> None:
         }
         assert run.invalidated == [KEY]
         failure = next(line for line in run.functions.lines if line["key"] == AGAIN)
-        assert failure["reason"] == StoreUnreachable.code
+        assert failure["reason"] == StoreBusy.code
 
 
 async def test_janitor_refused_invalidation_fails_the_messages() -> None:

@@ -16,6 +16,7 @@ from galerly_cdn.errors import (
     GalerlyError,
     MalformedKey,
     NoSuchOriginal,
+    StoreBusy,
     StoreUnreachable,
     TooManyPixels,
     Undecodable,
@@ -157,7 +158,7 @@ async def test_prewarm_job_reports_a_code_for_each_failure(fake: FakeS3) -> None
     assert await run_job(functions, *keys) == [
         ("PermanentFailure", NoSuchOriginal.code),
         ("PermanentFailure", MalformedKey.code),
-        ("TemporaryFailure", StoreUnreachable.code),
+        ("TemporaryFailure", StoreBusy.code),
     ]
     functions.renderer.error = Undecodable("cut off")
     assert await run_job(functions, f"originals/{KEY}") == [("PermanentFailure", Undecodable.code)]

@@ -190,11 +190,13 @@ def failing(fake: FakeS3, fault: Fault) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def bucket(now_s: Callable[[], float], count: Callable[[str], None]) -> AsyncIterator[Opened]:
+async def bucket(
+    now_s: Callable[[], float], count: Callable[[str], None], deadline_s: float
+) -> AsyncIterator[Opened]:
     async with fake_s3() as fake:
         for key in KEYS:
             fake.put(f"originals/{key}", CONTENT)
-        settings = fake.settings(store_fresh_s=0, store_deadline_s=0.2)
+        settings = fake.settings(store_fresh_s=0, store_deadline_s=deadline_s)
         originals = RemoteOriginals(Bucket("s3://bucket/originals", settings, now_s, count), settings, now_s)
         renditions = RemoteRenditions(Bucket("s3://bucket/resized", settings, now_s, count), count)
         faults = {name: functools.partial(failing, fake, fault) for name, fault in REMOTE.items()}
@@ -314,7 +316,7 @@ async def test_store_with_a_fault_answers_as_documented_and_recovers(
     opening = (
         folder(tmp_path, counted.append, on_disk=is_mount)
         if store == "folder"
-        else bucket(lambda: now_s, counted.append)
+        else bucket(lambda: now_s, counted.append, 0.2 if fault == "frozen" else 30.0)
     )
     async with opening as opened:
         requests = Requests(opened, counted)

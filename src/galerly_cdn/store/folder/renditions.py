@@ -1,7 +1,6 @@
 """Stores renditions as checksummed files in a folder, bounded in bytes.
 
-- A file is complete or absent: it is written to a temporary file and renamed. It is not fsynced: a power
-  failure may damage it.
+- A file is complete or absent (`named_files`).
 - The first read of each version of a file verifies it (`rendition_file`). A damaged file is a miss; it is
   deleted and counted.
 - A put that is begun and not yet written is pending: reads return its rendition from memory (decision 0028).
@@ -18,19 +17,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import stat
-import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from galerly_cdn.errors import SettingsError, StoreUnreachable, disk_fault
 from galerly_cdn.model import Target, facts_key, parse_target
 from galerly_cdn.store.fault_log import FaultLog
-from galerly_cdn.store.folder.paths import FILE_FLAGS, locked_folder
+from galerly_cdn.store.folder.named_files import NamedFiles
 from galerly_cdn.store.folder.recipes import FolderRecipes
 from galerly_cdn.store.folder.rendition_file import (
     DamagedFile,
@@ -38,23 +34,21 @@ from galerly_cdn.store.folder.rendition_file import (
     VerifiedFiles,
     decode_rendition,
     encode_rendition,
-    read_header,
     record_of,
 )
 from galerly_cdn.store.folder.renditions_index import (
-    TEMP_PREFIX,
     RenditionsIndex,
     disk_bytes,
     file_name,
-    file_path,
     scan_folder,
 )
 from galerly_cdn.store.interfaces import StoredObject, Usage, keeps_same
 from galerly_cdn.store.record_file import DamagedRecord, decode_record, encode_record
-from galerly_cdn.store.temp_files import HOUR_S, lock_temp_file, store_errors
+from galerly_cdn.store.temp_files import store_errors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
+    from pathlib import Path
 
     from galerly_cdn.model import FactRecord, Record, Rendition
     from galerly_cdn.store.interfaces import Keeps
@@ -66,9 +60,6 @@ _SLICE = 32
 _MAX_PENDING_BYTES = 32 * 1024 * 1024
 """Bytes of renditions whose writes are begun; beyond it, fills wait for their puts, at the disk's pace."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_CACHEDIR_TAG = b"""Signature: 8a477f597d28d172789f06886806bc55
-# The renditions of galerly-cdn: every one can be made again. See https://bford.info/cachedir/
-"""
 
 
 class FolderRenditions:
@@ -84,7 +75,6 @@ class FolderRenditions:
         self, root: Path, limit_bytes: int, count: Callable[[str], None], now: Callable[[], float]
     ) -> None:
         self._root = root.absolute()
-        self._root_path = str(self._root)
         self._limit_bytes = limit_bytes
         self._count = count
         self._now = now
@@ -107,7 +97,7 @@ class FolderRenditions:
         self._is_failing = False
         """Whether the last write of a rendition failed."""
         try:
-            _prepare(root)
+            self._files = NamedFiles(self._root, limit_bytes)
         except OSError as error:
             raise SettingsError([f"renditions: cannot write to {root}: {error.strerror}"]) from error
 
@@ -144,8 +134,8 @@ class FolderRenditions:
         def read() -> tuple[Rendition, os.stat_result]:
             if verified is not None and (unchanged := verified.read()) is not None:
                 return unchanged
-            content, status = self._read(name)
-            rendition = self._verified.decode(name, self._path(name), content, status)
+            content, status = self._files.read(name)
+            rendition = self._verified.decode(name, self._files.path(name), content, status)
             if (rendition.record.key, rendition.record.target) != (key, target):
                 raise DamagedFile("another rendition")
             return rendition, status
@@ -157,7 +147,7 @@ class FolderRenditions:
         name = file_name(facts_key(key))
 
         def read() -> tuple[FactRecord, os.stat_result]:
-            content, status = self._read(name)
+            content, status = self._files.read(name)
             return decode_record(content, key), status
 
         return self._find(name, read, "facts")
@@ -178,7 +168,7 @@ class FolderRenditions:
             return StoredObject(pending.record.version, self._now())
         with store_errors():
             try:
-                start, status = self._read(name, header=True)
+                start, status = self._files.read(name, header=True)
             except FileNotFoundError:
                 return None
         version = ""
@@ -193,7 +183,7 @@ class FolderRenditions:
             return pending.record
 
         def read() -> tuple[Record, os.stat_result]:
-            start, status = self._read(name, header=True)
+            start, status = self._files.read(name, header=True)
             return record_of(start, status, key, target), status
 
         return self._find(name, read, "rendition")
@@ -267,7 +257,7 @@ class FolderRenditions:
             self._discard(name, what)
         else:
             self._index.use(name, disk_bytes(status.st_size))
-            self._touch(name, status)
+            self._files.touch(name, status, self._now())
             return found
         return None
 
@@ -282,7 +272,7 @@ class FolderRenditions:
     def _find_kept(self, name: bytes, made: Record, keeps: Keeps) -> Rendition | None:
         """The stored rendition, if it is kept. Raises `OSError`."""
         with suppress(FileNotFoundError, DamagedFile):
-            stored = decode_rendition(self._read(name)[0])
+            stored = decode_rendition(self._files.read(name)[0])
             is_same = (stored.record.key, stored.record.target) == (made.key, made.target)
             return stored if is_same and keeps(stored.record) else None
         return None
@@ -323,40 +313,14 @@ class FolderRenditions:
 
     async def _remove(self, name: bytes) -> bool:
         try:
-            return await asyncio.shield(self._write(name, partial(self._delete, name)))
+            return await asyncio.shield(self._write(name, partial(self._files.delete, name)))
         except OSError as error:
             raise disk_fault(error) from error
-
-    def _read(self, name: bytes, *, header: bool = False) -> tuple[bytes, os.stat_result]:
-        """A file's bytes, or its `header`, and its status; no bytes for what cannot be a rendition's file.
-
-        Raises `OSError`.
-        """
-        fd = os.open(self._path(name), FILE_FLAGS)
-        try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > self._limit_bytes:
-                return b"", status
-            return read_header(fd) if header else os.read(fd, status.st_size), status
-        finally:
-            os.close(fd)
-
-    def _path(self, name: bytes) -> str:
-        """As `file_path`, at a tenth of its cost."""
-        digits = name.hex()
-        return f"{self._root_path}/{digits[:2]}/{digits}"
-
-    def _touch(self, name: bytes, status: os.stat_result) -> None:
-        """Set the file's mtime, at most once an hour: the next start takes the order of use from it."""
-        now_s = self._now()
-        if now_s - status.st_mtime > HOUR_S:
-            with suppress(OSError):
-                os.utime(file_path(self._root, name), (now_s, now_s), follow_symlinks=False)
 
     def _discard(self, name: bytes, what: str) -> None:
         self._count(f"{what}-corrupt")
         with suppress(OSError):
-            file_path(self._root, name).unlink()
+            self._files.delete(name)
         self._index.forget(name)
 
     def _write(self, name: bytes, work: Callable[[], T]) -> asyncio.Future[T]:
@@ -367,7 +331,7 @@ class FolderRenditions:
 
     def _update_index(self, name: bytes, done: asyncio.Future[T]) -> None:
         try:
-            length_bytes = file_path(self._root, name).lstat().st_size
+            length_bytes = os.lstat(self._files.path(name)).st_size
         except OSError:
             self._index.forget(name)
         else:
@@ -413,7 +377,7 @@ class FolderRenditions:
 
     def _remove_all(self) -> None:
         for name in list(self._unremoved):
-            self._delete(name)
+            self._files.delete(name)
             del self._unremoved[name]
 
     def _store(
@@ -421,46 +385,10 @@ class FolderRenditions:
     ) -> Rendition | None:
         self._unremoved.pop(name, None)
         self._remove_all()  # without room, the folder would grow with each write
-        path = file_path(self._root, name)
-        if not path.parent.is_dir():
-            for folder in (self._root, path.parent):  # the root as well: it may have been deleted meanwhile
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd, temp_path = tempfile.mkstemp(prefix=TEMP_PREFIX, dir=path.parent)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                lock_temp_file(fd)  # first: while the folder's lock is waited for, the file looks abandoned
-                with locked_folder(path.parent):
-                    if (kept := find_kept()) is not None:
-                        Path(temp_path).unlink()
-                        return kept
-                    file.write(content)
-                    file.flush()
-                    Path(temp_path).rename(path)
-        except BaseException:
-            Path(temp_path).unlink(missing_ok=True)
-            raise
-        return None
-
-    def _delete(self, name: bytes) -> bool:
-        """Remove a file; whether there was one. Raises `OSError`."""
-        try:
-            file_path(self._root, name).unlink()
-        except FileNotFoundError:
-            return False
-        return True
+        return self._files.write(name, content, find_kept)
 
     async def _load_index(self, after_s: float) -> None:
         await asyncio.to_thread(self._closing.wait, after_s)
         found = await asyncio.to_thread(scan_folder, self._root, self._now(), self._closing.is_set)
         self._index = self._index.merged_into(found)
         self._evict(self._limit_bytes)
-
-
-def _prepare(root: Path) -> None:
-    """Create the folder with mode 700, tagged as a cache for backup programs. Raises `OSError`."""
-    with suppress(FileExistsError):
-        root.mkdir(mode=0o700, parents=True)
-    with tempfile.TemporaryFile(dir=root):  # raises if it is not a folder or cannot be written to
-        tag = root / "CACHEDIR.TAG"
-    if not tag.is_file() or tag.read_bytes() != _CACHEDIR_TAG:
-        tag.write_bytes(_CACHEDIR_TAG)
