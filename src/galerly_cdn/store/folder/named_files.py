@@ -1,7 +1,7 @@
 """Reads, writes and deletes the files of a folder of renditions by their names.
 
-A file is complete or absent: it is written to a temporary file and renamed. It is not fsynced: a power failure
-may damage it.
+A file is complete or absent: it is written to a temporary file and renamed. It is not fsynced: a power
+failure may damage it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class NamedFiles:
     def delete(self, name: bytes) -> bool:
         """Remove a file; whether there was one. Raises `OSError`."""
         try:
-            os.unlink(self.path(name))
+            Path(self.path(name)).unlink()
         except FileNotFoundError:
             return False
         return True
