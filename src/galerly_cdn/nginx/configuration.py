@@ -69,6 +69,7 @@ _HEAD = """\
 # max_connections_per_client well above what one front opens, because to a node the front is one client.
 
 worker_processes auto;
+pcre_jit on;
 worker_rlimit_nofile 32768;
 events { worker_connections 8192; }
 """
@@ -274,7 +275,7 @@ _ERRORS = (
 passed on as they are."""
 _REFUSALS = """\
     if ($galerly_refused) { return 400; }
-    if ($request_method !~ "^(?:GET|HEAD)$") { return 405; }
+    if ($galerly_method_refused) { return 405; }
 """
 _VARY = "    add_header Vary $galerly_vary always;\n"
 _PASSED = f"""\
