@@ -91,6 +91,8 @@ def _missing_tools(item: pytest.Item) -> Iterator[str]:
 
 
 def _is_installed(tool: str) -> bool:
+    if tool == "seaweedfs":
+        return True  # a package of the tests
     if tool == "versitygw":
         return s3_servers.versitygw_program() is not None
     return AXE.exists() if tool == "axe-core" else shutil.which(tool) is not None
@@ -117,6 +119,14 @@ def moto() -> Iterator[s3_servers.S3Server]:
 @pytest.fixture(scope="session")
 def versitygw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.S3Server]:
     with s3_servers.versitygw(tmp_path_factory.mktemp("versitygw")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.S3Server]:
+    from tests.support import seaweedfs
+
+    with seaweedfs.running(tmp_path_factory.mktemp("seaweedfs")) as server:
         yield server
 
 

@@ -47,6 +47,8 @@ class S3Server:
     endpoint: str
     longest_segment_bytes: int = 1024
     """The longest segment of a key that the server can store."""
+    process: subprocess.Popen[bytes] | None = None
+    """None if the server is a thread of this process."""
     client: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -224,11 +226,15 @@ def versitygw(root: Path, *, webhook: str = "") -> Iterator[S3Server]:
         root,
     ]
     with subprocess.Popen(
-        command, env={**os.environ, **variables}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        env={**os.environ, **variables},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl+C is for the process that ends all parts in order
     ) as process:
         try:
             _wait_until_ready(port, process)
-            yield S3Server(f"http://127.0.0.1:{port}", longest_segment_bytes=255)
+            yield S3Server(f"http://127.0.0.1:{port}", longest_segment_bytes=255, process=process)
         finally:
             process.terminate()
 
