@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.aws_shape import AWS_DIFFERENCES, AwsShape
+from tests.support.fleet_shape import FLEET_DIFFERENCES, FleetShape
 from tests.support.scenario_player import EVENTS, REQUESTS, SCENARIOS, ScenarioRun, signing_settings
 from tests.support.shapes import S3ServeProcess, ServeProcess
 
@@ -16,24 +18,31 @@ if TYPE_CHECKING:
 
     from tests.support.s3_servers import S3Server
 
-    Running = ServeProcess | AwsShape
+    Running = ServeProcess | AwsShape | FleetShape
     Start = Callable[[str, Path, dict[str, object]], Running]
 
+FLEET_STORES = os.environ.get("FLEET_STORES", "versitygw").split()
+"""The names of fixtures. `FLEET_STORES="versitygw seaweedfs"` runs the scenarios on a fleet over each."""
+_FLEET = "a fleet over "
 SHAPES: dict[str, tuple[pytest.MarkDecorator, ...]] = {
     "a folder": (),
     "S3": (),
     "AWS": (pytest.mark.server("node", "versitygw"),),  # moto verifies no signatures, and adds CORS headers
+    **{f"{_FLEET}{store}": (pytest.mark.server("nginx", store),) for store in FLEET_STORES},
 }
 
 
 @pytest.fixture(scope="module")
-def start(s3_server: S3Server) -> Start:
+def start(s3_server: S3Server, request: pytest.FixtureRequest) -> Start:
     """A function that starts a shape, given by its name."""
 
     def started(name: str, root: Path, settings: dict[str, object]) -> Running:
         settings = {**signing_settings(root), **settings}
         if name == "AWS":
             return AwsShape(root, s3_server.bucket(), settings)
+        if name.startswith(_FLEET):
+            server: S3Server = request.getfixturevalue(name.removeprefix(_FLEET))
+            return FleetShape(root, server.bucket(), settings)
         if name == "S3":
             return S3ServeProcess(root, root, settings, bucket=s3_server.bucket())
         return ServeProcess(root / "photographs", root / "renditions", {"writable": True, **settings})
@@ -89,10 +98,10 @@ def test_scenario_on_shape_meets_all_expectations(shape: Running, scenario: dict
     assert not problems, "\n".join(problems)
 
 
-def test_aws_differences_name_existing_steps() -> None:
+def test_differences_name_existing_steps() -> None:
     """A difference of another step would be ignored."""
     steps = {scenario["name"]: len(scenario["steps"]) for scenario in SCENARIOS}
-    for difference in AWS_DIFFERENCES:
+    for difference in (*AWS_DIFFERENCES, *FLEET_DIFFERENCES):
         for name, numbers in difference.at.items():
             assert set(numbers) <= set(range(1, steps[name] + 1)), (difference.why, name)
 

@@ -42,25 +42,38 @@ def _command(folder: Path, *options: str) -> list[str]:
     return [program, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", own, *options]
 
 
+def write(folder: Path, text: str) -> None:
+    """Write the configuration that nginx reads at its start and when it is reloaded."""
+    (folder / "nginx.conf").write_text(own_folders(text, folder), "utf-8")
+
+
 def check(folder: Path, text: str) -> subprocess.CompletedProcess[str]:
     """The result of `nginx -t`."""
-    (folder / "nginx.conf").write_text(own_folders(text, folder), "utf-8")
+    write(folder, text)
     return subprocess.run(_command(folder, "-t"), capture_output=True, text=True, check=False)
+
+
+def start(folder: Path, text: str, port: int) -> subprocess.Popen[bytes]:
+    """Start nginx with this configuration; it accepts connections on the port.
+
+    It leads a process group, so that a signal reaches its workers too.
+    """
+    write(folder, text)
+    process = subprocess.Popen(_command(folder), start_new_session=True)
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except ConnectionRefusedError:
+            assert process.poll() is None, (folder / "error.log").read_text()
+            continue
+        return process
 
 
 @contextmanager
 def running(folder: Path, text: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """nginx with this configuration, accepting connections on the port."""
-    (folder / "nginx.conf").write_text(own_folders(text, folder), "utf-8")
-    with subprocess.Popen(_command(folder)) as process:
+    with start(folder, text, port) as process:
         try:
-            while True:
-                try:
-                    socket.create_connection(("127.0.0.1", port), timeout=5).close()
-                except ConnectionRefusedError:
-                    assert process.poll() is None, (folder / "error.log").read_text()
-                    continue
-                break
             yield process
         finally:
             process.send_signal(signal.SIGTERM)
