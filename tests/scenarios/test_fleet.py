@@ -29,7 +29,8 @@ PHOTOGRAPHS = 100
 ANSWERS = 40
 SHORT = {"proxy_cache_valid 200 10s": "proxy_cache_valid 200 1s", "fail_timeout=2s": "fail_timeout=1s"}
 """Lifetimes for which a test can wait; hot pictures are then compared with a node's again and again."""
-AGAIN_S = 1.3
+AGAIN_S = 2.2
+"""nginx counts `fail_timeout` in whole seconds: it uses a node again when more than one has passed."""
 WANTED = Wanted("/resize/tiny/g/a.jpg", (60, 40), is_hot=False)
 
 

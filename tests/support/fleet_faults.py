@@ -26,8 +26,8 @@ class Stage:
     fleet: Fleet
     load: Load
     answers: int
-    back_s: float = 2.5
-    """After which a front uses a node again that has come back: a little more than `fail_timeout`."""
+    back_s: float = 3.2
+    """After which a front uses a node again that has come back: a second more than `fail_timeout`."""
     frozen_s: float = 30.0
     proxy: StoreProxy | None = None
 

@@ -42,9 +42,7 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     port: Annotated[
         int,
         Meta(
-            ge=0,
-            le=65535,
-            description="TCP port to listen on; 0 takes any free one. A unix socket has none.",
+            ge=0, le=65535, description="TCP port to listen on; 0 takes any free one. A unix socket has none."
         ),
     ] = 8000
     store: Annotated[
@@ -90,8 +88,7 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         ),
     ] = 1.0
     stale_if_error_s: Annotated[
-        Natural,
-        Meta(description="How old the last known pictures may be while the store cannot be reached."),
+        Natural, Meta(description="How old the last known pictures may be while the store cannot be reached.")
     ] = 24 * 3600
     store_deadline_s: Annotated[
         Seconds, Meta(description="Time limit of one request to a remote store, its retries included.")
@@ -159,8 +156,7 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         ),
     ] = 1
     worker_memory_bytes: Annotated[
-        Positive,
-        Meta(description="Address space of one worker; a render that needs more memory fails."),
+        Positive, Meta(description="Address space of one worker; a render that needs more memory fails.")
     ] = 2 * _GIB
     worker_rss_bytes: Annotated[
         Positive,
