@@ -41,7 +41,7 @@ NOT_RUN = {
         "systemd-analyze",
         "logrotate",
     },
-    "is another server": {"nginx", "rotatelogs", "caddy"},
+    "is another server": {"nginx", "rotatelogs", "caddy", "imgproxy"},
     "needs images or a cluster": {"podman", "docker", "buildah", "helm", "kubectl"},
     NEEDS_ACCOUNT: {"aws", "rclone"},
     "asks an address of an example": {"curl"},

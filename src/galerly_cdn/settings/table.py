@@ -139,10 +139,7 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     max_frames: Annotated[Positive, Meta(description="Maximum frames or pages of an original.")] = 256
     max_coefficient_bytes: Annotated[
         Positive,
-        Meta(
-            description="Maximum memory for a progressive JPEG's coefficients, which no shrink factor "
-            "reduces."
-        ),
+        Meta(description="Maximum memory for a progressive JPEG's coefficients, which no shrink reduces."),
     ] = 512 * _MIB
     workers: Annotated[int, Meta(ge=0, le=256, description="Render worker processes; 0 is one per core.")] = 0
     processes: Annotated[
@@ -160,10 +157,7 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     ] = 2 * _GIB
     worker_rss_bytes: Annotated[
         Positive,
-        Meta(
-            description="Resident memory of a worker above which it is replaced after a render, because "
-            "allocators fragment."
-        ),
+        Meta(description="Resident memory above which a worker is replaced after a render."),
     ] = 256 * _MIB
     worker_renders: Annotated[
         Positive, Meta(description="A worker is replaced after this many renders, whatever its size.")
@@ -187,10 +181,7 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
     ] = 5.0
     queue_renders: Annotated[
         Natural,
-        Meta(
-            description="Renders that may wait for a worker, however short they are; further ones get 503 at "
-            "once."
-        ),
+        Meta(description="Renders that may wait for a worker, however short; further ones get 503 at once."),
     ] = 1024
     queue_bytes: Annotated[
         Positive,
