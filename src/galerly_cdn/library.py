@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     Invalidate = Callable[[str], Awaitable[None]]
     """Drops all pictures of a key from CloudFront."""
+    Forget = Callable[[str, Iterable[Target]], Awaitable[None]]
     Refresh = Callable[[str, Iterable[Target]], Awaitable[tuple[Refreshed, ...]]]
     """Drops pictures of a key from nodes' memory and from fronts; it never raises."""
 
@@ -200,7 +201,7 @@ class StoreCatalog:
     """The catalogue of the stores.
 
     `targets` are all of the allow-list; others that are stored are purged too. `remove_facts` removes an
-    original's record, `forget` a rendition from the memory of a running CDN, `invalidate` a key's pictures
+    original's record, `forget` renditions from the memory of a running CDN, `invalidate` a key's pictures
     from CloudFront, `refresh` from fronts and nodes. `clock` is monotonic, in seconds.
     """
 
@@ -211,7 +212,7 @@ class StoreCatalog:
         renditions: Renditions,
         targets: Iterable[Target],
         remove_facts: Callable[[str], Awaitable[None]] | None = None,
-        forget: Callable[[str, Target], None] = lambda _key, _target: None,
+        forget: Forget | None = None,
         invalidate: Invalidate = no_invalidation,
         refresh: Refresh | None = None,
         clock: Callable[[], float] = SYSTEM_CLOCK.monotonic,
@@ -265,8 +266,8 @@ class StoreCatalog:
     async def _remove(self, key: str) -> Purged:
         await self._remove_facts(checked_key(key))
         removed = await self._for_each_target(lambda target: self._renditions.delete(key, target))
-        for target in removed:
-            self._forget(key, target)
+        if self._forget is not None:
+            await self._forget(key, removed)
         return Purged(key, tuple(str(target) for target, was_there in removed.items() if was_there))
 
     async def purge_gallery(self, gallery: str) -> AsyncGenerator[Purged, None]:
@@ -323,7 +324,7 @@ class StoreLibrary(StoreCatalog):
         warm: Callable[[str], AsyncGenerator[Warmed, None]],
         check: Callable[[str], str] = checked_key,
         turns: Retries | None = None,
-        forget: Callable[[str, Target], None] = lambda _key, _target: None,
+        forget: Forget | None = None,
         invalidate: Invalidate = no_invalidation,
         refresh: Refresh | None = None,
     ) -> None:
@@ -370,12 +371,11 @@ class StoreLibrary(StoreCatalog):
             head, is_new = await self._originals.put(
                 key, temp_file, media_type=media_type_of(facts.format, key), md5=md5, replaces=replaces
             )
-        refreshed: tuple[Refreshed, ...] = ()
         if is_there:
             # It is replaced by now. A rendition that stays is stale, and only takes space.
             with suppress(StoreRefused, StoreUnreachable):
                 await self._remove(key)
-            refreshed = (await self._told(Purged(key, ()))).refreshed
+        refreshed = (await self._told(Purged(key, ()))).refreshed if is_there else ()
         self._facts.learn(key, head.version, facts, is_good=True)
         outcome: Outcome = "replaced" if is_there else "created" if is_new else "unchanged"
         shown = facts.format, facts.width_px, facts.height_px

@@ -105,10 +105,14 @@ class FolderLibrary:
             ),
             max_bytes=MAX_BYTES,
             warm=self._warm,
-            forget=lambda key, target: self.forgotten.append((key, str(target))),
+            forget=self._forget,
             invalidate=self._invalidate,
             refresh=self._refresh,
         )
+
+    async def _forget(self, key: str, targets: Iterable[Target]) -> None:
+        await asyncio.sleep(0)
+        self.forgotten += [(key, str(target)) for target in targets]
 
     async def _invalidate(self, key: str) -> None:
         if self.invalidation_error is not None:

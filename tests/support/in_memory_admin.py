@@ -18,6 +18,7 @@ from galerly_cdn.admin.metric_table import METRICS
 from galerly_cdn.admin.metrics import Metrics
 from galerly_cdn.admin.routes import all_routes
 from galerly_cdn.admin.warming import Warmer
+from galerly_cdn.app.processes import forgetting
 from galerly_cdn.clock import Clock
 from galerly_cdn.dashboard.composition import Dashboard, Photographs
 from galerly_cdn.downloads import Downloads
@@ -194,7 +195,7 @@ class InMemoryAdmin:
             max_bytes=self.settings.max_original_bytes,
             warm=functools.partial(self.cdn.origin.warm, targets=self.settings.warm_targets),
             check=lambda key: authorizer.checked_upload(checked_key(key)),
-            forget=self.cdn.edge.forget,
+            forget=forgetting(self.cdn.edge, None),
             turns=Retries(RENDERERS_BUSY, 0, lambda: 0.0),
         )
         self.now_s = 0.0

@@ -369,12 +369,15 @@ async def test_purge_of_gallery_leaves_other_galleries(library: FolderLibrary) -
     assert library.invalidated == [("g/a.jpg", []), ("g/sub/b.jpg", [])]
 
 
-async def test_purge_of_gallery_that_is_stopped_invalidates_what_it_removed(library: FolderLibrary) -> None:
+async def test_purge_of_gallery_that_is_stopped_has_forgotten_and_invalidates_what_it_removed(
+    library: FolderLibrary,
+) -> None:
     for key in ("g/a.jpg", "g/b.jpg"):
         await library.upload(key)
         await library.store_renditions(key, "150x150")
     purging = library.store_library.purge_gallery("g")
     await anext(purging)
+    assert set(library.forgotten) == {("g/a.jpg", str(target)) for target in library.recipes}
     await purging.aclose()
     assert library.invalidated == [("g/a.jpg", [])]
 

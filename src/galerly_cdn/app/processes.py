@@ -1,4 +1,4 @@
-"""Builds the hit processes of a server, and the parts of a library that reach their memory."""
+"""Builds the hit processes of a server, and the part of a library that reaches their memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.locations import is_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
     from galerly_cdn.app.renderer import RenderingStores
     from galerly_cdn.edge import Edge
-    from galerly_cdn.library import Invalidate
+    from galerly_cdn.library import Forget
     from galerly_cdn.model import Target
     from galerly_cdn.server.processes.hit_processes import HitProcesses
     from galerly_cdn.settings.locations import Locations
@@ -25,22 +25,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def forgetting(
-    edge: Edge, processes: HitProcesses | None, invalidate: Invalidate
-) -> tuple[Invalidate, Callable[[str, Target], None]]:
-    """`invalidate` and `forget` of a library, over the memory of all processes."""
-    if processes is None:
-        return invalidate, edge.forget
+def forgetting(edge: Edge, processes: HitProcesses | None) -> Forget:
+    """`forget` of a library, over the memory of all processes."""
 
-    def forget(key: str, target: Target) -> None:
-        edge.forget(key, target)
-        processes.forget(key, target)
+    async def forget(key: str, targets: Iterable[Target]) -> None:
+        several = tuple(targets)
+        for target in several:
+            edge.forget(key, target)
+        if processes is not None:
+            await processes.forget(key, several)
 
-    async def invalidated(key: str) -> None:
-        await processes.forget_noted()
-        await invalidate(key)
-
-    return invalidated, forget
+    return forget
 
 
 def open_hit_processes(rendering: RenderingStores, locations: Locations) -> HitProcesses | None:

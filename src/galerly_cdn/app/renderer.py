@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from galerly_cdn.app.stores import Stores
-    from galerly_cdn.library import Invalidate, Refresh
-    from galerly_cdn.model import RecipeEntry, Rendered, Target
+    from galerly_cdn.library import Forget, Invalidate, Refresh
+    from galerly_cdn.model import RecipeEntry, Rendered
     from galerly_cdn.render.pool.fork_server_process import ForkServerProcess
     from galerly_cdn.render.pool.protocol import Ready
     from galerly_cdn.settings.locations import Locations
@@ -82,12 +82,12 @@ class RenderingStores:
     def library(
         self,
         invalidate: Invalidate = no_invalidation,
-        forget: Callable[[str, Target], None] = lambda _key, _target: None,
+        forget: Forget | None = None,
         refresh: Refresh | None = None,
     ) -> StoreLibrary:
         """Also uploads, inspects and warms.
 
-        `invalidate` drops a key's pictures from caches in front of the CDN, `forget` one rendition from the
+        `invalidate` drops a key's pictures from caches in front of the CDN, `forget` renditions from the
         memory of the CDN itself, `refresh` a key's pictures from fronts and other nodes.
         """
         settings = self.stores.settings

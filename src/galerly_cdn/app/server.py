@@ -79,7 +79,7 @@ class Cdn:
         self.filler = rendering.filler
         self.edge = self._open_edge()
         self.processes = processes
-        self.library = rendering.library(*forgetting(self.edge, processes, invalidate), refresh)
+        self.library = rendering.library(invalidate, forgetting(self.edge, processes), refresh)
         self._page = self._browse_page()
         self._health_path = settings.health_path
         self.application = for_host(
@@ -108,9 +108,7 @@ class Cdn:
     async def forget_original(self, key: str) -> Forgotten:
         """As `Edge.forget_original`, in the memory of all processes. Raises as it."""
         if self.processes is not None:
-            for target in self.rendering.stores.settings.all_targets:
-                self.processes.forget(key, target)
-            await self.processes.forget_noted()
+            await self.processes.forget(key, self.rendering.stores.settings.all_targets)
         return await self.edge.forget_original(key)
 
     def _open_edge(self) -> Edge:

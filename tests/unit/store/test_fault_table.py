@@ -18,6 +18,7 @@ from unittest import mock
 
 import pytest
 
+from galerly_cdn.app.processes import forgetting
 from galerly_cdn.errors import GalerlyError
 from galerly_cdn.http.urls import checked_key
 from galerly_cdn.library import StoreLibrary
@@ -226,7 +227,7 @@ class Requests:
             listed=cdn.listed,
             max_bytes=1 << 20,
             warm=functools.partial(cdn.origin.warm, targets=self.targets),
-            forget=cdn.edge.forget,
+            forget=forgetting(cdn.edge, None),
         )
 
     async def picture(self, key: str) -> str:

@@ -190,8 +190,6 @@ class HitProcesses:
         """The ready process with the fewest connections."""
         self._given = 0
         """Connections of all processes."""
-        self._forgotten: list[tuple[str, str]] = []
-        self._forgetting = asyncio.Lock()
 
     @property
     def is_draining(self) -> bool:
@@ -226,17 +224,12 @@ class HitProcesses:
         self._compare()
         return is_given
 
-    def forget(self, key: str, target: Target) -> None:
-        """Note a rendition that the processes are to remove from memory, by `forget_noted`."""
-        self._forgotten.append((key, str(target)))
-
-    async def forget_noted(self) -> None:
-        """Return when no process has a noted rendition in memory."""
-        async with self._forgetting:  # what another caller has taken is forgotten when this returns
-            noted, self._forgotten = self._forgotten, []
-            for first in range(0, len(noted), _MAX_FORGOTTEN):
-                some = noted[first : first + _MAX_FORGOTTEN]
-                await asyncio.gather(*(one.forget(next(self._numbers), some) for one in self._processes))
+    async def forget(self, key: str, targets: Iterable[Target]) -> None:
+        """Return when no process has one of the renditions in memory."""
+        renditions = [(key, str(target)) for target in targets]
+        for first in range(0, len(renditions), _MAX_FORGOTTEN):
+            some = renditions[first : first + _MAX_FORGOTTEN]
+            await asyncio.gather(*(one.forget(next(self._numbers), some) for one in self._processes))
 
     def drain(self) -> None:
         """Let the processes return their connections; the server ends them."""

@@ -202,11 +202,10 @@ def test_signals_of_a_service_manager_do_not_end_a_process() -> None:
 def test_purged_renditions_are_forgotten_before_the_answer() -> None:
     async def scenario() -> None:
         async with serving_with(2) as running:
-            keys = [f"g/{number}" for number in range(100)]
-            for key in keys:
-                running.processes.forget(key, TARGET)
-            await asyncio.gather(running.processes.forget_noted(), running.processes.forget_noted())
-        assert {running.events[f"forgotten {key}"] for key in keys} == {2}
+            targets = [Target(Size(width, 150)) for width in range(1, 101)]
+            await asyncio.gather(*(running.processes.forget(key, targets) for key in ("g/a", "g/b")))
+            assert all(not process._forgetting for process in running.processes._processes)
+        assert [running.events[f"forgotten {key}"] for key in ("g/a", "g/b")] == [200, 200]
 
     run(scenario())
 
@@ -218,8 +217,7 @@ def test_process_that_does_not_forget_is_killed_and_replaced(monkeypatch: pytest
     async def scenario() -> None:
         async with serving_with() as running, running.given() as viewer:
             stuck = pid_of(running)
-            running.processes.forget(NEVER, TARGET)
-            await running.processes.forget_noted()
+            await running.processes.forget(NEVER, [TARGET])
             assert await viewer.read_to_end() == b""
             await running.until_ready()
             assert pid_of(running) != stuck
