@@ -39,6 +39,7 @@ class Channel:
     """One end of a channel.
 
     `on_message` gets each message, its raw bytes, and the connection that came with it, which it owns then;
+    None if there was none, or no file was free for it.
     `on_end` is called once, when the other process has ended or sent what is no message.
     """
 
@@ -78,7 +79,10 @@ class Channel:
         return True
 
     def send(self, message: Message, data: bytes = b"", fd: int = -1) -> None:
-        """Send a message once the other process reads; `fd` may be closed at once."""
+        """Send a message once the other process reads; `fd` may be closed at once.
+
+        Raises `OSError` if no file is free for a copy of `fd`.
+        """
         if self._is_closed:
             return
         self._unsent.append((messages.encode(message, data), -1 if fd < 0 else os.dup(fd)))

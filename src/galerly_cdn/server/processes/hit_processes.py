@@ -296,6 +296,8 @@ class HitProcesses:
                 self._compare()
             case messages.Data(number) if number in process.given:
                 process.given[number].data += data
+            case messages.Return(number) if connection is None and number in process.given:
+                process.given[number].end()  # no file was free for it, and the kernel has closed it
             case messages.Return(number, is_used) if connection is not None and number in process.given:
                 given = process.given[number]
                 unused = 0 if is_used else given.unused + 1

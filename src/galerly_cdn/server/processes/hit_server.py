@@ -126,7 +126,10 @@ class HitServer:
         while len(data) > messages.DATA_BYTES:
             self._channel.send(messages.Data(number), data[: messages.DATA_BYTES])
             data = data[messages.DATA_BYTES :]
-        self._channel.send(messages.Return(number, is_used), data, fd)
+        try:
+            self._channel.send(messages.Return(number, is_used), data, fd)
+        except OSError:  # no file is free for a copy of the descriptor
+            self.ended(number)
 
     def ended(self, number: int) -> None:
         """Tell the server that a connection has ended."""
@@ -136,6 +139,8 @@ class HitServer:
 
     def _on_message(self, message: messages.Message, _data: bytes, connection: socket.socket | None) -> None:
         match message:
+            case messages.Give(number) if connection is None:
+                self.ended(number)  # no file was free for it, and the kernel has closed it
             case messages.Give(number) if connection is not None:
                 task = self._loop.create_task(self._connect(number, connection))
                 self._tasks.add(task)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
+import resource
 import signal
 from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +26,7 @@ from tests.support.echo_hit_process import NEVER
 from tests.support.raw_http import Echo, get, run, serving
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from galerly_cdn.telemetry import AccessRecord
     from tests.support.raw_http import Served, Viewer
@@ -184,6 +186,53 @@ def test_killed_process_loses_its_connections_only_and_is_replaced(monkeypatch: 
             async with running.given() as viewer:
                 headers, _ = await ask(viewer, "/hit")
                 assert headers["x-process"] == str(pid_of(running))
+
+    run(scenario())
+
+
+@contextmanager
+def no_file_left(pid: int) -> Iterator[None]:
+    """A process that can open no further file."""
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    first_free = next(fd for fd in itertools.count() if not os.path.lexists(f"/proc/{pid}/fd/{fd}"))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (first_free, limits[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("who", ["server", "process"])
+def test_returned_connection_without_a_free_file_is_lost_alone(who: str) -> None:
+    async def scenario() -> None:
+        async with (
+            serving_with() as running,
+            running.given() as lost,
+            running.served.viewer(),
+            running.given() as kept,
+        ):
+            await asyncio.gather(ask(lost, "/hit"), ask(kept, "/hit"))
+            with no_file_left(os.getpid() if who == "server" else pid_of(running)):
+                await lost.send(get("/miss"))
+                assert await lost.read_to_end() == b""
+            await until(lambda: running.processes._given == 1)
+            headers, _ = await ask(kept, "/hit")
+            assert headers["x-process"] == str(pid_of(running))
+
+    run(scenario())
+
+
+def test_given_connection_without_a_free_file_is_lost_alone() -> None:
+    async def scenario() -> None:
+        async with serving_with() as running, running.given() as kept, running.served.viewer() as lost:
+            async with running.served.viewer():
+                await ask(kept, "/hit")
+                with no_file_left(pid_of(running)):
+                    await ask(lost, "/first")
+                    assert await lost.read_to_end() == b""
+            await until(lambda: running.processes._given == 1)
+            headers, _ = await ask(kept, "/hit")
+            assert headers["x-process"] == str(pid_of(running))
 
     run(scenario())
 
