@@ -24,7 +24,7 @@ from galerly_cdn.errors import (
     UploadTooLarge,
 )
 from galerly_cdn.http.urls import checked_key
-from galerly_cdn.model import Facts, Listed, Refreshed, Target
+from galerly_cdn.model import Facts, Listed, Record, Refreshed, Target
 from galerly_cdn.render.formats import media_type_of
 from galerly_cdn.retries import RENDERERS_BUSY, Retries
 from galerly_cdn.serialization import Value, fields_of, replaced
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from galerly_cdn.facts import OriginalFacts
     from galerly_cdn.fill import Warmed
     from galerly_cdn.inspector import Inspector
-    from galerly_cdn.model import Record
     from galerly_cdn.recipe_list import RecipeList
     from galerly_cdn.store.interfaces import Originals, Renditions, WritableOriginals
     from galerly_cdn.store.temp_files import UploadFile
@@ -371,15 +370,18 @@ class StoreLibrary(StoreCatalog):
             head, is_new = await self._originals.put(
                 key, temp_file, media_type=media_type_of(facts.format, key), md5=md5, replaces=replaces
             )
+        purged = Purged(key, ())
         if is_there:
             # It is replaced by now. A rendition that stays is stale, and only takes space.
             with suppress(StoreRefused, StoreUnreachable):
                 await self._remove(key)
-        refreshed = (await self._told(Purged(key, ()))).refreshed if is_there else ()
+            purged = await self._told(purged)
+        elif is_new:  # fronts may have kept that it was missing
+            purged = await self._refreshed(purged)
         self._facts.learn(key, head.version, facts, is_good=True)
         outcome: Outcome = "replaced" if is_there else "created" if is_new else "unchanged"
         shown = facts.format, facts.width_px, facts.height_px
-        return Accepted(key, outcome, head.version, head.length_bytes, *shown, refreshed)
+        return Accepted(key, outcome, head.version, head.length_bytes, *shown, purged.refreshed)
 
     async def inspect(self, key: str) -> Inspection:
         """An original and its stored renditions, each with its version and recipe.
@@ -426,11 +428,10 @@ class StoreLibrary(StoreCatalog):
         return hashes["md5"].hexdigest()
 
     async def _is_there(self, key: str) -> bool:
-        try:
+        with suppress(NoSuchOriginal):
             await self._originals.head(key, remembered=False)
-        except NoSuchOriginal:
-            return False
-        return True
+            return True
+        return False
 
     def _stored(self, record: Record, version: str) -> Stored:
         return Stored(

@@ -116,8 +116,13 @@ def front(stack: contextlib.ExitStack, folder: Path, nodes: list[S3ServeProcess]
     return port
 
 
-def test_replaced_purged_and_deleted_photograph_is_seen_at_once_everywhere(fleet: Fleet) -> None:
-    assert fleet.upload(90).returncode == 0
+def test_new_replaced_purged_and_deleted_photograph_is_seen_at_once_everywhere(fleet: Fleet) -> None:
+    assert fleet.seen() == {(404, path) for path in PATHS}
+    created = fleet.upload(90)
+    assert created.returncode == 0, created.stderr
+    lines = created.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["created", "front", "front"]
+    assert lines[1].partition("dropped ")[2].startswith("150x150.avif, 400x400.webp; now 200 ")
     old = fleet.seen()
     assert fleet.seen() == old
     assert {status for status, _ in old} == {200}
@@ -145,7 +150,6 @@ def test_replaced_purged_and_deleted_photograph_is_seen_at_once_everywhere(fleet
     assert deleted.stdout.count("; now absent") == 2
     assert deleted.stdout.count("dropped 150x150.avif, 400x400.webp; now 404") == 2
     assert fleet.seen() == {(404, path) for path in PATHS}
-    assert fleet.upload(50).returncode == 0
     for output in (replaced, purged, deleted):
         assert TOKEN not in output.stdout + output.stderr
         assert front_refresh.secret(TOKEN) not in output.stdout + output.stderr

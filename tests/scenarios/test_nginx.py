@@ -274,6 +274,40 @@ def test_private_picture_is_not_shown_while_no_node_can_check(
     assert json.loads(answer.body)["error"]["code"] == "unavailable"
 
 
+@pytest.mark.parametrize("private", ["clients"], indirect=True)
+def test_node_that_is_left_out_is_asked_before_a_viewer_is_told_that_there_is_none(
+    private: tuple[Fleet, Settings, Signed],
+) -> None:
+    """`down` stands for what nginx makes of a node for the two seconds after two failures."""
+    fleet, known, signed = private
+    port, (back, lost) = nginx.free_port(), fleet.nodes
+    text = nginx.front_configuration(fleet.root / "front", port, fleet.ports, known)
+    left_out = text.replace(f":{back.port} max_fails=2", f":{back.port} down max_fails=2")
+    assert left_out != text
+    lost.process.kill()
+    lost.process.communicate()
+    with nginx.running(fleet.root / "front", left_out, port):
+        head, hot = get(port, method="HEAD"), get(port)
+        part, missing = get(port, Range="bytes=0-3"), get(port, "/resize/tiny/none.jpg")
+        original = "/original/clients/smith/1.jpg"
+        paths = (signed(PRIVATE), PRIVATE, signed(original), original)
+        checked = [get(port, path).status for path in paths]
+        with ThreadPoolExecutor(20) as threads:
+            herd = Counter(threads.map(lambda _: get(port, "/resize/small/g/a.jpg").status, range(20)))
+        cached = entries(fleet.root)
+        lines = back.stop()
+        none = get(port, "/resize/small.png/g/a.jpg")
+    assert (head.status, hot.status, part.status, missing.status) == (200, 200, 206, 404)
+    assert head.headers["cache-status"].endswith(", nginx; fwd=uri-miss")
+    assert hot.headers["cache-status"] == "nginx; hit"
+    assert checked == [200, 403, 200, 403]
+    assert herd == {200: 20}
+    assert sum("stages_ms" in line and "/resize/small/" in str(line["path"]) for line in lines) == 1
+    assert not any(entry.startswith("private/") for entry in cached)
+    assert (none.status, none.headers["retry-after"]) == (503, str(Unavailable.retry_after_s))
+    assert json.loads(none.body)["error"]["code"] == Unavailable.code
+
+
 def test_front_that_does_not_know_a_private_prefix_caches_none_of_its_pictures(tmp_path: Path) -> None:
     signer_with_key(tmp_path / "keys")
     fleet = Fleet(tmp_path, private_prefixes="clients", public_keys=tmp_path / "keys")

@@ -26,8 +26,6 @@ class Stage:
     fleet: Fleet
     load: Load
     answers: int
-    back_s: float = 3.2
-    """After which a front uses a node again that has come back: a second more than `fail_timeout`."""
     frozen_s: float = 30.0
     proxy: StoreProxy | None = None
 
@@ -48,7 +46,6 @@ def _kill_nodes(stage: Stage) -> None:
         node.kill()
         stage.continue_load()
         node.start()
-        stage.load.wait_s(stage.back_s)
 
 
 def _restart_nodes(stage: Stage) -> None:
@@ -57,7 +54,6 @@ def _restart_nodes(stage: Stage) -> None:
         node.stop()
         stage.continue_load()
         node.start()
-        stage.load.wait_s(stage.back_s)
 
 
 def _add_and_remove_a_node(stage: Stage) -> None:

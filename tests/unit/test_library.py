@@ -53,7 +53,7 @@ async def assert_nothing_stored(library: FolderLibrary) -> None:
 async def test_upload_is_stored_unchanged_and_described(library: FolderLibrary) -> None:
     accepted = await library.upload(KEY)
     version = (await library.originals.head(KEY)).version
-    assert accepted == Accepted(KEY, "created", version, len(PHOTOGRAPH), "jpeg", 60, 40)
+    assert accepted == Accepted(KEY, "created", version, len(PHOTOGRAPH), "jpeg", 60, 40, REFRESHED)
     assert library.content(KEY) == PHOTOGRAPH
     assert library.temp_files() == []
 
@@ -624,15 +624,21 @@ async def test_purges_of_many_keys_list_the_stored_targets_once_a_second(library
 # refreshing
 
 
-async def test_photograph_that_was_there_is_refreshed_after_its_renditions_are_removed(
+async def test_changed_photograph_is_refreshed_after_its_renditions_are_removed(
     library: FolderLibrary,
 ) -> None:
-    for content, replaces in ((PHOTOGRAPH, False), (PHOTOGRAPH, False), (b"another", True)):
-        await library.upload(KEY, content, replaces=replaces)
+    for content, replaces, refreshed in (
+        (PHOTOGRAPH, False, REFRESHED),  # until then it was missing
+        (PHOTOGRAPH, False, ()),
+        (b"another", True, REFRESHED),
+    ):
+        accepted = await library.upload(KEY, content, replaces=replaces)
+        assert accepted.refreshed == refreshed
         await library.store_renditions(KEY, "400x400")
     await library.store_library.purge(KEY)
     await library.store_library.delete(KEY)
-    assert library.refreshed == [(KEY, [])] * 3
+    assert library.refreshed == [(KEY, [])] * 4
+    assert len(library.invalidated) == 3
 
 
 async def test_photograph_is_refreshed_if_it_cannot_be_invalidated(library: FolderLibrary) -> None:
@@ -640,4 +646,4 @@ async def test_photograph_is_refreshed_if_it_cannot_be_invalidated(library: Fold
     library.invalidation_error = errors.NotInvalidated("away")
     with pytest.raises(errors.NotInvalidated):
         await library.store_library.purge(KEY)
-    assert library.refreshed == [(KEY, [])]
+    assert library.refreshed == [(KEY, [])] * 2

@@ -63,8 +63,8 @@ def nginx(
     galerly-cdn nginx --node 10.0.0.1:8000 --node 10.0.0.2:8000 > /etc/nginx/nginx.conf
     nginx -t && systemctl reload nginx
 
-    Where the setting `fronts` names the front, `purge`, `rm` and `upload --replace` drop a photograph from
-    its cache at once. That takes the admin API's token (GALERLY_ADMIN_TOKEN, or the setting
+    Where the setting `fronts` names the front, `purge`, `rm` and `upload` drop a photograph from its cache
+    at once. That takes the admin API's token (GALERLY_ADMIN_TOKEN, or the setting
     admin_token_file). The configuration has neither the token nor a secret, but a digest.
 
     Nothing is read from nodes, and no file is written. docs/nginx.md describes several machines.

@@ -78,16 +78,11 @@ class Progress:
         self._warnings: list[str] = []
 
     @property
-    def exit_status(self) -> int:
-        """1 if an item failed or has a warning, else 0."""
-        return 1 if self.failures or self._warnings else 0
-
-    @property
     def exit_code(self) -> int:
-        """0 if every item is done, 1 if some failed, `terminal.RUN_AGAIN` if a repetition may do more."""
+        """0 if every item is done, 1 if some failed or warn, `terminal.RUN_AGAIN` if repeating may help."""
         if self._is_temporary or (self._is_ended and self._is_incomplete):
             return terminal.RUN_AGAIN
-        return 1 if self.failures else 0
+        return 1 if self.failures or self._warnings else 0
 
     async def run(
         self,

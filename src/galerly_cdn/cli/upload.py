@@ -63,9 +63,12 @@ def upload(
                 lambda: _upload(library, *item, replaces=replace),
                 lambda error, wait_s: _print_retry(item[0], error, wait_s),
             )
+            # Of new photographs, which may be many, only what matters: few of them were requested before
+            is_new = accepted.outcome == "created"
+            told = [one for one in accepted.refreshed if one.dropped or one.problem or not is_new]
             return Result(
                 [accepted],
-                _accepted_line(accepted) + refreshed_lines(accepted.refreshed),
+                _accepted_line(accepted) + refreshed_lines(told),
                 refresh_warnings(accepted.key, accepted.refreshed),
             )
 

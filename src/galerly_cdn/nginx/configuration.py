@@ -123,9 +123,12 @@ def _hash_bucket_bytes(settings: Settings) -> int:
 
 
 def _nodes(front: Front, settings: Settings) -> str:
-    servers = "".join(
-        f"    server {node} max_fails=2 fail_timeout=2s max_conns={_max_connections(node, settings)};\n"
-        for node in front.nodes
+    servers, all_servers = (
+        "".join(
+            f"    server {node} {failures} max_conns={_max_connections(node, settings)};\n"
+            for node in front.nodes
+        )
+        for failures in ("max_fails=2 fail_timeout=2s", "max_fails=0")
     )
     return f"""
 # All pictures of a photograph go to one node: its memory is used well, and a render is made once. A node that
@@ -135,6 +138,11 @@ upstream galerly_nodes {{
     hash $galerly_photo consistent;
 {servers}    keepalive 32;
 }}
+# The same nodes, none of them left out: they are asked before a viewer is told that there is none.
+upstream galerly_all_nodes {{
+    zone galerly_all_nodes 256k;
+    hash $galerly_photo consistent;
+{all_servers}}}
 """
 
 
@@ -218,9 +226,10 @@ def _server(front: Front, settings: Settings) -> str:
     has_page = settings.browse and not settings.private_prefixes
     locations = "".join(
         (
-            f"{_RESIZE}{_REFUSALS}{refresh.conditions(front)}{_PICTURES}}}\n",
+            f"{_RESIZE}{_REFUSALS}{refresh.conditions(front)}{_pages(front, '@again')}{_PICTURES}}}\n",
             _private_locations(front, settings),
-            _ORIGINAL,
+            f"{_ORIGINAL}{_REFUSALS}{_pages(front, '@again_uncached')}{_PASSED}}}\n",
+            _AGAIN,
             _BROWSE if has_page else "",
             _NOTHING_ELSE,
             refresh.locations(front, settings),
@@ -300,8 +309,9 @@ _PRIVATE_CHECKS = """\
     if ($galerly_private = 0) { return 404; }
     if ($galerly_photo = "") { return 404; }
     auth_request /-galerly/authorize;
-    recursive_error_pages on;
 """
+_NO_NODE = "502"
+"""What nginx answers if all nodes are left out, or have refused or broken the connection."""
 _NOT_CHECKED = "500"
 """What nginx makes of other statuses than 2xx, 401 and 403 of the check, such as 414 for a long address."""
 _ASK_NODE = f"""\
@@ -312,11 +322,17 @@ location = /-galerly/authorize {{
 location @node {{
 {_PASSED}}}
 """
-_ORIGINAL = f"""
+_ORIGINAL = """
 # Originals are not cached; they are sent as they are read.
-location /original/ {{
-{_REFUSALS}{_PASSED}}}
+location /original/ {
 """
+_AGAIN = f"""
+# A request for which there was no node. A private one is not looked for in the cache, so a node checks it.
+location @again {{
+{_PICTURES}}}
+location @again_uncached {{
+{_PASSED}}}
+""".replace("//galerly_nodes", "//galerly_all_nodes")
 _BROWSE_BODY = f"""{_REFUSALS}    proxy_pass http://galerly_nodes$request_uri;
     proxy_pass_header Vary;
     proxy_set_header Host $http_host;
@@ -342,12 +358,18 @@ def _private_locations(front: Front, settings: Settings) -> str:
     patterns = private_patterns(settings, "^/resize/[^/]+/")
     if not patterns:
         return ""
-    refreshed = [((refresh.STATUS,), refresh.NAMED)] if front.secret_md5 else []
-    own = [([status for status in statuses if status != _NOT_CHECKED], error) for statuses, error in _ERRORS]
-    pages = indented(error_page_lines([*own, *refreshed, (("403", _NOT_CHECKED), "@node")]))
+    pages = _pages(front, "@again_uncached", _NOT_CHECKED) + "    error_page 403 = @node;\n"
     body = f"{_REFUSALS}{refresh.conditions(front)}{_PRIVATE_CHECKS}{pages}{_PICTURES}"
     locations = "".join(f"location ~ {quoted(pattern)} {{\n{body}}}\n" for pattern in patterns)
     return f"{_PRIVATE}{locations}{_ASK_NODE}"
+
+
+def _pages(front: Front, again: str, *also: str) -> str:
+    """The error pages of a location, which asks the nodes once more at `again` for `_NO_NODE` and `also`."""
+    asked = (_NO_NODE, *also)
+    own = [([status for status in statuses if status not in asked], error) for statuses, error in _ERRORS]
+    refreshed = [((refresh.STATUS,), refresh.NAMED)] if front.secret_md5 else []
+    return f"    recursive_error_pages on;\n{indented(error_page_lines([*own, *refreshed, (asked, again)]))}"
 
 
 def _host(settings: Settings) -> str:

@@ -134,17 +134,21 @@ EXIT_CODES = {
     "both": ([Undecodable(), StoreUnreachable()], 75),
     "a full queue": ([QueueFull()], 75),
     "an answer that broke off": ([CdnInterrupted()], 75),
+    "a front that was not refreshed": (["not refreshed", None], 1),
+    "a front that was not refreshed, and a full queue": (["not refreshed", QueueFull()], 75),
 }
 
 
 @pytest.mark.parametrize(("errors", "exit_code"), EXIT_CODES.values(), ids=EXIT_CODES)
 async def test_exit_code_tells_whether_a_repetition_may_do_more(
-    errors: list[Exception | None], exit_code: int
+    errors: list[Exception | str | None], exit_code: int
 ) -> None:
-    async def process(error: Exception | None) -> Result:
-        if error:
+    """A text is a warning."""
+
+    async def process(error: Exception | str | None) -> Result:
+        if isinstance(error, Exception):
             raise error
-        return Result([], "")
+        return Result([], "", [error] if error else [])
 
     progress = Progress(as_json=False)
     await progress.run({f"{number}": error for number, error in enumerate(errors)}, process)
