@@ -355,9 +355,8 @@ class StoreLibrary(StoreCatalog):
         """Store an original that is complete, matches its `digests` and can be decoded; else change nothing.
 
         `digests` are by the names of `hashlib`, in the lengths of `checksums.LENGTHS_BYTES`. Uploading the
-        same bytes again is no error. Raises `MalformedKey`, `UploadTooLarge`, `EmptyUpload`,
-        `ChecksumMismatch`, `Unrenderable` with its reason, `OriginalExists`, `KeyNotHeld`, and as the
-        store does.
+        same bytes again is no error. Raises `MalformedKey`, `UploadTooLarge`, `EmptyUpload`, `KeyNotHeld`,
+        `ChecksumMismatch`, `Unrenderable` with its reason, `OriginalExists`, and as the store does.
         """
         self._check(key)
         with self._originals.upload_file() as temp_file:
