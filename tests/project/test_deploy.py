@@ -66,6 +66,9 @@ MISTAKES = [
     ("systemd", "systemd/galerly-cdn.service", "ProtectSystem=", "ProtectSystems=", "ProtectSystems"),
     ("systemd", "systemd/galerly-cdn.service", "SystemCallFilter=@system-service", "#", "exposure"),
     ("systemd", "systemd/galerly-cdn.service", "TimeoutStopSec=45", "TimeoutStopSec=20", "drain_s"),
+    ("systemd", "systemd/galerly-cdn.service", "KillMode=mixed", "KillMode=control-group", "KillMode"),
+    ("systemd", "systemd/galerly-cdn.service", "Type=notify", "Type=exec", "WatchdogSec"),
+    ("systemd", "systemd/galerly-cdn.socket", "Name=public", "Name=web", "FileDescriptorName"),
     ("systemd", "systemd/galerly-cdn-clean.service", "CapabilityBoundingSet=", "#", "exposure"),
     (
         "systemd",

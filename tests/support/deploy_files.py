@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from galerly_cdn.admin.metric_table import METRICS
+from galerly_cdn.settings.service_manager import ADMIN, PUBLIC
 from galerly_cdn.settings.table import DESCRIBED, Settings
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ _QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?")
 """Kubernetes' quantities, whose spelling its schemas do not have."""
 _MAX_EXPOSURE = 2.0
 """Of `systemd-analyze security`, from 0 (all is forbidden) to 10."""
+_END_S = 10
+"""What a server may take to end its workers after it has answered all requests."""
 
 Manifest = dict[str, Any]
 
@@ -259,10 +262,25 @@ def systemd_problems(deploy: Path, folder: Path) -> Iterator[str]:
             exposure = _exposure(unit)
             if exposure > _MAX_EXPOSURE:
                 yield f"{unit.name}: its exposure is {exposure}"
-    service = (folder / "galerly-cdn.service").read_text("utf-8")
-    stop = re.search(r"^TimeoutStopSec=(\d+)$", service, re.MULTILINE)
-    if not stop or int(stop[1]) <= Settings().drain_s:
-        yield "TimeoutStopSec ends the service before drain_s"
+    yield from _stop_problems(unit_values(folder / "galerly-cdn.service"))
+    names = [unit_values(unit).get("FileDescriptorName") for unit in sorted(folder.glob("*.socket"))]
+    if names != [ADMIN, PUBLIC]:
+        yield f"FileDescriptorName: the server knows admin and public, and no {names}"
+
+
+def _stop_problems(service: dict[str, str]) -> Iterator[str]:
+    drain_s = Settings().drain_delay_s + Settings().drain_s
+    if int(service.get("TimeoutStopSec", 0)) < drain_s + _END_S:
+        yield f"TimeoutStopSec: the server may take drain_delay_s and drain_s, {drain_s:g} s, to stop"
+    if service.get("KillMode") != "mixed":
+        yield "KillMode: SIGTERM ends render workers too, and their pictures are 504"
+    if service.get("Type") != "notify" or "WatchdogSec" not in service:
+        yield "Type, WatchdogSec: a server that hangs is not restarted"
+
+
+def unit_values(unit: Path) -> dict[str, str]:
+    """The settings of a unit by their names; of several with one name the last."""
+    return dict(re.findall(r"^(\w+)=(.*)$", unit.read_text("utf-8"), re.MULTILINE))
 
 
 def _exposure(unit: Path) -> float:
