@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from galerly_cdn import __version__
 from galerly_cdn.cli import main
+from galerly_cdn.http import front_refresh
 from tests.support import deploy_files, nginx
 from tests.support.deploy_files import (
     CHART,
@@ -62,6 +63,8 @@ MISTAKES = [
     ),
     ("compose", "compose.yaml", "'127.0.0.1:3000:3000'", "'3000:3000'", "is public"),
     ("compose", "compose.yaml", "GALERLY_STORE_ENDPOINT", "GALERLY_S3_ENDPOINT", "GALERLY_S3_ENDPOINT"),
+    ("compose", "compose.yaml", "stop_grace_period: 45s", "stop_grace_period: 30s", "drain_delay_s"),
+    ("compose", "compose.yaml", "http://node2:8001", "http://node3:8001", "no service node3"),
     ("systemd", "systemd/galerly-cdn.service", "WatchdogSec=30", "WatchdogSec=30 seconds!", "30 seconds!"),
     ("systemd", "systemd/galerly-cdn.service", "ProtectSystem=", "ProtectSystems=", "ProtectSystems"),
     ("systemd", "systemd/galerly-cdn.service", "SystemCallFilter=@system-service", "#", "exposure"),
@@ -181,13 +184,19 @@ def front_command(arguments: Iterable[str], tmp_path: Path) -> subprocess.Comple
 
 
 @pytest.mark.server("nginx")
-def test_front_of_the_compose_file_has_a_configuration_that_nginx_accepts(tmp_path: Path) -> None:
+def test_front_of_the_compose_file_has_a_configuration_that_nginx_accepts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
     (command,) = compose["services"]["configuration"]["command"]
     printed = re.fullmatch(r"galerly-cdn nginx (.*) > /configuration/nginx.conf", command)
     assert printed, command
+    (tmp_path / "token").write_text("a" * 64, "utf-8")
+    for name, value in compose["services"]["configuration"]["environment"].items():
+        monkeypatch.setenv(name, value.replace("/run/secrets/admin-token", str(tmp_path / "token")))
     checked = front_command(printed[1].split(), tmp_path)
     assert checked.returncode == 0, checked.stderr
+    assert front_refresh.secret_md5("a" * 64) in (tmp_path / "nginx.conf").read_text("utf-8")
 
 
 @helm

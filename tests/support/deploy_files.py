@@ -8,10 +8,13 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 import yaml
 
 from galerly_cdn.admin.metric_table import METRICS
+from galerly_cdn.errors import SettingsError
+from galerly_cdn.settings.load import load_settings
 from galerly_cdn.settings.service_manager import ADMIN, PUBLIC
 from galerly_cdn.settings.table import DESCRIBED, Settings
 
@@ -42,6 +45,11 @@ Manifest = dict[str, Any]
 def copy_of_deploy(folder: Path) -> Path:
     """A copy of deploy/ in a folder, in which a test may make mistakes."""
     return Path(shutil.copytree(ROOT / "deploy", folder / "deploy"))
+
+
+def _stop_s(settings: Settings) -> float:
+    """How long a server may take to end after SIGTERM, in seconds."""
+    return settings.drain_delay_s + settings.drain_s + _END_S
 
 
 # ------------------------------------------------------------------------------------------- image
@@ -236,10 +244,19 @@ def _service_mistakes(deploy: Path, compose: Manifest, service: Manifest) -> Ite
         f"no service {one}" for one in service.get("depends_on", {}) if one not in compose["services"]
     )
     yield from (f"{port} is public" for port in service.get("ports", []) if not port.startswith("127.0.0.1:"))
-    yield from _unknown_settings("its environment", service.get("environment", {}))
-    serves = service.get("command", [None])[0] == "serve"
-    if serves and (service.get("user") or not service.get("read_only")):
+    try:
+        settings = load_settings(environment=service.get("environment", {})).settings
+    except SettingsError as error:
+        yield from error.problems
+        return
+    hosts = {str(urlsplit(one).hostname) for one in (*settings.fronts, *settings.nodes)}
+    yield from (f"no service {one}, which a setting names" for one in hosts - {*compose["services"]})
+    if service.get("command", [None])[0] != "serve":
+        return
+    if service.get("user") or not service.get("read_only"):
         yield "it may run as root, or write its image"
+    if int(service["stop_grace_period"].removesuffix("s")) < _stop_s(settings):
+        yield "stop_grace_period: it is killed before drain_delay_s and drain_s are over"
 
 
 # ------------------------------------------------------------------------------------------- systemd
@@ -269,9 +286,8 @@ def systemd_problems(deploy: Path, folder: Path) -> Iterator[str]:
 
 
 def _stop_problems(service: dict[str, str]) -> Iterator[str]:
-    drain_s = Settings().drain_delay_s + Settings().drain_s
-    if int(service.get("TimeoutStopSec", 0)) < drain_s + _END_S:
-        yield f"TimeoutStopSec: the server may take drain_delay_s and drain_s, {drain_s:g} s, to stop"
+    if int(service.get("TimeoutStopSec", 0)) < _stop_s(Settings()):
+        yield "TimeoutStopSec: it is killed before drain_delay_s and drain_s are over"
     if service.get("KillMode") != "mixed":
         yield "KillMode: SIGTERM ends render workers too, and their pictures are 504"
     if service.get("Type") != "notify" or "WatchdogSec" not in service:
