@@ -37,6 +37,7 @@ AUTOSCALED: dict[str, Any] = {
     **VALUES,
     "autoscaling": {"enabled": True},
     "fronts": {"service": {"type": "LoadBalancer"}},
+    "settings": {"max_original_bytes": 300_000_000, "workers": 3, "drain_delay_s": 60},
 }
 
 CHECKS: dict[str, Callable[[Path, Path], Iterable[str]]] = {
@@ -91,6 +92,8 @@ CHART_MISTAKES = [
     (NODES, "targetPort: admin", "targetPort: metrics", "no port metrics"),
     (NODES, "galerly_render_queue", "galerly_queue", "no metric galerly_queue"),
     (NODES, "terminationGracePeriodSeconds", "terminationGracePeriod", "terminationGracePeriod"),
+    (NODES, ".drain_s 15 }}", ".drain_s 5 }}", "terminationGracePeriodSeconds: it is killed"),
+    (NODES, "name: GALERLY_ADMIN_HOST", "name: GALERLY_STORE", "GALERLY_STORE has two values"),
     (NODES, "name: GALERLY_ADMIN_PORT", "name: GALERLY_ADMINPORT", "GALERLY_ADMINPORT"),
     (NODES, '{{- include "volumes" . | nindent 8 }}', "", "no volume temporary"),
     (NODES, "maxUnavailable: 1", "maxUnavailable: [1]", "maxUnavailable"),
@@ -166,6 +169,7 @@ def test_wrong_values_of_the_chart_are_named() -> None:
         "adress": {"store": {"adress": "s3://p"}},
         "replicas": {"nodes": {"replicas": 0}},
         "Sizes": {"settings": {"Sizes": []}},
+        "admin_port": {"settings": {"admin_port": 9000}},
         "GALERLY_SIZE": {"settings": {"size": "tiny"}},
     }
     checked = checked_charts(*(Chart(DEPLOY, {**VALUES, **values}) for values in wrong.values()))

@@ -16,7 +16,7 @@ from galerly_cdn.admin.metric_table import METRICS
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.settings.load import load_settings
 from galerly_cdn.settings.service_manager import ADMIN, PUBLIC
-from galerly_cdn.settings.table import DESCRIBED, Settings
+from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,7 @@ def image_problems(deploy: Path) -> Iterator[str]:
         yield f"the image exposes {ports}, and serves on {variables['GALERLY_PORT']}"
     if "GALERLY_HEALTH_PATH'] + '/readyz'" not in last:
         yield "the health check asks another path than readyz"
-    yield from _unknown_settings("the image", variables)
+    yield from _settings_problems("the image", variables)
     if re.search(
         r"pip install(?!.*(--require-hashes|--no-index))|pip wheel(?!.*(--require-hashes|wheels \.))", text
     ):
@@ -85,11 +85,12 @@ def probe_paths(deploy: Path) -> set[str]:
     return {f"{_image_variables(deploy)['GALERLY_HEALTH_PATH']}/{name}" for name in ("livez", "readyz")}
 
 
-def _unknown_settings(where: str, variables: dict[str, Any]) -> Iterator[str]:
-    known = {f"GALERLY_{setting.name.upper()}" for setting in DESCRIBED}
-    yield from (
-        f"{where}: no setting {one}" for one in variables if one.startswith("GALERLY_") and one not in known
-    )
+def _settings_problems(where: str, variables: dict[str, str]) -> Iterator[str]:
+    """What the program says about variables of its environment."""
+    try:
+        load_settings(environment=variables)
+    except SettingsError as error:
+        yield from (f"{where}: {problem}" for problem in error.problems)
 
 
 # ------------------------------------------------------------------------------------------- Kubernetes
@@ -176,8 +177,15 @@ def _pod_problems(pod: Manifest, paths: set[str]) -> Iterator[str]:
         for quantities in container["resources"].values():
             bad = [value for value in quantities.values() if not _QUANTITY.fullmatch(str(value))]
             yield from (f"{value} is no quantity" for value in bad)
-        variables = {one["name"]: one for one in container.get("env", [])}
-        yield from _unknown_settings(container["name"], variables)
+        variables = [(one["name"], one.get("value", "1")) for one in container.get("env", [])]
+        names = [name for name, _ in variables]
+        yield from (f"{one} has two values" for one in sorted({*names}) if names.count(one) > 1)
+        problems = [*_settings_problems(container["name"], dict(variables))]
+        yield from problems
+        if not problems and "readinessProbe" in container:
+            settings = load_settings(environment=dict(variables)).settings
+            if pod.get("terminationGracePeriodSeconds", 30) < _stop_s(settings):
+                yield "terminationGracePeriodSeconds: it is killed before drain_delay_s and drain_s are over"
         yield from _probe_problems(container, _port_names(pod), paths)
 
 
