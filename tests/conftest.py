@@ -24,6 +24,7 @@ _PACKAGES = {
     "node": "nodejs",
     "promtool": "prometheus",
     "systemd-analyze": "systemd",
+    "systemd-socket-activate": "systemd",
     "varnishd": "varnish",
 }
 _skipped: Counter[str] = Counter()

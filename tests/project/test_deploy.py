@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from galerly_cdn import __version__
 from galerly_cdn.cli import main
+from galerly_cdn.http import front_refresh
 from tests.support import deploy_files, nginx
 from tests.support.deploy_files import (
     CHART,
@@ -36,6 +37,7 @@ AUTOSCALED: dict[str, Any] = {
     **VALUES,
     "autoscaling": {"enabled": True},
     "fronts": {"service": {"type": "LoadBalancer"}},
+    "settings": {"max_original_bytes": 300_000_000, "workers": 3, "drain_delay_s": 60},
 }
 
 CHECKS: dict[str, Callable[[Path, Path], Iterable[str]]] = {
@@ -62,10 +64,15 @@ MISTAKES = [
     ),
     ("compose", "compose.yaml", "'127.0.0.1:3000:3000'", "'3000:3000'", "is public"),
     ("compose", "compose.yaml", "GALERLY_STORE_ENDPOINT", "GALERLY_S3_ENDPOINT", "GALERLY_S3_ENDPOINT"),
+    ("compose", "compose.yaml", "stop_grace_period: 45s", "stop_grace_period: 30s", "drain_delay_s"),
+    ("compose", "compose.yaml", "http://node2:8001", "http://node3:8001", "no service node3"),
     ("systemd", "systemd/galerly-cdn.service", "WatchdogSec=30", "WatchdogSec=30 seconds!", "30 seconds!"),
     ("systemd", "systemd/galerly-cdn.service", "ProtectSystem=", "ProtectSystems=", "ProtectSystems"),
     ("systemd", "systemd/galerly-cdn.service", "SystemCallFilter=@system-service", "#", "exposure"),
     ("systemd", "systemd/galerly-cdn.service", "TimeoutStopSec=45", "TimeoutStopSec=20", "drain_s"),
+    ("systemd", "systemd/galerly-cdn.service", "KillMode=mixed", "KillMode=control-group", "KillMode"),
+    ("systemd", "systemd/galerly-cdn.service", "Type=notify", "Type=exec", "WatchdogSec"),
+    ("systemd", "systemd/galerly-cdn.socket", "Name=public", "Name=web", "FileDescriptorName"),
     ("systemd", "systemd/galerly-cdn-clean.service", "CapabilityBoundingSet=", "#", "exposure"),
     (
         "systemd",
@@ -85,6 +92,8 @@ CHART_MISTAKES = [
     (NODES, "targetPort: admin", "targetPort: metrics", "no port metrics"),
     (NODES, "galerly_render_queue", "galerly_queue", "no metric galerly_queue"),
     (NODES, "terminationGracePeriodSeconds", "terminationGracePeriod", "terminationGracePeriod"),
+    (NODES, ".drain_s 15 }}", ".drain_s 5 }}", "terminationGracePeriodSeconds: it is killed"),
+    (NODES, "name: GALERLY_ADMIN_HOST", "name: GALERLY_STORE", "GALERLY_STORE has two values"),
     (NODES, "name: GALERLY_ADMIN_PORT", "name: GALERLY_ADMINPORT", "GALERLY_ADMINPORT"),
     (NODES, '{{- include "volumes" . | nindent 8 }}', "", "no volume temporary"),
     (NODES, "maxUnavailable: 1", "maxUnavailable: [1]", "maxUnavailable"),
@@ -160,6 +169,7 @@ def test_wrong_values_of_the_chart_are_named() -> None:
         "adress": {"store": {"adress": "s3://p"}},
         "replicas": {"nodes": {"replicas": 0}},
         "Sizes": {"settings": {"Sizes": []}},
+        "admin_port": {"settings": {"admin_port": 9000}},
         "GALERLY_SIZE": {"settings": {"size": "tiny"}},
     }
     checked = checked_charts(*(Chart(DEPLOY, {**VALUES, **values}) for values in wrong.values()))
@@ -178,13 +188,19 @@ def front_command(arguments: Iterable[str], tmp_path: Path) -> subprocess.Comple
 
 
 @pytest.mark.server("nginx")
-def test_front_of_the_compose_file_has_a_configuration_that_nginx_accepts(tmp_path: Path) -> None:
+def test_front_of_the_compose_file_has_a_configuration_that_nginx_accepts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
     (command,) = compose["services"]["configuration"]["command"]
     printed = re.fullmatch(r"galerly-cdn nginx (.*) > /configuration/nginx.conf", command)
     assert printed, command
+    (tmp_path / "token").write_text("a" * 64, "utf-8")
+    for name, value in compose["services"]["configuration"]["environment"].items():
+        monkeypatch.setenv(name, value.replace("/run/secrets/admin-token", str(tmp_path / "token")))
     checked = front_command(printed[1].split(), tmp_path)
     assert checked.returncode == 0, checked.stderr
+    assert front_refresh.secret_md5("a" * 64) in (tmp_path / "nginx.conf").read_text("utf-8")
 
 
 @helm

@@ -8,11 +8,15 @@ import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 import yaml
 
 from galerly_cdn.admin.metric_table import METRICS
-from galerly_cdn.settings.table import DESCRIBED, Settings
+from galerly_cdn.errors import SettingsError
+from galerly_cdn.settings.load import load_settings
+from galerly_cdn.settings.service_manager import ADMIN, PUBLIC
+from galerly_cdn.settings.table import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +36,8 @@ _QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?")
 """Kubernetes' quantities, whose spelling its schemas do not have."""
 _MAX_EXPOSURE = 2.0
 """Of `systemd-analyze security`, from 0 (all is forbidden) to 10."""
+_END_S = 10
+"""What a server may take to end its workers after it has answered all requests."""
 
 Manifest = dict[str, Any]
 
@@ -39,6 +45,11 @@ Manifest = dict[str, Any]
 def copy_of_deploy(folder: Path) -> Path:
     """A copy of deploy/ in a folder, in which a test may make mistakes."""
     return Path(shutil.copytree(ROOT / "deploy", folder / "deploy"))
+
+
+def _stop_s(settings: Settings) -> float:
+    """How long a server may take to end after SIGTERM, in seconds."""
+    return settings.drain_delay_s + settings.drain_s + _END_S
 
 
 # ------------------------------------------------------------------------------------------- image
@@ -57,7 +68,7 @@ def image_problems(deploy: Path) -> Iterator[str]:
         yield f"the image exposes {ports}, and serves on {variables['GALERLY_PORT']}"
     if "GALERLY_HEALTH_PATH'] + '/readyz'" not in last:
         yield "the health check asks another path than readyz"
-    yield from _unknown_settings("the image", variables)
+    yield from _settings_problems("the image", variables)
     if re.search(
         r"pip install(?!.*(--require-hashes|--no-index))|pip wheel(?!.*(--require-hashes|wheels \.))", text
     ):
@@ -74,11 +85,12 @@ def probe_paths(deploy: Path) -> set[str]:
     return {f"{_image_variables(deploy)['GALERLY_HEALTH_PATH']}/{name}" for name in ("livez", "readyz")}
 
 
-def _unknown_settings(where: str, variables: dict[str, Any]) -> Iterator[str]:
-    known = {f"GALERLY_{setting.name.upper()}" for setting in DESCRIBED}
-    yield from (
-        f"{where}: no setting {one}" for one in variables if one.startswith("GALERLY_") and one not in known
-    )
+def _settings_problems(where: str, variables: dict[str, str]) -> Iterator[str]:
+    """What the program says about variables of its environment."""
+    try:
+        load_settings(environment=variables)
+    except SettingsError as error:
+        yield from (f"{where}: {problem}" for problem in error.problems)
 
 
 # ------------------------------------------------------------------------------------------- Kubernetes
@@ -165,8 +177,15 @@ def _pod_problems(pod: Manifest, paths: set[str]) -> Iterator[str]:
         for quantities in container["resources"].values():
             bad = [value for value in quantities.values() if not _QUANTITY.fullmatch(str(value))]
             yield from (f"{value} is no quantity" for value in bad)
-        variables = {one["name"]: one for one in container.get("env", [])}
-        yield from _unknown_settings(container["name"], variables)
+        variables = [(one["name"], one.get("value", "1")) for one in container.get("env", [])]
+        names = [name for name, _ in variables]
+        yield from (f"{one} has two values" for one in sorted({*names}) if names.count(one) > 1)
+        problems = [*_settings_problems(container["name"], dict(variables))]
+        yield from problems
+        if not problems and "readinessProbe" in container:
+            settings = load_settings(environment=dict(variables)).settings
+            if pod.get("terminationGracePeriodSeconds", 30) < _stop_s(settings):
+                yield "terminationGracePeriodSeconds: it is killed before drain_delay_s and drain_s are over"
         yield from _probe_problems(container, _port_names(pod), paths)
 
 
@@ -233,10 +252,19 @@ def _service_mistakes(deploy: Path, compose: Manifest, service: Manifest) -> Ite
         f"no service {one}" for one in service.get("depends_on", {}) if one not in compose["services"]
     )
     yield from (f"{port} is public" for port in service.get("ports", []) if not port.startswith("127.0.0.1:"))
-    yield from _unknown_settings("its environment", service.get("environment", {}))
-    serves = service.get("command", [None])[0] == "serve"
-    if serves and (service.get("user") or not service.get("read_only")):
+    try:
+        settings = load_settings(environment=service.get("environment", {})).settings
+    except SettingsError as error:
+        yield from error.problems
+        return
+    hosts = {str(urlsplit(one).hostname) for one in (*settings.fronts, *settings.nodes)}
+    yield from (f"no service {one}, which a setting names" for one in hosts - {*compose["services"]})
+    if service.get("command", [None])[0] != "serve":
+        return
+    if service.get("user") or not service.get("read_only"):
         yield "it may run as root, or write its image"
+    if int(service["stop_grace_period"].removesuffix("s")) < _stop_s(settings):
+        yield "stop_grace_period: it is killed before drain_delay_s and drain_s are over"
 
 
 # ------------------------------------------------------------------------------------------- systemd
@@ -259,10 +287,24 @@ def systemd_problems(deploy: Path, folder: Path) -> Iterator[str]:
             exposure = _exposure(unit)
             if exposure > _MAX_EXPOSURE:
                 yield f"{unit.name}: its exposure is {exposure}"
-    service = (folder / "galerly-cdn.service").read_text("utf-8")
-    stop = re.search(r"^TimeoutStopSec=(\d+)$", service, re.MULTILINE)
-    if not stop or int(stop[1]) <= Settings().drain_s:
-        yield "TimeoutStopSec ends the service before drain_s"
+    yield from _stop_problems(unit_values(folder / "galerly-cdn.service"))
+    names = [unit_values(unit).get("FileDescriptorName") for unit in sorted(folder.glob("*.socket"))]
+    if names != [ADMIN, PUBLIC]:
+        yield f"FileDescriptorName: the server knows admin and public, and no {names}"
+
+
+def _stop_problems(service: dict[str, str]) -> Iterator[str]:
+    if int(service.get("TimeoutStopSec", 0)) < _stop_s(Settings()):
+        yield "TimeoutStopSec: it is killed before drain_delay_s and drain_s are over"
+    if service.get("KillMode") != "mixed":
+        yield "KillMode: SIGTERM ends render workers too, and their pictures are 504"
+    if service.get("Type") != "notify" or "WatchdogSec" not in service:
+        yield "Type, WatchdogSec: a server that hangs is not restarted"
+
+
+def unit_values(unit: Path) -> dict[str, str]:
+    """The settings of a unit by their names; of several with one name the last."""
+    return dict(re.findall(r"^(\w+)=(.*)$", unit.read_text("utf-8"), re.MULTILINE))
 
 
 def _exposure(unit: Path) -> float:

@@ -14,7 +14,16 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 {{- range $name, $value := .Values.settings }}
 - name: GALERLY_{{ $name | upper }}
-  value: {{ kindIs "slice" $value | ternary ($value | toStrings | join ";") ($value | toString) | quote }}
+  value: {{ if kindIs "slice" $value }}{{ $value | join ";" | quote }}{{ else }}{{ kindIs "string" $value | ternary $value (toJson $value) | quote }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* A request is no limit of CPU time: without this there is a worker for each core of the machine. */}}
+{{- define "workers" -}}
+{{- if not (hasKey .settings "workers") -}}
+- name: GALERLY_WORKERS
+  valueFrom:
+    resourceFieldRef: {containerName: {{ .container }}, resource: requests.cpu}
 {{- end }}
 {{- end }}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from galerly_cdn.errors import SettingsError
 from galerly_cdn.insight.doctor.machine import Disk, MachineFacts
 from galerly_cdn.render.libvips_version import packaged_version
+from galerly_cdn.render.pool.cores import available_cores
 from galerly_cdn.serialization import replaced
 from galerly_cdn.settings.locations import is_remote, renditions_root
 
@@ -44,7 +45,7 @@ def read(
         settings=settings,
         open_files=sys.maxsize if hard_limit == resource.RLIM_INFINITY else hard_limit,
         open_files_needed=open_files_needed,
-        cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+        cores=available_cores(),
         memory_bytes=_memory_bytes(),
         renditions=None if is_remote(renditions) else _disk(Path(renditions)),
         temporary=_disk(Path(tempfile.gettempdir())),

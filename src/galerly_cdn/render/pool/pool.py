@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import sys
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -29,6 +27,7 @@ from galerly_cdn.model import ignore_facts
 from galerly_cdn.render.pool import fork_server_process, protocol
 from galerly_cdn.render.pool.admission import Admission, Bounds, Place, Work
 from galerly_cdn.render.pool.assignment import Assignment
+from galerly_cdn.render.pool.cores import available_cores
 from galerly_cdn.render.pool.process import ForkServer
 from galerly_cdn.render.pool.scheduling import MemoryBudget, Quarantine, WorkQueue
 from galerly_cdn.render.pool.supervisor import Supervisor, Worker
@@ -112,7 +111,7 @@ class WorkerPool:
         self._settings = settings
         self._count = count
         self._observe = observe
-        self._capacity = capacity = settings.workers or _available_cores()
+        self._capacity = capacity = settings.workers or available_cores()
         bounds = Bounds(settings.queue_renders, settings.queue_bytes, settings.queue_wait_s)
         self._admission = Admission(capacity, bounds, clock)
         self._queue: WorkQueue[Worker] = WorkQueue(_MAX_WARMING, reserved=min(1, capacity - 1))
@@ -409,7 +408,3 @@ class WorkerPool:
         self._accepted -= 1
         if not self._accepted:
             self._drained.set()
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
