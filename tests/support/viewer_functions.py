@@ -73,6 +73,9 @@ class _EmptyStore:
     async def head(self, *_: object, **__: object) -> None:
         raise NoSuchOriginal
 
+    def known_head(self, *_: object, **__: object) -> None:
+        """None is known."""
+
 
 class PythonEdge:
     """The Python edge with an empty store; the requested object is known before the store is read."""

@@ -36,7 +36,7 @@ from galerly_cdn.errors import (
 )
 from galerly_cdn.model import Size, Target
 from galerly_cdn.serialization import to_json
-from galerly_cdn.store.folder import rendition_file
+from galerly_cdn.store.folder import named_files, rendition_file
 from galerly_cdn.store.folder import renditions as renditions_module
 from galerly_cdn.store.folder.rendition_file import DamagedFile, decode_rendition, encode_rendition
 from galerly_cdn.store.folder.renditions import _SLICE, FolderRenditions
@@ -347,7 +347,7 @@ async def test_temporary_file_is_locked_while_its_writer_waits_for_the_folder(
         abandoned.extend(is_abandoned(path, 0.0) for path in folder.glob(f"{TEMP_PREFIX}*"))
         yield
 
-    monkeypatch.setattr(renditions_module, "locked_folder", wait)
+    monkeypatch.setattr(named_files, "locked_folder", wait)
     async with open_folder(tmp_path) as store:
         await store.put(make_rendition("x"))
     assert abandoned == [False]
