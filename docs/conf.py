@@ -61,7 +61,7 @@ LINK = re.compile(r"^- \[[^]]+\]\((?P<page>[^)#]+\.md)\)", re.MULTILINE)
 def add_navigation(_: Sphinx, page: str, source: list[str]) -> None:
     """Adds tables of contents: to the start page for each of its sections, and to the records' page."""
     if page == "docs/decisions/README":
-        source[0] += "\n```{toctree}\n:glob:\n\n[0-9]*\n```\n"
+        source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n[0-9]*\n```\n"
     if page != root_doc:
         return
     for section in source[0].split("\n## ")[1:]:
