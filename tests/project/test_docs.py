@@ -36,6 +36,13 @@ def test_every_setting_and_every_error_has_a_row() -> None:
     assert all(f" | `{code}` | " in errors for code in by_code() if code not in hidden)
 
 
+def test_list_of_decision_records_has_each_with_its_title() -> None:
+    records = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    listed = (ROOT / "docs" / "decisions" / "README.md").read_text("utf-8")
+    lines = [f"- [{one.read_text('utf-8').partition(chr(10))[0].removeprefix('# ')}]({one.name})" for one in records]
+    assert re.findall(r"^- .+$", listed, re.MULTILINE) == lines
+
+
 @pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_links_between_pages_are_not_broken(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8"))
