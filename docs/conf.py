@@ -37,12 +37,6 @@ exclude_patterns = [
 extensions = ["myst_parser"]
 myst_heading_anchors = 4
 nitpicky = True
-# A code host shows folders; the site shows the text of such a link.
-nitpick_ignore = [
-    ("myst", f"../{folder.relative_to(CHECKOUT)}{slash}")
-    for folder in CHECKOUT.glob("deploy/**")
-    for slash in ("", "/")
-]
 
 html_theme = "furo"
 html_theme_options: dict[str, list[str]] = {"top_of_page_buttons": []}
@@ -52,10 +46,13 @@ html_js_files = ["site.js"]
 html_extra_path = ["static/index.html"]
 html_search_scorer = str(Path(__file__).with_name("static") / "scorer.js")
 html_copy_source = False
+html_show_copyright = False
 # Where the site is opened as files, the browser may not read a page to summarise it.
 html_show_search_summary = False
 
 LINK = re.compile(r"^- \[[^]]+\]\((?P<page>[^)#]+\.md)\)", re.MULTILINE)
+
+FOLDER_LINK = re.compile(r"\[(?P<text>[^]]+)\]\(\.\./(?P<folder>[^)#]+)\)")
 
 
 def add_navigation(_: Sphinx, page: str, source: list[str]) -> None:
@@ -70,6 +67,13 @@ def add_navigation(_: Sphinx, page: str, source: list[str]) -> None:
         source[0] += f"\n\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(pages) + "\n```\n"
 
 
+def show_folders_as_text(_: Sphinx, __: str, source: list[str]) -> None:
+    """Replaces links to folders, which a code host shows and the site does not have, by their text."""
+    source[0] = FOLDER_LINK.sub(
+        lambda link: link["text"] if (CHECKOUT / link["folder"]).is_dir() else link[0], source[0]
+    )
+
+
 def _of_root(link: str) -> PurePosixPath:
     """The name of a page that `docs/index.md` links to, as a table of contents spells it."""
     return PurePosixPath("/", link.removeprefix("../") if link.startswith("../") else f"docs/{link}")
@@ -78,5 +82,6 @@ def _of_root(link: str) -> PurePosixPath:
 def setup(app: Sphinx) -> None:
     """Registers the navigation, and the languages of code blocks that Pygments does not know."""
     app.connect("source-read", add_navigation)
+    app.connect("source-read", show_folders_as_text)
     for language in ("logql", "mermaid"):
         app.add_lexer(language, TextLexer)
