@@ -43,9 +43,10 @@ def worker_peaks() -> Iterator[tuple[str, int]]:
                 str(root / "large.jpg"), Q=90, interlace=coding == "progressive", subsample_mode="on", keep=0
             )
             with galerly(root, Path(scratch, "renditions"), workers=1) as ours:
-                (worker,) = proc.tree(ours.pid)[1:]
+                # The worker, and on Linux the process that it is a fork of, which never grows.
+                children = proc.tree(ours.pid)[1:]
                 ask_all(ours.address, [picture("large.jpg", "2000x2000.jpeg")], 1)
-                yield coding, proc.peak_bytes(worker)
+                yield coding, max(map(proc.peak_bytes, children))
 
 
 def idle(root: Path) -> proc.Memory:
@@ -58,7 +59,8 @@ def concurrent(root: Path) -> tuple[int, proc.Memory]:
     """The number of renders, and the process tree's peak RSS and PSS with 64 concurrent requests."""
     segments = [f"{size}.{form}" for form in _FORMATS for size in _SIZES]
     paths = [picture(key, segment) for segment in segments for key in photographs.keys(root)]
-    with TemporaryDirectory() as scratch, galerly(root, Path(scratch), workers=2) as ours:
+    # A busy machine renders 64 in more than the default of 5 s, and would refuse some.
+    with TemporaryDirectory() as scratch, galerly(root, Path(scratch), workers=2, queue_wait_s=600) as ours:
         with proc.watched(ours.pid) as samples:
             ask_all(ours.address, paths, 64)
         return len(paths), proc.Memory(
