@@ -40,9 +40,9 @@ class MemoryCache(Generic[K, V]):
         """Whether there is a value. This does not count as a use."""
         return key in self._values
 
-    def drop(self, key: K) -> None:
-        """Remove a value, if there is one."""
-        self._values.pop(key, None)
+    def drop(self, key: K) -> bool:
+        """Remove a value, if there is one; whether there was."""
+        return self._values.pop(key, None) is not None
 
     @property
     def weight_bytes(self) -> int:

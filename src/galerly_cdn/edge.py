@@ -140,9 +140,7 @@ class Edge:
 
         Raises `StoreRefused`, `StoreUnreachable`.
         """
-        targets = [one for one in self._all_targets if RenditionKey(key, one) in self._memory]
-        for target in targets:
-            self.forget(key, target)
+        targets = [one for one in self._all_targets if self.forget(key, one)]
         try:
             version = (await self._miss_limiter.head(key, "", is_hot=True, remembered=False)).version
         except NoSuchOriginal:

@@ -94,9 +94,9 @@ class PlainHits:
         exchange.key, exchange.target, exchange.cache_status = request.key, target, status
         return prepared
 
-    def forget(self, key: str, target: Target) -> None:
-        """Remove a purged rendition from memory."""
-        self.memory.drop(RenditionKey(key, target))
+    def forget(self, key: str, target: Target) -> bool:
+        """Remove a purged rendition from memory; whether it was there."""
+        return self.memory.drop(RenditionKey(key, target))
 
     def remember(
         self, rendition_key: RenditionKey, rendition: Rendition, put: Task[Rendition | None] | None = None

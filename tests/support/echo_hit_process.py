@@ -45,9 +45,10 @@ async def _serve(end: socket.socket, start: messages.Start) -> None:
         answer = echo.answer_hit(scope)
         return answer and answer._replace(lines=answer.lines + b"x-process: %d\r\n" % os.getpid())
 
-    def forget(key: str, _target: Target) -> None:
+    def forget(key: str, target: Target) -> bool:
         batch.count(f"forgotten {key}")
         if key == NEVER:
             signal.pause()
+        return target.size.width_px > 50
 
     await HitServer(end, start.settings, answer_hit, batch, forget=forget, memory_bytes=lambda: 1000).run()

@@ -107,9 +107,11 @@ class Cdn:
 
     async def forget_original(self, key: str) -> Forgotten:
         """As `Edge.forget_original`, in the memory of all processes. Raises as it."""
+        removed: set[str] = set()
         if self.processes is not None:
-            await self.processes.forget(key, self.rendering.stores.settings.all_targets)
-        return await self.edge.forget_original(key)
+            removed = await self.processes.forget(key, self.rendering.stores.settings.all_targets)
+        forgotten = await self.edge.forget_original(key)
+        return replaced(forgotten, removed=tuple(sorted({*forgotten.removed, *removed})))
 
     def _open_edge(self) -> Edge:
         rendering, stores = self.rendering, self.rendering.stores

@@ -151,7 +151,8 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
             le=64,
             description="Processes that answer viewers. The first one renders, refuses and does all else; "
             "the others answer public pictures that are stored in a folder. They share `memory_cache_bytes` "
-            "and every limit. More than 1 needs Linux; with TLS or a remote store one process answers all.",
+            "and every limit. More than 1 needs Linux; with TLS, `proxy_protocol` or a remote store one "
+            "process answers all.",
         ),
     ] = 1
     worker_memory_bytes: Annotated[

@@ -85,7 +85,7 @@ class HitProcess:
         self.is_ready = False
         self.memory_bytes = 0
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._forgetting: dict[int, asyncio.Future[None]] = {}
+        self._forgetting: dict[int, asyncio.Future[tuple[str, ...]]] = {}
         self.on_change = on_change
         """Called when the process has ended, or serves a connection less."""
         own_end, other_end = channel_pair()
@@ -117,25 +117,30 @@ class HitProcess:
             self.given[number] = Given(self, number, address, unused)
         return is_given
 
-    async def forget(self, number: int, renditions: Iterable[tuple[str, str]]) -> None:
-        """Let the process remove renditions from memory. One that does not answer is killed."""
+    async def forget(self, number: int, renditions: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+        """Let the process remove renditions from memory; the targets of those that were there.
+
+        A process that does not answer is killed.
+        """
         if not self.is_ready:
-            return
-        answered = self._forgetting[number] = asyncio.get_running_loop().create_future()
+            return ()
+        answered: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+        self._forgetting[number] = answered
         self._channel.send(messages.Forget(number, tuple(renditions)))
         try:
             async with asyncio.timeout(ANSWER_S):
-                await answered
+                return await answered
         except TimeoutError:
             _log.error("the hit process %d does not answer, and is killed", self.pid)
             self.kill()
             await self.ended
+            return ()
 
-    def forgotten(self, number: int) -> None:
+    def forgotten(self, number: int, removed: tuple[str, ...] = ()) -> None:
         """Note the answer to a `forget`."""
         answered = self._forgetting.pop(number, None)
         if answered is not None and not answered.done():
-            answered.set_result(None)
+            answered.set_result(removed)
 
     def kill(self) -> None:
         """Kill the process; the end of its channel follows."""
@@ -224,12 +229,15 @@ class HitProcesses:
         self._compare()
         return is_given
 
-    async def forget(self, key: str, targets: Iterable[Target]) -> None:
-        """Return when no process has one of the renditions in memory."""
+    async def forget(self, key: str, targets: Iterable[Target]) -> set[str]:
+        """Return when no process has one of the renditions in memory: the targets of those that one had."""
         renditions = [(key, str(target)) for target in targets]
+        removed: set[str] = set()
         for first in range(0, len(renditions), _MAX_FORGOTTEN):
             some = renditions[first : first + _MAX_FORGOTTEN]
-            await asyncio.gather(*(one.forget(next(self._numbers), some) for one in self._processes))
+            answers = (one.forget(next(self._numbers), some) for one in self._processes)
+            removed.update(*await asyncio.gather(*answers))
+        return removed
 
     def drain(self) -> None:
         """Let the processes return their connections; the server ends them."""
@@ -305,8 +313,8 @@ class HitProcesses:
                 self._begin(self._take_back(connection, returned))
             case messages.Closed(number) if number in process.given:
                 process.given[number].end()
-            case messages.Forgotten(number):
-                process.forgotten(number)
+            case messages.Forgotten(number, removed):
+                process.forgotten(number, removed)
             case messages.Records(records, events, memory_bytes):
                 process.memory_bytes = memory_bytes
                 for one in records:

@@ -85,10 +85,13 @@ class HitServer:
         answer_hit: AnswerHit,
         batch: RecordBatch,
         *,
-        forget: Callable[[str, Target], None],
+        forget: Callable[[str, Target], bool],
         memory_bytes: Callable[[], int],
     ) -> None:
-        """`end` is this process's end of the channel. Needs a running event loop."""
+        """`end` is this process's end of the channel. Needs a running event loop.
+
+        `forget` removes a rendition from memory, and returns whether it was there.
+        """
         self.is_draining = False
         self._loop = asyncio.get_running_loop()
         # The server has counted each connection, and does so until it has learned of its end
@@ -146,10 +149,8 @@ class HitServer:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             case messages.Forget(number, renditions):
-                for key, name in renditions:
-                    if (target := parse_target(name)) is not None:
-                        self._forget(key, target)
-                self._channel.send(messages.Forgotten(number))
+                removed = tuple(name for key, name in renditions if self._has_forgotten(key, name))
+                self._channel.send(messages.Forgotten(number, removed))
             case messages.Drain():
                 self.is_draining = True
                 for open_connection in self._state.connections:
@@ -159,6 +160,10 @@ class HitServer:
             case _:
                 _log.error("unexpected: %r", message)
                 self._stopped.set()
+
+    def _has_forgotten(self, key: str, name: str) -> bool:
+        target = parse_target(name)
+        return target is not None and self._forget(key, target)
 
     async def _connect(self, number: int, connection: socket.socket) -> None:
         try:

@@ -72,9 +72,10 @@ class Forget(Value, frozen=True):
 
 
 class Forgotten(Value, frozen=True):
-    """The renditions of a `Forget` are in memory no more."""
+    """The renditions of a `Forget` are in memory no more; `removed` are the targets of those that were."""
 
     number: int
+    removed: tuple[str, ...]
 
 
 class ResultRecord(Value, frozen=True):

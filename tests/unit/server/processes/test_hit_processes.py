@@ -248,12 +248,14 @@ def test_signals_of_a_service_manager_do_not_end_a_process() -> None:
     run(scenario())
 
 
-def test_purged_renditions_are_forgotten_before_the_answer() -> None:
+def test_forget_returns_what_was_in_memory_once_no_process_has_it() -> None:
     async def scenario() -> None:
         async with serving_with(2) as running:
             targets = [Target(Size(width, 150)) for width in range(1, 101)]
-            await asyncio.gather(*(running.processes.forget(key, targets) for key in ("g/a", "g/b")))
-            assert all(not process._forgetting for process in running.processes._processes)
+            removed = await asyncio.gather(
+                *(running.processes.forget(key, targets) for key in ("g/a", "g/b"))
+            )
+            assert removed == [set(map(str, targets[50:]))] * 2
         assert [running.events[f"forgotten {key}"] for key in ("g/a", "g/b")] == [200, 200]
 
     run(scenario())
