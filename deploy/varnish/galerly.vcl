@@ -93,8 +93,8 @@ sub fold_accept {
 }
 
 # Requests of the setting `fronts`: HEAD asks, GET drops all pictures of the photograph. The file has the secret, which
-# is derived from the admin API's token: printf 'galerly-cdn refresh of fronts' | openssl dgst -sha256 -hmac "$TOKEN" -r
-# Only Varnish's user may read it.
+# is derived from the admin API's token: docs/nginx.md has the command. Only Varnish's user may read it. Varnish reads
+# it once: start it again after a change.
 sub refresh {
     set req.http.X-Galerly-Secret = regsub(std.fileread("/etc/varnish/galerly.secret"), "(?s)[^0-9a-f].*", "");
     if (req.http.X-Galerly-Secret == "" || req.http.Galerly-Refresh != req.http.X-Galerly-Secret) {

@@ -51,3 +51,4 @@ def main() -> None:
 
     `galerly-cdn config` lists every setting.
     """  # noqa: D301 - \b is click's mark of a paragraph that keeps its lines
+    terminal.end_at_sigterm()

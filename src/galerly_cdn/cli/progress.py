@@ -227,6 +227,7 @@ def _on_sigterm(act: Callable[[], None]) -> Iterator[None]:
 
     def once() -> None:
         loop.remove_signal_handler(signal.SIGTERM)
+        terminal.end_at_sigterm()
         act()
 
     # ValueError, RuntimeError: not in the main thread, which alone gets signals
@@ -237,6 +238,7 @@ def _on_sigterm(act: Callable[[], None]) -> Iterator[None]:
     finally:
         with contextlib.suppress(ValueError, RuntimeError):
             loop.remove_signal_handler(signal.SIGTERM)
+            terminal.end_at_sigterm()
 
 
 async def _one_part(items: Mapping[str, T]) -> AsyncIterator[Mapping[str, T]]:

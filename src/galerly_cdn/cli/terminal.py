@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,6 +131,15 @@ def exit_code_of(error: GalerlyError) -> int:
     from galerly_cdn.retries import TEMPORARY
 
     return RUN_AGAIN if isinstance(error, TEMPORARY) else 1
+
+
+def end_at_sigterm() -> None:
+    """Have SIGTERM end this process at once, with 143, also if it is the first one of a container.
+
+    Linux ends that one by no signal for which it has no handler (pid_namespaces(7)).
+    """
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
 
 
 def print_error(*lines: str) -> None:

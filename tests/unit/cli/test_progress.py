@@ -204,6 +204,31 @@ async def test_sigterm_ends_the_command_after_the_items_in_hand(
     assert "ended by SIGTERM" in captured.err
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["terminal.end_at_sigterm()", "asyncio.run(Progress(as_json=False).run({'a': 1}, process))"],
+)
+async def test_sigterm_ends_the_first_process_of_a_container(command: str) -> None:
+    """Linux ends it by no signal for which it has no handler: it would run on until it is killed."""
+    program = f"""
+import asyncio, os, signal
+from galerly_cdn.cli import terminal
+from galerly_cdn.cli.progress import Progress
+
+async def process(_):
+    signal.raise_signal(signal.SIGTERM)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    signal.raise_signal(signal.SIGTERM)
+
+os.getpid = lambda: 1
+{command}
+signal.raise_signal(signal.SIGTERM)
+"""
+    ended = await asyncio.create_subprocess_exec(sys.executable, "-c", program)
+    assert await ended.wait() == 128 + signal.SIGTERM
+
+
 async def test_sigterm_during_the_last_items_changes_nothing() -> None:
     async def process(_item: int) -> Result:
         signal.raise_signal(signal.SIGTERM)
