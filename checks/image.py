@@ -23,6 +23,23 @@ from tests.support.shapes import ServeProcess, send_request
 
 MAX_BYTES = 200_000_000
 MAX_START_S = 1.0
+TOOLS = {
+    "apt",
+    "apt-get",
+    "as",
+    "cc",
+    "dpkg",
+    "ensurepip",
+    "g++",
+    "gcc",
+    "ld",
+    "make",
+    "perl",
+    "pip",
+    "setuptools",
+}
+"""What builds or installs programs; the image has none of it in `PROGRAMS`."""
+PROGRAMS = {"bin", "python3.11", "sbin", "site-packages"}
 SMOKE = {
     "the first request renders, the second is a hit with the same strong ETag",
     "Accept chooses AVIF before WebP, and each format is stored once",
@@ -102,11 +119,15 @@ def size_bytes(root: Path) -> int:
 
 
 def check_contents(image: Image) -> None:
-    """The image's user is not root; no file is set-uid or writable by others. Raises `AssertionError`."""
+    """The user is not root; no file is set-uid or writable by others; nothing builds or installs programs.
+
+    Raises `AssertionError`.
+    """
     assert image.configuration["User"] == "10001:10001"
     modes = {file: file.lstat().st_mode for file in image.root.rglob("*") if not file.is_symlink()}
     assert [file for file, mode in modes.items() if mode & 0o6000] == []
     assert [file for file, mode in modes.items() if mode & 0o0002 and not mode & 0o1000] == []
+    assert [file for file in modes if file.name in TOOLS and file.parent.name in PROGRAMS] == []
     total = size_bytes(image.root)
     print(f"The image has {total / 1e6:.0f} MB unpacked.")
     assert total <= MAX_BYTES

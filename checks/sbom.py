@@ -1,7 +1,7 @@
 """Prints an image's bill of materials, CycloneDX 1.6: `checks/sbom.py ROOT VERSION` in .galerly/manifests.
 
-It lists Debian's packages by the records that dpkg keeps, and Python's by their metadata, with their
-licences. The document is checked with CycloneDX's own schema.
+It lists Debian's packages by the records that dpkg keeps, Python's by their metadata, with their licences,
+and what wheels say that they were compiled from. The document is checked with CycloneDX's own schema.
 """
 
 # The type checkers run in another environment, without these packages.
@@ -9,6 +9,7 @@ licences. The document is checked with CycloneDX's own schema.
 
 from __future__ import annotations
 
+import json
 import sys
 from email.parser import HeaderParser
 from importlib import metadata
@@ -56,10 +57,29 @@ def python_packages(root: Path) -> Iterator[Component]:
         )
 
 
+def compiled_in(root: Path) -> Iterator[Component]:
+    """What wheels were compiled from, such as OpenSSL, by the documents in them (PEP 770), each once."""
+    found: dict[str, dict[str, str]] = {}
+    for file in sorted(
+        (root / "opt/galerly-cdn/lib").glob("python3.*/site-packages/*.dist-info/sboms/*.json")
+    ):
+        for part in json.loads(file.read_text("utf-8")).get("components", []):
+            if "purl" in part and not part["purl"].startswith("pkg:pypi/"):
+                found.setdefault(part["purl"], part)
+    for purl, part in sorted(found.items()):
+        yield Component(
+            name=part["name"],
+            version=part.get("version"),
+            purl=PackageURL.from_string(purl),
+            bom_ref=purl,
+            type=ComponentType.LIBRARY,
+        )
+
+
 def bill_of_materials(root: Path, version: str) -> str:
     """The document, as JSON. Raises `ValueError` if the schema forbids it."""
     image = Component(name="galerly-cdn", version=version, bom_ref="image", type=ComponentType.CONTAINER)
-    parts = [*debian_packages(root), *python_packages(root)]
+    parts = [*debian_packages(root), *python_packages(root), *compiled_in(root)]
     bom = Bom(components=parts)
     bom.metadata.component = image
     bom.register_dependency(image, parts)

@@ -65,6 +65,13 @@ MISTAKES = [
     ("compose", "compose.yaml", "'127.0.0.1:3000:3000'", "'3000:3000'", "is public"),
     ("compose", "compose.yaml", "GALERLY_STORE_ENDPOINT", "GALERLY_S3_ENDPOINT", "GALERLY_S3_ENDPOINT"),
     ("compose", "compose.yaml", "stop_grace_period: 45s", "stop_grace_period: 30s", "drain_delay_s"),
+    (
+        "compose",
+        "compose.yaml",
+        "picture.\n    stop_grace_period: 45s",
+        "picture.",
+        "before it has answered",
+    ),
     ("compose", "compose.yaml", "http://node2:8001", "http://node3:8001", "no service node3"),
     ("systemd", "systemd/galerly-cdn.service", "WatchdogSec=30", "WatchdogSec=30 seconds!", "30 seconds!"),
     ("systemd", "systemd/galerly-cdn.service", "ProtectSystem=", "ProtectSystems=", "ProtectSystems"),

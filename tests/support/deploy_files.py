@@ -259,12 +259,19 @@ def _service_mistakes(deploy: Path, compose: Manifest, service: Manifest) -> Ite
         return
     hosts = {str(urlsplit(one).hostname) for one in (*settings.fronts, *settings.nodes)}
     yield from (f"no service {one}, which a setting names" for one in hosts - {*compose["services"]})
+    if service.get("stop_signal") == "SIGQUIT" and _seconds(service) < _stop_s(settings):
+        yield "stop_grace_period: it is killed before it has answered the requests in progress"
     if service.get("command", [None])[0] != "serve":
         return
     if service.get("user") or not service.get("read_only"):
         yield "it may run as root, or write its image"
-    if int(service["stop_grace_period"].removesuffix("s")) < _stop_s(settings):
+    if _seconds(service) < _stop_s(settings):
         yield "stop_grace_period: it is killed before drain_delay_s and drain_s are over"
+
+
+def _seconds(service: Manifest) -> int:
+    """How long a container may take to end; 10 s by default (Compose Specification)."""
+    return int(service.get("stop_grace_period", "10s").removesuffix("s"))
 
 
 # ------------------------------------------------------------------------------------------- systemd
