@@ -101,6 +101,8 @@ class Served:
     def __init__(self, address: str, tls: ssl.SSLContext | None = None) -> None:
         self.address = address
         self.tls = tls
+        self.result: asyncio.Future[bool]
+        """What `serve` returns once it has stopped."""
         parts = urlsplit(address)
         self.host, self.port = parts.hostname, parts.port
 
@@ -152,8 +154,10 @@ async def serving(
         on_ready=ready.set_result,
     )
     running = asyncio.ensure_future(serve.serve(listener, settings=settings))
+    served = Served(await ready, tls)
+    served.result = running
     try:
-        yield Served(await ready, tls)
+        yield served
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -339,7 +339,8 @@ class _Server:
             async with asyncio.timeout(self._drain_s):
                 await self.state.wait_until_idle()
         except TimeoutError:
-            _log.error("%d requests did not end within drain_s = %g", len(self.state.tasks), self._drain_s)
+            left = len(self.state.connections)
+            _log.error("%d connections did not end within drain_s = %g", left, self._drain_s)
         for task in self.state.tasks:
             task.cancel()
 
@@ -360,6 +361,7 @@ class _Server:
         self.abort()
         if self._processes is not None:
             await self._processes.stop()
+            self.is_clean = self.is_clean and not self._processes.broken
 
     def _stop_listening(self) -> None:
         for one in self._listening:

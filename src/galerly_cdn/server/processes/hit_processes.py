@@ -84,6 +84,8 @@ class HitProcess:
         self.given: dict[int, Given] = {}
         self.is_ready = False
         self.memory_bytes = 0
+        self.broken = 0
+        """Connections that ended with the process."""
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._forgetting: dict[int, asyncio.Future[tuple[str, ...]]] = {}
         self.on_change = on_change
@@ -152,6 +154,7 @@ class HitProcess:
         if self.ended.done():
             return
         self.is_ready = False
+        self.broken = len(self.given)
         self._channel.close()
         for given in list(self.given.values()):
             given.end()
@@ -181,6 +184,8 @@ class HitProcesses:
         record: Callable[[AccessRecord, str], None],
         count: Callable[[str, int], None],
     ) -> None:
+        self.broken = 0
+        """Connections that ended with a process while the server stopped."""
         self._draining = asyncio.Event()
         self._command = command
         self._start = start
@@ -288,12 +293,19 @@ class HitProcesses:
                 self._processes.remove(process)
                 status = await process.wait()
                 if self.is_draining:
+                    self._note_broken(process, status)
                     return
                 self._count("hit-process-ended", 1)
                 _log.error("the hit process %d ended with status %d; it is replaced", process.pid, status)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(restart_s):
                     await self._draining.wait()
+
+    def _note_broken(self, process: HitProcess, status: int) -> None:
+        if process.broken:
+            self.broken += process.broken
+            text = "the hit process %d ended with status %d and broke %d connections"
+            _log.error(text, process.pid, status, process.broken)
 
     def _on_message(
         self, process: HitProcess, message: messages.Message, data: bytes, connection: socket.socket | None

@@ -190,6 +190,28 @@ def test_killed_process_loses_its_connections_only_and_is_replaced(monkeypatch: 
     run(scenario())
 
 
+def test_process_that_is_killed_during_a_stop_makes_it_unclean() -> None:
+    async def scenario() -> bool:
+        async with serving_with() as running, running.given():
+            process = pid_of(running)
+            os.kill(process, signal.SIGSTOP)  # it keeps its connection
+            os.kill(os.getpid(), signal.SIGTERM)
+            await until(lambda: running.processes.is_draining)
+            os.kill(process, signal.SIGKILL)
+            return await running.served.result
+
+    assert run(scenario()) is False
+
+
+def test_stop_with_given_connections_is_clean() -> None:
+    async def scenario() -> bool:
+        async with serving_with() as running, running.given():
+            os.kill(os.getpid(), signal.SIGTERM)
+            return await running.served.result
+
+    assert run(scenario()) is True
+
+
 @contextmanager
 def no_file_left(pid: int) -> Iterator[None]:
     """A process that can open no further file."""
