@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ssl
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 from urllib.parse import urlsplit
 
 import httpx
 
 from galerly_cdn.client import Client
+from galerly_cdn.clock import SYSTEM_CLOCK
 from galerly_cdn.errors import GalerlyError
 from galerly_cdn.http import front_refresh
 from galerly_cdn.http.front_refresh import Entry
@@ -22,7 +24,7 @@ from galerly_cdn.http.urls import format_path
 from galerly_cdn.model import Refreshed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from types import TracebackType
 
     from galerly_cdn.model import Target
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 _DEADLINE_S = 10.0
 """For one photograph and one front or node: a front that hangs must not hold up an upload."""
 _CONNECT_S = 2.0
+_REST_S = 30.0
+"""For which a front or node that did not answer is not asked: it must not hold up each of many uploads."""
 _MAX_REQUESTS = 8
 """Requests to one front in progress at once."""
 _NO_SECRET = "it does not accept the secret: print its configuration again with the admin API's token"  # noqa: S105 - a sentence
@@ -43,11 +47,17 @@ class _NotRefreshed(Exception):
 class Refresher:
     """Refreshes the settings' fronts and nodes, to be used as a context manager.
 
-    `token` is the admin API's. Raises `SettingsError` for fronts without it.
+    `token` is the admin API's; `clock` is monotonic, in seconds. Raises `SettingsError` for fronts without a
+    token.
     """
 
     def __init__(
-        self, settings: Settings, token: str, *, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        settings: Settings,
+        token: str,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = SYSTEM_CLOCK.monotonic,
     ) -> None:
         secret = front_refresh.secret(token) if settings.fronts else ""
         self._nodes = {one: Client(one, token, transport=transport) for one in settings.nodes}
@@ -61,6 +71,8 @@ class Refresher:
         )
         extensions = {"sni_hostname": public.hostname} if public.hostname else {}
         self._fronts = [_Front(self._http, one.rstrip("/"), secret, extensions) for one in settings.fronts]
+        self._clock = clock
+        self._rests_until_s: dict[tuple[str, str], float] = {}
         self._open = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -77,21 +89,45 @@ class Refresher:
     async def refresh(self, key: str, targets: Iterable[Target]) -> tuple[Refreshed, ...]:
         """Refresh every node, then every front; what each has dropped, or why it has not."""
         ordered = sorted(targets, key=lambda one: (one.size, str(one)))
-        nodes = await asyncio.gather(*(self._forget(key, *one) for one in self._nodes.items()))
-        fronts = await asyncio.gather(*(one.drop(key, ordered) for one in self._fronts))
+        nodes = await asyncio.gather(
+            *(
+                self._in_time("node", address, functools.partial(_forget, node, key, address))
+                for address, node in self._nodes.items()
+            )
+        )
+        fronts = await asyncio.gather(
+            *(
+                self._in_time("front", one.address, functools.partial(one.drop, key, ordered))
+                for one in self._fronts
+            )
+        )
         return (*nodes, *fronts)
 
-    async def _forget(self, key: str, address: str, node: Client) -> Refreshed:
+    async def _in_time(
+        self, kind: Literal["node", "front"], address: str, drop: Callable[[], Awaitable[Refreshed]]
+    ) -> Refreshed:
+        """The result of `drop`; a problem if it is late, or if the address rests because it was late."""
+        if self._clock() < self._rests_until_s.get((kind, address), 0):
+            problem = "it was not asked, because it did not answer a moment ago"
+            return Refreshed(kind=kind, address=address, problem=problem)
         try:
             async with asyncio.timeout(_DEADLINE_S):
-                forgotten = await node.forget(key)
+                return await drop()
         except TimeoutError:
-            return Refreshed(kind="node", address=address, problem=_late())
-        except GalerlyError as error:
-            return Refreshed(kind="node", address=address, problem=f"{error.code}: {error.public}")
-        return Refreshed(
-            kind="node", address=address, dropped=forgotten.removed, found=forgotten.version or "absent"
-        )
+            problem = f"it did not answer within {_DEADLINE_S:.0f} s"
+        except httpx.ConnectTimeout:
+            problem = f"it did not answer within {_CONNECT_S:.0f} s"
+        self._rests_until_s[kind, address] = self._clock() + _REST_S
+        return Refreshed(kind=kind, address=address, problem=problem)
+
+
+async def _forget(node: Client, key: str, address: str) -> Refreshed:
+    try:
+        forgotten = await node.forget(key)
+    except GalerlyError as error:
+        return Refreshed(kind="node", address=address, problem=f"{error.code}: {error.public}")
+    found = forgotten.version or "absent"
+    return Refreshed(kind="node", address=address, dropped=forgotten.removed, found=found)
 
 
 class _Front:
@@ -101,32 +137,31 @@ class _Front:
         self, http: httpx.AsyncClient, address: str, secret: str, extensions: dict[str, str]
     ) -> None:
         self._http = http
-        self._address = address
+        self.address = address
         self._secret = {front_refresh.HEADER: secret}
         self._extensions = extensions
         self._slots = asyncio.Semaphore(_MAX_REQUESTS)
 
     async def drop(self, key: str, targets: list[Target]) -> Refreshed:
-        """Drop the entries of the targets, the smallest one first."""
+        """Drop the entries of the targets, the smallest one first. Raises `httpx.ConnectTimeout`."""
         held: dict[Target, Entry] = {}
         found = problem = ""
         try:
-            async with asyncio.timeout(_DEADLINE_S):
-                # The first one alone: a front that refuses the secret is asked no more
-                held |= await self._drop_entries(key, targets[:1])
-                if Entry.TOGETHER not in held.values():
-                    held |= await self._drop_entries(key, targets[1:])
-                fresh = next((one for one, entry in held.items() if entry is not Entry.STALE), None)
-                if fresh is not None:
-                    found = await self._answer(key, fresh)
-        except TimeoutError:
-            problem = _late()
+            # The first one alone: a front that refuses the secret is asked no more
+            held |= await self._drop_entries(key, targets[:1])
+            if Entry.TOGETHER not in held.values():
+                held |= await self._drop_entries(key, targets[1:])
+            fresh = next((one for one, entry in held.items() if entry is not Entry.STALE), None)
+            if fresh is not None:
+                found = await self._answer(key, fresh)
+        except httpx.ConnectTimeout:
+            raise
         except httpx.HTTPError as error:
             problem = f"it cannot be reached: {str(error) or type(error).__name__}"
         except _NotRefreshed as error:
             problem = str(error)
         dropped = ("all",) if Entry.TOGETHER in held.values() else tuple(map(str, held))
-        return Refreshed(kind="front", address=self._address, dropped=dropped, found=found, problem=problem)
+        return Refreshed(kind="front", address=self.address, dropped=dropped, found=found, problem=problem)
 
     async def _drop_entries(self, key: str, targets: list[Target]) -> dict[Target, Entry]:
         """What there was of each target. Raises the first error when all are done."""
@@ -168,14 +203,10 @@ class _Front:
         self, method: str, key: str, target: Target, headers: dict[str, str]
     ) -> httpx.Response:
         # Raw, because httpx would write a key's characters otherwise than the links do
-        url = httpx.URL(self._address).copy_with(raw_path=format_path(target, key).encode("ascii"))
+        url = httpx.URL(self.address).copy_with(raw_path=format_path(target, key).encode("ascii"))
         return await self._http.request(
             method,
             url,
             headers={"Accept": "*/*", **headers},
             extensions=self._extensions,
         )
-
-
-def _late() -> str:
-    return f"it did not answer within {_DEADLINE_S:.0f} s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -154,6 +155,31 @@ async def test_front_or_node_that_fails_does_not_keep_the_others_from_it(
         "",
     ]
     assert results[5]["dropped"] == ("150x150",)
+
+
+async def test_front_or_node_that_did_not_answer_is_asked_again_after_half_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(refresh, "_DEADLINE_S", 0.01)
+    now_s, asked = 100.0, []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.host)
+        if request.url.host == "10.0.0.9":
+            raise httpx.ConnectTimeout("switched off")
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    settings = Settings(fronts=(FRONT, "http://10.0.0.9"), nodes=(NODE,))
+    transport = httpx.MockTransport(answer)
+    problems = []
+    async with refresh.Refresher(settings, TOKEN, transport=transport, clock=lambda: now_s) as refresher:
+        for later_s in (0, 29, 2):  # 31 s after the first
+            now_s += later_s
+            problems.append([one.problem for one in await refresher.refresh(KEY, TARGETS)])
+    assert Counter(asked) == {"10.0.0.1": 2, "10.0.0.8": 2, "10.0.0.9": 2}
+    assert problems[0] == problems[2]
+    assert set(problems[1]) == {"it was not asked, because it did not answer a moment ago"}
 
 
 async def test_few_requests_to_a_front_are_in_progress_at_once() -> None:
