@@ -141,14 +141,7 @@ class Settings(Value, frozen=True, kw_only=True, dict=True):
         Positive,
         Meta(description="Maximum memory for a progressive JPEG's coefficients, which no shrink reduces."),
     ] = 512 * _MIB
-    workers: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=256,
-            description="Render worker processes; 0 is one per core of the affinity and the CPU quota.",
-        ),
-    ] = 0
+    workers: Annotated[int, Meta(ge=0, le=256, description="Render worker processes; 0 is one per core.")] = 0
     processes: Annotated[
         int,
         Meta(
