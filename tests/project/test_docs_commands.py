@@ -93,7 +93,8 @@ def _check(words: list[str]) -> None:
 
 def _check_options(words: list[str]) -> None:
     command: click.Command = cli.main
-    context = click.Context(command, info_name="galerly-cdn")
+    # click keeps the help option of the first context for the whole process.
+    context = click.Context(command, info_name="galerly-cdn", **command.context_settings)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         found = command.get_command(context, words[0])
         assert found, words
