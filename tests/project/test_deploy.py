@@ -177,6 +177,7 @@ def test_wrong_values_of_the_chart_are_named() -> None:
         "replicas": {"nodes": {"replicas": 0}},
         "Sizes": {"settings": {"Sizes": []}},
         "admin_port": {"settings": {"admin_port": 9000}},
+        "drain_s": {"settings": {"drain_s": None}},
         "GALERLY_SIZE": {"settings": {"size": "tiny"}},
     }
     checked = checked_charts(*(Chart(DEPLOY, {**VALUES, **values}) for values in wrong.values()))
