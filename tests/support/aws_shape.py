@@ -182,7 +182,8 @@ def _cache_status(x_cache: str, resizer_lines: Sequence[str]) -> str:
     rendition that S3 has, CloudFront could not read it from S3: the viewer's response is right, but the
     template has a mistake.
     """
-    values = [str(line["cache"]) for line in map(json.loads, resizer_lines) if "cache" in line]
+    records = [json.loads(line) for line in resizer_lines if line.startswith("{")]  # others are warnings
+    values = [str(record["cache"]) for record in records if "cache" in record]
     if values:
         return {"hit; detail=store": "hit; detail=resizer"}.get(values[-1], values[-1])
     result = x_cache.removesuffix(" from cloudfront")
