@@ -375,7 +375,7 @@ class StoreLibrary(StoreCatalog):
             with suppress(StoreRefused, StoreUnreachable):
                 await self._remove(key)
             purged = await self._told(purged)
-        elif is_new:  # fronts may have kept that it was missing
+        else:  # fronts and nodes may have kept that it was missing, also if an earlier upload was interrupted
             purged = await self._refreshed(purged)
         self._facts.learn(key, head.version, facts, is_good=True)
         outcome: Outcome = "replaced" if is_there else "created" if is_new else "unchanged"

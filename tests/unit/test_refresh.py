@@ -22,7 +22,7 @@ from galerly_cdn.settings.table import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TOKEN = "a-token"
+TOKEN = "a-token-of-at-least-32-characters"
 KEY = "g/ä?.jpg"
 FRONT = "http://10.0.0.8"
 NODE = "http://10.0.0.1:8001"
@@ -122,7 +122,7 @@ async def test_front_that_drops_by_key_is_asked_once() -> None:
 
 async def test_front_that_refuses_the_secret_is_asked_once() -> None:
     machines = Machines()
-    _, front = await refreshed(machines.answer, nodes=(), fronts=(FRONT, FRONT), token="another")
+    _, front = await refreshed(machines.answer, nodes=(), fronts=(FRONT, FRONT), token=TOKEN[::-1])
     assert "does not accept the secret" in str(front["problem"])
     assert len(machines.asked) == 2
 
@@ -191,6 +191,13 @@ async def test_few_requests_to_a_front_are_in_progress_at_once() -> None:
     assert machines.most_in_progress == 8
 
 
-def test_fronts_without_a_token_are_refused() -> None:
-    with pytest.raises(SettingsError, match="fronts: they accept no request without a secret"):
-        refresh.Refresher(Settings(fronts=(FRONT,)), "")
+@pytest.mark.parametrize(
+    ("token", "problem"),
+    [
+        ("", "fronts: they accept no request without a secret"),
+        (TOKEN[:31], "fronts: the admin API's token has fewer than 32 characters"),
+    ],
+)
+def test_fronts_without_a_long_token_are_refused(token: str, problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        refresh.Refresher(Settings(fronts=(FRONT,)), token)

@@ -20,6 +20,7 @@ from galerly_cdn.errors import (
     SettingsError,
     Unauthorized,
 )
+from galerly_cdn.http.front_refresh import MIN_TOKEN_BYTES
 from galerly_cdn.http.urls import is_loopback
 from galerly_cdn.settings.load import admin_tokens
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from galerly_cdn.settings.table import Settings
 
-MIN_TOKEN_BYTES = 32
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 """RFC 6750 §2.1 `b64token`."""
 _BEARER = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([!-~]+)")

@@ -64,8 +64,8 @@ def upload(
                 lambda error, wait_s: _print_retry(item[0], error, wait_s),
             )
             # Of new photographs, which may be many, only what matters: few of them were requested before
-            is_new = accepted.outcome == "created"
-            told = [one for one in accepted.refreshed if one.dropped or one.problem or not is_new]
+            is_replaced = accepted.outcome == "replaced"
+            told = [one for one in accepted.refreshed if one.dropped or one.problem or is_replaced]
             return Result(
                 [accepted],
                 _accepted_line(accepted) + refreshed_lines(told),

@@ -16,10 +16,17 @@ import hmac
 from galerly_cdn.errors import SettingsError
 
 HEADER = "Galerly-Refresh"
+MIN_TOKEN_BYTES = 32
+"""Of a token of the admin API, from which the secret is derived. A front's configuration, which everybody may
+read, has a digest of the secret: a short token could be guessed from it."""
 _PURPOSE = b"galerly-cdn refresh of fronts"
 _NOT_CONFIGURED = (
     "fronts: they accept no request without a secret, which is derived from the admin API's token: "
     "set GALERLY_ADMIN_TOKEN, or admin_token_file"
+)
+_WEAK = (
+    f"fronts: the admin API's token has fewer than {MIN_TOKEN_BYTES} characters, and could be guessed from a "
+    "front's configuration; `openssl rand -hex 32` makes one"
 )
 
 
@@ -46,10 +53,12 @@ def secret(token: str) -> str:
     """The secret of the fronts, 64 hexadecimal digits, derived from the token of the admin API.
 
     Who finds it, in a front's traffic for example, does not learn the token (HMAC, RFC 2104). Raises
-    `SettingsError` without a token.
+    `SettingsError` without a token, and for a short one.
     """
     if not token:
         raise SettingsError([_NOT_CONFIGURED])
+    if len(token) < MIN_TOKEN_BYTES:
+        raise SettingsError([_WEAK])
     return hmac.new(token.encode("ascii"), _PURPOSE, hashlib.sha256).hexdigest()
 
 
