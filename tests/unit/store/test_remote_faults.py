@@ -399,6 +399,13 @@ async def test_create_over_other_bytes_is_refused(fake: FakeS3) -> None:
     assert fake.objects["bucket/originals/a"].body == CONTENT
 
 
+async def test_create_whose_refusal_was_lost_is_refused(fake: FakeS3) -> None:
+    """A server closes the connection once it has refused a long body, and may not deliver its response."""
+    fake.fault = lambda request: Fault(resets=True) if request.method == "PUT" else None
+    with pytest.raises(OriginalExists):
+        await upload(originals(fake), bytes(1024 * 1024))
+
+
 async def test_create_during_another_create_is_retried(fake: FakeS3) -> None:
     fake.objects.clear()
     fake.fault = fail_first(1, Fault(status=409, code="ConditionalRequestConflict"))

@@ -61,6 +61,10 @@ _READ_TIMEOUT_S = 3
 """How long a store may send nothing in response to a request before it is retried on another connection."""
 _MIN_BYTES_PER_S = 256 * 1024
 """The rate by which a body extends the deadline. A slower transfer is aborted: it could last for days."""
+_LONG_BYTES = 256 * 1024
+"""A body that a server may refuse before it has read all of it. It closes the connection then, and the client
+may lose the response (RFC 9112 §9.6)."""
+_LOST = re.compile("error sending request")
 _LISTED_TOGETHER = 1000
 """The objects of one page of S3 (ListObjectsV2), which obstore would pass on by fifties."""
 _NO_BUCKET = re.compile(r"<Code>(NoSuchBucket|ContainerNotFound)</Code>")
@@ -219,10 +223,19 @@ class Bucket:
                     use_multipart=False,
                 )
 
+        async def create() -> PutResult:
+            try:
+                return await request()
+            except StoreUnreachable as error:
+                is_lost = len(content) >= _LONG_BYTES and _LOST.search(str(error.__cause__))
+                if not is_lost or not await self._is_there(key):
+                    raise
+                raise OriginalExists(error.detail) from error
+
         try:
             async with self._request() as deadline:
                 _extend_deadline(deadline, len(content))
-                stored = await self._retries.run(request)
+                stored = await self._retries.run(create if creates else request)
         except NoSuchOriginal as error:  # the bucket was deleted
             raise StoreRefused(error.detail) from error
         except GalerlyError as error:
@@ -232,6 +245,13 @@ class Bucket:
                 raise Unsettled(error.detail) from error
             raise
         return stored["e_tag"] or ""
+
+    async def _is_there(self, key: str) -> bool:
+        """Whether the store says that it has an object; one attempt."""
+        with contextlib.suppress(GalerlyError), store_errors():
+            await obstore.head_async(self._store, key)
+            return True
+        return False
 
     async def presign_put(self, key: str, expires_s: int) -> tuple[str, dict[str, str]]:
         """A URL that stores one object without further credentials, and the headers to send with it."""
