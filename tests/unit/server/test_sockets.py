@@ -111,7 +111,7 @@ def test_file_that_is_another_server_s_by_now_is_kept(path: Path) -> None:
         ("unix:{folder}/none/public.sock", "No such file or directory"),
         ("unix:{folder}/file/public.sock", "Not a directory"),
         ("unix:{folder}/" + "a" * 108, "AF_UNIX path too long"),
-        ("unix:{folder}/a\0b", "null byte"),
+        ("unix:{folder}/a\0b", "embedded null"),
         ("a\0b", "the host name is unknown"),
     ],
 )
