@@ -199,6 +199,23 @@ async def test_upload_whose_file_was_deleted_stores_nothing(
     assert tree(root) == expected
 
 
+def test_start_beside_another_start_that_removes_its_trial_file_succeeds(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_link = os.link
+    removed: list[str] = []
+
+    def sweep_first(trial: str, linked: Path) -> None:
+        if not removed:
+            removed.append(trial)
+            Path(trial).unlink()
+        real_link(trial, linked)
+
+    monkeypatch.setattr(os, "link", sweep_first)
+    open_store(root)
+    assert len(removed) == 1
+
+
 @pytest.mark.parametrize(
     ("name", "number", "message"),
     [

@@ -29,8 +29,8 @@ _CHARACTERS = st.characters(
 ) | st.sampled_from(" #?%+&=;:@,$!'()*~|\"<>{}[]^`._-é\u0301")
 _SEGMENTS = st.text(_CHARACTERS, min_size=1, max_size=60).filter(lambda one: one[0] != ".")
 KEYS = st.lists(_SEGMENTS, min_size=1, max_size=4).map("/".join).filter(lambda key: len(key.encode()) <= 900)
-WORDS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters=","), min_size=1)
-"""The names of losses are printable ASCII without a comma."""
+WORDS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters=",;"), min_size=1)
+"""The names of losses are printable ASCII without a comma and a semicolon."""
 
 _same_bucket = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 

@@ -220,7 +220,10 @@ class FolderRenditions:
         written.add_done_callback(lambda _: self._end_pending(name, rendition, len(content)))
 
         async def finish() -> Rendition:
-            return await self._await_write(name, written) or rendition
+            kept = await self._await_write(name, written)
+            if self._pending.get(name) is rendition:  # the callbacks of `written` may come later
+                del self._pending[name]
+            return kept or rendition
 
         return finish()
 

@@ -164,10 +164,7 @@ def _prepare(folder: Path, now_s: float) -> None:
             for entry in entries:
                 if entry.name.startswith(UPLOAD_PREFIX):
                     remove_if_abandoned(entry.path, now_s)
-        with tempfile.NamedTemporaryFile(prefix=UPLOAD_PREFIX, dir=folder) as trial:
-            linked = Path(f"{trial.name}-linked")
-            os.link(trial.name, linked)
-            linked.unlink()
+        _try_hard_link(folder)
         os.fsync(folder_fd)
     finally:
         os.close(folder_fd)
@@ -210,3 +207,21 @@ def _head_of_same(md5: str, found: UploadPath) -> Head:
 async def _run_to_end(work: Callable[[], T]) -> T:
     """Run `work` in a thread, to its end even if the caller is cancelled."""
     return await asyncio.shield(asyncio.get_running_loop().run_in_executor(None, work))
+
+
+def _try_hard_link(folder: Path) -> None:
+    """Raises `OSError` where the file system has none.
+
+    Another process that starts now may take the file for abandoned, and remove it.
+    """
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            with tempfile.NamedTemporaryFile(prefix=UPLOAD_PREFIX, dir=folder) as trial:
+                linked = Path(f"{trial.name}-linked")
+                os.link(trial.name, linked)
+                linked.unlink(missing_ok=True)
+        except FileNotFoundError:
+            if not left:
+                raise
+        else:
+            return

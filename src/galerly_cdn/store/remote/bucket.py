@@ -213,7 +213,7 @@ class Bucket:
         """
 
         async def request() -> PutResult:
-            with store_errors():
+            async with self._existing(key, len(content) if creates else 0):
                 return await obstore.put_async(
                     self._uploads,
                     key,
@@ -223,19 +223,10 @@ class Bucket:
                     use_multipart=False,
                 )
 
-        async def create() -> PutResult:
-            try:
-                return await request()
-            except StoreUnreachable as error:
-                is_lost = len(content) >= _LONG_BYTES and _LOST.search(str(error.__cause__))
-                if not is_lost or not await self._is_there(key):
-                    raise
-                raise OriginalExists(error.detail) from error
-
         try:
             async with self._request() as deadline:
                 _extend_deadline(deadline, len(content))
-                stored = await self._retries.run(create if creates else request)
+                stored = await self._retries.run(request)
         except NoSuchOriginal as error:  # the bucket was deleted
             raise StoreRefused(error.detail) from error
         except GalerlyError as error:
@@ -245,6 +236,18 @@ class Bucket:
                 raise Unsettled(error.detail) from error
             raise
         return stored["e_tag"] or ""
+
+    @contextlib.asynccontextmanager
+    async def _existing(self, key: str, created_bytes: int) -> AsyncGenerator[None, None]:
+        """Raises as `store_errors`, and `OriginalExists` if the response that says so was lost."""
+        try:
+            with store_errors():
+                yield
+        except StoreUnreachable as error:
+            is_lost = created_bytes >= _LONG_BYTES and _LOST.search(str(error.__cause__))
+            if is_lost and await self._is_there(key):
+                raise OriginalExists(error.detail) from error
+            raise
 
     async def _is_there(self, key: str) -> bool:
         """Whether the store says that it has an object; one attempt."""
