@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from tests.support.expectations import PlatformDifference
@@ -171,6 +172,18 @@ class ServeProcess:
         return send_request(
             self.admin_port, method, path, {"Content-Length": str(len(body)), **headers}, body
         )
+
+
+@contextmanager
+def running(root: Path, **settings: object) -> Iterator[ServeProcess]:
+    """A server process; it is killed if the test did not stop it."""
+    shape = ServeProcess(root / "photographs", root / "renditions", settings)
+    try:
+        yield shape
+    finally:
+        if shape.process.poll() is None:
+            shape.process.kill()
+        shape.process.communicate()
 
 
 @dataclass

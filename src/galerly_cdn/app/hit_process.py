@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import socket
 import sys
 from typing import TYPE_CHECKING
 
 from galerly_cdn.access.authorizer import Authorizer
+from galerly_cdn.app.processes import open_log
 from galerly_cdn.clock import SYSTEM_CLOCK
 from galerly_cdn.facts import OriginalFacts
 from galerly_cdn.http.cross_origin import for_host
@@ -45,8 +45,7 @@ def main() -> None:
     start, _ = messages.decode(packet)
     if not isinstance(start, messages.Start):
         raise messages.ProtocolError(f"expected Start, received {start!r}")
-    log_format = "%(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=start.settings.log_level.upper(), format=log_format)
+    open_log(start.settings)
     http_server.run(_serve(end, start))
 
 

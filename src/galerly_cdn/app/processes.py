@@ -1,4 +1,4 @@
-"""Builds the hit processes of a server, and the part of a library that reaches their memory."""
+"""Builds the hit processes of a server, and what all serving processes have alike."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from galerly_cdn.settings.table import Settings
 
 _log = logging.getLogger(__name__)
+
+
+def open_log(settings: Settings) -> None:
+    """Log to stderr, from the settings' level on."""
+    log_format = "%(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), format=log_format)
 
 
 def forgetting(edge: Edge, processes: HitProcesses | None) -> Forget:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from galerly_cdn.admin.health import Health
-from galerly_cdn.app.processes import forgetting, open_hit_processes, with_possible_processes
+from galerly_cdn.app.processes import forgetting, open_hit_processes, open_log, with_possible_processes
 from galerly_cdn.app.renderer import open_renderer
 from galerly_cdn.app.stores import open_refresh
 from galerly_cdn.contents import read_contents
@@ -344,7 +344,7 @@ def serve(  # noqa: PLR0913 - what is served, and the callbacks
     sockets = PassedSockets(service.sockets)
     settings = sockets.applied_to(settings)
     locations = resolve_locations(settings, photographs)
-    _open_log(settings)
+    open_log(settings)
     settings = with_possible_processes(settings, locations)
 
     async def main() -> bool:
@@ -364,11 +364,6 @@ def serve(  # noqa: PLR0913 - what is served, and the callbacks
             )
 
     return http_server.run(main())
-
-
-def _open_log(settings: Settings) -> None:
-    log_format = "%(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(stream=sys.stderr, level=settings.log_level.upper(), format=log_format)
 
 
 def _listeners(

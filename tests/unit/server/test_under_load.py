@@ -9,34 +9,20 @@ import itertools
 import os
 import random
 from collections import Counter
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
 
 from tests.support import exhaustive, pictures
-from tests.support.shapes import Answer, ServeProcess
+from tests.support.shapes import Answer, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 CONCURRENT = exhaustive.count(1000, sample=300)
 KILLS = exhaustive.count(100, sample=10)
 REPLACES = exhaustive.count(1000, sample=100)
-
-
-@contextmanager
-def running(root: Path, **settings: object) -> Iterator[ServeProcess]:
-    """A server process; it is killed if the test did not stop it."""
-    shape = ServeProcess(root / "photographs", root / "renditions", settings)
-    try:
-        yield shape
-    finally:
-        if shape.process.poll() is None:
-            shape.process.kill()
-        shape.process.communicate()
 
 
 async def fetch(port: int, path: str) -> Answer | None:

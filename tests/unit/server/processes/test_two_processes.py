@@ -7,7 +7,7 @@ import hashlib
 import os
 import signal
 from collections import Counter
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,10 @@ import pytest
 
 from tests.support import exhaustive, pictures
 from tests.support.raw_http import Viewer, get
-from tests.support.shapes import ServeProcess
+from tests.support.shapes import ServeProcess, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
 CONCURRENT = exhaustive.count(1000, sample=300)
 KILLS = exhaustive.count(20, sample=4)
@@ -27,18 +27,6 @@ OWN_SOCKETS = 3
 PATH = "/resize/small.jpeg/g/a.jpg"
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.exhaustive]
-
-
-@contextmanager
-def running(root: Path, **settings: object) -> Iterator[ServeProcess]:
-    """A server with a hit process that is ready; it is killed if the test did not stop it."""
-    shape = ServeProcess(root / "photographs", root / "renditions", {"processes": 2, **settings})
-    try:
-        yield shape
-    finally:
-        if shape.process.poll() is None:
-            shape.process.kill()
-        shape.process.communicate()
 
 
 def hit_process(shape: ServeProcess) -> int | None:
@@ -103,7 +91,7 @@ def connections_of(process: int) -> int:
 
 
 async def test_concurrent_misses_over_two_processes_render_once(tmp_path: Path) -> None:
-    with running(tmp_path) as shape:
+    with running(tmp_path, processes=2) as shape:
         shape.put("g/a.jpg", pictures.jpeg(600, 400))
         await fetch_first(shape)
         async with viewers(shape, CONCURRENT) as all_viewers:
@@ -133,7 +121,7 @@ async def fetch_first(shape: ServeProcess) -> None:
 
 
 async def test_killed_process_breaks_its_connections_only(tmp_path: Path) -> None:
-    with running(tmp_path) as shape:
+    with running(tmp_path, processes=2) as shape:
         shape.put("g/a.jpg", pictures.jpeg(600, 400))
         await fetch_first(shape)
         bodies: set[bytes | None] = set()
@@ -165,7 +153,7 @@ async def load(viewer: Viewer) -> list[bytes | None]:
 
 
 async def test_replaced_photograph_is_never_served_again_by_any_process(tmp_path: Path) -> None:
-    with running(tmp_path, access_log=False) as shape:
+    with running(tmp_path, processes=2, access_log=False) as shape:
         shape.put("g/a.jpg", pictures.jpeg(600, 400))
         await fetch_first(shape)
         async with viewers(shape, 4) as some:
@@ -182,7 +170,7 @@ async def test_replaced_photograph_is_never_served_again_by_any_process(tmp_path
 
 
 async def test_purged_photograph_is_rendered_again_for_any_process(tmp_path: Path) -> None:
-    with running(tmp_path, writable=True) as shape:
+    with running(tmp_path, processes=2, writable=True) as shape:
         shape.put("g/a.jpg", pictures.jpeg(600, 400))
         await fetch_first(shape)
         async with viewers(shape, 4) as some:
