@@ -57,6 +57,7 @@ http {{
 """
 """What one writes first; it would show an AVIF to browsers that know none."""
 _PLAIN_NAME, _OURS, _NODE = "nginx, plain proxy_cache", "nginx, ours", "a node, from memory"
+_TWO = "a node of two processes"
 
 
 @contextmanager
@@ -91,6 +92,7 @@ def _start_all(servers: ExitStack, root: Path, scratch: Path) -> dict[str, Runni
         _PLAIN_NAME: servers.enter_context(_nginx(folders["plain"], plain, plain_port)),
         _OURS: servers.enter_context(_nginx(folders["ours"], ours, ours_port)),
         _NODE: node,
+        _TWO: servers.enter_context(galerly(root, scratch / "two", processes=2, workers=1)),
     }
     if shutil.which("varnishd"):
         started["Varnish"] = servers.enter_context(_varnish(folders["varnish"], at))
@@ -102,7 +104,8 @@ def compare(root: Path, rounds: int, requests: int, report: Report) -> None:
     path = picture(photographs.keys(root)[0], "800x600")
     with TemporaryDirectory() as scratch, ExitStack() as servers:
         running = _start_all(servers, root, Path(scratch))
-        settle(running[_NODE], path, requests // 10)
+        for name in (_NODE, _TWO):
+            settle(running[name], path, requests // 10)
         for server in running.values():
             ask(server, path, {}, requests // 10)
             proc.settle(server.pid)
